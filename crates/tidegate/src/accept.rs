@@ -1,0 +1,161 @@
+//! The accept path: from a listener's readiness to connections.
+
+use crate::TransportId;
+use crate::driver;
+use crate::event_loop::{Core, Source, add};
+use crate::server::ServerState;
+use crate::timers::TimerId;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// So many connections does one listener get accepted in a turn.
+const ACCEPTS_PER_TICK: usize = 64;
+
+/// How long a listener rests when the system is out of descriptors or memory. mio reports
+/// readiness once for each change, so nothing but this timer would ever ask again.
+const REST: Duration = Duration::from_millis(100);
+
+#[derive(Debug)]
+pub(crate) struct Listener {
+    id: TransportId,
+    /// Taken out to close it.
+    socket: RefCell<Option<driver::Listener>>,
+    server: Rc<ServerState>,
+    owed: Cell<bool>,
+    /// Resting until this fires.
+    rest: Cell<Option<TimerId>>,
+    /// Since the first refusal, until the backlog was served.
+    starved: Cell<bool>,
+}
+
+impl Listener {
+    pub(crate) fn start(
+        server: &Rc<ServerState>,
+        socket: driver::Listener,
+        backlog: u32,
+    ) -> io::Result<TransportId> {
+        let core = server.handle().core();
+        let mut listener = None;
+        let id = core.registry.borrow_mut().insert(|id| {
+            let new = Rc::new(Self {
+                id,
+                socket: RefCell::new(Some(socket)),
+                server: server.clone(),
+                owed: Cell::new(false),
+                rest: Cell::new(None),
+                starved: Cell::new(false),
+            });
+            listener = Some(new.clone());
+            Source::Listener(new)
+        });
+        add(&core.counters.registrations, 1);
+        let result = match listener
+            .as_ref()
+            .map(|listener| listener.socket.borrow_mut())
+        {
+            Some(mut socket) => match socket.as_mut() {
+                Some(socket) => {
+                    core.with_driver(|driver| driver.as_dyn().listen(socket, backlog, id.token()))
+                }
+                None => Ok(()),
+            },
+            None => Ok(()),
+        };
+        if result.is_err() {
+            let gone = core.registry.borrow_mut().remove(id);
+            drop(gone);
+        }
+        result.map(|()| id)
+    }
+
+    pub(crate) fn on_event(&self, core: &Core) {
+        if self.rest.get().is_none() {
+            self.accept(core);
+        }
+    }
+
+    /// Accepts what waits, as much as one listener gets in a turn.
+    pub(crate) fn accept(&self, core: &Core) {
+        self.owed.set(false);
+        for _ in 0..ACCEPTS_PER_TICK {
+            let accepted = match self.socket.borrow_mut().as_mut() {
+                Some(socket) => socket.accept(),
+                None => return,
+            };
+            add(&core.counters.accepts, 1);
+            match accepted {
+                Ok((socket, peer)) => self.server.accepted(socket, peer),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    if self.starved.replace(false) {
+                        let addr = self.server.addr();
+                        log::info!(target: "tidegate::server", "{addr}: accepting again");
+                    }
+                    return;
+                }
+                Err(error) if is_of_the_connection(&error) => {}
+                Err(error) => {
+                    self.rest(core, &error);
+                    return;
+                }
+            }
+        }
+        if !self.owed.replace(true) {
+            core.push_leftover(self.id);
+        }
+    }
+
+    /// The system is out of something: the connections wait in the backlog meanwhile.
+    fn rest(&self, core: &Core, error: &io::Error) {
+        if !self.starved.replace(true) {
+            let addr = self.server.addr();
+            log::warn!(
+                target: "tidegate::server",
+                "{addr}: cannot accept, trying again every {REST:?}: {error}"
+            );
+        }
+        let id = self.id;
+        let timer = core.after(REST, move |handle| {
+            if let Some(Source::Listener(listener)) = handle.core().source(id) {
+                listener.rest.set(None);
+                listener.accept(handle.core());
+            }
+        });
+        self.rest.set(Some(timer));
+    }
+
+    /// The loop ends.
+    pub(crate) fn end(&self) {
+        self.server.close();
+    }
+
+    /// Closes the descriptor.
+    pub(crate) fn close(&self, core: &Core) {
+        if let Some(timer) = self.rest.take() {
+            core.cancel_timer(timer);
+        }
+        let socket = self.socket.take();
+        drop(socket);
+    }
+}
+
+/// accept(2) passes on errors of the connection that it would have answered: the next one may be
+/// fine.
+fn is_of_the_connection(error: &io::Error) -> bool {
+    let of_the_network = [
+        libc::ECONNABORTED,
+        libc::ENETDOWN,
+        libc::EPROTO,
+        libc::ENOPROTOOPT,
+        libc::EHOSTDOWN,
+        libc::EHOSTUNREACH,
+        libc::EOPNOTSUPP,
+        libc::ENETUNREACH,
+        libc::EPERM,
+    ];
+    error
+        .raw_os_error()
+        .is_some_and(|code| of_the_network.contains(&code))
+        || error.kind() == io::ErrorKind::ConnectionAborted
+}

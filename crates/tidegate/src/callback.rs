@@ -1,0 +1,234 @@
+//! Closures that wait for the loop, and the handles that cancel them.
+
+use crate::event_loop::{AtEnd, Core, Grave};
+use crate::timers::TimerId;
+use crate::transport::Transport;
+use crate::{Handle, Protocol, Result, TransportId, protocol};
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::{Rc, Weak};
+
+/// Something that the loop runs once its turn has come. A panic of user code stays inside.
+pub(crate) trait Run {
+    fn run(self: Rc<Self>, handle: &Handle);
+    /// Takes out what was to run, for the caller to drop; `None` when it ran or was taken.
+    fn take(&self) -> Option<Box<dyn Any>>;
+}
+
+/// A closure that runs once, at most.
+pub(crate) struct Once<F> {
+    context: &'static str,
+    call: RefCell<Option<F>>,
+}
+
+impl<F: FnOnce(&Handle) + 'static> Once<F> {
+    pub(crate) fn new(context: &'static str, call: F) -> Rc<Self> {
+        Rc::new(Self {
+            context,
+            call: RefCell::new(Some(call)),
+        })
+    }
+}
+
+impl<F: FnOnce(&Handle) + 'static> Run for Once<F> {
+    fn run(self: Rc<Self>, handle: &Handle) {
+        let call = self.call.take();
+        if let Some(call) = call {
+            handle.core().guard(self.context, || call(handle));
+        }
+    }
+
+    fn take(&self) -> Option<Box<dyn Any>> {
+        let call = self.call.take()?;
+        Some(Box::new(call))
+    }
+}
+
+/// A closure for the protocol of one connection: dropped when the connection has ended, or has a
+/// protocol of another type by then.
+pub(crate) struct OnTransport<P, F> {
+    id: TransportId,
+    context: &'static str,
+    timer: Cell<Option<TimerId>>,
+    call: RefCell<Option<F>>,
+    protocol: std::marker::PhantomData<fn(P)>,
+}
+
+impl<P, F> OnTransport<P, F>
+where
+    P: Protocol,
+    F: FnOnce(&mut P, &Transport) -> Result + 'static,
+{
+    pub(crate) fn new(transport: &Transport, context: &'static str, call: F) -> Rc<Self> {
+        Rc::new(Self {
+            id: transport.id(),
+            context,
+            timer: Cell::new(None),
+            call: RefCell::new(Some(call)),
+            protocol: std::marker::PhantomData,
+        })
+    }
+
+    pub(crate) fn set_timer(&self, id: TimerId) {
+        self.timer.set(Some(id));
+    }
+}
+
+impl<P, F> Run for OnTransport<P, F>
+where
+    P: Protocol,
+    F: FnOnce(&mut P, &Transport) -> Result + 'static,
+{
+    fn run(self: Rc<Self>, handle: &Handle) {
+        let call = self.call.take();
+        let Some(call) = call else { return };
+        let Some(transport) = handle.transport(self.id) else {
+            return;
+        };
+        if let Some(timer) = self.timer.take() {
+            transport.forget_timer(timer);
+        }
+        transport.run_callback(
+            self.context,
+            move |protocol, transport| match protocol::find::<P>(protocol) {
+                Some(protocol) => call(protocol, transport),
+                None => Ok(()),
+            },
+        );
+    }
+
+    fn take(&self) -> Option<Box<dyn Any>> {
+        let call = self.call.take()?;
+        Some(Box::new(call))
+    }
+}
+
+/// Cancels a callback that has not run yet. Dropping it does nothing.
+#[derive(Clone)]
+pub struct CallbackHandle {
+    core: Weak<Core>,
+    run: Weak<dyn Run>,
+    timer: Option<TimerId>,
+    owner: Option<TransportId>,
+}
+
+impl CallbackHandle {
+    pub(crate) fn new(core: &Rc<Core>, run: &Rc<dyn Run>, timer: Option<TimerId>) -> Self {
+        Self {
+            core: Rc::downgrade(core),
+            run: Rc::downgrade(run),
+            timer,
+            owner: None,
+        }
+    }
+
+    pub(crate) fn owned_by(mut self, transport: TransportId) -> Self {
+        self.owner = Some(transport);
+        self
+    }
+
+    /// Cancels the callback: it will not run, and it is dropped before the loop next sleeps.
+    /// Does nothing when it has run or was cancelled.
+    pub fn cancel(&self) {
+        let (Some(core), Some(run)) = (self.core.upgrade(), self.run.upgrade()) else {
+            return;
+        };
+        if let Some(timer) = self.timer {
+            core.cancel_timer(timer);
+            if let Some(transport) = self.owner.and_then(|id| core.transport(id)) {
+                transport.forget_timer(timer);
+            }
+        }
+        if let Some(call) = run.take() {
+            core.bury(Grave::Value(call));
+        }
+    }
+}
+
+impl fmt::Debug for CallbackHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallbackHandle")
+            .field("timer", &self.timer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A callback that can be scheduled again and again: at most once a turn, without allocating.
+///
+/// Made by [`Handle::callback`]. Clones schedule the same callback. Dropping it does not cancel
+/// what is scheduled.
+#[derive(Clone)]
+pub struct Callback {
+    core: Weak<Core>,
+    shared: Rc<Repeated>,
+}
+
+type RepeatedCall = Box<dyn FnMut(&Handle)>;
+
+struct Repeated {
+    scheduled: Cell<bool>,
+    call: RefCell<Option<RepeatedCall>>,
+}
+
+impl Callback {
+    pub(crate) fn new(core: &Rc<Core>, call: RepeatedCall) -> Self {
+        let shared = Rc::new(Repeated {
+            scheduled: Cell::new(false),
+            call: RefCell::new(Some(call)),
+        });
+        let at_end: Weak<Repeated> = Rc::downgrade(&shared);
+        core.at_end(at_end);
+        Self {
+            core: Rc::downgrade(core),
+            shared,
+        }
+    }
+
+    /// Runs the callback in this turn of the loop or the next. Scheduling what is scheduled does
+    /// nothing; scheduling from within the callback itself means the next turn. When the loop is
+    /// gone this does nothing.
+    pub fn schedule(&self) {
+        if self.shared.scheduled.replace(true) {
+            return;
+        }
+        if let Some(core) = self.core.upgrade() {
+            core.push_ready(self.shared.clone());
+        }
+    }
+}
+
+impl Run for Repeated {
+    fn run(self: Rc<Self>, handle: &Handle) {
+        self.scheduled.set(false);
+        let taken = self.call.take();
+        let Some(mut call) = taken else { return };
+        handle.core().guard("a callback", || call(handle));
+        if handle.core().is_closed() {
+            handle.core().bury(Grave::Value(Box::new(call)));
+        } else {
+            self.call.replace(Some(call));
+        }
+    }
+
+    fn take(&self) -> Option<Box<dyn Any>> {
+        let call = self.call.take()?;
+        Some(Box::new(call))
+    }
+}
+
+impl AtEnd for Repeated {
+    fn end(&self, core: &Core) {
+        if let Some(call) = self.take() {
+            core.bury(Grave::Value(call));
+        }
+    }
+}
+
+impl fmt::Debug for Callback {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Callback")
+            .field("scheduled", &self.shared.scheduled.get())
+            .finish_non_exhaustive()
+    }
+}

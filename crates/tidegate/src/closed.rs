@@ -1,0 +1,309 @@
+//! How a connection ended, and why a write was refused.
+
+use crate::TransportId;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+/// Any error, as callbacks may return it.
+pub type BoxError = Box<dyn Error + Send + Sync>;
+
+/// What callbacks return. Every error converts into it with `?`.
+pub type Result<T = ()> = std::result::Result<T, BoxError>;
+
+/// How a connection ended and what was lost.
+///
+/// There is one for a connection: `connection_lost`, every pending and later
+/// [`drain`](crate::Transport::drain), [`flush`](crate::Transport::flush) and
+/// [`wait_closed`](crate::Transport::wait_closed), and every later write see the same.
+#[derive(Debug, Clone)]
+pub struct Closed {
+    reason: CloseReason,
+    unsent: u64,
+}
+
+impl Closed {
+    pub(crate) fn new(reason: CloseReason, unsent: u64) -> Self {
+        Self { reason, unsent }
+    }
+
+    /// Why the connection ended.
+    pub fn reason(&self) -> &CloseReason {
+        &self.reason
+    }
+
+    /// Bytes that `write` took and the kernel never got: `written - sent`. Bytes in the kernel
+    /// are not counted, though they may be lost too.
+    pub fn unsent(&self) -> u64 {
+        self.unsent
+    }
+
+    /// Whether one of both ends closed it and nothing that was written stayed behind.
+    pub fn is_clean(&self) -> bool {
+        self.unsent == 0 && matches!(self.reason, CloseReason::LocalClose | CloseReason::PeerEof)
+    }
+
+    /// Whether the peer reset the connection: ECONNRESET, EPIPE or ECONNABORTED.
+    pub fn is_reset(&self) -> bool {
+        match &self.reason {
+            CloseReason::Io(error) => matches!(
+                error.kind(),
+                io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::ConnectionAborted
+            ),
+            _ => false,
+        }
+    }
+
+    /// The `Closed` that an error of a completion carries, if the connection's end is its cause.
+    pub fn of(error: &io::Error) -> Option<Self> {
+        let mut next: Option<&(dyn Error + 'static)> =
+            error.get_ref().map(|inner| inner as &(dyn Error + 'static));
+        while let Some(error) = next {
+            if let Some(closed) = error.downcast_ref::<Self>() {
+                return Some(closed.clone());
+            }
+            if let Some(WriteError::Closed { closed, .. }) = error.downcast_ref() {
+                return Some(closed.clone());
+            }
+            next = error.source();
+        }
+        None
+    }
+}
+
+impl fmt::Display for Closed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "connection closed: {}", self.reason)?;
+        if self.unsent > 0 {
+            write!(f, " ({} bytes unsent)", self.unsent)?;
+        }
+        Ok(())
+    }
+}
+
+impl Error for Closed {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.reason.source()
+    }
+}
+
+impl From<Closed> for io::Error {
+    fn from(closed: Closed) -> Self {
+        let kind = match &closed.reason {
+            CloseReason::Io(error) => error.kind(),
+            CloseReason::Timeout(_) => io::ErrorKind::TimedOut,
+            _ => io::ErrorKind::NotConnected,
+        };
+        Self::new(kind, closed)
+    }
+}
+
+/// Why a connection ended: the first thing that ended it before our `close`, or while bytes were
+/// unsent; else the peer's end of stream, if it was delivered before our `close`; else our
+/// `close`.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// Our `close`.
+    LocalClose,
+    /// Our `abort` or `reset`.
+    LocalAbort,
+    /// The peer's end of stream.
+    PeerEof,
+    /// A deadline that was set on the transport.
+    Timeout(TimeoutKind),
+    /// An error of the operating system.
+    Io(Arc<io::Error>),
+    /// An error that a callback returned.
+    Callback(Arc<dyn Error + Send + Sync>),
+    /// A panic in a callback, with its message.
+    Panic(Arc<str>),
+    /// The end of the event loop, or the end of the grace of
+    /// [`Server::shutdown`](crate::Server::shutdown).
+    Shutdown,
+}
+
+/// Which deadline ended a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum TimeoutKind {
+    /// The one of [`Transport::close_within`](crate::Transport::close_within).
+    Close,
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LocalClose => f.write_str("closed here"),
+            Self::LocalAbort => f.write_str("aborted here"),
+            Self::PeerEof => f.write_str("end of stream from the peer"),
+            Self::Timeout(TimeoutKind::Close) => {
+                f.write_str("the peer did not take the rest in time")
+            }
+            Self::Io(error) => error.fmt(f),
+            Self::Callback(error) => write!(f, "a callback failed: {error}"),
+            Self::Panic(message) => write!(f, "a callback panicked: {message}"),
+            Self::Shutdown => f.write_str("shut down"),
+        }
+    }
+}
+
+impl Error for CloseReason {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(&**error),
+            Self::Callback(error) => Some(&**error),
+            _ => None,
+        }
+    }
+}
+
+/// Why a write was refused. Nothing of it was taken, except for what [`WriteError::Closed`] says.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum WriteError {
+    /// [`close`](crate::Transport::close) was called; what was written before it is still sent.
+    Closing {
+        /// The transport that was written to.
+        transport: TransportId,
+    },
+    /// [`write_eof`](crate::Transport::write_eof) was called.
+    AfterEof {
+        /// The transport that was written to.
+        transport: TransportId,
+    },
+    /// The connection ended. The write that meets the error of the operating system itself says
+    /// this too; its bytes then count as written and unsent.
+    Closed {
+        /// The transport that was written to.
+        transport: TransportId,
+        /// How it ended.
+        closed: Closed,
+    },
+    /// The buffer was at its cap. Wait for `resume_writing` or
+    /// [`drain`](crate::Transport::drain), or give up on this peer.
+    BufferFull {
+        /// The transport that was written to.
+        transport: TransportId,
+    },
+    /// A `Display` implementation given to [`write_fmt`](crate::Transport::write_fmt) failed.
+    Format {
+        /// The transport that was written to.
+        transport: TransportId,
+    },
+}
+
+impl WriteError {
+    /// The transport that was written to.
+    pub fn transport(&self) -> TransportId {
+        match self {
+            Self::Closing { transport }
+            | Self::AfterEof { transport }
+            | Self::Closed { transport, .. }
+            | Self::BufferFull { transport }
+            | Self::Format { transport } => *transport,
+        }
+    }
+
+    /// How the connection ended, if it did.
+    pub fn closed(&self) -> Option<&Closed> {
+        match self {
+            Self::Closed { closed, .. } => Some(closed),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for WriteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closing { transport } => write!(f, "write to {transport} after close"),
+            Self::AfterEof { transport } => write!(f, "write to {transport} after write_eof"),
+            Self::Closed { transport, closed } => write!(f, "write to {transport}: {closed}"),
+            Self::BufferFull { transport } => {
+                write!(f, "write to {transport}: the write buffer is at its cap")
+            }
+            Self::Format { transport } => {
+                write!(f, "write to {transport}: a value could not be formatted")
+            }
+        }
+    }
+}
+
+impl Error for WriteError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Closed { closed, .. } => Some(closed),
+            _ => None,
+        }
+    }
+}
+
+impl From<WriteError> for io::Error {
+    fn from(error: WriteError) -> Self {
+        let kind = match &error {
+            WriteError::Closed { closed, .. } => Self::from(closed.clone()).kind(),
+            WriteError::BufferFull { .. } => io::ErrorKind::QuotaExceeded,
+            WriteError::Format { .. } => io::ErrorKind::InvalidInput,
+            WriteError::Closing { .. } | WriteError::AfterEof { .. } => io::ErrorKind::BrokenPipe,
+        };
+        Self::new(kind, error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn closed(reason: CloseReason, unsent: u64) -> Closed {
+        Closed::new(reason, unsent)
+    }
+
+    fn io(kind: io::ErrorKind) -> CloseReason {
+        CloseReason::Io(Arc::new(kind.into()))
+    }
+
+    #[test]
+    fn clean_is_a_close_of_either_end_with_nothing_unsent() {
+        assert!(closed(CloseReason::LocalClose, 0).is_clean());
+        assert!(closed(CloseReason::PeerEof, 0).is_clean());
+        assert!(!closed(CloseReason::PeerEof, 1).is_clean());
+        assert!(!closed(CloseReason::LocalAbort, 0).is_clean());
+        assert!(!closed(CloseReason::Shutdown, 0).is_clean());
+    }
+
+    #[test]
+    fn reset_is_one_of_three_errors_of_the_system() {
+        use io::ErrorKind::*;
+        for kind in [ConnectionReset, BrokenPipe, ConnectionAborted] {
+            assert!(closed(io(kind), 0).is_reset());
+        }
+        assert!(!closed(io(TimedOut), 0).is_reset());
+        assert!(!closed(CloseReason::LocalAbort, 0).is_reset());
+    }
+
+    #[test]
+    fn closed_is_found_in_an_io_error_however_it_got_there() {
+        let end = closed(io(io::ErrorKind::ConnectionReset), 7);
+        let transport = TransportId::from_raw(1);
+        let write = WriteError::Closed {
+            transport,
+            closed: end.clone(),
+        };
+        for error in [io::Error::from(end), io::Error::from(write)] {
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+            assert_eq!(Closed::of(&error).unwrap().unsent(), 7);
+        }
+        assert!(Closed::of(&io::ErrorKind::ConnectionReset.into()).is_none());
+        assert!(Closed::of(&WriteError::Closing { transport }.into()).is_none());
+    }
+
+    #[test]
+    fn closed_says_what_was_lost() {
+        let text = closed(CloseReason::LocalAbort, 12).to_string();
+        assert_eq!(text, "connection closed: aborted here (12 bytes unsent)");
+    }
+}

@@ -1,0 +1,283 @@
+//! The only door to the operating system.
+//!
+//! The loop polls, wakes, reads the clock, listens, connects and moves bytes through what is
+//! here and through nothing else. Real sockets are called directly; another world plugs in
+//! behind [`Driver`], [`ListenerSocket`] and [`StreamSocket`], so that no type that a user names
+//! has a parameter for it. Public only with the feature `unstable-driver`, and outside semver.
+
+mod os;
+mod unix_path;
+
+use crate::Address;
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub(crate) use os::{OsDriver, OsListener, OsStream};
+
+/// Names a source of events; chosen by the loop, handed back with each event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(clippy::exhaustive_structs, reason = "outside semver")]
+pub struct Token(pub u64);
+
+/// The token of the event that a [`Wake`] causes.
+pub const WAKE: Token = Token(u64::MAX);
+
+/// What an event says of its source. Edge-triggered: it is said once for each change.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Readiness {
+    /// A read, or an accept, may succeed or tell of an end.
+    pub readable: bool,
+    /// A write may succeed; a connect has been decided.
+    pub writable: bool,
+    /// A short read does not mean that all was read: hang-up, error or urgent data.
+    pub read_to_end: bool,
+    /// The socket may have an error to ask for.
+    pub failed: bool,
+}
+
+impl Readiness {
+    /// Nothing.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Adds readable.
+    pub fn with_readable(mut self) -> Self {
+        self.readable = true;
+        self
+    }
+
+    /// Adds writable.
+    pub fn with_writable(mut self) -> Self {
+        self.writable = true;
+        self
+    }
+
+    /// Adds readable, and that reading must go on until it is refused.
+    pub fn with_read_to_end(mut self) -> Self {
+        self.readable = true;
+        self.read_to_end = true;
+        self
+    }
+
+    /// Adds that there may be an error.
+    pub fn with_failed(mut self) -> Self {
+        self.failed = true;
+        self
+    }
+}
+
+/// A world for the loop to run in.
+pub trait Driver: fmt::Debug {
+    /// Waits for events, at most for `timeout`, and appends them. May return early and empty.
+    fn poll(
+        &mut self,
+        events: &mut Vec<(Token, Readiness)>,
+        timeout: Option<Duration>,
+    ) -> io::Result<()>;
+
+    /// What ends a poll from any thread with an event for [`WAKE`].
+    fn waker(&self) -> Arc<dyn Wake>;
+
+    /// The time, never going backwards.
+    fn now(&self) -> Instant;
+
+    /// Makes a bound listener that does not listen yet.
+    fn bind(&mut self, address: &Address) -> io::Result<Listener>;
+
+    /// Starts listening and reporting events.
+    fn listen(&mut self, listener: &mut Listener, backlog: u32, token: Token) -> io::Result<()>;
+
+    /// Begins to connect, without registering. An answer that says
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) means: try again later.
+    fn connect(&mut self, address: &Address) -> io::Result<Socket>;
+
+    /// Reports events of a stream from now on, what is ready already included.
+    fn register(&mut self, socket: &mut Socket, token: Token) -> io::Result<()>;
+}
+
+/// Ends a poll from any thread.
+pub trait Wake: Send + Sync {
+    /// Wakes the loop.
+    fn wake(&self);
+}
+
+/// A listener of another world.
+pub trait ListenerSocket: fmt::Debug {
+    /// Takes one connection and the address of its peer.
+    fn accept(&mut self) -> io::Result<(Socket, Address)>;
+    /// The address that it is bound to.
+    fn local_addr(&self) -> io::Result<Address>;
+    /// For the driver that made it.
+    fn as_any(&mut self) -> &mut dyn std::any::Any;
+}
+
+/// A stream of another world. Errors are those of the socket calls of the same names.
+pub trait StreamSocket: fmt::Debug {
+    /// `Ok(0)` is the end of the stream.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Takes a prefix of the slices.
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+    /// Ends the write side, after what was written.
+    fn shutdown_write(&mut self) -> io::Result<()>;
+    /// Takes the pending error, as SO_ERROR does.
+    fn take_error(&mut self) -> io::Result<Option<io::Error>>;
+    /// After a writable event: whether the connection stands.
+    fn connected(&mut self) -> io::Result<bool>;
+    /// The own address.
+    fn local_addr(&self) -> io::Result<Address>;
+    /// Sets an option.
+    fn set_option(&mut self, option: SocketOption) -> io::Result<()>;
+    /// For the driver that made it.
+    fn as_any(&mut self) -> &mut dyn std::any::Any;
+}
+
+/// An option of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SocketOption {
+    /// TCP_NODELAY. No effect on Unix sockets.
+    NoDelay(bool),
+    /// TCP_NOTSENT_LOWAT in bytes.
+    UnsentLowWater(u32),
+    /// Closing resets a TCP connection (SO_LINGER with zero seconds).
+    ResetOnClose,
+}
+
+/// A listener, real or of another world.
+#[derive(Debug)]
+#[allow(private_interfaces, reason = "the real ones are made in here only")]
+#[allow(clippy::exhaustive_enums, reason = "outside semver")]
+pub enum Listener {
+    /// A real one.
+    Os(OsListener),
+    /// One of another world.
+    Foreign(Box<dyn ListenerSocket>),
+}
+
+impl Listener {
+    pub(crate) fn accept(&mut self) -> io::Result<(Socket, Address)> {
+        match self {
+            Self::Os(listener) => {
+                let (stream, peer) = listener.accept()?;
+                Ok((Socket::Os(stream), peer))
+            }
+            Self::Foreign(listener) => listener.accept(),
+        }
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<Address> {
+        match self {
+            Self::Os(listener) => listener.local_addr(),
+            Self::Foreign(listener) => listener.local_addr(),
+        }
+    }
+}
+
+/// A stream, real or of another world.
+#[derive(Debug)]
+#[allow(private_interfaces, reason = "the real ones are made in here only")]
+#[allow(clippy::exhaustive_enums, reason = "outside semver")]
+pub enum Socket {
+    /// A real one.
+    Os(OsStream),
+    /// One of another world.
+    Foreign(Box<dyn StreamSocket>),
+}
+
+impl Socket {
+    #[inline]
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Os(stream) => stream.read(buffer),
+            Self::Foreign(stream) => stream.read(buffer),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Os(stream) => stream.write(slices),
+            Self::Foreign(stream) => stream.write(slices),
+        }
+    }
+
+    pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
+        match self {
+            Self::Os(stream) => stream.shutdown_write(),
+            Self::Foreign(stream) => stream.shutdown_write(),
+        }
+    }
+
+    pub(crate) fn take_error(&mut self) -> io::Result<Option<io::Error>> {
+        match self {
+            Self::Os(stream) => stream.take_error(),
+            Self::Foreign(stream) => stream.take_error(),
+        }
+    }
+
+    pub(crate) fn connected(&mut self) -> io::Result<bool> {
+        match self {
+            Self::Os(stream) => stream.connected(),
+            Self::Foreign(stream) => stream.connected(),
+        }
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<Address> {
+        match self {
+            Self::Os(stream) => stream.local_addr(),
+            Self::Foreign(stream) => stream.local_addr(),
+        }
+    }
+
+    pub(crate) fn set_option(&mut self, option: SocketOption) -> io::Result<()> {
+        match self {
+            Self::Os(stream) => stream.set_option(option),
+            Self::Foreign(stream) => stream.set_option(option),
+        }
+    }
+}
+
+/// Either world under the loop.
+#[derive(Debug)]
+pub(crate) enum AnyDriver {
+    Os(OsDriver),
+    Foreign(Box<dyn Driver>),
+}
+
+impl AnyDriver {
+    pub(crate) fn as_dyn(&mut self) -> &mut dyn Driver {
+        match self {
+            Self::Os(driver) => driver,
+            Self::Foreign(driver) => &mut **driver,
+        }
+    }
+
+    pub(crate) fn poll(
+        &mut self,
+        events: &mut Vec<(Token, Readiness)>,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        match self {
+            Self::Os(driver) => driver.poll(events, timeout),
+            Self::Foreign(driver) => driver.poll(events, timeout),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        match self {
+            Self::Os(driver) => driver.now(),
+            Self::Foreign(driver) => driver.now(),
+        }
+    }
+
+    pub(crate) fn waker(&self) -> Arc<dyn Wake> {
+        match self {
+            Self::Os(driver) => driver.waker(),
+            Self::Foreign(driver) => driver.waker(),
+        }
+    }
+}

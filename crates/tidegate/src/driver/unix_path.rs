@@ -1,0 +1,76 @@
+//! The file of a listening Unix socket: a stale one is replaced, one in use is an error, ours is
+//! removed at the end, but only while it is still ours.
+
+use socket2::SockAddr;
+use std::fs;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::path::{Path, PathBuf};
+
+/// A socket file that we made.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    identity: Identity,
+}
+
+/// Not used again while our socket is open: a bound socket keeps its inode.
+#[derive(Debug, PartialEq, Eq)]
+struct Identity {
+    device: u64,
+    inode: u64,
+}
+
+impl Identity {
+    fn of(path: &Path) -> io::Result<Self> {
+        let meta = fs::symlink_metadata(path)?;
+        Ok(Self {
+            device: meta.dev(),
+            inode: meta.ino(),
+        })
+    }
+}
+
+impl SocketFile {
+    pub(crate) fn bind(socket: &socket2::Socket, addr: &SockAddr, path: &Path) -> io::Result<Self> {
+        match socket.bind(addr) {
+            Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                remove_stale(addr, path)?;
+                socket.bind(addr)?;
+            }
+            other => other?,
+        }
+        Ok(Self {
+            identity: Identity::of(path)?,
+            path: path.to_path_buf(),
+        })
+    }
+
+    pub(crate) fn remove(self) {
+        if Identity::of(&self.path).is_ok_and(|found| found == self.identity)
+            && let Err(error) = fs::remove_file(&self.path)
+        {
+            let path = self.path.display();
+            log::warn!(target: "tidegate::server", "{path} could not be removed: {error}");
+        }
+    }
+}
+
+/// A socket file whose listener is gone refuses connections; any other answer means that the
+/// path is taken.
+fn remove_stale(addr: &SockAddr, path: &Path) -> io::Result<()> {
+    let taken = |what: &str| {
+        io::Error::new(
+            io::ErrorKind::AddrInUse,
+            format!("{}: {what}", path.display()),
+        )
+    };
+    if !fs::symlink_metadata(path)?.file_type().is_socket() {
+        return Err(taken("a file that is no socket is in the way"));
+    }
+    let probe = super::os::new_socket(addr)?;
+    match probe.connect(addr) {
+        Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
+        _ => Err(taken("another process is listening there")),
+    }
+}

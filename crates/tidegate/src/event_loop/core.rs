@@ -1,0 +1,491 @@
+//! What the loop, its handles and its transports share. Borrows in here end before any code of
+//! the user runs.
+
+use super::counters::{Counters, Snapshot, add};
+use super::failure::{Failure, PanicPayload, PanicPolicy, panic_message};
+use super::registry::{Registry, Source};
+use super::remote::Inbox;
+use crate::callback::{Once, Run};
+use crate::driver::AnyDriver;
+use crate::log_limit::LogLimit;
+use crate::timers::{TimerId, Timers};
+use crate::transport::Transport;
+use crate::write_buffer::WriteBuffer;
+use crate::{CloseReason, Handle, Protocol, TransportId};
+use bytes::Bytes;
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::fmt;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+/// So many emptied write buffers are kept for the next transport that needs one.
+const SPARE_BUFFERS: usize = 32;
+
+type ErrorHandler = Box<dyn FnMut(&Handle, &Failure)>;
+
+/// Values of the user that were thrown away. Dropping them runs user code, so it is put off until
+/// nothing is borrowed and no call of the user is on the stack.
+#[expect(dead_code, reason = "held to be dropped, never looked at")]
+pub(crate) enum Grave {
+    Protocol(Box<dyn Protocol>),
+    Bytes(Bytes),
+    Value(Box<dyn Any>),
+}
+
+/// Something that holds user values and must let go of them when the loop ends.
+pub(crate) trait AtEnd {
+    fn end(&self, core: &Core);
+}
+
+pub(crate) struct Core {
+    this: Weak<Core>,
+    driver: RefCell<AnyDriver>,
+    pub(crate) registry: RefCell<Registry>,
+    timers: RefCell<Timers<Rc<dyn Run>>>,
+    ready: RefCell<VecDeque<Rc<dyn Run>>>,
+    /// Transports to settle before the loop can sleep.
+    dirty: RefCell<Vec<TransportId>>,
+    /// Sources with reads or accepts left over.
+    leftover: RefCell<Vec<TransportId>>,
+    graveyard: RefCell<Vec<Grave>>,
+    at_end: RefCell<Vec<Weak<dyn AtEnd>>>,
+    completions: Cell<usize>,
+    pub(crate) inbox: Arc<Inbox>,
+    error_handler: RefCell<Option<ErrorHandler>>,
+    failure_log: RefCell<LogLimit>,
+
+    /// Small writes of the callback that is running, of the transport `gathering`.
+    pub(crate) gather: RefCell<Vec<u8>>,
+    pub(crate) gathering: Cell<TransportId>,
+    #[expect(
+        clippy::vec_box,
+        reason = "they move in and out of connections as boxes"
+    )]
+    spare_buffers: RefCell<Vec<Box<WriteBuffer>>>,
+
+    pub(crate) counters: Counters,
+    tick: Cell<u32>,
+    now: Cell<Option<Instant>>,
+    stopping: Cell<bool>,
+    closed: Cell<bool>,
+    /// Everything of the user's was dropped; what comes now is dropped at once.
+    gone: Cell<bool>,
+    panic_policy: PanicPolicy,
+    parked_panic: Cell<Option<PanicPayload>>,
+    slow_callback: Option<Duration>,
+}
+
+impl Core {
+    pub(crate) fn new(
+        driver: AnyDriver,
+        panic_policy: PanicPolicy,
+        slow_callback: Option<Duration>,
+    ) -> Rc<Self> {
+        let inbox = Arc::new(Inbox::new(driver.waker()));
+        Rc::new_cyclic(|this| Self {
+            this: this.clone(),
+            driver: RefCell::new(driver),
+            registry: RefCell::default(),
+            timers: RefCell::new(Timers::new()),
+            ready: RefCell::default(),
+            dirty: RefCell::default(),
+            leftover: RefCell::default(),
+            graveyard: RefCell::default(),
+            at_end: RefCell::default(),
+            completions: Cell::new(0),
+            inbox,
+            error_handler: RefCell::default(),
+            failure_log: RefCell::default(),
+            gather: RefCell::default(),
+            gathering: Cell::new(TransportId::NONE),
+            spare_buffers: RefCell::default(),
+            counters: Counters::default(),
+            tick: Cell::new(0),
+            now: Cell::new(None),
+            stopping: Cell::new(false),
+            closed: Cell::new(false),
+            gone: Cell::new(false),
+            panic_policy,
+            parked_panic: Cell::new(None),
+            slow_callback,
+        })
+    }
+
+    /// Access to the operating system, for calls that run no user code.
+    pub(crate) fn with_driver<R>(&self, call: impl FnOnce(&mut AnyDriver) -> R) -> R {
+        call(&mut self.driver.borrow_mut())
+    }
+
+    // Time.
+
+    /// The clock, read afresh.
+    pub(crate) fn clock(&self) -> Instant {
+        self.driver.borrow().now()
+    }
+
+    /// The time of this turn, read when first asked for. Between turns, the clock.
+    pub(crate) fn now(&self) -> Instant {
+        match self.now.get() {
+            Some(now) => now,
+            None => {
+                let now = self.clock();
+                self.now.set(Some(now));
+                now
+            }
+        }
+    }
+
+    pub(crate) fn forget_now(&self) {
+        self.now.set(None);
+    }
+
+    pub(crate) fn tick(&self) -> u32 {
+        self.tick.get()
+    }
+
+    pub(crate) fn begin_tick(&self) {
+        self.tick.set(self.tick.get().wrapping_add(1));
+        add(&self.counters.polls, 1);
+    }
+
+    // Timers. `None` is a deadline beyond what the clock can say: it never comes.
+
+    pub(crate) fn start_timer(&self, deadline: Option<Instant>, run: Rc<dyn Run>) -> TimerId {
+        self.timers.borrow_mut().insert(deadline, run)
+    }
+
+    /// A timer of the library's own.
+    pub(crate) fn after(&self, delay: Duration, call: impl FnOnce(&Handle) + 'static) -> TimerId {
+        self.start_timer(self.clock().checked_add(delay), Once::new("a timer", call))
+    }
+
+    pub(crate) fn cancel_timer(&self, id: TimerId) {
+        let run = self.timers.borrow_mut().cancel(id);
+        if let Some(value) = run.and_then(|run| run.take()) {
+            self.bury(Grave::Value(value));
+        }
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.timers.borrow().next_deadline()
+    }
+
+    pub(crate) fn timers_created(&self) -> u64 {
+        self.timers.borrow().created()
+    }
+
+    pub(crate) fn pop_due(&self, now: Instant, created: u64) -> Option<Rc<dyn Run>> {
+        self.timers.borrow_mut().pop_due(now, created)
+    }
+
+    // The lists of what is to be done.
+
+    pub(crate) fn push_ready(&self, run: Rc<dyn Run>) {
+        if self.is_closed() {
+            // Dropped here, uncalled; the loop that would do it later is gone.
+            self.drop_value(run.take());
+            return;
+        }
+        self.ready.borrow_mut().push_back(run);
+    }
+
+    pub(crate) fn ready_len(&self) -> usize {
+        self.ready.borrow().len()
+    }
+
+    pub(crate) fn pop_ready(&self) -> Option<Rc<dyn Run>> {
+        self.ready.borrow_mut().pop_front()
+    }
+
+    pub(crate) fn push_dirty(&self, id: TransportId) {
+        self.dirty.borrow_mut().push(id);
+    }
+
+    pub(crate) fn push_leftover(&self, id: TransportId) {
+        self.leftover.borrow_mut().push(id);
+    }
+
+    /// Swaps the list for an empty one, so that what is added meanwhile waits for the next turn.
+    pub(crate) fn swap_dirty(&self, list: &mut Vec<TransportId>) {
+        mem::swap(&mut *self.dirty.borrow_mut(), list);
+    }
+
+    pub(crate) fn swap_leftover(&self, list: &mut Vec<TransportId>) {
+        mem::swap(&mut *self.leftover.borrow_mut(), list);
+    }
+
+    /// Whether the loop must not sleep.
+    pub(crate) fn has_work(&self) -> bool {
+        self.stopping.get()
+            || !self.dirty.borrow().is_empty()
+            || !self.ready.borrow().is_empty()
+            || !self.leftover.borrow().is_empty()
+            || !self.graveyard.borrow().is_empty()
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stopping.set(true);
+    }
+
+    pub(crate) fn take_stop(&self) -> bool {
+        self.stopping.take()
+    }
+
+    // Sources.
+
+    pub(crate) fn source(&self, id: TransportId) -> Option<Source> {
+        self.registry.borrow().get(id).cloned()
+    }
+
+    pub(crate) fn transport(&self, id: TransportId) -> Option<Transport> {
+        match self.registry.borrow().get(id) {
+            Some(Source::Connection(transport)) if !transport.is_lost() => Some(transport.clone()),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn cancel_connect(&self, id: TransportId) {
+        let connecting = match self.registry.borrow().get(id) {
+            Some(Source::Connecting(connecting)) => connecting.clone(),
+            _ => return,
+        };
+        connecting.cancel();
+    }
+
+    // Write buffers.
+
+    pub(crate) fn take_buffer(&self) -> Box<WriteBuffer> {
+        self.spare_buffers.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes back an empty one.
+    pub(crate) fn give_buffer(&self, buffer: Box<WriteBuffer>) {
+        let mut spare = self.spare_buffers.borrow_mut();
+        if spare.len() < SPARE_BUFFERS {
+            spare.push(buffer);
+        }
+    }
+
+    // Completions, and other holders of user values.
+
+    pub(crate) fn waiting(&self, change: isize) {
+        self.completions
+            .set(self.completions.get().wrapping_add_signed(change));
+    }
+
+    pub(crate) fn at_end(&self, holder: Weak<dyn AtEnd>) {
+        let mut holders = self.at_end.borrow_mut();
+        if holders.len() == holders.capacity() {
+            // Before it grows; so the cost of a purge is shared by as many insertions.
+            holders.retain(|holder| holder.strong_count() > 0);
+            let live = holders.len();
+            holders.reserve(live + 8);
+        }
+        holders.push(holder);
+    }
+
+    // User code: running it, dropping it, reporting what it does wrong.
+
+    pub(crate) fn slow_callback(&self) -> Option<Duration> {
+        self.slow_callback
+    }
+
+    /// Runs user code that belongs to no connection.
+    pub(crate) fn guard<R>(&self, context: &'static str, call: impl FnOnce() -> R) -> Option<R> {
+        add(&self.counters.callbacks, 1);
+        let started = self.slow_callback.map(|_| self.clock());
+        let result = catch_unwind(AssertUnwindSafe(call));
+        self.check_slow(started, || context.to_owned());
+        match result {
+            Ok(value) => Some(value),
+            Err(payload) => {
+                let reason = self.park_panic(payload);
+                self.report(Failure::new(context, reason));
+                None
+            }
+        }
+    }
+
+    pub(crate) fn check_slow(&self, started: Option<Instant>, name: impl FnOnce() -> String) {
+        if let (Some(started), Some(limit)) = (started, self.slow_callback) {
+            let took = self.clock().saturating_duration_since(started);
+            if took > limit {
+                log::warn!(target: "tidegate::slow", "{} took {took:?}", name());
+            }
+        }
+    }
+
+    /// Keeps a panic for the end of the turn, if it is to go on; answers its message.
+    pub(crate) fn park_panic(&self, payload: PanicPayload) -> CloseReason {
+        let reason = CloseReason::Panic(panic_message(&payload));
+        if self.panic_policy == PanicPolicy::Propagate {
+            self.parked_panic.set(Some(payload));
+        } else {
+            self.bury(Grave::Value(payload));
+        }
+        reason
+    }
+
+    pub(crate) fn take_panic(&self) -> Option<PanicPayload> {
+        self.parked_panic.take()
+    }
+
+    /// Wakes a task; the waker is user code. May be called within a call of the user's, so a
+    /// panic goes to the log, not to the error handler.
+    pub(crate) fn wake(&self, waker: Waker) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(move || waker.wake())) {
+            let reason = self.park_panic(payload);
+            self.log_failure(&Failure::new("a waker", reason));
+        }
+    }
+
+    pub(crate) fn set_error_handler(&self, handler: ErrorHandler) {
+        if self.is_closed() {
+            return;
+        }
+        let old = self.error_handler.replace(Some(handler));
+        if let Some(old) = old {
+            self.bury(Grave::Value(Box::new(old)));
+        }
+    }
+
+    /// Tells the error handler, or else the log. Called from the loop, with nothing borrowed.
+    pub(crate) fn report(&self, failure: Failure) {
+        let taken = self.error_handler.take();
+        let Some(mut handler) = taken else {
+            self.log_failure(&failure);
+            return;
+        };
+        let handle = self.this.upgrade().map(Handle::new);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(handle) = &handle {
+                handler(handle, &failure);
+            }
+        }));
+        if let Err(payload) = outcome {
+            let reason = CloseReason::Panic(panic_message(&payload));
+            self.bury(Grave::Value(payload));
+            self.log_failure(&failure);
+            self.log_failure(&Failure::new("the error handler", reason));
+        }
+        let replaced = self.error_handler.borrow().is_some();
+        if replaced {
+            self.bury(Grave::Value(Box::new(handler)));
+        } else {
+            self.error_handler.replace(Some(handler));
+        }
+    }
+
+    fn log_failure(&self, failure: &Failure) {
+        let admitted = self.failure_log.borrow_mut().admit(self.clock());
+        let Some(left_out) = admitted else { return };
+        // The error's Display, and the logger, are user code.
+        let logged = catch_unwind(AssertUnwindSafe(|| {
+            if left_out > 0 {
+                log::error!(target: "tidegate::failure", "{left_out} failures were not logged");
+            }
+            log::error!(target: "tidegate::failure", "{failure}");
+        }));
+        if let Err(payload) = logged {
+            self.bury(Grave::Value(payload));
+        }
+    }
+
+    pub(crate) fn bury(&self, grave: Grave) {
+        if self.gone.get() {
+            drop(grave);
+            return;
+        }
+        self.graveyard.borrow_mut().push(grave);
+    }
+
+    /// Drops what was thrown away until now; what that throws away waits for the next call.
+    pub(crate) fn empty_graveyard(&self) {
+        if self.graveyard.borrow().is_empty() {
+            return;
+        }
+        let graves = self.graveyard.take();
+        for grave in graves {
+            self.drop_value(grave);
+        }
+    }
+
+    /// Drops a value of the user's now.
+    pub(crate) fn drop_value<V>(&self, value: V) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+            let reason = self.park_panic(payload);
+            self.report(Failure::new("a drop", reason));
+        }
+    }
+
+    // The end.
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.get()
+    }
+
+    pub(crate) fn close(&self) {
+        self.closed.set(true);
+    }
+
+    /// Drops, uncalled, everything of the user's that the loop still holds.
+    pub(crate) fn drop_user_values(&self) {
+        let holders = self.at_end.take();
+        for holder in holders.iter().filter_map(Weak::upgrade) {
+            holder.end(self);
+        }
+        for call in self.inbox.close() {
+            self.drop_value(call);
+        }
+        let ready = self.ready.take();
+        for run in ready {
+            self.drop_value(run.take());
+        }
+        loop {
+            let run = self.timers.borrow_mut().pop_any();
+            let Some(run) = run else { break };
+            self.drop_value(run.take());
+        }
+        let handler = self.error_handler.take();
+        self.drop_value(handler);
+        // Bounded: what a drop throws away is dropped in the next round, but a drop that always
+        // throws something away must not hold us.
+        for _ in 0..64 {
+            self.empty_graveyard();
+        }
+        if let Some(payload) = self.take_panic() {
+            drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
+        }
+        self.gone.set(true);
+    }
+
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        let mut snapshot = self.counters.snapshot();
+        for source in self.registry.borrow().iter() {
+            match source {
+                Source::Connection(_) => snapshot.connections += 1,
+                Source::Connecting(_) => snapshot.connecting += 1,
+                Source::Listener(_) => snapshot.listeners += 1,
+                Source::Lingering(_) => snapshot.lingering += 1,
+            }
+        }
+        snapshot.timers = self.timers.borrow().len();
+        snapshot.completions = self.completions.get();
+        snapshot
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core")
+            .field("closed", &self.closed.get())
+            .field("snapshot", &self.snapshot())
+            .finish_non_exhaustive()
+    }
+}

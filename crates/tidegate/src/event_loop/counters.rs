@@ -1,0 +1,72 @@
+//! What the loop has done so far, as plain numbers.
+
+use std::cell::Cell;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The loop's counters, and what it holds, at one moment. See
+        /// [`Handle::snapshot`](crate::Handle::snapshot).
+        #[derive(Debug, Clone, Default, PartialEq, Eq)]
+        #[non_exhaustive]
+        pub struct Snapshot {
+            $($(#[$doc])* pub $name: u64,)*
+            /// Connections whose `connection_lost` has not come yet.
+            pub connections: usize,
+            /// Listening sockets.
+            pub listeners: usize,
+            /// Connects under way.
+            pub connecting: usize,
+            /// Sockets of closed connections that wait for the peer's end of stream.
+            pub lingering: usize,
+            /// Timers that were neither cancelled nor fired.
+            pub timers: usize,
+            /// Completions that wait for an answer.
+            pub completions: usize,
+        }
+
+        #[derive(Debug, Default)]
+        pub(crate) struct Counters {
+            $(pub(crate) $name: Cell<u64>,)*
+        }
+
+        impl Counters {
+            pub(crate) fn snapshot(&self) -> Snapshot {
+                Snapshot {
+                    $($name: self.$name.get(),)*
+                    ..Snapshot::default()
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Turns of the loop; each polled once.
+    polls,
+    /// Events that a poll reported.
+    events,
+    /// Events for a source that was already gone.
+    stale_events,
+    /// Callbacks run: of protocols, handles and timers.
+    callbacks,
+    /// Bytes received from the kernel.
+    bytes_received,
+    /// Bytes that the kernel took.
+    bytes_sent,
+    /// System calls that read.
+    reads,
+    /// System calls that wrote.
+    writes,
+    /// System calls that accepted.
+    accepts,
+    /// System calls that told the kernel which events to report (`epoll_ctl`).
+    registrations,
+    /// Crossings of a high-water mark.
+    pauses,
+    /// Falls to a low-water mark.
+    resumes,
+}
+
+pub(crate) fn add(counter: &Cell<u64>, n: usize) {
+    counter.set(counter.get() + n as u64);
+}

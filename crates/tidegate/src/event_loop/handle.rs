@@ -1,0 +1,221 @@
+//! The handle to the loop: what callbacks and setup code ask it for.
+
+use super::core::{Core, Grave};
+use super::counters::Snapshot;
+use super::failure::Failure;
+use super::remote::RemoteHandle;
+use crate::adopt::StdStream;
+use crate::callback::{Callback, CallbackHandle, Once, Run};
+use crate::completion::{Completer, Completion};
+use crate::connect::{ConnectOptions, connect};
+use crate::driver::SocketOption;
+use crate::flow::WriteLimits;
+use crate::listen::ListenOptions;
+use crate::server::Server;
+use crate::transport::{NewConnection, Transport};
+use crate::{LoopClosed, Protocol, TransportId};
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
+
+thread_local! {
+    static CURRENT: RefCell<Option<Weak<Core>>> = const { RefCell::new(None) };
+}
+
+/// A handle to an event loop, for its own thread. Clones name the same loop; dropping one does
+/// nothing. Every method may be called from any user code, at any time, also after the loop was
+/// dropped: what needs it then fails, and closures are dropped without having run.
+#[derive(Clone)]
+pub struct Handle(Rc<Core>);
+
+impl Handle {
+    pub(crate) fn new(core: Rc<Core>) -> Self {
+        Self(core)
+    }
+
+    #[inline]
+    pub(crate) fn core(&self) -> &Rc<Core> {
+        &self.0
+    }
+
+    /// The loop that is running on this thread.
+    pub fn current() -> Option<Self> {
+        CURRENT
+            .with_borrow(|current| current.as_ref().and_then(Weak::upgrade))
+            .map(Self)
+    }
+
+    /// Runs `call` in this turn of the loop or the next, after what was scheduled before. Within
+    /// a turn the loop polls first, so callbacks that schedule callbacks starve nobody.
+    pub fn call_soon(&self, call: impl FnOnce(&Self) + 'static) -> CallbackHandle {
+        let run: Rc<dyn Run> = Once::new("call_soon", call);
+        let handle = CallbackHandle::new(&self.0, &run, None);
+        self.0.push_ready(run);
+        handle
+    }
+
+    /// Runs `call` when `delay` is over, never earlier. Equal deadlines fire in the order of
+    /// creation. A delay beyond what the clock can say never ends.
+    pub fn call_later(
+        &self,
+        delay: Duration,
+        call: impl FnOnce(&Self) + 'static,
+    ) -> CallbackHandle {
+        self.timed(self.0.clock().checked_add(delay), call)
+    }
+
+    /// As [`call_later`](Handle::call_later), at a time.
+    pub fn call_at(&self, time: Instant, call: impl FnOnce(&Self) + 'static) -> CallbackHandle {
+        self.timed(Some(time), call)
+    }
+
+    fn timed(
+        &self,
+        deadline: Option<Instant>,
+        call: impl FnOnce(&Self) + 'static,
+    ) -> CallbackHandle {
+        let run: Rc<dyn Run> = Once::new("call_later", call);
+        if self.0.is_closed() {
+            self.0.drop_value(run.take());
+            return CallbackHandle::new(&self.0, &run, None);
+        }
+        let timer = self.0.start_timer(deadline, run.clone());
+        CallbackHandle::new(&self.0, &run, Some(timer))
+    }
+
+    /// Makes a callback that can be scheduled any number of times.
+    pub fn callback(&self, call: impl FnMut(&Self) + 'static) -> Callback {
+        Callback::new(&self.0, Box::new(call))
+    }
+
+    /// The time of this turn of the loop: the clock is read when first asked for in a turn, and
+    /// not again. A timer does not start from it but from the time of its creation.
+    #[doc(alias = "time")]
+    pub fn now(&self) -> Instant {
+        self.0.now()
+    }
+
+    /// Ends `run_forever` (or `run_until`) after this turn, or the next one after its first turn.
+    pub fn stop(&self) {
+        self.0.stop();
+    }
+
+    /// A handle for other threads.
+    pub fn remote(&self) -> RemoteHandle {
+        RemoteHandle::new(self.0.inbox.clone())
+    }
+
+    /// An answer to be given later, and who waits for it.
+    #[doc(alias = "create_future")]
+    pub fn completion<T: 'static>(&self) -> (Completer<T>, Completion<T>) {
+        Completion::pair(self)
+    }
+
+    /// Listens, and gives each accepted connection a protocol that `factory` makes.
+    ///
+    /// A Unix socket file whose listener is gone is replaced; it is removed when the server is
+    /// closed, if it is still ours.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system; [`AddrInUse`](io::ErrorKind::AddrInUse) for a Unix path that is
+    /// listened on, or that is no socket; [`InvalidInput`](io::ErrorKind::InvalidInput) for bad
+    /// addresses and limits; [`LoopClosed`].
+    #[doc(alias = "create_unix_server")]
+    pub fn create_server<P: Protocol>(
+        &self,
+        options: impl Into<ListenOptions>,
+        mut factory: impl FnMut() -> P + 'static,
+    ) -> io::Result<Server> {
+        let factory = Box::new(move || factory().boxed());
+        Server::create(self, options.into(), factory)
+    }
+
+    /// Connects, and gives the connection `protocol`. The completion is answered after
+    /// `connection_made`; dropping it before cancels the connect, or closes what nobody took.
+    ///
+    /// # Errors
+    ///
+    /// Of the completion: those of the system, with the address;
+    /// [`TimedOut`](io::ErrorKind::TimedOut); the [`Closed`](crate::Closed) of a connection whose
+    /// `connection_made` failed; [`InvalidInput`](io::ErrorKind::InvalidInput) for bad addresses
+    /// and limits; [`LoopClosed`].
+    #[doc(alias = "create_unix_connection")]
+    pub fn create_connection(
+        &self,
+        options: impl Into<ConnectOptions>,
+        protocol: impl Protocol,
+    ) -> Completion<Transport> {
+        connect(self, options.into(), protocol.boxed())
+    }
+
+    /// Drives a connected stream of the standard library. It counts as accepted.
+    /// `connection_made` comes from the loop.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system; [`LoopClosed`].
+    #[doc(alias = "connect_accepted_socket")]
+    pub fn adopt(&self, stream: impl StdStream, protocol: impl Protocol) -> io::Result<Transport> {
+        if self.0.is_closed() {
+            return Err(LoopClosed.into());
+        }
+        let (mut socket, peer) = stream.into_socket()?;
+        socket.set_option(SocketOption::NoDelay(true))?;
+        let connection = NewConnection {
+            socket,
+            peer,
+            protocol: protocol.boxed(),
+            accepted: true,
+            marks: WriteLimits::new().resolve()?,
+            server: None,
+        };
+        let transport = Transport::start(self, connection)?;
+        transport.touch();
+        Ok(transport)
+    }
+
+    /// The connection of this id, until its `connection_lost`.
+    pub fn transport(&self, id: TransportId) -> Option<Transport> {
+        self.0.transport(id)
+    }
+
+    /// What is told of every error and panic of user code, and of errors that nobody waits for.
+    /// It runs on the loop. Without one they are logged at `error`, with a limit on the lines.
+    #[doc(alias = "set_exception_handler")]
+    pub fn set_error_handler(&self, handler: impl FnMut(&Self, &Failure) + 'static) {
+        if self.0.is_closed() {
+            self.0.bury(Grave::Value(Box::new(handler)));
+            return;
+        }
+        self.0.set_error_handler(Box::new(handler));
+    }
+
+    /// The loop's counters, and what it holds.
+    pub fn snapshot(&self) -> Snapshot {
+        self.0.snapshot()
+    }
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Handle").field(&self.0).finish()
+    }
+}
+
+/// Makes a loop the current one of its thread, until dropped.
+pub(super) struct Entered(Option<Weak<Core>>);
+
+impl Entered {
+    pub(super) fn new(core: &Rc<Core>) -> Self {
+        Self(CURRENT.replace(Some(Rc::downgrade(core))))
+    }
+}
+
+impl Drop for Entered {
+    fn drop(&mut self) {
+        CURRENT.set(self.0.take());
+    }
+}

@@ -1,0 +1,240 @@
+//! Watermarks: when a transport pauses its writer and when it resumes it.
+//!
+//! Pure: it sees numbers of bytes and nothing else. Every comparison with a watermark in this
+//! crate is made here: strictly above `high` pauses, at or below `low` resumes.
+
+use std::io;
+
+/// Whether a transport wants more bytes now.
+///
+/// It is information, not an error: ignoring it is safe, because a protocol that was told
+/// [`Paused`](Flow::Paused) has its `pause_writing` called, and the provided one stops reading
+/// from a peer that we accepted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(clippy::exhaustive_enums, reason = "there is no third state")]
+pub enum Flow {
+    /// The buffer is low enough: write on.
+    Open,
+    /// The buffer went above the high-water mark and has not yet fallen to the low one.
+    Paused,
+}
+
+impl Flow {
+    /// Whether this is [`Flow::Paused`].
+    pub fn is_paused(self) -> bool {
+        self == Self::Paused
+    }
+}
+
+const DEFAULT_HIGH: usize = 64 * 1024;
+const DEFAULT_CAP: usize = 64 * 1024 * 1024;
+
+/// The watermarks and the cap of a transport's write buffer, in bytes.
+///
+/// * Above `high` the writer is paused; at `low` or below it is resumed. The rule and the
+///   defaults (64 KiB and 16 KiB) are asyncio's, and so is what a missing one is taken from:
+///   `low = high / 4`, `high = 4 * low`. `high = 0` pauses for every byte that the kernel does
+///   not take at once.
+/// * At `cap` (64 MiB unless set) `write` takes nothing more and says
+///   [`BufferFull`](crate::WriteError::BufferFull).
+///
+/// `low <= high <= cap` and `cap > 0`, or setting them fails with
+/// [`InvalidInput`](io::ErrorKind::InvalidInput) and changes nothing.
+///
+/// ```
+/// use tidegate::WriteLimits;
+///
+/// let limits = WriteLimits::new().with_high(4096);
+/// assert_eq!((limits.high(), limits.low()), (4096, 1024));
+/// ```
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct WriteLimits {
+    high: Option<usize>,
+    low: Option<usize>,
+    cap: Option<usize>,
+}
+
+impl WriteLimits {
+    /// The defaults: high 64 KiB, low 16 KiB, cap 64 MiB.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets the high-water mark.
+    pub fn with_high(mut self, bytes: usize) -> Self {
+        self.high = Some(bytes);
+        self
+    }
+
+    /// Sets the low-water mark.
+    pub fn with_low(mut self, bytes: usize) -> Self {
+        self.low = Some(bytes);
+        self
+    }
+
+    /// Sets the cap.
+    pub fn with_cap(mut self, bytes: usize) -> Self {
+        self.cap = Some(bytes);
+        self
+    }
+
+    /// The high-water mark.
+    pub fn high(&self) -> usize {
+        match (self.high, self.low) {
+            (Some(high), _) => high,
+            (None, Some(low)) => low.saturating_mul(4),
+            (None, None) => DEFAULT_HIGH,
+        }
+    }
+
+    /// The low-water mark.
+    pub fn low(&self) -> usize {
+        self.low.unwrap_or(self.high() / 4)
+    }
+
+    /// The cap.
+    pub fn cap(&self) -> usize {
+        self.cap.unwrap_or(DEFAULT_CAP)
+    }
+
+    pub(crate) fn resolve(&self) -> io::Result<Watermarks> {
+        let marks = Watermarks {
+            high: self.high(),
+            low: self.low(),
+            cap: self.cap(),
+        };
+        let complaint = if marks.cap == 0 {
+            "the cap must be above zero"
+        } else if marks.low > marks.high {
+            "low must not be above high"
+        } else if marks.high > marks.cap {
+            "high must not be above the cap: raise the cap with it"
+        } else {
+            return Ok(marks);
+        };
+        Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "write limits high {}, low {}, cap {}: {complaint}",
+                marks.high, marks.low, marks.cap
+            ),
+        ))
+    }
+}
+
+/// Checked limits: `low <= high <= cap`, `cap > 0`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Watermarks {
+    high: usize,
+    low: usize,
+    cap: usize,
+}
+
+/// What a change of the buffered bytes, or of the limits, means for the writer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Crossing {
+    None,
+    Pause,
+    Resume,
+}
+
+impl Watermarks {
+    pub(crate) fn limits(&self) -> WriteLimits {
+        WriteLimits {
+            high: Some(self.high),
+            low: Some(self.low),
+            cap: Some(self.cap),
+        }
+    }
+
+    pub(crate) fn above_high(&self, buffered: u64) -> bool {
+        buffered > self.high as u64
+    }
+
+    /// `cost` is payload plus the overhead of its chunks.
+    pub(crate) fn at_cap(&self, cost: u64) -> bool {
+        cost >= self.cap as u64
+    }
+
+    pub(crate) fn crossing(&self, paused: bool, buffered: u64) -> Crossing {
+        if paused {
+            if buffered <= self.low as u64 {
+                return Crossing::Resume;
+            }
+        } else if self.above_high(buffered) {
+            return Crossing::Pause;
+        }
+        Crossing::None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn marks(high: usize, low: usize) -> Watermarks {
+        WriteLimits::new()
+            .with_high(high)
+            .with_low(low)
+            .resolve()
+            .unwrap()
+    }
+
+    #[test]
+    fn what_is_left_out_is_derived_as_in_asyncio() {
+        let table = [
+            (WriteLimits::new(), (65536, 16384, DEFAULT_CAP)),
+            (WriteLimits::new().with_high(100), (100, 25, DEFAULT_CAP)),
+            (WriteLimits::new().with_low(100), (400, 100, DEFAULT_CAP)),
+            (WriteLimits::new().with_high(0), (0, 0, DEFAULT_CAP)),
+            (
+                WriteLimits::new().with_high(8).with_low(8).with_cap(8),
+                (8, 8, 8),
+            ),
+        ];
+        for (limits, expected) in table {
+            let marks = limits.resolve().unwrap();
+            assert_eq!((marks.high, marks.low, marks.cap), expected, "{limits:?}");
+        }
+    }
+
+    #[test]
+    fn limits_out_of_order_are_refused_with_the_numbers() {
+        let table = [
+            WriteLimits::new().with_high(1).with_low(2),
+            WriteLimits::new().with_high(0).with_cap(0),
+            WriteLimits::new().with_high(DEFAULT_CAP + 1),
+            WriteLimits::new().with_low(usize::MAX),
+            WriteLimits::new().with_cap(1),
+        ];
+        for limits in table {
+            let error = limits.resolve().unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert!(error.to_string().contains("write limits high"), "{error}");
+        }
+    }
+
+    #[test]
+    fn pause_is_strictly_above_high_and_resume_at_or_below_low() {
+        let table = [
+            (false, 100, Crossing::None),
+            (false, 101, Crossing::Pause),
+            (true, 101, Crossing::None),
+            (true, 26, Crossing::None),
+            (true, 25, Crossing::Resume),
+            (false, 0, Crossing::None),
+        ];
+        for (paused, buffered, expected) in table {
+            assert_eq!(marks(100, 25).crossing(paused, buffered), expected);
+        }
+    }
+
+    #[test]
+    fn high_zero_pauses_at_one_byte_and_resumes_at_empty() {
+        let marks = marks(0, 0);
+        assert_eq!(marks.crossing(false, 0), Crossing::None);
+        assert_eq!(marks.crossing(false, 1), Crossing::Pause);
+        assert_eq!(marks.crossing(true, 1), Crossing::None);
+        assert_eq!(marks.crossing(true, 0), Crossing::Resume);
+    }
+}

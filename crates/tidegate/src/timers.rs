@@ -1,0 +1,256 @@
+//! Timers by deadline, equal deadlines in the order of creation.
+//!
+//! Pure: it is told the time. A heap of four children per node over a slab whose entries know
+//! their place in the heap: insert, cancel and expire each cost O(log n) moves, inserting a
+//! deadline later than most and cancelling it again O(1). A cancelled timer is gone at once.
+
+use slab::Slab;
+use std::time::Instant;
+
+const CHILDREN: usize = 4;
+/// The place of a timer that never fires and so is not in the heap.
+const NOWHERE: usize = usize::MAX;
+
+/// Names a timer; never again names another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct TimerId {
+    seq: u64,
+    slot: usize,
+}
+
+#[derive(Debug)]
+struct Entry<T> {
+    seq: u64,
+    place: usize,
+    value: T,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Node {
+    deadline: Instant,
+    seq: u64,
+    slot: usize,
+}
+
+#[derive(Debug)]
+pub(crate) struct Timers<T> {
+    heap: Vec<Node>,
+    entries: Slab<Entry<T>>,
+    next_seq: u64,
+}
+
+impl<T> Timers<T> {
+    pub(crate) fn new() -> Self {
+        Self {
+            heap: Vec::new(),
+            entries: Slab::new(),
+            next_seq: 0,
+        }
+    }
+
+    /// `None` is a deadline that never comes: kept until it is cancelled.
+    pub(crate) fn insert(&mut self, deadline: Option<Instant>, value: T) -> TimerId {
+        let seq = self.next_seq;
+        self.next_seq += 1;
+        let slot = self.entries.insert(Entry {
+            seq,
+            place: NOWHERE,
+            value,
+        });
+        if let Some(deadline) = deadline {
+            let node = Node {
+                deadline,
+                seq,
+                slot,
+            };
+            self.heap.push(node);
+            self.sift_up(self.heap.len() - 1, node);
+        }
+        TimerId { seq, slot }
+    }
+
+    pub(crate) fn cancel(&mut self, id: TimerId) -> Option<T> {
+        let place = match self.entries.get(id.slot) {
+            Some(entry) if entry.seq == id.seq => entry.place,
+            _ => return None,
+        };
+        if place != NOWHERE {
+            self.remove_at(place);
+        }
+        Some(self.entries.remove(id.slot).value)
+    }
+
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.heap.first().map(|node| node.deadline)
+    }
+
+    /// What the next timer to be created will be after: a bound for [`Timers::pop_due`].
+    pub(crate) fn created(&self) -> u64 {
+        self.next_seq
+    }
+
+    /// The next timer that is due at `now` and was created before `created`.
+    pub(crate) fn pop_due(&mut self, now: Instant, created: u64) -> Option<T> {
+        let first = *self.heap.first()?;
+        if first.deadline > now || first.seq >= created {
+            return None;
+        }
+        self.remove_at(0);
+        Some(self.entries.remove(first.slot).value)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Any timer, for the end of the loop.
+    pub(crate) fn pop_any(&mut self) -> Option<T> {
+        self.heap.clear();
+        let slot = self.entries.iter().next().map(|(slot, _)| slot)?;
+        Some(self.entries.remove(slot).value)
+    }
+
+    fn remove_at(&mut self, place: usize) {
+        let Some(last) = self.heap.pop() else { return };
+        if place == self.heap.len() {
+            return;
+        }
+        if place > 0 && last < self.heap[(place - 1) / CHILDREN] {
+            self.sift_up(place, last);
+        } else {
+            self.sift_down(place, last);
+        }
+    }
+
+    fn put(&mut self, place: usize, node: Node) {
+        self.heap[place] = node;
+        self.entries[node.slot].place = place;
+    }
+
+    fn sift_up(&mut self, mut place: usize, node: Node) {
+        while place > 0 {
+            let parent = (place - 1) / CHILDREN;
+            if self.heap[parent] <= node {
+                break;
+            }
+            self.put(place, self.heap[parent]);
+            place = parent;
+        }
+        self.put(place, node);
+    }
+
+    fn sift_down(&mut self, mut place: usize, node: Node) {
+        loop {
+            let first = place * CHILDREN + 1;
+            let children = first..(first + CHILDREN).min(self.heap.len());
+            let Some(least) = children.min_by_key(|&child| self.heap[child]) else {
+                break;
+            };
+            if node <= self.heap[least] {
+                break;
+            }
+            self.put(place, self.heap[least]);
+            place = least;
+        }
+        self.put(place, node);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+    use std::time::Duration;
+
+    fn drain(timers: &mut Timers<u64>, now: Instant) -> Vec<u64> {
+        let created = timers.created();
+        std::iter::from_fn(|| timers.pop_due(now, created)).collect()
+    }
+
+    #[test]
+    fn timers_fire_in_deadline_order_and_equal_ones_in_the_order_of_creation() {
+        let start = Instant::now();
+        let mut timers = Timers::new();
+        for (value, ms) in [(0, 5), (1, 3), (2, 5), (3, 3), (4, 9)] {
+            timers.insert(Some(start + Duration::from_millis(ms)), value);
+        }
+        assert_eq!(drain(&mut timers, start + Duration::from_millis(2)), []);
+        assert_eq!(
+            drain(&mut timers, start + Duration::from_millis(5)),
+            [1, 3, 0, 2]
+        );
+        assert_eq!(drain(&mut timers, start + Duration::from_millis(9)), [4]);
+    }
+
+    #[test]
+    fn a_timer_without_a_deadline_never_fires_and_can_be_cancelled() {
+        let mut timers = Timers::new();
+        let id = timers.insert(None, 1);
+        assert_eq!(timers.next_deadline(), None);
+        assert_eq!(timers.cancel(id), Some(1));
+        assert_eq!(timers.cancel(id), None);
+        assert_eq!(timers.len(), 0);
+    }
+
+    #[test]
+    fn a_timer_made_while_due_ones_are_popped_waits_for_the_next_round() {
+        let now = Instant::now();
+        let mut timers = Timers::new();
+        timers.insert(Some(now), 1);
+        let created = timers.created();
+        assert_eq!(timers.pop_due(now, created), Some(1));
+        timers.insert(Some(now), 2);
+        assert_eq!(timers.pop_due(now, created), None);
+        assert_eq!(drain(&mut timers, now), [2]);
+    }
+
+    #[test]
+    fn an_id_of_a_reused_slot_cancels_nothing() {
+        let now = Instant::now();
+        let mut timers = Timers::new();
+        let old = timers.insert(Some(now), 1);
+        timers.cancel(old);
+        let new = timers.insert(Some(now), 2);
+        assert_eq!(old.slot, new.slot);
+        assert_eq!(timers.cancel(old), None);
+        assert_eq!(timers.cancel(new), Some(2));
+    }
+
+    proptest! {
+        #[test]
+        fn the_heap_agrees_with_an_ordered_map(
+            ops in prop::collection::vec((0u8..4, 0u64..50), 1..400)
+        ) {
+            let start = Instant::now();
+            let at = |ms| start + Duration::from_millis(ms);
+            let mut timers = Timers::new();
+            let mut model = BTreeMap::new();
+            let mut ids = Vec::new();
+            for (op, ms) in ops {
+                match op {
+                    0 | 1 => {
+                        let seq = ids.len() as u64;
+                        ids.push((ms, timers.insert(Some(at(ms)), seq)));
+                        model.insert((ms, seq), seq);
+                    }
+                    2 if !ids.is_empty() => {
+                        let index = ms as usize % ids.len();
+                        let (deadline, id) = ids[index];
+                        let expected = model.remove(&(deadline, index as u64));
+                        prop_assert_eq!(timers.cancel(id), expected);
+                    }
+                    _ => {
+                        let due: Vec<_> = model.range(..(ms + 1, 0)).map(|(k, v)| (*k, *v)).collect();
+                        model.retain(|key, _| key.0 > ms);
+                        let values: Vec<_> = due.into_iter().map(|(_, v)| v).collect();
+                        prop_assert_eq!(drain(&mut timers, at(ms)), values);
+                    }
+                }
+                prop_assert_eq!(timers.len(), model.len());
+                let first = model.keys().next().map(|key| at(key.0));
+                prop_assert_eq!(timers.next_deadline(), first);
+            }
+        }
+    }
+}

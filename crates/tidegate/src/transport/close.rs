@@ -1,0 +1,176 @@
+//! How a connection ends: closing (send first), write-dead (writing failed, reading may go on),
+//! dead, lost. `Closed` is fixed in one place.
+
+use super::Transport;
+use super::conn::Unread;
+use super::state::State;
+use crate::event_loop::Failure;
+use crate::{BoxError, CloseReason, Closed, TimeoutKind, WriteError};
+use std::io;
+use std::mem;
+use std::sync::Arc;
+use std::time::Duration;
+
+impl Transport {
+    /// `close`: send what is buffered, then end.
+    pub(super) fn begin_close(&self) {
+        let conn = self.conn();
+        if conn.is(State::DEAD | State::LOST | State::CLOSING) {
+            return;
+        }
+        if conn.is(State::WRITE_DEAD) {
+            conn.set(State::DEAD);
+        } else {
+            conn.set(State::CLOSING);
+            if conn.is(State::EOF_DELIVERED) {
+                conn.set(State::EOF_FIRST);
+            }
+        }
+        self.touch();
+    }
+
+    /// Of several deadlines the earliest holds.
+    pub(super) fn close_by(&self, limit: Duration) {
+        self.begin_close();
+        let conn = self.conn();
+        let Some(deadline) = conn.core().clock().checked_add(limit) else {
+            return;
+        };
+        if conn.is(State::DEAD | State::LOST) {
+            return;
+        }
+        let earlier = conn.with_extra(|extra| extra.close_deadline);
+        if let Some((earlier, timer)) = earlier {
+            if earlier <= deadline {
+                return;
+            }
+            self.forget_timer(timer);
+            conn.core().cancel_timer(timer);
+        }
+        let timer = self.timer_at(deadline, |transport| {
+            transport.end(CloseReason::Timeout(TimeoutKind::Close));
+        });
+        conn.with_extra(|extra| extra.close_deadline = Some((deadline, timer)));
+    }
+
+    /// Ends it now; what is buffered is lost.
+    pub(crate) fn end(&self, reason: CloseReason) {
+        let conn = self.conn();
+        if conn.is(State::DEAD | State::LOST) {
+            return;
+        }
+        self.fix_closed(reason);
+        conn.drop_buffered();
+        conn.set(State::DEAD);
+        self.touch();
+    }
+
+    /// The kernel refused bytes for good, or said so when nothing was read: writing ends, what it
+    /// still holds can be read.
+    pub(super) fn write_failed(&self, error: io::Error) {
+        let conn = self.conn();
+        let reason = CloseReason::Io(Arc::new(error));
+        if conn.is(State::CLOSING | State::EOF_SEEN) {
+            self.end(reason);
+            return;
+        }
+        let closed = self.fix_closed(reason);
+        conn.drop_buffered();
+        conn.clear(State::PAUSED | State::TOLD | State::ROUND | State::HELD);
+        conn.set(State::WRITE_DEAD | State::READABLE | State::READ_TO_END);
+        self.touch();
+        self.fail_waiters(&closed);
+    }
+
+    /// Asks for an error that reading would not find because it is stopped.
+    pub(super) fn look_for_error(&self) {
+        let conn = self.conn();
+        if conn.is(State::WRITE_DEAD | State::DEAD | State::LOST) {
+            return;
+        }
+        let error = match conn.socket.borrow_mut().as_mut() {
+            Some(socket) => socket.take_error(),
+            None => return,
+        };
+        match error {
+            Ok(Some(error)) | Err(error) => self.write_failed(error),
+            Ok(None) => {}
+        }
+    }
+
+    /// A callback returned an error or panicked. Called after what it wrote was gathered.
+    pub(super) fn callback_failed(&self, context: &'static str, reason: CloseReason) {
+        let conn = self.conn();
+        if !conn.is(State::LOST) {
+            conn.with_extra(|extra| extra.fault = Some(reason.clone()));
+            self.offer_once();
+            self.end(reason.clone());
+        }
+        let failure = Failure::new(context, reason).of_transport(conn.id, self.protocol_name());
+        conn.core().report(failure);
+    }
+
+    /// Whether an error only says that this connection is ending, which it is.
+    pub(super) fn is_own_ending(&self, error: &BoxError) -> bool {
+        let write_error = error.downcast_ref::<WriteError>().or_else(|| {
+            let io_error = error.downcast_ref::<io::Error>()?;
+            io_error.get_ref()?.downcast_ref()
+        });
+        match write_error {
+            Some(WriteError::Closing { transport } | WriteError::Closed { transport, .. }) => {
+                *transport == self.id() && self.conn().is(State::ENDING)
+            }
+            _ => false,
+        }
+    }
+
+    /// The one place that decides how the connection ended. The first call counts.
+    fn fix_closed(&self, reason: CloseReason) -> Closed {
+        let conn = self.conn();
+        if let Some(closed) = conn.closed() {
+            return closed;
+        }
+        let unsent = conn.buffered();
+        let reason = conn
+            .with_extra(|extra| extra.fault.take())
+            .unwrap_or(reason);
+        let reason = if !conn.is(State::CLOSING) || unsent > 0 {
+            reason
+        } else if conn.is(State::EOF_FIRST) {
+            CloseReason::PeerEof
+        } else {
+            CloseReason::LocalClose
+        };
+        let closed = Closed::new(reason, unsent);
+        conn.with_extra(|extra| extra.closed = Some(closed.clone()));
+        closed
+    }
+
+    /// Tells the protocol and lets go of everything.
+    pub(super) fn finish(&self) {
+        let conn = self.conn();
+        let core = conn.core();
+        let graceful = !conn.is(State::DEAD);
+        let closed = self.fix_closed(CloseReason::LocalClose);
+        if conn.is(State::SWITCH) {
+            self.switch();
+        }
+        conn.set(State::LOST);
+        for timer in conn.with_extra(|extra| mem::take(&mut extra.timers)) {
+            core.cancel_timer(timer);
+        }
+        self.call("connection_lost", |protocol, transport| {
+            protocol.connection_lost(transport, &closed);
+            Ok(())
+        });
+        let protocol = conn.protocol.take();
+        core.drop_value(protocol);
+        self.release_socket(graceful);
+        conn.with_extra(|extra| extra.unread = Unread::default());
+        self.fail_waiters(&closed);
+        self.answer_closes(&closed);
+        if let Some(server) = &conn.server {
+            server.connection_ended(&closed);
+        }
+    }
+}

@@ -1,0 +1,163 @@
+//! A connection's data. What changes it lies in the files beside.
+
+use super::state::{Spent, State};
+use crate::completion::Completer;
+use crate::driver::Socket;
+use crate::event_loop::Core;
+use crate::flow::{Flow, Watermarks};
+use crate::server::ServerState;
+use crate::timers::TimerId;
+use crate::write_buffer::{MAX_OFFER, WriteBuffer};
+use crate::{Address, CloseReason, Closed, Handle, Protocol, TransportId, WriteError};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
+use std::time::Instant;
+
+/// Kept small: an idle connection has this, its protocol and its descriptor.
+pub(crate) struct Conn {
+    pub(super) state: Cell<State>,
+    pub(super) pauses: Cell<u32>,
+    pub(super) id: TransportId,
+    /// Stream offsets. What is buffered is their difference, wherever the bytes are.
+    pub(super) written: Cell<u64>,
+    pub(super) sent: Cell<u64>,
+    pub(super) received: Cell<u64>,
+    pub(super) marks: Cell<Watermarks>,
+    /// The turn that delivered the last `resume_writing`.
+    pub(super) round_tick: Cell<u32>,
+    /// The turn that read last.
+    pub(super) read_tick: Cell<u32>,
+    /// The turn that sent last, and how much it has sent.
+    pub(super) sent_tick: Cell<u32>,
+    pub(super) sent_in_tick: Cell<u32>,
+    pub(super) handle: Handle,
+    /// Borrowed while a callback runs, and during `with_protocol`. Everyone else only tries.
+    pub(super) protocol: RefCell<Option<Box<dyn Protocol>>>,
+    pub(super) socket: RefCell<Option<Socket>>,
+    pub(super) queue: RefCell<Option<Box<WriteBuffer>>>,
+    pub(super) extra: RefCell<Option<Box<Extra>>>,
+    pub(super) peer: Address,
+    pub(super) local: OnceCell<Box<Address>>,
+    pub(super) server: Option<Rc<ServerState>>,
+}
+
+/// What most connections never need.
+#[derive(Default)]
+pub(super) struct Extra {
+    pub(super) closed: Option<Closed>,
+    /// A failure whose end is under way: it came before what sending the rest may meet.
+    pub(super) fault: Option<CloseReason>,
+    pub(super) next: Option<Next>,
+    pub(super) unread: Unread,
+    pub(super) drains: Vec<Completer<()>>,
+    /// With the offset that `sent` must reach; in order.
+    pub(super) flushes: VecDeque<(u64, Completer<()>)>,
+    pub(super) closes: Vec<Completer<Closed>>,
+    /// Timers that die with the connection.
+    pub(super) timers: BTreeSet<TimerId>,
+    pub(super) close_deadline: Option<(Instant, TimerId)>,
+}
+
+impl Extra {
+    /// The next waiter whose bytes are in the kernel.
+    pub(super) fn pop_flushed(&mut self, sent: u64) -> Option<Completer<()>> {
+        if self.flushes.front()?.0 > sent {
+            return None;
+        }
+        self.flushes.pop_front().map(|(_, flush)| flush)
+    }
+}
+
+/// What `set_protocol` brought, until the running callback has returned.
+pub(super) struct Next {
+    pub(super) protocol: Box<dyn Protocol>,
+    pub(super) unread: Vec<u8>,
+}
+
+/// Bytes to be delivered before those from the kernel.
+#[derive(Default)]
+pub(super) struct Unread {
+    pub(super) bytes: Vec<u8>,
+    pub(super) at: usize,
+}
+
+impl Unread {
+    pub(super) fn rest(&self) -> &[u8] {
+        &self.bytes[self.at..]
+    }
+}
+
+impl Conn {
+    pub(super) fn core(&self) -> &Rc<Core> {
+        self.handle.core()
+    }
+
+    pub(super) fn is(&self, any: State) -> bool {
+        self.state.get().any(any)
+    }
+
+    pub(super) fn set(&self, flags: State) {
+        self.state.set(self.state.get().with(flags));
+    }
+
+    pub(super) fn clear(&self, flags: State) {
+        self.state.set(self.state.get().without(flags));
+    }
+
+    pub(super) fn buffered(&self) -> u64 {
+        self.written.get() - self.sent.get()
+    }
+
+    pub(super) fn flow(&self) -> Flow {
+        if self.is(State::PAUSED) {
+            Flow::Paused
+        } else {
+            Flow::Open
+        }
+    }
+
+    pub(super) fn spent(&self) -> Spent {
+        let tick = self.core().tick();
+        Spent {
+            round: self.round_tick.get() == tick,
+            budget: self.budget() == 0,
+        }
+    }
+
+    /// Bytes that may still be sent in this turn.
+    pub(super) fn budget(&self) -> usize {
+        if self.sent_tick.get() == self.core().tick() {
+            MAX_OFFER.saturating_sub(self.sent_in_tick.get() as usize)
+        } else {
+            MAX_OFFER
+        }
+    }
+
+    pub(super) fn with_extra<R>(&self, call: impl FnOnce(&mut Extra) -> R) -> R {
+        call(self.extra.borrow_mut().get_or_insert_default())
+    }
+
+    pub(super) fn has_extra(&self) -> bool {
+        self.extra.borrow().is_some()
+    }
+
+    pub(super) fn closed(&self) -> Option<Closed> {
+        self.extra
+            .borrow()
+            .as_ref()
+            .and_then(|extra| extra.closed.clone())
+    }
+
+    /// Why a write is refused now.
+    pub(super) fn refusal(&self) -> WriteError {
+        let transport = self.id;
+        if let Some(closed) = self.closed() {
+            WriteError::Closed { transport, closed }
+        } else if self.is(State::CLOSING) {
+            WriteError::Closing { transport }
+        } else {
+            WriteError::AfterEof { transport }
+        }
+    }
+}

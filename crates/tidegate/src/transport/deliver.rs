@@ -1,0 +1,203 @@
+//! How callbacks reach a protocol: one at a time, never from within a call of the user, each
+//! followed by what it has caused.
+
+use super::Transport;
+use super::conn::Next;
+use super::state::{State, Step};
+use crate::event_loop::{Grave, add};
+use crate::{CloseReason, OnPause, Protocol, Result, TransportId};
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// A protocol whose callbacks always cause another one must not hold the loop.
+const STEPS_PER_SETTLE: usize = 32;
+
+impl Transport {
+    /// Calls the protocol. What the callback wrote is sent when it has returned; an error or a
+    /// panic ends the connection. `None` when there was no answer.
+    #[inline]
+    pub(super) fn call<R>(
+        &self,
+        context: &'static str,
+        callback: impl FnOnce(&mut dyn Protocol, &Self) -> Result<R>,
+    ) -> Option<R> {
+        let conn = self.conn();
+        let core = conn.core();
+        add(&core.counters.callbacks, 1);
+        let started = core.slow_callback().map(|_| core.clock());
+        // Callers have made sure that it is there and free.
+        let mut slot = conn.protocol.try_borrow_mut().ok()?;
+        let protocol = slot.as_deref_mut()?;
+        conn.set(State::RUNNING);
+        core.gathering.set(conn.id);
+        let outcome = catch_unwind(AssertUnwindSafe(|| callback(protocol, self)));
+        drop(slot);
+        core.gathering.set(TransportId::NONE);
+        if !core.gather.borrow().is_empty() {
+            self.send_gathered();
+        }
+        conn.clear(State::RUNNING);
+        if started.is_some() {
+            let name = self.protocol_name().unwrap_or("a protocol");
+            core.check_slow(started, || format!("{context} of {name}"));
+        }
+        match outcome {
+            Ok(Ok(answer)) => return Some(answer),
+            Ok(Err(error)) if self.is_own_ending(&error) => core.drop_value(error),
+            Ok(Err(error)) => self.callback_failed(context, CloseReason::Callback(error.into())),
+            Err(payload) => {
+                let reason = core.park_panic(payload);
+                self.callback_failed(context, reason);
+            }
+        }
+        None
+    }
+
+    /// Calls the protocol on behalf of a queued closure, and delivers what that causes.
+    pub(crate) fn run_callback(
+        &self,
+        context: &'static str,
+        callback: impl FnOnce(&mut dyn Protocol, &Self) -> Result,
+    ) {
+        if self.conn().is(State::UNMADE | State::SWITCH) {
+            self.settle();
+        }
+        if !self.conn().is(State::LOST) {
+            self.call(context, callback);
+            self.settle();
+        }
+    }
+
+    /// Delivers what is owed, in the order that [`State::next`] gives, until nothing is. Only the
+    /// loop calls this, and never within a callback of this connection.
+    pub(crate) fn settle(&self) {
+        let conn = self.conn();
+        if self.is_borrowed() {
+            self.postpone();
+            return;
+        }
+        for _ in 0..STEPS_PER_SETTLE {
+            match conn.state.get().next(conn.spent()) {
+                Step::Made => self.make(),
+                Step::Switch => self.switch(),
+                Step::Finish => self.finish(),
+                Step::Flush => self.flush_queue(),
+                Step::ShutdownWrite => self.shut_write(),
+                Step::Close => self.begin_close(),
+                Step::Pause => self.pause(),
+                Step::Resume => self.resume(),
+                Step::QueueRead => {
+                    conn.set(State::READ_QUEUED);
+                    conn.core().push_leftover(conn.id);
+                }
+                Step::Postpone => {
+                    self.postpone();
+                    return;
+                }
+                Step::Rest => return,
+            }
+        }
+        self.postpone();
+    }
+
+    fn postpone(&self) {
+        let conn = self.conn();
+        if !conn.is(State::DIRTY) {
+            conn.set(State::DIRTY);
+            conn.core().push_dirty(conn.id);
+        }
+    }
+
+    /// Something was changed from outside: the loop is to look before it sleeps. Within a
+    /// callback of this connection its return does that.
+    pub(crate) fn touch(&self) {
+        if !self.conn().is(State::RUNNING | State::LOST) {
+            self.postpone();
+        }
+    }
+
+    /// From the loop's list of touched transports.
+    pub(crate) fn settle_dirty(&self) {
+        self.conn().clear(State::DIRTY);
+        self.settle();
+    }
+
+    fn make(&self) {
+        self.call("connection_made", |protocol, transport| {
+            protocol.connection_made(transport)
+        });
+        self.conn().clear(State::UNMADE);
+    }
+
+    fn shut_write(&self) {
+        let conn = self.conn();
+        conn.set(State::EOF_SENT);
+        let result = match conn.socket.borrow_mut().as_mut() {
+            Some(socket) => socket.shutdown_write(),
+            None => return,
+        };
+        if let Err(error) = result {
+            // A reset shows as "not connected" here; the socket still has its own word for it.
+            self.look_for_error();
+            if !conn.is(State::ENDING) {
+                self.write_failed(error);
+            }
+        }
+    }
+
+    fn pause(&self) {
+        let conn = self.conn();
+        conn.clear(State::ROUND);
+        conn.set(State::TOLD);
+        let answer = self.call("pause_writing", |protocol, transport| {
+            protocol.pause_writing(transport)
+        });
+        if answer == Some(OnPause::StopReading) && conn.is(State::PAUSED) {
+            conn.set(State::HELD);
+        } else {
+            conn.clear(State::HELD);
+        }
+    }
+
+    fn resume(&self) {
+        let conn = self.conn();
+        conn.clear(State::TOLD | State::HELD);
+        conn.round_tick.set(conn.core().tick());
+        self.call("resume_writing", |protocol, transport| {
+            protocol.resume_writing(transport)
+        });
+    }
+
+    /// Puts the protocol that `set_protocol` brought in its place.
+    pub(super) fn switch(&self) {
+        let conn = self.conn();
+        conn.clear(State::SWITCH | State::TOLD | State::EOF_TOLD | State::KEPT_OPEN);
+        if !conn.is(State::PAUSED) {
+            conn.clear(State::HELD);
+        }
+        let Some(Next {
+            protocol,
+            mut unread,
+        }) = conn.with_extra(|extra| extra.next.take())
+        else {
+            return;
+        };
+        conn.with_extra(|extra| {
+            let before = mem::take(&mut extra.unread);
+            unread.extend_from_slice(before.rest());
+            extra.unread.bytes = unread;
+            if !extra.unread.bytes.is_empty() {
+                conn.set(State::UNREAD);
+            }
+        });
+        let old = conn.protocol.replace(Some(protocol));
+        if let Some(old) = old {
+            conn.core().bury(Grave::Protocol(old));
+        }
+    }
+
+    /// Whether `with_protocol` is on the stack: somebody runs the loop from within it.
+    pub(super) fn is_borrowed(&self) -> bool {
+        self.conn().protocol.try_borrow_mut().is_err()
+    }
+}

@@ -1,0 +1,45 @@
+use crate::driver::Token;
+use std::fmt;
+
+/// Names a connection within its loop; never used for another one again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TransportId(u64);
+
+impl TransportId {
+    /// Names nothing.
+    pub(crate) const NONE: Self = Self(u64::MAX);
+
+    /// A slot of the registry and the generation of its use.
+    pub(crate) fn new(slot: usize, generation: u32) -> Self {
+        Self(u64::from(generation) << 32 | slot as u64)
+    }
+
+    pub(crate) fn slot(self) -> usize {
+        (self.0 & u64::from(u32::MAX)) as usize
+    }
+
+    pub(crate) fn from_token(token: Token) -> Self {
+        Self(token.0)
+    }
+
+    pub(crate) fn token(self) -> Token {
+        Token(self.0)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn from_raw(raw: u64) -> Self {
+        Self(raw)
+    }
+}
+
+impl fmt::Display for TransportId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}.{}", self.slot(), self.0 >> 32)
+    }
+}
+
+impl fmt::Debug for TransportId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}

@@ -1,0 +1,620 @@
+//! Transports: the handle to a connection that a protocol writes to.
+//!
+//! The way of a byte: [`read`] takes it from the kernel to the protocol; [`write`] takes what the
+//! protocol answers through the [buffer](crate::write_buffer) back; [`deliver`] makes every
+//! callback; [`state`] decides in which order they come; [`close`] ends it, [`linger`] waits for
+//! the peer.
+
+mod close;
+mod conn;
+mod deliver;
+mod id;
+mod linger;
+mod read;
+mod state;
+mod waiters;
+mod write;
+
+use crate::callback::{CallbackHandle, OnTransport, Once, Run};
+use crate::completion::Completion;
+use crate::driver::{Socket, SocketOption};
+use crate::event_loop::{Core, Grave, Source, add};
+use crate::flow::{Flow, Watermarks, WriteLimits};
+use crate::server::ServerState;
+use crate::timers::TimerId;
+use crate::{Address, CloseReason, Closed, Handle, Protocol, Result, WriteError, protocol};
+use bytes::Bytes;
+use conn::{Conn, Next};
+use state::State;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use write::Payload;
+
+pub use id::TransportId;
+pub(crate) use linger::Lingering;
+
+/// One end of a connection: what a protocol writes to, pauses and closes.
+///
+/// Clones name the same connection. Holding one does not keep the connection alive, and dropping
+/// one does nothing: the loop keeps a connection until it has ended. Every method may be called
+/// from any callback, in any state, also after the end, and none calls back before it returns
+/// (but for [`with_protocol`](Transport::with_protocol), which calls the closure it is given).
+///
+/// # Writing and backpressure
+///
+/// [`write`](Transport::write) takes all of its bytes or nothing and never blocks. Above the
+/// high-water mark of the [`WriteLimits`] it answers [`Flow::Paused`] and the protocol gets
+/// `pause_writing`; at the cap it fails with [`WriteError::BufferFull`]. `Paused` means that the
+/// kernel refused bytes, or that this turn of the loop has sent what one transport may send.
+/// Small writes of a callback go out together when it returns.
+///
+/// # Ending
+///
+/// * [`close`](Transport::close) sends what is buffered, then ends. If the peer may still be
+///   sending, the loop keeps the bare socket a moment and discards its input, up to 1 s, so that
+///   the kernel's reset does not destroy our last bytes on their way.
+/// * [`abort`](Transport::abort) and [`reset`](Transport::reset) end it now.
+/// * A failed write ends writing only: what the peer sent before is still delivered.
+///
+/// Whatever happens, one [`Closed`] is told to all, and `sent + unsent == written`.
+#[derive(Clone)]
+pub struct Transport(Rc<Conn>);
+
+/// What is needed to make a connection of a socket.
+pub(crate) struct NewConnection {
+    pub(crate) socket: Socket,
+    pub(crate) peer: Address,
+    pub(crate) protocol: Box<dyn Protocol>,
+    pub(crate) accepted: bool,
+    pub(crate) marks: Watermarks,
+    pub(crate) server: Option<Rc<ServerState>>,
+}
+
+impl Transport {
+    pub(crate) fn new(handle: &Handle, id: TransportId, new: NewConnection) -> Self {
+        let side = if new.accepted {
+            State::ACCEPTED
+        } else {
+            State::EMPTY
+        };
+        Self(Rc::new(Conn {
+            state: Cell::new(side | State::UNMADE | State::WRITABLE),
+            pauses: Cell::new(0),
+            id,
+            written: Cell::new(0),
+            sent: Cell::new(0),
+            received: Cell::new(0),
+            marks: Cell::new(new.marks),
+            round_tick: Cell::new(0),
+            read_tick: Cell::new(0),
+            sent_tick: Cell::new(0),
+            sent_in_tick: Cell::new(0),
+            handle: handle.clone(),
+            protocol: RefCell::new(Some(new.protocol)),
+            socket: RefCell::new(Some(new.socket)),
+            queue: RefCell::new(None),
+            extra: RefCell::new(None),
+            peer: new.peer,
+            local: OnceCell::new(),
+            server: new.server,
+        }))
+    }
+
+    /// Puts it under the loop.
+    pub(crate) fn start(handle: &Handle, new: NewConnection) -> io::Result<Self> {
+        let core = handle.core();
+        let mut started = None;
+        let id = core.registry.borrow_mut().insert(|id| {
+            let transport = Self::new(handle, id, new);
+            started = Some(transport.clone());
+            Source::Connection(transport)
+        });
+        let transport = started.ok_or(io::ErrorKind::Other)?;
+        if let Err(error) = transport.register() {
+            let gone = core.registry.borrow_mut().remove(id);
+            drop(gone);
+            if let Some(protocol) = transport.conn().protocol.take() {
+                core.bury(Grave::Protocol(protocol));
+            }
+            return Err(error);
+        }
+        Ok(transport)
+    }
+
+    #[inline]
+    pub(crate) fn conn(&self) -> &Conn {
+        &self.0
+    }
+
+    fn core(&self) -> &Rc<Core> {
+        self.0.core()
+    }
+
+    // Writing.
+
+    /// Takes all of `data`, or nothing. An empty write is no write.
+    ///
+    /// # Errors
+    ///
+    /// See [`WriteError`].
+    #[inline]
+    pub fn write(&self, data: &[u8]) -> std::result::Result<Flow, WriteError> {
+        self.enqueue(Payload::Slice(data))
+    }
+
+    /// As [`write`](Transport::write), but keeps the bytes themselves instead of copying what the
+    /// kernel does not take at once. They are dropped by the loop, never within this call.
+    ///
+    /// # Errors
+    ///
+    /// See [`WriteError`].
+    pub fn write_owned(&self, data: impl Into<Bytes>) -> std::result::Result<Flow, WriteError> {
+        self.enqueue(Payload::Owned(data.into()))
+    }
+
+    /// As one [`write`](Transport::write) of the slices one after the other. There may be any
+    /// number of them, and empty ones among them.
+    ///
+    /// # Errors
+    ///
+    /// See [`WriteError`].
+    #[doc(alias = "writelines")]
+    pub fn write_vectored(&self, slices: &[IoSlice<'_>]) -> std::result::Result<Flow, WriteError> {
+        self.enqueue(Payload::Slices(slices))
+    }
+
+    /// What makes `write!(transport, "...")` work; one write of the whole text.
+    ///
+    /// # Errors
+    ///
+    /// See [`WriteError`]; [`WriteError::Format`] when a value's own formatting fails.
+    pub fn write_fmt(&self, args: fmt::Arguments<'_>) -> std::result::Result<Flow, WriteError> {
+        if let Some(text) = args.as_str() {
+            return self.write(text.as_bytes());
+        }
+        let mut text = String::new();
+        match fmt::write(&mut text, args) {
+            Ok(()) => self.write(text.as_bytes()),
+            Err(fmt::Error) => Err(WriteError::Format {
+                transport: self.id(),
+            }),
+        }
+    }
+
+    /// Sends what is buffered, then ends our side of the stream; reading goes on. A second call
+    /// does nothing. When the peer has ended its side too and `eof_received` kept the connection
+    /// open, it ends by itself.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Closing`] after `close`, [`WriteError::Closed`] after the end.
+    pub fn write_eof(&self) -> std::result::Result<(), WriteError> {
+        let conn = self.conn();
+        if conn.is(State::ENDING) {
+            return Err(conn.refusal());
+        }
+        conn.set(State::EOF_ASKED);
+        self.touch();
+        Ok(())
+    }
+
+    /// Whether the transport wants more bytes: paused from the crossing of the high-water mark
+    /// until the fall to the low one.
+    pub fn flow(&self) -> Flow {
+        self.conn().flow()
+    }
+
+    /// Bytes that writes have taken so far.
+    pub fn written(&self) -> u64 {
+        self.conn().written.get()
+    }
+
+    /// Bytes that the kernel has taken so far.
+    pub fn sent(&self) -> u64 {
+        self.conn().sent.get()
+    }
+
+    /// Bytes that wait here for the kernel; a counter, not a sum.
+    pub fn write_buffer_size(&self) -> usize {
+        if self
+            .conn()
+            .is(State::WRITE_DEAD | State::DEAD | State::LOST)
+        {
+            return 0;
+        }
+        self.conn().buffered() as usize
+    }
+
+    /// Completes when the transport is not paused: at once, or at the fall to the low-water mark.
+    ///
+    /// # Errors
+    ///
+    /// The [`Closed`] of the connection, once it has one, before anything else.
+    pub fn drain(&self) -> Completion<()> {
+        self.wait_drained()
+    }
+
+    /// Completes when the kernel has all that was written before this call.
+    ///
+    /// # Errors
+    ///
+    /// The [`Closed`] of the connection when that cannot happen any more. Also after the end it
+    /// is `Ok` if these bytes are in the kernel.
+    pub fn flush(&self) -> Completion<()> {
+        self.wait_flushed()
+    }
+
+    // Ending.
+
+    /// Completes, never with an error of the connection, after `connection_lost`.
+    pub fn wait_closed(&self) -> Completion<Closed> {
+        self.wait_lost()
+    }
+
+    /// Stops reading, sends what is buffered, then ends. There is no deadline: see
+    /// [`close_within`](Transport::close_within).
+    pub fn close(&self) {
+        self.begin_close();
+    }
+
+    /// As [`close`](Transport::close), but what is not sent by then is lost and the connection
+    /// ends with [`CloseReason::Timeout`]. Of several deadlines the earliest holds; it may be set
+    /// after `close` too.
+    pub fn close_within(&self, limit: Duration) {
+        self.close_by(limit);
+    }
+
+    /// Ends now. What is buffered is lost, and counted as unsent.
+    pub fn abort(&self) {
+        self.end(CloseReason::LocalAbort);
+    }
+
+    /// As [`abort`](Transport::abort), and a TCP peer sees a reset.
+    pub fn reset(&self) {
+        if let Some(socket) = self.conn().socket.borrow_mut().as_mut() {
+            // It fails on a socket that was reset already.
+            let _ = socket.set_option(SocketOption::ResetOnClose);
+        }
+        self.end(CloseReason::LocalAbort);
+    }
+
+    /// Whether it is ending or has ended: from `close`, `abort` or an error on.
+    pub fn is_closing(&self) -> bool {
+        self.conn().is(State::ENDING)
+    }
+
+    /// How the connection ended, from the moment that this is fixed: before `connection_lost`
+    /// after `abort` or an error, at `connection_lost` after `close`.
+    pub fn closed(&self) -> Option<Closed> {
+        self.conn().closed()
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.conn().is(State::LOST)
+    }
+
+    // Reading.
+
+    /// Stops reading: no `data_received` and no `eof_received` until
+    /// [`resume_reading`](Transport::resume_reading), also when called within `data_received`.
+    /// Nothing is lost, and a reset by the peer is still noticed: writes and
+    /// [`closed`](Transport::closed) tell.
+    pub fn pause_reading(&self) {
+        self.conn().set(State::READING_PAUSED);
+    }
+
+    /// Goes on reading, with what is there already first.
+    pub fn resume_reading(&self) {
+        self.conn().clear(State::READING_PAUSED);
+        self.touch();
+    }
+
+    /// Whether bytes that arrive are delivered: neither paused, nor held by
+    /// [`StopReading`](crate::OnPause::StopReading), nor ending.
+    pub fn is_reading(&self) -> bool {
+        let passing = State::UNMADE | State::SWITCH;
+        !self.conn().is(State::NO_READ.without(passing)) && !self.conn().is(State::EOF_TOLD)
+    }
+
+    // Options.
+
+    /// Sets the watermarks and the cap. They hold at once: a pause or a resume that this causes
+    /// is delivered.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) unless `low <= high <= cap` and `cap > 0`;
+    /// nothing changes then.
+    pub fn set_write_limits(&self, limits: WriteLimits) -> io::Result<()> {
+        let marks = limits.resolve()?;
+        let conn = self.conn();
+        conn.marks.set(marks);
+        conn.spill();
+        if marks.above_high(conn.buffered()) {
+            self.offer_once();
+        }
+        self.reflow();
+        self.touch();
+        self.answer_waiters();
+        Ok(())
+    }
+
+    /// The limits in force.
+    pub fn write_limits(&self) -> WriteLimits {
+        self.conn().marks.get().limits()
+    }
+
+    /// Bounds the bytes that wait unsent in the kernel (TCP_NOTSENT_LOWAT), so that little stands
+    /// before what is written next; `None` is the system's default. Costs throughput on bulk
+    /// transfers.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](io::ErrorKind::Unsupported) on Unix sockets and where the system has no
+    /// such option; the [`Closed`] of an ended connection.
+    pub fn set_unsent_low_water(&self, bytes: Option<u32>) -> io::Result<()> {
+        self.set_option(SocketOption::UnsentLowWater(bytes.unwrap_or(0)))
+    }
+
+    /// Sets TCP_NODELAY, which is on from the start, as in asyncio. No effect on Unix sockets.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system; the [`Closed`] of an ended connection.
+    pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
+        self.set_option(SocketOption::NoDelay(on))
+    }
+
+    fn set_option(&self, option: SocketOption) -> io::Result<()> {
+        if let Some(closed) = self.closed() {
+            return Err(closed.into());
+        }
+        match self.conn().socket.borrow_mut().as_mut() {
+            Some(socket) => socket.set_option(option),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    // The protocol.
+
+    /// Gives the connection another protocol, once the running callback has returned. The new one
+    /// gets `unread` first, before anything from the kernel, then goes on where the old one was:
+    /// it gets no `connection_made`; on a paused transport it gets `pause_writing` before all
+    /// else; after the peer's end of stream its own `eof_received`. The old one gets nothing more
+    /// and is dropped by the loop.
+    ///
+    /// Of several calls within one callback the last protocol wins, and their `unread` is joined
+    /// in order. Otherwise `unread` goes in front of what is still undelivered.
+    ///
+    /// # Errors
+    ///
+    /// [`Closed`] in `connection_lost` and after it. While the connection is ending before that,
+    /// it is accepted, and the new protocol gets `connection_lost` alone.
+    pub fn set_protocol(
+        &self,
+        protocol: impl Protocol,
+        unread: &[u8],
+    ) -> std::result::Result<(), Closed> {
+        let conn = self.conn();
+        let protocol = protocol.boxed();
+        if conn.is(State::LOST) {
+            self.core().bury(Grave::Protocol(protocol));
+            return Err(conn
+                .closed()
+                .unwrap_or_else(|| Closed::new(CloseReason::LocalClose, 0)));
+        }
+        let replaced = conn.with_extra(|extra| match &mut extra.next {
+            Some(next) => {
+                next.unread.extend_from_slice(unread);
+                Some(std::mem::replace(&mut next.protocol, protocol))
+            }
+            None => {
+                let unread = unread.to_vec();
+                extra.next = Some(Next { protocol, unread });
+                None
+            }
+        });
+        if let Some(replaced) = replaced {
+            self.core().bury(Grave::Protocol(replaced));
+        }
+        conn.set(State::SWITCH);
+        self.touch();
+        Ok(())
+    }
+
+    /// Calls `call` with the protocol, now, if that is a `P` (or
+    /// [wraps](Protocol::inner) one). `None` within the protocol's own callbacks, after the end,
+    /// and for another type. A panic of `call` goes to the caller.
+    pub fn with_protocol<P: Protocol, R>(
+        &self,
+        call: impl FnOnce(&mut P, &Self) -> R,
+    ) -> Option<R> {
+        let conn = self.conn();
+        if conn.is(State::LOST | State::RUNNING) {
+            return None;
+        }
+        if conn.is(State::SWITCH) && !self.is_borrowed() {
+            self.switch();
+            self.touch();
+        }
+        let mut slot = conn.protocol.try_borrow_mut().ok()?;
+        let found = protocol::find::<P>(slot.as_deref_mut()?)?;
+        Some(call(found, self))
+    }
+
+    /// Runs `call` as a callback of this connection's protocol, in this turn of the loop or the
+    /// next. It is dropped without having run when the connection has ended by then, or its
+    /// protocol is no `P`.
+    pub fn call_soon<P: Protocol>(
+        &self,
+        call: impl FnOnce(&mut P, &Self) -> Result + 'static,
+    ) -> CallbackHandle {
+        let run: Rc<dyn Run> = OnTransport::new(self, "call_soon", call);
+        let handle = CallbackHandle::new(self.core(), &run, None);
+        self.core().push_ready(run);
+        handle
+    }
+
+    /// As [`call_soon`](Transport::call_soon), after `delay`. The timer dies with the connection.
+    pub fn call_later<P: Protocol>(
+        &self,
+        delay: Duration,
+        call: impl FnOnce(&mut P, &Self) -> Result + 'static,
+    ) -> CallbackHandle {
+        let timed = OnTransport::new(self, "call_later", call);
+        let run: Rc<dyn Run> = timed.clone();
+        let core = self.core();
+        if self.is_lost() || core.is_closed() {
+            let handle = CallbackHandle::new(core, &run, None);
+            if let Some(value) = run.take() {
+                core.bury(Grave::Value(value));
+            }
+            return handle;
+        }
+        let deadline = core.clock().checked_add(delay);
+        let timer = core.start_timer(deadline, run.clone());
+        timed.set_timer(timer);
+        self.conn().with_extra(|extra| extra.timers.insert(timer));
+        CallbackHandle::new(core, &run, Some(timer)).owned_by(self.id())
+    }
+
+    /// A timer of the library's own, which dies with the connection.
+    fn timer_at(&self, deadline: Instant, call: impl FnOnce(&Self) + 'static) -> TimerId {
+        let id = self.id();
+        let own: Rc<Cell<Option<TimerId>>> = Rc::default();
+        let timer = self.core().start_timer(
+            Some(deadline),
+            Once::new("a timer", {
+                let own = own.clone();
+                move |handle: &Handle| {
+                    if let Some(transport) = handle.transport(id) {
+                        if let Some(timer) = own.take() {
+                            transport.forget_timer(timer);
+                        }
+                        call(&transport);
+                    }
+                }
+            }),
+        );
+        own.set(Some(timer));
+        self.conn().with_extra(|extra| extra.timers.insert(timer));
+        timer
+    }
+
+    pub(crate) fn forget_timer(&self, timer: TimerId) {
+        self.conn().with_extra(|extra| extra.timers.remove(&timer));
+    }
+
+    pub(crate) fn protocol_name(&self) -> Option<&'static str> {
+        let slot = self.conn().protocol.try_borrow().ok()?;
+        slot.as_ref().map(|protocol| (**protocol).type_name())
+    }
+
+    // Facts.
+
+    /// The peer's address.
+    pub fn peer_addr(&self) -> &Address {
+        &self.conn().peer
+    }
+
+    /// Our own address; [`Address::Unnamed`] when it is first asked for after the end.
+    pub fn local_addr(&self) -> &Address {
+        self.conn().local.get_or_init(|| {
+            let socket = self.conn().socket.borrow();
+            let addr = socket.as_ref().and_then(|socket| socket.local_addr().ok());
+            Box::new(addr.unwrap_or(Address::Unnamed))
+        })
+    }
+
+    /// Whether the connection was accepted by a server (or adopted), not opened by us.
+    pub fn is_accepted(&self) -> bool {
+        self.conn().is(State::ACCEPTED)
+    }
+
+    /// Names the connection within its loop.
+    pub fn id(&self) -> TransportId {
+        self.conn().id
+    }
+
+    /// The loop that drives it.
+    pub fn handle(&self) -> &Handle {
+        &self.conn().handle
+    }
+
+    /// Numbers of this connection so far.
+    pub fn stats(&self) -> TransportStats {
+        let conn = self.conn();
+        TransportStats {
+            received: conn.received.get(),
+            written: conn.written.get(),
+            sent: conn.sent.get(),
+            write_buffer_size: self.write_buffer_size(),
+            pauses: conn.pauses.get(),
+        }
+    }
+
+    pub(crate) fn belongs_to(&self, server: &Rc<ServerState>) -> bool {
+        self.conn()
+            .server
+            .as_ref()
+            .is_some_and(|own| Rc::ptr_eq(own, server))
+    }
+
+    /// Tells the kernel to report events of it; once in its life.
+    pub(crate) fn register(&self) -> io::Result<()> {
+        let core = self.core();
+        add(&core.counters.registrations, 1);
+        match self.conn().socket.borrow_mut().as_mut() {
+            Some(socket) => {
+                core.with_driver(|driver| driver.as_dyn().register(socket, self.id().token()))
+            }
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// The end of the loop.
+    pub(crate) fn shut_down(&self) {
+        self.end(CloseReason::Shutdown);
+        self.settle();
+    }
+}
+
+/// Numbers of one connection; see [`Transport::stats`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TransportStats {
+    /// Bytes received from the kernel.
+    pub received: u64,
+    /// Bytes that writes have taken.
+    pub written: u64,
+    /// Bytes that the kernel has taken.
+    pub sent: u64,
+    /// Bytes that wait for the kernel.
+    pub write_buffer_size: usize,
+    /// Crossings of the high-water mark.
+    pub pauses: u32,
+}
+
+/// One line for logs; never what was written.
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let conn = self.conn();
+        write!(
+            f,
+            "Transport {} peer={} flow={:?} buffered={} state={:?}",
+            conn.id,
+            conn.peer,
+            conn.flow(),
+            self.write_buffer_size(),
+            conn.state.get(),
+        )
+    }
+}
+
+/// The kernel had no memory for a call; nothing is wrong with the connection.
+fn is_out_of_memory(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
+}

@@ -1,0 +1,231 @@
+//! The read path: from readiness to `data_received` or `buffer_updated`.
+
+use super::state::State;
+use super::{Transport, is_out_of_memory};
+use crate::driver::Readiness;
+use crate::event_loop::add;
+use crate::{CloseReason, Protocol, Result};
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::mem;
+use std::sync::Arc;
+
+/// So many reads does one source get in a turn; the rest waits for the next, after the others.
+pub(crate) const READS_PER_TICK: usize = 16;
+
+/// What one read came to.
+enum Read {
+    Delivered,
+    /// Stopped by `get_buffer` before the kernel was asked.
+    Stopped,
+    Eof,
+    Failed(io::Error),
+}
+
+impl Transport {
+    pub(crate) fn on_event(&self, readiness: Readiness, buffer: &mut [u8]) {
+        let conn = self.conn();
+        if readiness.readable {
+            conn.set(State::READABLE);
+        }
+        if readiness.read_to_end {
+            conn.set(State::READ_TO_END);
+        }
+        if readiness.writable {
+            conn.set(State::WRITABLE);
+        }
+        if readiness.failed && conn.is(State::NO_READ | State::EOF_SEEN) {
+            self.look_for_error();
+        }
+        if conn.is(State::OWED) {
+            self.settle();
+        }
+        if conn.state.get().wants_read() {
+            self.read(buffer);
+        }
+    }
+
+    /// From the list of reads that are owed. An event of the same turn may have been faster.
+    pub(crate) fn read_leftover(&self, buffer: &mut [u8]) {
+        if self.conn().read_tick.get() != self.conn().core().tick() {
+            self.read(buffer);
+        }
+    }
+
+    /// Delivers what is there, as much as one connection gets in a turn.
+    fn read(&self, buffer: &mut [u8]) {
+        let conn = self.conn();
+        conn.read_tick.set(conn.core().tick());
+        if self.is_borrowed() {
+            conn.core().push_leftover(conn.id);
+            conn.set(State::READ_QUEUED);
+            return;
+        }
+        conn.set(State::READ_QUEUED);
+        for _ in 0..READS_PER_TICK {
+            if conn.is(State::OWED) {
+                self.settle();
+            }
+            let state = conn.state.get();
+            if !state.wants_read() {
+                break;
+            }
+            if state.any(State::UNREAD) {
+                self.deliver_unread();
+            } else if state.any(State::EOF_SEEN) {
+                self.deliver_eof();
+            } else {
+                self.read_once(buffer);
+            }
+        }
+        conn.clear(State::READ_QUEUED);
+        if conn.is(State::READ_TO_END) && conn.is(State::READING_PAUSED | State::HELD) {
+            // An error may wait behind what is not read now.
+            self.look_for_error();
+        }
+        if conn.is(State::OWED | State::TO_READ) {
+            self.settle();
+        }
+    }
+
+    /// `get_buffer`, the read and `buffer_updated`, or the read and `data_received`, are one
+    /// callback.
+    fn read_once(&self, buffer: &mut [u8]) {
+        let read = self.call("data_received", |protocol, transport| {
+            transport.read_into(protocol, buffer)
+        });
+        let conn = self.conn();
+        match read {
+            None | Some(Read::Delivered | Read::Stopped) => {}
+            Some(Read::Eof) => {
+                conn.set(State::EOF_SEEN);
+                if conn.is(State::WRITE_DEAD) {
+                    conn.set(State::DEAD);
+                    self.touch();
+                }
+            }
+            Some(Read::Failed(error)) => self.read_failed(error),
+        }
+    }
+
+    fn read_into(&self, protocol: &mut dyn Protocol, buffer: &mut [u8]) -> Result<Read> {
+        let stopped = || self.conn().is(State::NO_READ);
+        let result = match protocol.get_buffer(self, 0) {
+            _ if stopped() => return Ok(Read::Stopped),
+            Some([]) => return Err(EmptyBuffer.into()),
+            Some(own) => {
+                let result = self.receive(own);
+                if let Ok(len @ 1..) = result {
+                    protocol.buffer_updated(self, len)?;
+                }
+                result
+            }
+            None => {
+                let result = self.receive(buffer);
+                if let Ok(len @ 1..) = result {
+                    protocol.data_received(self, &buffer[..len])?;
+                }
+                result
+            }
+        };
+        Ok(match result {
+            Ok(0) => Read::Eof,
+            Ok(_) => Read::Delivered,
+            Err(error) => Read::Failed(error),
+        })
+    }
+
+    /// One system call.
+    fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let conn = self.conn();
+        let counters = &conn.core().counters;
+        add(&counters.reads, 1);
+        let result = match conn.socket.borrow_mut().as_mut() {
+            Some(socket) => socket.read(buffer),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        };
+        if let Ok(len) = result {
+            conn.received.set(conn.received.get() + len as u64);
+            add(&counters.bytes_received, len);
+            // On an edge-triggered socket a short read means that nothing is left, unless the
+            // last event said otherwise.
+            if len < buffer.len() && !conn.is(State::READ_TO_END) {
+                conn.clear(State::READABLE);
+            }
+        }
+        result
+    }
+
+    fn read_failed(&self, error: io::Error) {
+        let conn = self.conn();
+        if error.kind() == io::ErrorKind::WouldBlock {
+            conn.clear(State::READABLE | State::READ_TO_END);
+            if !conn.is(State::WRITE_DEAD) {
+                return;
+            }
+        } else if is_out_of_memory(&error) {
+            conn.clear(State::READABLE);
+            self.retry_later();
+            return;
+        }
+        // After a failed write the first error stands; this is where its reading ends.
+        self.end(CloseReason::Io(Arc::new(error)));
+    }
+
+    fn deliver_eof(&self) {
+        let conn = self.conn();
+        conn.set(State::EOF_TOLD | State::EOF_DELIVERED);
+        match self.call("eof_received", |protocol, transport| {
+            protocol.eof_received(transport)
+        }) {
+            Some(crate::OnEof::Close) => self.begin_close(),
+            Some(crate::OnEof::KeepOpen) => conn.set(State::KEPT_OPEN),
+            None => {}
+        }
+    }
+
+    /// Bytes given to `set_protocol` go the way of bytes from the kernel.
+    fn deliver_unread(&self) {
+        let conn = self.conn();
+        let mut unread = conn.with_extra(|extra| mem::take(&mut extra.unread));
+        conn.clear(State::UNREAD);
+        let taken = self.call("data_received", |protocol, transport| {
+            transport.give(protocol, unread.rest())
+        });
+        unread.at += taken.unwrap_or(0);
+        if taken.is_some() && !unread.rest().is_empty() {
+            conn.with_extra(|extra| extra.unread = unread);
+            conn.set(State::UNREAD);
+        }
+    }
+
+    fn give(&self, protocol: &mut dyn Protocol, data: &[u8]) -> Result<usize> {
+        let stopped = || self.conn().is(State::NO_READ);
+        match protocol.get_buffer(self, data.len()) {
+            _ if stopped() => Ok(0),
+            Some([]) => Err(EmptyBuffer.into()),
+            Some(own) => {
+                let len = own.len().min(data.len());
+                own[..len].copy_from_slice(&data[..len]);
+                protocol.buffer_updated(self, len)?;
+                Ok(len)
+            }
+            None => {
+                protocol.data_received(self, data)?;
+                Ok(data.len())
+            }
+        }
+    }
+}
+
+#[derive(Debug)]
+struct EmptyBuffer;
+
+impl fmt::Display for EmptyBuffer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("get_buffer gave an empty buffer: give one with room, or None")
+    }
+}
+
+impl Error for EmptyBuffer {}

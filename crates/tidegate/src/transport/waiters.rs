@@ -1,0 +1,104 @@
+//! Who waits for bytes to go, or for the end: `drain`, `flush`, `wait_closed`.
+
+use super::Transport;
+use super::state::State;
+use crate::completion::{Completer, Completion};
+use crate::{Closed, Flow};
+use std::io;
+use std::mem;
+
+impl Transport {
+    pub(super) fn wait_drained(&self) -> Completion<()> {
+        let conn = self.conn();
+        if let Some(closed) = conn.closed() {
+            return Completion::known(&conn.handle, Err(closed.into()));
+        }
+        if conn.flow() == Flow::Open {
+            return Completion::known(&conn.handle, Ok(()));
+        }
+        let (completer, completion) = Completion::pair(&conn.handle);
+        conn.with_extra(|extra| push_live(&mut extra.drains, completer));
+        completion
+    }
+
+    pub(super) fn wait_flushed(&self) -> Completion<()> {
+        let conn = self.conn();
+        let target = conn.written.get();
+        if conn.sent.get() >= target {
+            return Completion::known(&conn.handle, Ok(()));
+        }
+        if let Some(closed) = conn.closed() {
+            return Completion::known(&conn.handle, Err(closed.into()));
+        }
+        let (completer, completion) = Completion::pair(&conn.handle);
+        conn.with_extra(|extra| {
+            if extra.flushes.len() == extra.flushes.capacity() {
+                extra.flushes.retain(|(_, waiting)| !waiting.is_cancelled());
+            }
+            extra.flushes.push_back((target, completer));
+        });
+        completion
+    }
+
+    pub(super) fn wait_lost(&self) -> Completion<Closed> {
+        let conn = self.conn();
+        if conn.is(State::LOST)
+            && let Some(closed) = conn.closed()
+        {
+            return Completion::known(&conn.handle, Ok(closed));
+        }
+        let (completer, completion) = Completion::pair(&conn.handle);
+        conn.with_extra(|extra| push_live(&mut extra.closes, completer));
+        completion
+    }
+
+    /// Answers whoever waited for what has been reached. Wakers run in here: nothing is borrowed,
+    /// and the connection is in order.
+    pub(super) fn answer_waiters(&self) {
+        let conn = self.conn();
+        if !conn.has_extra() {
+            return;
+        }
+        if conn.flow() == Flow::Open && !conn.is(State::ENDING.without(State::CLOSING)) {
+            for drain in conn.with_extra(|extra| mem::take(&mut extra.drains)) {
+                drain.complete(Ok(()));
+            }
+        }
+        let sent = conn.sent.get();
+        while let Some(flush) = conn.with_extra(|extra| extra.pop_flushed(sent)) {
+            flush.complete(Ok(()));
+        }
+    }
+
+    /// Fails whoever waits for bytes that will not go.
+    pub(super) fn fail_waiters(&self, closed: &Closed) {
+        let conn = self.conn();
+        if !conn.has_extra() {
+            return;
+        }
+        self.answer_waiters();
+        let (drains, flushes) =
+            conn.with_extra(|extra| (mem::take(&mut extra.drains), mem::take(&mut extra.flushes)));
+        let flushes = flushes.into_iter().map(|(_, flush)| flush);
+        for waiting in drains.into_iter().chain(flushes) {
+            waiting.complete(Err(io::Error::from(closed.clone())));
+        }
+    }
+
+    /// Answers `wait_closed`.
+    pub(super) fn answer_closes(&self, closed: &Closed) {
+        if self.conn().has_extra() {
+            for waiting in self.conn().with_extra(|extra| mem::take(&mut extra.closes)) {
+                waiting.complete(Ok(closed.clone()));
+            }
+        }
+    }
+}
+
+/// Pushes, and forgets those who gave up before the list grows.
+fn push_live<T>(waiters: &mut Vec<Completer<T>>, waiting: Completer<T>) {
+    if waiters.len() == waiters.capacity() {
+        waiters.retain(|waiting| !waiting.is_cancelled());
+    }
+    waiters.push(waiting);
+}

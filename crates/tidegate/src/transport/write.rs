@@ -1,0 +1,375 @@
+//! The write path: from `write` through the buffer into the kernel.
+
+use super::conn::Conn;
+use super::state::State;
+use super::{Transport, is_out_of_memory};
+use crate::WriteError;
+use crate::event_loop::{Core, Grave, add};
+use crate::flow::{Crossing, Flow};
+use crate::write_buffer::{CHUNK_OVERHEAD, MAX_OFFER, Offer, WriteBuffer};
+use bytes::Bytes;
+use std::io::{self, IoSlice};
+use std::time::Duration;
+
+/// A write of this size with nothing buffered goes to the kernel at once, uncopied. Below it, the
+/// copy is cheaper than a system call of its own.
+const LARGE_WRITE: usize = 16 * 1024;
+
+/// Gathered writes keep no more memory than this between callbacks.
+const GATHER_KEPT: usize = 256 * 1024;
+
+/// How long to wait when the kernel is out of memory; no event says when it is over.
+const MEMORY_RETRY: Duration = Duration::from_millis(20);
+
+/// What one call of the user writes.
+pub(super) enum Payload<'a> {
+    Slice(&'a [u8]),
+    Slices(&'a [IoSlice<'a>]),
+    Owned(Bytes),
+}
+
+impl Payload<'_> {
+    const NOTHING: Self = Payload::Slice(&[]);
+
+    fn len(&self) -> usize {
+        match self {
+            Self::Slice(data) => data.len(),
+            Self::Slices(slices) => slices
+                .iter()
+                .fold(0, |sum, slice| slice.len().saturating_add(sum)),
+            Self::Owned(data) => data.len(),
+        }
+    }
+
+    /// Calls `visit` with what follows the first `skip` bytes, until it has enough.
+    fn rest<'s>(&'s self, mut skip: usize, mut visit: impl FnMut(&'s [u8]) -> bool) {
+        match self {
+            Self::Slice(data) => {
+                visit(&data[skip..]);
+            }
+            Self::Owned(data) => {
+                visit(&data[skip..]);
+            }
+            Self::Slices(slices) => {
+                for slice in *slices {
+                    let start = skip.min(slice.len());
+                    skip -= start;
+                    if !visit(&slice[start..]) {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Transport {
+    /// Takes a write, all of it or nothing. Every byte that is ever sent comes through here.
+    #[inline]
+    pub(super) fn enqueue(&self, payload: Payload<'_>) -> Result<Flow, WriteError> {
+        let conn = self.conn();
+        let len = payload.len();
+        if len == 0 {
+            return Ok(conn.flow());
+        }
+        if conn.is(State::NO_WRITE) {
+            conn.core().bury_payload(payload);
+            return Err(conn.refusal());
+        }
+        let fits = !conn.marks.get().above_high(conn.buffered() + len as u64);
+        if fits && len < LARGE_WRITE && conn.gather(&payload, len) {
+            return Ok(conn.flow());
+        }
+        self.enqueue_ungathered(payload, len, fits)
+    }
+
+    fn enqueue_ungathered(
+        &self,
+        payload: Payload<'_>,
+        len: usize,
+        fits: bool,
+    ) -> Result<Flow, WriteError> {
+        let conn = self.conn();
+        conn.spill();
+        if conn.marks.get().at_cap(conn.cost()) {
+            if conn.is(State::WRITABLE) {
+                self.offer(&Payload::NOTHING, usize::MAX);
+            }
+            let refusal = if conn.is(State::NO_WRITE) {
+                Some(conn.refusal())
+            } else if conn.marks.get().at_cap(conn.cost()) {
+                Some(WriteError::BufferFull { transport: conn.id })
+            } else {
+                None
+            };
+            if let Some(refusal) = refusal {
+                conn.core().bury_payload(payload);
+                return Err(refusal);
+            }
+        }
+        let large = conn.buffered() == 0 && len >= LARGE_WRITE;
+        conn.written.set(conn.written.get() + len as u64);
+        let mut taken = 0;
+        if conn.is(State::WRITABLE) && (large || !fits) {
+            taken = self.offer(&payload, usize::MAX);
+            if conn.is(State::NO_WRITE) {
+                conn.core().bury_payload(payload);
+                return Err(conn.refusal());
+            }
+        }
+        conn.queue_rest(payload, taken);
+        self.reflow();
+        self.touch();
+        let flow = conn.flow();
+        self.answer_waiters();
+        Ok(flow)
+    }
+
+    /// Sends what the callback that has just returned wrote in small writes.
+    pub(super) fn send_gathered(&self) {
+        let conn = self.conn();
+        let core = conn.core();
+        let mut gather = core.gather.borrow_mut();
+        let most = gather.len().min(conn.budget());
+        if !conn.is(State::WRITABLE) || most == 0 {
+            conn.queue_gathered(&mut gather, 0);
+            return;
+        }
+        let result = conn.send(&[IoSlice::new(&gather[..most])]);
+        let sent = *result.as_ref().unwrap_or(&0);
+        conn.queue_gathered(&mut gather, sent);
+        drop(gather);
+        self.account(sent, most, result);
+        self.answer_waiters();
+    }
+
+    /// Sends what is buffered, as far as this turn's budget goes.
+    pub(super) fn flush_queue(&self) {
+        self.offer(&Payload::NOTHING, self.conn().budget());
+        self.answer_waiters();
+    }
+
+    /// Offers what is buffered, and then the payload, until the kernel refuses, an error comes,
+    /// all is sent, or `limit` bytes are. Answers how many bytes of the payload were taken.
+    pub(super) fn offer(&self, payload: &Payload<'_>, limit: usize) -> usize {
+        let conn = self.conn();
+        let mut spent = Vec::new();
+        let mut taken = 0;
+        let mut left = limit;
+        while left > 0 && conn.is(State::WRITABLE) {
+            let mut queue = conn.queue.borrow_mut();
+            let mut offer = Offer::new(left.min(MAX_OFFER));
+            if let Some(queue) = queue.as_deref() {
+                queue.fill(&mut offer);
+            }
+            payload.rest(taken, |data| offer.push(data));
+            let offered = offer.bytes();
+            if offered == 0 {
+                break;
+            }
+            let result = conn.send(offer.slices());
+            let sent = *result.as_ref().unwrap_or(&0);
+            let queued = queue.as_deref_mut().map_or(0, |queue| {
+                let queued = sent.min(queue.len());
+                queue.advance(queued, &mut spent);
+                queued
+            });
+            drop(queue);
+            taken += sent - queued;
+            left -= sent;
+            self.account(sent, offered, result);
+        }
+        conn.release_queue();
+        for bytes in spent {
+            conn.core().bury(Grave::Bytes(bytes));
+        }
+        taken
+    }
+
+    /// Offers what is buffered before it is given up.
+    pub(super) fn offer_once(&self) {
+        self.offer(&Payload::NOTHING, MAX_OFFER);
+        self.answer_waiters();
+    }
+
+    /// Draws the consequences of one system call that was offered `offered` bytes. The caller
+    /// answers the waiters once everything is in its place: a waker may write.
+    fn account(&self, sent: usize, offered: usize, result: io::Result<usize>) {
+        let conn = self.conn();
+        let core = conn.core();
+        if sent < offered {
+            conn.clear(State::WRITABLE);
+        }
+        if sent > 0 {
+            let tick = core.tick();
+            let before = if conn.sent_tick.replace(tick) == tick {
+                conn.sent_in_tick.get()
+            } else {
+                0
+            };
+            conn.sent_in_tick.set(before.saturating_add(sent as u32));
+            conn.sent.set(conn.sent.get() + sent as u64);
+            add(&core.counters.bytes_sent, sent);
+            self.reflow();
+        }
+        match result {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if is_out_of_memory(&error) => self.retry_later(),
+            Err(error) => self.write_failed(error),
+        }
+    }
+
+    /// Looks for a crossing of a watermark.
+    pub(super) fn reflow(&self) {
+        let conn = self.conn();
+        if conn.is(State::WRITE_DEAD | State::DEAD) {
+            return;
+        }
+        let paused = conn.is(State::PAUSED);
+        match conn.marks.get().crossing(paused, conn.buffered()) {
+            Crossing::None => {}
+            Crossing::Pause => {
+                conn.set(State::PAUSED);
+                conn.pauses.set(conn.pauses.get().wrapping_add(1));
+                add(&conn.core().counters.pauses, 1);
+            }
+            Crossing::Resume => {
+                conn.clear(State::PAUSED);
+                if !conn.is(State::TOLD) {
+                    conn.set(State::ROUND);
+                }
+                add(&conn.core().counters.resumes, 1);
+            }
+        }
+    }
+
+    /// The kernel is out of memory: nothing will tell when it is over, so a timer asks again.
+    pub(super) fn retry_later(&self) {
+        let conn = self.conn();
+        if conn.is(State::RETRYING) {
+            return;
+        }
+        conn.set(State::RETRYING);
+        let deadline = conn.core().clock() + MEMORY_RETRY;
+        self.timer_at(deadline, |transport| {
+            let conn = transport.conn();
+            conn.clear(State::RETRYING);
+            conn.set(State::READABLE | State::WRITABLE);
+            transport.touch();
+        });
+    }
+}
+
+impl Conn {
+    /// One system call; counted.
+    fn send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        add(&self.core().counters.writes, 1);
+        match self.socket.borrow_mut().as_mut() {
+            Some(socket) => socket.write(slices),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    /// Adds a small write to those of the running callback, if it is this connection's and
+    /// nothing is queued before it.
+    #[inline]
+    fn gather(&self, payload: &Payload<'_>, len: usize) -> bool {
+        let core = self.core();
+        if core.gathering.get() != self.id || self.is(State::QUEUED) {
+            return false;
+        }
+        let mut gather = core.gather.borrow_mut();
+        match payload {
+            Payload::Slice(data) => gather.extend_from_slice(data),
+            Payload::Slices(slices) => slices
+                .iter()
+                .for_each(|data| gather.extend_from_slice(data)),
+            Payload::Owned(_) => return false,
+        }
+        self.written.set(self.written.get() + len as u64);
+        true
+    }
+
+    /// Moves gathered writes of this connection into its own buffer.
+    pub(super) fn spill(&self) {
+        let core = self.core();
+        if core.gathering.get() == self.id {
+            self.queue_gathered(&mut core.gather.borrow_mut(), 0);
+        }
+    }
+
+    fn queue_gathered(&self, gather: &mut Vec<u8>, skip: usize) {
+        if skip < gather.len() {
+            self.with_queue(|queue| queue.push_copy(&gather[skip..]));
+        }
+        gather.clear();
+        gather.shrink_to(GATHER_KEPT);
+    }
+
+    fn queue_rest(&self, payload: Payload<'_>, skip: usize) {
+        if let Payload::Owned(mut data) = payload {
+            if skip == data.len() {
+                self.core().bury(Grave::Bytes(data));
+            } else {
+                bytes::Buf::advance(&mut data, skip);
+                self.with_queue(|queue| queue.push_shared(data));
+            }
+            return;
+        }
+        if skip < payload.len() {
+            self.with_queue(|queue| {
+                payload.rest(skip, |data| {
+                    queue.push_copy(data);
+                    true
+                });
+            });
+        }
+    }
+
+    fn with_queue(&self, call: impl FnOnce(&mut WriteBuffer)) {
+        let mut queue = self.queue.borrow_mut();
+        call(queue.get_or_insert_with(|| self.core().take_buffer()));
+        self.set(State::QUEUED);
+    }
+
+    /// Gives the buffer's memory back to the loop once it is empty.
+    fn release_queue(&self) {
+        let mut queue = self.queue.borrow_mut();
+        if let Some(empty) = queue.take_if(|queue| queue.is_empty()) {
+            self.core().give_buffer(empty);
+            self.clear(State::QUEUED);
+        }
+    }
+
+    /// What counts against the cap: payload and a constant for each queued chunk.
+    fn cost(&self) -> u64 {
+        let chunks = self
+            .queue
+            .borrow()
+            .as_ref()
+            .map_or(0, |queue| queue.chunks());
+        self.buffered() + (chunks * CHUNK_OVERHEAD) as u64
+    }
+
+    /// Throws away what is buffered.
+    pub(super) fn drop_buffered(&self) {
+        let core = self.core();
+        if core.gathering.get() == self.id {
+            core.gather.borrow_mut().clear();
+        }
+        if let Some(queue) = self.queue.take() {
+            self.clear(State::QUEUED);
+            core.bury(Grave::Value(queue));
+        }
+    }
+}
+
+impl Core {
+    /// Owned bytes of a refused write are dropped by the loop, not within the call.
+    fn bury_payload(&self, payload: Payload<'_>) {
+        if let Payload::Owned(data) = payload {
+            self.bury(Grave::Bytes(data));
+        }
+    }
+}

@@ -1,0 +1,302 @@
+//! The bytes that were written and that the kernel has not taken yet.
+//!
+//! Pure: a queue of chunks with an offset into the first one. It knows nothing of sockets,
+//! watermarks or transports. Small writes are copied to the end of the last chunk; owned bytes
+//! are queued as they are. The length is kept, never summed up.
+
+use bytes::Bytes;
+use std::collections::VecDeque;
+use std::io::IoSlice;
+
+/// A copied chunk is not grown past this, so that the memory of what was sent comes free.
+const CHUNK_SIZE: usize = 64 * 1024;
+
+/// What a chunk costs beside its payload; counted against the cap, so that a queue of tiny owned
+/// chunks is bounded too.
+pub(crate) const CHUNK_OVERHEAD: usize = 64;
+
+/// The most slices and bytes that one system call is offered. A larger offer can be taken whole
+/// by the kernel and hold the loop for tens of milliseconds.
+pub(crate) const MAX_SLICES: usize = 64;
+pub(crate) const MAX_OFFER: usize = 1024 * 1024;
+
+#[derive(Debug)]
+enum Chunk {
+    Copied(Vec<u8>),
+    Shared(Bytes),
+}
+
+impl Chunk {
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Copied(bytes) => bytes,
+            Self::Shared(bytes) => bytes,
+        }
+    }
+}
+
+/// Invariants: no chunk is empty; `offset` lies inside the first chunk (zero when there is none);
+/// `len` is the sum of the chunks less `offset`.
+#[derive(Debug, Default)]
+pub(crate) struct WriteBuffer {
+    chunks: VecDeque<Chunk>,
+    offset: usize,
+    len: usize,
+    /// The memory of a sent chunk, for the next one.
+    spare: Vec<u8>,
+}
+
+impl WriteBuffer {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn chunks(&self) -> usize {
+        self.chunks.len()
+    }
+
+    pub(crate) fn push_copy(&mut self, data: &[u8]) {
+        if data.is_empty() {
+            return;
+        }
+        self.len += data.len();
+        if let Some(Chunk::Copied(last)) = self.chunks.back_mut()
+            && last.len() + data.len() <= CHUNK_SIZE
+        {
+            last.extend_from_slice(data);
+            return;
+        }
+        let mut chunk = std::mem::take(&mut self.spare);
+        chunk.extend_from_slice(data);
+        self.chunks.push_back(Chunk::Copied(chunk));
+    }
+
+    pub(crate) fn push_shared(&mut self, data: Bytes) {
+        if data.is_empty() {
+            return;
+        }
+        self.len += data.len();
+        self.chunks.push_back(Chunk::Shared(data));
+    }
+
+    /// Adds the front of the queue to an offer, as much as fits.
+    pub(crate) fn fill<'a>(&'a self, offer: &mut Offer<'a>) {
+        let mut offset = self.offset;
+        for chunk in &self.chunks {
+            if !offer.push(&chunk.as_slice()[offset..]) {
+                return;
+            }
+            offset = 0;
+        }
+    }
+
+    /// Forgets the first `taken` bytes. Owned chunks that are done go to `spent`, because
+    /// dropping them can run code of their owner.
+    pub(crate) fn advance(&mut self, mut taken: usize, spent: &mut Vec<Bytes>) {
+        debug_assert!(taken <= self.len);
+        self.len -= taken;
+        while taken > 0 {
+            let Some(first) = self.chunks.front() else {
+                return;
+            };
+            let left = first.as_slice().len() - self.offset;
+            if taken < left {
+                self.offset += taken;
+                return;
+            }
+            taken -= left;
+            self.offset = 0;
+            match self.chunks.pop_front() {
+                Some(Chunk::Copied(mut bytes)) if bytes.capacity() <= 2 * CHUNK_SIZE => {
+                    bytes.clear();
+                    self.spare = bytes;
+                }
+                Some(Chunk::Shared(bytes)) => spent.push(bytes),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// What one system call is offered: at most [`MAX_SLICES`] slices and [`MAX_OFFER`] bytes.
+#[derive(Debug)]
+pub(crate) struct Offer<'a> {
+    slices: [IoSlice<'a>; MAX_SLICES],
+    count: usize,
+    bytes: usize,
+    most: usize,
+}
+
+impl<'a> Offer<'a> {
+    /// For `most` bytes, at most [`MAX_OFFER`].
+    pub(crate) fn new(most: usize) -> Self {
+        Self {
+            slices: [IoSlice::new(&[]); MAX_SLICES],
+            count: 0,
+            bytes: 0,
+            most: most.min(MAX_OFFER),
+        }
+    }
+
+    /// Adds a slice; says whether there is room for another.
+    pub(crate) fn push(&mut self, data: &'a [u8]) -> bool {
+        if data.is_empty() {
+            return true;
+        }
+        let room = self.most - self.bytes;
+        let data = &data[..data.len().min(room)];
+        if self.count == MAX_SLICES || data.is_empty() {
+            return false;
+        }
+        self.slices[self.count] = IoSlice::new(data);
+        self.count += 1;
+        self.bytes += data.len();
+        self.count < MAX_SLICES && self.bytes < self.most
+    }
+
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(crate) fn slices(&self) -> &[IoSlice<'a>] {
+        &self.slices[..self.count]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[derive(Debug, Clone)]
+    enum Op {
+        Copy(usize),
+        Shared(usize),
+        Take(usize),
+    }
+
+    fn op() -> impl Strategy<Value = Op> {
+        let size = prop_oneof![0..20usize, 60_000..70_000usize, Just(MAX_OFFER + 7)];
+        prop_oneof![
+            4 => size.clone().prop_map(Op::Copy),
+            3 => size.prop_map(Op::Shared),
+            5 => (0..200_000usize).prop_map(Op::Take),
+        ]
+    }
+
+    fn pattern(from: usize, len: usize) -> Vec<u8> {
+        (from..from + len)
+            .map(|i| (i * 31 + i / 251) as u8)
+            .collect()
+    }
+
+    fn offered(buffer: &WriteBuffer) -> Vec<u8> {
+        let mut offer = Offer::new(MAX_OFFER);
+        buffer.fill(&mut offer);
+        assert!(offer.slices().len() <= MAX_SLICES);
+        assert!(offer.slices().iter().all(|slice| !slice.is_empty()));
+        let slices = offer.slices().iter();
+        let bytes = slices.flat_map(|slice| slice.to_vec()).collect::<Vec<_>>();
+        assert_eq!(bytes.len(), offer.bytes());
+        bytes
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        #[test]
+        fn the_queue_gives_back_what_was_pushed_in_order(ops in prop::collection::vec(op(), 1..60)) {
+            let mut buffer = WriteBuffer::default();
+            let mut spent = Vec::new();
+            let (mut written, mut taken) = (0, 0);
+            for op in ops {
+                match op {
+                    Op::Copy(len) => {
+                        buffer.push_copy(&pattern(written, len));
+                        written += len;
+                    }
+                    Op::Shared(len) => {
+                        buffer.push_shared(Bytes::from(pattern(written, len)));
+                        written += len;
+                    }
+                    Op::Take(most) => {
+                        let offer = offered(&buffer);
+                        prop_assert_eq!(offer.is_empty(), written == taken);
+                        prop_assert!(offer.len() <= MAX_OFFER);
+                        prop_assert_eq!(&offer, &pattern(taken, offer.len()));
+                        let take = most.min(offer.len());
+                        buffer.advance(take, &mut spent);
+                        taken += take;
+                    }
+                }
+                prop_assert_eq!(buffer.len, written - taken);
+                prop_assert_eq!(buffer.len == 0, buffer.chunks() == 0);
+            }
+        }
+    }
+
+    #[test]
+    fn every_size_of_write_and_of_take_up_to_forty_bytes_is_exact() {
+        for size in 1..40 {
+            for take in 1..40 {
+                let mut buffer = WriteBuffer::default();
+                for i in 0..10 {
+                    let chunk = pattern(i * size, size);
+                    if i % 3 == 1 {
+                        buffer.push_shared(chunk.into());
+                    } else {
+                        buffer.push_copy(&chunk);
+                    }
+                }
+                let mut out = Vec::new();
+                while !buffer.is_empty() {
+                    let offer = offered(&buffer);
+                    let n = take.min(offer.len());
+                    out.extend_from_slice(&offer[..n]);
+                    buffer.advance(n, &mut Vec::new());
+                }
+                assert_eq!(
+                    out,
+                    pattern(0, 10 * size),
+                    "writes of {size}, takes of {take}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn empty_chunks_are_not_queued() {
+        let mut buffer = WriteBuffer::default();
+        buffer.push_copy(b"");
+        buffer.push_shared(Bytes::new());
+        assert!(buffer.is_empty());
+        assert_eq!(buffer.chunks(), 0);
+    }
+
+    #[test]
+    fn spent_owned_chunks_are_handed_out_not_dropped() {
+        let mut buffer = WriteBuffer::default();
+        buffer.push_shared(Bytes::from_static(b"ab"));
+        buffer.push_copy(b"cd");
+        let mut spent = Vec::new();
+        buffer.advance(1, &mut spent);
+        assert!(spent.is_empty());
+        buffer.advance(3, &mut spent);
+        assert_eq!(spent, [Bytes::from_static(b"ab")]);
+    }
+
+    #[test]
+    fn more_slices_than_one_call_takes_go_in_several() {
+        let mut buffer = WriteBuffer::default();
+        for i in 0..MAX_SLICES + 1 {
+            buffer.push_shared(Bytes::from(vec![i as u8]));
+        }
+        assert_eq!(offered(&buffer).len(), MAX_SLICES);
+        buffer.advance(MAX_SLICES, &mut Vec::new());
+        assert_eq!(offered(&buffer), [MAX_SLICES as u8]);
+    }
+}

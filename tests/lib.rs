@@ -1,0 +1,44 @@
+//! What the tests share: a protocol that records and checks its callbacks, socket pairs, and
+//! waiting for a condition with a bound.
+
+mod peer;
+mod recorder;
+
+pub use peer::{Kind, Peer, TempDir, adopted, connected, pattern};
+pub use recorder::{Log, Recorder, Seen};
+
+use std::time::{Duration, Instant};
+use tidegate::EventLoop;
+
+/// How long a test waits for what must come.
+pub const BOUND: Duration = Duration::from_secs(20);
+
+/// Runs turns of the loop until `done` says so; fails with the loop's state when it never does.
+#[track_caller]
+pub fn drive(event_loop: &mut EventLoop, what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(
+            start.elapsed() < BOUND,
+            "waited in vain for: {what}\n{:#?}",
+            event_loop.handle().snapshot()
+        );
+        if let Err(error) = event_loop.run_once(Some(Duration::from_millis(5))) {
+            panic!("the loop failed: {error}");
+        }
+    }
+}
+
+/// Runs turns until the loop has nothing to do any more: a whole poll found nothing.
+pub fn settle(event_loop: &mut EventLoop) {
+    let mut quiet = 0;
+    while quiet < 2 {
+        let before = event_loop.handle().snapshot();
+        if let Err(error) = event_loop.run_once(Some(Duration::from_millis(1))) {
+            panic!("the loop failed: {error}");
+        }
+        let mut after = event_loop.handle().snapshot();
+        after.polls = before.polls;
+        quiet = if after == before { quiet + 1 } else { 0 };
+    }
+}
