@@ -214,6 +214,7 @@ fn reason_word(reason: &CloseReason) -> &'static str {
 
 type Hook<A, R> = Option<Box<dyn FnMut(&Transport, A) -> Result<R>>>;
 type DataHook = Option<Box<dyn FnMut(&Transport, &[u8]) -> Result>>;
+type BufferHook = Option<Box<dyn FnMut(&Transport, usize)>>;
 type LostHook = Option<Box<dyn FnMut(&Transport, &Closed)>>;
 
 /// Records every callback in a [`Log`], then does what the test's closures say.
@@ -227,7 +228,7 @@ pub struct Recorder {
     resume: Hook<(), ()>,
     lost: LostHook,
     buffer: Option<Vec<u8>>,
-    get_buffer: Option<Box<dyn FnMut(&Transport, usize)>>,
+    get_buffer: BufferHook,
 }
 
 impl std::fmt::Debug for Recorder {

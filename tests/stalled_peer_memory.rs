@@ -1,0 +1,1 @@
+//! stalled_peer_memory
