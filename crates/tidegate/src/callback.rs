@@ -84,6 +84,7 @@ where
         let call = self.call.take();
         let Some(call) = call else { return };
         let Some(transport) = handle.transport(self.id) else {
+            handle.core().drop_value(call);
             return;
         };
         if let Some(timer) = self.timer.take() {

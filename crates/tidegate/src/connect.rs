@@ -1,7 +1,7 @@
 //! The connect path: from an address to a connection.
 
 use crate::completion::{Completer, Completion};
-use crate::driver::{Readiness, Socket, SocketOption};
+use crate::driver::{Readiness, Socket};
 use crate::event_loop::{Core, Grave, Source, add};
 use crate::flow::{Watermarks, WriteLimits};
 use crate::timers::TimerId;
@@ -237,9 +237,7 @@ impl Connecting {
         let (Some(mut socket), Some(client)) = (socket, client) else {
             return;
         };
-        if let Err(error) = socket.set_option(SocketOption::NoDelay(true)) {
-            log::debug!(target: "tidegate::connect", "TCP_NODELAY on {}: {error}", self.to);
-        }
+        socket.set_nodelay_at_start(&self.to);
         let connection = NewConnection {
             socket,
             peer: self.to.clone(),

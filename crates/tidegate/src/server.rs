@@ -308,10 +308,7 @@ impl ServerState {
         let Some(protocol) = self.make_protocol() else {
             return;
         };
-        if let Err(error) = socket.set_option(driver::SocketOption::NoDelay(true)) {
-            // The peer has reset it already; the first read will tell.
-            log::debug!(target: "tidegate::server", "TCP_NODELAY on {peer}: {error}");
-        }
+        socket.set_nodelay_at_start(&peer);
         let connection = NewConnection {
             socket,
             peer,

@@ -103,11 +103,10 @@ impl<T> Timers<T> {
         self.entries.len()
     }
 
-    /// Any timer, for the end of the loop.
-    pub(crate) fn pop_any(&mut self) -> Option<T> {
+    /// All of them, for the end of the loop.
+    pub(crate) fn take_all(&mut self) -> Vec<T> {
         self.heap.clear();
-        let slot = self.entries.iter().next().map(|(slot, _)| slot)?;
-        Some(self.entries.remove(slot).value)
+        self.entries.drain().map(|entry| entry.value).collect()
     }
 
     fn remove_at(&mut self, place: usize) {

@@ -233,6 +233,14 @@ impl Socket {
         }
     }
 
+    /// TCP_NODELAY, as every TCP connection has it from the start.
+    pub(crate) fn set_nodelay_at_start(&mut self, peer: &Address) {
+        if let Err(error) = self.set_option(SocketOption::NoDelay(true)) {
+            // The peer has reset it already; the first read will tell.
+            log::debug!(target: "tidegate::transport", "TCP_NODELAY on {peer}: {error}");
+        }
+    }
+
     pub(crate) fn set_option(&mut self, option: SocketOption) -> io::Result<()> {
         match self {
             Self::Os(stream) => stream.set_option(option),

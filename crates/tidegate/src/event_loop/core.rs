@@ -43,6 +43,14 @@ pub(crate) trait AtEnd {
     fn end(&self, core: &Core);
 }
 
+/// What is known of the time of the running turn.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum TurnTime {
+    NoTurn,
+    Unread,
+    Read(Instant),
+}
+
 pub(crate) struct Core {
     this: Weak<Core>,
     driver: RefCell<AnyDriver>,
@@ -71,7 +79,7 @@ pub(crate) struct Core {
 
     pub(crate) counters: Counters,
     tick: Cell<u32>,
-    now: Cell<Option<Instant>>,
+    now: Cell<TurnTime>,
     stopping: Cell<bool>,
     closed: Cell<bool>,
     /// Everything of the user's was dropped; what comes now is dropped at once.
@@ -107,7 +115,7 @@ impl Core {
             spare_buffers: RefCell::default(),
             counters: Counters::default(),
             tick: Cell::new(0),
-            now: Cell::new(None),
+            now: Cell::new(TurnTime::NoTurn),
             stopping: Cell::new(false),
             closed: Cell::new(false),
             gone: Cell::new(false),
@@ -132,17 +140,18 @@ impl Core {
     /// The time of this turn, read when first asked for. Between turns, the clock.
     pub(crate) fn now(&self) -> Instant {
         match self.now.get() {
-            Some(now) => now,
-            None => {
+            TurnTime::Read(now) => now,
+            TurnTime::Unread => {
                 let now = self.clock();
-                self.now.set(Some(now));
+                self.now.set(TurnTime::Read(now));
                 now
             }
+            TurnTime::NoTurn => self.clock(),
         }
     }
 
-    pub(crate) fn forget_now(&self) {
-        self.now.set(None);
+    pub(crate) fn set_turn_time(&self, time: TurnTime) {
+        self.now.set(time);
     }
 
     pub(crate) fn tick(&self) -> u32 {
@@ -447,9 +456,8 @@ impl Core {
         for run in ready {
             self.drop_value(run.take());
         }
-        loop {
-            let run = self.timers.borrow_mut().pop_any();
-            let Some(run) = run else { break };
+        let timers = self.timers.borrow_mut().take_all();
+        for run in timers {
             self.drop_value(run.take());
         }
         let handler = self.error_handler.take();

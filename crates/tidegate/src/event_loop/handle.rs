@@ -8,7 +8,6 @@ use crate::adopt::StdStream;
 use crate::callback::{Callback, CallbackHandle, Once, Run};
 use crate::completion::{Completer, Completion};
 use crate::connect::{ConnectOptions, connect};
-use crate::driver::SocketOption;
 use crate::flow::WriteLimits;
 use crate::listen::ListenOptions;
 use crate::server::Server;
@@ -163,7 +162,7 @@ impl Handle {
             return Err(LoopClosed.into());
         }
         let (mut socket, peer) = stream.into_socket()?;
-        socket.set_option(SocketOption::NoDelay(true))?;
+        socket.set_nodelay_at_start(&peer);
         let connection = NewConnection {
             socket,
             peer,

@@ -19,7 +19,7 @@ use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::time::Duration;
 
-pub(crate) use self::core::{AtEnd, Core, Grave};
+pub(crate) use self::core::{AtEnd, Core, Grave, TurnTime};
 pub(crate) use counters::add;
 pub(crate) use registry::Source;
 
@@ -161,7 +161,7 @@ impl EventLoop {
         let timeout = poll_timeout(&core, wait);
         self.events.clear();
         core.with_driver(|driver| driver.poll(&mut self.events, timeout))?;
-        core.forget_now();
+        core.set_turn_time(TurnTime::Unread);
         // 2.
         let woken = self.run_io(&core);
         // 3.
@@ -185,7 +185,7 @@ impl EventLoop {
             }
         }
         core.empty_graveyard();
-        core.forget_now();
+        core.set_turn_time(TurnTime::NoTurn);
         match core.take_panic() {
             Some(payload) => resume_unwind(payload),
             None => Ok(()),

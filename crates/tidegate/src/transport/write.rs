@@ -15,6 +15,10 @@ use std::time::Duration;
 /// copy is cheaper than a system call of its own.
 const LARGE_WRITE: usize = 16 * 1024;
 
+/// What a system call costs of the bytes that one transport may send in a turn, at least: so tiny
+/// chunks cannot hold the loop with thousands of calls.
+const LEAST_COST: usize = MAX_OFFER / 16;
+
 /// Gathered writes keep no more memory than this between callbacks.
 const GATHER_KEPT: usize = 256 * 1024;
 
@@ -207,7 +211,8 @@ impl Transport {
             } else {
                 0
             };
-            conn.sent_in_tick.set(before.saturating_add(sent as u32));
+            let cost = sent.max(LEAST_COST);
+            conn.sent_in_tick.set(before.saturating_add(cost as u32));
             conn.sent.set(conn.sent.get() + sent as u64);
             add(&core.counters.bytes_sent, sent);
             self.reflow();
