@@ -261,7 +261,9 @@ impl ServerState {
 
     pub(crate) fn close(&self) {
         let core = self.handle.core();
-        match mem::replace(&mut *self.stage.borrow_mut(), Stage::Closed) {
+        // Dropping a listener can log: the stage must not be borrowed then.
+        let before = self.stage.replace(Stage::Closed);
+        match before {
             Stage::Closed => return,
             // Closed by being dropped.
             Stage::Bound(listeners) => drop(listeners),
