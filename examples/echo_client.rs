@@ -1,0 +1,91 @@
+//! The `tcp_echo_client` of asyncio's documentation, as a callback protocol.
+//!
+//! Run, with `cargo run --example echo_server` in another terminal:
+//!
+//!     cargo run --example echo_client -- --connect 127.0.0.1:8888
+//!
+//! Expect `Send: 'Hello World!'`, `Received: 'Hello World!'` and `Close the connection`. Without a
+//! server: one line that says so, and exit code 1.
+
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+use tidegate::{CloseReason, EventLoop, Protocol, Result, Transport};
+
+const USAGE: &str = "usage: echo_client [--connect 127.0.0.1:8888 | --connect unix:/path]";
+const MESSAGE: &str = "Hello World!";
+
+#[derive(Default)]
+struct EchoClient {
+    received: Vec<u8>,
+}
+
+impl Protocol for EchoClient {
+    fn connection_made(&mut self, transport: &Transport) -> Result {
+        println!("Send: '{MESSAGE}'");
+        transport.write(MESSAGE.as_bytes())?;
+        Ok(())
+    }
+
+    /// The answer may come in pieces.
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+        self.received.extend_from_slice(data);
+        if self.received.len() >= MESSAGE.len() {
+            println!("Received: '{}'", String::from_utf8_lossy(&self.received));
+            println!("Close the connection");
+            transport.close();
+        }
+        Ok(())
+    }
+}
+
+fn run() -> Result {
+    let address = arguments()?;
+    let mut event_loop = EventLoop::builder()
+        .slow_callback(Duration::from_millis(100))
+        .build()?;
+    let handle = event_loop.handle().clone();
+    let connecting = handle.create_connection(address, EchoClient::default());
+    let transport = event_loop.run_until(connecting)?;
+    let closed = event_loop.run_until(transport.wait_closed())?;
+    // We close when the answer is there, and only then.
+    match closed.reason() {
+        CloseReason::LocalClose => Ok(()),
+        _ => Err(format!("no answer: {closed}").into()),
+    }
+}
+
+fn arguments() -> std::result::Result<String, lexopt::Error> {
+    use lexopt::prelude::*;
+
+    let mut address = "127.0.0.1:8888".to_owned();
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("connect") => address = parser.value()?.string()?,
+            Short('h') | Long("help") => {
+                println!("{USAGE}");
+                std::process::exit(0);
+            }
+            _ => return Err(argument.unexpected()),
+        }
+    }
+    Ok(address)
+}
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    let Err(error) = run() else {
+        return ExitCode::SUCCESS;
+    };
+    let asked_wrongly = error.is::<lexopt::Error>()
+        || error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::InvalidInput);
+    if asked_wrongly {
+        eprintln!("echo_client: {error}; {USAGE}");
+        return ExitCode::from(2);
+    }
+    eprintln!("echo_client: {error}");
+    ExitCode::FAILURE
+}
