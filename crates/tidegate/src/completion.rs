@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 /// Beside those of the operation: [`TimedOut`](io::ErrorKind::TimedOut) after
 /// [`within`](Completion::within), [`BrokenPipe`](io::ErrorKind::BrokenPipe) when the
 /// [`Completer`] was dropped without an answer, and
-/// [`LoopClosed`](crate::LoopClosed) inside an `io::Error` when the loop was dropped.
+/// [`LoopClosed`] inside an `io::Error` when the loop was dropped.
 #[must_use = "dropping a completion cancels the waiting; `detach` lets it go on"]
 pub struct Completion<T: 'static> {
     handle: Handle,

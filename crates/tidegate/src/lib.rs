@@ -1,4 +1,90 @@
-//! asyncio's transports and protocols for Rust.
+//! asyncio's transports and protocols for Rust: you write a [`Protocol`] as plain callbacks on
+//! `&mut self`, and a single-threaded event loop on mio calls them. Backpressure is on by default,
+//! and one [`Closed`] tells everyone how a connection ended and what was lost.
+//!
+//! ```
+//! use tidegate::{EventLoop, Protocol, Result, Transport};
+//!
+//! struct Echo;
+//!
+//! impl Protocol for Echo {
+//!     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+//!         transport.write(data)?;
+//!         Ok(())
+//!     }
+//! }
+//!
+//! struct Client;
+//!
+//! impl Protocol for Client {
+//!     fn connection_made(&mut self, transport: &Transport) -> Result {
+//!         transport.write(b"Hello World!")?;
+//!         transport.write_eof()?;
+//!         Ok(())
+//!     }
+//!
+//!     fn data_received(&mut self, _: &Transport, data: &[u8]) -> Result {
+//!         println!("received {}", String::from_utf8_lossy(data));
+//!         Ok(())
+//!     }
+//! }
+//!
+//! fn main() -> Result {
+//!     let mut event_loop = EventLoop::new()?;
+//!     let handle = event_loop.handle().clone();
+//!     let server = handle.create_server("127.0.0.1:0", || Echo)?;
+//!     let connecting = handle.create_connection(&server.local_addrs()[0], Client);
+//!     let transport = event_loop.run_until(connecting)?;
+//!     let closed = event_loop.run_until(transport.wait_closed())?;
+//!     assert!(closed.is_clean());
+//!     assert_eq!(transport.stats().received, 12);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Where to begin
+//!
+//! [`Protocol`] is what you implement; its documentation has the order of the callbacks.
+//! [`Transport`] is one end of a connection: write, pause, close. [`Handle`] makes servers,
+//! connections, timers. [`Completion`] is the answer to what takes time, as a future and for
+//! callbacks. [`Server::shutdown`] ends a server within a time and says what was lost.
+//!
+//! # The way of a byte
+//!
+//! The modules are private; this is how they hang together. `driver` is the only door to the
+//! operating system: it polls, and moves bytes. `event_loop` runs the turns, keeps the sources of
+//! events and everything that waits to be called. `transport` is a connection: `read` takes bytes
+//! from the kernel to the protocol's callback, `deliver` makes every callback, `state` decides in
+//! which order, `write` takes what the protocol writes to the kernel, what the kernel refuses
+//! waits in `write_buffer`, `flow` says when that is too much, `close` and `linger` end it.
+//! Connections come from `server` (`listen`, `accept`), `connect` and `adopt`. `timers`,
+//! `callback` and `completion` are for what comes later. `ARCHITECTURE.md` in the repository says
+//! more.
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! | --- | --- | --- |
+//! | `unstable-driver` | off | the hidden module `driver`, with which another world takes the place of the operating system under the loop; outside semver |
+//!
+//! A feature adds something and changes nothing that is there without it.
+//!
+//! # Logging
+//!
+//! Through the `log` crate, under these targets. Nothing is logged for a connection that works or
+//! that its peer ends.
+//!
+//! | target | level | what |
+//! | --- | --- | --- |
+//! | `tidegate::loop` | error | the loop could not be woken |
+//! | `tidegate::server` | warn, info | accepting stopped because the system is out of something, and goes on again; a socket file could not be removed |
+//! | `tidegate::transport` | debug | an option that could not be set on a new connection |
+//! | `tidegate::failure` | error | errors and panics of user code when there is no [error handler](Handle::set_error_handler), ten a second at most; panics of wakers |
+//! | `tidegate::slow` | warn | callbacks longer than [`EventLoopBuilder::slow_callback`], off by default |
+//!
+//! # Non-goals, for now
+//!
+//! TLS, UDP, resolving names, pipes, signals, subprocesses, files, framing of messages, Windows.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(not(unix))]
@@ -45,3 +131,8 @@ pub use listen::ListenOptions;
 pub use protocol::{OnEof, OnPause, Protocol};
 pub use server::{Server, ShutdownReport};
 pub use transport::{Transport, TransportId, TransportStats};
+
+/// The code in the README is compiled, and run, as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

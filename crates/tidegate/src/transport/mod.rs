@@ -1,7 +1,7 @@
 //! Transports: the handle to a connection that a protocol writes to.
 //!
-//! The way of a byte: [`read`] takes it from the kernel to the protocol; [`write`] takes what the
-//! protocol answers through the [buffer](crate::write_buffer) back; [`deliver`] makes every
+//! The way of a byte: [`read`] takes it from the kernel to the protocol; [`mod@write`] takes what
+//! the protocol answers through the [buffer](crate::write_buffer) back; [`deliver`] makes every
 //! callback; [`state`] decides in which order they come; [`close`] ends it, [`linger`] waits for
 //! the peer.
 
