@@ -119,6 +119,9 @@ impl WriteBuffer {
                 _ => {}
             }
         }
+        if self.chunks.is_empty() {
+            self.chunks.shrink_to(MAX_SLICES);
+        }
     }
 }
 
@@ -287,6 +290,17 @@ mod tests {
         assert!(spent.is_empty());
         buffer.advance(3, &mut spent);
         assert_eq!(spent, [Bytes::from_static(b"ab")]);
+    }
+
+    #[test]
+    fn an_emptied_queue_keeps_no_memory_of_its_longest_time() {
+        let mut buffer = WriteBuffer::default();
+        for _ in 0..100_000 {
+            buffer.push_shared(Bytes::from_static(b"x"));
+        }
+        buffer.advance(100_000, &mut Vec::new());
+        assert!(buffer.chunks.capacity() <= 2 * MAX_SLICES);
+        assert!(buffer.spare.capacity() <= 2 * CHUNK_SIZE);
     }
 
     #[test]
