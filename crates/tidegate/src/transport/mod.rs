@@ -3,26 +3,26 @@
 //! The way of a byte: [`read`] takes it from the kernel to the protocol; [`mod@write`] takes what
 //! the protocol answers through the [buffer](crate::write_buffer) back; [`deliver`] makes every
 //! callback; [`state`] decides in which order they come; [`close`] ends it, [`linger`] waits for
-//! the peer.
+//! the peer. [`options`] and [`schedule`] are the rest of the public handle.
 
 mod close;
 mod conn;
 mod deliver;
 mod id;
 mod linger;
+mod options;
 mod read;
+mod schedule;
 mod state;
 mod waiters;
 mod write;
 
-use crate::callback::{CallbackHandle, OnTransport, Once, Run};
 use crate::completion::Completion;
 use crate::driver::{Socket, SocketOption};
 use crate::event_loop::{Core, Grave, Source, add};
-use crate::flow::{Flow, Watermarks, WriteLimits};
+use crate::flow::{Flow, Watermarks};
 use crate::server::ServerState;
-use crate::timers::TimerId;
-use crate::{Address, CloseReason, Closed, Handle, Protocol, Result, WriteError, protocol};
+use crate::{Address, CloseReason, Closed, Handle, Protocol, WriteError, protocol};
 use bytes::Bytes;
 use conn::{Conn, Next};
 use state::State;
@@ -30,7 +30,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use write::Payload;
 
 pub use id::TransportId;
@@ -46,10 +46,10 @@ pub(crate) use linger::Lingering;
 /// # Writing and backpressure
 ///
 /// [`write`](Transport::write) takes all of its bytes or nothing and never blocks. Above the
-/// high-water mark of the [`WriteLimits`] it answers [`Flow::Paused`] and the protocol gets
-/// `pause_writing`; at the cap it fails with [`WriteError::BufferFull`]. `Paused` means that the
-/// kernel refused bytes, or that this turn of the loop has sent what one transport may send.
-/// Small writes of a callback go out together when it returns.
+/// high-water mark of the [`WriteLimits`](crate::WriteLimits) it answers [`Flow::Paused`] and the
+/// protocol gets `pause_writing`; at the cap it fails with [`WriteError::BufferFull`]. `Paused`
+/// means that the kernel refused bytes, or that this turn of the loop has sent what one transport
+/// may send. Small writes of a callback go out together when it returns.
 ///
 /// # Ending
 ///
@@ -141,7 +141,7 @@ impl Transport {
     ///
     /// See [`WriteError`].
     #[inline]
-    pub fn write(&self, data: &[u8]) -> std::result::Result<Flow, WriteError> {
+    pub fn write(&self, data: &[u8]) -> Result<Flow, WriteError> {
         self.enqueue(Payload::Slice(data))
     }
 
@@ -151,7 +151,7 @@ impl Transport {
     /// # Errors
     ///
     /// See [`WriteError`].
-    pub fn write_owned(&self, data: impl Into<Bytes>) -> std::result::Result<Flow, WriteError> {
+    pub fn write_owned(&self, data: impl Into<Bytes>) -> Result<Flow, WriteError> {
         self.enqueue(Payload::Owned(data.into()))
     }
 
@@ -162,7 +162,7 @@ impl Transport {
     ///
     /// See [`WriteError`].
     #[doc(alias = "writelines")]
-    pub fn write_vectored(&self, slices: &[IoSlice<'_>]) -> std::result::Result<Flow, WriteError> {
+    pub fn write_vectored(&self, slices: &[IoSlice<'_>]) -> Result<Flow, WriteError> {
         self.enqueue(Payload::Slices(slices))
     }
 
@@ -171,7 +171,7 @@ impl Transport {
     /// # Errors
     ///
     /// See [`WriteError`]; [`WriteError::Format`] when a value's own formatting fails.
-    pub fn write_fmt(&self, args: fmt::Arguments<'_>) -> std::result::Result<Flow, WriteError> {
+    pub fn write_fmt(&self, args: fmt::Arguments<'_>) -> Result<Flow, WriteError> {
         if let Some(text) = args.as_str() {
             return self.write(text.as_bytes());
         }
@@ -191,7 +191,7 @@ impl Transport {
     /// # Errors
     ///
     /// [`WriteError::Closing`] after `close`, [`WriteError::Closed`] after the end.
-    pub fn write_eof(&self) -> std::result::Result<(), WriteError> {
+    pub fn write_eof(&self) -> Result<(), WriteError> {
         let conn = self.conn();
         if conn.is(State::ENDING) {
             return Err(conn.refusal());
@@ -319,65 +319,6 @@ impl Transport {
         !self.conn().is(State::NO_READ.without(passing)) && !self.conn().is(State::EOF_TOLD)
     }
 
-    // Options.
-
-    /// Sets the watermarks and the cap. They hold at once: a pause or a resume that this causes
-    /// is delivered.
-    ///
-    /// # Errors
-    ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) unless `low <= high <= cap` and `cap > 0`;
-    /// nothing changes then.
-    pub fn set_write_limits(&self, limits: WriteLimits) -> io::Result<()> {
-        let marks = limits.resolve()?;
-        let conn = self.conn();
-        conn.marks.set(marks);
-        conn.spill();
-        if marks.above_high(conn.buffered()) {
-            self.offer_once();
-        }
-        self.reflow();
-        self.touch();
-        self.answer_waiters();
-        Ok(())
-    }
-
-    /// The limits in force.
-    pub fn write_limits(&self) -> WriteLimits {
-        self.conn().marks.get().limits()
-    }
-
-    /// Bounds the bytes that wait unsent in the kernel (TCP_NOTSENT_LOWAT), so that little stands
-    /// before what is written next; `None` is the system's default. Costs throughput on bulk
-    /// transfers.
-    ///
-    /// # Errors
-    ///
-    /// [`Unsupported`](io::ErrorKind::Unsupported) on Unix sockets and where the system has no
-    /// such option; the [`Closed`] of an ended connection.
-    pub fn set_unsent_low_water(&self, bytes: Option<u32>) -> io::Result<()> {
-        self.set_option(SocketOption::UnsentLowWater(bytes.unwrap_or(0)))
-    }
-
-    /// Sets TCP_NODELAY, which is on from the start, as in asyncio. No effect on Unix sockets.
-    ///
-    /// # Errors
-    ///
-    /// Those of the system; the [`Closed`] of an ended connection.
-    pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
-        self.set_option(SocketOption::NoDelay(on))
-    }
-
-    fn set_option(&self, option: SocketOption) -> io::Result<()> {
-        if let Some(closed) = self.closed() {
-            return Err(closed.into());
-        }
-        match self.conn().socket.borrow_mut().as_mut() {
-            Some(socket) => socket.set_option(option),
-            None => Err(io::ErrorKind::NotConnected.into()),
-        }
-    }
-
     // The protocol.
 
     /// Gives the connection another protocol, once the running callback has returned. The new one
@@ -393,11 +334,7 @@ impl Transport {
     ///
     /// [`Closed`] in `connection_lost` and after it. While the connection is ending before that,
     /// it is accepted, and the new protocol gets `connection_lost` alone.
-    pub fn set_protocol(
-        &self,
-        protocol: impl Protocol,
-        unread: &[u8],
-    ) -> std::result::Result<(), Closed> {
+    pub fn set_protocol(&self, protocol: impl Protocol, unread: &[u8]) -> Result<(), Closed> {
         let conn = self.conn();
         let protocol = protocol.boxed();
         if conn.is(State::LOST) {
@@ -443,69 +380,6 @@ impl Transport {
         let mut slot = conn.protocol.try_borrow_mut().ok()?;
         let found = protocol::find::<P>(slot.as_deref_mut()?)?;
         Some(call(found, self))
-    }
-
-    /// Runs `call` as a callback of this connection's protocol, in this turn of the loop or the
-    /// next. It is dropped without having run when the connection has ended by then, or its
-    /// protocol is no `P`.
-    pub fn call_soon<P: Protocol>(
-        &self,
-        call: impl FnOnce(&mut P, &Self) -> Result + 'static,
-    ) -> CallbackHandle {
-        let run: Rc<dyn Run> = OnTransport::new(self, "call_soon", call);
-        let handle = CallbackHandle::new(self.core(), &run, None);
-        self.core().push_ready(run);
-        handle
-    }
-
-    /// As [`call_soon`](Transport::call_soon), after `delay`. The timer dies with the connection.
-    pub fn call_later<P: Protocol>(
-        &self,
-        delay: Duration,
-        call: impl FnOnce(&mut P, &Self) -> Result + 'static,
-    ) -> CallbackHandle {
-        let timed = OnTransport::new(self, "call_later", call);
-        let run: Rc<dyn Run> = timed.clone();
-        let core = self.core();
-        if self.is_lost() || core.is_closed() {
-            let handle = CallbackHandle::new(core, &run, None);
-            if let Some(value) = run.take() {
-                core.bury(Grave::Value(value));
-            }
-            return handle;
-        }
-        let deadline = core.clock().checked_add(delay);
-        let timer = core.start_timer(deadline, run.clone());
-        timed.set_timer(timer);
-        self.conn().with_extra(|extra| extra.timers.insert(timer));
-        CallbackHandle::new(core, &run, Some(timer)).owned_by(self.id())
-    }
-
-    /// A timer of the library's own, which dies with the connection.
-    fn timer_at(&self, deadline: Instant, call: impl FnOnce(&Self) + 'static) -> TimerId {
-        let id = self.id();
-        let own: Rc<Cell<Option<TimerId>>> = Rc::default();
-        let timer = self.core().start_timer(
-            Some(deadline),
-            Once::new("a timer", {
-                let own = own.clone();
-                move |handle: &Handle| {
-                    if let Some(transport) = handle.transport(id) {
-                        if let Some(timer) = own.take() {
-                            transport.forget_timer(timer);
-                        }
-                        call(&transport);
-                    }
-                }
-            }),
-        );
-        own.set(Some(timer));
-        self.conn().with_extra(|extra| extra.timers.insert(timer));
-        timer
-    }
-
-    pub(crate) fn forget_timer(&self, timer: TimerId) {
-        self.conn().with_extra(|extra| extra.timers.remove(&timer));
     }
 
     pub(crate) fn protocol_name(&self) -> Option<&'static str> {

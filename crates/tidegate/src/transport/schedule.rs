@@ -1,0 +1,79 @@
+//! Callbacks that a connection's protocol gets later, and timers that die with the connection.
+
+use super::Transport;
+use crate::callback::{CallbackHandle, OnTransport, Once, Run};
+use crate::event_loop::Grave;
+use crate::timers::TimerId;
+use crate::{Handle, Protocol, Result};
+use std::cell::Cell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+impl Transport {
+    /// Runs `call` as a callback of this connection's protocol, in this turn of the loop or the
+    /// next. It is dropped without having run when the connection has ended by then, or its
+    /// protocol is no `P`.
+    pub fn call_soon<P: Protocol>(
+        &self,
+        call: impl FnOnce(&mut P, &Self) -> Result + 'static,
+    ) -> CallbackHandle {
+        let run: Rc<dyn Run> = OnTransport::new(self, "call_soon", call);
+        let handle = CallbackHandle::new(self.core(), &run, None);
+        self.core().push_ready(run);
+        handle
+    }
+
+    /// As [`call_soon`](Transport::call_soon), after `delay`. The timer dies with the connection.
+    pub fn call_later<P: Protocol>(
+        &self,
+        delay: Duration,
+        call: impl FnOnce(&mut P, &Self) -> Result + 'static,
+    ) -> CallbackHandle {
+        let timed = OnTransport::new(self, "call_later", call);
+        let run: Rc<dyn Run> = timed.clone();
+        let core = self.core();
+        if self.is_lost() || core.is_closed() {
+            let handle = CallbackHandle::new(core, &run, None);
+            if let Some(value) = run.take() {
+                core.bury(Grave::Value(value));
+            }
+            return handle;
+        }
+        let deadline = core.clock().checked_add(delay);
+        let timer = core.start_timer(deadline, run.clone());
+        timed.set_timer(timer);
+        self.conn().with_extra(|extra| extra.timers.insert(timer));
+        CallbackHandle::new(core, &run, Some(timer)).owned_by(self.id())
+    }
+
+    /// A timer of the library's own, which dies with the connection.
+    pub(super) fn timer_at(
+        &self,
+        deadline: Instant,
+        call: impl FnOnce(&Self) + 'static,
+    ) -> TimerId {
+        let id = self.id();
+        let own: Rc<Cell<Option<TimerId>>> = Rc::default();
+        let timer = self.core().start_timer(
+            Some(deadline),
+            Once::new("a timer", {
+                let own = own.clone();
+                move |handle: &Handle| {
+                    if let Some(transport) = handle.transport(id) {
+                        if let Some(timer) = own.take() {
+                            transport.forget_timer(timer);
+                        }
+                        call(&transport);
+                    }
+                }
+            }),
+        );
+        own.set(Some(timer));
+        self.conn().with_extra(|extra| extra.timers.insert(timer));
+        timer
+    }
+
+    pub(crate) fn forget_timer(&self, timer: TimerId) {
+        self.conn().with_extra(|extra| extra.timers.remove(&timer));
+    }
+}
