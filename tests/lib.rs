@@ -3,9 +3,11 @@
 
 mod peer;
 mod recorder;
+mod stall;
 
 pub use peer::{Kind, Peer, TempDir, adopted, connected, pattern};
 pub use recorder::{Log, Recorder, Seen};
+pub use stall::{never_paused, note_answer, stall};
 
 use std::time::{Duration, Instant};
 use tidegate::EventLoop;
