@@ -98,11 +98,22 @@ impl Transport {
         }
     }
 
-    /// A callback returned an error or panicked. Called after what it wrote was gathered.
+    /// A callback returned an error or panicked, and what it wrote was not sent yet. If it counts
+    /// as the reason of the end, it does so whatever sending the rest meets.
+    pub(super) fn note_fault(&self, reason: &CloseReason) {
+        let conn = self.conn();
+        if conn.is(State::WRITE_DEAD | State::DEAD | State::LOST) {
+            return;
+        }
+        if !conn.is(State::CLOSING) || conn.buffered() > 0 {
+            conn.with_extra(|extra| extra.fault = Some(reason.clone()));
+        }
+    }
+
+    /// ... and now what it wrote was gathered.
     pub(super) fn callback_failed(&self, context: &'static str, reason: CloseReason) {
         let conn = self.conn();
         if !conn.is(State::LOST) {
-            conn.with_extra(|extra| extra.fault = Some(reason.clone()));
             self.offer_once();
             self.end(reason.clone());
         }
@@ -131,10 +142,9 @@ impl Transport {
             return closed;
         }
         let unsent = conn.buffered();
-        let reason = conn
-            .with_extra(|extra| extra.fault.take())
-            .unwrap_or(reason);
-        let reason = if !conn.is(State::CLOSING) || unsent > 0 {
+        let reason = if let Some(fault) = conn.with_extra(|extra| extra.fault.take()) {
+            fault
+        } else if !conn.is(State::CLOSING) || unsent > 0 {
             reason
         } else if conn.is(State::EOF_FIRST) {
             CloseReason::PeerEof

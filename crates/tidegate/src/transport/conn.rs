@@ -46,7 +46,7 @@ pub(crate) struct Conn {
 #[derive(Default)]
 pub(super) struct Extra {
     pub(super) closed: Option<Closed>,
-    /// A failure whose end is under way: it came before what sending the rest may meet.
+    /// A failed callback that is the reason of the end: it came before what sending the rest meets.
     pub(super) fault: Option<CloseReason>,
     pub(super) next: Option<Next>,
     pub(super) unread: Unread,

@@ -33,6 +33,18 @@ impl Transport {
         let outcome = catch_unwind(AssertUnwindSafe(|| callback(protocol, self)));
         drop(slot);
         core.gathering.set(TransportId::NONE);
+        let (answer, fault) = match outcome {
+            Ok(Ok(answer)) => (Some(answer), None),
+            Ok(Err(error)) if self.is_own_ending(&error) => {
+                core.bury(Grave::Value(Box::new(error)));
+                (None, None)
+            }
+            Ok(Err(error)) => (None, Some(CloseReason::Callback(error.into()))),
+            Err(payload) => (None, Some(core.park_panic(payload))),
+        };
+        if let Some(fault) = &fault {
+            self.note_fault(fault);
+        }
         if !core.gather.borrow().is_empty() {
             self.send_gathered();
         }
@@ -41,16 +53,10 @@ impl Transport {
             let name = self.protocol_name().unwrap_or("a protocol");
             core.check_slow(started, || format!("{context} of {name}"));
         }
-        match outcome {
-            Ok(Ok(answer)) => return Some(answer),
-            Ok(Err(error)) if self.is_own_ending(&error) => core.drop_value(error),
-            Ok(Err(error)) => self.callback_failed(context, CloseReason::Callback(error.into())),
-            Err(payload) => {
-                let reason = core.park_panic(payload);
-                self.callback_failed(context, reason);
-            }
+        if let Some(fault) = fault {
+            self.callback_failed(context, fault);
         }
-        None
+        answer
     }
 
     /// Calls the protocol on behalf of a queued closure, and delivers what that causes.
