@@ -3,10 +3,8 @@
 use bytes::Bytes;
 use std::io::{self, IoSlice};
 use std::time::Duration;
-use tests::{
-    Kind, Log, Peer, Recorder, adopted, drive, never_paused, note_answer, pattern, settle, stall,
-};
-use tidegate::{CloseReason, Closed, EventLoop, OnEof, Protocol, Result, Transport, WriteError};
+use tests::{Kind, Log, Peer, Recorder, adopted, drive, never_paused, note_answer, settle, stall};
+use tidegate::{CloseReason, Closed, EventLoop, Transport, WriteError};
 
 /// The same end: the very same error, not just one that reads alike.
 fn is_same(one: &Closed, other: &Closed) -> bool {
