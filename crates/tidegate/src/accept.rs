@@ -71,7 +71,8 @@ impl Listener {
     }
 
     pub(crate) fn on_event(&self, core: &Core) {
-        if self.rest.get().is_none() {
+        // What is owed comes in this turn as well, and one source gets one share of it.
+        if self.rest.get().is_none() && !self.owed.get() {
             self.accept(core);
         }
     }

@@ -87,7 +87,8 @@ impl Lingering {
     }
 
     pub(crate) fn on_event(&self, core: &Core, readiness: Readiness, buffer: &mut [u8]) {
-        if readiness.readable {
+        // What is owed comes in this turn as well, and one source gets one share of it.
+        if readiness.readable && !self.owed.get() {
             self.discard(core, buffer);
         }
     }
