@@ -1,7 +1,9 @@
 //! How a connection ended: one `Closed` for everyone who asks, and which reason it gives.
 
 use bytes::Bytes;
+use std::cell::RefCell;
 use std::io::{self, IoSlice};
+use std::rc::Rc;
 use std::time::Duration;
 use tests::{Kind, Log, Peer, Recorder, adopted, drive, never_paused, note_answer, settle, stall};
 use tidegate::{CloseReason, Closed, EventLoop, Transport, WriteError};
@@ -49,10 +51,12 @@ fn everyone_who_asks_is_told_the_same_end() {
         for (reason, lose) in LOSSES {
             let mut event_loop = EventLoop::new().unwrap();
             let log = Log::new();
-            let protocol = Recorder::new(&log).on_lost(|transport, closed| {
-                assert!(is_same(&transport.closed().unwrap(), closed));
+            let told: Rc<RefCell<Vec<Option<Closed>>>> = Rc::default();
+            let tell = told.clone();
+            let protocol = Recorder::new(&log).on_lost(move |transport, _| {
                 let refusal = transport.write(b"x").unwrap_err();
-                assert!(is_same(refusal.closed().unwrap(), closed));
+                tell.borrow_mut().push(refusal.closed().cloned());
+                tell.borrow_mut().push(transport.closed());
             });
             let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
             stall(&mut event_loop, &transport);
@@ -71,6 +75,10 @@ fn everyone_who_asks_is_told_the_same_end() {
             assert!(closed.unsent() > 0);
             assert!(!closed.is_clean());
             assert!(is_same(&answered, &closed));
+            assert_eq!(told.borrow().len(), 2);
+            for told in told.take() {
+                assert!(is_same(&told.unwrap(), &closed));
+            }
             for name in ["drain", "flush"] {
                 let told = format!("{name}: {closed}");
                 assert!(log.words().contains(&told), "{reason}: {:?}", log.words());
