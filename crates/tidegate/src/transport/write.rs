@@ -215,7 +215,11 @@ impl Transport {
             conn.sent_in_tick.set(before.saturating_add(cost as u32));
             conn.sent.set(conn.sent.get() + sent as u64);
             add(&core.counters.bytes_sent, sent);
-            self.reflow();
+            // Sending can only resume. Whether what was offered pauses is decided when the kernel
+            // has refused the rest of it, not between two system calls.
+            if conn.is(State::PAUSED) {
+                self.reflow();
+            }
         }
         match result {
             Ok(_) => {}

@@ -1,0 +1,1 @@
+//! waiters_allocate
