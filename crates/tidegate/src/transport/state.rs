@@ -137,7 +137,7 @@ impl State {
 
     /// What is owed now. The order of these lines is the order of the callbacks.
     ///
-    /// `spent.round`: this turn of the loop has already delivered a pause and a resume.
+    /// `spent.round`: this turn of the loop has already delivered a resume.
     /// `spent.budget`: it has already sent what one transport may send in a turn.
     pub(crate) fn next(self, spent: Spent) -> Step {
         if self.any(Self::LOST) {
@@ -168,13 +168,15 @@ impl State {
             if self.any(Self::EOF_SENT) && self.any(Self::KEPT_OPEN) {
                 return Step::Close;
             }
-            if self.any(Self::TOLD) {
-                if !self.any(Self::PAUSED) {
-                    return Step::Resume;
-                }
-            } else if self.any(Self::PAUSED.with(Self::ROUND)) {
-                if !spent.round {
+            if !self.any(Self::TOLD) {
+                if self.any(Self::PAUSED.with(Self::ROUND)) {
                     return Step::Pause;
+                }
+            } else if !self.any(Self::PAUSED) {
+                // It is the resume that waits: were it the pause, its hold would come too late
+                // for what is read in this turn.
+                if !spent.round {
+                    return Step::Resume;
                 }
                 postponed = true;
             }
@@ -348,10 +350,11 @@ mod tests {
         };
         let queued = S::QUEUED | S::WRITABLE;
         let table = [
-            (S::PAUSED, round, Step::Postpone),
-            (S::ROUND, round, Step::Postpone),
-            (S::TOLD, round, Step::Resume),
-            (S::PAUSED | S::READABLE, round, Step::QueueRead),
+            (S::TOLD, round, Step::Postpone),
+            (S::TOLD | S::HELD | S::READABLE, round, Step::Postpone),
+            (S::TOLD | S::READABLE, round, Step::QueueRead),
+            (S::PAUSED | S::READABLE, round, Step::Pause),
+            (S::ROUND, round, Step::Pause),
             (queued, budget, Step::Postpone),
             (queued | S::CLOSING, budget, Step::Postpone),
             (queued | S::PAUSED, budget, Step::Pause),
