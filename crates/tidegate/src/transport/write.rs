@@ -74,6 +74,7 @@ impl Transport {
         let conn = self.conn();
         let len = payload.len();
         if len == 0 {
+            conn.core().bury_payload(payload);
             return Ok(conn.flow());
         }
         if conn.is(State::NO_WRITE) {
