@@ -4,12 +4,11 @@
 mod peer;
 mod recorder;
 mod stall;
+mod writer;
 
 pub use peer::{Kind, Peer, TempDir, adopted, connected, pattern};
 pub use recorder::{Log, Recorder, Seen};
 pub use stall::{never_paused, note_answer, stall};
-mod writer;
-
 pub use writer::{How, answer, clog, limits, no_limits, put, strict_loop, text};
 
 use std::time::{Duration, Instant};
