@@ -3,7 +3,7 @@
 use crate::accept::Listener;
 use crate::completion::{Completer, Completion};
 use crate::driver;
-use crate::event_loop::{Failure, Grave, Source};
+use crate::event_loop::{AtEnd, Core, Failure, Grave, Source};
 use crate::flow::Watermarks;
 use crate::listen::{ListenAt, ListenOptions};
 use crate::timers::TimerId;
@@ -13,7 +13,7 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::mem;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -97,6 +97,8 @@ impl Server {
             waiters: RefCell::default(),
             shutdown: RefCell::default(),
         }));
+        let at_end: Weak<ServerState> = Rc::downgrade(&server.0);
+        core.at_end(at_end);
         if options.start_serving {
             server.start_serving()?;
         }
@@ -118,9 +120,12 @@ impl Server {
     /// # Errors
     ///
     /// Those of the system; [`NotConnected`](io::ErrorKind::NotConnected) when the server was
-    /// closed.
+    /// closed; [`LoopClosed`].
     pub fn start_serving(&self) -> io::Result<()> {
         let state = &self.0;
+        if state.handle.core().is_closed() {
+            return Err(LoopClosed.into());
+        }
         let bound = match &mut *state.stage.borrow_mut() {
             Stage::Serving(_) => return Ok(()),
             Stage::Bound(bound) => mem::take(bound),
@@ -371,6 +376,13 @@ impl ServerState {
         if change < 0 {
             self.check_done();
         }
+    }
+}
+
+/// One that was never started is known to nobody else, and its factory may hold the server itself.
+impl AtEnd for ServerState {
+    fn end(&self, _: &Core) {
+        self.close();
     }
 }
 
