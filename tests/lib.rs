@@ -10,6 +10,9 @@ pub use peer::{Kind, Peer, TempDir, adopted, connected, pattern};
 pub use recorder::{Log, Recorder, Seen};
 pub use stall::{never_paused, note_answer, stall};
 pub use writer::{How, answer, clog, limits, no_limits, put, strict_loop, text};
+mod served;
+
+pub use served::Served;
 
 use std::time::{Duration, Instant};
 use tidegate::EventLoop;

@@ -24,6 +24,14 @@ impl Kind {
     /// Both.
     pub const ALL: [Self; 2] = [Self::Tcp, Self::Unix];
 
+    /// A free address for the loop to listen on, as its user would write it.
+    pub fn somewhere(self, dir: &TempDir) -> String {
+        match self {
+            Self::Tcp => "127.0.0.1:0".to_owned(),
+            Self::Unix => format!("unix:{}", dir.path("server.sock").display()),
+        }
+    }
+
     /// A listening plain socket and its address.
     pub fn listen(self, dir: &TempDir) -> (Socket, Address) {
         let (domain, addr) = match self {
