@@ -20,6 +20,16 @@ use tidegate::EventLoop;
 /// How long a test waits for what must come.
 pub const BOUND: Duration = Duration::from_secs(20);
 
+/// Bytes of this process that are in memory now (VmRSS, proc_pid_status(5)).
+pub fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    match line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()) {
+        Some(kib) => kib * 1024,
+        None => panic!("no VmRSS in /proc/self/status: {status:?}"),
+    }
+}
+
 /// Runs turns of the loop until `done` says so; fails with the loop's state when it never does.
 #[track_caller]
 pub fn drive(event_loop: &mut EventLoop, what: &str, mut done: impl FnMut() -> bool) {
