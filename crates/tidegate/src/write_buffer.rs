@@ -60,18 +60,20 @@ impl WriteBuffer {
     }
 
     pub(crate) fn push_copy(&mut self, data: &[u8]) {
-        if data.is_empty() {
-            return;
-        }
         self.len += data.len();
+        let mut rest = data;
         if let Some(Chunk::Copied(last)) = self.chunks.back_mut()
-            && last.len() + data.len() <= CHUNK_SIZE
+            && last.len() < CHUNK_SIZE
         {
-            last.extend_from_slice(data);
+            let (fits, left) = data.split_at(data.len().min(CHUNK_SIZE - last.len()));
+            append(last, fits);
+            rest = left;
+        }
+        if rest.is_empty() {
             return;
         }
         let mut chunk = std::mem::take(&mut self.spare);
-        chunk.extend_from_slice(data);
+        chunk.extend_from_slice(rest);
         self.chunks.push_back(Chunk::Copied(chunk));
     }
 
@@ -123,6 +125,17 @@ impl WriteBuffer {
             self.chunks.shrink_to(MAX_SLICES);
         }
     }
+}
+
+/// Grows a chunk as a `Vec` grows, but to no more than a full one: room that is never filled would
+/// be memory beyond the cap.
+fn append(chunk: &mut Vec<u8>, data: &[u8]) {
+    let needed = chunk.len() + data.len();
+    if needed > chunk.capacity() {
+        let room = (2 * chunk.capacity()).min(CHUNK_SIZE).max(needed);
+        chunk.reserve_exact(room - chunk.len());
+    }
+    chunk.extend_from_slice(data);
 }
 
 /// What one system call is offered: at most [`MAX_SLICES`] slices and [`MAX_OFFER`] bytes.
