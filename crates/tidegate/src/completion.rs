@@ -42,6 +42,30 @@ enum State<T> {
     Taken,
 }
 
+/// An answer on its way to a closure, which may be dropped without having run: what a connect
+/// brought is then closed.
+struct Delivery<T> {
+    answer: io::Result<T>,
+    untaken: Option<fn(T)>,
+}
+
+impl<T> Delivery<T> {
+    fn take(mut self) -> io::Result<T> {
+        self.untaken = None;
+        mem::replace(&mut self.answer, Err(io::ErrorKind::Other.into()))
+    }
+}
+
+impl<T> Drop for Delivery<T> {
+    fn drop(&mut self) {
+        if let Some(untaken) = self.untaken
+            && let Ok(value) = mem::replace(&mut self.answer, Err(io::ErrorKind::Other.into()))
+        {
+            untaken(value);
+        }
+    }
+}
+
 /// What dropping the [`Completion`] of a connect gives up beside the waiting.
 struct OnDrop<T> {
     connect: TransportId,
@@ -105,22 +129,25 @@ impl<T: 'static> Completion<T> {
     ///
     /// When the loop is dropped first, `call` is dropped without having run.
     pub fn then(self, call: impl FnOnce(&Handle, io::Result<T>) + 'static) {
-        self.schedule(|_, answer| Once::new("then", move |handle: &Handle| call(handle, answer)));
+        self.schedule(|answer| {
+            Once::new("then", move |handle: &Handle| call(handle, answer.take()))
+        });
     }
 
     /// Runs `call` with the answer as a callback of `transport`'s protocol, if that is still a
-    /// `P` then. When the connection has ended first, `call` is dropped without having run.
+    /// `P` then. When the connection has ended first, `call` is dropped without having run, and a
+    /// connection that was the answer is closed.
     pub fn then_on<P: Protocol>(
         self,
         transport: &Transport,
         call: impl FnOnce(&mut P, &Transport, io::Result<T>) -> Result + 'static,
     ) {
         let transport = transport.clone();
-        self.schedule(move |_, answer| {
+        self.schedule(move |answer| {
             OnTransport::new(
                 &transport,
                 "then_on",
-                move |this: &mut P, transport: &Transport| call(this, transport, answer),
+                move |this: &mut P, transport: &Transport| call(this, transport, answer.take()),
             )
         });
     }
@@ -129,9 +156,9 @@ impl<T: 'static> Completion<T> {
     /// [error handler](Handle::set_error_handler), unless it is the end of a connection, which
     /// `connection_lost` tells.
     pub fn detach(self) {
-        self.schedule(|_, answer| {
+        self.schedule(|answer| {
             Once::new("detach", move |handle: &Handle| {
-                if let Err(error) = answer
+                if let Err(error) = answer.take()
                     && Closed::of(&error).is_none()
                 {
                     let reason = CloseReason::Io(Arc::new(error));
@@ -153,12 +180,13 @@ impl<T: 'static> Completion<T> {
         self
     }
 
-    fn schedule<R: Run + 'static>(
-        mut self,
-        make: impl FnOnce(&Handle, io::Result<T>) -> Rc<R> + 'static,
-    ) {
-        let push = |handle: &Handle, answer| {
-            let run = make(handle, answer);
+    fn schedule<R: Run + 'static>(mut self, make: impl FnOnce(Delivery<T>) -> Rc<R> + 'static) {
+        let untaken = match &self.state {
+            State::Waiting(shared) => shared.untaken(),
+            _ => None,
+        };
+        let push = move |handle: &Handle, answer| {
+            let run = make(Delivery { answer, untaken });
             handle.core().push_ready(run);
         };
         match mem::replace(&mut self.state, State::Taken) {
@@ -311,6 +339,13 @@ impl<T: 'static> Shared<T> {
         }
     }
 
+    fn untaken(&self) -> Option<fn(T)> {
+        let on_drop = self.on_drop.take()?;
+        let untaken = on_drop.untaken;
+        self.on_drop.set(Some(on_drop));
+        Some(untaken)
+    }
+
     fn cancel_work(&self) {
         if let Some(on_drop) = self.on_drop.take() {
             self.handle.core().cancel_connect(on_drop.connect);
@@ -337,9 +372,10 @@ impl<T: 'static> Shared<T> {
             Once::new("within", move |_: &Handle| {
                 if let Some(shared) = shared.upgrade() {
                     shared.limit.take();
-                    shared.cancel_work();
                     let message = format!("no answer within {limit:?}");
+                    // First: the cancelled work drops its completer, which is an answer too.
                     shared.answer(Err(io::Error::new(io::ErrorKind::TimedOut, message)));
+                    shared.cancel_work();
                 }
             }),
         );
