@@ -178,6 +178,9 @@ impl Callback {
             scheduled: Cell::new(false),
             call: RefCell::new(Some(call)),
         });
+        if core.is_closed() {
+            shared.end(core);
+        }
         let at_end: Weak<Repeated> = Rc::downgrade(&shared);
         core.at_end(at_end);
         Self {
