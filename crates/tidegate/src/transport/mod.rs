@@ -274,6 +274,10 @@ impl Transport {
 
     /// As [`abort`](Transport::abort), and a TCP peer sees a reset.
     pub fn reset(&self) {
+        if self.is_lost() {
+            // In `connection_lost` the kernel may still have bytes that count as sent.
+            return;
+        }
         if let Some(socket) = self.conn().socket.borrow_mut().as_mut() {
             // It fails on a socket that was reset already.
             let _ = socket.set_option(SocketOption::ResetOnClose);
