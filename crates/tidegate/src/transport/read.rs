@@ -190,30 +190,33 @@ impl Transport {
         let conn = self.conn();
         let mut unread = conn.with_extra(|extra| mem::take(&mut extra.unread));
         conn.clear(State::UNREAD);
-        let taken = self.call("data_received", |protocol, transport| {
-            transport.give(protocol, unread.rest())
+        let mut given = 0;
+        self.call("data_received", |protocol, transport| {
+            transport.give(protocol, unread.rest(), &mut given)
         });
-        unread.at += taken.unwrap_or(0);
-        if taken.is_some() && !unread.rest().is_empty() {
+        unread.at += given;
+        if !unread.rest().is_empty() {
             conn.with_extra(|extra| extra.unread = unread);
             conn.set(State::UNREAD);
         }
     }
 
-    fn give(&self, protocol: &mut dyn Protocol, data: &[u8]) -> Result<usize> {
+    /// Counts what was given also when the callback fails: an error that only says that writing is
+    /// over does not end reading.
+    fn give(&self, protocol: &mut dyn Protocol, data: &[u8], given: &mut usize) -> Result {
         let stopped = || self.conn().is(State::NO_READ);
         match protocol.get_buffer(self, data.len()) {
-            _ if stopped() => Ok(0),
+            _ if stopped() => Ok(()),
             Some([]) => Err(EmptyBuffer.into()),
             Some(own) => {
                 let len = own.len().min(data.len());
                 own[..len].copy_from_slice(&data[..len]);
-                protocol.buffer_updated(self, len)?;
-                Ok(len)
+                *given = len;
+                protocol.buffer_updated(self, len)
             }
             None => {
-                protocol.data_received(self, data)?;
-                Ok(data.len())
+                *given = data.len();
+                protocol.data_received(self, data)
             }
         }
     }
