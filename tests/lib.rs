@@ -14,8 +14,10 @@ mod served;
 
 pub use served::Served;
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tidegate::EventLoop;
+use tidegate::{EventLoop, Failure, Handle, Transport};
 
 /// How long a test waits for what must come.
 pub const BOUND: Duration = Duration::from_secs(20);
@@ -58,4 +60,21 @@ pub fn settle(event_loop: &mut EventLoop) {
         after.polls = before.polls;
         quiet = if after == before { quiet + 1 } else { 0 };
     }
+}
+
+/// What the error handler is told from now on.
+pub fn failures(handle: &Handle) -> Rc<RefCell<Vec<Failure>>> {
+    let failures: Rc<RefCell<Vec<_>>> = Rc::default();
+    let told = failures.clone();
+    handle.set_error_handler(move |_, failure| told.borrow_mut().push(failure.clone()));
+    failures
+}
+
+/// Writes until the kernel takes no more and the transport is paused, far above its low-water
+/// mark; nothing when writing is over.
+pub fn flood(transport: &Transport) {
+    let chunk = vec![7; 256 * 1024];
+    while transport.write(&chunk).is_ok_and(|flow| !flow.is_paused()) {}
+    // Refused when writing is over.
+    let _ = transport.write(&chunk);
 }

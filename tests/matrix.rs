@@ -11,7 +11,7 @@ use std::net::Shutdown;
 use std::panic::panic_any;
 use std::rc::Rc;
 use std::time::Duration;
-use tests::{Kind, Log, Peer, Recorder, TempDir, adopted, drive};
+use tests::{Kind, Log, Peer, Recorder, TempDir, adopted, drive, failures, flood};
 use tidegate::{EventLoop, OnEof, OnPause, Result, Transport, WriteLimits};
 
 /// The callbacks, by their place in the trace of the undisturbed scenario.
@@ -222,14 +222,6 @@ fn quiesce(event_loop: &mut EventLoop) {
         after.polls = before.polls;
         quiet = if after == before { quiet + 1 } else { 0 };
     }
-}
-
-/// Writes more than the kernel takes, if writing is possible.
-fn flood(transport: &Transport) {
-    let chunk = vec![7; 256 * 1024];
-    while transport.write(&chunk).is_ok_and(|flow| !flow.is_paused()) {}
-    // Well above the low-water mark.
-    let _ = transport.write(&chunk);
 }
 
 /// Plays it on both kinds of sockets with each callback and each action; `check` sees how it ended.
@@ -474,11 +466,7 @@ fn set_protocol_in_any_callback_hands_over_and_is_refused_in_connection_lost() {
 fn a_failure_in_any_callback_ends_that_connection_alone_and_leaves_nothing_behind() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
-        let failures: Rc<RefCell<Vec<_>>> = Rc::default();
-        let seen = failures.clone();
-        event_loop
-            .handle()
-            .set_error_handler(move |_, failure| seen.borrow_mut().push(failure.clone()));
+        let failures = failures(event_loop.handle());
         for panics in [false, true] {
             for callback in CALLBACKS {
                 if !panics && matches!(callback, "get_buffer" | "lost") {

@@ -1,1 +1,579 @@
-//! set_protocol
+//! Another protocol for a connection: what it gets, in which order, and what the old one does not.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use tests::{Kind, Log, Recorder, Seen, adopted, drive, failures, flood, settle};
+use tidegate::{EventLoop, OnEof, OnPause, Transport};
+
+/// For a hook that runs more than once: gives its value the first time.
+fn once<T>(value: T) -> impl FnMut() -> Option<T> {
+    let mut value = Some(value);
+    move || value.take()
+}
+
+fn data(bytes: &[u8]) -> Seen {
+    Seen::Data(bytes.to_vec())
+}
+
+#[test]
+fn the_new_protocol_gets_unread_first_and_then_what_the_kernel_has() {
+    for kind in Kind::ALL {
+        let mut event_loop = EventLoop::new().unwrap();
+        let (old, new) = (Log::new(), Log::new().switched_in());
+        let mut next = once(Recorder::new(&new));
+        let dropped = old.clone();
+        let protocol = Recorder::new(&old)
+            .buffered(4)
+            .on_data(move |transport, _| {
+                transport.set_protocol(next().unwrap(), b"unread ")?;
+                assert_eq!(dropped.dropped(), 0);
+                Ok(())
+            });
+        let (_, mut peer) = adopted(event_loop.handle(), kind, protocol);
+        peer.send(b"HEADfrom the kernel");
+        drive(&mut event_loop, "all of it", || new.data_len() == 22);
+        assert_eq!(old.seen(), [Seen::Made, data(b"HEAD")]);
+        assert_eq!(
+            new.seen(),
+            [Seen::Made, data(b"unread "), data(b"from the kernel")]
+        );
+        settle(&mut event_loop);
+        assert_eq!(old.dropped(), 1);
+        peer.close();
+        drive(&mut event_loop, "lost", || new.is_lost());
+        assert_eq!(new.words(), ["made", "data", "eof", "lost"]);
+        assert_eq!(old.words(), ["made", "data"]);
+    }
+}
+
+#[test]
+fn it_may_come_from_outside_from_another_connection_and_from_with_protocol() {
+    for kind in Kind::ALL {
+        for from in 0..3 {
+            let mut event_loop = EventLoop::new().unwrap();
+            let (old, new) = (Log::new(), Log::new().switched_in());
+            let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&old));
+            settle(&mut event_loop);
+            let recorder = Recorder::new(&new);
+            match from {
+                0 => transport.set_protocol(recorder, b"un").unwrap(),
+                1 => {
+                    let transport = transport.clone();
+                    let mut next = once(recorder);
+                    let other = Recorder::default().on_made(move |_| {
+                        transport.set_protocol(next().unwrap(), b"un")?;
+                        Ok(())
+                    });
+                    let (other, _peer) = adopted(event_loop.handle(), kind, other);
+                    other.close();
+                }
+                _ => transport
+                    .with_protocol(|_: &mut Recorder, transport| {
+                        transport.set_protocol(recorder, b"un").unwrap();
+                        assert_eq!(old.dropped(), 0);
+                    })
+                    .unwrap(),
+            }
+            assert!(new.data().is_empty());
+            drive(&mut event_loop, "unread", || new.data() == b"un");
+            peer.send(b"more");
+            drive(&mut event_loop, "more", || new.data() == b"unmore");
+            assert_eq!((old.words(), old.dropped()), (vec!["made".to_owned()], 1));
+        }
+    }
+}
+
+#[test]
+fn unread_waits_while_reading_is_paused() {
+    for kind in Kind::ALL {
+        let mut event_loop = EventLoop::new().unwrap();
+        let (old, new) = (Log::new(), Log::new().switched_in());
+        let mut next = once(Recorder::new(&new));
+        let protocol = Recorder::new(&old).on_data(move |transport, _| {
+            transport.pause_reading();
+            transport.set_protocol(next().unwrap(), b"un")?;
+            Ok(())
+        });
+        let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
+        peer.send(b"1");
+        drive(&mut event_loop, "the first", || old.data_len() == 1);
+        peer.send(b"2");
+        settle(&mut event_loop);
+        assert_eq!(new.words(), ["made"]);
+        transport.resume_reading();
+        assert_eq!(new.words(), ["made"]);
+        drive(&mut event_loop, "the rest", || new.data() == b"un2");
+        assert_eq!(new.seen(), [Seen::Made, data(b"un"), data(b"2")]);
+    }
+}
+
+#[test]
+fn after_the_end_of_the_stream_the_new_protocol_gets_unread_and_an_end_of_its_own() {
+    for kind in Kind::ALL {
+        for unread in [&b"un"[..], b""] {
+            for paused in [false, true] {
+                let mut event_loop = EventLoop::new().unwrap();
+                let (old, new) = (Log::new(), Log::new().switched_in());
+                let (transport, mut peer) =
+                    adopted(event_loop.handle(), kind, Recorder::new(&old).keep_open());
+                peer.shutdown_write();
+                drive(&mut event_loop, "the end", || old.has(&Seen::Eof));
+                if paused {
+                    transport.pause_reading();
+                }
+                let recorder = Recorder::new(&new).keep_open();
+                transport.set_protocol(recorder, unread).unwrap();
+                settle(&mut event_loop);
+                if paused {
+                    assert_eq!(new.words(), ["made"]);
+                    transport.resume_reading();
+                }
+                drive(&mut event_loop, "its own end", || new.has(&Seen::Eof));
+                assert_eq!(new.data(), unread);
+                // It keeps it open; writing works until we end it too.
+                transport.write(b"still here").unwrap();
+                peer.expect(&mut event_loop, 10);
+                transport.write_eof().unwrap();
+                drive(&mut event_loop, "lost", || new.is_lost());
+                assert_eq!(new.reason(), "peer-eof");
+                assert_eq!(old.words(), ["made", "eof"]);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_protocol_that_comes_in_eof_received_is_told_of_the_end_too() {
+    for kind in Kind::ALL {
+        let mut event_loop = EventLoop::new().unwrap();
+        let (old, new) = (Log::new(), Log::new().switched_in());
+        let mut next = once(Recorder::new(&new));
+        let protocol = Recorder::new(&old).on_eof(move |transport| {
+            transport.set_protocol(next().unwrap(), b"un")?;
+            Ok(OnEof::KeepOpen)
+        });
+        let (_, peer) = adopted(event_loop.handle(), kind, protocol);
+        peer.shutdown_write();
+        drive(&mut event_loop, "lost", || new.is_lost());
+        assert_eq!(new.words(), ["made", "data", "eof", "lost"]);
+        assert_eq!(old.words(), ["made", "eof"]);
+    }
+}
+
+/// A paused connection whose old protocol answered `old`; the new one answers `new`.
+fn switch_while_paused(kind: Kind, answers: (OnPause, OnPause)) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let (old, new) = (Log::new(), Log::new().switched_in());
+    let protocol = Recorder::new(&old).on_pause(move |_| Ok(answers.0));
+    let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
+    flood(&transport);
+    drive(&mut event_loop, "paused", || old.has(&Seen::Pause));
+    peer.send(b"input");
+    settle(&mut event_loop);
+    let keeps = |answer| answer == OnPause::KeepReading;
+    assert_eq!(transport.is_reading(), keeps(answers.0));
+    let recorder = Recorder::new(&new).on_pause(move |_| Ok(answers.1));
+    transport.set_protocol(recorder, b"un").unwrap();
+    settle(&mut event_loop);
+    assert_eq!(transport.is_reading(), keeps(answers.1));
+    if keeps(answers.1) {
+        assert_eq!(new.words(), ["made", "pause", "data"]);
+    } else {
+        assert_eq!(new.words(), ["made", "pause"]);
+    }
+    drive(&mut event_loop, "resumed", || {
+        peer.read_available();
+        new.has(&Seen::Resume) && new.has(&data(b"un"))
+    });
+    assert!(transport.is_reading());
+    let before = if keeps(answers.0) { "input" } else { "" };
+    let after = format!("un{}", if before.is_empty() { "input" } else { "" });
+    drive(&mut event_loop, "all of it", || {
+        new.data() == after.as_bytes()
+    });
+    assert_eq!(old.data(), before.as_bytes());
+    assert!(!old.has(&Seen::Resume));
+}
+
+#[test]
+fn on_a_paused_transport_the_new_protocol_is_paused_first_and_its_answer_decides_about_the_hold() {
+    use OnPause::{KeepReading, StopReading};
+    for kind in Kind::ALL {
+        for old in [KeepReading, StopReading] {
+            for new in [KeepReading, StopReading] {
+                switch_while_paused(kind, (old, new));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_protocol_that_comes_while_resume_writing_refills_the_buffer_is_paused_before_its_unread() {
+    for kind in Kind::ALL {
+        let mut event_loop = EventLoop::new().unwrap();
+        let (old, new) = (Log::new(), Log::new().switched_in());
+        let recorder = Recorder::new(&new).on_pause(|_| Ok(OnPause::KeepReading));
+        let mut next = once(recorder);
+        let protocol = Recorder::new(&old).on_resume(move |transport| {
+            flood(transport);
+            transport.set_protocol(next().unwrap(), b"un")?;
+            Ok(())
+        });
+        let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
+        flood(&transport);
+        drive(&mut event_loop, "paused", || old.has(&Seen::Pause));
+        // One event brings both: room to write, and input.
+        peer.send(b"input");
+        drive(&mut event_loop, "the switch", || {
+            peer.read_available();
+            old.has(&Seen::Resume)
+        });
+        drive(&mut event_loop, "all of it", || new.data() == b"uninput");
+        assert_eq!(new.words()[..3], ["made", "pause", "data"]);
+    }
+}
+
+#[test]
+fn a_hold_ends_with_a_switch_once_the_buffer_has_drained() {
+    for kind in Kind::ALL {
+        let mut event_loop = EventLoop::new().unwrap();
+        let (old, new) = (Log::new(), Log::new().switched_in());
+        let mut next = once(Recorder::new(&new));
+        let protocol = Recorder::new(&old).on_resume(move |transport| {
+            transport.set_protocol(next().unwrap(), b"un")?;
+            Ok(())
+        });
+        let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
+        flood(&transport);
+        drive(&mut event_loop, "the switch", || {
+            peer.read_available();
+            new.data() == b"un"
+        });
+        assert!(transport.is_reading());
+        assert_eq!(new.words(), ["made", "data"]);
+        assert_eq!(old.words(), ["made", "pause", "resume"]);
+    }
+}
+
+#[test]
+fn unread_goes_through_get_buffer_piece_by_piece_when_its_buffer_is_smaller() {
+    for kind in Kind::ALL {
+        let mut event_loop = EventLoop::new().unwrap();
+        let new = Log::new().switched_in();
+        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&Log::new()));
+        settle(&mut event_loop);
+        let hints: Rc<RefCell<Vec<usize>>> = Rc::default();
+        let hinted = hints.clone();
+        let recorder = Recorder::new(&new)
+            .buffered(3)
+            .on_get_buffer(move |_, hint| hinted.borrow_mut().push(hint));
+        peer.send(b"ij");
+        transport.set_protocol(recorder, b"abcdefgh").unwrap();
+        drive(&mut event_loop, "all of it", || new.data_len() == 10);
+        let pieces = [data(b"abc"), data(b"def"), data(b"gh"), data(b"ij")];
+        assert_eq!(new.seen()[1..], pieces);
+        assert_eq!(hints.borrow()[..4], [8, 5, 2, 0]);
+    }
+}
+
+#[test]
+fn while_closing_the_new_protocol_gets_connection_lost_alone() {
+    type End = fn(&Transport);
+    let ends: [(End, &str); 3] = [
+        (|transport| transport.close(), "local-close"),
+        (|transport| transport.abort(), "local-abort"),
+        (|transport| transport.reset(), "local-abort"),
+    ];
+    for kind in Kind::ALL {
+        for (end, reason) in ends {
+            for inside in [false, true] {
+                let mut event_loop = EventLoop::new().unwrap();
+                let (old, new) = (Log::new(), Log::new().switched_in());
+                let switch = {
+                    let mut next = once(Recorder::new(&new));
+                    move |transport: &Transport| {
+                        end(transport);
+                        transport.set_protocol(next().unwrap(), b"un").unwrap();
+                    }
+                };
+                let switch = Rc::new(RefCell::new(switch));
+                let within = switch.clone();
+                let protocol = Recorder::new(&old).on_data(move |transport, _| {
+                    if inside {
+                        within.borrow_mut()(transport);
+                    }
+                    Ok(())
+                });
+                let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
+                settle(&mut event_loop);
+                flood(&transport);
+                peer.send(b"input");
+                if inside {
+                    // The provided answer to the pause would stop reading first.
+                    drive(&mut event_loop, "the callback", || {
+                        peer.read_available();
+                        old.data_len() == 5
+                    });
+                } else {
+                    switch.borrow_mut()(&transport);
+                }
+                drive(&mut event_loop, "lost", || {
+                    peer.read_available();
+                    new.is_lost()
+                });
+                assert_eq!(new.words(), ["made", "lost"]);
+                assert_eq!(new.reason(), reason);
+                assert!(!old.is_lost());
+                settle(&mut event_loop);
+                assert_eq!((old.dropped(), new.dropped()), (1, 1));
+            }
+        }
+    }
+}
+
+#[test]
+fn the_last_set_protocol_of_a_callback_wins_and_gets_all_unread_in_order() {
+    for kind in Kind::ALL {
+        let mut event_loop = EventLoop::new().unwrap();
+        let old = Log::new();
+        let news = [(); 3].map(|()| Log::new().switched_in());
+        let mut next = once(news.clone());
+        let protocol = Recorder::new(&old).on_data(move |transport, _| {
+            let news = next().unwrap();
+            for (log, unread) in news.iter().zip([&b"one "[..], b"two ", b"three "]) {
+                transport.set_protocol(Recorder::new(log), unread)?;
+            }
+            assert!(news.iter().all(|log| log.dropped() == 0));
+            Ok(())
+        });
+        let (_, mut peer) = adopted(event_loop.handle(), kind, protocol);
+        peer.send(b"go");
+        drive(&mut event_loop, "unread", || news[2].data_len() > 0);
+        settle(&mut event_loop);
+        assert_eq!(news[2].seen(), [Seen::Made, data(b"one two three ")]);
+        for replaced in &news[..2] {
+            assert_eq!((replaced.seen(), replaced.dropped()), (vec![Seen::Made], 1));
+        }
+        assert_eq!((old.dropped(), news[2].dropped()), (1, 0));
+    }
+}
+
+#[test]
+fn later_unread_goes_in_front_of_what_is_still_undelivered() {
+    for kind in Kind::ALL {
+        let mut event_loop = EventLoop::new().unwrap();
+        let logs = [(); 3].map(|()| Log::new().switched_in());
+        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&Log::new()));
+        settle(&mut event_loop);
+        transport.pause_reading();
+        peer.send(b"!");
+        // The first one sits in its place before the second comes.
+        transport
+            .set_protocol(Recorder::new(&logs[0]), b"the world")
+            .unwrap();
+        settle(&mut event_loop);
+        let mut next = once(Recorder::new(&logs[2]));
+        let second = Recorder::new(&logs[1])
+            .buffered(4)
+            .on_data(move |transport, _| {
+                // It was given "hell" and leaves the last two for the next.
+                transport.set_protocol(next().unwrap(), b"ll")?;
+                Ok(())
+            });
+        transport.set_protocol(second, b"hello ").unwrap();
+        settle(&mut event_loop);
+        transport.resume_reading();
+        drive(&mut event_loop, "all of it", || {
+            logs[2].data().ends_with(b"!")
+        });
+        assert_eq!(logs[0].words(), ["made"]);
+        assert_eq!(logs[1].data(), b"hell");
+        assert_eq!(logs[2].seen()[1], data(b"llo the world"));
+        assert_eq!(logs[2].data(), b"llo the world!");
+    }
+}
+
+#[test]
+fn a_buffer_of_a_get_buffer_that_paused_closed_or_switched_is_not_used() {
+    type Stop = fn(&Transport, Recorder);
+    let stops: [(Stop, &str); 4] = [
+        (|transport, _| transport.pause_reading(), ""),
+        (|transport, _| transport.close(), "local-close"),
+        (|transport, _| transport.abort(), "local-abort"),
+        (
+            |transport, next| transport.set_protocol(next, b"").unwrap(),
+            "",
+        ),
+    ];
+    for kind in Kind::ALL {
+        for (place, (stop, reason)) in stops.into_iter().enumerate() {
+            for unread in [false, true] {
+                let mut event_loop = EventLoop::new().unwrap();
+                let (log, new) = (Log::new().switched_in(), Log::new().switched_in());
+                let calls = Rc::new(Cell::new(0));
+                let count = calls.clone();
+                let mut next = once(Recorder::new(&new));
+                let recorder =
+                    Recorder::new(&log)
+                        .buffered(64)
+                        .on_get_buffer(move |transport, _| {
+                            count.set(count.get() + 1);
+                            if let Some(next) = next() {
+                                stop(transport, next);
+                            }
+                        });
+                let (transport, mut peer) =
+                    adopted(event_loop.handle(), kind, Recorder::new(&Log::new()));
+                settle(&mut event_loop);
+                if unread {
+                    transport.set_protocol(recorder, b"bytes").unwrap();
+                } else {
+                    transport.set_protocol(recorder, b"").unwrap();
+                    peer.send(b"bytes");
+                }
+                drive(&mut event_loop, "get_buffer", || calls.get() == 1);
+                settle(&mut event_loop);
+                assert_eq!((log.data(), calls.get()), (Vec::new(), 1));
+                match place {
+                    0 => {
+                        transport.resume_reading();
+                        drive(&mut event_loop, "bytes", || log.data() == b"bytes");
+                    }
+                    3 => drive(&mut event_loop, "bytes", || new.data() == b"bytes"),
+                    _ => {
+                        drive(&mut event_loop, "lost", || log.is_lost());
+                        assert_eq!((log.data(), log.reason()), (Vec::new(), reason.to_owned()));
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn an_empty_buffer_is_an_error_of_the_callback() {
+    for kind in Kind::ALL {
+        for unread in [false, true] {
+            let mut event_loop = EventLoop::new().unwrap();
+            let failures = failures(event_loop.handle());
+            let log = Log::new().switched_in();
+            let (transport, mut peer) =
+                adopted(event_loop.handle(), kind, Recorder::new(&Log::new()));
+            settle(&mut event_loop);
+            let recorder = Recorder::new(&log).buffered(0);
+            let bytes: &[u8] = if unread { b"bytes" } else { b"" };
+            transport.set_protocol(recorder, bytes).unwrap();
+            peer.send(b"bytes");
+            drive(&mut event_loop, "lost", || log.is_lost());
+            assert_eq!(log.words(), ["made", "lost"]);
+            assert_eq!(log.reason(), "callback");
+            let failures = failures.borrow();
+            assert_eq!(failures.len(), 1);
+            assert!(failures[0].to_string().contains("empty buffer"));
+        }
+    }
+}
+
+#[test]
+fn get_buffer_the_read_and_buffer_updated_are_one_callback() {
+    for kind in Kind::ALL {
+        for unread in [false, true] {
+            let mut event_loop = EventLoop::new().unwrap();
+            let log = Log::new().switched_in();
+            let (transport, mut peer) =
+                adopted(event_loop.handle(), kind, Recorder::new(&Log::new()));
+            settle(&mut event_loop);
+            let mut first = once(());
+            let recorder = Recorder::new(&log)
+                .buffered(64)
+                .on_get_buffer(move |transport, _| {
+                    if first().is_some() {
+                        transport.write(b"from get_buffer, ").unwrap();
+                    }
+                })
+                .on_data(|transport, _| {
+                    transport.write(b"from buffer_updated")?;
+                    Ok(())
+                });
+            let bytes: &[u8] = if unread { b"bytes" } else { b"" };
+            let before = event_loop.handle().snapshot().writes;
+            transport.set_protocol(recorder, bytes).unwrap();
+            if !unread {
+                peer.send(b"bytes");
+            }
+            peer.expect(&mut event_loop, 36);
+            assert_eq!(peer.received(), b"from get_buffer, from buffer_updated");
+            assert_eq!(event_loop.handle().snapshot().writes, before + 1);
+        }
+    }
+}
+
+#[test]
+fn a_pause_that_get_buffer_causes_comes_after_buffer_updated() {
+    for kind in Kind::ALL {
+        let mut event_loop = EventLoop::new().unwrap();
+        let log = Log::new();
+        let mut first = once(());
+        let protocol = Recorder::new(&log)
+            .buffered(64)
+            .on_get_buffer(move |transport, _| {
+                if first().is_some() {
+                    flood(transport);
+                }
+            });
+        let (_, mut peer) = adopted(event_loop.handle(), kind, protocol);
+        peer.send(b"bytes");
+        drive(&mut event_loop, "paused", || log.has(&Seen::Pause));
+        assert_eq!(log.seen(), [Seen::Made, data(b"bytes"), Seen::Pause]);
+    }
+}
+
+#[test]
+fn unread_is_delivered_to_the_end_though_its_receiver_meets_the_end_of_writing() {
+    let kind = Kind::Unix;
+    let mut event_loop = EventLoop::new().unwrap();
+    let failures = failures(event_loop.handle());
+    let new = Log::new().switched_in();
+    let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&Log::new()));
+    settle(&mut event_loop);
+    transport.pause_reading();
+    peer.send(b"from the kernel");
+    peer.close();
+    let refused = transport.write(&[0; 100_000]).unwrap_err();
+    assert!(refused.closed().unwrap().is_reset());
+    let recorder = Recorder::new(&new).buffered(4).on_data(|transport, data| {
+        transport.write(data)?;
+        Ok(())
+    });
+    transport.set_protocol(recorder, b"unread bytes, ").unwrap();
+    transport.resume_reading();
+    drive(&mut event_loop, "lost", || new.is_lost());
+    assert_eq!(new.data(), b"unread bytes, from the kernel");
+    assert!(new.closed().is_reset());
+    assert!(failures.borrow().is_empty(), "{failures:?}");
+}
+
+#[test]
+fn set_protocol_is_refused_in_connection_lost_and_after_it() {
+    for kind in Kind::ALL {
+        let mut event_loop = EventLoop::new().unwrap();
+        let (log, new) = (Log::new(), Log::new());
+        let late = new.clone();
+        let protocol = Recorder::new(&log).on_lost(move |transport, closed| {
+            let refused = transport.set_protocol(Recorder::new(&late), b"un");
+            assert_eq!(refused.unwrap_err().to_string(), closed.to_string());
+            // Dropped by the loop, not within the call.
+            assert_eq!(late.dropped(), 0);
+        });
+        let (transport, _peer) = adopted(event_loop.handle(), kind, protocol);
+        settle(&mut event_loop);
+        transport.abort();
+        drive(&mut event_loop, "lost", || log.is_lost());
+        settle(&mut event_loop);
+        assert_eq!((log.dropped(), new.dropped()), (1, 1));
+        assert!(transport.set_protocol(Recorder::new(&new), b"").is_err());
+        assert_eq!(new.dropped(), 1);
+        settle(&mut event_loop);
+        assert_eq!((new.seen(), new.dropped()), (Vec::new(), 2));
+    }
+}
