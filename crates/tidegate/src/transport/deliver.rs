@@ -178,8 +178,6 @@ impl Transport {
     pub(super) fn switch(&self) {
         let conn = self.conn();
         conn.clear(State::SWITCH | State::TOLD | State::EOF_TOLD | State::KEPT_OPEN);
-        // The round of this turn was the old one's: a pause must not wait behind the unread bytes.
-        conn.round_tick.set(conn.core().tick().wrapping_sub(1));
         if !conn.is(State::PAUSED) {
             conn.clear(State::HELD);
         }
