@@ -141,9 +141,7 @@ impl CallbackHandle {
                 transport.forget_timer(timer);
             }
         }
-        if let Some(call) = run.take() {
-            core.bury(Grave::Value(call));
-        }
+        core.bury_call(&*run);
     }
 }
 
@@ -223,9 +221,7 @@ impl Run for Repeated {
 
 impl AtEnd for Repeated {
     fn end(&self, core: &Core) {
-        if let Some(call) = self.take() {
-            core.bury(Grave::Value(call));
-        }
+        core.bury_call(self);
     }
 }
 

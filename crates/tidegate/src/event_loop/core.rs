@@ -176,8 +176,8 @@ impl Core {
 
     pub(crate) fn cancel_timer(&self, id: TimerId) {
         let run = self.timers.borrow_mut().cancel(id);
-        if let Some(value) = run.and_then(|run| run.take()) {
-            self.bury(Grave::Value(value));
+        if let Some(run) = run {
+            self.bury_call(&*run);
         }
     }
 
@@ -197,8 +197,7 @@ impl Core {
 
     pub(crate) fn push_ready(&self, run: Rc<dyn Run>) {
         if self.is_closed() {
-            // Dropped here, uncalled; the loop that would do it later is gone.
-            self.drop_value(run.take());
+            self.bury_call(&*run);
             return;
         }
         self.ready.borrow_mut().push_back(run);
@@ -408,10 +407,18 @@ impl Core {
 
     pub(crate) fn bury(&self, grave: Grave) {
         if self.gone.get() {
-            drop(grave);
+            // The loop that would do it later is gone.
+            self.drop_value(grave);
             return;
         }
         self.graveyard.borrow_mut().push(grave);
+    }
+
+    /// Buries, uncalled, what was to run.
+    pub(crate) fn bury_call(&self, run: &dyn Run) {
+        if let Some(call) = run.take() {
+            self.bury(Grave::Value(call));
+        }
     }
 
     /// Drops what was thrown away until now; what that throws away waits for the next call.

@@ -77,7 +77,7 @@ impl Handle {
     ) -> CallbackHandle {
         let run: Rc<dyn Run> = Once::new("call_later", call);
         if self.0.is_closed() {
-            self.0.drop_value(run.take());
+            self.0.bury_call(&*run);
             return CallbackHandle::new(&self.0, &run, None);
         }
         let timer = self.0.start_timer(deadline, run.clone());

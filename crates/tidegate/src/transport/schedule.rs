@@ -34,9 +34,7 @@ impl Transport {
         let core = self.core();
         if self.is_lost() || core.is_closed() {
             let handle = CallbackHandle::new(core, &run, None);
-            if let Some(value) = run.take() {
-                core.bury(Grave::Value(value));
-            }
+            core.bury_call(&*run);
             return handle;
         }
         let deadline = core.clock().checked_add(delay);
