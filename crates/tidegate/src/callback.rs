@@ -81,9 +81,14 @@ where
     F: FnOnce(&mut P, &Transport) -> Result + 'static,
 {
     fn run(self: Rc<Self>, handle: &Handle) {
+        let transport = handle.transport(self.id);
+        if transport.as_ref().is_some_and(Transport::is_borrowed) {
+            handle.core().push_ready(self);
+            return;
+        }
         let call = self.call.take();
         let Some(call) = call else { return };
-        let Some(transport) = handle.transport(self.id) else {
+        let Some(transport) = transport else {
             handle.core().drop_value(call);
             return;
         };

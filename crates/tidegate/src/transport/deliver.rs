@@ -203,7 +203,7 @@ impl Transport {
     }
 
     /// Whether `with_protocol` is on the stack: somebody runs the loop from within it.
-    pub(super) fn is_borrowed(&self) -> bool {
+    pub(crate) fn is_borrowed(&self) -> bool {
         self.conn().protocol.try_borrow_mut().is_err()
     }
 }
