@@ -68,10 +68,12 @@ impl Transport {
         if self.conn().is(State::UNMADE | State::SWITCH) {
             self.settle();
         }
-        if !self.conn().is(State::LOST) {
-            self.call(context, callback);
-            self.settle();
+        if self.conn().is(State::LOST) {
+            self.conn().core().drop_value(callback);
+            return;
         }
+        self.call(context, callback);
+        self.settle();
     }
 
     /// Delivers what is owed, in the order that [`State::next`] gives, until nothing is. Only the
