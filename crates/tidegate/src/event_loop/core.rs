@@ -332,9 +332,12 @@ impl Core {
     /// Keeps a panic for the end of the turn, if it is to go on; answers its message.
     pub(crate) fn park_panic(&self, payload: PanicPayload) -> CloseReason {
         let reason = CloseReason::Panic(panic_message(&payload));
-        if self.panic_policy == PanicPolicy::Propagate {
+        let parked = self.parked_panic.take();
+        if self.panic_policy == PanicPolicy::Propagate && parked.is_none() {
             self.parked_panic.set(Some(payload));
         } else {
+            // Of several in one turn the first goes on.
+            self.parked_panic.set(parked);
             self.bury(Grave::Value(payload));
         }
         reason
