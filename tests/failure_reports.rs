@@ -1,10 +1,13 @@
 //! Failures of user code that belong to no callback of a protocol, and who is told of failures.
 
 use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use tests::{Kind, Log, Recorder, Seen, adopted, drive, failures, settle};
-use tidegate::{CloseReason, EventLoop};
+use tidegate::{CloseReason, EventLoop, PanicPolicy};
 
 #[test]
 fn panics_of_closures_factories_timers_and_answers_are_reported_and_stop_nothing() {
@@ -101,6 +104,63 @@ fn a_panic_while_something_of_the_user_is_dropped_is_reported_and_stops_nothing(
                 .all(|failure| { failure.to_string().contains("panicking in drop on purpose") })
         );
         assert_eq!(log.reason(), "local-abort");
+    }
+}
+
+#[test]
+fn a_closure_whose_connection_ends_just_before_it_may_panic_when_dropped() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let failures = failures(event_loop.handle());
+    let handle = event_loop.handle().clone();
+    let drops = Rc::new(Cell::new(0));
+    let log = Log::new();
+    let (transport, _peer) = adopted(&handle, Kind::Tcp, Recorder::default());
+    settle(&mut event_loop);
+    transport
+        .set_protocol(Recorder::new(&log.clone().switched_in()), b"")
+        .unwrap();
+    transport.abort();
+    let held = PanicsInDrop(drops.clone());
+    transport.call_soon(move |_: &mut Recorder, _| {
+        drop(held);
+        panic!("it ran");
+    });
+    drive(&mut event_loop, "the drop", || drops.get() == 1);
+    assert_eq!(log.words(), ["made", "lost"]);
+    assert_eq!(failures.borrow().len(), 1);
+    assert_eq!(failures.borrow()[0].context(), "a drop");
+}
+
+#[test]
+fn of_several_panics_in_a_turn_the_first_propagates_and_all_are_reported() {
+    let mut event_loop = EventLoop::builder()
+        .panic_policy(PanicPolicy::Propagate)
+        .build()
+        .unwrap();
+    let failures = failures(event_loop.handle());
+    let handle = event_loop.handle().clone();
+    let drops = Arc::new(AtomicU32::new(0));
+    for number in 0..3 {
+        let drops = drops.clone();
+        handle.call_soon(move |_| panic_any(Payload(number, drops)));
+    }
+    let turn = AssertUnwindSafe(|| event_loop.run_once(Some(Duration::ZERO)));
+    let payload = catch_unwind(turn).unwrap_err();
+    assert_eq!(payload.downcast_ref::<Payload>().unwrap().0, 0);
+    // Its drop panics as that of the others did; it is the caller's.
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(payload))).is_err());
+    settle(&mut event_loop);
+    assert_eq!(drops.load(Ordering::Relaxed), 3);
+    assert_eq!(failures.borrow().len(), 3 + 2);
+}
+
+/// Panics when dropped, with an ordinary message.
+struct Payload(u32, Arc<AtomicU32>);
+
+impl Drop for Payload {
+    fn drop(&mut self) {
+        self.1.fetch_add(1, Ordering::Relaxed);
+        panic!("panicking in the drop of a payload on purpose");
     }
 }
 
