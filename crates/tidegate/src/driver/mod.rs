@@ -9,6 +9,7 @@ mod os;
 mod unix_path;
 
 use crate::Address;
+use std::any::Any;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::sync::Arc;
@@ -106,17 +107,16 @@ pub trait Wake: Send + Sync {
 }
 
 /// A listener of another world.
-pub trait ListenerSocket: fmt::Debug {
+pub trait ListenerSocket: Any + fmt::Debug {
     /// Takes one connection and the address of its peer.
     fn accept(&mut self) -> io::Result<(Socket, Address)>;
     /// The address that it is bound to.
     fn local_addr(&self) -> io::Result<Address>;
-    /// For the driver that made it.
-    fn as_any(&mut self) -> &mut dyn std::any::Any;
 }
 
-/// A stream of another world. Errors are those of the socket calls of the same names.
-pub trait StreamSocket: fmt::Debug {
+/// A stream of another world. Errors are those of the socket calls of the same names. What has a
+/// body here suits a world without addresses, options and errors that come by themselves.
+pub trait StreamSocket: Any + fmt::Debug {
     /// `Ok(0)` is the end of the stream.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
     /// Takes a prefix of the slices.
@@ -124,15 +124,22 @@ pub trait StreamSocket: fmt::Debug {
     /// Ends the write side, after what was written.
     fn shutdown_write(&mut self) -> io::Result<()>;
     /// Takes the pending error, as SO_ERROR does.
-    fn take_error(&mut self) -> io::Result<Option<io::Error>>;
+    fn take_error(&mut self) -> io::Result<Option<io::Error>> {
+        Ok(None)
+    }
     /// After a writable event: whether the connection stands.
-    fn connected(&mut self) -> io::Result<bool>;
+    fn connected(&mut self) -> io::Result<bool> {
+        Ok(true)
+    }
     /// The own address.
-    fn local_addr(&self) -> io::Result<Address>;
+    fn local_addr(&self) -> io::Result<Address> {
+        Ok(Address::Unnamed)
+    }
     /// Sets an option.
-    fn set_option(&mut self, option: SocketOption) -> io::Result<()>;
-    /// For the driver that made it.
-    fn as_any(&mut self) -> &mut dyn std::any::Any;
+    fn set_option(&mut self, option: SocketOption) -> io::Result<()> {
+        let _ = option;
+        Ok(())
+    }
 }
 
 /// An option of a stream.
@@ -159,6 +166,20 @@ pub enum Listener {
 }
 
 impl Listener {
+    /// One of another world.
+    pub fn foreign(listener: impl ListenerSocket) -> Self {
+        Self::Foreign(Box::new(listener))
+    }
+
+    /// For the driver that made it; an error for one that did not.
+    pub fn of<L: ListenerSocket>(&mut self) -> io::Result<&mut L> {
+        let listener: &mut dyn Any = match self {
+            Self::Os(listener) => listener,
+            Self::Foreign(listener) => &mut **listener,
+        };
+        listener.downcast_mut().ok_or_else(of_another_driver)
+    }
+
     pub(crate) fn accept(&mut self) -> io::Result<(Socket, Address)> {
         match self {
             Self::Os(listener) => {
@@ -189,6 +210,20 @@ pub enum Socket {
 }
 
 impl Socket {
+    /// One of another world.
+    pub fn foreign(stream: impl StreamSocket) -> Self {
+        Self::Foreign(Box::new(stream))
+    }
+
+    /// For the driver that made it; an error for one that did not.
+    pub fn of<S: StreamSocket>(&mut self) -> io::Result<&mut S> {
+        let stream: &mut dyn Any = match self {
+            Self::Os(stream) => stream,
+            Self::Foreign(stream) => &mut **stream,
+        };
+        stream.downcast_mut().ok_or_else(of_another_driver)
+    }
+
     #[inline]
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
@@ -247,6 +282,13 @@ impl Socket {
             Self::Foreign(stream) => stream.set_option(option),
         }
     }
+}
+
+fn of_another_driver() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "a socket of another driver was given to this one",
+    )
 }
 
 /// Either world under the loop.

@@ -1,7 +1,9 @@
 //! The real world: mio for readiness, socket2 for sockets. TCP and Unix sockets differ only here.
 
 use super::unix_path::SocketFile;
-use super::{Driver, Listener, Readiness, Socket, SocketOption, Token, WAKE, Wake};
+use super::{
+    Driver, Listener, Readiness, Socket, SocketOption, Token, WAKE, Wake, of_another_driver,
+};
 use crate::Address;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
@@ -85,7 +87,7 @@ impl Driver for OsDriver {
 
     fn listen(&mut self, listener: &mut Listener, backlog: u32, token: Token) -> io::Result<()> {
         let Listener::Os(listener) = listener else {
-            return Err(foreign());
+            return Err(of_another_driver());
         };
         let fd = listener.start(backlog)?;
         self.watch(fd, token, Interest::READABLE)
@@ -97,7 +99,7 @@ impl Driver for OsDriver {
 
     fn register(&mut self, socket: &mut Socket, token: Token) -> io::Result<()> {
         let Socket::Os(stream) = socket else {
-            return Err(foreign());
+            return Err(of_another_driver());
         };
         let interest = Interest::READABLE | Interest::WRITABLE;
         // An urgent byte makes a read stop short, which must not be taken for an empty socket.
@@ -109,13 +111,6 @@ impl Driver for OsDriver {
         };
         self.watch(stream.socket.as_raw_fd(), token, interest)
     }
-}
-
-fn foreign() -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidInput,
-        "a socket of another driver was given to this one",
-    )
 }
 
 impl Wake for mio::Waker {
