@@ -1,1 +1,242 @@
-//! driver
+//! The loop in another world: nothing of it is real but the loop.
+
+mod memory;
+
+use memory::{CAPACITY, Memory, World};
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+use tests::{Log, Recorder, pattern};
+use tidegate::{ConnectOptions, EventLoop, Protocol, Result, Transport, WriteLimits};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// As on a real socket.
+struct Echo;
+
+impl Protocol for Echo {
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+        transport.write(data)?;
+        Ok(())
+    }
+}
+
+fn address() -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 1], 7))
+}
+
+fn loop_in(world: &Rc<World>) -> EventLoop {
+    EventLoop::builder()
+        .driver(Memory(world.clone()))
+        .build()
+        .unwrap()
+}
+
+/// Runs turns, which never wait here, until nothing more happens.
+fn run(event_loop: &mut EventLoop, world: &World) {
+    loop {
+        world.timeouts.take();
+        let before = event_loop.handle().snapshot().callbacks;
+        event_loop.run_once(None).unwrap();
+        let idle = world.timeouts.borrow()[0] != Some(Duration::ZERO);
+        if idle && event_loop.handle().snapshot().callbacks == before {
+            return;
+        }
+    }
+}
+
+#[test]
+fn an_unchanged_echo_serves_a_client_in_memory_and_all_of_it_is_freed() {
+    let world = World::new();
+    let mut event_loop = loop_in(&world);
+    let handle = event_loop.handle().clone();
+    let server = handle.create_server(address(), || Echo).unwrap();
+    assert_eq!(server.local_addrs(), [address().into()]);
+    let log = Log::new();
+    let options = ConnectOptions::new(address()).write_limits(WriteLimits::new().with_high(1));
+    let connect = handle.create_connection(options, Recorder::new(&log));
+    let transport = event_loop.run_until(connect).unwrap();
+    let total = 100 * CAPACITY;
+    let flow = transport.write(&pattern(0, total)).unwrap();
+    assert!(flow.is_paused(), "the world takes a thousand bytes at once");
+    transport.write_eof().unwrap();
+    run(&mut event_loop, &world);
+    assert_eq!(log.data(), pattern(0, total));
+    let words = ["made", "pause", "data", "resume", "data", "eof", "lost"];
+    assert_eq!(log.words(), words);
+    assert_eq!(log.reason(), "peer-eof");
+    assert_eq!(server.connection_count(), 0);
+
+    // What is left open when the loop ends is freed too: the driver with the last handle.
+    let other = Log::new();
+    let connect = handle.create_connection(address(), Recorder::echo(&other));
+    let kept = event_loop.run_until(connect).unwrap();
+    drop(event_loop);
+    assert_eq!(other.reason(), "shutdown");
+    drop((handle, server, transport, kept));
+    assert_eq!(Rc::strong_count(&world), 1, "a cycle keeps the loop");
+}
+
+#[test]
+fn a_timer_fires_when_the_hand_set_clock_says_so() {
+    let world = World::new();
+    let mut event_loop = loop_in(&world);
+    let handle = event_loop.handle().clone();
+    let start = world.now.get();
+    let fired = Rc::new(RefCell::new(Vec::new()));
+    for hours in [3, 1, 2, 1] {
+        let fired = fired.clone();
+        handle.call_later(HOUR * hours, move |handle| {
+            fired.borrow_mut().push((hours, handle.now() - start));
+        });
+    }
+    event_loop.run_once(None).unwrap();
+    world.advance(HOUR - Duration::from_nanos(1));
+    event_loop.run_once(None).unwrap();
+    assert!(fired.borrow().is_empty(), "a nanosecond early");
+    world.advance(Duration::from_nanos(1));
+    event_loop.run_once(None).unwrap();
+    assert_eq!(fired.take(), [(1, HOUR), (1, HOUR)]);
+    world.advance(5 * HOUR);
+    event_loop.run_once(None).unwrap();
+    assert_eq!(fired.take(), [(2, 6 * HOUR), (3, 6 * HOUR)]);
+    // The poll was told how long it may wait: to the nanosecond, and at last for ever.
+    event_loop.run_once(None).unwrap();
+    let waits = [
+        Some(HOUR),
+        Some(Duration::from_nanos(1)),
+        Some(Duration::ZERO),
+    ];
+    assert_eq!(world.timeouts.borrow()[..3], waits);
+    assert_eq!(world.timeouts.borrow()[3..], [Some(Duration::ZERO), None]);
+}
+
+#[test]
+fn a_turn_may_wait_until_the_next_deadline_and_no_longer_than_it_was_told() {
+    let world = World::new();
+    let mut event_loop = loop_in(&world);
+    let handle = event_loop.handle().clone();
+    let mut asked = |within: Option<Duration>| {
+        event_loop.run_once(within).unwrap();
+        world.timeouts.take()[0]
+    };
+    assert_eq!(asked(None), None);
+    assert_eq!(asked(Some(HOUR)), Some(HOUR));
+    let timer = handle.call_later(2 * HOUR, |_| {});
+    assert_eq!(asked(None), Some(2 * HOUR));
+    assert_eq!(asked(Some(HOUR)), Some(HOUR));
+    assert_eq!(asked(Some(3 * HOUR)), Some(2 * HOUR));
+    let sooner = handle.call_later(HOUR / 2, |_| {});
+    assert_eq!(asked(None), Some(HOUR / 2));
+    sooner.cancel();
+    assert_eq!(
+        asked(None),
+        Some(Duration::ZERO),
+        "its closure is to be dropped"
+    );
+    assert_eq!(
+        asked(None),
+        Some(2 * HOUR),
+        "a cancelled timer wakes nobody"
+    );
+    timer.cancel();
+    asked(None);
+    assert_eq!(asked(None), None);
+    handle.call_later(Duration::MAX, |_| {});
+    assert_eq!(asked(None), None, "it never comes");
+    handle.call_soon(|_| {});
+    assert_eq!(asked(None), Some(Duration::ZERO));
+    handle.stop();
+    assert_eq!(asked(None), Some(Duration::ZERO));
+    assert_eq!(asked(None), None);
+}
+
+#[test]
+fn the_clock_is_read_once_a_turn_and_only_when_somebody_asks() {
+    let world = World::new();
+    let mut event_loop = loop_in(&world);
+    let handle = event_loop.handle().clone();
+    let reads = |event_loop: &mut EventLoop| {
+        world.clock_reads.set(0);
+        event_loop.run_once(None).unwrap();
+        world.clock_reads.get()
+    };
+    for _ in 0..3 {
+        handle.call_soon(|_| {});
+    }
+    assert_eq!(reads(&mut event_loop), 0, "nobody has asked");
+    let times = Rc::new(RefCell::new(Vec::new()));
+    for _ in 0..3 {
+        let (times, slow) = (times.clone(), world.clone());
+        handle.call_soon(move |handle| {
+            times.borrow_mut().push(handle.now());
+            slow.advance(HOUR);
+        });
+    }
+    assert_eq!(reads(&mut event_loop), 1);
+    let times = times.take();
+    assert!(times.iter().all(|time| *time == times[0]), "{times:?}");
+    assert_eq!(
+        handle.now(),
+        times[0] + 3 * HOUR,
+        "between turns it goes on"
+    );
+
+    // A timer starts when it is made, not when the turn began.
+    let (slow, fired) = (world.clone(), Rc::new(Cell::new(false)));
+    let seen = fired.clone();
+    handle.call_soon(move |handle| {
+        handle.now();
+        slow.advance(2 * HOUR);
+        handle.call_later(HOUR, move |_| seen.set(true));
+    });
+    event_loop.run_once(None).unwrap();
+    world.timeouts.take();
+    event_loop.run_once(None).unwrap();
+    assert!(!fired.get(), "an hour early");
+    assert_eq!(world.timeouts.take(), [Some(HOUR)]);
+    world.advance(HOUR);
+    event_loop.run_once(None).unwrap();
+    assert!(fired.get());
+}
+
+#[test]
+fn without_a_threshold_no_callback_is_timed() {
+    let reads = |slow: Option<Duration>| {
+        let world = World::new();
+        let mut builder = EventLoop::builder().driver(Memory(world.clone()));
+        if let Some(limit) = slow {
+            builder = builder.slow_callback(limit);
+        }
+        let mut event_loop = builder.build().unwrap();
+        let handle = event_loop.handle().clone();
+        let _server = handle.create_server(address(), || Echo).unwrap();
+        let log = Log::new();
+        let connect = handle.create_connection(address(), Recorder::new(&log));
+        let transport = event_loop.run_until(connect).unwrap();
+        transport.write(b"hello").unwrap();
+        handle.call_soon(|_| {});
+        run(&mut event_loop, &world);
+        assert_eq!(log.data(), b"hello");
+        let callbacks = handle.snapshot().callbacks as usize;
+        (world.clock_reads.get(), callbacks)
+    };
+    assert_eq!(reads(None).0, 0);
+    let (reads, callbacks) = reads(Some(HOUR));
+    assert_eq!(reads, 2 * callbacks);
+}
+
+#[test]
+fn a_call_from_another_thread_wakes_any_world() {
+    let world = World::new();
+    let mut event_loop = loop_in(&world);
+    let remote = event_loop.handle().remote();
+    event_loop.handle().call_soon(|_| {});
+    std::thread::scope(|scope| {
+        let call = || remote.call_soon_threadsafe(|handle| handle.stop());
+        scope.spawn(call).join().unwrap().unwrap();
+    });
+    event_loop.run_forever().unwrap();
+    assert_eq!(event_loop.handle().snapshot().events, 1);
+}

@@ -282,18 +282,18 @@ fn no_value_of_the_user_outlives_the_loop_and_no_closure_is_called() {
 
 #[test]
 fn bytes_that_were_not_sent_are_let_go() {
-    struct Owner(Arc<()>, [u8; 100_000]);
+    struct Owner(Arc<[u8]>);
     impl AsRef<[u8]> for Owner {
         fn as_ref(&self) -> &[u8] {
-            &self.1
+            &self.0
         }
     }
     let mut event_loop = EventLoop::new().unwrap();
     let (transport, _peer) = adopted(event_loop.handle(), Kind::Unix, Recorder::new(&Log::new()));
     stall(&mut event_loop, &transport);
-    let alive = Arc::new(());
+    let alive: Arc<[u8]> = Arc::from([1; 100_000]);
     for _ in 0..3 {
-        let bytes = Bytes::from_owner(Owner(alive.clone(), [1; 100_000]));
+        let bytes = Bytes::from_owner(Owner(alive.clone()));
         transport.write_owned(bytes).unwrap();
     }
     assert_eq!(Arc::strong_count(&alive), 4);
