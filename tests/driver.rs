@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 use tests::{Log, Recorder, pattern};
-use tidegate::{ConnectOptions, EventLoop, Protocol, Result, Transport, WriteLimits};
+use tidegate::{ConnectOptions, EventLoop, Handle, Protocol, Result, Transport, WriteLimits};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -110,6 +110,26 @@ fn a_timer_fires_when_the_hand_set_clock_says_so() {
     ];
     assert_eq!(world.timeouts.borrow()[..3], waits);
     assert_eq!(world.timeouts.borrow()[3..], [Some(Duration::ZERO), None]);
+}
+
+#[test]
+fn a_timer_that_starts_itself_again_fires_once_a_turn_though_the_clock_stands_still() {
+    fn again(handle: &Handle, fired: Rc<Cell<u32>>) {
+        handle.call_later(Duration::ZERO, move |handle| {
+            fired.set(fired.get() + 1);
+            if fired.get() < 100 {
+                again(handle, fired);
+            }
+        });
+    }
+    let world = World::new();
+    let mut event_loop = loop_in(&world);
+    let fired = Rc::new(Cell::new(0));
+    again(event_loop.handle(), fired.clone());
+    for n in 1..=100 {
+        event_loop.run_once(None).unwrap();
+        assert_eq!(fired.get(), n);
+    }
 }
 
 #[test]
