@@ -2,7 +2,6 @@
 
 use super::Transport;
 use crate::callback::{CallbackHandle, OnTransport, Once, Run};
-use crate::event_loop::Grave;
 use crate::timers::TimerId;
 use crate::{Handle, Protocol, Result};
 use std::cell::Cell;
