@@ -155,7 +155,8 @@ impl Transport {
     }
 
     /// Offers what is buffered, and then the payload, until the kernel refuses, an error comes,
-    /// all is sent, or `limit` bytes are. Answers how many bytes of the payload were taken.
+    /// all is sent, or `limit` bytes are; a call counts as [`LEAST_COST`] at least. Answers how
+    /// many bytes of the payload were taken.
     pub(super) fn offer(&self, payload: &Payload<'_>, limit: usize) -> usize {
         let conn = self.conn();
         let mut spent = Vec::new();
@@ -181,7 +182,7 @@ impl Transport {
             });
             drop(queue);
             taken += sent - queued;
-            left -= sent;
+            left = left.saturating_sub(sent.max(LEAST_COST));
             self.account(sent, offered, result);
         }
         conn.release_queue();
