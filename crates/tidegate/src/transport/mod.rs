@@ -377,7 +377,8 @@ impl Transport {
         if conn.is(State::LOST | State::RUNNING) {
             return None;
         }
-        if conn.is(State::SWITCH) && !self.is_borrowed() {
+        // Before `connection_made` the one in place is the one that will get it.
+        if conn.is(State::SWITCH) && !conn.is(State::UNMADE) && !self.is_borrowed() {
             self.switch();
             self.touch();
         }
