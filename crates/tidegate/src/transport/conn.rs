@@ -73,6 +73,8 @@ impl Extra {
 pub(super) struct Next {
     pub(super) protocol: Box<dyn Protocol>,
     pub(super) unread: Vec<u8>,
+    /// A callback of the connection brought it, and has not returned.
+    pub(super) in_callback: bool,
 }
 
 /// Bytes to be delivered before those from the kernel.
@@ -83,6 +85,11 @@ pub(super) struct Unread {
 }
 
 impl Unread {
+    pub(super) fn put_in_front(&mut self, mut bytes: Vec<u8>) {
+        bytes.extend_from_slice(self.rest());
+        *self = Self { bytes, at: 0 };
+    }
+
     pub(super) fn rest(&self) -> &[u8] {
         &self.bytes[self.at..]
     }

@@ -2,11 +2,9 @@
 //! followed by what it has caused.
 
 use super::Transport;
-use super::conn::Next;
 use super::state::{State, Step};
 use crate::event_loop::{Grave, add};
 use crate::{CloseReason, OnPause, Protocol, Result, TransportId};
-use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A protocol whose callbacks always cause another one must not hold the loop.
@@ -183,22 +181,16 @@ impl Transport {
         if !conn.is(State::PAUSED) {
             conn.clear(State::HELD);
         }
-        let Some(Next {
-            protocol,
-            mut unread,
-        }) = conn.with_extra(|extra| extra.next.take())
-        else {
+        let Some(next) = conn.with_extra(|extra| extra.next.take()) else {
             return;
         };
         conn.with_extra(|extra| {
-            let before = mem::take(&mut extra.unread);
-            unread.extend_from_slice(before.rest());
-            extra.unread.bytes = unread;
-            if !extra.unread.bytes.is_empty() {
+            extra.unread.put_in_front(next.unread);
+            if !extra.unread.rest().is_empty() {
                 conn.set(State::UNREAD);
             }
         });
-        let old = conn.protocol.replace(Some(protocol));
+        let old = conn.protocol.replace(Some(next.protocol));
         if let Some(old) = old {
             conn.core().bury(Grave::Protocol(old));
         }

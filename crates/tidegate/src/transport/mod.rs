@@ -347,15 +347,21 @@ impl Transport {
                 .closed()
                 .unwrap_or_else(|| Closed::new(CloseReason::LocalClose, 0)));
         }
+        let in_callback = conn.is(State::RUNNING);
         let replaced = conn.with_extra(|extra| match &mut extra.next {
-            Some(next) => {
+            Some(next) if in_callback && next.in_callback => {
                 next.unread.extend_from_slice(unread);
                 Some(std::mem::replace(&mut next.protocol, protocol))
             }
-            None => {
-                let unread = unread.to_vec();
-                extra.next = Some(Next { protocol, unread });
-                None
+            next => {
+                let replaced = next.replace(Next {
+                    protocol,
+                    unread: unread.to_vec(),
+                    in_callback,
+                })?;
+                // It would have come to its turn without us: ours goes in front of its bytes.
+                extra.unread.put_in_front(replaced.unread);
+                Some(replaced.protocol)
             }
         });
         if let Some(replaced) = replaced {
