@@ -6,7 +6,7 @@ mod recorder;
 mod stall;
 mod writer;
 
-pub use peer::{Kind, Peer, TempDir, adopted, connected, pattern};
+pub use peer::{Kind, Peer, TempDir, adopted, adopted_with, connected, pattern};
 pub use recorder::{Log, Recorder, Seen};
 pub use stall::{never_paused, note_answer, stall};
 pub use writer::{How, answer, clog, limits, no_limits, put, strict_loop, text};

@@ -53,12 +53,20 @@ impl Kind {
     }
 
     /// A connected pair: one for the loop to adopt, one for the test.
-    fn pair(self) -> (Socket, Peer) {
+    fn pair(self, prepare: impl Fn(&Socket)) -> (Socket, Peer) {
         let (ours, theirs) = match self {
-            Self::Unix => ok(Socket::pair(Domain::UNIX, Type::STREAM, None)),
+            Self::Unix => {
+                let (ours, theirs) = ok(Socket::pair(Domain::UNIX, Type::STREAM, None));
+                prepare(&ours);
+                prepare(&theirs);
+                (ours, theirs)
+            }
             Self::Tcp => {
+                // An accepted socket has its listener's options.
                 let (listener, address) = self.listen(&TempDir::new());
+                prepare(&listener);
                 let theirs = ok(Socket::new(Domain::IPV4, Type::STREAM, None));
+                prepare(&theirs);
                 let Some(addr) = address.as_inet() else {
                     panic!("{address} is no TCP address")
                 };
@@ -72,7 +80,17 @@ impl Kind {
 
 /// A connection that the loop adopted, so on the accepted side, and the peer.
 pub fn adopted(handle: &Handle, kind: Kind, protocol: impl Protocol) -> (Transport, Peer) {
-    let (ours, peer) = kind.pair();
+    adopted_with(handle, kind, |_| {}, protocol)
+}
+
+/// As [`adopted`], with options set on both sockets, before a TCP connection is made.
+pub fn adopted_with(
+    handle: &Handle,
+    kind: Kind,
+    prepare: impl Fn(&Socket),
+    protocol: impl Protocol,
+) -> (Transport, Peer) {
+    let (ours, peer) = kind.pair(prepare);
     let fd = OwnedFd::from(ours);
     let transport = match kind {
         Kind::Tcp => handle.adopt(std::net::TcpStream::from(fd), protocol),
@@ -150,10 +168,17 @@ impl Peer {
 
     /// Writes as much as the kernel takes.
     pub fn write(&mut self, data: &[u8]) -> usize {
-        match (&mut self.socket()).write(data) {
+        match self.try_write(data) {
             Ok(n) => n,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
             Err(error) => panic!("peer write: {error}"),
+        }
+    }
+
+    /// Writes as much as the kernel takes, to a connection that may have ended.
+    pub fn try_write(&mut self, data: &[u8]) -> io::Result<usize> {
+        match (&mut self.socket()).write(data) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            result => result,
         }
     }
 
