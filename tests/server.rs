@@ -344,7 +344,7 @@ fn a_port_in_use_is_named_in_the_error() {
     let recorded = log.clone();
     let second = event_loop
         .handle()
-        .create_server(&first.address(), move || Recorder::new(&recorded));
+        .create_server(first.address(), move || Recorder::new(&recorded));
     let error = second.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     assert!(
@@ -365,7 +365,7 @@ fn a_port_can_be_listened_on_again_while_old_connections_wait_out_their_time() {
     peer.close();
     settle(&mut event_loop);
     served.server.close();
-    let again = Served::echo(event_loop.handle(), &served.address());
+    let again = Served::echo(event_loop.handle(), served.address());
     assert_serves(&mut event_loop, &again.address());
 }
 
