@@ -1,7 +1,6 @@
 //! What a listener does about the errors that accept(2) may give, in a world where they come on
 //! order and the clock only moves when the loop sleeps.
 
-use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -115,10 +114,6 @@ impl ListenerSocket for Backlog {
             .unwrap()
             .into())
     }
-
-    fn as_any(&mut self) -> &mut dyn Any {
-        self
-    }
 }
 
 /// A stream whose peer says nothing.
@@ -152,10 +147,6 @@ impl StreamSocket for Quiet {
 
     fn set_option(&mut self, _: SocketOption) -> io::Result<()> {
         Ok(())
-    }
-
-    fn as_any(&mut self) -> &mut dyn Any {
-        self
     }
 }
 

@@ -271,8 +271,9 @@ fn abort_after_close_cuts_the_wait() {
 #[test]
 fn reset_shows_as_a_reset_at_a_tcp_peer_and_abort_does_not() {
     // asyncio's abort() is a plain close(2): the peer sees an orderly end of stream.
+    type End = fn(&Transport);
     for kind in Kind::ALL {
-        let ends: [(fn(&Transport), Option<ErrorKind>); 2] = [
+        let ends: [(End, Option<ErrorKind>); 2] = [
             (Transport::abort, None),
             (
                 Transport::reset,

@@ -28,9 +28,11 @@ fn stalled(event_loop: &mut EventLoop, kind: Kind, protocol: Recorder) -> (Trans
     (transport, peer)
 }
 
+type Loss = fn(&Transport, &mut Peer);
+
 /// Ends a connection that has bytes unsent, and whose peer has all that we sent unread, in every
 /// way that loses them.
-const LOSSES: [(&str, fn(&Transport, &mut Peer)); 6] = [
+const LOSSES: [(&str, Loss); 6] = [
     ("local-abort", |transport, _| transport.abort()),
     ("local-abort", |transport, _| transport.reset()),
     ("timeout", |transport, _| {

@@ -15,8 +15,10 @@ impl Drop for NoteDrop {
     }
 }
 
+type End = fn(&Transport);
+
 /// The ways to end a connection from this side.
-const ENDS: [(&str, fn(&Transport)); 4] = [
+const ENDS: [(&str, End); 4] = [
     ("close", Transport::close),
     ("close_within", |transport| {
         transport.close_within(Duration::from_secs(3600));
