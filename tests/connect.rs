@@ -318,7 +318,7 @@ fn nodelay_is_on_from_the_start_and_can_be_switched() {
     let log = Log::new();
     let connecting = event_loop
         .handle()
-        .create_connection(&served.address(), Recorder::new(&log));
+        .create_connection(served.address(), Recorder::new(&log));
     let opened = event_loop.run_until(connecting).unwrap();
     drive(&mut event_loop, "accepted", || served.accepted() == 1);
     let plain = TcpListener::bind("127.0.0.1:0").unwrap();
