@@ -7,6 +7,7 @@ mod failure;
 mod handle;
 mod registry;
 mod remote;
+mod user_code;
 
 use crate::TransportId;
 use crate::callback::Once;

@@ -1,0 +1,156 @@
+//! Code of the user: running it, dropping it, and reporting what it does wrong. A panic in it stays
+//! in here.
+
+use super::core::{Core, ErrorHandler, Grave};
+use super::counters::add;
+use super::failure::{Failure, PanicPayload, PanicPolicy, panic_message};
+use crate::callback::Run;
+use crate::{CloseReason, Handle};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+impl Core {
+    pub(crate) fn slow_callback(&self) -> Option<Duration> {
+        self.slow_callback
+    }
+
+    /// Runs user code that belongs to no connection.
+    pub(crate) fn guard<R>(&self, context: &'static str, call: impl FnOnce() -> R) -> Option<R> {
+        add(&self.counters.callbacks, 1);
+        let started = self.slow_callback.map(|_| self.clock());
+        let result = catch_unwind(AssertUnwindSafe(call));
+        self.check_slow(started, || context.to_owned());
+        match result {
+            Ok(value) => Some(value),
+            Err(payload) => {
+                let reason = self.park_panic(payload);
+                self.report(Failure::new(context, reason));
+                None
+            }
+        }
+    }
+
+    pub(crate) fn check_slow(&self, started: Option<Instant>, name: impl FnOnce() -> String) {
+        if let (Some(started), Some(limit)) = (started, self.slow_callback) {
+            let took = self.clock().saturating_duration_since(started);
+            if took > limit {
+                log::warn!(target: "tidegate::slow", "{} took {took:?}", name());
+            }
+        }
+    }
+
+    /// Keeps a panic for the end of the turn, if it is to go on; answers its message.
+    pub(crate) fn park_panic(&self, payload: PanicPayload) -> CloseReason {
+        let reason = CloseReason::Panic(panic_message(&payload));
+        let parked = self.parked_panic.take();
+        if self.panic_policy == PanicPolicy::Propagate && parked.is_none() {
+            self.parked_panic.set(Some(payload));
+        } else {
+            // Of several in one turn the first goes on.
+            self.parked_panic.set(parked);
+            self.bury(Grave::Value(payload));
+        }
+        reason
+    }
+
+    pub(crate) fn take_panic(&self) -> Option<PanicPayload> {
+        self.parked_panic.take()
+    }
+
+    /// Wakes a task; the waker is user code. May be called within a call of the user's, so a
+    /// panic goes to the log, not to the error handler.
+    pub(crate) fn wake(&self, waker: Waker) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(move || waker.wake())) {
+            let reason = self.park_panic(payload);
+            self.log_failure(&Failure::new("a waker", reason));
+        }
+    }
+
+    pub(crate) fn set_error_handler(&self, handler: ErrorHandler) {
+        if self.is_closed() {
+            return;
+        }
+        let old = self.error_handler.replace(Some(handler));
+        if let Some(old) = old {
+            self.bury(Grave::Value(Box::new(old)));
+        }
+    }
+
+    /// Tells the error handler, or else the log. Called from the loop, with nothing borrowed.
+    pub(crate) fn report(&self, failure: Failure) {
+        let taken = self.error_handler.take();
+        let Some(mut handler) = taken else {
+            self.log_failure(&failure);
+            return;
+        };
+        let handle = self.this.upgrade().map(Handle::new);
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
+            if let Some(handle) = &handle {
+                handler(handle, &failure);
+            }
+        }));
+        if let Err(payload) = outcome {
+            let reason = CloseReason::Panic(panic_message(&payload));
+            self.bury(Grave::Value(payload));
+            self.log_failure(&failure);
+            self.log_failure(&Failure::new("the error handler", reason));
+        }
+        let replaced = self.error_handler.borrow().is_some();
+        if replaced {
+            self.bury(Grave::Value(Box::new(handler)));
+        } else {
+            self.error_handler.replace(Some(handler));
+        }
+    }
+
+    fn log_failure(&self, failure: &Failure) {
+        let admitted = self.failure_log.borrow_mut().admit(self.clock());
+        let Some(left_out) = admitted else { return };
+        // The error's Display, and the logger, are user code.
+        let logged = catch_unwind(AssertUnwindSafe(|| {
+            if left_out > 0 {
+                log::error!(target: "tidegate::failure", "{left_out} failures were not logged");
+            }
+            log::error!(target: "tidegate::failure", "{failure}");
+        }));
+        if let Err(payload) = logged {
+            self.bury(Grave::Value(payload));
+        }
+    }
+
+    pub(crate) fn bury(&self, grave: Grave) {
+        if self.gone.get() {
+            // The loop that would do it later is gone.
+            self.drop_value(grave);
+            return;
+        }
+        self.graveyard.borrow_mut().push(grave);
+    }
+
+    /// Buries, uncalled, what was to run.
+    pub(crate) fn bury_call(&self, run: &dyn Run) {
+        if let Some(call) = run.take() {
+            self.bury(Grave::Value(call));
+        }
+    }
+
+    /// Drops what was thrown away until now; what that throws away waits for the next call.
+    pub(crate) fn empty_graveyard(&self) {
+        if self.graveyard.borrow().is_empty() {
+            return;
+        }
+        let graves = self.graveyard.take();
+        for grave in graves {
+            self.drop_value(grave);
+        }
+    }
+
+    /// Drops a value of the user's now.
+    pub(crate) fn drop_value<V>(&self, value: V) {
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
+            let reason = self.park_panic(payload);
+            self.report(Failure::new("a drop", reason));
+        }
+    }
+}
