@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use tests::{Kind, Log, Recorder, Seen, adopted, drive, flood, settle};
-use tidegate::{EventLoop, OnEof, OnPause, Transport};
+use tidegate::{EventLoop, OnEof, OnPause, Transport, WriteLimits};
 
 /// For a hook that runs more than once: gives its value the first time.
 fn once<T>(value: T) -> impl FnMut() -> Option<T> {
@@ -335,5 +335,25 @@ fn set_protocol_is_refused_in_connection_lost_and_after_it() {
         assert_eq!(new.dropped(), 1);
         settle(&mut event_loop);
         assert_eq!((new.seen(), new.dropped()), (Vec::new(), 2));
+    }
+}
+
+#[test]
+fn a_hold_does_not_outlive_a_switch_that_comes_between_the_drain_and_its_resume() {
+    for kind in Kind::ALL {
+        let mut event_loop = EventLoop::new().unwrap();
+        let (old, new) = (Log::new(), Log::new().switched_in());
+        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&old));
+        flood(&transport);
+        drive(&mut event_loop, "paused", || old.has(&Seen::Pause));
+        peer.send(b"input");
+        settle(&mut event_loop);
+        assert!(!transport.is_reading());
+        let limits = WriteLimits::new().with_high(1 << 25).with_low(1 << 25);
+        transport.set_write_limits(limits).unwrap();
+        transport.set_protocol(Recorder::new(&new), b"un").unwrap();
+        drive(&mut event_loop, "all of it", || new.data() == b"uninput");
+        assert_eq!(new.words(), ["made", "data"]);
+        assert_eq!(old.words(), ["made", "pause"]);
     }
 }
