@@ -125,6 +125,7 @@ fn what_a_queued_chunk_costs_itself_counts_towards_the_cap() {
             let mut taken = 0;
             while !is_full(how.put(&transport, 1), &transport) {
                 taken += 1;
+                assert!(taken <= ROOM, "no cap");
             }
             assert_eq!(
                 transport.write_buffer_size(),
@@ -240,7 +241,8 @@ fn a_full_buffer_is_counted_as_unsent_by_its_payload_alone() {
         transport
             .set_write_limits(capped(transport.write_buffer_size() + 5000))
             .unwrap();
-        while How::Owned.put(&transport, 3).is_ok() {}
+        let taken = (0..5000).take_while(|_| How::Owned.put(&transport, 3).is_ok());
+        assert!(taken.count() < 5000, "no cap");
         let unsent = transport.write_buffer_size() as u64;
         transport.abort();
         settle(&mut event_loop);

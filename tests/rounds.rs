@@ -132,6 +132,8 @@ fn rounds_that_bring_about_each_other_come_one_a_turn() {
         // It does not stand still either, nor does the loop sleep: each turn brings its round.
         for _ in 0..20 {
             assert_eq!(turn(&mut event_loop, &log), (1, 1));
+            // Its pause was over when pause_writing returned: nothing to hold reading for.
+            assert!(transport.is_reading());
         }
         transport.abort();
         drive(&mut event_loop, "lost", || log.is_lost());
