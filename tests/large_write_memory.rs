@@ -1,4 +1,4 @@
-//! Large writes are not copied. Alone in its binary, because it counts allocations.
+//! Large writes are not copied, and refused ones not kept. Alone in its binary, because it counts allocations.
 
 use bytes::Bytes;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -7,7 +7,7 @@ use std::cell::Cell;
 use std::io::IoSlice;
 use std::rc::Rc;
 use tests::{Kind, Log, Recorder, adopted, clog, drive, settle, strict_loop, text};
-use tidegate::Transport;
+use tidegate::{Transport, WriteLimits};
 
 #[global_allocator]
 static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -36,7 +36,7 @@ fn kernel_takes_all(transport: &Transport, data: &[u8]) {
 }
 
 #[test]
-fn a_large_write_is_copied_neither_into_the_kernel_nor_when_it_is_owned() {
+fn a_large_write_is_copied_only_when_it_must_wait_and_a_refused_one_is_not_kept() {
     for kind in Kind::ALL {
         let mut event_loop = strict_loop();
         let log = Log::new();
@@ -70,5 +70,23 @@ fn a_large_write_is_copied_neither_into_the_kernel_nor_when_it_is_owned() {
             transport.write(&data).unwrap();
         });
         assert!(used >= LARGE, "a copy of {LARGE} bytes took {used}");
+
+        // A callback that ignores every refusal.
+        let cap = WriteLimits::new().with_high(0).with_cap(LARGE);
+        transport.set_write_limits(cap).unwrap();
+        let done = Rc::new(Cell::new(false));
+        let ran = done.clone();
+        transport.call_soon(move |_: &mut Recorder, transport| {
+            let region = Region::new(GLOBAL);
+            for _ in 0..100 {
+                assert!(transport.write_owned(vec![0; LARGE]).is_err());
+            }
+            let change = region.change();
+            let kept = change.bytes_allocated - change.bytes_deallocated;
+            assert!(kept < LARGE, "{kept} bytes of refused writes are kept");
+            ran.set(true);
+            Ok(())
+        });
+        drive(&mut event_loop, "the refusals", || done.get());
     }
 }

@@ -146,7 +146,8 @@ impl Transport {
     }
 
     /// As [`write`](Transport::write), but keeps the bytes themselves instead of copying what the
-    /// kernel does not take at once. They are dropped by the loop, never within this call.
+    /// kernel does not take at once. An [owner](Bytes::from_owner) of them is dropped by the loop,
+    /// never within this call.
     ///
     /// # Errors
     ///

@@ -187,7 +187,7 @@ impl Transport {
         }
         conn.release_queue();
         for bytes in spent {
-            conn.core().bury(Grave::Bytes(bytes));
+            conn.core().bury_bytes(bytes);
         }
         taken
     }
@@ -321,7 +321,7 @@ impl Conn {
     fn queue_rest(&self, payload: Payload<'_>, skip: usize) {
         if let Payload::Owned(mut data) = payload {
             if skip == data.len() {
-                self.core().bury(Grave::Bytes(data));
+                self.core().bury_bytes(data);
             } else {
                 bytes::Buf::advance(&mut data, skip);
                 self.with_queue(|queue| queue.push_shared(data));
@@ -377,10 +377,18 @@ impl Conn {
 }
 
 impl Core {
-    /// Owned bytes of a refused write are dropped by the loop, not within the call.
     fn bury_payload(&self, payload: Payload<'_>) {
         if let Payload::Owned(data) = payload {
-            self.bury(Grave::Bytes(data));
+            self.bury_bytes(data);
+        }
+    }
+
+    /// Owned bytes that are done with. Plain memory is freed now, or a callback that ignores
+    /// every refusal would pile it up; bytes with an owner are left to the loop, because dropping
+    /// that one is user code.
+    fn bury_bytes(&self, data: Bytes) {
+        if let Err(owned) = data.try_into_mut() {
+            self.bury(Grave::Bytes(owned));
         }
     }
 }
