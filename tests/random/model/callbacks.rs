@@ -1,0 +1,161 @@
+//! Which callback may come, with what, and to whom.
+
+use super::{Model, same, theirs};
+use std::time::Instant;
+use tidegate::{Closed, OnPause, Transport, WriteError};
+
+impl Model {
+    /// A callback begins, for the protocol of this index.
+    pub(crate) fn enter(&mut self, transport: &Transport, index: usize, name: &str) {
+        self.note(format!("   {name} of protocol {index}"));
+        if self.next.as_ref().is_some_and(|(next, _)| *next == index) {
+            self.switch();
+        }
+        self.observe(transport);
+        self.expect(index == self.current, "callbacks go to the newest protocol");
+        let early = name == "connection_made";
+        self.expect(self.next.is_none() || early, "the switch comes first");
+        self.expect(self.made != early, "connection_made is the first callback");
+        self.expect(self.lost.is_none(), "connection_lost is the last callback");
+        self.made = true;
+    }
+
+    /// As `enter`, for a closure: it is for whatever protocol is there.
+    pub(crate) fn enter_any(&mut self, transport: &Transport) {
+        if self.next.is_some() {
+            self.switch();
+        }
+        let index = self.current;
+        self.enter(transport, index, "a closure");
+    }
+
+    /// The protocol that `set_protocol` brought is in its place.
+    pub(crate) fn switch(&mut self) {
+        if let Some((index, mut unread)) = self.next.take_if(|_| self.made) {
+            self.current = index;
+            self.next_is_due = false;
+            unread.append(&mut self.front);
+            self.front = unread;
+            self.told = false;
+            self.stopped = false;
+            self.untold = self.paused;
+            // A pause that came and went untold may be told to the new one.
+            self.may_pause |= self.paused;
+            self.must_pause = self.paused;
+            self.eof_told = false;
+            self.eof_kept = false;
+        }
+    }
+
+    /// After a turn of the loop: what was switched out was dropped in it.
+    pub(crate) fn after_turn(&mut self, transport: &Transport) {
+        if self.next.is_some() && self.logs[self.current].dropped() > 0 {
+            self.switch();
+        }
+        self.observe(transport);
+    }
+
+    /// A closure that is no callback of the protocol begins.
+    pub(crate) fn enter_outside(&mut self, transport: &Transport) {
+        if self.next_is_due {
+            self.switch();
+        }
+        self.observe(transport);
+    }
+
+    /// Adds what one more `set_protocol` brings.
+    pub(crate) fn set_next(&mut self, index: usize, unread: &[u8], within_callback: bool) {
+        match &mut self.next {
+            Some((next, before)) if within_callback && self.next_is_due => {
+                *next = index;
+                before.extend_from_slice(unread);
+            }
+            next => {
+                if let Some((_, mut before)) = next.replace((index, unread.to_vec())) {
+                    before.append(&mut self.front);
+                    self.front = before;
+                }
+            }
+        }
+        self.next_is_due = within_callback;
+    }
+
+    /// Something is delivered from the peer.
+    pub(crate) fn check_reading(&mut self) {
+        self.expect(!self.reading_paused, "no read while paused");
+        let held = self.told && self.stopped && self.closed.is_none();
+        self.expect(!held, "no read while held");
+        let untold = self.untold && self.paused && self.closed.is_none();
+        self.expect(!untold, "a new protocol is told of the pause first");
+        let over = self.closing || self.aborted || self.callback_failed;
+        self.expect(!over, "nothing but connection_lost after the end");
+        self.expect(!self.eof_told, "no data after eof");
+    }
+
+    pub(crate) fn data(&mut self, data: &[u8]) {
+        self.check_reading();
+        if self.front.is_empty() {
+            let expected = theirs(self.received, data.len());
+            self.received += data.len();
+            self.expect(self.received <= self.peer_sent, "no more than was sent");
+            self.expect(data == expected, "the peer's bytes come in order");
+        } else {
+            let fits = self.front.starts_with(data);
+            self.expect(fits, "unread bytes come first, in order");
+            self.front.drain(..data.len().min(self.front.len()));
+        }
+    }
+
+    pub(crate) fn eof(&mut self, keeps: bool) {
+        self.check_reading();
+        self.expect(self.closed.is_none(), "no eof after an error");
+        self.expect(self.peer_eof || self.peer_gone, "eof when the peer ended");
+        let all = self.received == self.peer_sent && self.front.is_empty();
+        self.expect(all, "eof comes after all bytes");
+        self.eof_told = true;
+        self.eof_delivered = true;
+        // Counts when the callback has returned without an error.
+        self.eof_kept = keeps;
+    }
+
+    pub(crate) fn pause(&mut self, answer: OnPause) {
+        self.expect(!self.is_ended(), "no pause at the end");
+        self.expect(self.may_pause, "a pause comes with a crossing");
+        let second = self.resumed_in == Some(self.turn);
+        self.expect(!second, "one round of pause and resume in a turn");
+        self.may_pause = false;
+        self.must_pause = false;
+        self.untold = false;
+        self.told = true;
+        self.stopped = answer == OnPause::StopReading;
+    }
+
+    pub(crate) fn resume(&mut self, transport: &Transport) {
+        self.expect(!self.is_ended(), "no resume at the end");
+        self.expect(self.told, "a resume comes after a pause");
+        let open = !transport.flow().is_paused();
+        self.expect(open, "a resume comes when the transport is open");
+        self.told = false;
+        self.stopped = false;
+        self.resumed_in = Some(self.turn);
+    }
+
+    pub(crate) fn lose(&mut self, transport: &Transport, closed: &Closed) {
+        let same = transport.closed().is_some_and(|fixed| same(&fixed, closed));
+        self.expect(same, "connection_lost gets the Closed");
+        self.lost = Some(Instant::now());
+    }
+
+    /// A callback returns this error.
+    pub(crate) fn fails(&mut self, transport: &Transport, error: Option<&WriteError>) {
+        let own_ending = matches!(
+            error,
+            Some(WriteError::Closing { .. } | WriteError::Closed { .. })
+        );
+        let ignored = own_ending && transport.is_closing();
+        if !ignored && self.lost.is_none() {
+            self.callback_failed = true;
+        }
+        self.eof_kept = false;
+    }
+}
