@@ -3,7 +3,7 @@
 //! The way of a byte: [`read`] takes it from the kernel to the protocol; [`mod@write`] takes what
 //! the protocol answers through the [buffer](crate::write_buffer) back; [`deliver`] makes every
 //! callback; [`state`] decides in which order they come; [`close`] ends it, [`linger`] waits for
-//! the peer. [`options`] and [`schedule`] are the rest of the public handle.
+//! the peer. [`options`], [`schedule`] and [`stats`] are the rest of the public handle.
 
 mod close;
 mod conn;
@@ -14,6 +14,7 @@ mod options;
 mod read;
 mod schedule;
 mod state;
+mod stats;
 mod waiters;
 mod write;
 
@@ -35,6 +36,7 @@ use write::Payload;
 
 pub use id::TransportId;
 pub(crate) use linger::Lingering;
+pub use stats::TransportStats;
 
 /// One end of a connection: what a protocol writes to, pauses and closes.
 ///
@@ -430,18 +432,6 @@ impl Transport {
         &self.conn().handle
     }
 
-    /// Numbers of this connection so far.
-    pub fn stats(&self) -> TransportStats {
-        let conn = self.conn();
-        TransportStats {
-            received: conn.received.get(),
-            written: conn.written.get(),
-            sent: conn.sent.get(),
-            write_buffer_size: self.write_buffer_size(),
-            pauses: conn.pauses.get(),
-        }
-    }
-
     pub(crate) fn belongs_to(&self, server: &Rc<ServerState>) -> bool {
         self.conn()
             .server
@@ -465,38 +455,6 @@ impl Transport {
     pub(crate) fn shut_down(&self) {
         self.end(CloseReason::Shutdown);
         self.settle();
-    }
-}
-
-/// Numbers of one connection; see [`Transport::stats`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct TransportStats {
-    /// Bytes received from the kernel.
-    pub received: u64,
-    /// Bytes that writes have taken.
-    pub written: u64,
-    /// Bytes that the kernel has taken.
-    pub sent: u64,
-    /// Bytes that wait for the kernel.
-    pub write_buffer_size: usize,
-    /// Crossings of the high-water mark.
-    pub pauses: u32,
-}
-
-/// One line for logs; never what was written.
-impl fmt::Debug for Transport {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let conn = self.conn();
-        write!(
-            f,
-            "Transport {} peer={} flow={:?} buffered={} state={:?}",
-            conn.id,
-            conn.peer,
-            conn.flow(),
-            self.write_buffer_size(),
-            conn.state.get(),
-        )
     }
 }
 
