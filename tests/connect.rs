@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tests::{Kind, Log, Peer, Recorder, Seen, Served, TempDir, connected, drive, settle};
+use tests::{BOUND, Kind, Log, Peer, Recorder, Seen, Served, TempDir, connected, drive, settle};
 use tidegate::{
     Address, Completion, ConnectOptions, EventLoop, LoopClosed, Transport, WriteLimits,
 };
@@ -104,7 +104,8 @@ fn failing(options: ConnectOptions) -> io::Error {
     let log = Log::new();
     let connecting = event_loop
         .handle()
-        .create_connection(options, Recorder::new(&log));
+        .create_connection(options, Recorder::new(&log))
+        .within(BOUND);
     let error = event_loop.run_until(connecting).unwrap_err();
     settle(&mut event_loop);
     assert!(log.seen().is_empty(), "{:?}", log.seen());

@@ -74,6 +74,10 @@ fn a_writer_that_ignores_paused_is_stopped_before_memory_grows_past_the_cap_and_
                     Ok(flow) => paused = flow.is_paused(),
                     Err(error) => break error,
                 }
+                assert!(
+                    transport.write_buffer_size() as u64 <= 2 * CAP,
+                    "no end to it"
+                );
                 last = transport.written() - written;
                 written = transport.written();
                 since += last + PER_WRITE;
