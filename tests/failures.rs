@@ -130,6 +130,30 @@ fn a_failure_in_connection_made_fails_create_connection_with_the_same_closed() {
     }
 }
 
+#[test]
+fn a_connection_made_that_closes_and_then_fails_fails_create_connection_too() {
+    for kind in Kind::ALL {
+        let mut event_loop = EventLoop::new().unwrap();
+        let failures = failures(event_loop.handle());
+        let dir = TempDir::new();
+        let (_listener, address) = kind.listen(&dir);
+        let log = Log::new();
+        let protocol = Recorder::new(&log).on_made(|transport| {
+            transport.close();
+            Err("not wanted".into())
+        });
+        let connecting = event_loop.handle().create_connection(&address, protocol);
+        let error = event_loop.run_until(connecting).unwrap_err();
+        assert!(Closed::of(&error).is_some() && error.to_string().contains("not wanted"));
+        assert_eq!(
+            log.reason(),
+            "local-close",
+            "nothing was unsent at the close"
+        );
+        assert_eq!(failures.borrow().len(), 1);
+    }
+}
+
 /// As `?` makes of a refused write.
 fn refused(transport: &Transport, wrapped: bool) -> Result {
     let error = transport.write(b"late").unwrap_err();

@@ -6,7 +6,7 @@ use crate::event_loop::{Core, Grave, Source, add};
 use crate::flow::{Watermarks, WriteLimits};
 use crate::timers::TimerId;
 use crate::transport::{NewConnection, Transport};
-use crate::{Address, CloseReason, Handle, LoopClosed, Protocol, TransportId, address};
+use crate::{Address, Closed, Handle, LoopClosed, Protocol, TransportId, address};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::mem;
@@ -303,14 +303,11 @@ fn answer(completer: Completer<Transport>, transport: &Transport) {
     if completer.is_cancelled() {
         transport.close();
     }
-    let failed = transport.closed().filter(|closed| {
-        matches!(
-            closed.reason(),
-            CloseReason::Callback(_) | CloseReason::Panic(_)
-        )
-    });
-    completer.complete(match failed {
-        Some(closed) => Err(closed.into()),
+    completer.complete(match transport.failure() {
+        Some(reason) => {
+            let unsent = transport.closed().map_or(0, |closed| closed.unsent());
+            Err(Closed::new(reason, unsent).into())
+        }
         None => Ok(transport.clone()),
     });
 }

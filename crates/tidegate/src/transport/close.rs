@@ -114,11 +114,20 @@ impl Transport {
     pub(super) fn callback_failed(&self, context: &'static str, reason: CloseReason) {
         let conn = self.conn();
         if !conn.is(State::LOST) {
+            conn.with_extra(|extra| {
+                extra.failure.get_or_insert_with(|| reason.clone());
+            });
             self.offer_once();
             self.end(reason.clone());
         }
         let failure = Failure::new(context, reason).of_transport(conn.id, self.protocol_name());
         conn.core().report(failure);
+    }
+
+    /// The first failure of a callback, which after `close` may not be the reason of the end.
+    pub(crate) fn failure(&self) -> Option<CloseReason> {
+        let extra = self.conn().extra.borrow();
+        extra.as_ref().and_then(|extra| extra.failure.clone())
     }
 
     /// Whether an error only says that this connection is ending, which it is.

@@ -48,6 +48,8 @@ pub(super) struct Extra {
     pub(super) closed: Option<Closed>,
     /// A failed callback that is the reason of the end: it came before what sending the rest meets.
     pub(super) fault: Option<CloseReason>,
+    /// The first failure of a callback.
+    pub(super) failure: Option<CloseReason>,
     pub(super) next: Option<Next>,
     pub(super) unread: Unread,
     pub(super) drains: Vec<Completer<()>>,
