@@ -371,6 +371,34 @@ fn a_waker_that_writes_after_the_gathered_writes_of_a_callback_comes_behind_them
 }
 
 #[test]
+fn a_waker_that_writes_within_a_write_comes_behind_that_write() {
+    for kind in Kind::ALL {
+        let mut event_loop = strict_loop();
+        let log = Log::new();
+        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        settle(&mut event_loop);
+        WOKEN.set(Some(transport.clone()));
+        let writer = Arc::new(WriteInWake {
+            wakes: AtomicU32::new(0),
+            how: How::Slice,
+            seen: Mutex::default(),
+        });
+        let waker = Waker::from(writer.clone());
+        put(&transport, 100);
+        let mut flush = transport.flush();
+        let context = &mut Context::from_waker(&waker);
+        assert!(Future::poll(std::pin::Pin::new(&mut flush), context).is_pending());
+        // The kernel takes the small write and a part of this one.
+        assert_eq!(put(&transport, 20_000_000), Flow::Paused);
+        assert_eq!(writer.wakes.load(Ordering::Relaxed), 1);
+        assert_eq!(transport.written(), 100 + 20_000_000 + 40_307);
+        WOKEN.take();
+        peer.expect(&mut event_loop, transport.written() as usize);
+        assert!(peer.received() == text(0, transport.written() as usize));
+    }
+}
+
+#[test]
 fn a_write_that_fails_its_connection_fails_the_waiters_with_it() {
     for kind in Kind::ALL {
         let mut event_loop = strict_loop();

@@ -283,6 +283,19 @@ fn a_kernel_that_has_refused_is_not_asked_again_before_its_writable_event() {
 }
 
 #[test]
+fn a_part_taken_is_a_refusal_of_the_rest() {
+    let mut event_loop = strict_loop();
+    let log = Log::new();
+    let (transport, _peer) = adopted(event_loop.handle(), Kind::Unix, Recorder::new(&log));
+    settle(&mut event_loop);
+    // Less than one call is offered, more than the socket holds.
+    assert!(put(&transport, 1_000_000).is_paused());
+    assert!(transport.sent() > 0);
+    assert!(put(&transport, 1_000_000).is_paused());
+    assert_eq!(writes(event_loop.handle()), 1);
+}
+
+#[test]
 fn more_slices_and_more_owned_chunks_than_the_system_takes_in_one_call_go_in_order() {
     const COUNT: usize = 5000;
     for (kind, clogged, inside) in Kind::ALL.into_iter().flat_map(|kind| {
