@@ -5,6 +5,7 @@ use crate::ops::{Finale, Op, Plan};
 use crate::shared::{Place, Shared};
 use socket2::Socket;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tests::{Kind, Log, adopted_with, connected};
@@ -238,7 +239,13 @@ impl<'a> Case<'a> {
 /// Runs a case; a failure comes with what was done.
 pub(crate) fn run(plan: &Plan, kind: Kind, tiny: bool) -> Result<(), String> {
     let mut case = Case::new(plan, kind, tiny).map_err(|error| error.to_string())?;
-    let mut result = case.steps().and_then(|()| case.ending());
+    let run = AssertUnwindSafe(|| case.steps().and_then(|()| case.ending()));
+    let Ok(mut result) = catch_unwind(run) else {
+        let trace = case.shared.model.borrow().trace.join("\n  ");
+        // Its drop may panic again, and then nobody would be told which case it was.
+        std::mem::forget(case);
+        return Err(format!("panicked, as told above\n  {trace}"));
+    };
     if result.is_err() {
         // What the end of the loop brings is of no interest then.
         case.shared.model.borrow_mut().trace_is_over = true;

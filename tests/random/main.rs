@@ -11,7 +11,6 @@ mod shared;
 
 use ops::Plan;
 use std::fmt::Write;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use tests::Kind;
 
 /// For each of the four tests.
@@ -24,22 +23,16 @@ fn number(name: &str) -> Option<u64> {
 fn run_cases(kind: Kind, tiny: bool) {
     if let Some(seed) = number("TIDEGATE_SEED") {
         let plan = Plan::new(seed);
-        if let Err(failure) = run(&plan, kind, tiny) {
+        if let Err(failure) = case::run(&plan, kind, tiny) {
             panic!("seed {seed}: {}", shorter(plan, failure, kind, tiny));
         }
         return;
     }
     for seed in 0..number("TIDEGATE_CASES").unwrap_or(CASES) {
-        if let Err(failure) = run(&Plan::new(seed), kind, tiny) {
+        if let Err(failure) = case::run(&Plan::new(seed), kind, tiny) {
             panic!("TIDEGATE_SEED={seed}: {failure}");
         }
     }
-}
-
-/// A panic in the library or in the test fails the case too.
-fn run(plan: &Plan, kind: Kind, tiny: bool) -> Result<(), String> {
-    catch_unwind(AssertUnwindSafe(|| case::run(plan, kind, tiny)))
-        .unwrap_or_else(|_| Err("panicked; see above".to_owned()))
 }
 
 /// Takes operations out as long as the case still fails.
@@ -54,7 +47,7 @@ fn shorter(mut plan: Plan, mut failure: String, kind: Kind, tiny: bool) -> Strin
             } else if less.scripts[at - plan.ops.len()].ops.pop().is_none() {
                 continue;
             }
-            if let Err(error) = run(&less, kind, tiny) {
+            if let Err(error) = case::run(&less, kind, tiny) {
                 (plan, failure, progress) = (less, error, true);
             }
         }

@@ -135,6 +135,8 @@ pub(crate) struct Plan {
     pub(crate) ops: Vec<Op>,
     /// One for each callback, in their order.
     pub(crate) scripts: Vec<Script>,
+    /// `connection_lost` calls `reset`, which is too late for anything.
+    pub(crate) resets_when_lost: bool,
     pub(crate) finale: Finale,
 }
 
@@ -170,6 +172,7 @@ impl Plan {
             buffer: own_buffer(rng),
             ops,
             scripts,
+            resets_when_lost: rng.percent(25),
             finale: match rng.below(100) {
                 0..60 => Finale::Close,
                 60..68 => Finale::Abort,

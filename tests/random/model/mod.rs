@@ -46,6 +46,7 @@ pub(crate) struct Model {
     pub(crate) trace_is_over: bool,
     pub(crate) violations: Vec<String>,
     pub(crate) scripts: VecDeque<Script>,
+    pub(crate) resets_when_lost: bool,
     /// The case is over: callbacks do nothing more.
     pub(crate) finale: bool,
     pub(crate) turn: u32,
@@ -123,6 +124,7 @@ impl Model {
             trace_is_over: false,
             violations: Vec::new(),
             scripts: plan.scripts.iter().cloned().collect(),
+            resets_when_lost: plan.resets_when_lost,
             finale: false,
             turn: 0,
             written: 0,

@@ -127,6 +127,10 @@ impl Shared {
         };
         let answer = check(&mut model, &script);
         let place = data.map_or(Place::Callback, Place::Data);
+        if name == "connection_lost" && model.resets_when_lost {
+            // It has no error to give.
+            let _ = self.act(&mut model, transport, &Op::Reset, place);
+        }
         let mut first = None;
         for op in &script.ops {
             let result = self.act(&mut model, transport, op, place);
