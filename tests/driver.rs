@@ -6,6 +6,8 @@ use memory::{CAPACITY, Memory, World};
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tests::{Log, Recorder, pattern};
 use tidegate::{ConnectOptions, EventLoop, Handle, Protocol, Result, Transport, WriteLimits};
@@ -248,15 +250,27 @@ fn without_a_threshold_no_callback_is_timed() {
 }
 
 #[test]
-fn a_call_from_another_thread_wakes_any_world() {
+fn calls_from_another_thread_wake_any_world_once_between_two_turns() {
     let world = World::new();
     let mut event_loop = loop_in(&world);
-    let remote = event_loop.handle().remote();
-    event_loop.handle().call_soon(|_| {});
-    std::thread::scope(|scope| {
-        let call = || remote.call_soon_threadsafe(|handle| handle.stop());
-        scope.spawn(call).join().unwrap().unwrap();
-    });
-    event_loop.run_forever().unwrap();
-    assert_eq!(event_loop.handle().snapshot().events, 1);
+    let ran = Arc::new(AtomicUsize::new(0));
+    for n in 1..=3 {
+        std::thread::scope(|scope| {
+            let remote = event_loop.handle().remote();
+            let ran = &ran;
+            scope.spawn(move || {
+                for _ in 0..100 {
+                    let ran = ran.clone();
+                    let call = move |_: &Handle| {
+                        ran.fetch_add(1, Ordering::SeqCst);
+                    };
+                    remote.call_soon_threadsafe(call).unwrap();
+                }
+            });
+        });
+        assert_eq!(world.woken.0.load(Ordering::SeqCst), 1);
+        event_loop.run_once(None).unwrap();
+        assert_eq!(ran.load(Ordering::SeqCst), 100 * n);
+        assert_eq!(event_loop.handle().snapshot().events, n as u64);
+    }
 }

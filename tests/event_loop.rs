@@ -353,6 +353,7 @@ fn a_completion_of_another_loop_is_invalid_input() {
     let mut event_loop = EventLoop::new().unwrap();
     let other = EventLoop::new().unwrap();
     let (completer, completion) = other.handle().completion::<()>();
+    event_loop.handle().stop();
     let error = event_loop.run_until(completion).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     assert!(completer.is_cancelled());

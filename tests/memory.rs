@@ -25,15 +25,16 @@ pub(crate) struct World {
     events: RefCell<Events>,
     listeners: RefCell<Vec<(Address, Token)>>,
     backlog: RefCell<VecDeque<Stream>>,
-    woken: Arc<Woken>,
+    pub(crate) woken: Arc<Woken>,
 }
 
+/// How often since the last poll.
 #[derive(Debug, Default)]
-struct Woken(atomic::AtomicBool);
+pub(crate) struct Woken(pub(crate) atomic::AtomicUsize);
 
 impl Wake for Woken {
     fn wake(&self) {
-        self.0.store(true, atomic::Ordering::SeqCst);
+        self.0.fetch_add(1, atomic::Ordering::SeqCst);
     }
 }
 
@@ -67,7 +68,7 @@ pub(crate) struct Memory(pub(crate) Rc<World>);
 impl Driver for Memory {
     fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         self.0.timeouts.borrow_mut().push(timeout);
-        if self.0.woken.0.swap(false, atomic::Ordering::SeqCst) {
+        if self.0.woken.0.swap(0, atomic::Ordering::SeqCst) > 0 {
             events.push((WAKE, Readiness::new()));
         }
         events.append(&mut self.0.events.borrow_mut());
