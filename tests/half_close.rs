@@ -194,7 +194,12 @@ fn a_protocol_installed_after_the_end_of_stream_gets_its_unread_bytes_and_its_ow
             transport.write(b"done")?;
             Ok(OnEof::Close)
         });
+        // While reading is stopped, neither.
+        transport.pause_reading();
         transport.set_protocol(next, b"left over").unwrap();
+        settle(&mut event_loop);
+        assert_eq!(second.words(), ["made"]);
+        transport.resume_reading();
         drive(&mut event_loop, "lost", || second.is_lost());
         assert_eq!(first.words(), ["made", "eof"]);
         assert_eq!(second.words(), ["made", "data", "eof", "lost"]);
