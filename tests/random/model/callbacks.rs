@@ -121,8 +121,6 @@ impl Model {
     pub(crate) fn pause(&mut self, answer: OnPause) {
         self.expect(!self.is_ended(), "no pause at the end");
         self.expect(self.may_pause, "a pause comes with a crossing");
-        let second = self.resumed_in == Some(self.turn);
-        self.expect(!second, "one round of pause and resume in a turn");
         self.may_pause = false;
         self.must_pause = false;
         self.untold = false;
@@ -135,6 +133,8 @@ impl Model {
         self.expect(self.told, "a resume comes after a pause");
         let open = !transport.flow().is_paused();
         self.expect(open, "a resume comes when the transport is open");
+        let second = self.resumed_in == Some(self.turn);
+        self.expect(!second, "one round of pause and resume ends in a turn");
         self.told = false;
         self.stopped = false;
         self.resumed_in = Some(self.turn);
