@@ -158,7 +158,10 @@ impl Transport {
         let answer = self.call("pause_writing", |protocol, transport| {
             protocol.pause_writing(transport)
         });
-        if answer == Some(OnPause::StopReading) && conn.is(State::PAUSED) {
+        // A pause that is over holds nothing back; but if its resume has to wait for the next turn,
+        // so does reading, or a new crossing until then would find it on.
+        let lasts = conn.is(State::PAUSED) || conn.spent().round;
+        if answer == Some(OnPause::StopReading) && lasts {
             conn.set(State::HELD);
         } else {
             conn.clear(State::HELD);
