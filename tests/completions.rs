@@ -285,6 +285,7 @@ fn a_detached_error_goes_to_the_error_handler_unless_it_is_the_end_of_a_connecti
 fn a_completer_that_is_dropped_breaks_the_pipe() {
     let mut event_loop = EventLoop::new().unwrap();
     let (completer, completion) = event_loop.handle().completion::<()>();
+    let completion = completion.within(BOUND);
     drop(completer);
     let error = event_loop.run_until(completion).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
