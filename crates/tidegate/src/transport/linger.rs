@@ -25,7 +25,8 @@ pub(crate) struct Lingering {
     id: TransportId,
     socket: RefCell<Option<Socket>>,
     timer: Cell<Option<TimerId>>,
-    owed: Cell<bool>,
+    /// The turn that discarded last.
+    tick: Cell<u32>,
     server: Option<Rc<ServerState>>,
 }
 
@@ -59,7 +60,7 @@ impl Lingering {
             id,
             socket: RefCell::new(Some(socket)),
             timer: Cell::new(None),
-            owed: Cell::new(true),
+            tick: Cell::new(core.tick().wrapping_sub(1)),
             server: conn.server.clone(),
         });
         let timer = core.after(LINGER, move |handle| {
@@ -87,23 +88,23 @@ impl Lingering {
     }
 
     pub(crate) fn on_event(&self, core: &Core, readiness: Readiness, buffer: &mut [u8]) {
-        // What is owed comes in this turn as well, and one source gets one share of it.
-        if readiness.readable && !self.owed.get() {
+        if readiness.readable {
             self.discard(core, buffer);
         }
     }
 
-    /// Discards input, as much as one source may read in a turn.
+    /// Discards input, as much as one source may read in a turn. An event of the same turn, or a
+    /// read that was owed to the connection, may have been faster.
     pub(crate) fn discard(&self, core: &Core, buffer: &mut [u8]) {
-        self.owed.set(false);
+        if self.tick.replace(core.tick()) == core.tick() {
+            return;
+        }
         for _ in 0..super::read::READS_PER_TICK {
             if !self.read_once(core, buffer) {
                 return;
             }
         }
-        if !self.owed.replace(true) {
-            core.push_leftover(self.id);
-        }
+        core.push_leftover(self.id);
     }
 
     /// Answers whether there may be more.
