@@ -12,17 +12,26 @@ pub fn never_paused(transport: &Transport) {
 }
 
 /// Writes [`pattern`] to a peer that does not read, until the kernel takes nothing more and at
-/// least 256 KiB stay behind in the transport.
+/// least 1 MiB stays behind in the transport.
+///
+/// The limits hold only at the end, so there is one pause at most, however slowly the kernel moves
+/// bytes on to the peer.
 #[track_caller]
 pub fn stall(event_loop: &mut EventLoop, transport: &Transport) {
     const CHUNK: usize = 256 * 1024;
-    while transport.write_buffer_size() < CHUNK {
+    let limits = transport.write_limits();
+    never_paused(transport);
+    while transport.write_buffer_size() < 4 * CHUNK {
         let written = transport.write(&pattern(transport.written(), CHUNK));
         if let Err(error) = written {
             panic!("the peer was to stall, but: {error}");
         }
         settle(event_loop);
     }
+    if let Err(error) = transport.set_write_limits(limits) {
+        panic!("{error}");
+    }
+    settle(event_loop);
 }
 
 /// Notes the answer in the log, when it comes: `NAME: ok`, or how the connection ended.
