@@ -141,6 +141,37 @@ fn rounds_that_bring_about_each_other_come_one_a_turn() {
 }
 
 #[test]
+fn a_crossing_while_a_resume_waits_is_held_as_the_pause_before_it_answered() {
+    for (kind, on_pause) in Kind::ALL
+        .into_iter()
+        .flat_map(|kind| [(kind, OnPause::KeepReading), (kind, OnPause::StopReading)])
+    {
+        let mut event_loop = strict_loop();
+        let log = Log::new();
+        let protocol = Recorder::new(&log)
+            .on_pause(move |transport| {
+                transport.set_write_limits(no_limits())?;
+                Ok(on_pause)
+            })
+            .on_resume(|transport| {
+                transport.set_write_limits(limits(0, 0))?;
+                Ok(())
+            });
+        let (transport, _peer) = adopted(event_loop.handle(), kind, protocol);
+        clog(&mut event_loop, &transport);
+        transport.set_write_limits(limits(0, 0)).unwrap();
+        turn(&mut event_loop, &log);
+        assert_eq!(log.words(), ["made", "pause", "resume", "pause"]);
+        assert!(!transport.flow().is_paused() && transport.is_reading());
+        transport.set_write_limits(limits(0, 0)).unwrap();
+        assert!(transport.flow().is_paused());
+        assert_eq!(transport.is_reading(), on_pause == OnPause::KeepReading);
+        transport.abort();
+        drive(&mut event_loop, "lost", || log.is_lost());
+    }
+}
+
+#[test]
 fn a_producer_that_refills_in_resume_writing_does_not_hold_the_loop() {
     for kind in Kind::ALL {
         let mut event_loop = strict_loop();

@@ -83,7 +83,9 @@ impl Model {
     /// Something is delivered from the peer.
     pub(crate) fn check_reading(&mut self) {
         self.expect(!self.reading_paused, "no read while paused");
-        let held = self.told && self.stopped && self.closed.is_none();
+        // A pause that was over when its callback returned holds nothing, though its resume may
+        // wait for the next turn; a new crossing until then does.
+        let held = self.told && self.stopped && self.paused && self.closed.is_none();
         self.expect(!held, "no read while held");
         let untold = self.untold && self.paused && self.closed.is_none();
         self.expect(!untold, "a new protocol is told of the pause first");

@@ -158,10 +158,11 @@ impl Transport {
         let answer = self.call("pause_writing", |protocol, transport| {
             protocol.pause_writing(transport)
         });
-        // A pause that is over holds nothing back; but if its resume has to wait for the next turn,
-        // so does reading, or a new crossing until then would find it on.
-        let lasts = conn.is(State::PAUSED) || conn.spent().round;
-        if answer == Some(OnPause::StopReading) && lasts {
+        conn.clear(State::STOPS);
+        if answer == Some(OnPause::StopReading) {
+            conn.set(State::STOPS);
+        }
+        if conn.is(State::PAUSED) && conn.is(State::STOPS) {
             conn.set(State::HELD);
         } else {
             conn.clear(State::HELD);

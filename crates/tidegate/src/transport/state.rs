@@ -75,6 +75,9 @@ impl State {
     /// On the loop's list of transports to look at before it sleeps.
     pub(crate) const DIRTY: Self = Self(1 << 27);
 
+    /// The last answer to `pause_writing` was `StopReading`.
+    pub(crate) const STOPS: Self = Self(1 << 28);
+
     /// Any of these refuses a write.
     pub(crate) const NO_WRITE: Self = Self(
         Self::CLOSING.0 | Self::EOF_ASKED.0 | Self::WRITE_DEAD.0 | Self::DEAD.0 | Self::LOST.0,
@@ -236,7 +239,7 @@ pub(crate) enum Step {
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        const NAMES: [&str; 28] = [
+        const NAMES: [&str; 29] = [
             "unmade",
             "accepted",
             "readable",
@@ -265,6 +268,7 @@ impl std::fmt::Debug for State {
             "lost",
             "running",
             "dirty",
+            "stops",
         ];
         let mut set = f.debug_set();
         for (bit, name) in NAMES.iter().enumerate() {

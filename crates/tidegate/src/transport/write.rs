@@ -242,6 +242,10 @@ impl Transport {
             Crossing::None => {}
             Crossing::Pause => {
                 conn.set(State::PAUSED);
+                if conn.is(State::TOLD) && conn.is(State::STOPS) {
+                    // The resume of the pause before was not delivered yet: its answer stands.
+                    conn.set(State::HELD);
+                }
                 conn.pauses.set(conn.pauses.get().wrapping_add(1));
                 add(&conn.core().counters.pauses, 1);
             }
