@@ -152,7 +152,7 @@ fn address_of(addr: &SockAddr) -> Address {
     }
 }
 
-pub(super) fn new_socket(addr: &SockAddr) -> io::Result<socket2::Socket> {
+fn new_socket(addr: &SockAddr) -> io::Result<socket2::Socket> {
     // CLOEXEC, as every descriptor here.
     let socket = socket2::Socket::new(addr.domain(), Type::STREAM, None)?;
     socket.set_nonblocking(true)?;

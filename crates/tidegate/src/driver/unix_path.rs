@@ -1,7 +1,7 @@
 //! The file of a listening Unix socket: a stale one is replaced, one in use is an error, ours is
 //! removed at the end, but only while it is still ours.
 
-use socket2::SockAddr;
+use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs;
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -32,7 +32,7 @@ impl Identity {
 }
 
 impl SocketFile {
-    pub(crate) fn bind(socket: &socket2::Socket, addr: &SockAddr, path: &Path) -> io::Result<Self> {
+    pub(crate) fn bind(socket: &Socket, addr: &SockAddr, path: &Path) -> io::Result<Self> {
         match socket.bind(addr) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
                 remove_stale(addr, path)?;
@@ -68,7 +68,9 @@ fn remove_stale(addr: &SockAddr, path: &Path) -> io::Result<()> {
     if !fs::symlink_metadata(path)?.file_type().is_socket() {
         return Err(taken("a file that is no socket is in the way"));
     }
-    let probe = super::os::new_socket(addr)?;
+    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    // A listener with a full backlog must not make us wait.
+    probe.set_nonblocking(true)?;
     match probe.connect(addr) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
         _ => Err(taken("another process is listening there")),
