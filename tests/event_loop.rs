@@ -415,7 +415,7 @@ fn a_propagated_panic_leaves_the_run_when_its_turn_is_over() {
     let log = Log::new();
     event_loop.handle().call_soon(|_| panic!("on purpose"));
     event_loop.handle().call_soon(noted(&log, "the same turn"));
-    let run = std::panic::AssertUnwindSafe(|| event_loop.run_forever());
+    let run = std::panic::AssertUnwindSafe(|| event_loop.run_once(Some(BOUND)));
     let payload = std::panic::catch_unwind(run).unwrap_err();
     assert_eq!(payload.downcast_ref(), Some(&"on purpose"));
     assert_eq!(log.words(), ["the same turn"]);
