@@ -99,6 +99,7 @@ impl Transport {
         if conn.marks.get().at_cap(conn.cost()) {
             if conn.is(State::WRITABLE) {
                 self.offer(&Payload::NOTHING, usize::MAX);
+                self.answer_waiters();
             }
             let refusal = if conn.is(State::NO_WRITE) {
                 Some(conn.refusal())
