@@ -237,6 +237,7 @@ fn calls_that_race_with_the_end_are_either_refused_or_dropped_by_the_loop() {
     for turns in 0..50 {
         let mut event_loop = EventLoop::new().unwrap();
         let drops = Drops::here();
+        let start = Instant::now();
         let accepted = Arc::new(AtomicUsize::new(0));
         let threads: Vec<_> = (0..THREADS)
             .map(|_| {
@@ -251,6 +252,7 @@ fn calls_that_race_with_the_end_are_either_refused_or_dropped_by_the_loop() {
                         accepted.fetch_add(1, Ordering::SeqCst);
                         // Four threads are faster than one loop.
                         while accepted.load(Ordering::SeqCst) > drops.counts().0 + 5000 {
+                            assert!(start.elapsed() < BOUND, "accepted and not dropped");
                             thread::yield_now();
                         }
                     }
