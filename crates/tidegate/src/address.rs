@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 pub enum Address {
     /// An IP address and a port.
     Inet(SocketAddr),
-    /// A Unix socket with a path.
+    /// A Unix socket with a path; abstract names, which Linux has, are not supported.
     Unix(PathBuf),
     /// A Unix socket without a path, as the connecting end usually is.
     Unnamed,
