@@ -39,8 +39,10 @@ pub trait Protocol: Any {
     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result;
 
     /// The peer will send nothing more. [`OnEof::Close`], which the provided method answers,
-    /// closes after what is buffered was sent; [`OnEof::KeepOpen`] keeps our side usable until
-    /// we close it or call [`write_eof`](Transport::write_eof).
+    /// closes after what is buffered was sent, as [`close`](Transport::close) does: without a time
+    /// limit, and what is written later (by a timer, or for another thread) is refused.
+    /// [`OnEof::KeepOpen`] keeps our side usable until we close it or call
+    /// [`write_eof`](Transport::write_eof).
     fn eof_received(&mut self, transport: &Transport) -> Result<OnEof> {
         let _ = transport;
         Ok(OnEof::Close)
@@ -51,7 +53,8 @@ pub trait Protocol: Any {
     /// [`OnPause::StopReading`] holds reading back until the buffer has fallen to its low-water
     /// mark; the loop lifts the hold by itself, just before `resume_writing`. The hold and
     /// [`pause_reading`](Transport::pause_reading) are separate: reading goes on when neither is
-    /// set.
+    /// set. When the buffer goes above the mark again before `resume_writing` was called, there is
+    /// no second call: the answer to the first holds.
     ///
     /// The provided method answers by side: `StopReading` on a connection that we accepted (or
     /// adopted), `KeepReading` on one that we opened. So a server that answers what it reads is
@@ -80,10 +83,39 @@ pub trait Protocol: Any {
 
     /// A buffer to read into directly, as with asyncio's `BufferedProtocol`.
     ///
-    /// `Some` takes the place of `data_received`: the bytes are read into it and
-    /// [`buffer_updated`](Protocol::buffer_updated) says how many. An empty buffer is an error.
-    /// `size_hint` is how many bytes are known to be there, 0 when that is not known. A buffer
-    /// given by a call that also stopped reading, closed, or switched the protocol is not used.
+    /// It is asked before every read. `Some` takes the place of `data_received`: the bytes are read
+    /// into it and [`buffer_updated`](Protocol::buffer_updated) says how many. `None`, which the
+    /// provided method answers, has the next bytes given to `data_received`. An empty buffer is an
+    /// error.
+    ///
+    /// `size_hint` is how many bytes are known to be there: those given to
+    /// [`set_protocol`](Transport::set_protocol) as unread. It is 0 for what the kernel has. A
+    /// buffer given by a call that also stopped reading, closed, or switched the protocol is not
+    /// used; one may be given and nothing be there to read into it.
+    ///
+    /// ```
+    /// use tidegate::{Protocol, Result, Transport};
+    ///
+    /// struct Echo {
+    ///     buffer: Box<[u8]>,
+    /// }
+    ///
+    /// impl Protocol for Echo {
+    ///     fn get_buffer(&mut self, _: &Transport, _size_hint: usize) -> Option<&mut [u8]> {
+    ///         Some(&mut self.buffer)
+    ///     }
+    ///
+    ///     fn buffer_updated(&mut self, transport: &Transport, len: usize) -> Result {
+    ///         transport.write(&self.buffer[..len])?;
+    ///         Ok(())
+    ///     }
+    ///
+    ///     // Required, but not called: there always is a buffer.
+    ///     fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
     fn get_buffer(&mut self, transport: &Transport, size_hint: usize) -> Option<&mut [u8]> {
         let _ = (transport, size_hint);
         None

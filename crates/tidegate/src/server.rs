@@ -194,6 +194,31 @@ impl Server {
     /// [`CloseReason::Shutdown`] those that are left when `grace` is over. Completes when all
     /// have ended, what lingers after a graceful close included, so that the process may exit
     /// then without a peer losing its last bytes. Of several calls the shortest grace holds.
+    ///
+    /// A connection that is cut looks to its peer as after [`abort`](Transport::abort). Ended from
+    /// another thread, which may be one that waits for a signal:
+    ///
+    /// ```
+    /// use std::{thread, time::Duration};
+    /// # use tidegate::{EventLoop, Protocol, Result, Transport};
+    /// # struct Echo;
+    /// # impl Protocol for Echo {
+    /// #     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+    /// #         transport.write(data)?;
+    /// #         Ok(())
+    /// #     }
+    /// # }
+    ///
+    /// # fn main() -> Result {
+    /// let mut event_loop = EventLoop::new()?;
+    /// let server = event_loop.handle().create_server("127.0.0.1:0", || Echo)?;
+    /// let remote = event_loop.handle().remote();
+    /// thread::spawn(move || remote.stop());
+    /// event_loop.run_forever()?;
+    /// let report = event_loop.run_until(server.shutdown(Duration::from_secs(5)))?;
+    /// assert_eq!((report.aborted, report.unsent), (0, 0));
+    /// # Ok(()) }
+    /// ```
     pub fn shutdown(&self, grace: Duration) -> Completion<ShutdownReport> {
         let state = &self.0;
         state.close();

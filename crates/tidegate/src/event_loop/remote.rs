@@ -66,6 +66,46 @@ impl fmt::Debug for Inbox {
 }
 
 /// A handle to an event loop for other threads: all it can do is to leave work for the loop.
+/// [`Handle::remote`] makes one.
+///
+/// Transports and protocols stay on the loop's thread. What goes to another thread and back is a
+/// [`TransportId`](crate::TransportId), by which the loop finds the connection, if it is still
+/// there:
+///
+/// ```
+/// use std::thread;
+/// use tidegate::{OnEof, Protocol, Result, Transport};
+///
+/// /// Answers with a sum that another thread computes.
+/// struct Sums;
+///
+/// impl Protocol for Sums {
+///     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+///         let (remote, id) = (transport.handle().remote(), transport.id());
+///         let data = data.to_vec();
+///         thread::spawn(move || {
+///             let sum: u64 = data.iter().map(|&byte| u64::from(byte)).sum();
+///             let answered = remote.call_soon_threadsafe(move |handle| {
+///                 if let Some(transport) = handle.transport(id) {
+///                     transport.call_soon(move |_: &mut Sums, transport| {
+///                         writeln!(transport, "{sum}")?;
+///                         Ok(())
+///                     });
+///                 }
+///             });
+///             // An error says that the loop was dropped: nobody waits for the answer.
+///             drop(answered);
+///         });
+///         Ok(())
+///     }
+///
+///     // The provided one would close, and refuse answers that are still being computed. A
+///     // protocol that does this closes when it has given the last one.
+///     fn eof_received(&mut self, _: &Transport) -> Result<OnEof> {
+///         Ok(OnEof::KeepOpen)
+///     }
+/// }
+/// ```
 #[derive(Debug, Clone)]
 pub struct RemoteHandle(Arc<Inbox>);
 

@@ -264,13 +264,14 @@ impl Transport {
     }
 
     /// As [`close`](Transport::close), but what is not sent by then is lost and the connection
-    /// ends with [`CloseReason::Timeout`]. Of several deadlines the earliest holds; it may be set
-    /// after `close` too.
+    /// ends with [`CloseReason::Timeout`]; the peer sees that as after [`abort`](Transport::abort).
+    /// Of several deadlines the earliest holds; it may be set after `close` too.
     pub fn close_within(&self, limit: Duration) {
         self.close_by(limit);
     }
 
-    /// Ends now. What is buffered is lost, and counted as unsent.
+    /// Ends now. What is buffered is lost, and counted as unsent. The peer sees an end of stream,
+    /// which may look like any other, or a reset: see [`reset`](Transport::reset).
     pub fn abort(&self) {
         self.end(CloseReason::LocalAbort);
     }
@@ -422,7 +423,8 @@ impl Transport {
         self.conn().is(State::ACCEPTED)
     }
 
-    /// Names the connection within its loop.
+    /// Names the connection within its loop. It may be sent to other threads, which a transport may
+    /// not: see [`RemoteHandle`](crate::RemoteHandle).
     pub fn id(&self) -> TransportId {
         self.conn().id
     }
