@@ -79,7 +79,7 @@
 //! | `tidegate::loop` | error | the loop could not be woken |
 //! | `tidegate::server` | warn, info | accepting stopped because the system is out of something, and goes on again; a socket file could not be removed |
 //! | `tidegate::transport` | debug | an option that could not be set on a new connection |
-//! | `tidegate::failure` | error | errors and panics of user code when there is no [error handler](Handle::set_error_handler), ten a second at most; panics of wakers |
+//! | `tidegate::failure` | error | errors and panics of user code when there is no [error handler](Handle::set_error_handler), ten a second at most and how many were left out; panics of wakers |
 //! | `tidegate::slow` | warn | callbacks longer than [`EventLoopBuilder::slow_callback`], off by default |
 //!
 //! # Non-goals, for now
