@@ -56,11 +56,20 @@ pub(crate) fn parse(text: &str) -> Result<Address, String> {
     if let Some(path) = text.strip_prefix("unix:") {
         return match path {
             "" => Err("the path after \"unix:\" is empty".into()),
+            path if path.starts_with(['@', '\0']) => Err(format!(
+                "{text:?}: abstract Unix sockets are not supported: give a path, such as unix:./{}",
+                &path[1..]
+            )),
             path => Ok(Address::Unix(path.into())),
         };
     }
     if let Ok(addr) = text.parse() {
         return Ok(Address::Inet(addr));
+    }
+    if text.starts_with(['/', '.']) {
+        return Err(format!(
+            "{text:?} is a path: for a Unix socket, write unix:{text}"
+        ));
     }
     match text.rsplit_once(':') {
         Some((host, port)) if port.parse::<u16>().is_ok() && is_name(host) => Err(format!(
@@ -106,6 +115,13 @@ mod tests {
             assert!(error.contains("expected 127.0.0.1:8888"), "{error}");
         }
         assert!(parse("unix:").unwrap_err().contains("empty"));
+        let error = parse("/tmp/socket").unwrap_err();
+        assert!(error.contains("unix:/tmp/socket"), "{error}");
+        let error = parse("unix:@name").unwrap_err();
+        assert!(
+            error.contains("abstract") && error.contains("unix:./name"),
+            "{error}"
+        );
     }
 
     #[test]

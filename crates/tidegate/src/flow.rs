@@ -108,7 +108,7 @@ impl WriteLimits {
         } else if marks.low > marks.high {
             "low must not be above high"
         } else if marks.high > marks.cap {
-            "high must not be above the cap: raise the cap with it"
+            "high must not be above the cap: lower high or raise the cap"
         } else {
             return Ok(marks);
         };

@@ -59,20 +59,19 @@ impl SocketFile {
 /// A socket file whose listener is gone refuses connections; any other answer means that the
 /// path is taken.
 fn remove_stale(addr: &SockAddr, path: &Path) -> io::Result<()> {
-    let taken = |what: &str| {
-        io::Error::new(
-            io::ErrorKind::AddrInUse,
-            format!("{}: {what}", path.display()),
-        )
-    };
+    let taken = |what: &str| io::Error::new(io::ErrorKind::AddrInUse, what);
     if !fs::symlink_metadata(path)?.file_type().is_socket() {
-        return Err(taken("a file that is no socket is in the way"));
+        return Err(taken(
+            "the address is in use: a file that is no socket is in the way",
+        ));
     }
     let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
     // A listener with a full backlog must not make us wait.
     probe.set_nonblocking(true)?;
     match probe.connect(addr) {
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => fs::remove_file(path),
-        _ => Err(taken("another process is listening there")),
+        _ => Err(taken(
+            "the address is in use: somebody is listening there already",
+        )),
     }
 }

@@ -1,7 +1,7 @@
 use crate::driver::Token;
 use std::fmt;
 
-/// Names a connection within its loop; never used for another one again.
+/// Names a connection within its loop. An id comes again only after four billion other sources.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TransportId(u64);
 
