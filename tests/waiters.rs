@@ -12,7 +12,7 @@ use tests::{
     How, Kind, Log, Recorder, adopted, answer, clog, drive, limits, no_limits, put, settle,
     strict_loop, text,
 };
-use tidegate::{Closed, Completion, Flow, Transport};
+use tidegate::{Closed, Completion, Flow, Transport, WriteError, WriteLimits};
 
 #[track_caller]
 fn closed_of(answer: Option<io::Result<()>>) -> Closed {
@@ -422,4 +422,29 @@ fn a_write_that_fails_its_connection_fails_the_waiters_with_it() {
         drive(&mut event_loop, "lost", || log.is_lost());
         assert_eq!(log.words(), ["made", "pause", "lost"]);
     }
+}
+
+#[test]
+fn a_write_that_is_refused_answers_who_waits_for_what_its_offer_has_sent() {
+    const CAP: usize = 150_000;
+    let mut event_loop = strict_loop();
+    let log = Log::new();
+    let (transport, _peer) = adopted(event_loop.handle(), Kind::Unix, Recorder::new(&log));
+    settle(&mut event_loop);
+    let roomy = WriteLimits::new().with_high(60 << 20);
+    transport.set_write_limits(roomy).unwrap();
+    put(&transport, 10);
+    let mut flush = transport.flush();
+    // The kernel refuses long before it has so many tiny chunks, and what is left of them costs
+    // more than the cap although their bytes are few.
+    for _ in 0..100_000 {
+        transport.write_owned(Bytes::from_static(b"x")).unwrap();
+    }
+    assert_eq!(transport.sent(), 0);
+    let tight = WriteLimits::new().with_high(CAP).with_cap(CAP);
+    transport.set_write_limits(tight).unwrap();
+    let refused = transport.write(b"y");
+    assert!(matches!(refused, Err(WriteError::BufferFull { .. })));
+    assert!(transport.sent() >= 10 && transport.write_buffer_size() > 0);
+    assert!(is_ok(&mut flush));
 }

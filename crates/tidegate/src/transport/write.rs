@@ -110,6 +110,8 @@ impl Transport {
             };
             if let Some(refusal) = refusal {
                 conn.core().bury_payload(payload);
+                // What was offered may be what somebody waits for.
+                self.answer_waiters();
                 return Err(refusal);
             }
         }
