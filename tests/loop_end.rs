@@ -483,3 +483,29 @@ fn the_end_survives_drops_that_panic_and_drops_that_ask_for_more() {
     drop(event_loop);
     assert_eq!(Rc::strong_count(&alive), 1);
 }
+
+#[test]
+fn a_loop_that_is_a_thread_local_value_ends_with_its_thread() {
+    struct Told(Arc<std::sync::atomic::AtomicBool>);
+    impl Drop for Told {
+        fn drop(&mut self) {
+            assert!(Handle::current().is_none_or(|handle| handle.snapshot().connections == 0));
+            self.0.store(true, std::sync::atomic::Ordering::SeqCst);
+        }
+    }
+    thread_local! {
+        static LOOP: RefCell<Option<EventLoop>> = const { RefCell::new(None) };
+    }
+    let dropped = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let told = Told(dropped.clone());
+    let thread = std::thread::spawn(move || {
+        // The thread's variables are dropped in the opposite order of their first use.
+        LOOP.with_borrow_mut(|own| {
+            let event_loop = own.insert(EventLoop::new().unwrap());
+            event_loop.run_once(Some(Duration::ZERO)).unwrap();
+            event_loop.handle().call_soon(move |_| drop(told));
+        });
+    });
+    thread.join().unwrap();
+    assert!(dropped.load(std::sync::atomic::Ordering::SeqCst));
+}

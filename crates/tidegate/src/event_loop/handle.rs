@@ -41,9 +41,11 @@ impl Handle {
 
     /// The loop that is running on this thread.
     pub fn current() -> Option<Self> {
-        CURRENT
-            .with_borrow(|current| current.as_ref().and_then(Weak::upgrade))
-            .map(Self)
+        let current = CURRENT.try_with(|current| {
+            let current = current.borrow();
+            current.as_ref().and_then(Weak::upgrade)
+        });
+        current.ok().flatten().map(Self)
     }
 
     /// Runs `call` in this turn of the loop or the next, after what was scheduled before. Within
@@ -204,17 +206,27 @@ impl fmt::Debug for Handle {
     }
 }
 
-/// Makes a loop the current one of its thread, until dropped.
+/// Makes a loop the current one of its thread, until dropped. A loop that is itself a
+/// thread-local value may be dropped when the variable for the current one is gone already: then
+/// there is none.
 pub(super) struct Entered(Option<Weak<Core>>);
 
 impl Entered {
     pub(super) fn new(core: &Rc<Core>) -> Self {
-        Self(CURRENT.replace(Some(Rc::downgrade(core))))
+        let entered = Rc::downgrade(core);
+        Self(
+            CURRENT
+                .try_with(|current| current.replace(Some(entered)))
+                .ok()
+                .flatten(),
+        )
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        CURRENT.set(self.0.take());
+        let before = self.0.take();
+        // It fails when the thread is ending.
+        let _ = CURRENT.try_with(|current| current.replace(before));
     }
 }
