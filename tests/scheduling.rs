@@ -223,3 +223,23 @@ fn an_error_handler_that_panics_is_called_again() {
     }
     assert_eq!(log.words(), ["told", "told"]);
 }
+
+#[test]
+fn a_callback_whose_last_handle_is_gone_may_panic_when_it_is_dropped() {
+    struct Held;
+    impl Drop for Held {
+        fn drop(&mut self) {
+            panic!("dropped");
+        }
+    }
+    let mut event_loop = EventLoop::new().unwrap();
+    let failures = failures(event_loop.handle());
+    let held = Held;
+    let callback = event_loop.handle().callback(move |_| {
+        let _ = &held;
+    });
+    callback.schedule();
+    drop(callback);
+    turn(&mut event_loop);
+    assert_eq!(*failures.borrow(), ["a drop: a callback panicked: dropped"]);
+}

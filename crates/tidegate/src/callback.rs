@@ -215,6 +215,10 @@ impl Run for Repeated {
             handle.core().bury(Grave::Value(Box::new(call)));
         } else {
             self.call.replace(Some(call));
+            if Rc::strong_count(&self) == 1 {
+                // Nobody can schedule it again, and dropping it is user code.
+                handle.core().drop_value(self.call.take());
+            }
         }
     }
 
