@@ -605,3 +605,35 @@ fn every_method_may_be_called_from_all_user_code_and_none_calls_back_before_it_r
     drop(theirs);
     WORLD.take();
 }
+
+#[test]
+fn what_a_call_is_given_and_refuses_is_dropped_after_it_has_returned() {
+    struct Wants(Rc<RefCell<u32>>);
+    impl Drop for Wants {
+        fn drop(&mut self) {
+            *self.0.borrow_mut() += 1;
+        }
+    }
+    impl Protocol for Wants {
+        fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
+            Ok(())
+        }
+    }
+    let mut event_loop = EventLoop::new().unwrap();
+    let handle = event_loop.handle().clone();
+    let drops = Rc::new(RefCell::new(0));
+    {
+        let _own = drops.borrow_mut();
+        let unconnected = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None);
+        let stream = std::net::TcpStream::from(unconnected.unwrap());
+        assert!(handle.adopt(stream, Wants(drops.clone())).is_err());
+        let held = Wants(drops.clone());
+        let listening = handle.create_server("no address", move || {
+            let _ = &held;
+            calm()
+        });
+        assert!(listening.is_err());
+    }
+    settle(&mut event_loop);
+    assert_eq!(*drops.borrow(), 2);
+}

@@ -4,7 +4,7 @@ use crate::accept::Listener;
 use crate::completion::{Completer, Completion};
 use crate::driver;
 use crate::event_loop::{AtEnd, Core, Failure, Grave, Source};
-use crate::flow::Watermarks;
+use crate::flow::{Watermarks, WriteLimits};
 use crate::listen::{ListenAt, ListenOptions};
 use crate::timers::TimerId;
 use crate::transport::{NewConnection, Transport};
@@ -72,22 +72,17 @@ impl Server {
         factory: Factory,
     ) -> io::Result<Self> {
         let core = handle.core();
-        if core.is_closed() {
-            return Err(LoopClosed.into());
-        }
-        let marks = options.write_limits.resolve()?;
-        let listener = match options.at {
-            ListenAt::Ready(listener) => listener,
-            ListenAt::Failed(error) => return Err(error),
-            ListenAt::Address(address) => core
-                .with_driver(|driver| driver.as_dyn().bind(&address))
-                .map_err(|error| {
-                    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-                })?,
+        let bound = Self::bind(core, options.at, options.write_limits);
+        let (listener, addr, marks) = match bound {
+            Ok(bound) => bound,
+            Err(error) => {
+                core.bury(Grave::Value(Box::new(factory)));
+                return Err(error);
+            }
         };
         let server = Self(Rc::new(ServerState {
             handle: handle.clone(),
-            addrs: vec![listener.local_addr()?],
+            addrs: vec![addr],
             backlog: options.backlog,
             marks,
             stage: RefCell::new(Stage::Bound(vec![listener])),
@@ -103,6 +98,28 @@ impl Server {
             server.start_serving()?;
         }
         Ok(server)
+    }
+
+    fn bind(
+        core: &Core,
+        at: ListenAt,
+        limits: WriteLimits,
+    ) -> io::Result<(driver::Listener, Address, Watermarks)> {
+        if core.is_closed() {
+            return Err(LoopClosed.into());
+        }
+        let marks = limits.resolve()?;
+        let listener = match at {
+            ListenAt::Ready(listener) => listener,
+            ListenAt::Failed(error) => return Err(error),
+            ListenAt::Address(address) => core
+                .with_driver(|driver| driver.as_dyn().bind(&address))
+                .map_err(|error| {
+                    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+                })?,
+        };
+        let addr = listener.local_addr()?;
+        Ok((listener, addr, marks))
     }
 
     /// The addresses that it listens on, with the port that was taken for port 0.

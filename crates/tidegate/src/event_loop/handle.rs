@@ -160,17 +160,28 @@ impl Handle {
     /// Those of the system; [`LoopClosed`].
     #[doc(alias = "connect_accepted_socket")]
     pub fn adopt(&self, stream: impl StdStream, protocol: impl Protocol) -> io::Result<Transport> {
-        if self.0.is_closed() {
-            return Err(LoopClosed.into());
-        }
-        let (mut socket, peer) = stream.into_socket()?;
+        let protocol = protocol.boxed();
+        let prepared = if self.0.is_closed() {
+            Err(LoopClosed.into())
+        } else {
+            WriteLimits::new()
+                .resolve()
+                .and_then(|marks| Ok((stream.into_socket()?, marks)))
+        };
+        let ((mut socket, peer), marks) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                self.0.bury(Grave::Protocol(protocol));
+                return Err(error);
+            }
+        };
         socket.set_nodelay_at_start(&peer);
         let connection = NewConnection {
             socket,
             peer,
-            protocol: protocol.boxed(),
+            protocol,
             accepted: true,
-            marks: WriteLimits::new().resolve()?,
+            marks,
             server: None,
         };
         let transport = Transport::start(self, connection)?;
