@@ -5,10 +5,10 @@ use std::cell::Cell;
 use std::fmt;
 use std::io::{ErrorKind, IoSlice};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tests::{
-    How, Kind, Log, Recorder, adopted, clog, drive, limits, no_limits, put, settle, strict_loop,
-    text,
+    How, Kind, Log, Recorder, adopted, adopted_with, clog, drive, limits, no_limits, put, settle,
+    strict_loop, text,
 };
 use tidegate::{EventLoop, Flow, Handle, Transport, WriteError};
 
@@ -489,4 +489,33 @@ fn the_unsent_low_water_mark_bounds_the_kernel_on_tcp_and_is_unsupported_on_unix
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     settle(&mut event_loop);
     assert_eq!(log.words(), ["made"]);
+}
+
+#[test]
+fn any_number_of_slices_costs_time_in_proportion_to_it() {
+    const MORE: usize = 16;
+    let time = |count: usize| {
+        let mut event_loop = strict_loop();
+        let log = Log::new();
+        // The kernel is to take all of it, in many system calls.
+        let roomy = |socket: &socket2::Socket| {
+            socket.set_send_buffer_size(8 << 20).unwrap();
+            socket.set_recv_buffer_size(8 << 20).unwrap();
+        };
+        let recorder = Recorder::new(&log);
+        let (transport, mut peer) = adopted_with(event_loop.handle(), Kind::Tcp, roomy, recorder);
+        settle(&mut event_loop);
+        transport.set_write_limits(no_limits()).unwrap();
+        let data = text(0, count);
+        let slices: Vec<_> = data.chunks(1).map(IoSlice::new).collect();
+        let start = Instant::now();
+        transport.write_vectored(&slices).unwrap();
+        let took = start.elapsed();
+        peer.expect(&mut event_loop, count);
+        took
+    };
+    let few = (0..3).map(|_| time(25_000)).min().unwrap();
+    let many = time(MORE * 25_000);
+    // Were each system call to look at all slices again, this would be the square.
+    assert!(many < few * 5 * MORE as u32, "{few:?}, {many:?}");
 }

@@ -166,7 +166,7 @@ impl Transport {
     /// See [`WriteError`].
     #[doc(alias = "writelines")]
     pub fn write_vectored(&self, slices: &[IoSlice<'_>]) -> Result<Flow, WriteError> {
-        self.enqueue(Payload::Slices(slices))
+        self.enqueue(Payload::slices(slices))
     }
 
     /// What makes `write!(transport, "...")` work; one write of the whole text.

@@ -7,7 +7,7 @@ use crate::WriteError;
 use crate::event_loop::{Core, Grave, add};
 use crate::flow::{Crossing, Flow};
 use crate::write_buffer::{CHUNK_OVERHEAD, MAX_OFFER, Offer, WriteBuffer};
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
 use std::io::{self, IoSlice};
 use std::time::Duration;
 
@@ -25,42 +25,73 @@ const GATHER_KEPT: usize = 256 * 1024;
 /// How long to wait when the kernel is out of memory; no event says when it is over.
 const MEMORY_RETRY: Duration = Duration::from_millis(20);
 
-/// What one call of the user writes.
+/// What one call of the user writes, less what the kernel has taken of it.
 pub(super) enum Payload<'a> {
     Slice(&'a [u8]),
-    Slices(&'a [IoSlice<'a>]),
+    /// Less the first `taken` bytes of the first slice.
+    Slices {
+        slices: &'a [IoSlice<'a>],
+        taken: usize,
+    },
     Owned(Bytes),
 }
 
-impl Payload<'_> {
-    const NOTHING: Self = Payload::Slice(&[]);
+impl<'a> Payload<'a> {
+    fn nothing() -> Self {
+        Self::Slice(&[])
+    }
+
+    pub(super) fn slices(slices: &'a [IoSlice<'a>]) -> Self {
+        Self::Slices { slices, taken: 0 }
+    }
 
     fn len(&self) -> usize {
         match self {
             Self::Slice(data) => data.len(),
-            Self::Slices(slices) => slices
-                .iter()
-                .fold(0, |sum, slice| slice.len().saturating_add(sum)),
+            Self::Slices { slices, taken } => {
+                let sum = slices
+                    .iter()
+                    .fold(0, |sum: usize, slice| sum.saturating_add(slice.len()));
+                sum - taken
+            }
             Self::Owned(data) => data.len(),
         }
     }
 
-    /// Calls `visit` with what follows the first `skip` bytes, until it has enough.
-    fn rest<'s>(&'s self, mut skip: usize, mut visit: impl FnMut(&'s [u8]) -> bool) {
+    /// Calls `visit` with one part after the other, until it has enough.
+    fn visit<'s>(&'s self, mut visit: impl FnMut(&'s [u8]) -> bool) {
         match self {
             Self::Slice(data) => {
-                visit(&data[skip..]);
+                visit(data);
             }
             Self::Owned(data) => {
-                visit(&data[skip..]);
+                visit(data);
             }
-            Self::Slices(slices) => {
+            Self::Slices { slices, taken } => {
+                let mut taken = *taken;
                 for slice in *slices {
-                    let start = skip.min(slice.len());
-                    skip -= start;
-                    if !visit(&slice[start..]) {
+                    if !visit(&slice[taken..]) {
                         return;
                     }
+                    taken = 0;
+                }
+            }
+        }
+    }
+
+    /// Forgets the first `count` bytes. What is forgotten is not looked at again: there may be
+    /// any number of slices, and many system calls.
+    fn advance(&mut self, count: usize) {
+        match self {
+            Self::Slice(data) => *data = &data[count..],
+            Self::Owned(data) => Buf::advance(data, count),
+            Self::Slices { slices, taken } => {
+                *taken += count;
+                while let [first, rest @ ..] = *slices
+                    && *taken >= first.len()
+                {
+                    *taken -= first.len();
+                    *slices = rest;
                 }
             }
         }
@@ -90,7 +121,7 @@ impl Transport {
 
     fn enqueue_ungathered(
         &self,
-        payload: Payload<'_>,
+        mut payload: Payload<'_>,
         len: usize,
         fits: bool,
     ) -> Result<Flow, WriteError> {
@@ -98,8 +129,7 @@ impl Transport {
         conn.spill();
         if conn.marks.get().at_cap(conn.cost()) {
             if conn.is(State::WRITABLE) {
-                self.offer(&Payload::NOTHING, usize::MAX);
-                self.answer_waiters();
+                self.offer(&mut Payload::nothing(), usize::MAX);
             }
             let refusal = if conn.is(State::NO_WRITE) {
                 Some(conn.refusal())
@@ -117,15 +147,14 @@ impl Transport {
         }
         let large = conn.buffered() == 0 && len >= LARGE_WRITE;
         conn.written.set(conn.written.get() + len as u64);
-        let mut taken = 0;
         if conn.is(State::WRITABLE) && (large || !fits) {
-            taken = self.offer(&payload, usize::MAX);
+            self.offer(&mut payload, usize::MAX);
             if conn.is(State::NO_WRITE) {
                 conn.core().bury_payload(payload);
                 return Err(conn.refusal());
             }
         }
-        conn.queue_rest(payload, taken);
+        conn.queue_rest(payload);
         self.reflow();
         self.touch();
         let flow = conn.flow();
@@ -153,17 +182,16 @@ impl Transport {
 
     /// Sends what is buffered, as far as this turn's budget goes.
     pub(super) fn flush_queue(&self) {
-        self.offer(&Payload::NOTHING, self.conn().budget());
+        self.offer(&mut Payload::nothing(), self.conn().budget());
         self.answer_waiters();
     }
 
     /// Offers what is buffered, and then the payload, until the kernel refuses, an error comes,
-    /// all is sent, or `limit` bytes are; a call counts as [`LEAST_COST`] at least. Answers how
-    /// many bytes of the payload were taken.
-    pub(super) fn offer(&self, payload: &Payload<'_>, limit: usize) -> usize {
+    /// all is sent, or `limit` bytes are; a call counts as [`LEAST_COST`] at least. Takes from the
+    /// payload what was sent of it.
+    pub(super) fn offer(&self, payload: &mut Payload<'_>, limit: usize) {
         let conn = self.conn();
         let mut spent = Vec::new();
-        let mut taken = 0;
         let mut left = limit;
         while left > 0 && conn.is(State::WRITABLE) {
             let mut queue = conn.queue.borrow_mut();
@@ -171,7 +199,7 @@ impl Transport {
             if let Some(queue) = queue.as_deref() {
                 queue.fill(&mut offer);
             }
-            payload.rest(taken, |data| offer.push(data));
+            payload.visit(|data| offer.push(data));
             let offered = offer.bytes();
             if offered == 0 {
                 break;
@@ -184,7 +212,7 @@ impl Transport {
                 queued
             });
             drop(queue);
-            taken += sent - queued;
+            payload.advance(sent - queued);
             left = left.saturating_sub(sent.max(LEAST_COST));
             self.account(sent, offered, result);
         }
@@ -192,12 +220,11 @@ impl Transport {
         for bytes in spent {
             conn.core().bury_bytes(bytes);
         }
-        taken
     }
 
     /// Offers what is buffered before it is given up.
     pub(super) fn offer_once(&self) {
-        self.offer(&Payload::NOTHING, MAX_OFFER);
+        self.offer(&mut Payload::nothing(), MAX_OFFER);
         self.answer_waiters();
     }
 
@@ -300,7 +327,7 @@ impl Conn {
         let mut gather = core.gather.borrow_mut();
         match payload {
             Payload::Slice(data) => gather.extend_from_slice(data),
-            Payload::Slices(slices) => slices
+            Payload::Slices { slices, .. } => slices
                 .iter()
                 .for_each(|data| gather.extend_from_slice(data)),
             Payload::Owned(_) => return false,
@@ -325,23 +352,17 @@ impl Conn {
         gather.shrink_to(GATHER_KEPT);
     }
 
-    fn queue_rest(&self, payload: Payload<'_>, skip: usize) {
-        if let Payload::Owned(mut data) = payload {
-            if skip == data.len() {
-                self.core().bury_bytes(data);
-            } else {
-                bytes::Buf::advance(&mut data, skip);
-                self.with_queue(|queue| queue.push_shared(data));
-            }
-            return;
-        }
-        if skip < payload.len() {
-            self.with_queue(|queue| {
-                payload.rest(skip, |data| {
+    fn queue_rest(&self, payload: Payload<'_>) {
+        match payload {
+            Payload::Owned(data) if data.is_empty() => self.core().bury_bytes(data),
+            Payload::Owned(data) => self.with_queue(|queue| queue.push_shared(data)),
+            payload if payload.len() == 0 => {}
+            payload => self.with_queue(|queue| {
+                payload.visit(|data| {
                     queue.push_copy(data);
                     true
                 });
-            });
+            }),
         }
     }
 
