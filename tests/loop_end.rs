@@ -509,3 +509,15 @@ fn a_loop_that_is_a_thread_local_value_ends_with_its_thread() {
     thread.join().unwrap();
     assert!(dropped.load(std::sync::atomic::Ordering::SeqCst));
 }
+
+#[test]
+fn a_protocol_that_is_in_use_when_the_loop_is_dropped_is_told_afterwards() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let log = Log::new();
+    let (transport, _peer) = adopted(event_loop.handle(), Kind::Unix, Recorder::new(&log));
+    settle(&mut event_loop);
+    let used = transport.with_protocol(|_: &mut Recorder, _| drop(event_loop));
+    assert!(used.is_some());
+    assert_eq!(log.words(), ["made", "lost"]);
+    assert_eq!(log.dropped(), 1);
+}

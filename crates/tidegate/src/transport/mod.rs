@@ -394,7 +394,13 @@ impl Transport {
         }
         let mut slot = conn.protocol.try_borrow_mut().ok()?;
         let found = protocol::find::<P>(slot.as_deref_mut()?)?;
-        Some(call(found, self))
+        let answer = call(found, self);
+        drop(slot);
+        if self.core().is_closed() {
+            // The loop was dropped meanwhile, and could not tell a protocol that was in use.
+            self.settle();
+        }
+        Some(answer)
     }
 
     pub(crate) fn protocol_name(&self) -> Option<&'static str> {
