@@ -442,3 +442,19 @@ fn a_deadline_may_be_brought_forward_while_the_close_is_under_way() {
         assert_eq!(log.reason(), "timeout");
     }
 }
+
+#[test]
+fn a_deadline_that_is_over_at_once_leaves_time_for_what_the_kernel_takes_at_once() {
+    for kind in Kind::ALL {
+        let mut event_loop = EventLoop::new().unwrap();
+        let log = Log::new();
+        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        settle(&mut event_loop);
+        transport.write(b"goodbye").unwrap();
+        transport.close_within(Duration::ZERO);
+        drive(&mut event_loop, "the end", || transport.closed().is_some());
+        let closed = transport.closed().unwrap();
+        assert!(closed.is_clean(), "{closed}");
+        peer.expect(&mut event_loop, 7);
+    }
+}

@@ -385,6 +385,25 @@ fn a_shutdown_with_no_grace_cuts_what_the_kernel_does_not_take_now() {
     }
 }
 
+#[test]
+fn a_shutdown_with_no_grace_loses_nothing_that_the_kernel_takes_now() {
+    for kind in Kind::ALL {
+        let mut event_loop = EventLoop::new().unwrap();
+        let dir = TempDir::new();
+        let served = Served::echo(event_loop.handle(), kind.somewhere(&dir));
+        let [mut peer] = peers(&mut event_loop, &served);
+        // Or the first event of the connection would offer it.
+        settle(&mut event_loop);
+        served.transport(0).write(b"goodbye").unwrap();
+        let answer = answer_of(served.server.shutdown(Duration::ZERO));
+        drive(&mut event_loop, "the shutdown", || {
+            answer.borrow().is_some()
+        });
+        assert_eq!(report(&answer), (1, 0, 0));
+        peer.expect(&mut event_loop, 7);
+    }
+}
+
 /// A server that a closure can close although it is made for that server.
 fn closing_server(
     event_loop: &EventLoop,

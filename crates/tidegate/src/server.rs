@@ -243,6 +243,10 @@ impl Server {
         let server = Rc::downgrade(state);
         let timer = state.handle.core().after(grace, move |_| {
             if let Some(server) = server.upgrade() {
+                // What was written since the last turn was not offered yet.
+                for transport in server.clients() {
+                    transport.settle();
+                }
                 server.cut(CloseReason::Shutdown);
             }
         });

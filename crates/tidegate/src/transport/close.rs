@@ -48,6 +48,8 @@ impl Transport {
             conn.core().cancel_timer(timer);
         }
         let timer = self.timer_at(deadline, |transport| {
+            // What was written since the last turn was not offered yet.
+            transport.settle();
             transport.end(CloseReason::Timeout(TimeoutKind::Close));
         });
         conn.with_extra(|extra| extra.close_deadline = Some((deadline, timer)));
