@@ -1,7 +1,7 @@
 //! `drain`, `flush`: who waits is answered at the right moment, and truly.
 
 use bytes::Bytes;
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -447,4 +447,41 @@ fn a_write_that_is_refused_answers_who_waits_for_what_its_offer_has_sent() {
     assert!(matches!(refused, Err(WriteError::BufferFull { .. })));
     assert!(transport.sent() >= 10 && transport.write_buffer_size() > 0);
     assert!(is_ok(&mut flush));
+}
+
+thread_local! {
+    static WRITES: RefCell<Option<Transport>> = const { RefCell::new(None) };
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+    static WAKES: Cell<u32> = const { Cell::new(0) };
+}
+
+#[test]
+fn wakers_that_write_are_not_run_within_each_other() {
+    const WAITERS: u32 = 1000;
+    struct Writes;
+    impl Wake for Writes {
+        fn wake(self: Arc<Self>) {
+            assert_eq!(DEPTH.replace(1), 0, "within another");
+            WAKES.set(WAKES.get() + 1);
+            let transport = WRITES.with_borrow(Clone::clone).unwrap();
+            transport.write(b"more").unwrap();
+            DEPTH.set(0);
+        }
+    }
+    let mut event_loop = strict_loop();
+    let log = Log::new();
+    let (transport, mut peer) = adopted(event_loop.handle(), Kind::Unix, Recorder::new(&log));
+    clog(&mut event_loop, &transport);
+    WRITES.set(Some(transport.clone()));
+    let waker = Waker::from(Arc::new(Writes));
+    let mut flushes: Vec<_> = (0..WAITERS).map(|_| Box::pin(transport.flush())).collect();
+    for flush in &mut flushes {
+        let polled = flush.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+    }
+    drive(&mut event_loop, "all wakers", || {
+        peer.read_some(100_000);
+        WAKES.get() == WAITERS
+    });
+    WRITES.take();
 }

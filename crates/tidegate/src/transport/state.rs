@@ -78,6 +78,9 @@ impl State {
     /// The last answer to `pause_writing` was `StopReading`.
     pub(crate) const STOPS: Self = Self(1 << 28);
 
+    /// Those who wait for what was reached are being answered.
+    pub(crate) const ANSWERING: Self = Self(1 << 29);
+
     /// Any of these refuses a write.
     pub(crate) const NO_WRITE: Self = Self(
         Self::CLOSING.0 | Self::EOF_ASKED.0 | Self::WRITE_DEAD.0 | Self::DEAD.0 | Self::LOST.0,
@@ -239,7 +242,7 @@ pub(crate) enum Step {
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        const NAMES: [&str; 29] = [
+        const NAMES: [&str; 30] = [
             "unmade",
             "accepted",
             "readable",
@@ -269,6 +272,7 @@ impl std::fmt::Debug for State {
             "running",
             "dirty",
             "stops",
+            "answering",
         ];
         let mut set = f.debug_set();
         for (bit, name) in NAMES.iter().enumerate() {

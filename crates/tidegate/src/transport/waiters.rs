@@ -53,20 +53,34 @@ impl Transport {
     }
 
     /// Answers whoever waited for what has been reached. Wakers run in here: nothing is borrowed,
-    /// and the connection is in order.
+    /// and the connection is in order. What a waker reaches by writing is left to the call that
+    /// woke it: were each to answer the next within its own write, the stack would bound them.
     pub(super) fn answer_waiters(&self) {
         let conn = self.conn();
-        if !conn.has_extra() {
+        if !conn.has_extra() || conn.is(State::ANSWERING) {
             return;
         }
-        if conn.flow() == Flow::Open && !conn.is(State::ENDING.without(State::CLOSING)) {
-            for drain in conn.with_extra(|extra| mem::take(&mut extra.drains)) {
-                drain.complete(Ok(()));
+        conn.set(State::ANSWERING);
+        self.answer_reached();
+        conn.clear(State::ANSWERING);
+    }
+
+    fn answer_reached(&self) {
+        let conn = self.conn();
+        loop {
+            let open = conn.flow() == Flow::Open;
+            let drains = if open && !conn.is(State::ENDING.without(State::CLOSING)) {
+                conn.with_extra(|extra| mem::take(&mut extra.drains))
+            } else {
+                Vec::new()
+            };
+            let flush = conn.with_extra(|extra| extra.pop_flushed(conn.sent.get()));
+            if drains.is_empty() && flush.is_none() {
+                return;
             }
-        }
-        let sent = conn.sent.get();
-        while let Some(flush) = conn.with_extra(|extra| extra.pop_flushed(sent)) {
-            flush.complete(Ok(()));
+            for reached in drains.into_iter().chain(flush) {
+                reached.complete(Ok(()));
+            }
         }
     }
 
@@ -76,7 +90,7 @@ impl Transport {
         if !conn.has_extra() {
             return;
         }
-        self.answer_waiters();
+        self.answer_reached();
         let (drains, flushes) =
             conn.with_extra(|extra| (mem::take(&mut extra.drains), mem::take(&mut extra.flushes)));
         let flushes = flushes.into_iter().map(|(_, flush)| flush);
