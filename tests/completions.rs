@@ -382,3 +382,17 @@ fn a_waker_that_panics_disturbs_nothing() {
     completer.complete(Ok(3));
     assert_eq!(event_loop.run_until(completion).unwrap(), 3);
 }
+
+#[test]
+fn an_answer_that_was_taken_by_a_poll_is_an_error_to_whoever_asks_again() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let (completer, mut completion) = event_loop.handle().completion();
+    completer.complete(Ok(7));
+    assert_eq!(tests::answer(&mut completion).unwrap().unwrap(), 7);
+    assert!(tests::answer(&mut completion).unwrap().is_err());
+    let told = Rc::new(Cell::new(false));
+    let tell = told.clone();
+    completion.then(move |_, answer| tell.set(answer.is_err()));
+    assert!(!told.get(), "never inside the call");
+    drive(&mut event_loop, "the error", || told.get());
+}

@@ -3,6 +3,7 @@
 use crate::TransportId;
 use crate::driver;
 use crate::event_loop::{Core, Source, add};
+use crate::logging::guarded;
 use crate::server::ServerState;
 use crate::timers::TimerId;
 use std::cell::{Cell, RefCell};
@@ -91,7 +92,9 @@ impl Listener {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if self.starved.replace(false) {
                         let addr = self.server.addr();
-                        log::info!(target: "tidegate::server", "{addr}: accepting again");
+                        guarded(|| {
+                            log::info!(target: "tidegate::server", "{addr}: accepting again");
+                        });
                     }
                     return;
                 }
@@ -111,10 +114,12 @@ impl Listener {
     fn rest(&self, core: &Core, error: &io::Error) {
         if !self.starved.replace(true) {
             let addr = self.server.addr();
-            log::warn!(
-                target: "tidegate::server",
-                "{addr}: cannot accept, trying again every {REST:?}: {error}"
-            );
+            guarded(|| {
+                log::warn!(
+                    target: "tidegate::server",
+                    "{addr}: cannot accept, trying again every {REST:?}: {error}"
+                );
+            });
         }
         let id = self.id;
         let timer = core.after(REST, move |handle| {

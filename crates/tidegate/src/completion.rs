@@ -192,7 +192,7 @@ impl<T: 'static> Completion<T> {
         match mem::replace(&mut self.state, State::Taken) {
             State::Known(answer) => push(&self.handle, answer),
             State::Waiting(shared) => shared.then(Box::new(push)),
-            State::Taken => {}
+            State::Taken => push(&self.handle, Err(taken_already())),
         }
     }
 
@@ -207,7 +207,7 @@ impl<T: 'static> Completion<T> {
                 }
                 answer
             }
-            State::Taken => Some(Err(io::Error::other("the answer was taken already"))),
+            State::Taken => Some(Err(taken_already())),
         }
     }
 
@@ -229,8 +229,16 @@ impl<T: 'static> Future for Completion<T> {
         if let State::Waiting(shared) = &self.state {
             shared.set_waker(context.waker());
         }
-        Poll::Pending
+        // Cloning the waker ran code of its owner, which may have answered.
+        match self.take() {
+            Some(answer) => Poll::Ready(answer),
+            None => Poll::Pending,
+        }
     }
+}
+
+fn taken_already() -> io::Error {
+    io::Error::other("the answer was taken already")
 }
 
 impl<T: 'static> Drop for Completion<T> {

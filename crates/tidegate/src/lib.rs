@@ -111,6 +111,7 @@ mod event_loop;
 mod flow;
 mod listen;
 mod log_limit;
+mod logging;
 mod protocol;
 mod server;
 mod timers;

@@ -9,6 +9,7 @@ mod os;
 mod unix_path;
 
 use crate::Address;
+use crate::logging::guarded;
 use std::any::Any;
 use std::fmt;
 use std::io::{self, IoSlice};
@@ -272,7 +273,9 @@ impl Socket {
     pub(crate) fn set_nodelay_at_start(&mut self, peer: &Address) {
         if let Err(error) = self.set_option(SocketOption::NoDelay(true)) {
             // The peer has reset it already; the first read will tell.
-            log::debug!(target: "tidegate::transport", "TCP_NODELAY on {peer}: {error}");
+            guarded(|| {
+                log::debug!(target: "tidegate::transport", "TCP_NODELAY on {peer}: {error}");
+            });
         }
     }
 

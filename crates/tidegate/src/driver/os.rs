@@ -5,6 +5,7 @@ use super::{
     Driver, Listener, Readiness, Socket, SocketOption, Token, WAKE, Wake, of_another_driver,
 };
 use crate::Address;
+use crate::logging::guarded;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 use socket2::{Domain, SockAddr, SockRef, Type};
@@ -116,7 +117,9 @@ impl Driver for OsDriver {
 impl Wake for mio::Waker {
     fn wake(&self) {
         if let Err(error) = mio::Waker::wake(self) {
-            log::error!(target: "tidegate::loop", "the event loop could not be woken: {error}");
+            guarded(|| {
+                log::error!(target: "tidegate::loop", "the event loop could not be woken: {error}");
+            });
         }
     }
 }

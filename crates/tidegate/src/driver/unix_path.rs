@@ -1,6 +1,7 @@
 //! The file of a listening Unix socket: a stale one is replaced, one in use is an error, ours is
 //! removed at the end, but only while it is still ours.
 
+use crate::logging::guarded;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs;
 use std::io;
@@ -51,7 +52,9 @@ impl SocketFile {
             && let Err(error) = fs::remove_file(&self.path)
         {
             let path = self.path.display();
-            log::warn!(target: "tidegate::server", "{path} could not be removed: {error}");
+            guarded(|| {
+                log::warn!(target: "tidegate::server", "{path} could not be removed: {error}");
+            });
         }
     }
 }

@@ -5,6 +5,7 @@ use super::core::{Core, ErrorHandler, Grave};
 use super::counters::add;
 use super::failure::{Failure, PanicPayload, PanicPolicy, panic_message};
 use crate::callback::Run;
+use crate::logging::guarded;
 use crate::{CloseReason, Handle};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
@@ -35,7 +36,7 @@ impl Core {
         if let (Some(started), Some(limit)) = (started, self.slow_callback) {
             let took = self.clock().saturating_duration_since(started);
             if took > limit {
-                log::warn!(target: "tidegate::slow", "{} took {took:?}", name());
+                guarded(|| log::warn!(target: "tidegate::slow", "{} took {took:?}", name()));
             }
         }
     }
@@ -108,15 +109,12 @@ impl Core {
         let admitted = self.failure_log.borrow_mut().admit(self.clock());
         let Some(left_out) = admitted else { return };
         // The error's Display, and the logger, are user code.
-        let logged = catch_unwind(AssertUnwindSafe(|| {
+        guarded(|| {
             if left_out > 0 {
                 log::error!(target: "tidegate::failure", "{left_out} failures were not logged");
             }
             log::error!(target: "tidegate::failure", "{failure}");
-        }));
-        if let Err(payload) = logged {
-            self.bury(Grave::Value(payload));
-        }
+        });
     }
 
     pub(crate) fn bury(&self, grave: Grave) {

@@ -348,8 +348,7 @@ impl Conn {
         if skip < gather.len() {
             self.with_queue(|queue| queue.push_copy(&gather[skip..]));
         }
-        gather.clear();
-        gather.shrink_to(GATHER_KEPT);
+        empty(gather);
     }
 
     fn queue_rest(&self, payload: Payload<'_>) {
@@ -395,13 +394,18 @@ impl Conn {
     pub(super) fn drop_buffered(&self) {
         let core = self.core();
         if core.gathering.get() == self.id {
-            core.gather.borrow_mut().clear();
+            empty(&mut core.gather.borrow_mut());
         }
         if let Some(queue) = self.queue.take() {
             self.clear(State::QUEUED);
             core.bury(Grave::Value(queue));
         }
     }
+}
+
+fn empty(gather: &mut Vec<u8>) {
+    gather.clear();
+    gather.shrink_to(GATHER_KEPT);
 }
 
 impl Core {
