@@ -33,8 +33,8 @@ impl Closed {
         &self.reason
     }
 
-    /// Bytes that `write` took and the kernel never got: `written - sent`. Bytes in the kernel
-    /// are not counted, though they may be lost too.
+    /// Bytes that `write` took and the kernel never got: `written - sent`. What the kernel took
+    /// does not count, also when the peer never got it.
     pub fn unsent(&self) -> u64 {
         self.unsent
     }
@@ -101,9 +101,12 @@ impl From<Closed> for io::Error {
     }
 }
 
-/// Why a connection ended: the first thing that ended it before our `close`, or while bytes were
-/// unsent; else the peer's end of stream, if it was delivered before our `close`; else our
-/// `close`.
+/// Why a connection ended.
+///
+/// What cut it short comes first: the earliest of abort, deadline, error, panic and shutdown, but
+/// only if our `close` had not been called yet or there was still something to send. Nothing of
+/// the kind: [`PeerEof`](Self::PeerEof) if the protocol knew of the peer's end of stream when it
+/// was closed, and [`LocalClose`](Self::LocalClose) otherwise.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum CloseReason {

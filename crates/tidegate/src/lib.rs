@@ -51,7 +51,7 @@
 //!
 //! # The way of a byte
 //!
-//! The modules are private; this is how they hang together. `driver` is the only door to the
+//! The modules are private; this is how they hang together. `driver` is all that touches the
 //! operating system: it polls, and moves bytes. `event_loop` runs the turns, keeps the sources of
 //! events and everything that waits to be called. `transport` is a connection: `read` takes bytes
 //! from the kernel to the protocol's callback, `deliver` makes every callback, `state` decides in

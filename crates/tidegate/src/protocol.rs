@@ -14,12 +14,12 @@ use std::any::Any;
 ///   happened; right after it the protocol is dropped.
 /// * From [`close`](Transport::close) or [`abort`](Transport::abort) on, only `connection_lost`
 ///   comes, and always from the loop, never inside the call that ends the connection.
-/// * A protocol is never re-entered: what a callback causes on its own transport is delivered
-///   right after it has returned, before anything else; what it causes on another one, in this
-///   turn of the loop or the next.
+/// * There is one callback at a time. What it brings about for its own protocol follows as soon
+///   as it has returned, with nothing in between; for other connections, in the same turn of the
+///   loop or the one after.
 /// * `pause_writing` and `resume_writing` strictly alternate.
-/// * An `Err` or a panic ends this connection and no other: what was written before it is offered
-///   to the kernel once, the error goes to the
+/// * An `Err` or a panic ends this connection and no other: the kernel gets one chance to take
+///   what was written before, the error goes to the
 ///   [error handler](crate::Handle::set_error_handler), and `connection_lost` gets it as its
 ///   reason. One exception: returning the [`WriteError`](crate::WriteError) that says that this
 ///   same transport is already ending changes nothing, so `transport.write(..)?` never turns a
@@ -58,10 +58,10 @@ pub trait Protocol: Any {
     ///
     /// The provided method answers by side: `StopReading` on a connection that we accepted (or
     /// adopted), `KeepReading` on one that we opened. So a server that answers what it reads is
-    /// bounded without a line of code: it stops listening to a peer that does not take its
-    /// answers. Were both ends to stop reading, two bulk senders would wait for each other for
-    /// ever; so the end that called keeps listening, bounded by its
-    /// [cap](crate::WriteLimits).
+    /// bounded as it stands: it does not listen to a peer that leaves its answers lying. With the
+    /// same answer on both ends, two of them that send much could block each other with full
+    /// buffers, neither reading; so the caller's end reads on, and the
+    /// [cap](crate::WriteLimits) bounds it.
     fn pause_writing(&mut self, transport: &Transport) -> Result<OnPause> {
         Ok(if transport.is_accepted() {
             OnPause::StopReading

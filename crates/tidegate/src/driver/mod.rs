@@ -1,4 +1,4 @@
-//! The only door to the operating system.
+//! Everything that the loop asks of the operating system.
 //!
 //! The loop polls, wakes, reads the clock, listens, connects and moves bytes through what is
 //! here and through nothing else. Real sockets are called directly; another world plugs in
@@ -34,7 +34,7 @@ pub struct Readiness {
     pub readable: bool,
     /// A write may succeed; a connect has been decided.
     pub writable: bool,
-    /// A short read does not mean that all was read: hang-up, error or urgent data.
+    /// A short read does not mean that all was read: the peer hung up, there is an error, or urgent data.
     pub read_to_end: bool,
     /// The socket may have an error to ask for.
     pub failed: bool,

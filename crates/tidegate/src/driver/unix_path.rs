@@ -1,5 +1,5 @@
-//! The file of a listening Unix socket: a stale one is replaced, one in use is an error, ours is
-//! removed at the end, but only while it is still ours.
+//! The file of a listening Unix socket. What a dead listener left behind gives way, a living one
+//! does not; and at the end we remove what we made, unless somebody has put another in its place.
 
 use crate::logging::guarded;
 use socket2::{Domain, SockAddr, Socket, Type};

@@ -44,7 +44,8 @@ const PAGE: usize = 4096;
 /// 2. I/O callbacks: the events of this poll, then the reads and accepts that an earlier turn
 ///    left over.
 /// 3. Due timers.
-/// 4. Callbacks that were ready when this phase began, calls from other threads among them.
+/// 4. Ready callbacks, calls from other threads among them; those that they schedule have to wait
+///    for the next turn.
 /// 5. One flush of the transports that were written to, or otherwise touched, from outside their
 ///    own callbacks.
 ///

@@ -17,7 +17,7 @@ impl State {
 
     /// The kernel may have bytes for us: set by an event, cleared by a short read or EAGAIN.
     pub(crate) const READABLE: Self = Self(1 << 2);
-    /// The last event said hang-up, error or urgent data: a short read does not mean drained.
+    /// After an event of a hang-up, an error or urgent data: a short read proves nothing.
     pub(crate) const READ_TO_END: Self = Self(1 << 3);
     /// The kernel has not refused bytes since its last writable event.
     pub(crate) const WRITABLE: Self = Self(1 << 4);
