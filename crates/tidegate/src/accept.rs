@@ -38,31 +38,23 @@ impl Listener {
         backlog: u32,
     ) -> io::Result<TransportId> {
         let core = server.handle().core();
-        let mut listener = None;
-        let id = core.registry.borrow_mut().insert(|id| {
-            let new = Rc::new(Self {
+        let listener = core.registry.borrow_mut().insert(Source::Listener, |id| {
+            Rc::new(Self {
                 id,
                 socket: RefCell::new(Some(socket)),
                 server: server.clone(),
                 owed: Cell::new(false),
                 rest: Cell::new(None),
                 starved: Cell::new(false),
-            });
-            listener = Some(new.clone());
-            Source::Listener(new)
+            })
         });
+        let id = listener.id;
         add(&core.counters.registrations, 1);
-        let result = match listener
-            .as_ref()
-            .map(|listener| listener.socket.borrow_mut())
-        {
-            Some(mut socket) => match socket.as_mut() {
-                Some(socket) => {
-                    core.with_driver(|driver| driver.as_dyn().listen(socket, backlog, id.token()))
-                }
-                None => Ok(()),
-            },
-            None => Ok(()),
+        let result = match listener.socket.borrow_mut().as_mut() {
+            Some(socket) => {
+                core.with_driver(|driver| driver.as_dyn().listen(socket, backlog, id.token()))
+            }
+            None => Err(io::ErrorKind::NotConnected.into()),
         };
         if result.is_err() {
             let gone = core.registry.borrow_mut().remove(id);

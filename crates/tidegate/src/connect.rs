@@ -136,34 +136,29 @@ pub(crate) fn connect(
         }
     };
     let (completer, completion) = Completion::pair(handle);
-    let mut client = Some(Client {
+    let client = Client {
         protocol,
         completer,
-    });
-    let mut connecting = None;
-    core.registry.borrow_mut().insert(|id| {
-        if let Some(client) = &client {
-            client.completer.on_drop(id, |transport| transport.close());
-        }
-        let new = Rc::new(Connecting {
+    };
+    let mut registry = core.registry.borrow_mut();
+    let connecting = registry.insert(Source::Connecting, |id| {
+        client.completer.on_drop(id, |transport| transport.close());
+        Rc::new(Connecting {
             id,
             handle: handle.clone(),
             to,
             marks,
             socket: RefCell::new(None),
-            client: RefCell::new(client.take()),
+            client: RefCell::new(Some(client)),
             timeout: Cell::new(None),
             retry: Cell::new(None),
-        });
-        connecting = Some(new.clone());
-        Source::Connecting(new)
+        })
     });
-    if let Some(connecting) = connecting {
-        if let Some(limit) = options.timeout {
-            connecting.set_timeout(limit);
-        }
-        connecting.start();
+    drop(registry);
+    if let Some(limit) = options.timeout {
+        connecting.set_timeout(limit);
     }
+    connecting.start();
     completion
 }
 

@@ -32,16 +32,21 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// The id is given to the source as it is made.
-    pub(crate) fn insert(&mut self, make: impl FnOnce(TransportId) -> Source) -> TransportId {
+    /// Makes a source with its id, and keeps a clone of it.
+    pub(crate) fn insert<S: Clone>(
+        &mut self,
+        stage: impl FnOnce(S) -> Source,
+        make: impl FnOnce(TransportId) -> S,
+    ) -> S {
         self.generation = self.generation.wrapping_add(1);
         let vacant = self.entries.vacant_entry();
         let id = TransportId::new(vacant.key(), self.generation);
+        let made = make(id);
         vacant.insert(Entry {
             id,
-            source: make(id),
+            source: stage(made.clone()),
         });
-        id
+        made
     }
 
     pub(crate) fn get(&self, id: TransportId) -> Option<&Source> {

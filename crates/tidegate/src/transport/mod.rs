@@ -108,15 +108,11 @@ impl Transport {
     /// Puts it under the loop.
     pub(crate) fn start(handle: &Handle, new: NewConnection) -> io::Result<Self> {
         let core = handle.core();
-        let mut started = None;
-        let id = core.registry.borrow_mut().insert(|id| {
-            let transport = Self::new(handle, id, new);
-            started = Some(transport.clone());
-            Source::Connection(transport)
-        });
-        let transport = started.ok_or(io::ErrorKind::Other)?;
+        let mut registry = core.registry.borrow_mut();
+        let transport = registry.insert(Source::Connection, |id| Self::new(handle, id, new));
+        drop(registry);
         if let Err(error) = transport.register() {
-            let gone = core.registry.borrow_mut().remove(id);
+            let gone = core.registry.borrow_mut().remove(transport.id());
             drop(gone);
             if let Some(protocol) = transport.conn().protocol.take() {
                 core.bury(Grave::Protocol(protocol));
