@@ -2,7 +2,7 @@
 //! dead, lost. `Closed` is fixed in one place.
 
 use super::Transport;
-use super::conn::Unread;
+use super::conn::{CallbackFailure, Unread};
 use super::state::State;
 use crate::event_loop::Failure;
 use crate::{BoxError, CloseReason, Closed, TimeoutKind, WriteError};
@@ -102,23 +102,24 @@ impl Transport {
 
     /// A callback returned an error or panicked, and what it wrote was not sent yet. If it counts
     /// as the reason of the end, it does so whatever sending the rest meets.
-    pub(super) fn note_fault(&self, reason: &CloseReason) {
+    pub(super) fn note_failure(&self, reason: &CloseReason) {
         let conn = self.conn();
-        if conn.is(State::WRITE_DEAD | State::DEAD | State::LOST) {
+        if conn.is(State::LOST) {
             return;
         }
-        if !conn.is(State::CLOSING) || conn.buffered() > 0 {
-            conn.with_extra(|extra| extra.fault = Some(reason.clone()));
-        }
+        let ends = !conn.is(State::CLOSING) || conn.buffered() > 0;
+        conn.with_extra(|extra| {
+            extra.failure.get_or_insert_with(|| CallbackFailure {
+                reason: reason.clone(),
+                ends,
+            });
+        });
     }
 
     /// ... and now what it wrote was gathered.
     pub(super) fn callback_failed(&self, context: &'static str, reason: CloseReason) {
         let conn = self.conn();
         if !conn.is(State::LOST) {
-            conn.with_extra(|extra| {
-                extra.failure.get_or_insert_with(|| reason.clone());
-            });
             self.offer_once();
             self.end(reason.clone());
         }
@@ -129,7 +130,8 @@ impl Transport {
     /// The first failure of a callback, which after `close` may not be the reason of the end.
     pub(crate) fn failure(&self) -> Option<CloseReason> {
         let extra = self.conn().extra.borrow();
-        extra.as_ref().and_then(|extra| extra.failure.clone())
+        let failure = extra.as_ref()?.failure.as_ref()?;
+        Some(failure.reason.clone())
     }
 
     /// Whether an error only says that this connection is ending, which it is.
@@ -153,8 +155,9 @@ impl Transport {
             return closed;
         }
         let unsent = conn.buffered();
-        let reason = if let Some(fault) = conn.with_extra(|extra| extra.fault.take()) {
-            fault
+        let failure = conn.with_extra(|extra| extra.failure.clone());
+        let reason = if let Some(failure) = failure.filter(|failure| failure.ends) {
+            failure.reason
         } else if !conn.is(State::CLOSING) || unsent > 0 {
             reason
         } else if conn.is(State::EOF_FIRST) {

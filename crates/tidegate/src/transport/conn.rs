@@ -46,10 +46,8 @@ pub(crate) struct Conn {
 #[derive(Default)]
 pub(super) struct Extra {
     pub(super) closed: Option<Closed>,
-    /// A failed callback that is the reason of the end: it came before what sending the rest meets.
-    pub(super) fault: Option<CloseReason>,
     /// The first failure of a callback.
-    pub(super) failure: Option<CloseReason>,
+    pub(super) failure: Option<CallbackFailure>,
     pub(super) next: Option<Next>,
     pub(super) unread: Unread,
     pub(super) drains: Vec<Completer<()>>,
@@ -69,6 +67,15 @@ impl Extra {
         }
         self.flushes.pop_front().map(|(_, flush)| flush)
     }
+}
+
+/// An error or a panic of a callback.
+#[derive(Clone)]
+pub(super) struct CallbackFailure {
+    pub(super) reason: CloseReason,
+    /// It is the reason of the end, having come before what sending the rest may meet; not when
+    /// the connection was closing with nothing left to send.
+    pub(super) ends: bool,
 }
 
 /// What `set_protocol` brought, until the running callback has returned.

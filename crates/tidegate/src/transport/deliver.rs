@@ -41,7 +41,7 @@ impl Transport {
             Err(payload) => (None, Some(core.park_panic(payload))),
         };
         if let Some(fault) = &fault {
-            self.note_fault(fault);
+            self.note_failure(fault);
         }
         if !core.gather.borrow().is_empty() {
             self.send_gathered();
