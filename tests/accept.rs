@@ -4,12 +4,14 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tests::Served;
 use tidegate::driver::{
-    Driver, Listener, ListenerSocket, Readiness, Socket, SocketOption, StreamSocket, Token, Wake,
+    BindOptions, Driver, Listener, ListenerSocket, Readiness, Socket, SocketOption, StreamSocket,
+    Token, Wake,
 };
 use tidegate::{Address, EventLoop};
 
@@ -71,7 +73,7 @@ impl Driver for Scripted {
         self.start + self.world.asleep.get()
     }
 
-    fn bind(&mut self, _: &Address) -> io::Result<Listener> {
+    fn bind(&mut self, _: &Address, _: BindOptions) -> io::Result<Listener> {
         let world = self.world.clone();
         Ok(Listener::Foreign(Box::new(Backlog(world))))
     }
@@ -81,7 +83,7 @@ impl Driver for Scripted {
         Ok(())
     }
 
-    fn connect(&mut self, _: &Address) -> io::Result<Socket> {
+    fn connect(&mut self, _: &Address, _: Option<SocketAddr>) -> io::Result<Socket> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

@@ -3,12 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, atomic};
 use std::time::{Duration, Instant};
 use tidegate::Address;
 use tidegate::driver::{
-    Driver, Listener, ListenerSocket, Readiness, Socket, StreamSocket, Token, WAKE, Wake,
+    BindOptions, Driver, Listener, ListenerSocket, Readiness, Socket, StreamSocket, Token, WAKE,
+    Wake,
 };
 
 /// So many bytes wait between two sockets at most.
@@ -84,7 +86,7 @@ impl Driver for Memory {
         self.0.now.get()
     }
 
-    fn bind(&mut self, address: &Address) -> io::Result<Listener> {
+    fn bind(&mut self, address: &Address, _: BindOptions) -> io::Result<Listener> {
         let listener = Accepting(self.0.clone(), address.clone());
         Ok(Listener::foreign(listener))
     }
@@ -96,7 +98,7 @@ impl Driver for Memory {
         Ok(())
     }
 
-    fn connect(&mut self, address: &Address) -> io::Result<Socket> {
+    fn connect(&mut self, address: &Address, _: Option<SocketAddr>) -> io::Result<Socket> {
         let listeners = self.0.listeners.borrow();
         let listener = listeners.iter().find(|(bound, _)| bound == address);
         let (_, token) = listener.ok_or(io::ErrorKind::ConnectionRefused)?;

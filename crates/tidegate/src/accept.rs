@@ -1,11 +1,11 @@
 //! The accept path: from a listener's readiness to connections.
 
-use crate::TransportId;
 use crate::driver;
 use crate::event_loop::{Core, Source, add};
 use crate::logging::guarded;
 use crate::server::ServerState;
 use crate::timers::TimerId;
+use crate::{Address, TransportId};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
@@ -83,7 +83,7 @@ impl Listener {
                 Ok((socket, peer)) => self.server.accepted(socket, peer),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     if self.starved.replace(false) {
-                        let addr = self.server.addr();
+                        let addr = self.addr();
                         guarded(|| {
                             log::info!(target: "tidegate::server", "{addr}: accepting again");
                         });
@@ -102,10 +102,17 @@ impl Listener {
         }
     }
 
+    /// For the log.
+    fn addr(&self) -> Address {
+        let socket = self.socket.borrow();
+        let addr = socket.as_ref().and_then(|socket| socket.local_addr().ok());
+        addr.unwrap_or(Address::Unnamed)
+    }
+
     /// The system is out of something: the connections wait in the backlog meanwhile.
     fn rest(&self, core: &Core, error: &io::Error) {
         if !self.starved.replace(true) {
-            let addr = self.server.addr();
+            let addr = self.addr();
             guarded(|| {
                 log::warn!(
                     target: "tidegate::server",

@@ -1,7 +1,8 @@
 //! Addresses of sockets, and what a user may write for one.
 
 use std::fmt;
-use std::net::SocketAddr;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 /// The address of one end of a connection, or of a listener.
@@ -51,36 +52,87 @@ impl From<SocketAddr> for Address {
     }
 }
 
-/// Reads `127.0.0.1:80`, `[::1]:0` or `unix:/path`; says what is wrong with anything else.
-pub(crate) fn parse(text: &str) -> Result<Address, String> {
-    if let Some(path) = text.strip_prefix("unix:") {
-        return match path {
-            "" => Err("the path after \"unix:\" is empty".into()),
-            path if path.starts_with(['@', '\0']) => Err(format!(
-                "{text:?}: abstract Unix sockets are not supported: give a path, such as unix:./{}",
-                &path[1..]
-            )),
-            path => Ok(Address::Unix(path.into())),
-        };
-    }
-    if let Ok(addr) = text.parse() {
-        return Ok(Address::Inet(addr));
-    }
-    if text.starts_with(['/', '.']) {
-        return Err(format!(
-            "{text:?} is a path: for a Unix socket, write unix:{text}"
-        ));
-    }
-    match text.rsplit_once(':') {
-        Some((host, port)) if port.parse::<u16>().is_ok() && is_name(host) => Err(format!(
-            "{text:?}: names are not resolved yet: give a numeric address such as 127.0.0.1:{port}"
-        )),
-        _ => Err(format!(
-            "{text:?} is no address: expected 127.0.0.1:8888, [::1]:8888 or unix:/path"
-        )),
+/// What a user may write where an address is wanted: an address, or a name that stands for some.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Target {
+    Address(Address),
+    Name { host: String, port: u16 },
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Address(address) => address.fmt(f),
+            Self::Name { host, port } => write!(f, "{host}:{port}"),
+        }
     }
 }
 
+impl Target {
+    /// A host and a port. A numeric host is no name; an IPv6 address may stand in brackets, as in
+    /// a URL.
+    pub(crate) fn of_host(host: &str, port: u16) -> io::Result<Self> {
+        if let Some(addr) = numeric(host, port) {
+            return Ok(Self::Address(Address::Inet(addr)));
+        }
+        if !is_name(host) {
+            return Err(invalid(format!(
+                "{host:?} is no host: expected a name such as localhost, 127.0.0.1 or ::1"
+            )));
+        }
+        let host = host.to_owned();
+        Ok(Self::Name { host, port })
+    }
+}
+
+/// Reads `127.0.0.1:80`, `[::1]:0`, `localhost:80` or `unix:/path`; says what is wrong with
+/// anything else.
+pub(crate) fn parse(text: &str) -> io::Result<Target> {
+    if let Some(path) = text.strip_prefix("unix:") {
+        return match path {
+            "" => Err(invalid("the path after \"unix:\" is empty".into())),
+            path if path.starts_with(['@', '\0']) => Err(invalid(format!(
+                "{text:?}: abstract Unix sockets are not supported: give a path, such as unix:./{}",
+                &path[1..]
+            ))),
+            path => Ok(Target::Address(Address::Unix(path.into()))),
+        };
+    }
+    if let Ok(addr) = text.parse() {
+        return Ok(Target::Address(Address::Inet(addr)));
+    }
+    if text.starts_with(['/', '.']) {
+        return Err(invalid(format!(
+            "{text:?} is a path: for a Unix socket, write unix:{text}"
+        )));
+    }
+    match text.rsplit_once(':') {
+        Some((host, port)) if is_name(host) && is_number(port) => match port.parse() {
+            Ok(port) => Target::of_host(host, port),
+            Err(_) => Err(invalid(format!("{text:?}: there is no port above 65535"))),
+        },
+        _ => Err(invalid(format!(
+            "{text:?} is no address: expected 127.0.0.1:8888, [::1]:8888, localhost:8888 or \
+             unix:/path"
+        ))),
+    }
+}
+
+/// The address of a host that needs no resolving.
+pub(crate) fn numeric(host: &str, port: u16) -> Option<SocketAddr> {
+    let bare = host
+        .strip_prefix('[')
+        .and_then(|host| host.strip_suffix(']'))
+        .unwrap_or(host);
+    if let Ok(ip) = bare.parse::<IpAddr>() {
+        return Some(SocketAddr::new(ip, port));
+    }
+    // With a zone: std reads that in a whole address only.
+    format!("[{bare}]:{port}").parse().ok()
+}
+
+/// What a resolver may be asked for. All digits and dots is a mistyped address, which some
+/// resolvers take for one (inet_aton(3)).
 fn is_name(host: &str) -> bool {
     !host.is_empty()
         && host
@@ -89,35 +141,61 @@ fn is_name(host: &str) -> bool {
         && !host.chars().all(|c| c.is_ascii_digit() || c == '.')
 }
 
+fn is_number(text: &str) -> bool {
+    !text.is_empty() && text.chars().all(|c| c.is_ascii_digit())
+}
+
+fn invalid(complaint: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, complaint)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn complaint(text: &str) -> String {
+        let error = parse(text).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+        error.to_string()
+    }
+
     #[test]
-    fn addresses_read_back_as_they_print() {
-        for text in ["127.0.0.1:8888", "[::1]:0", "unix:/tmp/a socket"] {
+    fn what_is_read_prints_the_same() {
+        for text in [
+            "127.0.0.1:8888",
+            "[::1]:0",
+            "unix:/tmp/a socket",
+            "localhost:80",
+            "a-b.example:65535",
+        ] {
             assert_eq!(parse(text).unwrap().to_string(), text);
         }
     }
 
     #[test]
-    fn what_is_no_address_says_what_one_looks_like() {
-        for text in [
-            "",
-            "8888",
-            "127.0.0.1",
-            "::1:80",
-            "1.2.3:4",
-            "127.0.0.1:99999",
-            "a b:1",
+    fn a_numeric_host_is_an_address_and_no_name() {
+        for (host, expected) in [
+            ("127.0.0.1", "127.0.0.1:80"),
+            ("::1", "[::1]:80"),
+            ("[::1]", "[::1]:80"),
+            ("fe80::1%3", "[fe80::1%3]:80"),
         ] {
-            let error = parse(text).unwrap_err();
+            let target = Target::of_host(host, 80).unwrap();
+            assert!(matches!(target, Target::Address(_)), "{target:?}");
+            assert_eq!(target.to_string(), expected);
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_says_what_one_looks_like() {
+        for text in ["", "8888", "127.0.0.1", "::1:80", "1.2.3:4", "a b:1", ":80"] {
+            let error = complaint(text);
             assert!(error.contains("expected 127.0.0.1:8888"), "{error}");
         }
-        assert!(parse("unix:").unwrap_err().contains("empty"));
-        let error = parse("/tmp/socket").unwrap_err();
-        assert!(error.contains("unix:/tmp/socket"), "{error}");
-        let error = parse("unix:@name").unwrap_err();
+        assert!(complaint("unix:").contains("empty"));
+        assert!(complaint("localhost:65536").contains("65535"));
+        assert!(complaint("/tmp/socket").contains("unix:/tmp/socket"));
+        let error = complaint("unix:@name");
         assert!(
             error.contains("abstract") && error.contains("unix:./name"),
             "{error}"
@@ -125,11 +203,10 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_told_apart_from_nonsense() {
-        let error = parse("localhost:80").unwrap_err();
-        assert!(
-            error.contains("numeric address such as 127.0.0.1:80"),
-            "{error}"
-        );
+    fn a_host_that_no_resolver_can_know_is_refused() {
+        for host in ["", "1.2.3", "a b", "a:b", "[localhost]"] {
+            let error = Target::of_host(host, 1).unwrap_err();
+            assert!(error.to_string().contains("is no host"), "{error}");
+        }
     }
 }

@@ -2,10 +2,12 @@
 
 use crate::callback::{OnTransport, Once, Run};
 use crate::closed::Closed;
+use crate::connect::ConnectId;
+use crate::driver::JobId;
 use crate::event_loop::{AtEnd, Core, Failure, Grave};
 use crate::timers::TimerId;
 use crate::transport::Transport;
-use crate::{CloseReason, Handle, LoopClosed, Protocol, Result, TransportId};
+use crate::{CloseReason, Handle, LoopClosed, Protocol, Result};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -21,8 +23,8 @@ use std::time::{Duration, Instant};
 /// An answer that comes later: a `Future<Output = io::Result<T>>`, and for callback code
 /// [`then`](Completion::then) and [`then_on`](Completion::then_on).
 ///
-/// Dropping one cancels the waiting, and for a connect its work too; never a `flush`, a `drain`
-/// or a `wait_closed` itself. A connect that has won but whose transport nobody took is closed.
+/// Dropping one cancels the waiting, and the work of a connect, of resolving, and of a job that has
+/// not begun; never a `flush`, a `drain` or a `wait_closed` itself. A connect that has won but whose transport nobody took is closed.
 ///
 /// # Errors
 ///
@@ -66,10 +68,18 @@ impl<T> Drop for Delivery<T> {
     }
 }
 
-/// What dropping the [`Completion`] of a connect gives up beside the waiting.
+/// What dropping a [`Completion`] gives up beside the waiting.
 struct OnDrop<T> {
-    connect: TransportId,
-    untaken: fn(T),
+    work: Work,
+    /// What to do with an answer that nobody takes.
+    untaken: Option<fn(T)>,
+}
+
+/// Work that is for one completion alone.
+#[derive(Clone, Copy)]
+pub(crate) enum Work {
+    Connect(ConnectId),
+    Job(JobId),
 }
 
 struct Shared<T> {
@@ -214,6 +224,13 @@ impl<T: 'static> Completion<T> {
     pub(crate) fn handle(&self) -> &Handle {
         &self.handle
     }
+
+    /// Makes dropping it cancel the work, or give up what that brought.
+    pub(crate) fn on_drop(&self, work: Work, untaken: Option<fn(T)>) {
+        if let State::Waiting(shared) = &self.state {
+            shared.on_drop.set(Some(OnDrop { work, untaken }));
+        }
+    }
 }
 
 impl<T> Unpin for Completion<T> {}
@@ -339,8 +356,8 @@ impl<T: 'static> Shared<T> {
                 self.cancel_work();
                 drop(waker);
             }
-            Slot::Answered(Ok(value)) => match self.on_drop.take() {
-                Some(on_drop) => (on_drop.untaken)(value),
+            Slot::Answered(Ok(value)) => match self.untaken() {
+                Some(untaken) => untaken(value),
                 None => drop(value),
             },
             _ => {}
@@ -351,12 +368,12 @@ impl<T: 'static> Shared<T> {
         let on_drop = self.on_drop.take()?;
         let untaken = on_drop.untaken;
         self.on_drop.set(Some(on_drop));
-        Some(untaken)
+        untaken
     }
 
     fn cancel_work(&self) {
         if let Some(on_drop) = self.on_drop.take() {
-            self.handle.core().cancel_connect(on_drop.connect);
+            self.handle.core().cancel(on_drop.work);
         }
     }
 
@@ -431,13 +448,6 @@ impl<T: 'static> Completer<T> {
         self.0
             .as_ref()
             .is_none_or(|shared| matches!(*shared.slot.borrow(), Slot::Done | Slot::Answered(_)))
-    }
-
-    /// Makes dropping the completion cancel a connect, or close what it brought.
-    pub(crate) fn on_drop(&self, connect: TransportId, untaken: fn(T)) {
-        if let Some(shared) = &self.0 {
-            shared.on_drop.set(Some(OnDrop { connect, untaken }));
-        }
     }
 }
 

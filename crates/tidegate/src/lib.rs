@@ -108,11 +108,14 @@ pub mod driver;
 )]
 mod driver;
 mod event_loop;
+mod executor_pool;
 mod flow;
+mod jobs;
 mod listen;
 mod log_limit;
 mod logging;
 mod protocol;
+mod resolve;
 mod server;
 mod timers;
 mod transport;
@@ -123,11 +126,12 @@ pub use adopt::StdStream;
 pub use callback::{Callback, CallbackHandle};
 pub use closed::{BoxError, CloseReason, Closed, Result, TimeoutKind, WriteError};
 pub use completion::{Completer, Completion};
-pub use connect::ConnectOptions;
+pub use connect::{ConnectError, ConnectOptions};
 pub use event_loop::{
     EventLoop, EventLoopBuilder, Failure, Handle, LoopClosed, PanicPolicy, RemoteHandle, Snapshot,
 };
 pub use flow::{Flow, WriteLimits};
+pub use jobs::JobPanicked;
 pub use listen::ListenOptions;
 pub use protocol::{OnEof, OnPause, Protocol};
 pub use server::{Server, ShutdownReport};

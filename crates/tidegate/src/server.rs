@@ -4,8 +4,8 @@ use crate::accept::Listener;
 use crate::completion::{Completer, Completion};
 use crate::driver;
 use crate::event_loop::{AtEnd, Core, Failure, Grave, Source};
-use crate::flow::{Watermarks, WriteLimits};
-use crate::listen::{ListenAt, ListenOptions};
+use crate::flow::Watermarks;
+use crate::listen::ListenOptions;
 use crate::timers::TimerId;
 use crate::transport::{NewConnection, Transport};
 use crate::{Address, CloseReason, Closed, Handle, LoopClosed, Protocol, TransportId};
@@ -16,6 +16,8 @@ use std::mem;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
+
+type Bound = (Vec<driver::Listener>, Vec<Address>, Watermarks);
 
 type Factory = Box<dyn FnMut() -> Box<dyn Protocol>>;
 
@@ -68,12 +70,11 @@ pub struct ShutdownReport {
 impl Server {
     pub(crate) fn create(
         handle: &Handle,
-        options: ListenOptions,
+        mut options: ListenOptions,
         factory: Factory,
     ) -> io::Result<Self> {
         let core = handle.core();
-        let bound = Self::bind(core, options.at, options.write_limits);
-        let (listener, addr, marks) = match bound {
+        let (bound, addrs, marks) = match Self::bind(core, &mut options) {
             Ok(bound) => bound,
             Err(error) => {
                 core.bury(Grave::Value(Box::new(factory)));
@@ -82,10 +83,10 @@ impl Server {
         };
         let server = Self(Rc::new(ServerState {
             handle: handle.clone(),
-            addrs: vec![addr],
+            addrs,
             backlog: options.backlog,
             marks,
-            stage: RefCell::new(Stage::Bound(vec![listener])),
+            stage: RefCell::new(Stage::Bound(bound)),
             factory: RefCell::new(Some(factory)),
             connections: Cell::new(0),
             lingering: Cell::new(0),
@@ -100,26 +101,15 @@ impl Server {
         Ok(server)
     }
 
-    fn bind(
-        core: &Core,
-        at: ListenAt,
-        limits: WriteLimits,
-    ) -> io::Result<(driver::Listener, Address, Watermarks)> {
+    fn bind(core: &Core, options: &mut ListenOptions) -> io::Result<Bound> {
         if core.is_closed() {
             return Err(LoopClosed.into());
         }
-        let marks = limits.resolve()?;
-        let listener = match at {
-            ListenAt::Ready(listener) => listener,
-            ListenAt::Failed(error) => return Err(error),
-            ListenAt::Address(address) => core
-                .with_driver(|driver| driver.as_dyn().bind(&address))
-                .map_err(|error| {
-                    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
-                })?,
-        };
-        let addr = listener.local_addr()?;
-        Ok((listener, addr, marks))
+        let marks = options.write_limits.resolve()?;
+        let bound = options.bind(core)?;
+        let addrs = bound.iter().map(driver::Listener::local_addr);
+        let addrs = addrs.collect::<io::Result<_>>()?;
+        Ok((bound, addrs, marks))
     }
 
     /// The addresses that it listens on, with the port that was taken for port 0.
@@ -275,10 +265,6 @@ impl fmt::Debug for Server {
 impl ServerState {
     pub(crate) fn handle(&self) -> &Handle {
         &self.handle
-    }
-
-    pub(crate) fn addr(&self) -> &Address {
-        self.addrs.first().unwrap_or(&Address::Unnamed)
     }
 
     fn clients(self: &Rc<Self>) -> Vec<Transport> {

@@ -1,7 +1,7 @@
 //! Everything that the loop asks of the operating system.
 //!
-//! The loop polls, wakes, reads the clock, listens, connects and moves bytes through what is
-//! here and through nothing else. Real sockets are called directly; another world plugs in
+//! The loop polls, wakes, reads the clock, listens, connects, moves bytes and has jobs run
+//! through what is here and through nothing else. Real sockets are called directly; another world plugs in
 //! behind [`Driver`], [`ListenerSocket`] and [`StreamSocket`], so that no type that a user names
 //! has a parameter for it. Public only with the feature `unstable-driver`, and outside semver.
 
@@ -13,6 +13,7 @@ use crate::logging::guarded;
 use std::any::Any;
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -88,17 +89,92 @@ pub trait Driver: fmt::Debug {
     fn now(&self) -> Instant;
 
     /// Makes a bound listener that does not listen yet.
-    fn bind(&mut self, address: &Address) -> io::Result<Listener>;
+    fn bind(&mut self, address: &Address, options: BindOptions) -> io::Result<Listener>;
 
     /// Starts listening and reporting events.
     fn listen(&mut self, listener: &mut Listener, backlog: u32, token: Token) -> io::Result<()>;
 
-    /// Begins to connect, without registering. An answer that says
-    /// [`WouldBlock`](io::ErrorKind::WouldBlock) means: try again later.
-    fn connect(&mut self, address: &Address) -> io::Result<Socket>;
+    /// Begins to connect, from a local address if there is one, without registering. An answer
+    /// that says [`WouldBlock`](io::ErrorKind::WouldBlock) means: try again later.
+    fn connect(&mut self, address: &Address, from: Option<SocketAddr>) -> io::Result<Socket>;
 
     /// Reports events of a stream from now on, what is ready already included.
     fn register(&mut self, socket: &mut Socket, token: Token) -> io::Result<()>;
+
+    /// Has a job run off the loop. A world without threads gives it back, and the loop runs it.
+    fn start_job(&mut self, id: JobId, job: Job) -> JobStart {
+        let _ = id;
+        JobStart::Inline(job)
+    }
+
+    /// Gives back a job that has not begun.
+    fn cancel_job(&mut self, id: JobId) -> Option<Job> {
+        let _ = id;
+        None
+    }
+
+    /// The loop ends: waits a bounded time for the jobs that run.
+    fn end_jobs(&mut self) -> EndedJobs {
+        EndedJobs::default()
+    }
+}
+
+/// How a listener is bound, where it is TCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "outside semver")]
+pub struct BindOptions {
+    /// SO_REUSEPORT.
+    pub reuse_port: bool,
+    /// IPV6_V6ONLY.
+    pub only_v6: bool,
+}
+
+/// A job: it reports by itself, its panics included.
+pub type Job = Box<dyn FnOnce() + Send>;
+
+/// Names a job of a loop; later ones have greater ids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[allow(clippy::exhaustive_structs, reason = "outside semver")]
+pub struct JobId(pub u64);
+
+/// What became of a job.
+#[allow(clippy::exhaustive_enums, reason = "outside semver")]
+pub enum JobStart {
+    /// It runs, or waits to.
+    Taken,
+    /// For the loop to run.
+    Inline(Job),
+    /// It cannot run.
+    Refused(Job, io::Error),
+}
+
+/// What is left of the jobs when the loop ends.
+#[derive(Default)]
+#[allow(clippy::exhaustive_structs, reason = "outside semver")]
+pub struct EndedJobs {
+    /// Those that have not begun.
+    pub unbegun: Vec<Job>,
+    /// How many did not end in time.
+    pub left_running: usize,
+}
+
+impl fmt::Debug for JobStart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Taken => f.write_str("Taken"),
+            Self::Inline(_) => f.write_str("Inline"),
+            Self::Refused(_, error) => f.debug_tuple("Refused").field(error).finish(),
+        }
+    }
+}
+
+impl fmt::Debug for EndedJobs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EndedJobs")
+            .field("unbegun", &self.unbegun.len())
+            .field("left_running", &self.left_running)
+            .finish()
+    }
 }
 
 /// Ends a poll from any thread.

@@ -2,14 +2,17 @@
 
 use super::unix_path::SocketFile;
 use super::{
-    Driver, Listener, Readiness, Socket, SocketOption, Token, WAKE, Wake, of_another_driver,
+    BindOptions, Driver, EndedJobs, Job, JobId, JobStart, Listener, Readiness, Socket,
+    SocketOption, Token, WAKE, Wake, of_another_driver,
 };
 use crate::Address;
+use crate::executor_pool::ExecutorPool;
 use crate::logging::guarded;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};
 use socket2::{Domain, SockAddr, SockRef, Type};
 use std::io::{self, IoSlice, Read};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,16 +24,21 @@ pub(crate) struct OsDriver {
     poll: Poll,
     events: Events,
     waker: Arc<mio::Waker>,
+    jobs: ExecutorPool,
+    job_grace: Duration,
 }
 
 impl OsDriver {
-    pub(crate) fn new() -> io::Result<Self> {
+    /// `jobs`: how many at a time; `job_grace`: how long to wait for them at the end.
+    pub(crate) fn new(jobs: usize, job_grace: Duration) -> io::Result<Self> {
         let poll = Poll::new()?;
         let waker = mio::Waker::new(poll.registry(), mio::Token(token_word(WAKE)))?;
         Ok(Self {
             poll,
             events: Events::with_capacity(EVENTS_PER_POLL),
             waker: Arc::new(waker),
+            jobs: ExecutorPool::new(jobs),
+            job_grace,
         })
     }
 
@@ -82,8 +90,8 @@ impl Driver for OsDriver {
         Instant::now()
     }
 
-    fn bind(&mut self, address: &Address) -> io::Result<Listener> {
-        OsListener::bind(address).map(Listener::Os)
+    fn bind(&mut self, address: &Address, options: BindOptions) -> io::Result<Listener> {
+        OsListener::bind(address, options).map(Listener::Os)
     }
 
     fn listen(&mut self, listener: &mut Listener, backlog: u32, token: Token) -> io::Result<()> {
@@ -94,8 +102,8 @@ impl Driver for OsDriver {
         self.watch(fd, token, Interest::READABLE)
     }
 
-    fn connect(&mut self, address: &Address) -> io::Result<Socket> {
-        OsStream::connect(address).map(Socket::Os)
+    fn connect(&mut self, address: &Address, from: Option<SocketAddr>) -> io::Result<Socket> {
+        OsStream::connect(address, from).map(Socket::Os)
     }
 
     fn register(&mut self, socket: &mut Socket, token: Token) -> io::Result<()> {
@@ -111,6 +119,18 @@ impl Driver for OsDriver {
             interest
         };
         self.watch(stream.socket.as_raw_fd(), token, interest)
+    }
+
+    fn start_job(&mut self, id: JobId, job: Job) -> JobStart {
+        self.jobs.start(id, job)
+    }
+
+    fn cancel_job(&mut self, id: JobId) -> Option<Job> {
+        self.jobs.cancel(id)
+    }
+
+    fn end_jobs(&mut self) -> EndedJobs {
+        self.jobs.end(self.job_grace)
     }
 }
 
@@ -143,6 +163,18 @@ fn socket_address(address: &Address) -> io::Result<SockAddr> {
             "an unnamed Unix address cannot be bound or connected to",
         )),
     }
+}
+
+/// Gives a socket that is about to connect its own address.
+fn bind_from(socket: &socket2::Socket, to: &Address, from: SocketAddr) -> io::Result<()> {
+    if to.as_inet().is_none_or(|to| to.is_ipv4() != from.is_ipv4()) {
+        let message = format!("it cannot be reached from the local address {from}");
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+    }
+    socket.bind(&from.into()).map_err(|error| {
+        let message = format!("the local address {from} cannot be used: {error}");
+        io::Error::new(error.kind(), message)
+    })
 }
 
 fn address_of(addr: &SockAddr) -> Address {
@@ -179,15 +211,18 @@ enum Accepting {
 }
 
 impl OsListener {
-    fn bind(address: &Address) -> io::Result<Self> {
+    fn bind(address: &Address, options: BindOptions) -> io::Result<Self> {
         let addr = socket_address(address)?;
         let socket = new_socket(&addr)?;
         let file = match address {
             Address::Unix(path) => Some(SocketFile::bind(&socket, &addr, path)?),
             _ => {
                 socket.set_reuse_address(true)?;
+                if options.reuse_port {
+                    socket.set_reuse_port(true)?;
+                }
                 if addr.domain() == Domain::IPV6 {
-                    socket.set_only_v6(true)?;
+                    socket.set_only_v6(options.only_v6)?;
                 }
                 socket.bind(&addr)?;
                 None
@@ -290,9 +325,12 @@ impl OsStream {
         Ok((stream, peer))
     }
 
-    fn connect(address: &Address) -> io::Result<Self> {
+    fn connect(address: &Address, from: Option<SocketAddr>) -> io::Result<Self> {
         let addr = socket_address(address)?;
         let socket = new_socket(&addr)?;
+        if let Some(from) = from {
+            bind_from(&socket, address, from)?;
+        }
         match socket.connect(&addr) {
             Err(error)
                 if error.raw_os_error() == Some(libc::EINPROGRESS)

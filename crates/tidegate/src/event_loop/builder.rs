@@ -1,8 +1,17 @@
 use super::failure::PanicPolicy;
 use super::{Core, EventLoop};
 use crate::driver::{AnyDriver, OsDriver};
+use crate::resolve::Resolver;
 use std::io;
+use std::net::SocketAddr;
+use std::thread;
 use std::time::Duration;
+
+/// As CPython's default executor: jobs wait for something else most of their time.
+const THREADS_BEYOND_CPUS: usize = 4;
+const MOST_THREADS: usize = 32;
+
+const EXECUTOR_GRACE: Duration = Duration::from_secs(1);
 
 /// Settings of an event loop.
 ///
@@ -21,12 +30,16 @@ use std::time::Duration;
 pub struct EventLoopBuilder {
     panic_policy: PanicPolicy,
     slow_callback: Option<Duration>,
+    resolver: Resolver,
+    executor_threads: Option<usize>,
+    executor_grace: Option<Duration>,
     #[cfg(feature = "unstable-driver")]
     driver: Option<Box<dyn crate::driver::Driver>>,
 }
 
 impl EventLoopBuilder {
-    /// What happens to a panic in user code; isolated unless set.
+    /// What happens to a panic in user code; isolated unless set. A panic of a
+    /// [job](crate::Handle::run_in_executor) is an error of its completion in any case.
     pub fn panic_policy(mut self, policy: PanicPolicy) -> Self {
         self.panic_policy = policy;
         self
@@ -36,6 +49,49 @@ impl EventLoopBuilder {
     /// name of its protocol. Off unless set; off, no clock is read for it.
     pub fn slow_callback(mut self, longer_than: Duration) -> Self {
         self.slow_callback = Some(longer_than);
+        self
+    }
+
+    /// What resolves names, in place of the system's getaddrinfo(3): it is given a host and a
+    /// port, and answers the addresses in the order in which to try them. It may block: names to
+    /// connect to are resolved as a [job](crate::Handle::run_in_executor), but a name to listen on
+    /// within [`create_server`](crate::Handle::create_server).
+    ///
+    /// ```
+    /// use tidegate::EventLoop;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut event_loop = EventLoop::builder()
+    ///     .resolver(|host, port| match host {
+    ///         "service.test" => Ok(vec![([127, 0, 0, 1], port).into()]),
+    ///         _ => Err(std::io::Error::other("no such name")),
+    ///     })
+    ///     .build()?;
+    /// let resolving = event_loop.handle().resolve("service.test", 80);
+    /// let addresses = event_loop.run_until(resolving)?;
+    /// assert_eq!(addresses[0].to_string(), "127.0.0.1:80");
+    /// # Ok(()) }
+    /// ```
+    pub fn resolver(
+        mut self,
+        resolve: impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static,
+    ) -> Self {
+        self.resolver = Resolver::new(resolve);
+        self
+    }
+
+    /// How many [jobs](crate::Handle::run_in_executor) run at a time, at most, each on a thread;
+    /// names are resolved by jobs too. Unless set, four more than there are CPUs and 32 at most,
+    /// as in CPython's default executor.
+    pub fn executor_threads(mut self, most: usize) -> Self {
+        self.executor_threads = Some(most);
+        self
+    }
+
+    /// How long dropping the loop waits for the jobs that run; 1 s unless set. What runs longer is
+    /// left behind, with a line in the log at `warn`.
+    pub fn executor_grace(mut self, grace: Duration) -> Self {
+        self.executor_grace = Some(grace);
         self
     }
 
@@ -51,16 +107,30 @@ impl EventLoopBuilder {
     ///
     /// # Errors
     ///
-    /// Those of the system: it may be out of descriptors.
-    pub fn build(self) -> io::Result<EventLoop> {
-        #[cfg(feature = "unstable-driver")]
-        if let Some(driver) = self.driver {
-            let driver = AnyDriver::Foreign(driver);
-            let core = Core::new(driver, self.panic_policy, self.slow_callback);
-            return Ok(EventLoop::with_core(core));
-        }
-        let driver = AnyDriver::Os(OsDriver::new()?);
-        let core = Core::new(driver, self.panic_policy, self.slow_callback);
+    /// Those of the system: it may be out of descriptors;
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for an executor without threads.
+    pub fn build(mut self) -> io::Result<EventLoop> {
+        let driver = self.make_driver()?;
+        let core = Core::new(driver, self.panic_policy, self.slow_callback, self.resolver);
         Ok(EventLoop::with_core(core))
+    }
+
+    fn make_driver(&mut self) -> io::Result<AnyDriver> {
+        #[cfg(feature = "unstable-driver")]
+        if let Some(driver) = self.driver.take() {
+            return Ok(AnyDriver::Foreign(driver));
+        }
+        let threads = self.executor_threads.unwrap_or_else(|| {
+            let cpus = thread::available_parallelism().map_or(1, |cpus| cpus.get());
+            MOST_THREADS.min(cpus + THREADS_BEYOND_CPUS)
+        });
+        if threads == 0 {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "an executor needs at least one thread, or nothing could be resolved",
+            ));
+        }
+        let grace = self.executor_grace.unwrap_or(EXECUTOR_GRACE);
+        Ok(AnyDriver::Os(OsDriver::new(threads, grace)?))
     }
 }

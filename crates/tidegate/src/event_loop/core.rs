@@ -6,8 +6,12 @@ use super::failure::{Failure, PanicPayload, PanicPolicy};
 use super::registry::{Registry, Source};
 use super::remote::Inbox;
 use crate::callback::{Once, Run};
+use crate::completion::Work;
+use crate::connect::{ConnectId, Connecting, Connects};
 use crate::driver::AnyDriver;
+use crate::jobs::Jobs;
 use crate::log_limit::LogLimit;
+use crate::resolve::Resolver;
 use crate::timers::{TimerId, Timers};
 use crate::transport::Transport;
 use crate::write_buffer::WriteBuffer;
@@ -54,6 +58,7 @@ pub(crate) struct Core {
     pub(super) this: Weak<Core>,
     driver: RefCell<AnyDriver>,
     pub(crate) registry: RefCell<Registry>,
+    pub(crate) connects: RefCell<Connects>,
     timers: RefCell<Timers<Rc<dyn Run>>>,
     ready: RefCell<VecDeque<Rc<dyn Run>>>,
     /// Transports to settle before the loop can sleep.
@@ -63,6 +68,9 @@ pub(crate) struct Core {
     pub(super) graveyard: RefCell<Vec<Grave>>,
     at_end: RefCell<Vec<Weak<dyn AtEnd>>>,
     completions: Cell<usize>,
+    pub(crate) jobs: RefCell<Jobs>,
+    /// Gone when the loop is.
+    resolver: RefCell<Option<Resolver>>,
     pub(crate) inbox: Arc<Inbox>,
     pub(super) error_handler: RefCell<Option<ErrorHandler>>,
     pub(super) failure_log: RefCell<LogLimit>,
@@ -93,12 +101,14 @@ impl Core {
         driver: AnyDriver,
         panic_policy: PanicPolicy,
         slow_callback: Option<Duration>,
+        resolver: Resolver,
     ) -> Rc<Self> {
         let inbox = Arc::new(Inbox::new(driver.waker()));
         Rc::new_cyclic(|this| Self {
             this: this.clone(),
             driver: RefCell::new(driver),
             registry: RefCell::default(),
+            connects: RefCell::default(),
             timers: RefCell::new(Timers::new()),
             ready: RefCell::default(),
             dirty: RefCell::default(),
@@ -106,6 +116,8 @@ impl Core {
             graveyard: RefCell::default(),
             at_end: RefCell::default(),
             completions: Cell::new(0),
+            jobs: RefCell::default(),
+            resolver: RefCell::new(Some(resolver)),
             inbox,
             error_handler: RefCell::default(),
             failure_log: RefCell::default(),
@@ -170,7 +182,16 @@ impl Core {
 
     /// A timer of the library's own.
     pub(crate) fn after(&self, delay: Duration, call: impl FnOnce(&Handle) + 'static) -> TimerId {
-        self.start_timer(self.clock().checked_add(delay), Once::new("a timer", call))
+        self.at(self.clock().checked_add(delay), call)
+    }
+
+    /// As [`after`](Core::after), at a time.
+    pub(crate) fn at(
+        &self,
+        deadline: Option<Instant>,
+        call: impl FnOnce(&Handle) + 'static,
+    ) -> TimerId {
+        self.start_timer(deadline, Once::new("a timer", call))
     }
 
     pub(crate) fn cancel_timer(&self, id: TimerId) {
@@ -257,12 +278,20 @@ impl Core {
         }
     }
 
-    pub(crate) fn cancel_connect(&self, id: TransportId) {
-        let connecting = match self.registry.borrow().get(id) {
-            Some(Source::Connecting(connecting)) => connecting.clone(),
-            _ => return,
-        };
-        connecting.cancel();
+    /// Nobody waits for the answer any more.
+    pub(crate) fn cancel(&self, work: Work) {
+        match work {
+            Work::Job(id) => self.cancel_job(id),
+            Work::Connect(id) => {
+                if let Some(connecting) = self.connecting(id) {
+                    connecting.cancel();
+                }
+            }
+        }
+    }
+
+    pub(crate) fn connecting(&self, id: ConnectId) -> Option<Rc<Connecting>> {
+        self.connects.borrow().get(id)
     }
 
     // Write buffers.
@@ -297,6 +326,10 @@ impl Core {
         holders.push(holder);
     }
 
+    pub(crate) fn resolver(&self) -> Resolver {
+        self.resolver.borrow().clone().unwrap_or_default()
+    }
+
     // The end.
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -316,6 +349,9 @@ impl Core {
         for call in self.inbox.close() {
             self.drop_value(call);
         }
+        self.end_jobs();
+        let resolver = self.resolver.take();
+        self.drop_value(resolver);
         let ready = self.ready.take();
         for run in ready {
             self.drop_value(run.take());
@@ -342,13 +378,15 @@ impl Core {
         for source in self.registry.borrow().iter() {
             match source {
                 Source::Connection(_) => snapshot.connections += 1,
-                Source::Connecting(_) => snapshot.connecting += 1,
+                Source::Attempt(_) => {}
                 Source::Listener(_) => snapshot.listeners += 1,
                 Source::Lingering(_) => snapshot.lingering += 1,
             }
         }
+        snapshot.connecting = self.connects.borrow().len();
         snapshot.timers = self.timers.borrow().len();
         snapshot.completions = self.completions.get();
+        snapshot.jobs = self.jobs.borrow().len();
         snapshot
     }
 }

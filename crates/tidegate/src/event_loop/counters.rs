@@ -22,6 +22,8 @@ macro_rules! counters {
             pub timers: usize,
             /// Completions that wait for an answer.
             pub completions: usize,
+            /// Jobs, and names being resolved, whose answers are awaited.
+            pub jobs: usize,
         }
 
         #[derive(Debug, Default)]

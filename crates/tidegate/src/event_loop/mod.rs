@@ -22,6 +22,7 @@ use std::time::Duration;
 
 pub(crate) use self::core::{AtEnd, Core, Grave, TurnTime};
 pub(crate) use counters::add;
+pub(crate) use failure::panic_message;
 pub(crate) use registry::Source;
 
 pub use builder::EventLoopBuilder;
@@ -55,7 +56,9 @@ const PAGE: usize = 4096;
 ///
 /// Dropping the loop ends every connection ([`CloseReason::Shutdown`](crate::CloseReason)),
 /// fails every completion and drops every closure uncalled. No bytes are waited for: see
-/// [`Server::shutdown`](crate::Server::shutdown).
+/// [`Server::shutdown`](crate::Server::shutdown). [Jobs](Handle::run_in_executor) that run have a
+/// moment to end, see [`executor_grace`](EventLoopBuilder::executor_grace); their results are
+/// dropped.
 pub struct EventLoop {
     core: Rc<Core>,
     handle: Handle,
@@ -208,7 +211,7 @@ impl EventLoop {
             }
             match core.source(TransportId::from_token(token)) {
                 Some(Source::Connection(transport)) => transport.on_event(readiness, buffer),
-                Some(Source::Connecting(connecting)) => connecting.on_event(readiness, buffer),
+                Some(Source::Attempt(attempt)) => attempt.on_event(readiness, buffer),
                 Some(Source::Listener(listener)) => listener.on_event(core),
                 Some(Source::Lingering(socket)) => socket.on_event(core, readiness, buffer),
                 None => add(&core.counters.stale_events, 1),
@@ -219,7 +222,7 @@ impl EventLoop {
                 Some(Source::Connection(transport)) => transport.read_leftover(buffer),
                 Some(Source::Listener(listener)) => listener.accept(core),
                 Some(Source::Lingering(socket)) => socket.discard(core, buffer),
-                Some(Source::Connecting(_)) | None => {}
+                Some(Source::Attempt(_)) | None => {}
             }
         }
         woken
@@ -253,14 +256,18 @@ impl Drop for EventLoop {
         let core = self.core.clone();
         let _entered = Entered::new(&core);
         core.close();
+        let connects = core.connects.borrow().all();
+        for connecting in connects {
+            connecting.end();
+        }
         let ids = core.registry.borrow().ids();
         for id in ids {
             match core.source(id) {
                 Some(Source::Connection(transport)) => transport.shut_down(),
-                Some(Source::Connecting(connecting)) => connecting.end(),
                 Some(Source::Listener(listener)) => listener.end(),
                 Some(Source::Lingering(socket)) => socket.end(&core),
-                None => {}
+                // An attempt ends with its connect.
+                Some(Source::Attempt(_)) | None => {}
             }
         }
         core.drop_user_values();

@@ -3,18 +3,18 @@
 
 use crate::TransportId;
 use crate::accept::Listener;
-use crate::connect::Connecting;
+use crate::connect::Attempt;
 use crate::transport::{Lingering, Transport};
 use slab::Slab;
 use std::rc::Rc;
 
-/// One source, at one of the stages of its life. A connect becomes a connection, and that a
-/// lingering socket, in the same slot and under the same id, so that the kernel is told of a
-/// descriptor once.
+/// One source, at one of the stages of its life. An attempt to connect becomes a connection, and
+/// that a lingering socket, in the same slot and under the same id, so that the kernel is told of
+/// a descriptor once.
 #[derive(Debug, Clone)]
 pub(crate) enum Source {
     Connection(Transport),
-    Connecting(Rc<Connecting>),
+    Attempt(Rc<Attempt>),
     Listener(Rc<Listener>),
     Lingering(Rc<Lingering>),
 }

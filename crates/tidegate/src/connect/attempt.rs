@@ -1,0 +1,130 @@
+//! One socket on its way to one address.
+
+use super::Connecting;
+use crate::driver::{Readiness, Socket};
+use crate::event_loop::{Core, Source, add};
+use crate::timers::TimerId;
+use crate::{Address, TransportId};
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// How long to wait for room in the backlog of a Unix listener, which connect(2) says with
+/// EAGAIN and nothing announces.
+const BACKLOG_RETRY: Duration = Duration::from_millis(10);
+
+#[derive(Debug)]
+pub(crate) struct Attempt {
+    id: TransportId,
+    address: Address,
+    connecting: Rc<Connecting>,
+    socket: RefCell<Option<Socket>>,
+    retry: Cell<Option<TimerId>>,
+}
+
+impl Attempt {
+    pub(super) fn start(connecting: &Rc<Connecting>, address: Address) -> io::Result<Rc<Self>> {
+        let core = connecting.core();
+        let mut registry = core.registry.borrow_mut();
+        let attempt = registry.insert(Source::Attempt, |id| {
+            Rc::new(Self {
+                id,
+                address,
+                connecting: connecting.clone(),
+                socket: RefCell::new(None),
+                retry: Cell::new(None),
+            })
+        });
+        drop(registry);
+        match attempt.connect() {
+            Ok(()) => Ok(attempt),
+            Err(error) => {
+                attempt.close();
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn id(&self) -> TransportId {
+        self.id
+    }
+
+    pub(super) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    fn core(&self) -> &Rc<Core> {
+        self.connecting.core()
+    }
+
+    fn connect(&self) -> io::Result<()> {
+        let core = self.core();
+        let from = self.connecting.local_addr();
+        let connected = core.with_driver(|driver| {
+            let mut socket = driver.as_dyn().connect(&self.address, from)?;
+            driver.as_dyn().register(&mut socket, self.id.token())?;
+            Ok(socket)
+        });
+        match connected {
+            Ok(socket) => {
+                add(&core.counters.registrations, 1);
+                self.socket.replace(Some(socket));
+                Ok(())
+            }
+            Err(error) if is_full_backlog(&error, &self.address) => {
+                self.retry_later();
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn retry_later(&self) {
+        let id = self.id;
+        let timer = self.core().after(BACKLOG_RETRY, move |handle| {
+            if let Some(Source::Attempt(attempt)) = handle.core().source(id) {
+                attempt.retry.set(None);
+                if let Err(error) = attempt.connect() {
+                    attempt.connecting.attempt_failed(&attempt, error);
+                }
+            }
+        });
+        self.retry.set(Some(timer));
+    }
+
+    pub(crate) fn on_event(&self, readiness: Readiness, buffer: &mut [u8]) {
+        if !readiness.writable && !readiness.failed {
+            return;
+        }
+        let connected = match self.socket.borrow_mut().as_mut() {
+            Some(socket) => socket.connected(),
+            None => return,
+        };
+        match connected {
+            Ok(true) => {
+                if let Some(socket) = self.socket.take() {
+                    self.connecting.establish(self, socket, readiness, buffer);
+                }
+            }
+            Ok(false) => {}
+            Err(error) => self.connecting.attempt_failed(self, error),
+        }
+    }
+
+    /// Closes the socket, and forgets the attempt.
+    pub(super) fn close(&self) {
+        let core = self.core();
+        if let Some(timer) = self.retry.take() {
+            core.cancel_timer(timer);
+        }
+        let socket = self.socket.take();
+        drop(socket);
+        let gone = core.registry.borrow_mut().remove(self.id);
+        drop(gone);
+    }
+}
+
+fn is_full_backlog(error: &io::Error, address: &Address) -> bool {
+    error.kind() == io::ErrorKind::WouldBlock && address.as_unix().is_some()
+}

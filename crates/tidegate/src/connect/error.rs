@@ -1,0 +1,87 @@
+//! Why a connect failed.
+
+use crate::Address;
+use crate::address::Target;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+/// Why a connect failed: every address that was tried and its reason. It is inside the
+/// [`io::Error`] of [`Handle::create_connection`](crate::Handle::create_connection), whose kind is
+/// that of the first reason: see [`ConnectError::of`].
+#[derive(Debug, Clone)]
+pub struct ConnectError {
+    target: Target,
+    /// What ended it as a whole: resolving, or the time limit.
+    cause: Option<Arc<io::Error>>,
+    attempts: Vec<(Address, Arc<io::Error>)>,
+}
+
+impl ConnectError {
+    pub(super) fn new(
+        target: Target,
+        cause: Option<io::Error>,
+        attempts: Vec<(Address, io::Error)>,
+    ) -> Self {
+        let shared = |(address, error)| (address, Arc::new(error));
+        Self {
+            target,
+            cause: cause.map(Arc::new),
+            attempts: attempts.into_iter().map(shared).collect(),
+        }
+    }
+
+    /// The addresses that were tried, in that order, and why each failed. One that had not
+    /// answered when the time was up has [`TimedOut`](io::ErrorKind::TimedOut). None, when the
+    /// name could not be resolved.
+    pub fn attempts(&self) -> impl Iterator<Item = (&Address, &io::Error)> {
+        let attempts = self.attempts.iter();
+        attempts.map(|(address, error)| (address, &**error))
+    }
+
+    /// The `ConnectError` that an error of a completion carries, if a connect failed.
+    pub fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+
+    fn first(&self) -> Option<&Arc<io::Error>> {
+        let attempt = self.attempts.first().map(|(_, error)| error);
+        self.cause.as_ref().or(attempt)
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot connect to {}", self.target)?;
+        let mut separator = ": ";
+        if let Some(cause) = &self.cause {
+            write!(f, "{separator}{cause}")?;
+            separator = "; ";
+        }
+        for (address, error) in &self.attempts {
+            f.write_str(separator)?;
+            if self.target != Target::Address(address.clone()) {
+                write!(f, "{address}: ")?;
+            }
+            error.fmt(f)?;
+            separator = "; ";
+        }
+        Ok(())
+    }
+}
+
+impl Error for ConnectError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.first().map(|error| &**error as &(dyn Error + 'static))
+    }
+}
+
+impl From<ConnectError> for io::Error {
+    fn from(error: ConnectError) -> Self {
+        let kind = error
+            .first()
+            .map_or(io::ErrorKind::Other, |first| first.kind());
+        Self::new(kind, error)
+    }
+}

@@ -1,0 +1,349 @@
+//! The connect path: from a name or an address to a connection.
+//!
+//! A name is resolved by a job. Its addresses are raced: [`happy_eyeballs`] decides which to try
+//! when, each [`Attempt`] is a socket of its own, and the slot of the one that wins becomes the
+//! connection.
+
+mod attempt;
+mod error;
+mod happy_eyeballs;
+mod options;
+
+use crate::address::Target;
+use crate::completion::{Completer, Completion, Work};
+use crate::driver::{JobId, Readiness, Socket};
+use crate::event_loop::{Core, Grave, Source};
+use crate::flow::Watermarks;
+use crate::timers::TimerId;
+use crate::transport::{NewConnection, Transport};
+use crate::{Address, Closed, Handle, LoopClosed, Protocol};
+use happy_eyeballs::{Move, Race};
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+pub(crate) use attempt::Attempt;
+pub use error::ConnectError;
+pub use options::ConnectOptions;
+
+/// Names a connect of a loop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ConnectId(u64);
+
+/// The connects under way.
+#[derive(Debug, Default)]
+pub(crate) struct Connects {
+    begun: u64,
+    under_way: BTreeMap<ConnectId, Rc<Connecting>>,
+}
+
+impl Connects {
+    fn insert(&mut self, make: impl FnOnce(ConnectId) -> Connecting) -> Rc<Connecting> {
+        let id = ConnectId(self.begun);
+        self.begun += 1;
+        let connecting = Rc::new(make(id));
+        self.under_way.insert(id, connecting.clone());
+        connecting
+    }
+
+    pub(crate) fn get(&self, id: ConnectId) -> Option<Rc<Connecting>> {
+        self.under_way.get(&id).cloned()
+    }
+
+    pub(crate) fn all(&self) -> Vec<Rc<Connecting>> {
+        self.under_way.values().cloned().collect()
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.under_way.len()
+    }
+}
+
+/// A connect under way.
+#[derive(Debug)]
+pub(crate) struct Connecting {
+    id: ConnectId,
+    handle: Handle,
+    target: Target,
+    local_addr: Option<SocketAddr>,
+    attempt_delay: Duration,
+    marks: Watermarks,
+    /// What waits for the connection; `None` once it is decided.
+    client: RefCell<Option<Client>>,
+    resolving: Cell<Option<JobId>>,
+    /// Without addresses until they are known.
+    race: RefCell<Race>,
+    running: RefCell<Vec<Rc<Attempt>>>,
+    failed: RefCell<Vec<(Address, io::Error)>>,
+    timeout: Cell<Option<TimerId>>,
+    /// To make the race's next move.
+    next_move: Cell<Option<TimerId>>,
+}
+
+struct Client {
+    protocol: Box<dyn Protocol>,
+    completer: Completer<Transport>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").finish_non_exhaustive()
+    }
+}
+
+pub(crate) fn connect(
+    handle: &Handle,
+    options: ConnectOptions,
+    protocol: Box<dyn Protocol>,
+) -> Completion<Transport> {
+    let core = handle.core();
+    let checked = if core.is_closed() {
+        Err(LoopClosed.into())
+    } else {
+        options
+            .to
+            .and_then(|target| Ok((target, options.write_limits.resolve()?)))
+    };
+    let (target, marks) = match checked {
+        Ok(checked) => checked,
+        Err(error) => {
+            core.bury(Grave::Protocol(protocol));
+            return Completion::known(handle, Err(error));
+        }
+    };
+    let (completer, completion) = Completion::pair(handle);
+    let client = Client {
+        protocol,
+        completer,
+    };
+    let connecting = core.connects.borrow_mut().insert(|id| Connecting {
+        id,
+        handle: handle.clone(),
+        target,
+        local_addr: options.local_addr,
+        attempt_delay: options.attempt_delay,
+        marks,
+        client: RefCell::new(Some(client)),
+        resolving: Cell::new(None),
+        race: RefCell::new(Race::new(Vec::new(), options.attempt_delay)),
+        running: RefCell::default(),
+        failed: RefCell::default(),
+        timeout: Cell::new(None),
+        next_move: Cell::new(None),
+    });
+    completion.on_drop(
+        Work::Connect(connecting.id),
+        Some(|transport| transport.close()),
+    );
+    if let Some(limit) = options.timeout {
+        connecting.set_timeout(limit);
+    }
+    connecting.start();
+    completion
+}
+
+impl Connecting {
+    fn core(&self) -> &Rc<Core> {
+        self.handle.core()
+    }
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        self.local_addr
+    }
+
+    /// A timer that is gone when the connect is decided.
+    fn timer(&self, deadline: Option<Instant>, call: impl FnOnce(&Rc<Self>) + 'static) -> TimerId {
+        let id = self.id;
+        self.core().at(deadline, move |handle| {
+            if let Some(connecting) = handle.core().connecting(id) {
+                call(&connecting);
+            }
+        })
+    }
+
+    fn set_timeout(&self, limit: Duration) {
+        let deadline = self.core().clock().checked_add(limit);
+        let timer = self.timer(deadline, move |connecting| {
+            connecting.timeout.set(None);
+            let message = format!("no connection within {limit:?}");
+            connecting.fail(Some(io::Error::new(io::ErrorKind::TimedOut, message)));
+        });
+        self.timeout.set(Some(timer));
+    }
+
+    fn start(self: &Rc<Self>) {
+        match &self.target {
+            Target::Address(address) => self.race(vec![address.clone()]),
+            Target::Name { host, port } => {
+                let id = self.id;
+                let job = self
+                    .handle
+                    .resolve_name(host, *port, move |handle, answer| {
+                        if let Some(connecting) = handle.core().connecting(id) {
+                            connecting.resolved(answer);
+                        }
+                    });
+                // Not when it could not even begin.
+                if self.client.borrow().is_some() {
+                    self.resolving.set(Some(job));
+                }
+            }
+        }
+    }
+
+    fn resolved(self: &Rc<Self>, answer: io::Result<Vec<SocketAddr>>) {
+        self.resolving.set(None);
+        match answer {
+            Ok(addresses) => self.race(addresses.into_iter().map(Address::Inet).collect()),
+            Err(error) => self.fail(Some(error)),
+        }
+    }
+
+    fn race(self: &Rc<Self>, addresses: Vec<Address>) {
+        self.race.replace(Race::new(addresses, self.attempt_delay));
+        self.advance();
+    }
+
+    fn advance(self: &Rc<Self>) {
+        self.stop_timer(&self.next_move);
+        loop {
+            let next = self.race.borrow_mut().next(|| self.core().clock());
+            match next {
+                Move::Start(address) => match Attempt::start(self, address.clone()) {
+                    Ok(attempt) => self.running.borrow_mut().push(attempt),
+                    Err(error) => self.note_failure(address, error),
+                },
+                Move::WaitUntil(time) => {
+                    let timer = self.timer(Some(time), |connecting| {
+                        connecting.next_move.set(None);
+                        connecting.advance();
+                    });
+                    self.next_move.set(Some(timer));
+                    return;
+                }
+                Move::Wait => return,
+                Move::Lost => return self.fail(None),
+            }
+        }
+    }
+
+    fn note_failure(&self, address: Address, error: io::Error) {
+        self.failed.borrow_mut().push((address, error));
+        self.race.borrow_mut().failed();
+    }
+
+    fn attempt_failed(self: &Rc<Self>, attempt: &Attempt, error: io::Error) {
+        self.running
+            .borrow_mut()
+            .retain(|running| running.id() != attempt.id());
+        attempt.close();
+        self.note_failure(attempt.address().clone(), error);
+        self.advance();
+    }
+
+    fn establish(
+        self: &Rc<Self>,
+        winner: &Attempt,
+        mut socket: Socket,
+        readiness: Readiness,
+        buffer: &mut [u8],
+    ) {
+        self.running
+            .borrow_mut()
+            .retain(|running| running.id() != winner.id());
+        let Some(client) = self.give_up() else {
+            winner.close();
+            return;
+        };
+        socket.set_nodelay_at_start(winner.address());
+        let connection = NewConnection {
+            socket,
+            peer: winner.address().clone(),
+            protocol: client.protocol,
+            accepted: false,
+            marks: self.marks,
+            server: None,
+        };
+        let transport = Transport::new(&self.handle, winner.id(), connection);
+        let next = Source::Connection(transport.clone());
+        let before = self.core().registry.borrow_mut().replace(winner.id(), next);
+        drop(before);
+        transport.settle();
+        answer(client.completer, &transport);
+        if !transport.is_lost() {
+            transport.on_event(readiness, buffer);
+        }
+    }
+
+    fn stop_timer(&self, timer: &Cell<Option<TimerId>>) {
+        if let Some(timer) = timer.take() {
+            self.core().cancel_timer(timer);
+        }
+    }
+
+    /// Lets go of everything that was for the connect; answers for whom it was.
+    fn give_up(&self) -> Option<Client> {
+        self.stop_timer(&self.timeout);
+        self.stop_timer(&self.next_move);
+        if let Some(job) = self.resolving.take() {
+            self.core().cancel_job(job);
+        }
+        let running = self.running.take();
+        for attempt in running {
+            attempt.close();
+        }
+        let gone = self.core().connects.borrow_mut().under_way.remove(&self.id);
+        drop(gone);
+        self.client.take()
+    }
+
+    /// `cause`: what ended it as a whole; `None` when every address has its own reason.
+    fn fail(&self, cause: Option<io::Error>) {
+        let mut attempts = self.failed.take();
+        for attempt in self.running.borrow().iter() {
+            let message = "no answer yet";
+            let error = io::Error::new(io::ErrorKind::TimedOut, message);
+            attempts.push((attempt.address().clone(), error));
+        }
+        if let Some(completer) = self.let_go() {
+            let error = ConnectError::new(self.target.clone(), cause, attempts);
+            completer.complete(Err(error.into()));
+        }
+    }
+
+    fn let_go(&self) -> Option<Completer<Transport>> {
+        let client = self.give_up()?;
+        self.core().bury(Grave::Protocol(client.protocol));
+        Some(client.completer)
+    }
+
+    /// Nobody waits for it any more.
+    pub(crate) fn cancel(&self) {
+        drop(self.let_go());
+    }
+
+    /// The loop ends.
+    pub(crate) fn end(&self) {
+        if let Some(completer) = self.let_go() {
+            completer.complete(Err(LoopClosed.into()));
+        }
+    }
+}
+
+/// `connection_made` has returned.
+fn answer(completer: Completer<Transport>, transport: &Transport) {
+    if completer.is_cancelled() {
+        transport.close();
+    }
+    completer.complete(match transport.failure() {
+        Some(reason) => {
+            let unsent = transport.closed().map_or(0, |closed| closed.unsent());
+            Err(Closed::new(reason, unsent).into())
+        }
+        None => Ok(transport.clone()),
+    });
+}

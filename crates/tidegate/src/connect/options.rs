@@ -1,0 +1,117 @@
+//! Where a connect goes, and how.
+
+use super::happy_eyeballs::ATTEMPT_DELAY;
+use crate::Address;
+use crate::address::{self, Target};
+use crate::flow::WriteLimits;
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+/// Where to connect to, and how; see
+/// [`Handle::create_connection`](crate::Handle::create_connection).
+///
+/// Made from `"127.0.0.1:8888"`, `"[::1]:8888"`, `"localhost:8888"`, `"unix:/path"`, a host and a
+/// port, a [`SocketAddr`] or an [`Address`].
+///
+/// A name is resolved off the loop. When it has several addresses, they are tried as RFC 8305
+/// (Happy Eyeballs) says: families in turn, the next one when an attempt has failed or has taken
+/// longer than the [delay](Self::happy_eyeballs_delay); the first that connects is taken, and the
+/// others are closed.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidegate::ConnectOptions;
+///
+/// let options = ConnectOptions::new(("localhost", 8888)).timeout(Duration::from_secs(10));
+/// # let _ = options;
+/// ```
+#[derive(Debug)]
+pub struct ConnectOptions {
+    pub(super) to: io::Result<Target>,
+    pub(super) timeout: Option<Duration>,
+    pub(super) local_addr: Option<SocketAddr>,
+    pub(super) attempt_delay: Duration,
+    pub(super) write_limits: WriteLimits,
+}
+
+impl ConnectOptions {
+    /// Connects there, with the defaults. What is wrong with an address is said by the
+    /// completion.
+    pub fn new(to: impl Into<Self>) -> Self {
+        to.into()
+    }
+
+    fn to(to: io::Result<Target>) -> Self {
+        Self {
+            to,
+            timeout: None,
+            local_addr: None,
+            attempt_delay: ATTEMPT_DELAY,
+            write_limits: WriteLimits::new(),
+        }
+    }
+
+    /// Fails with [`TimedOut`](io::ErrorKind::TimedOut) when the connection does not stand by
+    /// then, resolving included. Without one the system's own limit holds, which is minutes.
+    pub fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = Some(limit);
+        self
+    }
+
+    /// Connects from there; port 0 takes a free one. An address of the other family cannot be
+    /// reached then, nor a Unix socket.
+    pub fn local_addr(mut self, addr: SocketAddr) -> Self {
+        self.local_addr = Some(addr);
+        self
+    }
+
+    /// How long an attempt has before another address is tried beside it; 250 ms unless set. The
+    /// longest possible delay tries one after the other.
+    pub fn happy_eyeballs_delay(mut self, delay: Duration) -> Self {
+        self.attempt_delay = delay;
+        self
+    }
+
+    /// The write limits of the connection.
+    pub fn write_limits(mut self, limits: WriteLimits) -> Self {
+        self.write_limits = limits;
+        self
+    }
+}
+
+impl From<Address> for ConnectOptions {
+    fn from(address: Address) -> Self {
+        Self::to(Ok(Target::Address(address)))
+    }
+}
+
+impl From<&Address> for ConnectOptions {
+    fn from(address: &Address) -> Self {
+        address.clone().into()
+    }
+}
+
+impl From<SocketAddr> for ConnectOptions {
+    fn from(addr: SocketAddr) -> Self {
+        Address::Inet(addr).into()
+    }
+}
+
+impl From<(&str, u16)> for ConnectOptions {
+    fn from((host, port): (&str, u16)) -> Self {
+        Self::to(Target::of_host(host, port))
+    }
+}
+
+impl From<&str> for ConnectOptions {
+    fn from(text: &str) -> Self {
+        Self::to(address::parse(text))
+    }
+}
+
+impl From<String> for ConnectOptions {
+    fn from(text: String) -> Self {
+        text.as_str().into()
+    }
+}

@@ -1,0 +1,233 @@
+//! Work for other threads: the user's jobs, and names to be resolved. This is the loop's side of
+//! it, who waits for which job; the threads are the driver's.
+
+use crate::address::{self, Target};
+use crate::callback::Once;
+use crate::completion::{Completion, Work};
+use crate::driver::{JobId, JobStart};
+use crate::event_loop::{Core, Grave, panic_message};
+use crate::{Handle, LoopClosed};
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::mem;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// What is done with the answer of a job.
+type Answer<T> = Box<dyn FnOnce(&Handle, io::Result<T>)>;
+
+/// The jobs whose answers are still to come.
+#[derive(Default)]
+pub(crate) struct Jobs {
+    started: u64,
+    /// Each holds an [`Answer`].
+    waiting: BTreeMap<JobId, Box<dyn Any>>,
+}
+
+impl Jobs {
+    fn insert<T: 'static>(&mut self, answer: Answer<T>) -> JobId {
+        let id = JobId(self.started);
+        self.started += 1;
+        self.waiting.insert(id, Box::new(answer));
+        id
+    }
+
+    fn take<T: 'static>(&mut self, id: JobId) -> Option<Answer<T>> {
+        let answer = self.waiting.remove(&id)?.downcast().ok()?;
+        Some(*answer)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.waiting.len()
+    }
+}
+
+/// The error of a job that panicked, inside an [`io::Error`].
+#[derive(Debug, Clone)]
+pub struct JobPanicked {
+    message: Arc<str>,
+}
+
+impl JobPanicked {
+    /// What the panic said.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for JobPanicked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a job panicked: {}", self.message)
+    }
+}
+
+impl Error for JobPanicked {}
+
+impl Handle {
+    /// Runs `job`, which may block, on a thread of a small pool, and answers with what it
+    /// returns. The threads are named `tidegate-job-0` and so on; each is started when it is first
+    /// needed, and their number is [limited](crate::EventLoopBuilder::executor_threads): a job may
+    /// have to wait for one.
+    ///
+    /// Dropping the completion cancels a job that has not begun; one that has runs to its end,
+    /// and its result is dropped.
+    ///
+    /// # Errors
+    ///
+    /// Of the completion: [`JobPanicked`]; the system's, when no thread could be started;
+    /// [`LoopClosed`].
+    ///
+    /// ```
+    /// # use tidegate::EventLoop;
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut event_loop = EventLoop::new()?;
+    /// let reading = event_loop
+    ///     .handle()
+    ///     .run_in_executor(|| std::fs::read_to_string("Cargo.toml"));
+    /// let text = event_loop.run_until(reading)??;
+    /// assert!(text.contains("tidegate"));
+    /// # Ok(()) }
+    /// ```
+    pub fn run_in_executor<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Completion<T> {
+        let core = self.core();
+        if core.is_closed() {
+            core.bury(Grave::Value(Box::new(job)));
+            return Completion::known(self, Err(LoopClosed.into()));
+        }
+        let (completer, completion) = Completion::pair(self);
+        let id = self.start_job(
+            move || Ok(job()),
+            move |_, result| completer.complete(result),
+        );
+        completion.on_drop(Work::Job(id), None);
+        completion
+    }
+
+    /// The addresses of a host, in the order in which to try them; at least one. A name is
+    /// resolved by the system (getaddrinfo(3)), or by what
+    /// [`resolver`](crate::EventLoopBuilder::resolver) has set, as a
+    /// [job](Self::run_in_executor); a numeric host is answered at once.
+    ///
+    /// # Errors
+    ///
+    /// Of the completion: those of the system; [`NotFound`](io::ErrorKind::NotFound) when there is
+    /// no address; [`InvalidInput`](io::ErrorKind::InvalidInput) for what is no host;
+    /// [`LoopClosed`].
+    #[doc(alias = "getaddrinfo")]
+    pub fn resolve(&self, host: &str, port: u16) -> Completion<Vec<SocketAddr>> {
+        let core = self.core();
+        if core.is_closed() {
+            return Completion::known(self, Err(LoopClosed.into()));
+        }
+        if let Some(addr) = address::numeric(host, port) {
+            return Completion::known(self, Ok(vec![addr]));
+        }
+        if let Err(error) = Target::of_host(host, port) {
+            return Completion::known(self, Err(error));
+        }
+        let (completer, completion) = Completion::pair(self);
+        let id = self.resolve_name(host, port, move |_, answer| completer.complete(answer));
+        completion.on_drop(Work::Job(id), None);
+        completion
+    }
+}
+
+impl Handle {
+    /// Has a name resolved off the loop; `answer` runs on it.
+    pub(crate) fn resolve_name(
+        &self,
+        host: &str,
+        port: u16,
+        answer: impl FnOnce(&Handle, io::Result<Vec<SocketAddr>>) + 'static,
+    ) -> JobId {
+        let (resolver, host) = (self.core().resolver(), host.to_owned());
+        self.start_job(move || resolver.ask(&host, port), answer)
+    }
+
+    /// `answer` runs on the loop; within this call when the job cannot even begin.
+    fn start_job<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> io::Result<T> + Send + 'static,
+        answer: impl FnOnce(&Handle, io::Result<T>) + 'static,
+    ) -> JobId {
+        let core = self.core();
+        let answer: Answer<T> = Box::new(answer);
+        let id = core.jobs.borrow_mut().insert(answer);
+        let remote = self.remote();
+        let job = Box::new(move || {
+            let result = catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| {
+                let message = panic_message(&panic);
+                // Its drop may panic too.
+                mem::forget(panic);
+                Err(io::Error::other(JobPanicked { message }))
+            });
+            // Refused when the loop is gone, and then nobody waits.
+            let _ = remote.call_soon_threadsafe(move |handle| {
+                let answer = handle.core().jobs.borrow_mut().take(id);
+                if let Some(answer) = answer {
+                    answer(handle, result);
+                }
+            });
+        });
+        match core.with_driver(|driver| driver.as_dyn().start_job(id, job)) {
+            JobStart::Taken => {}
+            JobStart::Inline(job) => {
+                core.push_ready(Once::new("a job", move |handle: &Handle| {
+                    if handle.core().is_awaited(id) {
+                        job();
+                    }
+                }));
+            }
+            JobStart::Refused(job, error) => {
+                core.bury(Grave::Value(Box::new(job)));
+                let answer = core.jobs.borrow_mut().take::<T>(id);
+                if let Some(answer) = answer {
+                    answer(self, Err(error));
+                }
+            }
+        }
+        id
+    }
+}
+
+impl Core {
+    fn is_awaited(&self, id: JobId) -> bool {
+        self.jobs.borrow().waiting.contains_key(&id)
+    }
+
+    /// Nobody waits for it any more.
+    pub(crate) fn cancel_job(&self, id: JobId) {
+        let answer = self.jobs.borrow_mut().waiting.remove(&id);
+        drop(answer);
+        let job = self.with_driver(|driver| driver.as_dyn().cancel_job(id));
+        if let Some(job) = job {
+            self.bury(Grave::Value(Box::new(job)));
+        }
+    }
+
+    /// The end of the loop: waits a bounded time for the jobs that run.
+    pub(crate) fn end_jobs(&self) {
+        let waiting = mem::take(&mut self.jobs.borrow_mut().waiting);
+        drop(waiting);
+        let ended = self.with_driver(|driver| driver.as_dyn().end_jobs());
+        for job in ended.unbegun {
+            self.drop_value(job);
+        }
+        if ended.left_running > 0 {
+            let count = ended.left_running;
+            crate::logging::guarded(|| {
+                log::warn!(
+                    target: "tidegate::loop",
+                    "{count} jobs that are still running are left behind"
+                );
+            });
+        }
+    }
+}
