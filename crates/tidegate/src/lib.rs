@@ -57,8 +57,9 @@
 //! from the kernel to the protocol's callback, `deliver` makes every callback, `state` decides in
 //! which order, `write` takes what the protocol writes to the kernel, what the kernel refuses
 //! waits in `write_buffer`, `flow` says when that is too much, `close` and `linger` end it.
-//! Connections come from `server` (`listen`, `accept`), `connect` and `adopt`. `timers`,
-//! `callback` and `completion` are for what comes later. `ARCHITECTURE.md` in the repository says
+//! Connections come from `server` (`listen`, `accept`), `connect` and `adopt`; `resolve` knows
+//! names, `jobs` has other threads work. `timers`, `callback` and `completion` are for what comes
+//! later. `ARCHITECTURE.md` in the repository says
 //! more.
 //!
 //! # Features
@@ -76,7 +77,7 @@
 //!
 //! | target | level | what |
 //! | --- | --- | --- |
-//! | `tidegate::loop` | error | the loop could not be woken |
+//! | `tidegate::loop` | error, warn | the loop could not be woken; jobs were left running at its end |
 //! | `tidegate::server` | warn, info | accepting stopped because the system is out of something, and goes on again; a socket file could not be removed |
 //! | `tidegate::transport` | debug | an option that could not be set on a new connection |
 //! | `tidegate::failure` | error | errors and panics of user code when there is no [error handler](Handle::set_error_handler), ten a second at most and how many were left out; panics of wakers |
@@ -84,7 +85,7 @@
 //!
 //! # Non-goals, for now
 //!
-//! TLS, UDP, resolving names, pipes, signals, subprocesses, files, framing of messages, Windows.
+//! TLS, UDP, pipes, signals, subprocesses, files, framing of messages, Windows.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
 #[cfg(not(unix))]
@@ -108,7 +109,6 @@ pub mod driver;
 )]
 mod driver;
 mod event_loop;
-mod executor_pool;
 mod flow;
 mod jobs;
 mod listen;

@@ -5,6 +5,7 @@
 //! behind [`Driver`], [`ListenerSocket`] and [`StreamSocket`], so that no type that a user names
 //! has a parameter for it. Public only with the feature `unstable-driver`, and outside semver.
 
+mod executor_pool;
 mod os;
 mod unix_path;
 

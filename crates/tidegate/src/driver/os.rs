@@ -1,12 +1,12 @@
 //! The real world: mio for readiness, socket2 for sockets. TCP and Unix sockets differ only here.
 
+use super::executor_pool::ExecutorPool;
 use super::unix_path::SocketFile;
 use super::{
     BindOptions, Driver, EndedJobs, Job, JobId, JobStart, Listener, Readiness, Socket,
     SocketOption, Token, WAKE, Wake, of_another_driver,
 };
 use crate::Address;
-use crate::executor_pool::ExecutorPool;
 use crate::logging::guarded;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll};

@@ -114,7 +114,8 @@ impl Handle {
         Completion::pair(self)
     }
 
-    /// Listens, and gives each accepted connection a protocol that `factory` makes.
+    /// Listens, and gives each accepted connection a protocol that `factory` makes. A name is
+    /// resolved within this call, which may take long.
     ///
     /// A Unix socket file whose listener is gone is replaced; it is removed when the server is
     /// closed, if it is still ours.
@@ -139,8 +140,8 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// Of the completion: those of the system, with the address;
-    /// [`TimedOut`](io::ErrorKind::TimedOut); the [`Closed`](crate::Closed) of a connection whose
+    /// Of the completion: a [`ConnectError`](crate::ConnectError), with each address and its
+    /// reason, [`TimedOut`](io::ErrorKind::TimedOut) among them; the [`Closed`](crate::Closed) of a connection whose
     /// `connection_made` failed; [`InvalidInput`](io::ErrorKind::InvalidInput) for bad addresses
     /// and limits; [`LoopClosed`].
     #[doc(alias = "create_unix_connection")]

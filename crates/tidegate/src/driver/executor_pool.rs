@@ -1,7 +1,7 @@
 //! A small pool of threads for jobs that block. A thread is started when a job finds none idle, up
 //! to a limit, and stays.
 
-use crate::driver::{EndedJobs, Job, JobId, JobStart};
+use super::{EndedJobs, Job, JobId, JobStart};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::mem;
@@ -164,7 +164,6 @@ impl fmt::Debug for ExecutorPool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::driver::JobId;
     use std::sync::mpsc::{self, Receiver, Sender};
 
     const BOUND: Duration = Duration::from_secs(20);
