@@ -1,13 +1,16 @@
 //! What the tests share: a protocol that records and checks its callbacks, socket pairs, and
 //! waiting for a condition with a bound.
 
+pub mod child;
 mod peer;
 mod recorder;
+mod scale;
 mod stall;
 mod writer;
 
-pub use peer::{Kind, Peer, TempDir, adopted, adopted_with, connected, pattern};
+pub use peer::{Kind, Peer, TempDir, adopted, adopted_with, connected, dial, pattern};
 pub use recorder::{Log, Recorder, Seen};
+pub use scale::{Rng, descriptors, that_fit};
 pub use stall::{never_paused, note_answer, stall};
 pub use writer::{How, answer, clog, limits, no_limits, put, strict_loop, text};
 mod served;

@@ -1,6 +1,6 @@
 //! The other end of a connection: a plain non-blocking socket, TCP or Unix.
 
-use crate::drive;
+use crate::{BOUND, drive};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tidegate::{Address, ConnectOptions, EventLoop, Handle, Protocol, Transport};
 
 /// The kinds of stream sockets; most tests run on both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[expect(clippy::exhaustive_enums, reason = "tests match it")]
 pub enum Kind {
     /// TCP over 127.0.0.1.
@@ -114,6 +114,28 @@ pub fn connected(
     (transport, Peer::new(ok(listener.accept()).0))
 }
 
+/// A plain blocking connection to an address that a loop listens on, whose reads fail when nothing
+/// comes.
+pub fn dial(address: &Address) -> Socket {
+    let socket = open(address);
+    ok(socket.set_read_timeout(Some(BOUND)));
+    if address.as_inet().is_some() {
+        ok(socket.set_tcp_nodelay(true));
+    }
+    socket
+}
+
+fn open(address: &Address) -> Socket {
+    let (domain, addr) = match address {
+        Address::Inet(addr) => (Domain::for_address(*addr), (*addr).into()),
+        Address::Unix(path) => (Domain::UNIX, ok(socket2::SockAddr::unix(path))),
+        Address::Unnamed => panic!("cannot connect to an unnamed socket"),
+    };
+    let socket = ok(Socket::new(domain, Type::STREAM, None));
+    ok(socket.connect(&addr));
+    socket
+}
+
 #[track_caller]
 fn ok<T>(result: io::Result<T>) -> T {
     match result {
@@ -143,14 +165,7 @@ impl Peer {
 
     /// Connects to an address that the loop listens on.
     pub fn connect(address: &Address) -> Self {
-        let (domain, addr) = match address {
-            Address::Inet(addr) => (Domain::for_address(*addr), (*addr).into()),
-            Address::Unix(path) => (Domain::UNIX, ok(socket2::SockAddr::unix(path))),
-            Address::Unnamed => panic!("cannot connect to an unnamed socket"),
-        };
-        let socket = ok(Socket::new(domain, Type::STREAM, None));
-        ok(socket.connect(&addr));
-        Self::new(socket)
+        Self::new(open(address))
     }
 
     #[track_caller]

@@ -1,0 +1,148 @@
+//! A test that needs a second process: its own binary, started once more, runs the same test,
+//! which then takes the part of the child.
+//!
+//! Both talk in lines. The child ends when its standard input does, so it never outlives the
+//! test, however that ends.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{self, ChildStdin, ChildStdout, Command, Stdio};
+use std::str::FromStr;
+use std::sync::mpsc::{self, Receiver};
+use tidegate::{EventLoop, Handle};
+
+/// Names the part that the child takes.
+const PART: &str = "TIDEGATE_TEST_CHILD";
+
+/// Marks the child's lines among those of the test runner.
+const MARK: &str = "child: ";
+
+/// The child, as the test sees it.
+#[derive(Debug)]
+pub struct Child {
+    process: process::Child,
+    commands: Option<ChildStdin>,
+    lines: BufReader<ChildStdout>,
+}
+
+impl Child {
+    /// Starts this test binary again, with nothing but the test of this name, which finds
+    /// [`part`] set.
+    #[track_caller]
+    pub fn start(test: &str, part: &str) -> Self {
+        let spawned = std::env::current_exe().and_then(|binary| {
+            Command::new(binary)
+                .args(["--exact", test, "--nocapture", "--test-threads=1"])
+                .env(PART, part)
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .spawn()
+        });
+        match spawned {
+            Ok(mut process) => match (process.stdin.take(), process.stdout.take()) {
+                (Some(commands), Some(lines)) => Self {
+                    process,
+                    commands: Some(commands),
+                    lines: BufReader::new(lines),
+                },
+                _ => unreachable!("both were asked for"),
+            },
+            Err(error) => panic!("cannot start this test once more: {error}"),
+        }
+    }
+
+    /// The next line that the child says.
+    #[track_caller]
+    pub fn line(&mut self) -> String {
+        loop {
+            let mut line = String::new();
+            match self.lines.read_line(&mut line) {
+                Ok(0) => panic!("the child ended: {:?}", self.process.wait()),
+                // The test runner may have begun the line.
+                Ok(_) => {
+                    if let Some((_, said)) = line.split_once(MARK) {
+                        return said.trim_end().to_owned();
+                    }
+                }
+                Err(error) => panic!("the child's output: {error}"),
+            }
+        }
+    }
+
+    /// Gives a command and waits for its answer.
+    #[track_caller]
+    pub fn ask(&mut self, command: &str) -> String {
+        if let Some(commands) = &mut self.commands
+            && let Err(error) = writeln!(commands, "{command}")
+        {
+            panic!("the child does not listen: {error}");
+        }
+        self.line()
+    }
+
+    /// Gives a command whose answer is a list of numbers.
+    #[track_caller]
+    pub fn numbers<T: FromStr, const N: usize>(&mut self, command: &str) -> [T; N] {
+        let answer = self.ask(command);
+        let numbers: Option<Vec<T>> = answer.split(' ').map(|word| word.parse().ok()).collect();
+        match numbers.and_then(|numbers| numbers.try_into().ok()) {
+            Some(numbers) => numbers,
+            None => panic!("{command}: {answer:?}"),
+        }
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        self.commands = None;
+        // It ends by itself; waiting leaves no zombie.
+        let _ = self.process.wait();
+    }
+}
+
+/// The part that this process is to take, when it is the child.
+pub fn part() -> Option<String> {
+    std::env::var(PART).ok()
+}
+
+/// Says a line to the test; in the child.
+pub fn say(line: impl std::fmt::Display) {
+    // Not `println`, whose output the test runner may keep back. A test that has gone is noticed
+    // by the end of the standard input.
+    let mut output = std::io::stdout();
+    let _ = writeln!(output, "{MARK}{line}").and_then(|()| output.flush());
+}
+
+/// What the test tells the child to do; in the child.
+#[derive(Debug)]
+pub struct Commands(Receiver<String>);
+
+impl Commands {
+    /// Listens to the standard input, in a thread that ends the process when the input does.
+    pub fn of(event_loop: &EventLoop) -> Self {
+        let (sender, receiver) = mpsc::channel();
+        let remote = event_loop.handle().remote();
+        std::thread::spawn(move || {
+            for line in std::io::stdin().lines().map_while(Result::ok) {
+                let given = sender.send(line);
+                if given.is_err() || remote.call_soon_threadsafe(Handle::stop).is_err() {
+                    break;
+                }
+            }
+            process::exit(0);
+        });
+        Self(receiver)
+    }
+
+    /// Runs the loop until there is a command.
+    #[track_caller]
+    pub fn next(&self, event_loop: &mut EventLoop) -> String {
+        loop {
+            if let Ok(line) = self.0.try_recv() {
+                return line;
+            }
+            if let Err(error) = event_loop.run_forever() {
+                panic!("the loop failed: {error}");
+            }
+        }
+    }
+}
