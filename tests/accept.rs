@@ -111,10 +111,7 @@ impl ListenerSocket for Backlog {
     }
 
     fn local_addr(&self) -> io::Result<Address> {
-        Ok("127.0.0.1:1"
-            .parse::<std::net::SocketAddr>()
-            .unwrap()
-            .into())
+        Ok("127.0.0.1:1".parse::<SocketAddr>().unwrap().into())
     }
 }
 
