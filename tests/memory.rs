@@ -28,6 +28,8 @@ pub(crate) struct World {
     listeners: RefCell<Vec<(Address, Token)>>,
     backlog: RefCell<VecDeque<Stream>>,
     pub(crate) woken: Arc<Woken>,
+    /// Writes fail with this error of the system.
+    pub(crate) write_error: Cell<Option<i32>>,
 }
 
 /// How often since the last poll.
@@ -50,6 +52,7 @@ impl World {
             listeners: RefCell::default(),
             backlog: RefCell::default(),
             woken: Arc::default(),
+            write_error: Cell::default(),
         })
     }
 
@@ -174,6 +177,9 @@ impl StreamSocket for Stream {
     }
 
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if let Some(code) = self.world.write_error.get() {
+            return Err(io::Error::from_raw_os_error(code));
+        }
         let mut bytes = self.theirs.bytes.borrow_mut();
         let before = bytes.len();
         let offered = slices.iter().flat_map(|slice| slice.iter());

@@ -22,6 +22,20 @@ impl Protocol for Echo {
     }
 }
 
+/// The same with a limit on a stall, of which there is none.
+struct TimedEcho;
+
+impl Protocol for TimedEcho {
+    fn connection_made(&mut self, transport: &Transport) -> Result {
+        transport.set_write_timeout(Some(Duration::from_secs(60)));
+        Ok(())
+    }
+
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+        Echo.data_received(transport, data)
+    }
+}
+
 /// The same through `get_buffer`.
 struct BufferedEcho([u8; 1024]);
 
@@ -85,9 +99,12 @@ type Serve = fn(&Handle, String) -> tidegate::Server;
 
 #[test]
 fn an_echoed_message_costs_one_read_and_one_write_and_no_allocation() {
-    let servers: [(&str, Serve); 2] = [
+    let servers: [(&str, Serve); 3] = [
         ("plain", |handle, at| {
             handle.create_server(at, || Echo).unwrap()
+        }),
+        ("timed", |handle, at| {
+            handle.create_server(at, || TimedEcho).unwrap()
         }),
         ("buffered", |handle, at| {
             handle

@@ -135,6 +135,8 @@ pub enum CloseReason {
 pub enum TimeoutKind {
     /// The one of [`Transport::close_within`](crate::Transport::close_within).
     Close,
+    /// The one of [`Transport::set_write_timeout`](crate::Transport::set_write_timeout).
+    Write,
 }
 
 impl fmt::Display for CloseReason {
@@ -145,6 +147,9 @@ impl fmt::Display for CloseReason {
             Self::PeerEof => f.write_str("end of stream from the peer"),
             Self::Timeout(TimeoutKind::Close) => {
                 f.write_str("the peer did not take the rest in time")
+            }
+            Self::Timeout(TimeoutKind::Write) => {
+                f.write_str("the peer took nothing within the write timeout")
             }
             Self::Io(error) => error.fmt(f),
             Self::Callback(error) => write!(f, "a callback failed: {error}"),

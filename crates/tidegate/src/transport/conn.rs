@@ -1,6 +1,7 @@
 //! A connection's data. What changes it lies in the files beside.
 
 use super::state::{Spent, State};
+use super::write_timeout::Stall;
 use crate::completion::Completer;
 use crate::driver::Socket;
 use crate::event_loop::Core;
@@ -12,7 +13,7 @@ use crate::{Address, CloseReason, Closed, Handle, Protocol, TransportId, WriteEr
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Kept small: an idle connection has this, its protocol and its descriptor.
 pub(crate) struct Conn {
@@ -57,6 +58,9 @@ pub(super) struct Extra {
     /// Timers that die with the connection.
     pub(super) timers: BTreeSet<TimerId>,
     pub(super) close_deadline: Option<(Instant, TimerId)>,
+    /// In force while `WRITE_TIMED` is set.
+    pub(super) write_timeout: Duration,
+    pub(super) stall: Option<Stall>,
 }
 
 impl Extra {

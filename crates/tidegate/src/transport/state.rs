@@ -81,6 +81,9 @@ impl State {
     /// Those who wait for what was reached are being answered.
     pub(crate) const ANSWERING: Self = Self(1 << 29);
 
+    /// A write timeout is set.
+    pub(crate) const WRITE_TIMED: Self = Self(1 << 30);
+
     /// Any of these refuses a write.
     pub(crate) const NO_WRITE: Self = Self(
         Self::CLOSING.0 | Self::EOF_ASKED.0 | Self::WRITE_DEAD.0 | Self::DEAD.0 | Self::LOST.0,
@@ -242,7 +245,7 @@ pub(crate) enum Step {
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        const NAMES: [&str; 30] = [
+        const NAMES: [&str; 31] = [
             "unmade",
             "accepted",
             "readable",
@@ -273,6 +276,7 @@ impl std::fmt::Debug for State {
             "dirty",
             "stops",
             "answering",
+            "write-timed",
         ];
         let mut set = f.debug_set();
         for (bit, name) in NAMES.iter().enumerate() {

@@ -257,7 +257,13 @@ impl Transport {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) if is_out_of_memory(&error) => self.retry_later(),
-            Err(error) => self.write_failed(error),
+            Err(error) => {
+                self.write_failed(error);
+                return;
+            }
+        }
+        if conn.is(State::WRITE_TIMED) {
+            self.note_progress(sent, sent < offered);
         }
     }
 
@@ -396,6 +402,7 @@ impl Conn {
         if core.gathering.get() == self.id {
             empty(&mut core.gather.borrow_mut());
         }
+        self.end_stall();
         if let Some(queue) = self.queue.take() {
             self.clear(State::QUEUED);
             core.bury(Grave::Value(queue));
