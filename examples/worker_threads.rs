@@ -1,0 +1,244 @@
+//! A server that counts primes on threads of its own, so that the loop's thread is free for other
+//! connections meanwhile.
+//!
+//! A request is a line with a number, its answer a line with how many primes are below it, in the
+//! order of the requests. A job carries the `TransportId` of its connection, which unlike the
+//! transport may go to another thread; the answer finds the connection by it, if it still exists.
+//! A connection with 32 requests under way is not read from until the first of them is answered.
+//!
+//! Run:
+//!
+//!     cargo run --example worker_threads -- --listen 127.0.0.1:8888 --threads 4
+//!
+//! Expect `listening on 127.0.0.1:8888`; then, in another terminal,
+//!
+//!     printf '10\n1000000\n100\n' | nc -N 127.0.0.1 8888
+//!
+//! prints 4, 78498 and 25, a line each, and ends. Ctrl-C ends the server.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::Duration;
+use tidegate::{EventLoop, OnEof, Protocol, RemoteHandle, Result, Transport, TransportId};
+
+const USAGE: &str =
+    "usage: worker_threads [--listen 127.0.0.1:8888 | --listen unix:/path] [--threads 4]";
+
+/// So many requests of one connection may be under way.
+const UNDER_WAY: usize = 32;
+/// A request is no longer than this, and asks for no more than this.
+const LONGEST_LINE: usize = 64;
+const LARGEST: usize = 10_000_000;
+
+/// What goes to a worker.
+struct Job {
+    transport: TransportId,
+    /// Of the request, counted in its connection.
+    number: u64,
+    below: usize,
+}
+
+struct Primes {
+    jobs: Sender<Job>,
+    /// Part of a line, or more lines than may be under way.
+    input: VecDeque<u8>,
+    /// One for each request under way, in their order; `None` until a worker has answered.
+    answers: VecDeque<Option<String>>,
+    /// So many were sent: the number of the first request under way.
+    sent: u64,
+    ended: bool,
+}
+
+impl Primes {
+    fn new(jobs: Sender<Job>) -> Self {
+        Self {
+            jobs,
+            input: VecDeque::new(),
+            answers: VecDeque::new(),
+            sent: 0,
+            ended: false,
+        }
+    }
+
+    /// From a worker, by way of the loop.
+    fn answered(&mut self, transport: &Transport, number: u64, primes: usize) -> Result {
+        let place = (number - self.sent) as usize;
+        self.answers[place] = Some(primes.to_string());
+        self.advance(transport)
+    }
+
+    /// Sends the answers whose turn has come, and begins what requests may be begun.
+    fn advance(&mut self, transport: &Transport) -> Result {
+        loop {
+            while let Some(Some(answer)) = self.answers.front() {
+                writeln!(transport, "{answer}")?;
+                self.answers.pop_front();
+                self.sent += 1;
+            }
+            if self.answers.len() == UNDER_WAY {
+                transport.pause_reading();
+                return Ok(());
+            }
+            let Some(end) = self.input.iter().position(|&byte| byte == b'\n') else {
+                break;
+            };
+            let line: Vec<u8> = self.input.drain(..=end).collect();
+            self.begin(transport, &line)?;
+        }
+        if self.input.len() > LONGEST_LINE {
+            return Err("a request that is too long".into());
+        }
+        transport.resume_reading();
+        if self.ended && self.answers.is_empty() {
+            transport.close();
+        }
+        Ok(())
+    }
+
+    fn begin(&mut self, transport: &Transport, line: &[u8]) -> Result {
+        let text = std::str::from_utf8(line).unwrap_or_default();
+        let below = text.trim().parse().ok().filter(|&below| below <= LARGEST);
+        let Some(below) = below else {
+            let refusal = format!("not a number up to {LARGEST}");
+            self.answers.push_back(Some(refusal));
+            return Ok(());
+        };
+        self.jobs.send(Job {
+            transport: transport.id(),
+            number: self.sent + self.answers.len() as u64,
+            below,
+        })?;
+        self.answers.push_back(None);
+        Ok(())
+    }
+}
+
+impl Protocol for Primes {
+    fn connection_made(&mut self, transport: &Transport) -> Result {
+        // For a peer that asks and does not take the answers.
+        transport.set_write_timeout(Some(Duration::from_secs(30)));
+        Ok(())
+    }
+
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+        self.input.extend(data);
+        self.advance(transport)
+    }
+
+    /// The last answer closes, not the end of the requests.
+    fn eof_received(&mut self, transport: &Transport) -> Result<OnEof> {
+        self.ended = true;
+        if !self.input.is_empty() {
+            self.input.push_back(b'\n');
+        }
+        self.advance(transport)?;
+        Ok(OnEof::KeepOpen)
+    }
+}
+
+/// A worker, until there are neither jobs nor anybody who could bring one.
+fn work(jobs: &Mutex<Receiver<Job>>, remote: &RemoteHandle) {
+    loop {
+        let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let Ok(job) = next else { return };
+        let primes = primes_below(job.below);
+        let left = remote.call_soon_threadsafe(move |handle| {
+            // When the connection has ended meanwhile there is nobody to answer.
+            if let Some(transport) = handle.transport(job.transport) {
+                transport.call_soon(move |this: &mut Primes, transport| {
+                    this.answered(transport, job.number, primes)
+                });
+            }
+        });
+        if left.is_err() {
+            // The loop is gone.
+            return;
+        }
+    }
+}
+
+/// The sieve of Eratosthenes.
+fn primes_below(limit: usize) -> usize {
+    let mut composite = vec![false; limit];
+    let mut count = 0;
+    for n in 2..limit {
+        if !composite[n] {
+            count += 1;
+            for multiple in (n * n..limit).step_by(n) {
+                composite[multiple] = true;
+            }
+        }
+    }
+    count
+}
+
+fn run() -> Result {
+    let (listen, threads) = arguments()?;
+    let mut event_loop = EventLoop::builder()
+        .slow_callback(Duration::from_millis(100))
+        .build()?;
+    let (sender, receiver) = mpsc::channel();
+    let receiver = Arc::new(Mutex::new(receiver));
+    for _ in 0..threads {
+        let (receiver, remote) = (receiver.clone(), event_loop.handle().remote());
+        thread::Builder::new()
+            .name("worker".to_owned())
+            .spawn(move || work(&receiver, &remote))?;
+    }
+    let server = event_loop
+        .handle()
+        .create_server(listen, move || Primes::new(sender.clone()))?;
+    for address in server.local_addrs() {
+        println!("listening on {address}");
+    }
+    io::stdout().flush()?;
+    event_loop.run_forever()?;
+    Ok(())
+}
+
+/// Where to listen, and how many workers.
+fn arguments() -> std::result::Result<(String, usize), lexopt::Error> {
+    use lexopt::prelude::*;
+
+    let mut listen = "127.0.0.1:8888".to_owned();
+    let mut threads = 4;
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("listen") => listen = parser.value()?.string()?,
+            Long("threads") => {
+                threads = parser.value()?.parse()?;
+                if !(1..=256).contains(&threads) {
+                    return Err("from 1 to 256 threads".into());
+                }
+            }
+            Short('h') | Long("help") => {
+                println!("{USAGE}");
+                std::process::exit(0);
+            }
+            _ => return Err(argument.unexpected()),
+        }
+    }
+    Ok((listen, threads))
+}
+
+fn main() -> ExitCode {
+    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
+    let Err(error) = run() else {
+        return ExitCode::SUCCESS;
+    };
+    let asked_wrongly = error.is::<lexopt::Error>()
+        || error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|error| error.kind() == io::ErrorKind::InvalidInput);
+    if asked_wrongly {
+        eprintln!("worker_threads: {error}; {USAGE}");
+        return ExitCode::from(2);
+    }
+    eprintln!("worker_threads: {error}");
+    ExitCode::FAILURE
+}
