@@ -2,6 +2,8 @@
 //! waiting for a condition with a bound.
 
 pub mod child;
+#[cfg(feature = "interop")]
+pub mod interop;
 mod peer;
 mod recorder;
 mod scale;
