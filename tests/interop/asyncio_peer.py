@@ -186,7 +186,6 @@ class ProtocolPeer(Conversation, asyncio.Protocol):
         self.made.set_result(None)
         self.writable.set()
         if self.role == "paced":
-            transport.pause_reading()
             transport.set_write_buffer_limits(0)
         if self.role == "send":
             self.fill()
@@ -237,6 +236,8 @@ class ProtocolPeer(Conversation, asyncio.Protocol):
     async def play(self):
         await self.made
         if self.role == "paced":
+            # In connection_made it has no effect in Python 3.11.2.
+            self.transport.pause_reading()
             while self.left > 0:
                 self.write_block()
             await self.writable.wait()

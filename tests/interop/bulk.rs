@@ -135,6 +135,7 @@ pub struct Bulk {
     record: Rc<Record>,
     noise: Noise,
     left: u64,
+    ends_last: bool,
     saw_eof: bool,
     buffer: Option<Box<[u8]>>,
 }
@@ -147,6 +148,7 @@ impl Bulk {
             record: record.clone(),
             noise: Noise::new(!len),
             left: len,
+            ends_last: false,
             saw_eof: false,
             buffer: None,
         }
@@ -170,6 +172,12 @@ impl Bulk {
     /// Reads nothing until [`Record::wanted`] is raised.
     pub fn paused(self) -> Self {
         self.record.wanted.set(0);
+        self
+    }
+
+    /// Does not end its side before the other end has.
+    pub fn ends_last(mut self) -> Self {
+        self.ends_last = true;
         self
     }
 
@@ -220,7 +228,7 @@ impl Bulk {
             transport.write_owned(data.clone())?;
             self.wrote(transport, &data);
         }
-        if self.left == 0 {
+        if self.left == 0 && (self.saw_eof || !self.ends_last) {
             transport.write_eof()?;
         }
         Ok(())
@@ -246,11 +254,12 @@ impl Protocol for Bulk {
     fn eof_received(&mut self, transport: &Transport) -> Result<OnEof> {
         self.saw_eof = true;
         match self.role {
-            Role::Echo => return Ok(OnEof::Close),
-            Role::Answer => self.fill(transport)?,
-            Role::Send => {}
+            Role::Echo => Ok(OnEof::Close),
+            Role::Send | Role::Answer => {
+                self.fill(transport)?;
+                Ok(OnEof::KeepOpen)
+            }
         }
-        Ok(OnEof::KeepOpen)
     }
 
     /// Answers as the provided method does.
