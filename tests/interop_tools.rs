@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 use tests::Kind;
-use tests::interop::{Bulk, Meeting, Program, Record};
+use tests::interop::{Bulk, Meeting, Program, Record, tally};
 
 /// 100 MB.
 const LARGE: u64 = 100_000_000;
@@ -58,6 +58,11 @@ fn listening(tool: Tool, address: &str, len: u64) -> Program {
         }
         (Tool::Socat, _) => socat_listening(address, "-", len),
     }
+}
+
+/// One that connects, and passes the connection on to `to`.
+fn socat_connecting(address: &str, to: &str) -> Program {
+    Program::carrying("socat", &["-t", "60", &socat_peer(address), to], 0)
 }
 
 fn socat_listening(address: &str, to: &str, len: u64) -> Program {
@@ -155,6 +160,29 @@ fn our_client_gets_all_back_from_a_program_behind_socat() {
             meeting.expect_success();
             assert_eq!(meeting.record.sent_len(), SMALL);
             assert_eq!(meeting.record.received(), meeting.record.sent());
+        }
+    }
+}
+
+#[test]
+fn a_program_that_reads_to_the_end_first_sees_ours_and_its_answer_arrives() {
+    for kind in Kind::ALL {
+        for caller in [Caller::We, Caller::They] {
+            let (ours, behind) = (|record: &_| Bulk::send(record, SMALL), "SYSTEM:sha256sum");
+            let mut meeting = match caller {
+                Caller::We => we_call(kind, Tool::Socat, ours, |address| {
+                    socat_listening(address, behind, 0)
+                }),
+                Caller::They => {
+                    Meeting::they_call(kind, ours, |address| socat_connecting(address, behind))
+                }
+            };
+            meeting.ends_well();
+            meeting.expect_success();
+            let sent = meeting.record.sent();
+            let (_, hash) = sent.split_once(' ').unwrap();
+            let answer = format!("{hash}  -\n");
+            assert_eq!(meeting.record.received(), tally(answer.as_bytes()));
         }
     }
 }

@@ -63,6 +63,13 @@ impl fmt::Display for Tally {
     }
 }
 
+/// Length and hash of `data`, as [`Record`] gives them.
+pub fn tally(data: &[u8]) -> String {
+    let mut tally = Tally::default();
+    tally.add(data);
+    tally.to_string()
+}
+
 /// What a [`Bulk`] connection saw; outlives it.
 #[derive(Debug, Default)]
 pub struct Record {
