@@ -19,6 +19,9 @@ mod served;
 
 pub use served::Served;
 
+#[cfg(feature = "root")]
+pub mod root;
+
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
