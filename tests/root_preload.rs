@@ -24,7 +24,7 @@ const SMALL: Traffic = Traffic {
     clients: 12,
     messages: 4,
     most: 16 * 1024,
-    late: 0,
+    late: false,
 };
 
 /// With more to send than fits into one buffer.
@@ -32,7 +32,7 @@ const LARGE: Traffic = Traffic {
     clients: 8,
     messages: 3,
     most: 512 * 1024,
-    late: 0,
+    late: false,
 };
 
 struct Shim {

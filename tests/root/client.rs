@@ -4,6 +4,7 @@
 use super::{PATIENCE, Server};
 use crate::pattern;
 use socket2::{Domain, SockAddr, Socket, Type};
+use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::sync::RwLock;
@@ -198,6 +199,13 @@ impl Client {
     }
 }
 
+/// Of what was written and not read; see tcp_wmem in tcp(7).
+fn more_than_the_kernel_keeps() -> usize {
+    let sizes = fs::read_to_string("/proc/sys/net/ipv4/tcp_wmem").unwrap();
+    let most: usize = sizes.split_whitespace().last().unwrap().parse().unwrap();
+    most + 2 * 1024 * 1024
+}
+
 fn is_reset(error: &io::Error) -> bool {
     let kind = error.kind();
     kind == ErrorKind::ConnectionReset || kind == ErrorKind::ConnectionAborted
@@ -224,9 +232,8 @@ pub struct Traffic {
     pub messages: u32,
     /// How large a message can be.
     pub most: usize,
-    /// One in eight begins with a message of this size, which piles up at the server before it is
-    /// read.
-    pub late: usize,
+    /// Whether one in eight begins with a message that piles up at the server before it is read.
+    pub late: bool,
 }
 
 impl Traffic {
@@ -258,7 +265,7 @@ impl Traffic {
     }
 
     fn one(self, address: &Address, number: u64, others: &RwLock<()>) -> io::Result<u64> {
-        let late = self.late > 0 && number % 8 == 3;
+        let late = self.late && number % 8 == 3;
         let mut client = if late {
             Client::connect_small(address, number)?
         } else {
@@ -270,7 +277,7 @@ impl Traffic {
             }
             let len = client.size(self.most);
             if message == 0 && late {
-                client.exchange_late(self.late)?;
+                client.exchange_late(more_than_the_kernel_keeps())?;
             } else {
                 client.exchange(len)?;
             }
