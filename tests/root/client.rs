@@ -239,7 +239,7 @@ pub struct Traffic {
 impl Traffic {
     /// Runs all of it; answers what each client has seen. A third of them closes at once in the
     /// end, a third ends its own side first, a third is silent until the others are done.
-    pub fn run(self, address: &Address) -> Vec<io::Result<u64>> {
+    fn run(self, address: &Address) -> Vec<io::Result<u64>> {
         let others = RwLock::new(());
         thread::scope(|scope| {
             let at_work = others.write().expect("nobody has panicked");

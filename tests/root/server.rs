@@ -122,8 +122,8 @@ impl Server {
             None => {
                 let _ = child.kill();
                 let _ = child.wait();
-                let complaint = fs::read_to_string(dir.path("stderr"));
-                panic!("the server, or what it runs under, did not start: {complaint:?}");
+                let complaint = fs::read_to_string(dir.path("stderr")).unwrap();
+                panic!("the server, or what it runs under, did not start: {complaint}");
             }
         };
         let own = child.id();
