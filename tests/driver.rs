@@ -12,6 +12,10 @@ use std::time::Duration;
 use tests::{Log, Recorder, pattern};
 use tidegate::{ConnectOptions, EventLoop, Handle, Protocol, Result, Transport, WriteLimits};
 
+// Numbers of Linux.
+const ENOMEM: i32 = 12;
+const ENOBUFS: i32 = 105;
+
 const HOUR: Duration = Duration::from_secs(3600);
 
 /// As on a real socket.
@@ -272,5 +276,46 @@ fn calls_from_another_thread_wake_any_world_once_between_two_turns() {
         event_loop.run_once(None).unwrap();
         assert_eq!(ran.load(Ordering::SeqCst), 100 * n);
         assert_eq!(event_loop.handle().snapshot().events, n as u64);
+    }
+}
+
+#[test]
+fn a_transfer_that_there_is_no_memory_for_is_tried_again_though_no_event_says_when() {
+    for code in [ENOBUFS, ENOMEM] {
+        let world = World::new();
+        let mut event_loop = loop_in(&world);
+        let handle = event_loop.handle().clone();
+        let server = handle.create_server(address(), || Echo).unwrap();
+        let log = Log::new();
+        let connect = handle.create_connection(address(), Recorder::new(&log));
+        let transport = event_loop.run_until(connect).unwrap();
+        let total = 20 * CAPACITY;
+        transport.write(&pattern(0, total)).unwrap();
+        for _ in 0..5 {
+            // In mid traffic: the events that are refused now will not come again.
+            event_loop.run_once(None).unwrap();
+            world.refusal.set(Some(code));
+            let before = handle.snapshot();
+            for tries in 1..=3 {
+                run(&mut event_loop, &world);
+                let now = handle.snapshot();
+                assert_eq!(now.bytes_received, before.bytes_received);
+                assert_eq!(now.bytes_sent, before.bytes_sent);
+                // Each of both connections, in each direction; and none of them is given up.
+                let calls = now.reads + now.writes - before.reads - before.writes;
+                assert!((tries..=4 * tries).contains(&calls), "{calls} calls");
+                assert_eq!(now.connections, 2);
+                world.advance(Duration::from_millis(20));
+            }
+            world.refusal.set(None);
+        }
+        assert!(log.data().len() < total, "no refusal was in mid traffic");
+        run(&mut event_loop, &world);
+        assert_eq!(log.data(), pattern(0, total));
+        transport.write_eof().unwrap();
+        run(&mut event_loop, &world);
+        assert_eq!(log.reason(), "peer-eof");
+        assert_eq!(server.connection_count(), 0);
+        assert_eq!(handle.snapshot().timers, 0);
     }
 }

@@ -30,6 +30,8 @@ pub(crate) struct World {
     pub(crate) woken: Arc<Woken>,
     /// Writes fail with this error of the system.
     pub(crate) write_error: Cell<Option<i32>>,
+    /// Every read and write fails with this error of the system.
+    pub(crate) refusal: Cell<Option<i32>>,
 }
 
 /// How often since the last poll.
@@ -53,11 +55,17 @@ impl World {
             backlog: RefCell::default(),
             woken: Arc::default(),
             write_error: Cell::default(),
+            refusal: Cell::default(),
         })
     }
 
     pub(crate) fn advance(&self, by: Duration) {
         self.now.set(self.now.get() + by);
+    }
+
+    fn refuse(&self) -> io::Result<()> {
+        let refusal = self.refusal.get().map(io::Error::from_raw_os_error);
+        refusal.map_or(Ok(()), Err)
     }
 
     fn tell(&self, end: &Inbox, readiness: Readiness) {
@@ -165,6 +173,7 @@ impl Stream {
 
 impl StreamSocket for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.world.refuse()?;
         let mut bytes = self.ours.bytes.borrow_mut();
         if bytes.is_empty() && !self.ours.ended.get() {
             return Err(io::ErrorKind::WouldBlock.into());
@@ -180,6 +189,7 @@ impl StreamSocket for Stream {
         if let Some(code) = self.world.write_error.get() {
             return Err(io::Error::from_raw_os_error(code));
         }
+        self.world.refuse()?;
         let mut bytes = self.theirs.bytes.borrow_mut();
         let before = bytes.len();
         let offered = slices.iter().flat_map(|slice| slice.iter());
