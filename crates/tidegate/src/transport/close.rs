@@ -82,6 +82,9 @@ impl Transport {
         conn.set(State::WRITE_DEAD | State::READABLE | State::READ_TO_END);
         self.touch();
         self.fail_waiters(&closed);
+        if let Some(run) = conn.with_extra(|extra| extra.write_failed.take()) {
+            conn.core().push_ready(run);
+        }
     }
 
     /// Asks for an error that reading would not find because it is stopped.
@@ -189,6 +192,8 @@ impl Transport {
         });
         let protocol = conn.protocol.take();
         core.drop_value(protocol);
+        let watch = conn.with_extra(|extra| extra.write_failed.take());
+        core.drop_value(watch);
         self.release_socket(graceful);
         conn.with_extra(|extra| extra.unread = Unread::default());
         self.fail_waiters(&closed);

@@ -2,6 +2,7 @@
 
 use super::state::{Spent, State};
 use super::write_timeout::Stall;
+use crate::callback::Run;
 use crate::completion::Completer;
 use crate::driver::Socket;
 use crate::event_loop::Core;
@@ -55,6 +56,8 @@ pub(super) struct Extra {
     /// With the offset that `sent` must reach; in order.
     pub(super) flushes: VecDeque<(u64, Completer<()>)>,
     pub(super) closes: Vec<Completer<Closed>>,
+    /// To run when writing fails.
+    pub(super) write_failed: Option<Rc<dyn Run>>,
     /// Timers that die with the connection.
     pub(super) timers: BTreeSet<TimerId>,
     pub(super) close_deadline: Option<(Instant, TimerId)>,

@@ -276,6 +276,11 @@ impl Transport {
 
     /// As [`abort`](Transport::abort), and a TCP peer sees a reset.
     pub fn reset(&self) {
+        self.reset_for(CloseReason::LocalAbort);
+    }
+
+    /// As [`reset`](Transport::reset), with another reason.
+    pub(crate) fn reset_for(&self, reason: CloseReason) {
         if self.is_lost() {
             // In `connection_lost` the kernel may still have bytes that count as sent.
             return;
@@ -284,7 +289,7 @@ impl Transport {
             // It fails on a socket that was reset already.
             let _ = socket.set_option(SocketOption::ResetOnClose);
         }
-        self.end(CloseReason::LocalAbort);
+        self.end(reason);
     }
 
     /// Whether it is ending or has ended: from `close`, `abort` or an error on.

@@ -1,6 +1,7 @@
 //! Callbacks that a connection's protocol gets later, and timers that die with the connection.
 
 use super::Transport;
+use super::state::State;
 use crate::callback::{CallbackHandle, OnTransport, Once, Run};
 use crate::timers::TimerId;
 use crate::{Handle, Protocol, Result};
@@ -43,8 +44,27 @@ impl Transport {
         CallbackHandle::new(core, &run, Some(timer)).owned_by(self.id())
     }
 
+    /// Has the loop run `call` once writing has failed while reading may go on: no callback of the
+    /// protocol tells that when reading is stopped. Dropped at the end of the connection; one for
+    /// each connection, the last.
+    pub(crate) fn on_write_failed(&self, call: impl FnOnce(&Handle) + 'static) {
+        let conn = self.conn();
+        if conn.is(State::DEAD | State::LOST) {
+            return;
+        }
+        let run: Rc<dyn Run> = Once::new("a failed write", call);
+        if conn.is(State::WRITE_DEAD) {
+            self.core().push_ready(run);
+            return;
+        }
+        let before = conn.with_extra(|extra| extra.write_failed.replace(run));
+        if let Some(before) = before {
+            self.core().bury_call(&*before);
+        }
+    }
+
     /// A timer of the library's own, which dies with the connection.
-    pub(super) fn timer_at(
+    pub(crate) fn timer_at(
         &self,
         deadline: Instant,
         call: impl FnOnce(&Self) + 'static,
