@@ -47,7 +47,8 @@
 //! [`Protocol`] is what you implement; its documentation has the order of the callbacks.
 //! [`Transport`] is one end of a connection: write, pause, close. [`Handle`] makes servers,
 //! connections, timers. [`Completion`] is the answer to what takes time, as a future and for
-//! callbacks. [`Server::shutdown`] ends a server within a time and says what was lost.
+//! callbacks. [`Server::shutdown`] ends a server within a time and says what was lost. [`Relay`]
+//! ties two connections together.
 //!
 //! # The way of a byte
 //!
@@ -59,7 +60,7 @@
 //! waits in `write_buffer`, `flow` says when that is too much, `close` and `linger` end it.
 //! Connections come from `server` (`listen`, `accept`), `connect` and `adopt`; `resolve` knows
 //! names, `jobs` has other threads work. `timers`, `callback` and `completion` are for what comes
-//! later. `ARCHITECTURE.md` in the repository says
+//! later. `relay` is a protocol of the library's own. `ARCHITECTURE.md` in the repository says
 //! more.
 //!
 //! # Features
@@ -115,6 +116,7 @@ mod listen;
 mod log_limit;
 mod logging;
 mod protocol;
+mod relay;
 mod resolve;
 mod server;
 mod timers;
@@ -134,6 +136,7 @@ pub use flow::{Flow, WriteLimits};
 pub use jobs::JobPanicked;
 pub use listen::ListenOptions;
 pub use protocol::{OnEof, OnPause, Protocol};
+pub use relay::{Relay, RelayReport, Relayed};
 pub use server::{Server, ShutdownReport};
 pub use transport::{Transport, TransportId, TransportStats};
 

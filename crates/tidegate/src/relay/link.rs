@@ -1,0 +1,374 @@
+//! What the two protocols of a relay share, and all that they decide.
+//!
+//! It stands on what every protocol has, but for three things: a reset that tells its reason, word
+//! of a failed write while reading is stopped, and the report of a connect that nobody asked about.
+
+use super::{RelayReport, Relayed};
+use crate::event_loop::Failure;
+use crate::{CloseReason, Closed, Completion, Handle, Transport, WriteError};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+/// A reset destroys what the kernel has not got through to the peer, and nothing tells how much
+/// that is: so long have the last bytes to arrive.
+const GRACE: Duration = Duration::from_secs(1);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Side {
+    Front,
+    Back,
+}
+
+impl Side {
+    pub(super) const BOTH: [Self; 2] = [Self::Front, Self::Back];
+
+    pub(super) fn other(self) -> Self {
+        match self {
+            Self::Front => Self::Back,
+            Self::Back => Self::Front,
+        }
+    }
+}
+
+pub(super) type OnEnd = Box<dyn FnOnce(&Handle, &RelayReport)>;
+
+/// What both protocols share. No borrow in here lasts while anything else is called.
+#[derive(Default)]
+pub(super) struct Link {
+    pub(super) front: End,
+    pub(super) back: End,
+    pub(super) connecting: RefCell<Option<Completion<Transport>>>,
+    /// Why there is no back.
+    unconnected: OnceCell<Arc<io::Error>>,
+    pub(super) on_end: RefCell<Option<OnEnd>>,
+}
+
+/// One side.
+#[derive(Default)]
+pub(super) struct End {
+    pub(super) transport: OnceCell<Transport>,
+    closed: OnceCell<Closed>,
+    /// Its peer will send nothing more.
+    eof: Cell<bool>,
+    /// The protocol is gone, with or without `connection_lost`.
+    gone: Cell<bool>,
+    /// The relay has paused its reading.
+    stopped: Cell<bool>,
+    watched: Cell<bool>,
+    /// How it is to end, once the other side has.
+    leaving: Cell<Option<Leaving>>,
+    pub(super) received: Cell<u64>,
+    /// What its transport took of the other side's bytes, and when it last did.
+    taken: Cell<u64>,
+    taken_at: Cell<Option<Instant>>,
+    /// Bytes of the other side that its transport did not take yet.
+    held: RefCell<Vec<u8>>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Leaving {
+    Close,
+    Reset,
+}
+
+impl Link {
+    pub(super) fn end(&self, side: Side) -> &End {
+        match side {
+            Side::Front => &self.front,
+            Side::Back => &self.back,
+        }
+    }
+
+    // The way of a byte.
+
+    /// Takes what was received from `side` to the other.
+    pub(super) fn pass(self: &Rc<Self>, side: Side, data: &[u8]) {
+        let to = self.end(side.other());
+        let Some(transport) = to.transport.get().filter(|_| !to.holds()) else {
+            to.held.borrow_mut().extend_from_slice(data);
+            self.steer(side);
+            return;
+        };
+        let before = transport.written();
+        let written = transport.write(data);
+        // A write that fails may have been taken: the kernel said so too late.
+        to.taken
+            .set(to.taken.get() + (transport.written() - before));
+        to.taken_at.set(Some(transport.handle().now()));
+        match written {
+            Ok(flow) if !flow.is_paused() => {}
+            Err(WriteError::BufferFull { .. }) => {
+                // Below the high-water mark, or written by somebody else: no resume will come.
+                to.held.borrow_mut().extend_from_slice(data);
+                let link = self.clone();
+                transport.flush().then(move |_, _| link.retry(side));
+                self.steer(side);
+            }
+            // Refused for good: the end of the connection that was written to settles the rest.
+            Ok(_) | Err(_) => self.steer(side),
+        }
+    }
+
+    /// Carries over the end of the stream, once all before it is written.
+    pub(super) fn pass_eof(&self, side: Side) {
+        let to = self.end(side.other());
+        self.end(side).eof.set(true);
+        if let Some(transport) = to.transport.get()
+            && !to.holds()
+        {
+            // Refused when it is ending anyway.
+            let _ = transport.write_eof();
+        }
+    }
+
+    /// There may be room for what was held back from `side`.
+    fn retry(self: &Rc<Self>, side: Side) {
+        let to = self.end(side.other());
+        let held = to.held.take();
+        if !held.is_empty() {
+            self.pass(side, &held);
+        }
+        if to.holds() {
+            return;
+        }
+        if self.end(side).eof.get() {
+            self.pass_eof(side);
+        }
+        self.steer(side);
+        self.conclude(side.other());
+    }
+
+    /// Reads from `side`, or stops reading: only what the other side can take is read.
+    pub(super) fn steer(self: &Rc<Self>, side: Side) {
+        let end = self.end(side);
+        let Some(transport) = end.transport.get() else {
+            return;
+        };
+        if end.is_over() {
+            return;
+        }
+        let stop = self.must_stop(side);
+        let stopped = end.stopped.replace(stop);
+        if stop {
+            // Each time: somebody else may have resumed it.
+            transport.pause_reading();
+            if self.end(side.other()).stopped.get() {
+                // Of a side that is not read no callback tells that writing has failed. When both
+                // wait for each other, nothing else would.
+                Side::BOTH.iter().for_each(|side| self.watch(*side));
+            }
+        } else if stopped {
+            transport.resume_reading();
+        }
+    }
+
+    fn must_stop(&self, side: Side) -> bool {
+        let to = self.end(side.other());
+        let Some(transport) = to.transport.get() else {
+            return true;
+        };
+        if self.end(side).leaving.get().is_some() || to.holds() {
+            return true;
+        }
+        // One that can take nothing any more stops nobody: what is read for it is lost, and the
+        // end of `side` is noticed. But while it closes, its end is near.
+        (transport.flow().is_paused() || transport.is_closing()) && transport.closed().is_none()
+    }
+
+    pub(super) fn watch(self: &Rc<Self>, side: Side) {
+        let end = self.end(side);
+        if let Some(transport) = end.transport.get()
+            && !end.watched.replace(true)
+        {
+            let link = self.clone();
+            transport.on_write_failed(move |_| link.write_failed(side));
+        }
+    }
+
+    fn write_failed(self: &Rc<Self>, side: Side) {
+        if side == Side::Front && self.back.transport.get().is_none() {
+            // Reset while the back is being connected.
+            if let Some(front) = self.front.transport.get()
+                && !self.front.is_over()
+            {
+                front.reset();
+            }
+        }
+        self.steer(side.other());
+    }
+
+    // Connecting.
+
+    pub(super) fn connected(self: &Rc<Self>, back: &Transport) {
+        let _ = self.back.transport.set(back.clone());
+        let connecting = self.connecting.take();
+        if let Some(connecting) = connecting {
+            connecting.detach();
+        }
+        self.retry(Side::Front);
+    }
+
+    fn refused(&self, handle: &Handle, error: io::Error) {
+        let error = Arc::new(error);
+        let reason = CloseReason::Io(error.clone());
+        if self.unconnected.set(error).is_err() {
+            return;
+        }
+        let Some(front) = self.front.transport.get() else {
+            return;
+        };
+        let mut failure = Failure::new("connecting the back of a relay", reason.clone());
+        failure = failure.of_transport(front.id(), front.protocol_name());
+        if !self.front.is_over() {
+            front.reset_for(reason);
+        }
+        if self.on_end.borrow().is_none() {
+            handle.core().report(failure);
+        }
+    }
+
+    // The end.
+
+    pub(super) fn lost(self: &Rc<Self>, side: Side, handle: &Handle, closed: &Closed) {
+        let _ = self.end(side).closed.set(closed.clone());
+        if self.back.transport.get().is_none() {
+            let connecting = self.connecting.take();
+            drop(connecting);
+            self.unconnected.get_or_init(|| {
+                let message = "the front ended before its back was connected";
+                Arc::new(io::Error::new(io::ErrorKind::ConnectionAborted, message))
+            });
+        }
+        let other = self.end(side.other());
+        if other.transport.get().is_some() && !other.is_over() {
+            other.leaving.set(Some(if closed.is_clean() {
+                Leaving::Close
+            } else {
+                Leaving::Reset
+            }));
+            self.steer(side.other());
+            self.conclude(side.other());
+        }
+        self.report(handle);
+    }
+
+    /// Ends `side`, if it is to end, once it has all that was received for it.
+    fn conclude(self: &Rc<Self>, side: Side) {
+        let end = self.end(side);
+        let Some(transport) = end.transport.get().filter(|_| !end.holds()) else {
+            return;
+        };
+        match end.leaving.get() {
+            None => {}
+            Some(Leaving::Close) => transport.close(),
+            Some(Leaving::Reset) => {
+                let (link, full) = (self.clone(), transport.write_buffer_size() > 0);
+                transport.flush().then(move |handle, _| {
+                    if full {
+                        link.end(side).taken_at.set(Some(handle.now()));
+                    }
+                    link.cut(side);
+                });
+            }
+        }
+    }
+
+    /// Resets `side`, all of whose bytes are in the kernel.
+    fn cut(self: &Rc<Self>, side: Side) {
+        let end = self.end(side);
+        let Some(transport) = end.transport.get().filter(|_| !end.is_over()) else {
+            return;
+        };
+        let may_wait = transport.peer_addr().as_inet().is_some() && transport.closed().is_none();
+        let deadline = end.taken_at.take().map(|taken_at| taken_at + GRACE);
+        match deadline.filter(|deadline| may_wait && *deadline > transport.handle().now()) {
+            Some(deadline) => {
+                let link = self.clone();
+                transport.timer_at(deadline, move |_| link.cut(side));
+            }
+            None => transport.reset(),
+        }
+    }
+
+    fn report(&self, handle: &Handle) {
+        let Some(front) = self.front.closed.get() else {
+            return;
+        };
+        let back = match (self.back.closed.get(), self.unconnected.get()) {
+            (Some(closed), _) => Ok(closed.clone()),
+            (None, Some(error)) => Err(error.clone()),
+            (None, None) => return,
+        };
+        let report = RelayReport {
+            front: front.clone(),
+            back,
+            to_back: self.relayed(Side::Front),
+            to_front: self.relayed(Side::Back),
+        };
+        let on_end = self.on_end.take();
+        if let Some(call) = on_end {
+            call(handle, &report);
+        }
+    }
+
+    /// What came of the bytes of `side`.
+    fn relayed(&self, side: Side) -> Relayed {
+        let to = self.end(side.other());
+        let unsent = to.closed.get().map_or(0, Closed::unsent);
+        let sent = to.taken.get().saturating_sub(unsent);
+        Relayed {
+            sent,
+            lost: self.end(side).received.get() - sent,
+        }
+    }
+
+    /// The protocol of `side` is dropped.
+    pub(super) fn dropped(self: &Rc<Self>, side: Side) {
+        let end = self.end(side);
+        end.gone.set(true);
+        if end.closed.get().is_some() {
+            return;
+        }
+        // A back that is dropped before it is made could not be connected, and the completion
+        // says why. For a front, dropping the completion cancels the connect.
+        let connecting = self.connecting.take();
+        if side == Side::Back
+            && let Some(connecting) = connecting
+        {
+            let link = self.clone();
+            connecting.then(move |handle, connected| {
+                if let Err(error) = connected {
+                    link.refused(handle, error);
+                }
+            });
+            return;
+        }
+        // It has another protocol. So may the other side, whose own is dropped a moment later.
+        if let Some(other) = self.end(side.other()).transport.get()
+            && end.transport.get().is_some()
+        {
+            let link = self.clone();
+            other.handle().call_soon(move |_| {
+                let other = link.end(side.other());
+                if let Some(transport) = other.transport.get()
+                    && !other.is_over()
+                {
+                    transport.close();
+                }
+            });
+        }
+    }
+}
+
+impl End {
+    fn is_over(&self) -> bool {
+        self.closed.get().is_some() || self.gone.get()
+    }
+
+    fn holds(&self) -> bool {
+        !self.held.borrow().is_empty()
+    }
+}
