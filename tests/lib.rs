@@ -8,12 +8,14 @@ mod peer;
 mod recorder;
 mod scale;
 mod stall;
+mod tied;
 mod writer;
 
 pub use peer::{Kind, Peer, TempDir, adopted, adopted_with, connected, dial, pattern};
 pub use recorder::{Log, Recorder, Seen};
 pub use scale::{Rng, descriptors, that_fit};
 pub use stall::{never_paused, note_answer, stall};
+pub use tied::{Reports, Tied, accept, relay_server};
 pub use writer::{How, answer, clog, limits, no_limits, put, strict_loop, text};
 mod served;
 

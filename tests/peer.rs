@@ -281,6 +281,11 @@ impl Peer {
         ok(self.socket().shutdown(Shutdown::Write));
     }
 
+    /// Whether it was closed, or reset, here.
+    pub fn is_closed(&self) -> bool {
+        self.socket.is_none()
+    }
+
     /// Closes the socket.
     pub fn close(&mut self) {
         self.socket = None;
