@@ -12,8 +12,10 @@ use std::io::IoSlice;
 const CHUNK_SIZE: usize = 64 * 1024;
 
 /// What a chunk costs beside its payload; counted against the cap, so that a queue of tiny owned
-/// chunks is bounded too.
-pub(crate) const CHUNK_OVERHEAD: usize = 64;
+/// chunks is bounded too. Its 32 bytes twice, for a queue that has just doubled, and once more for
+/// the half that it grew out of, which the allocator may keep.
+pub(crate) const CHUNK_OVERHEAD: usize = 128;
+const _: () = assert!(3 * size_of::<Chunk>() <= CHUNK_OVERHEAD);
 
 /// The most slices and bytes that one system call is offered. A larger offer can be taken whole
 /// by the kernel and hold the loop for tens of milliseconds.
