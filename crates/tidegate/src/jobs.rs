@@ -6,6 +6,7 @@ use crate::callback::Once;
 use crate::completion::{Completion, Work};
 use crate::driver::{JobId, JobStart};
 use crate::event_loop::{Core, Grave, panic_message};
+use crate::logging::guarded;
 use crate::{Handle, LoopClosed};
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -212,21 +213,23 @@ impl Core {
         }
     }
 
-    /// The end of the loop: waits a bounded time for the jobs that run.
-    pub(crate) fn end_jobs(&self) {
+    /// The end of the loop: drops the jobs that have not begun.
+    pub(crate) fn close_jobs(&self) {
         let waiting = mem::take(&mut self.jobs.borrow_mut().waiting);
         drop(waiting);
-        let ended = self.with_driver(|driver| driver.as_dyn().end_jobs());
-        for job in ended.unbegun {
+        let unbegun = self.with_driver(|driver| driver.as_dyn().close_jobs());
+        for job in unbegun {
             self.drop_value(job);
         }
-        if ended.left_running > 0 {
-            let count = ended.left_running;
-            crate::logging::guarded(|| {
-                log::warn!(
-                    target: "tidegate::loop",
-                    "{count} jobs that are still running are left behind"
-                );
+    }
+
+    /// Waits a bounded time for the jobs that run. Comes last: a job may wait for a channel whose
+    /// other end something of the loop's held.
+    pub(crate) fn wait_for_jobs(&self) {
+        let left = self.with_driver(|driver| driver.as_dyn().wait_for_jobs());
+        if left > 0 {
+            guarded(|| {
+                log::warn!(target: "tidegate::loop", "jobs left behind still running: {left}");
             });
         }
     }

@@ -1,7 +1,7 @@
 //! A small pool of threads for jobs that block. A thread is started when a job finds none idle, up
 //! to a limit, and stays.
 
-use super::{EndedJobs, Job, JobId, JobStart};
+use super::{Job, JobId, JobStart};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::mem;
@@ -119,13 +119,19 @@ impl ExecutorPool {
         self.shared.lock().queue.remove(&id)
     }
 
-    /// Waits at most for `grace` for the jobs that run; what runs longer is left behind.
-    pub(crate) fn end(&mut self, grace: Duration) -> EndedJobs {
-        let deadline = Instant::now().checked_add(grace);
+    /// Takes back all jobs that have not begun; none begins any more.
+    pub(crate) fn close(&mut self) -> Vec<Job> {
         let mut state = self.shared.lock();
         state.closed = true;
-        let unbegun = mem::take(&mut state.queue).into_values().collect();
         self.shared.work.notify_all();
+        mem::take(&mut state.queue).into_values().collect()
+    }
+
+    /// Once closed: waits at most for `grace` for the jobs that run. What runs longer is left
+    /// behind, and counted.
+    pub(crate) fn wait(&mut self, grace: Duration) -> usize {
+        let deadline = Instant::now().checked_add(grace);
+        let mut state = self.shared.lock();
         while !state.busy.is_empty() {
             // A grace beyond what the clock can say has no end.
             let left = deadline.map_or(Duration::from_secs(3600), |deadline| {
@@ -145,10 +151,7 @@ impl ExecutorPool {
                 let _ = thread.join();
             }
         }
-        EndedJobs {
-            unbegun,
-            left_running: busy.len(),
-        }
+        busy.len()
     }
 }
 
@@ -223,8 +226,8 @@ mod tests {
         drop(first);
         assert_eq!(jobs.told(), "third");
         drop(second);
-        let ended = jobs.pool.end(ENDLESS);
-        assert_eq!((ended.unbegun.len(), ended.left_running), (0, 0));
+        assert_eq!(jobs.pool.close().len(), 0);
+        assert_eq!(jobs.pool.wait(ENDLESS), 0);
     }
 
     #[test]
@@ -280,12 +283,11 @@ mod tests {
         jobs.told();
         jobs.start(|told| told.send("never".into()).unwrap());
         drop(quick);
-        let start = Instant::now();
         // The quick one may take the waiting one before the end comes.
-        let ended = jobs.pool.end(Duration::from_millis(30));
+        assert!(jobs.pool.close().len() <= 1);
+        let start = Instant::now();
+        assert_eq!(jobs.pool.wait(Duration::from_millis(30)), 1);
         assert!(start.elapsed() >= Duration::from_millis(30));
-        assert_eq!(ended.left_running, 1);
-        assert!(ended.unbegun.len() <= 1);
         drop(release);
     }
 
@@ -298,6 +300,7 @@ mod tests {
         jobs.start(|told| told.send("alive".into()).unwrap());
         assert_eq!(jobs.told(), "alive");
         assert_eq!(jobs.pool.threads.len(), 1);
-        assert_eq!(jobs.pool.end(ENDLESS).left_running, 0);
+        jobs.pool.close();
+        assert_eq!(jobs.pool.wait(ENDLESS), 0);
     }
 }

@@ -114,9 +114,15 @@ pub trait Driver: fmt::Debug {
         None
     }
 
-    /// The loop ends: waits a bounded time for the jobs that run.
-    fn end_jobs(&mut self) -> EndedJobs {
-        EndedJobs::default()
+    /// The loop ends: gives back the jobs that have not begun, and begins none any more.
+    fn close_jobs(&mut self) -> Vec<Job> {
+        Vec::new()
+    }
+
+    /// After that: waits a bounded time for the jobs that run, and answers how many did not end
+    /// in time.
+    fn wait_for_jobs(&mut self) -> usize {
+        0
     }
 }
 
@@ -149,16 +155,6 @@ pub enum JobStart {
     Refused(Job, io::Error),
 }
 
-/// What is left of the jobs when the loop ends.
-#[derive(Default)]
-#[allow(clippy::exhaustive_structs, reason = "outside semver")]
-pub struct EndedJobs {
-    /// Those that have not begun.
-    pub unbegun: Vec<Job>,
-    /// How many did not end in time.
-    pub left_running: usize,
-}
-
 impl fmt::Debug for JobStart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -166,15 +162,6 @@ impl fmt::Debug for JobStart {
             Self::Inline(_) => f.write_str("Inline"),
             Self::Refused(_, error) => f.debug_tuple("Refused").field(error).finish(),
         }
-    }
-}
-
-impl fmt::Debug for EndedJobs {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EndedJobs")
-            .field("unbegun", &self.unbegun.len())
-            .field("left_running", &self.left_running)
-            .finish()
     }
 }
 

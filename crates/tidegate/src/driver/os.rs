@@ -3,8 +3,8 @@
 use super::executor_pool::ExecutorPool;
 use super::unix_path::SocketFile;
 use super::{
-    BindOptions, Driver, EndedJobs, Job, JobId, JobStart, Listener, Readiness, Socket,
-    SocketOption, Token, WAKE, Wake, of_another_driver,
+    BindOptions, Driver, Job, JobId, JobStart, Listener, Readiness, Socket, SocketOption, Token,
+    WAKE, Wake, of_another_driver,
 };
 use crate::Address;
 use crate::logging::guarded;
@@ -129,8 +129,12 @@ impl Driver for OsDriver {
         self.jobs.cancel(id)
     }
 
-    fn end_jobs(&mut self) -> EndedJobs {
-        self.jobs.end(self.job_grace)
+    fn close_jobs(&mut self) -> Vec<Job> {
+        self.jobs.close()
+    }
+
+    fn wait_for_jobs(&mut self) -> usize {
+        self.jobs.wait(self.job_grace)
     }
 }
 

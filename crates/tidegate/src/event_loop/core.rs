@@ -349,7 +349,7 @@ impl Core {
         for call in self.inbox.close() {
             self.drop_value(call);
         }
-        self.end_jobs();
+        self.close_jobs();
         let resolver = self.resolver.take();
         self.drop_value(resolver);
         let ready = self.ready.take();
@@ -367,6 +367,7 @@ impl Core {
         for _ in 0..64 {
             self.empty_graveyard();
         }
+        self.wait_for_jobs();
         if let Some(payload) = self.take_panic() {
             drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
         }
