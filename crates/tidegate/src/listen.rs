@@ -182,7 +182,7 @@ fn is_not_of_this_machine(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }
 
-fn refused(place: &impl std::fmt::Display, error: &io::Error) -> io::Error {
+pub(crate) fn refused(place: &impl std::fmt::Display, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen on {place}: {error}"))
 }
 

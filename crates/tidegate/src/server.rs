@@ -5,7 +5,7 @@ use crate::completion::{Completer, Completion};
 use crate::driver;
 use crate::event_loop::{AtEnd, Core, Failure, Grave, Source};
 use crate::flow::Watermarks;
-use crate::listen::ListenOptions;
+use crate::listen::{ListenOptions, refused};
 use crate::timers::TimerId;
 use crate::transport::{NewConnection, Transport};
 use crate::{Address, CloseReason, Closed, Handle, LoopClosed, Protocol, TransportId};
@@ -145,10 +145,13 @@ impl Server {
         };
         let mut ids = Vec::new();
         let mut failed = None;
-        for listener in bound {
+        for (listener, addr) in bound.into_iter().zip(&state.addrs) {
             match Listener::start(state, listener, state.backlog) {
                 Ok(id) => ids.push(id),
-                Err(error) => failed = Some(error),
+                Err(error) => {
+                    failed = Some(refused(addr, &error));
+                    break;
+                }
             }
         }
         *state.stage.borrow_mut() = Stage::Serving(ids);
