@@ -10,7 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tests::{Log, Recorder, pattern};
-use tidegate::{ConnectOptions, EventLoop, Handle, Protocol, Result, Transport, WriteLimits};
+use tidegate::{
+    Completion, ConnectOptions, EventLoop, Handle, PanicPolicy, Protocol, Result, Transport,
+    WriteLimits,
+};
 
 // Numbers of Linux.
 const ENOMEM: i32 = 12;
@@ -318,4 +321,76 @@ fn a_transfer_that_there_is_no_memory_for_is_tried_again_though_no_event_says_wh
         assert_eq!(server.connection_count(), 0);
         assert_eq!(handle.snapshot().timers, 0);
     }
+}
+
+#[test]
+fn a_world_without_threads_runs_jobs_on_the_loop_in_order_one_turn_after_their_start() {
+    let world = World::new();
+    let mut event_loop = loop_in(&world);
+    let handle = event_loop.handle().clone();
+    let here = std::thread::current().id();
+    let ran = Arc::new(AtomicUsize::new(0));
+    let answers = Rc::new(RefCell::new(Vec::new()));
+    for number in 0..100 {
+        let (ran, answers) = (ran.clone(), answers.clone());
+        let job = handle.run_in_executor(move || {
+            assert_eq!(std::thread::current().id(), here);
+            assert_eq!(ran.fetch_add(1, Ordering::SeqCst), number);
+            number
+        });
+        job.then(move |_, answer| answers.borrow_mut().push(answer.unwrap()));
+    }
+    assert_eq!(ran.load(Ordering::SeqCst), 0, "never within the call");
+    assert_eq!(handle.snapshot().jobs, 100);
+    event_loop.run_once(None).unwrap();
+    assert_eq!(ran.load(Ordering::SeqCst), 100);
+    assert!(answers.borrow().is_empty(), "answers come as from a thread");
+    run(&mut event_loop, &world);
+    assert_eq!(*answers.borrow(), (0..100).collect::<Vec<_>>());
+    assert_eq!(handle.snapshot().jobs, 0);
+
+    let name = event_loop
+        .run_until(handle.resolve("localhost", 7))
+        .unwrap();
+    assert!(name.iter().all(|addr| addr.ip().is_loopback()));
+}
+
+#[test]
+fn where_jobs_run_on_the_loop_a_cancelled_one_does_not_and_a_panic_is_an_error() {
+    struct Counts(Arc<AtomicUsize>);
+    impl Drop for Counts {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let world = World::new();
+    let builder = EventLoop::builder().driver(Memory(world.clone()));
+    let policy = PanicPolicy::Propagate;
+    let mut event_loop = builder.panic_policy(policy).build().unwrap();
+    let handle = event_loop.handle().clone();
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let uncalled = |handle: &Handle| {
+        let value = Counts(dropped.clone());
+        handle.run_in_executor(move || {
+            drop(value);
+            panic!("it was cancelled")
+        })
+    };
+    drop::<Completion<()>>(uncalled(&handle));
+    let panics = handle.run_in_executor(|| panic!("inside"));
+    let limited: Completion<()> = uncalled(&handle).within(HOUR);
+    world.advance(HOUR);
+    // Timers come before what is ready.
+    let error = event_loop.run_until(limited).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    let error = event_loop.run_until::<()>(panics).unwrap_err();
+    assert_eq!(error.to_string(), "a job panicked: inside");
+    assert_eq!(dropped.load(Ordering::SeqCst), 2);
+
+    let left: Completion<()> = uncalled(&handle);
+    drop(event_loop);
+    assert_eq!(dropped.load(Ordering::SeqCst), 3);
+    assert_eq!(handle.snapshot().jobs, 0);
+    drop((left, handle));
+    assert_eq!(Rc::strong_count(&world), 1, "a cycle keeps the loop");
 }
