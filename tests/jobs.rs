@@ -214,13 +214,16 @@ fn a_panic_is_an_error_with_its_message_and_the_pool_goes_on_whatever_the_policy
             ),
         ];
         for (job, message) in jobs {
-            let error = event_loop.run_until(job).unwrap_err();
+            let error = event_loop.run_until(job.within(BOUND)).unwrap_err();
             let panicked = panic_of(&error).unwrap();
             assert_eq!(panicked.message(), message);
             assert_eq!(error.to_string(), format!("a job panicked: {message}"));
         }
         let alive = handle.run_in_executor(|| thread::current().name().unwrap().to_owned());
-        assert_eq!(event_loop.run_until(alive).unwrap(), "tidegate-job-0");
+        assert_eq!(
+            event_loop.run_until(alive.within(BOUND)).unwrap(),
+            "tidegate-job-0"
+        );
         assert!(told.borrow().is_empty(), "the completion has told it");
     }
 }
@@ -368,4 +371,12 @@ fn results_that_arrive_together_cost_one_wake_up() {
     let after = handle.snapshot();
     assert_eq!(after.events - before.events, 1);
     drop(release);
+}
+
+#[test]
+fn an_executor_without_threads_is_invalid() {
+    let built = EventLoop::builder().executor_threads(0).build();
+    let error = built.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    assert!(error.to_string().contains("at least one thread"), "{error}");
 }

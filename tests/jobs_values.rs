@@ -72,7 +72,10 @@ fn assert_well(event_loop: &mut EventLoop) {
     peer.send(b"ping");
     peer.expect(event_loop, 4);
     let job = handle.run_in_executor(|| thread::current().name().unwrap().to_owned());
-    assert_eq!(event_loop.run_until(job).unwrap(), "tidegate-job-0");
+    assert_eq!(
+        event_loop.run_until(job.within(BOUND)).unwrap(),
+        "tidegate-job-0"
+    );
     drive(event_loop, "all jobs", || handle.snapshot().jobs == 0);
 }
 
@@ -98,7 +101,7 @@ fn a_job_whose_own_values_panic_when_dropped_is_one_that_panicked() {
         let _held = bomb;
         5
     });
-    let error = event_loop.run_until(job).unwrap_err();
+    let error = event_loop.run_until(job.within(BOUND)).unwrap_err();
     let text = "a job panicked: a value that panics when dropped";
     assert_eq!(error.to_string(), text);
     assert_well(&mut event_loop);
