@@ -75,7 +75,8 @@ impl Handle {
     /// have to wait for one.
     ///
     /// Dropping the completion cancels a job that has not begun; one that has runs to its end,
-    /// and its result is dropped.
+    /// and its result is dropped. What `job` returns is passed on as it is: an `Err` of its own is
+    /// no error of the completion, and [`detach`](Completion::detach) drops it unseen.
     ///
     /// # Errors
     ///
