@@ -77,7 +77,7 @@ fn a_server_serves_every_address_of_a_list_and_stops_on_all_of_them_together() {
         (
             ListenOptions::new(other)
                 .also(at(&dir, "c"))
-                .also(&inet(one)),
+                .also(inet(one)),
             vec![inet(other), unix("c"), inet(one)],
         ),
         (
