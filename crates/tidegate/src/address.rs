@@ -131,14 +131,25 @@ pub(crate) fn numeric(host: &str, port: u16) -> Option<SocketAddr> {
     format!("[{bare}]:{port}").parse().ok()
 }
 
-/// What a resolver may be asked for. All digits and dots is a mistyped address, which some
-/// resolvers take for one (inet_aton(3)).
+/// What a resolver may be asked for. Nothing but numbers is a mistyped address, which some
+/// resolvers take for one (inet_aton(3)): 127.1, 0x7f.1.
 fn is_name(host: &str) -> bool {
     !host.is_empty()
         && host
             .chars()
             .all(|c| c.is_alphanumeric() || c == '-' || c == '.' || c == '_')
-        && !host.chars().all(|c| c.is_ascii_digit() || c == '.')
+        && !host.split('.').all(is_part_of_an_address)
+}
+
+/// Octal ones are digits too.
+fn is_part_of_an_address(label: &str) -> bool {
+    let hex = label
+        .strip_prefix("0x")
+        .or_else(|| label.strip_prefix("0X"));
+    match hex {
+        Some(hex) => hex.chars().all(|c| c.is_ascii_hexdigit()),
+        None => label.chars().all(|c| c.is_ascii_digit()),
+    }
 }
 
 fn is_number(text: &str) -> bool {
@@ -204,7 +215,7 @@ mod tests {
 
     #[test]
     fn a_host_that_no_resolver_can_know_is_refused() {
-        for host in ["", "1.2.3", "a b", "a:b", "[localhost]"] {
+        for host in ["", "1.2.3", "0x7f.1", "a b", "a:b", "[localhost]"] {
             let error = Target::of_host(host, 1).unwrap_err();
             assert!(error.to_string().contains("is no host"), "{error}");
         }
