@@ -4,6 +4,7 @@
 pub mod child;
 #[cfg(feature = "interop")]
 pub mod interop;
+mod hosts;
 mod peer;
 mod recorder;
 mod scale;
@@ -11,6 +12,7 @@ mod stall;
 mod tied;
 mod writer;
 
+pub use hosts::{Fate, Gate, Host, V6, has_ipv6, knows, v4};
 pub use peer::{Kind, Peer, TempDir, adopted, adopted_with, connected, dial, pattern};
 pub use recorder::{Log, Recorder, Seen};
 pub use scale::{Rng, descriptors, that_fit};
