@@ -78,7 +78,8 @@ pub(crate) struct Connecting {
     /// Without addresses until they are known.
     race: RefCell<Race>,
     running: RefCell<Vec<Rc<Attempt>>>,
-    failed: RefCell<Vec<(Address, io::Error)>>,
+    /// Every address so far, and why it failed if it has.
+    tried: RefCell<Vec<(Address, Option<io::Error>)>>,
     timeout: Cell<Option<TimerId>>,
     /// To make the race's next move.
     next_move: Cell<Option<TimerId>>,
@@ -131,7 +132,7 @@ pub(crate) fn connect(
         resolving: Cell::new(None),
         race: RefCell::new(Race::new(Vec::new(), options.attempt_delay)),
         running: RefCell::default(),
-        failed: RefCell::default(),
+        tried: RefCell::default(),
         timeout: Cell::new(None),
         next_move: Cell::new(None),
     });
@@ -213,10 +214,13 @@ impl Connecting {
         loop {
             let next = self.race.borrow_mut().next(|| self.core().clock());
             match next {
-                Move::Start(address) => match Attempt::start(self, address.clone()) {
-                    Ok(attempt) => self.running.borrow_mut().push(attempt),
-                    Err(error) => self.note_failure(address, error),
-                },
+                Move::Start(address) => {
+                    self.tried.borrow_mut().push((address.clone(), None));
+                    match Attempt::start(self, address.clone()) {
+                        Ok(attempt) => self.running.borrow_mut().push(attempt),
+                        Err(error) => self.note_failure(&address, error),
+                    }
+                }
                 Move::WaitUntil(time) => {
                     let timer = self.timer(Some(time), |connecting| {
                         connecting.next_move.set(None);
@@ -231,8 +235,11 @@ impl Connecting {
         }
     }
 
-    fn note_failure(&self, address: Address, error: io::Error) {
-        self.failed.borrow_mut().push((address, error));
+    fn note_failure(&self, address: &Address, error: io::Error) {
+        let mut tried = self.tried.borrow_mut();
+        if let Some((_, reason)) = tried.iter_mut().find(|(known, _)| known == address) {
+            *reason = Some(error);
+        }
         self.race.borrow_mut().failed();
     }
 
@@ -241,7 +248,7 @@ impl Connecting {
             .borrow_mut()
             .retain(|running| running.id() != attempt.id());
         attempt.close();
-        self.note_failure(attempt.address().clone(), error);
+        self.note_failure(attempt.address(), error);
         self.advance();
     }
 
@@ -303,12 +310,12 @@ impl Connecting {
 
     /// `cause`: what ended it as a whole; `None` when every address has its own reason.
     fn fail(&self, cause: Option<io::Error>) {
-        let mut attempts = self.failed.take();
-        for attempt in self.running.borrow().iter() {
-            let message = "no answer yet";
-            let error = io::Error::new(io::ErrorKind::TimedOut, message);
-            attempts.push((attempt.address().clone(), error));
-        }
+        let reason = |(address, reason): (Address, Option<io::Error>)| {
+            let error =
+                reason.unwrap_or_else(|| io::Error::new(io::ErrorKind::TimedOut, "no answer yet"));
+            (address, error)
+        };
+        let attempts = self.tried.take().into_iter().map(reason).collect();
         if let Some(completer) = self.let_go() {
             let error = ConnectError::new(self.target.clone(), cause, attempts);
             completer.complete(Err(error.into()));
