@@ -175,10 +175,18 @@ fn bind_from(socket: &socket2::Socket, to: &Address, from: SocketAddr) -> io::Re
         let message = format!("it cannot be reached from the local address {from}");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
     }
-    socket.bind(&from.into()).map_err(|error| {
-        let message = format!("the local address {from} cannot be used: {error}");
-        io::Error::new(error.kind(), message)
-    })
+    if from.port() != 0 {
+        // Attempts at several addresses share the port; one that listens is refused all the same.
+        socket.set_reuse_address(true)?;
+    }
+    socket
+        .bind(&from.into())
+        .map_err(|error| unusable(from, &error))
+}
+
+fn unusable(from: SocketAddr, error: &io::Error) -> io::Error {
+    let message = format!("the local address {from} cannot be used: {error}");
+    io::Error::new(error.kind(), message)
 }
 
 fn address_of(addr: &SockAddr) -> Address {
@@ -339,6 +347,13 @@ impl OsStream {
             Err(error)
                 if error.raw_os_error() == Some(libc::EINPROGRESS)
                     || error.kind() == io::ErrorKind::Interrupted => {}
+            // The very connection exists already.
+            Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {
+                return Err(match from {
+                    Some(from) => unusable(from, &error),
+                    None => error,
+                });
+            }
             other => other?,
         }
         Ok(Self {
