@@ -68,9 +68,10 @@ impl Host {
             Fate::Refusing => {}
             Fate::Hanging => {
                 socket.listen(0)?;
-                // Linux takes one; the last try shows that there is no more room.
-                while let Ok(filler) = TcpStream::connect_timeout(&addr, Duration::from_millis(30))
-                {
+                // Linux takes one. The last try shows that there is no more room.
+                let mut patience = BOUND;
+                while let Ok(filler) = TcpStream::connect_timeout(&addr, patience) {
+                    patience = Duration::from_millis(30);
                     fillers.push(filler);
                     assert!(fillers.len() < 64, "the backlog never fills");
                 }
