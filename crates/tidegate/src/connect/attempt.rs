@@ -6,6 +6,7 @@ use crate::event_loop::{Core, Source, add};
 use crate::timers::TimerId;
 use crate::{Address, TransportId};
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
@@ -14,7 +15,6 @@ use std::time::Duration;
 /// EAGAIN and nothing announces.
 const BACKLOG_RETRY: Duration = Duration::from_millis(10);
 
-#[derive(Debug)]
 pub(crate) struct Attempt {
     id: TransportId,
     address: Address,
@@ -122,6 +122,16 @@ impl Attempt {
         drop(socket);
         let gone = core.registry.borrow_mut().remove(self.id);
         drop(gone);
+    }
+}
+
+/// Without the connect, which holds its attempts.
+impl fmt::Debug for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Attempt")
+            .field("id", &self.id)
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
