@@ -6,17 +6,14 @@ use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
-use tests::{BOUND, Gate, Host, Log, Recorder, V6, drive, has_ipv6, knows, settle, v4};
+use tests::{
+    BOUND, Gate, Host, Log, Recorder, V6, descriptors, drive, has_ipv6, knows, settle, v4,
+};
 use tidegate::{Completion, ConnectOptions, EventLoop, Protocol, Result, Transport};
 
 const MS: Duration = Duration::from_millis(1);
 const ROUNDS: usize = 15;
 const THREADS: usize = 3;
-
-/// The descriptor that reads the directory is counted each time.
-fn descriptors() -> usize {
-    std::fs::read_dir("/dev/fd").unwrap().count()
-}
 
 fn job_threads() -> usize {
     let tasks = std::fs::read_dir("/proc/self/task").unwrap();

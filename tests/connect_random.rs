@@ -6,16 +6,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tests::{BOUND, Fate, Host, Log, Recorder, V6, drive, has_ipv6, settle, v4};
+use tests::{BOUND, Fate, Host, Log, Recorder, V6, descriptors, drive, has_ipv6, settle, v4};
 use tidegate::{Address, ConnectError, ConnectOptions, EventLoop};
 
 const CASES: u32 = 250;
 const MS: Duration = Duration::from_millis(1);
-
-/// The descriptor that reads the directory is counted each time.
-fn descriptors() -> usize {
-    std::fs::read_dir("/dev/fd").unwrap().count()
-}
 
 /// What a name may lead to, and how it behaves.
 struct World {

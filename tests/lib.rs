@@ -2,9 +2,9 @@
 //! waiting for a condition with a bound.
 
 pub mod child;
+mod hosts;
 #[cfg(feature = "interop")]
 pub mod interop;
-mod hosts;
 mod peer;
 mod recorder;
 mod scale;
