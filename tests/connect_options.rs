@@ -156,7 +156,7 @@ fn an_address_of_the_other_family_is_passed_over_with_a_reason() {
 
     let direct = ConnectOptions::new(good6.addr()).local_addr(from);
     let error = connect(&mut event_loop, direct).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
     let text = error.to_string();
     assert!(text.contains("127.0.0.5:0"), "{text}");
     assert!(good6.accept().is_none());
@@ -171,7 +171,7 @@ fn a_unix_socket_cannot_be_reached_from_an_ip_address() {
     let from = SocketAddr::new(v4(5), 0);
     let options = ConnectOptions::new(&address).local_addr(from);
     let error = connect(&mut event_loop, options).unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
     let text = error.to_string();
     assert!(text.contains(&address.to_string()), "{text}");
     assert!(text.contains("127.0.0.5:0"), "{text}");

@@ -173,7 +173,7 @@ fn socket_address(address: &Address) -> io::Result<SockAddr> {
 fn bind_from(socket: &socket2::Socket, to: &Address, from: SocketAddr) -> io::Result<()> {
     if to.as_inet().is_none_or(|to| to.is_ipv4() != from.is_ipv4()) {
         let message = format!("it cannot be reached from the local address {from}");
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, message));
     }
     if from.port() != 0 {
         // Attempts at several addresses share the port; one that listens is refused all the same.
