@@ -22,7 +22,7 @@ const OURS: usize = 16 << 20;
 const THEIRS: usize = 8 << 20;
 
 /// What an enqueued chunk may count against the cap beside its bytes; an upper bound.
-pub(crate) const CHUNK_COST: u64 = 64;
+pub(crate) const CHUNK_COST: u64 = 128;
 
 /// What we write, by its place in the stream.
 pub(crate) fn ours(from: u64, len: usize) -> &'static [u8] {
