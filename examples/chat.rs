@@ -8,9 +8,9 @@
 //!
 //! Expect `listening on 127.0.0.1:8888`; then run `nc 127.0.0.1 8888` in some terminals, give each
 //! a nickname and type. Lines that begin with `*` are the server's, with `!` its refusals. Stop one
-//! of them with Ctrl-Z and send much with another (`(echo bot; seq 2000000) | nc 127.0.0.1 8888`): the
-//! stopped one is disconnected, and the log names it and counts what it did not get. Ctrl-C ends
-//! the server.
+//! of them with Ctrl-Z and send much with another (`(echo bot; seq 2000000) | nc 127.0.0.1 8888`):
+//! the stopped one is disconnected, and the log names it and counts what it did not get. Ctrl-C
+//! ends the server.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;

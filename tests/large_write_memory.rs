@@ -1,4 +1,5 @@
-//! Large writes are not copied, and refused ones not kept. Alone in its binary, because it counts allocations.
+//! Large writes are not copied, and refused ones not kept. Alone in its binary, because it counts
+//! allocations.
 
 use bytes::Bytes;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};

@@ -1,4 +1,4 @@
-//! A quiet connection beside one that floods: what came in for it before a turn of the loop began
+//! One connection floods, another is quiet: what came in for this one before a turn of the loop began
 //! is delivered in that turn, and the flood gets its share of the turn and no more. Nothing here
 //! depends on time: before each turn the kernel is asked what it has for either of them.
 //!

@@ -1,5 +1,5 @@
-//! Round trips of a quiet connection beside one that floods as fast as the machine allows, with
-//! the loop on a thread of its own. Alone in its process, because it is about time.
+//! Round trips of a quiet connection while another one floods the loop with all it can, with the
+//! loop on a thread of its own. Alone in its process, because it is about time.
 //!
 //! What it measures is the machine as well: the loop, the flood and the quiet client are more
 //! threads than there may be cores, and others may want those too. So a measurement that is over

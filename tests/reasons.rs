@@ -1,5 +1,6 @@
-//! Which of several causes `connection_lost` names: the first that came before our `close` or
-//! while bytes were unsent; else the end of stream if it was delivered before `close`; else `close`.
+//! Which of several causes `connection_lost` names. Before our `close`, and after it as long as not
+//! everything is sent, the first failure is it. Without one it is whichever came first: the end of
+//! stream, if it was delivered, or `close`.
 
 use std::time::Duration;
 use tests::{Kind, Log, Peer, Recorder, adopted, drive, never_paused, settle, stall};

@@ -1,5 +1,5 @@
-//! Connections that the peer broke: writing ends at once, what the kernel still holds is
-//! delivered, the first error is the one that is told.
+//! Connections that the peer broke: writing ends at once, what had arrived is delivered, and of
+//! several errors the first one is told.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -148,7 +148,7 @@ fn a_reset_is_noticed_while_reading_is_paused() {
             drive(&mut event_loop, "lost", || log.is_lost());
             assert_eq!(log.data(), pending);
             assert_eq!(log.words().len(), if pending.is_empty() { 2 } else { 3 });
-            // A read that now says end of stream, or another error, changes nothing.
+            // What the read then found, an end of stream or another error, is not told.
             assert_eq!(error_kind(&log.closed()), error_kind(&closed));
             assert_eq!(log.closed().unsent(), closed.unsent());
         }

@@ -10,7 +10,8 @@ use tidegate::{EventLoop, Flow, Transport, WriteError, WriteLimits};
 const MIB: u64 = 1024 * 1024;
 const CAP: u64 = 24 * MIB;
 
-/// The loop turns after so many bytes and writes: it, not a write, drops owned bytes that were sent.
+/// The loop turns after so many bytes and writes: it, not a write, drops owned bytes that were
+/// sent.
 const TURN: u64 = MIB / 4;
 const PER_WRITE: u64 = 256;
 

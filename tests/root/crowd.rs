@@ -20,8 +20,9 @@ struct Member {
 
 impl Crowd {
     /// Connects so many clients, and runs `meanwhile` once all of them that have a connection are
-    /// exchanging messages of up to `most` bytes. Answers how they ended: each goes on until `meanwhile` is over, then
-    /// ends its side and waits for the server's end, unless it has lost its connection.
+    /// exchanging messages of up to `most` bytes. Answers how they ended: each goes on until
+    /// `meanwhile` is over, then ends its side and waits for the server's end, unless it has lost
+    /// its connection.
     #[track_caller]
     pub fn around(
         server: &Server,

@@ -20,11 +20,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-/// An answer that comes later: a `Future<Output = io::Result<T>>`, and for callback code
-/// [`then`](Completion::then) and [`then_on`](Completion::then_on).
+/// An answer that comes later. Async code awaits it, as a future of an `io::Result<T>`; callback
+/// code hands it a closure, with [`then`](Completion::then) or [`then_on`](Completion::then_on).
 ///
-/// Dropping one cancels the waiting, and the work of a connect, of resolving, and of a job that has
-/// not begun; never a `flush`, a `drain` or a `wait_closed` itself. A connect that has won but whose transport nobody took is closed.
+/// Whoever drops one waits no longer. A connect, the resolving of a name, and a job that has not
+/// begun are then given up too, and a connection that was made and that nobody took is closed. What
+/// a `flush`, a `drain` or a `wait_closed` waits for takes its course.
 ///
 /// # Errors
 ///

@@ -33,13 +33,13 @@ const DEFAULT_CAP: usize = 64 * 1024 * 1024;
 ///
 /// * Above `high` the writer is paused; at `low` or below it is resumed. The rule and the
 ///   defaults (64 KiB and 16 KiB) are asyncio's, and so is what a missing one is taken from:
-///   `low = high / 4`, `high = 4 * low`. `high = 0` pauses for every byte that the kernel does
-///   not take at once.
+///   `low = high / 4`, `high = 4 * low`. `high = 0` pauses as soon as the kernel
+///   leaves us a single byte.
 /// * At `cap` (64 MiB unless set) `write` takes nothing more and says
 ///   [`BufferFull`](crate::WriteError::BufferFull).
 ///
-/// `low <= high <= cap` and `cap > 0`, or setting them fails with
-/// [`InvalidInput`](io::ErrorKind::InvalidInput) and changes nothing.
+/// Setting them fails with [`InvalidInput`](io::ErrorKind::InvalidInput), and changes nothing,
+/// unless `low <= high <= cap` and `cap` is not 0.
 ///
 /// ```
 /// use tidegate::WriteLimits;

@@ -1,4 +1,4 @@
-//! asyncio's transports and protocols for Rust: you write a [`Protocol`] as plain callbacks on
+//! asyncio's transports and protocols for Rust: a [`Protocol`] is a handful of methods on
 //! `&mut self`, and a single-threaded event loop on mio calls them. Backpressure is on by default,
 //! and one [`Closed`] tells everyone how a connection ended and what was lost.
 //!

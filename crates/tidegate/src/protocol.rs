@@ -13,15 +13,14 @@ use std::any::Any;
 ///   and at most one `eof_received`. `connection_lost` comes last, exactly once, whatever
 ///   happened; right after it the protocol is dropped.
 /// * From [`close`](Transport::close) or [`abort`](Transport::abort) on, only `connection_lost`
-///   comes, and always from the loop, never inside the call that ends the connection.
+///   comes, and always from the loop: a method that ends the connection returns first.
 /// * There is one callback at a time. What it brings about for its own protocol follows as soon
 ///   as it has returned, with nothing in between; for other connections, in the same turn of the
 ///   loop or the one after.
 /// * `pause_writing` and `resume_writing` strictly alternate.
-/// * An `Err` or a panic ends this connection and no other: the kernel gets one chance to take
-///   what was written before, the error goes to the
-///   [error handler](crate::Handle::set_error_handler), and `connection_lost` gets it as its
-///   reason. One exception: returning the [`WriteError`](crate::WriteError) that says that this
+/// * An `Err` or a panic ends this connection and no other. The kernel gets one chance to take
+///   what was written before; the [error handler](crate::Handle::set_error_handler) is told, and
+///   `connection_lost` has the error as its reason. One exception: returning the [`WriteError`](crate::WriteError) that says that this
 ///   same transport is already ending changes nothing, so `transport.write(..)?` never turns a
 ///   graceful close into an abort.
 ///
@@ -51,9 +50,9 @@ pub trait Protocol: Any {
     /// The write buffer went above its high-water mark.
     ///
     /// [`OnPause::StopReading`] holds reading back until the buffer has fallen to its low-water
-    /// mark; the loop lifts the hold by itself, just before `resume_writing`. The hold and
-    /// [`pause_reading`](Transport::pause_reading) are separate: reading goes on when neither is
-    /// set. When the buffer goes above the mark again before `resume_writing` was called, there is
+    /// mark; the loop lifts the hold by itself, and `resume_writing` comes next. A
+    /// [`pause_reading`](Transport::pause_reading) is another thing, which the loop does not lift:
+    /// reading goes on when there is neither. When the buffer goes above the mark again before `resume_writing` was called, there is
     /// no second call: the answer to the first holds.
     ///
     /// The provided method answers by side: `StopReading` on a connection that we accepted (or
@@ -90,8 +89,8 @@ pub trait Protocol: Any {
     ///
     /// `size_hint` is how many bytes are known to be there: those given to
     /// [`set_protocol`](Transport::set_protocol) as unread. It is 0 for what the kernel has. A
-    /// buffer given by a call that also stopped reading, closed, or switched the protocol is not
-    /// used; one may be given and nothing be there to read into it.
+    /// buffer stays unused when the call that gave it also closed, switched the protocol, or
+    /// stopped reading; and when there turns out to be nothing to read.
     ///
     /// ```
     /// use tidegate::{Protocol, Result, Transport};

@@ -1,4 +1,4 @@
-//! Timers by deadline, equal deadlines in the order of creation.
+//! Timers by deadline; those of the same deadline in the order in which they were made.
 //!
 //! Pure: it is told the time. A heap of four children per node over a slab whose entries know
 //! their place in the heap: insert, cancel and expire each cost O(log n) moves, inserting a

@@ -140,7 +140,7 @@ fn append(chunk: &mut Vec<u8>, data: &[u8]) {
     chunk.extend_from_slice(data);
 }
 
-/// What one system call is offered: at most [`MAX_SLICES`] slices and [`MAX_OFFER`] bytes.
+/// The slices of one system call: [`MAX_SLICES`] and [`MAX_OFFER`] bytes are the most.
 #[derive(Debug)]
 pub(crate) struct Offer<'a> {
     slices: [IoSlice<'a>; MAX_SLICES],

@@ -7,9 +7,13 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// Why a connect failed: every address that was tried and its reason. It is inside the
-/// [`io::Error`] of [`Handle::create_connection`](crate::Handle::create_connection), whose kind is
-/// that of the first reason: see [`ConnectError::of`].
+/// Why a connect failed: every address that was tried and its reason.
+///
+/// It is inside the [`io::Error`] of
+/// [`Handle::create_connection`](crate::Handle::create_connection): [`ConnectError::of`] finds it.
+/// The kind of that error is the resolver's when the name could not be resolved,
+/// [`TimedOut`](io::ErrorKind::TimedOut) when the time was up, and else that of the first
+/// address.
 #[derive(Debug, Clone)]
 pub struct ConnectError {
     target: Target,

@@ -53,21 +53,22 @@ impl ConnectOptions {
     }
 
     /// Fails with [`TimedOut`](io::ErrorKind::TimedOut) when the connection does not stand by
-    /// then, resolving included. Without one the system's own limit holds, which is minutes.
+    /// then, resolving included. Without one the system's own limits hold, which are minutes for
+    /// each address.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
     }
 
-    /// Connects from there; port 0 takes a free one. An address of the other family cannot be
-    /// reached then, nor a Unix socket.
+    /// Connects from there; port 0 takes a free one. Addresses of the other family, and Unix
+    /// sockets, then fail with [`AddrNotAvailable`](io::ErrorKind::AddrNotAvailable).
     pub fn local_addr(mut self, addr: SocketAddr) -> Self {
         self.local_addr = Some(addr);
         self
     }
 
-    /// How long an attempt has before another address is tried beside it; 250 ms unless set. The
-    /// longest possible delay tries one after the other.
+    /// How long an attempt has before another address is tried beside it; 250 ms unless set, as
+    /// RFC 8305 recommends (section 8). [`Duration::MAX`] tries one after the other.
     pub fn happy_eyeballs_delay(mut self, delay: Duration) -> Self {
         self.attempt_delay = delay;
         self

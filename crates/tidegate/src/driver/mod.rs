@@ -1,9 +1,10 @@
 //! Everything that the loop asks of the operating system.
 //!
 //! The loop polls, wakes, reads the clock, listens, connects, moves bytes and has jobs run
-//! through what is here and through nothing else. Real sockets are called directly; another world plugs in
-//! behind [`Driver`], [`ListenerSocket`] and [`StreamSocket`], so that no type that a user names
-//! has a parameter for it. Public only with the feature `unstable-driver`, and outside semver.
+//! through what is here and through nothing else. Real sockets are called directly; another world
+//! plugs in behind [`Driver`], [`ListenerSocket`] and [`StreamSocket`], so that no type that a user
+//! names has a parameter for it. Public only with the feature `unstable-driver`, and outside
+//! semver.
 
 mod executor_pool;
 mod os;
@@ -36,7 +37,8 @@ pub struct Readiness {
     pub readable: bool,
     /// A write may succeed; a connect has been decided.
     pub writable: bool,
-    /// A short read does not mean that all was read: the peer hung up, there is an error, or urgent data.
+    /// A short read does not mean that all was read: the peer hung up, there is an error, or
+    /// urgent data.
     pub read_to_end: bool,
     /// The socket may have an error to ask for.
     pub failed: bool,

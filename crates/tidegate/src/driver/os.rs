@@ -111,7 +111,7 @@ impl Driver for OsDriver {
             return Err(of_another_driver());
         };
         let interest = Interest::READABLE | Interest::WRITABLE;
-        // An urgent byte makes a read stop short, which must not be taken for an empty socket.
+        // A read ends early at an urgent byte, and would be taken to have emptied the socket.
         #[cfg(any(target_os = "linux", target_os = "android"))]
         let interest = if stream.tcp {
             interest | Interest::PRIORITY

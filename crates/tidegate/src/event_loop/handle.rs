@@ -57,8 +57,8 @@ impl Handle {
         handle
     }
 
-    /// Runs `call` when `delay` is over, never earlier. Equal deadlines fire in the order of
-    /// creation. A delay beyond what the clock can say never ends.
+    /// Runs `call` when `delay` is over, never earlier. What is due at the same time runs in the
+    /// order in which it was scheduled. A delay beyond what the clock can say never ends.
     pub fn call_later(
         &self,
         delay: Duration,
@@ -141,9 +141,10 @@ impl Handle {
     /// # Errors
     ///
     /// Of the completion: a [`ConnectError`](crate::ConnectError), with each address and its
-    /// reason, [`TimedOut`](io::ErrorKind::TimedOut) among them; the [`Closed`](crate::Closed) of a connection whose
-    /// `connection_made` failed; [`InvalidInput`](io::ErrorKind::InvalidInput) for bad addresses
-    /// and limits; [`LoopClosed`].
+    /// reason, also when the [time](ConnectOptions::timeout) was up; the
+    /// [`Closed`](crate::Closed) of a connection whose `connection_made` failed;
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for bad addresses and limits;
+    /// [`LoopClosed`].
     #[doc(alias = "create_unix_connection")]
     pub fn create_connection(
         &self,

@@ -36,13 +36,13 @@ use std::sync::Arc;
 /// * Bytes go both ways, in order and unchanged. A side whose write buffer is above its high-water
 ///   mark has the reading of the other side paused until it has drained, so a relay keeps the
 ///   high-water mark and one read in memory, for each direction, whatever its peers do.
-/// * An end of stream is passed on as one, behind the bytes before it; the other direction goes on.
-///   When both have ended, so do both connections.
+/// * An end of stream is passed on as one, behind the bytes before it; the other direction goes
+///   on. When both have ended, so do both connections.
 /// * A [`close`](Transport::close) of one side closes the other: gracefully, after what is
 ///   buffered for it was sent. So [`Server::shutdown`](crate::Server::shutdown) of the server of
 ///   the front ends the backs too.
-/// * Every other end (a reset, an error, a deadline, an abort, a shutdown) is never passed off as an
-///   end of stream: what the relay holds for the other side is sent, without a time limit, then
+/// * Every other end (a reset, an error, a deadline, an abort, a shutdown) is never passed off as
+///   an end of stream: what the relay holds for the other side is sent, without a time limit, then
 ///   that side is [`reset`](Transport::reset). A reset destroys what the kernel has not got through
 ///   to a TCP peer yet, so it comes 1 s after the last bytes; to a connection that is idle, at once.
 /// * A side whose writing has failed is still read to its end: an early answer arrives. What the

@@ -145,9 +145,9 @@ impl Transport {
         self.enqueue(Payload::Slice(data))
     }
 
-    /// As [`write`](Transport::write), but keeps the bytes themselves instead of copying what the
-    /// kernel does not take at once. An [owner](Bytes::from_owner) of them is dropped by the loop,
-    /// never within this call.
+    /// As [`write`](Transport::write), but what must wait for the kernel is not copied: the bytes
+    /// themselves are kept. An [owner](Bytes::from_owner) of them is dropped by the loop, never
+    /// within this call.
     ///
     /// # Errors
     ///
@@ -242,8 +242,8 @@ impl Transport {
     ///
     /// # Errors
     ///
-    /// The [`Closed`] of the connection when that cannot happen any more. Also after the end it
-    /// is `Ok` if these bytes are in the kernel.
+    /// The [`Closed`] of the connection when that cannot happen any more. After the end it is `Ok`
+    /// all the same if the kernel got these bytes.
     pub fn flush(&self) -> Completion<()> {
         self.wait_flushed()
     }
@@ -255,8 +255,8 @@ impl Transport {
         self.wait_lost()
     }
 
-    /// Stops reading, sends what is buffered, then ends. There is no deadline: see
-    /// [`close_within`](Transport::close_within).
+    /// Ends when everything that is buffered has been sent, however long that takes, and reads no
+    /// more from now on. See [`close_within`](Transport::close_within) for a deadline.
     pub fn close(&self) {
         self.begin_close();
     }
@@ -333,13 +333,13 @@ impl Transport {
     // The protocol.
 
     /// Gives the connection another protocol, once the running callback has returned. The new one
-    /// gets `unread` first, before anything from the kernel, then goes on where the old one was:
-    /// it gets no `connection_made`; on a paused transport it gets `pause_writing` before all
-    /// else; after the peer's end of stream its own `eof_received`. The old one gets nothing more
-    /// and is dropped by the loop.
+    /// goes on where the old one was, without a `connection_made`. It is told of a pause that
+    /// lasts (`pause_writing`), then reads `unread` before what the kernel has, and is told of an
+    /// end of stream that has come already (`eof_received`). The old one is not called again; the
+    /// loop drops it.
     ///
     /// Of several calls within one callback the last protocol wins, and their `unread` is joined
-    /// in order. Otherwise `unread` goes in front of what is still undelivered.
+    /// in order. Otherwise the new `unread` is read before one that nobody has read yet.
     ///
     /// # Errors
     ///

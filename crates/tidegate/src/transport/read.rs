@@ -185,7 +185,7 @@ impl Transport {
         }
     }
 
-    /// Bytes given to `set_protocol` go the way of bytes from the kernel.
+    /// What `set_protocol` was given as unread is delivered as if it had just been read.
     fn deliver_unread(&self) {
         let conn = self.conn();
         let mut unread = conn.with_extra(|extra| mem::take(&mut extra.unread));

@@ -29,8 +29,8 @@ impl Transport {
     /// Every single byte that the kernel takes starts the time anew: `limit` is not the time of a
     /// write or of a message. But kernels pass on late, and in steps of up to some hundred
     /// kilobytes, what room a peer makes by reading: choose a limit of many seconds, in which a
-    /// slow peer that is welcome reads as much. Nothing is timed while nothing is buffered, so an idle connection is not cut
-    /// either. The limit holds after [`write_eof`](Transport::write_eof) and
+    /// slow peer that is welcome reads as much. Nothing is timed while nothing is buffered, so an
+    /// idle connection is not cut. The limit holds after [`write_eof`](Transport::write_eof) and
     /// [`close`](Transport::close) too, while the rest is being sent; of it and the deadline of
     /// [`close_within`](Transport::close_within) the earlier one ends the connection. Before a
     /// connection is cut, what is buffered is offered to the kernel once more, so none is cut
