@@ -1,6 +1,6 @@
-//! One connection floods, another is quiet: what came in for this one before a turn of the loop began
-//! is delivered in that turn, and the flood gets its share of the turn and no more. Nothing here
-//! depends on time: before each turn the kernel is asked what it has for either of them.
+//! One connection floods, another is quiet: what came in for this one before a turn of the loop
+//! began is delivered in that turn, and the flood gets its share of the turn and no more. Nothing
+//! here depends on time: before each turn the kernel is asked what it has for either of them.
 //!
 //! `fairness` has the same with a peer that sends between the turns, `quiet_latency` the
 //! round-trip times.

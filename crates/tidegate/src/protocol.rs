@@ -18,11 +18,11 @@ use std::any::Any;
 ///   as it has returned, with nothing in between; for other connections, in the same turn of the
 ///   loop or the one after.
 /// * `pause_writing` and `resume_writing` strictly alternate.
-/// * An `Err` or a panic ends this connection and no other. The kernel gets one chance to take
-///   what was written before; the [error handler](crate::Handle::set_error_handler) is told, and
-///   `connection_lost` has the error as its reason. One exception: returning the [`WriteError`](crate::WriteError) that says that this
-///   same transport is already ending changes nothing, so `transport.write(..)?` never turns a
-///   graceful close into an abort.
+/// * An `Err` or a panic ends this connection and no other. The kernel gets one chance to take what
+///   was written before; the [error handler](crate::Handle::set_error_handler) is told, and
+///   `connection_lost` has the error as its reason. One exception: returning the
+///   [`WriteError`](crate::WriteError) that says that this same transport is already ending changes
+///   nothing, so `transport.write(..)?` never turns a graceful close into an abort.
 ///
 /// The names, and the order of the calls, are those of asyncio's `Protocol` and
 /// `BufferedProtocol`.
@@ -52,8 +52,8 @@ pub trait Protocol: Any {
     /// [`OnPause::StopReading`] holds reading back until the buffer has fallen to its low-water
     /// mark; the loop lifts the hold by itself, and `resume_writing` comes next. A
     /// [`pause_reading`](Transport::pause_reading) is another thing, which the loop does not lift:
-    /// reading goes on when there is neither. When the buffer goes above the mark again before `resume_writing` was called, there is
-    /// no second call: the answer to the first holds.
+    /// reading goes on when there is neither. When the buffer goes above the mark again before
+    /// `resume_writing` was called, there is no second call: the answer to the first holds.
     ///
     /// The provided method answers by side: `StopReading` on a connection that we accepted (or
     /// adopted), `KeepReading` on one that we opened. So a server that answers what it reads is

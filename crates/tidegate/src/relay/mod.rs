@@ -44,7 +44,8 @@ use std::sync::Arc;
 /// * Every other end (a reset, an error, a deadline, an abort, a shutdown) is never passed off as
 ///   an end of stream: what the relay holds for the other side is sent, without a time limit, then
 ///   that side is [`reset`](Transport::reset). A reset destroys what the kernel has not got through
-///   to a TCP peer yet, so it comes 1 s after the last bytes; to a connection that is idle, at once.
+///   to a TCP peer yet, so it comes 1 s after the last bytes; to a connection that is idle, at
+///   once.
 /// * A side whose writing has failed is still read to its end: an early answer arrives. What the
 ///   other side sends meanwhile can go nowhere and is counted as [`lost`](Relayed::lost).
 /// * While the back is being connected, the front is not read; its bytes, and its end of stream,

@@ -3,8 +3,8 @@
 //! The way of a byte: [`read`] takes it from the kernel to the protocol; [`mod@write`] takes what
 //! the protocol answers through the [buffer](crate::write_buffer) back; [`deliver`] makes every
 //! callback; [`state`] decides in which order they come; [`close`] ends it, [`linger`] waits for
-//! the peer, [`write_timeout`] not for ever. [`options`], [`schedule`] and [`stats`] are the rest of
-//! the public handle.
+//! the peer, [`write_timeout`] not for ever. [`options`], [`schedule`] and [`stats`] are the rest
+//! of the public handle.
 
 mod close;
 mod conn;
