@@ -14,7 +14,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 use tests::child::{self, Child, Commands};
 use tests::{Kind, TempDir, descriptors, dial, drive};
-use tidegate::{Address, EventLoop, Protocol, Result, Transport};
+use tidegate::{EventLoop, Protocol, Result, Transport};
 
 /// The child's limit.
 const DESCRIPTORS: u64 = 64;
@@ -146,10 +146,7 @@ fn out_of_descriptors_a_server_serves_whom_it_has_and_later_those_who_waited_and
         let dir = TempDir::new();
         let mut child = Child::start(TEST, &kind.somewhere(&dir));
         let place = child.line();
-        let address = match kind {
-            Kind::Tcp => Address::Inet(place.parse().unwrap()),
-            Kind::Unix => Address::Unix(place.trim_start_matches("unix:").into()),
-        };
+        let address = kind.address(&place);
         let before = child.ask("descriptors");
         child.ask("limit");
 

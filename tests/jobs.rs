@@ -5,48 +5,19 @@ use std::collections::BTreeSet;
 use std::io;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
-use std::thread::{self, ThreadId};
+use std::thread;
 use std::time::Duration;
-use tests::{BOUND, Kind, Log, Peer, Recorder, Served, TempDir, adopted, drive, failures, settle};
+use tests::{
+    BOUND, Dropped, Kind, Log, Peer, Recorder, Served, TempDir, adopted, drive, failures, occupy,
+    settle,
+};
 use tidegate::{Completion, EventLoop, Handle, JobPanicked, PanicPolicy};
 
 fn loop_with(threads: usize) -> EventLoop {
     let builder = EventLoop::builder().executor_threads(threads);
     builder.build().unwrap()
-}
-
-/// Keeps a thread of the pool busy until the sender is dropped; the thread has begun when this
-/// returns.
-fn occupy(handle: &Handle) -> Sender<()> {
-    let (release, released) = mpsc::channel();
-    let (begin, begun) = mpsc::channel();
-    let job = handle.run_in_executor(move || {
-        begin.send(()).unwrap();
-        // Fails, when the time has come.
-        let _ = released.recv();
-    });
-    job.detach();
-    begun.recv_timeout(BOUND).unwrap();
-    release
-}
-
-/// Tells the thread that it is dropped on.
-struct Dropped(Sender<ThreadId>);
-
-impl Dropped {
-    fn new() -> (Self, Receiver<ThreadId>) {
-        let (told, dropped) = mpsc::channel();
-        (Self(told), dropped)
-    }
-}
-
-impl Drop for Dropped {
-    fn drop(&mut self) {
-        // Nobody may care.
-        let _ = self.0.send(thread::current().id());
-    }
 }
 
 fn assert_nothing_waits(handle: &Handle) {

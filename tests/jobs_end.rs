@@ -7,11 +7,11 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::task::{Context, Poll, Waker};
-use std::thread::{self, ThreadId};
+use std::thread;
 use std::time::{Duration, Instant};
-use tests::{BOUND, Kind, Log, Recorder, adopted, failures, settle};
+use tests::{BOUND, Dropped, Kind, Log, Recorder, adopted, failures, occupy, settle};
 use tidegate::{Completion, EventLoop, LoopClosed};
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -27,42 +27,11 @@ fn is_loop_closed(error: &io::Error) -> bool {
         .is_some_and(|error| error.is::<LoopClosed>())
 }
 
-/// A job that has begun, and runs until its sender is dropped. Its completion is kept by the loop.
-fn occupy(event_loop: &EventLoop) -> Sender<()> {
-    let (release, released) = mpsc::channel();
-    let (begin, begun) = mpsc::channel();
-    let job = event_loop.handle().run_in_executor(move || {
-        begin.send(()).unwrap();
-        // Fails, when the time has come.
-        let _ = released.recv();
-    });
-    job.then(|_, _| {});
-    begun.recv_timeout(BOUND).unwrap();
-    release
-}
-
-/// Tells the thread that it is dropped on.
-struct Dropped(Sender<ThreadId>);
-
-impl Dropped {
-    fn new() -> (Self, Receiver<ThreadId>) {
-        let (told, dropped) = mpsc::channel();
-        (Self(told), dropped)
-    }
-}
-
-impl Drop for Dropped {
-    fn drop(&mut self) {
-        // Nobody may care.
-        let _ = self.0.send(thread::current().id());
-    }
-}
-
 #[test]
 fn jobs_that_have_not_begun_are_dropped_by_the_loop_uncalled_and_their_completions_fail() {
     let event_loop = loop_with(1, Duration::ZERO);
     let handle = event_loop.handle().clone();
-    let release = occupy(&event_loop);
+    let release = occupy(event_loop.handle());
     let ran = Arc::new(AtomicUsize::new(0));
     let start = || {
         let (value, dropped) = Dropped::new();
@@ -136,7 +105,7 @@ fn a_result_that_waits_for_the_loop_is_dropped_there() {
     let (result, dropped) = Dropped::new();
     let job = event_loop.handle().run_in_executor(move || result);
     // The only thread: the result is handed in.
-    let release = occupy(&event_loop);
+    let release = occupy(event_loop.handle());
     assert!(dropped.try_recv().is_err());
     drop(release);
     drop(event_loop);
@@ -255,7 +224,7 @@ fn drops_that_panic_do_not_keep_the_loop_from_its_end() {
     let handle = event_loop.handle().clone();
     let told = failures(&handle);
     let result = handle.run_in_executor(|| Bomb);
-    let release = occupy(&event_loop);
+    let release = occupy(event_loop.handle());
     let bombs = [Bomb, Bomb];
     handle.run_in_executor(move || drop(bombs)).detach();
     let bomb = Bomb;
@@ -296,7 +265,7 @@ fn a_result_that_panics_when_it_is_too_late_harms_nobody() {
 fn a_job_is_not_waited_for_longer_than_the_grace() {
     for grace in [Duration::ZERO, Duration::from_millis(50)] {
         let event_loop = loop_with(1, grace);
-        let release = occupy(&event_loop);
+        let release = occupy(event_loop.handle());
         let start = Instant::now();
         drop(event_loop);
         let took = start.elapsed();

@@ -1,6 +1,7 @@
 //! What the tests share: a protocol that records and checks its callbacks, socket pairs, and
 //! waiting for a condition with a bound.
 
+mod busy;
 pub mod child;
 mod hosts;
 #[cfg(feature = "interop")]
@@ -8,20 +9,20 @@ pub mod interop;
 mod peer;
 mod recorder;
 mod scale;
+mod served;
 mod stall;
 mod tied;
 mod writer;
 
+pub use busy::{Dropped, occupy};
 pub use hosts::{Fate, Gate, Host, V6, has_ipv6, knows, v4};
 pub use peer::{Kind, Peer, TempDir, adopted, adopted_with, connected, dial, pattern};
 pub use recorder::{Log, Recorder, Seen};
 pub use scale::{Rng, descriptors, that_fit};
+pub use served::{Served, answer_of, assert_refused};
 pub use stall::{never_paused, note_answer, stall};
-pub use tied::{Reports, Tied, accept, relay_server};
-pub use writer::{How, answer, clog, limits, no_limits, put, strict_loop, text};
-mod served;
-
-pub use served::Served;
+pub use tied::{Reports, Tied, accept, fill, relay_server};
+pub use writer::{How, answer, clog, limits, no_limits, put, run_in, strict_loop, text, writes};
 
 #[cfg(feature = "root")]
 pub mod root;
@@ -72,6 +73,12 @@ pub fn settle(event_loop: &mut EventLoop) {
         after.polls = before.polls;
         quiet = if after == before { quiet + 1 } else { 0 };
     }
+}
+
+/// For a hook that runs more than once: gives its value the first time.
+pub fn once<T>(value: T) -> impl FnMut() -> Option<T> {
+    let mut value = Some(value);
+    move || value.take()
 }
 
 /// What the error handler is told from now on.

@@ -137,10 +137,7 @@ fn idle_connections_cost_little_and_leave_nothing_when_they_end() {
         let dir = TempDir::new();
         let mut child = Child::start(TEST, &kind.somewhere(&dir));
         let place = child.line();
-        let address = match kind {
-            Kind::Tcp => Address::Inet(place.parse().unwrap()),
-            Kind::Unix => Address::Unix(place.trim_start_matches("unix:").into()),
-        };
+        let address = kind.address(&place);
         let fresh = report(&mut child, "report");
         let (_, first) = round(&mut child, &address, connections);
         let (idle, second) = round(&mut child, &address, connections);

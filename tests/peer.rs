@@ -32,6 +32,16 @@ impl Kind {
         }
     }
 
+    /// What a server there says it listens on.
+    #[track_caller]
+    pub fn address(self, text: &str) -> Address {
+        match (self, text.parse()) {
+            (Self::Tcp, Ok(addr)) => Address::Inet(addr),
+            (Self::Unix, _) => Address::Unix(text.trim_start_matches("unix:").into()),
+            (Self::Tcp, Err(_)) => panic!("{text:?} is no TCP address"),
+        }
+    }
+
     /// A listening plain socket and its address.
     pub fn listen(self, dir: &TempDir) -> (Socket, Address) {
         let (domain, addr) = match self {

@@ -4,8 +4,8 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use tests::{
-    BOUND, Kind, Log, Peer, Recorder, Served, TempDir, Tied, adopted, connected, drive, no_limits,
-    pattern, relay_server, settle,
+    BOUND, Kind, Log, Peer, Recorder, Served, TempDir, Tied, adopted, connected, drive, fill,
+    no_limits, pattern, relay_server, settle,
 };
 use tidegate::{EventLoop, Flow, Relay, RelayReport, Transport, WriteLimits};
 
@@ -16,25 +16,6 @@ fn feed(peer: &mut Peer, data: &[u8], sent: &mut usize) {
     if *sent < data.len() {
         let end = data.len().min(*sent + 256 * 1024);
         *sent += peer.write(&data[*sent..end]);
-    }
-}
-
-/// Sends to a peer's other end until nothing more is taken: everything on the way is full.
-fn fill(event_loop: &mut EventLoop, peer: &mut Peer) -> usize {
-    let mut sent: usize = 0;
-    loop {
-        let before = sent;
-        loop {
-            let n = peer.write(&pattern(sent as u64, 64 * 1024));
-            sent += n;
-            if n == 0 {
-                break;
-            }
-        }
-        settle(event_loop);
-        if sent == before {
-            return sent;
-        }
     }
 }
 

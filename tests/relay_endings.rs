@@ -6,31 +6,12 @@ use std::rc::Rc;
 use std::time::Duration;
 use tests::{
     BOUND, Kind, Log, Peer, Recorder, TempDir, Tied, accept, adopted, connected, drive, failures,
-    pattern, settle,
+    fill, pattern, settle,
 };
 use tidegate::{
     CloseReason, Closed, EventLoop, OnEof, OnPause, Protocol, Relay, RelayReport, Result,
     Transport, WriteLimits,
 };
-
-/// Sends until nothing more is taken: everything on the way is full.
-fn fill(event_loop: &mut EventLoop, peer: &mut Peer) -> usize {
-    let mut sent: usize = 0;
-    loop {
-        let before = sent;
-        loop {
-            let n = peer.write(&pattern(sent as u64, 64 * 1024));
-            sent += n;
-            if n == 0 {
-                break;
-            }
-        }
-        settle(event_loop);
-        if sent == before {
-            return sent;
-        }
-    }
-}
 
 /// A TCP peer sees a reset; a Unix one cannot, and what it sees is no matter of the relay's.
 #[track_caller]

@@ -1,9 +1,12 @@
 //! A server whose every connection records into its own log.
 
-use crate::{Log, Recorder};
+use crate::{Log, Peer, Recorder, drive};
 use std::cell::RefCell;
+use std::io;
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
-use tidegate::{Address, Handle, ListenOptions, Server, Transport};
+use tidegate::{Address, Completion, EventLoop, Handle, ListenOptions, Server, Transport};
 
 /// A server and what it has accepted, in order.
 #[derive(Debug)]
@@ -75,4 +78,42 @@ impl Served {
     pub fn accepted(&self) -> usize {
         self.transports.borrow().len()
     }
+
+    /// Connects peers and waits until the server has them.
+    #[track_caller]
+    pub fn connect<const N: usize>(&self, event_loop: &mut EventLoop) -> [Peer; N] {
+        let before = self.accepted();
+        let peers = std::array::from_fn(|_| Peer::connect(&self.address()));
+        drive(event_loop, "the server to accept", || {
+            self.accepted() == before + N
+        });
+        peers
+    }
+}
+
+/// What a completion has answered so far.
+pub fn answer_of<T: 'static>(completion: Completion<T>) -> Rc<RefCell<Option<T>>> {
+    let slot = Rc::new(RefCell::new(None));
+    let answer = slot.clone();
+    completion.then(move |_, result| {
+        match result {
+            Ok(value) => answer.replace(Some(value)),
+            Err(error) => panic!("{error}"),
+        };
+    });
+    slot
+}
+/// Fails when somebody listens there.
+#[track_caller]
+pub fn assert_refused(address: &Address) {
+    let result = match address {
+        Address::Inet(addr) => TcpStream::connect(addr).map(drop),
+        Address::Unix(path) => UnixStream::connect(path).map(drop),
+        Address::Unnamed => unreachable!("servers have addresses"),
+    };
+    let gone = [io::ErrorKind::ConnectionRefused, io::ErrorKind::NotFound];
+    assert!(
+        result.is_err_and(|error| gone.contains(&error.kind())),
+        "{address} is listened on"
+    );
 }

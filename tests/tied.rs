@@ -1,6 +1,6 @@
 //! Two plain sockets with a relay between them.
 
-use crate::{Kind, Peer, TempDir, drive};
+use crate::{Kind, Peer, TempDir, drive, pattern, settle};
 use socket2::{SockRef, Socket};
 use std::cell::RefCell;
 use std::io;
@@ -122,6 +122,26 @@ impl Tied {
             if !peer.is_closed() {
                 peer.read_available();
             }
+        }
+    }
+}
+
+/// Sends to a peer's other end until nothing more is taken: everything on the way is full.
+#[track_caller]
+pub fn fill(event_loop: &mut EventLoop, peer: &mut Peer) -> usize {
+    let mut sent: usize = 0;
+    loop {
+        let before = sent;
+        loop {
+            let n = peer.write(&pattern(sent as u64, 64 * 1024));
+            sent += n;
+            if n == 0 {
+                break;
+            }
+        }
+        settle(event_loop);
+        if sent == before {
+            return sent;
         }
     }
 }

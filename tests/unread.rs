@@ -2,14 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use tests::{Kind, Log, Recorder, Seen, adopted, drive, failures, flood, settle};
+use tests::{Kind, Log, Recorder, Seen, adopted, drive, failures, flood, once, settle};
 use tidegate::{EventLoop, Transport};
-
-/// For a hook that runs more than once: gives its value the first time.
-fn once<T>(value: T) -> impl FnMut() -> Option<T> {
-    let mut value = Some(value);
-    move || value.take()
-}
 
 fn data(bytes: &[u8]) -> Seen {
     Seen::Data(bytes.to_vec())

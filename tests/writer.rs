@@ -1,12 +1,17 @@
 //! Writing what can be checked: each byte tells its place in the stream.
 
-use crate::{pattern, settle};
+use crate::{Recorder, pattern, settle};
 use bytes::Bytes;
+use std::cell::Cell;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
-use tidegate::{Completion, EventLoop, Flow, PanicPolicy, Transport, WriteError, WriteLimits};
+use std::time::Duration;
+use tidegate::{
+    Completion, EventLoop, Flow, Handle, PanicPolicy, Transport, WriteError, WriteLimits,
+};
 
 /// A loop that lets a failed check inside a callback through to the test.
 pub fn strict_loop() -> EventLoop {
@@ -113,4 +118,34 @@ pub fn answer<T>(completion: &mut Completion<T>) -> Option<io::Result<T>> {
         Poll::Ready(answer) => Some(answer),
         Poll::Pending => None,
     }
+}
+
+/// The system calls that wrote, so far.
+pub fn writes(handle: &Handle) -> u64 {
+    handle.snapshot().writes
+}
+
+/// Runs `call` outside of callbacks, or as one of the transport.
+#[track_caller]
+pub fn run_in(
+    event_loop: &mut EventLoop,
+    transport: &Transport,
+    inside: bool,
+    call: impl FnOnce(&Transport) + 'static,
+) {
+    if !inside {
+        call(transport);
+        return;
+    }
+    let done = Rc::new(Cell::new(false));
+    let ran = done.clone();
+    transport.call_soon(move |_: &mut Recorder, transport| {
+        call(transport);
+        ran.set(true);
+        Ok(())
+    });
+    if let Err(error) = event_loop.run_once(Some(Duration::ZERO)) {
+        panic!("the loop failed: {error}");
+    }
+    assert!(done.get());
 }

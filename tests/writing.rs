@@ -1,20 +1,14 @@
 //! When the bytes of a write go to the kernel: how many system calls, and at which moment.
 
-use bytes::Bytes;
 use std::cell::Cell;
-use std::fmt;
-use std::io::{ErrorKind, IoSlice};
+use std::io::ErrorKind;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tests::{
-    How, Kind, Log, Recorder, adopted, adopted_with, clog, drive, limits, no_limits, put, settle,
-    strict_loop, text,
+    How, Kind, Log, Recorder, adopted, clog, drive, limits, no_limits, put, run_in, settle,
+    strict_loop, text, writes,
 };
-use tidegate::{EventLoop, Flow, Handle, Transport, WriteError};
-
-fn writes(handle: &Handle) -> u64 {
-    handle.snapshot().writes
-}
+use tidegate::{EventLoop, Flow, Transport};
 
 fn turn(event_loop: &mut EventLoop) {
     event_loop.run_once(Some(Duration::ZERO)).unwrap();
@@ -174,28 +168,6 @@ fn writes_from_outside_go_out_in_one_call_at_the_end_of_the_turn() {
     }
 }
 
-/// Runs `call` outside of callbacks, or as one of the transport.
-fn run_in(
-    event_loop: &mut EventLoop,
-    transport: &Transport,
-    inside: bool,
-    call: impl FnOnce(&Transport) + 'static,
-) {
-    if !inside {
-        call(transport);
-        return;
-    }
-    let done = Rc::new(Cell::new(false));
-    let ran = done.clone();
-    transport.call_soon(move |_: &mut Recorder, transport| {
-        call(transport);
-        ran.set(true);
-        Ok(())
-    });
-    turn(event_loop);
-    assert!(done.get());
-}
-
 #[test]
 fn a_large_write_and_one_above_high_go_to_the_kernel_within_the_call() {
     const LARGE: usize = 64 * 1024;
@@ -296,92 +268,6 @@ fn a_part_taken_is_a_refusal_of_the_rest() {
 }
 
 #[test]
-fn more_slices_and_more_owned_chunks_than_the_system_takes_in_one_call_go_in_order() {
-    const COUNT: usize = 5000;
-    for (kind, clogged, inside) in Kind::ALL.into_iter().flat_map(|kind| {
-        [(false, false), (false, true), (true, false), (true, true)]
-            .map(|(clogged, inside)| (kind, clogged, inside))
-    }) {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-        if clogged {
-            clog(&mut event_loop, &transport);
-        }
-        transport.set_write_limits(no_limits()).unwrap();
-        run_in(&mut event_loop, &transport, inside, |transport| {
-            for size in [3, 20] {
-                let data = text(transport.written(), COUNT * size);
-                let empty = IoSlice::new(&[]);
-                let slices: Vec<_> = data
-                    .chunks(size)
-                    .flat_map(|chunk| [IoSlice::new(chunk), empty])
-                    .collect();
-                assert_eq!(slices.len(), 2 * COUNT);
-                assert_eq!(transport.write_vectored(&slices).unwrap(), Flow::Open);
-                for chunk in 0..COUNT {
-                    let written = transport.written();
-                    How::Owned.put(transport, 1 + chunk % size).unwrap();
-                    assert_eq!(transport.written(), written + 1 + (chunk % size) as u64);
-                }
-            }
-        });
-        peer.expect(&mut event_loop, transport.written() as usize);
-        assert!(peer.received() == text(0, transport.written() as usize));
-    }
-}
-
-#[test]
-fn an_empty_write_is_no_write_whatever_the_state() {
-    fn empty_writes(transport: &Transport) {
-        let before = (transport.stats(), writes(transport.handle()));
-        let flow = transport.flow();
-        let empty = IoSlice::new(&[]);
-        assert_eq!(transport.write(b"").unwrap(), flow);
-        assert_eq!(transport.write_owned(Bytes::new()).unwrap(), flow);
-        assert_eq!(transport.write_vectored(&[]).unwrap(), flow);
-        assert_eq!(transport.write_vectored(&[empty; 3]).unwrap(), flow);
-        assert_eq!(write!(transport, "").unwrap(), flow);
-        assert_eq!(write!(transport, "{}", String::new()).unwrap(), flow);
-        assert_eq!((transport.stats(), writes(transport.handle())), before);
-    }
-    for (kind, clogged) in Kind::ALL
-        .into_iter()
-        .flat_map(|kind| [(kind, false), (kind, true)])
-    {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let protocol = Recorder::new(&log).on_data(|transport, _| {
-            empty_writes(transport);
-            Ok(())
-        });
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
-        empty_writes(&transport);
-        settle(&mut event_loop);
-        assert_eq!(writes(event_loop.handle()), 0);
-        if clogged {
-            clog(&mut event_loop, &transport);
-        }
-        peer.send(b"x");
-        settle(&mut event_loop);
-        // Between others they leave no trace, and the close is not kept waiting.
-        put(&transport, 5);
-        empty_writes(&transport);
-        put(&transport, 5);
-        empty_writes(&transport);
-        transport.close();
-        empty_writes(&transport);
-        peer.expect_end(&mut event_loop);
-        assert!(peer.received() == text(0, transport.written() as usize));
-        peer.close();
-        drive(&mut event_loop, "lost", || log.is_lost());
-        empty_writes(&transport);
-        assert_eq!(log.reason(), "local-close");
-        settle(&mut event_loop);
-    }
-}
-
-#[test]
 fn a_turn_sends_at_most_a_mebibyte_of_one_transport_in_a_bounded_number_of_calls() {
     const MEBIBYTE: u64 = 1 << 20;
     for (kind, count, piece) in Kind::ALL
@@ -435,35 +321,6 @@ fn one_system_call_is_offered_at_most_a_mebibyte() {
     assert!(peer.received() == text(0, transport.written() as usize));
 }
 
-struct Failing;
-
-impl fmt::Display for Failing {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("half of it")?;
-        Err(fmt::Error)
-    }
-}
-
-#[test]
-fn a_value_that_fails_to_format_writes_nothing() {
-    for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-        let stats = transport.stats();
-        let result = write!(transport, "before {Failing} after");
-        assert!(
-            matches!(result, Err(WriteError::Format { transport: id }) if id == transport.id()),
-            "{result:?}"
-        );
-        assert_eq!(transport.stats(), stats);
-        assert_eq!(write!(transport, "well {}", 1).unwrap(), Flow::Open);
-        peer.expect(&mut event_loop, 6);
-        assert_eq!(peer.received(), b"well 1");
-        assert_eq!(log.words(), ["made"]);
-    }
-}
-
 #[test]
 fn the_unsent_low_water_mark_bounds_the_kernel_on_tcp_and_is_unsupported_on_unix() {
     let mut taken = Vec::new();
@@ -489,33 +346,4 @@ fn the_unsent_low_water_mark_bounds_the_kernel_on_tcp_and_is_unsupported_on_unix
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     settle(&mut event_loop);
     assert_eq!(log.words(), ["made"]);
-}
-
-#[test]
-fn any_number_of_slices_costs_time_in_proportion_to_it() {
-    const MORE: usize = 16;
-    let time = |count: usize| {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        // The kernel is to take all of it, in many system calls.
-        let roomy = |socket: &socket2::Socket| {
-            socket.set_send_buffer_size(8 << 20).unwrap();
-            socket.set_recv_buffer_size(8 << 20).unwrap();
-        };
-        let recorder = Recorder::new(&log);
-        let (transport, mut peer) = adopted_with(event_loop.handle(), Kind::Tcp, roomy, recorder);
-        settle(&mut event_loop);
-        transport.set_write_limits(no_limits()).unwrap();
-        let data = text(0, count);
-        let slices: Vec<_> = data.chunks(1).map(IoSlice::new).collect();
-        let start = Instant::now();
-        transport.write_vectored(&slices).unwrap();
-        let took = start.elapsed();
-        peer.expect(&mut event_loop, count);
-        took
-    };
-    let few = (0..3).map(|_| time(25_000)).min().unwrap();
-    let many = time(MORE * 25_000);
-    // Were each system call to look at all slices again, this would be the square.
-    assert!(many < few * 5 * MORE as u32, "{few:?}, {many:?}");
 }
