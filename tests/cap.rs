@@ -4,7 +4,7 @@ use bytes::Bytes;
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use tests::{How, Kind, Log, Recorder, adopted, clog, put, settle, strict_loop, text};
+use tests::{How, Kind, Log, Recorder, adopted, clog, put, settle, strict_loop};
 use tidegate::{Flow, Transport, WriteError, WriteLimits};
 
 fn capped(cap: usize) -> WriteLimits {
@@ -55,8 +55,7 @@ fn at_the_cap_every_way_to_write_takes_nothing_and_says_so() {
         // The refusal is over when the bytes are gone, and the stream has no gap.
         peer.expect(&mut event_loop, transport.written() as usize);
         assert_eq!(put(&transport, 1000), Flow::Open);
-        peer.expect(&mut event_loop, transport.written() as usize);
-        assert!(peer.received() == text(0, transport.written() as usize));
+        peer.expect_text(&mut event_loop, &transport);
         settle(&mut event_loop);
         assert_eq!(log.words(), ["made", "pause", "resume"]);
     }
@@ -79,8 +78,7 @@ fn the_write_that_crosses_the_cap_is_taken_whole_and_is_the_last() {
         assert_eq!(transport.write_buffer_size(), full + 3_000_000);
         assert!(is_full(how.put(&transport, 1), &transport));
         assert_eq!(transport.write_buffer_size(), full + 3_000_000);
-        peer.expect(&mut event_loop, transport.written() as usize);
-        assert!(peer.received() == text(0, transport.written() as usize));
+        peer.expect_text(&mut event_loop, &transport);
     }
 }
 
@@ -106,8 +104,7 @@ fn a_writer_that_ignores_every_answer_is_bounded_by_the_cap_and_one_write() {
             }
         }
         assert!(refused > 100, "{refused} writes were refused");
-        peer.expect(&mut event_loop, transport.written() as usize);
-        assert!(peer.received() == text(0, transport.written() as usize));
+        peer.expect_text(&mut event_loop, &transport);
     }
 }
 

@@ -57,8 +57,7 @@ fn flush_completes_when_all_written_before_the_call_is_in_the_kernel() {
             flushes.is_empty()
         });
         assert!(steps > 1, "all at the same moment");
-        peer.expect(&mut event_loop, transport.written() as usize);
-        assert!(peer.received() == text(0, transport.written() as usize));
+        peer.expect_text(&mut event_loop, &transport);
     }
 }
 
@@ -329,8 +328,7 @@ fn a_waker_that_writes_while_a_flush_is_under_way_keeps_the_order() {
             "one flush took all: {seen:?}"
         );
         WOKEN.take();
-        peer.expect(&mut event_loop, transport.written() as usize);
-        assert!(peer.received() == text(0, transport.written() as usize));
+        peer.expect_text(&mut event_loop, &transport);
     }
 }
 
@@ -365,8 +363,7 @@ fn a_waker_that_writes_after_the_gathered_writes_of_a_callback_comes_behind_them
         assert_eq!(*writer.seen.lock().unwrap(), [200]);
         assert!(is_ok(&mut waiting.take().unwrap()));
         WOKEN.take();
-        peer.expect(&mut event_loop, transport.written() as usize);
-        assert!(peer.received() == text(0, transport.written() as usize));
+        peer.expect_text(&mut event_loop, &transport);
     }
 }
 
@@ -393,8 +390,7 @@ fn a_waker_that_writes_within_a_write_comes_behind_that_write() {
         assert_eq!(writer.wakes.load(Ordering::Relaxed), 1);
         assert_eq!(transport.written(), 100 + 20_000_000 + 40_307);
         WOKEN.take();
-        peer.expect(&mut event_loop, transport.written() as usize);
-        assert!(peer.received() == text(0, transport.written() as usize));
+        peer.expect_text(&mut event_loop, &transport);
     }
 }
 

@@ -41,8 +41,7 @@ fn more_slices_and_more_owned_chunks_than_the_system_takes_in_one_call_go_in_ord
                 }
             }
         });
-        peer.expect(&mut event_loop, transport.written() as usize);
-        assert!(peer.received() == text(0, transport.written() as usize));
+        peer.expect_text(&mut event_loop, &transport);
     }
 }
 #[test]

@@ -1,6 +1,6 @@
 //! Writing what can be checked: each byte tells its place in the stream.
 
-use crate::{Recorder, pattern, settle};
+use crate::{Peer, Recorder, pattern, settle};
 use bytes::Bytes;
 use std::cell::Cell;
 use std::fmt;
@@ -82,6 +82,16 @@ pub fn text(from: u64, len: usize) -> Vec<u8> {
     let mut bytes = pattern(from, len);
     bytes.iter_mut().for_each(|byte| *byte &= 0x7f);
     bytes
+}
+
+impl Peer {
+    /// Reads all that was written so far, and checks that it is [`text`].
+    #[track_caller]
+    pub fn expect_text(&mut self, event_loop: &mut EventLoop, transport: &Transport) {
+        let written = transport.written() as usize;
+        self.expect(event_loop, written);
+        assert!(self.received() == text(0, written));
+    }
 }
 
 /// Writes the next `len` bytes of [`text`].

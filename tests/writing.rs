@@ -117,8 +117,7 @@ fn small_writes_of_pause_and_resume_go_out_in_one_call_each() {
         });
         assert_eq!(writes(event_loop.handle()), calls.get() + 1);
         assert_eq!(transport.sent(), transport.written());
-        peer.expect(&mut event_loop, transport.written() as usize);
-        assert!(peer.received() == text(0, transport.written() as usize));
+        peer.expect_text(&mut event_loop, &transport);
     }
 }
 
@@ -216,8 +215,7 @@ fn a_large_write_and_one_above_high_go_to_the_kernel_within_the_call() {
         }
         assert_eq!(writes(event_loop.handle()), calls.get() + 1);
         assert_eq!(transport.sent(), transport.written());
-        peer.expect(&mut event_loop, transport.written() as usize);
-        assert!(peer.received() == text(0, transport.written() as usize));
+        peer.expect_text(&mut event_loop, &transport);
     }
 }
 
@@ -249,8 +247,7 @@ fn a_kernel_that_has_refused_is_not_asked_again_before_its_writable_event() {
             writes(event_loop.handle()) > before,
             "the event was not used"
         );
-        peer.expect(&mut event_loop, transport.written() as usize);
-        assert!(peer.received() == text(0, transport.written() as usize));
+        peer.expect_text(&mut event_loop, &transport);
     }
 }
 
@@ -301,8 +298,7 @@ fn a_turn_sends_at_most_a_mebibyte_of_one_transport_in_a_bounded_number_of_calls
         } else if kind == Kind::Tcp {
             assert_eq!(most, MEBIBYTE);
         }
-        peer.expect(&mut event_loop, transport.written() as usize);
-        assert!(peer.received() == text(0, transport.written() as usize));
+        peer.expect_text(&mut event_loop, &transport);
     }
 }
 
@@ -317,8 +313,7 @@ fn one_system_call_is_offered_at_most_a_mebibyte() {
     let sent = transport.sent();
     assert!(sent > 1 << 20, "the kernel took only {sent} bytes");
     assert!(sent <= calls << 20, "{sent} bytes in {calls} calls");
-    peer.expect(&mut event_loop, transport.written() as usize);
-    assert!(peer.received() == text(0, transport.written() as usize));
+    peer.expect_text(&mut event_loop, &transport);
 }
 
 #[test]
