@@ -26,10 +26,6 @@ fn assert_nothing_waits(handle: &Handle) {
     assert_eq!(waiting, (0, 0, 0));
 }
 
-fn panic_of(error: &io::Error) -> Option<&JobPanicked> {
-    error.get_ref()?.downcast_ref()
-}
-
 #[test]
 fn a_job_runs_on_a_thread_of_the_pool_and_is_answered_on_the_loop() {
     let mut event_loop = loop_with(1);
@@ -186,7 +182,7 @@ fn a_panic_is_an_error_with_its_message_and_the_pool_goes_on_whatever_the_policy
         ];
         for (job, message) in jobs {
             let error = event_loop.run_until(job.within(BOUND)).unwrap_err();
-            let panicked = panic_of(&error).unwrap();
+            let panicked = JobPanicked::of(&error).unwrap();
             assert_eq!(panicked.message(), message);
             assert_eq!(error.to_string(), format!("a job panicked: {message}"));
         }

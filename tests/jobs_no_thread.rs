@@ -57,11 +57,7 @@ fn without_a_thread_a_job_fails_and_with_a_busy_one_it_waits() {
     });
     for error in [&error, &name] {
         assert!(error.raw_os_error().is_some(), "{error:?}");
-        assert!(
-            error
-                .get_ref()
-                .is_none_or(|error| !error.is::<JobPanicked>())
-        );
+        assert!(JobPanicked::of(error).is_none());
     }
     settle(&mut event_loop);
     let disconnected = Err(mpsc::TryRecvError::Disconnected);

@@ -47,13 +47,18 @@ impl Jobs {
     }
 }
 
-/// The error of a job that panicked, inside an [`io::Error`].
+/// The error of a job that panicked, inside an [`io::Error`]: [`JobPanicked::of`] finds it.
 #[derive(Debug, Clone)]
 pub struct JobPanicked {
     message: Arc<str>,
 }
 
 impl JobPanicked {
+    /// The `JobPanicked` that an error of a completion carries, if its job panicked.
+    pub fn of(error: &io::Error) -> Option<&Self> {
+        error.get_ref()?.downcast_ref()
+    }
+
     /// What the panic said.
     pub fn message(&self) -> &str {
         &self.message
