@@ -55,6 +55,8 @@ pub(super) struct End {
     eof: Cell<bool>,
     /// The protocol is gone, with or without `connection_lost`.
     gone: Cell<bool>,
+    /// The protocols that the transport was given when ours came.
+    switches: Cell<u64>,
     /// The relay has paused its reading.
     stopped: Cell<bool>,
     watched: Cell<bool>,
@@ -87,6 +89,9 @@ impl Link {
     /// Takes what was received from `side` to the other.
     pub(super) fn pass(self: &Rc<Self>, side: Side, data: &[u8]) {
         let to = self.end(side.other());
+        if to.has_left() {
+            return;
+        }
         let Some(transport) = to.transport.get().filter(|_| !to.holds()) else {
             to.held.borrow_mut().extend_from_slice(data);
             self.steer(side);
@@ -118,6 +123,7 @@ impl Link {
         self.end(side).eof.set(true);
         if let Some(transport) = to.transport.get()
             && !to.holds()
+            && !to.has_left()
         {
             // Refused when it is ending anyway.
             let _ = transport.write_eof();
@@ -181,10 +187,16 @@ impl Link {
     pub(super) fn watch(self: &Rc<Self>, side: Side) {
         let end = self.end(side);
         if let Some(transport) = end.transport.get()
+            && !end.is_over()
             && !end.watched.replace(true)
         {
-            let link = self.clone();
-            transport.on_write_failed(move |_| link.write_failed(side));
+            // Weak: a side that leaves takes it along, and would keep the relay.
+            let link = Rc::downgrade(self);
+            transport.on_write_failed(move |_| {
+                if let Some(link) = link.upgrade() {
+                    link.write_failed(side);
+                }
+            });
         }
     }
 
@@ -203,7 +215,7 @@ impl Link {
     // Connecting.
 
     pub(super) fn connected(self: &Rc<Self>, back: &Transport) {
-        let _ = self.back.transport.set(back.clone());
+        self.back.join(back);
         let connecting = self.connecting.take();
         if let Some(connecting) = connecting {
             connecting.detach();
@@ -258,7 +270,8 @@ impl Link {
     /// Ends `side`, if it is to end, once it has all that was received for it.
     fn conclude(self: &Rc<Self>, side: Side) {
         let end = self.end(side);
-        let Some(transport) = end.transport.get().filter(|_| !end.holds()) else {
+        let settled = !end.holds() && !end.is_over();
+        let Some(transport) = end.transport.get().filter(|_| settled) else {
             return;
         };
         match end.leaving.get() {
@@ -364,8 +377,21 @@ impl Link {
 }
 
 impl End {
+    /// The relay is its protocol from now on.
+    pub(super) fn join(&self, transport: &Transport) {
+        // The same one, when it was known before.
+        let _ = self.transport.set(transport.clone());
+        self.switches.set(transport.switches());
+    }
+
     fn is_over(&self) -> bool {
-        self.closed.get().is_some() || self.gone.get()
+        self.closed.get().is_some() || self.has_left()
+    }
+
+    /// It has another protocol, or will have once the running callback has returned.
+    fn has_left(&self) -> bool {
+        let transport = self.transport.get();
+        self.gone.get() || transport.is_some_and(|it| it.switches() != self.switches.get())
     }
 
     fn holds(&self) -> bool {

@@ -59,8 +59,9 @@ use std::sync::Arc;
 /// The relay may take the place of another protocol, by [`between`](Relay::between) or by
 /// `set_protocol(Relay::to(..), unread)`, which connects when the first bytes or the end of stream
 /// come. The reading of both transports is the relay's from then on: it resumes what was paused.
-/// When one of them gets another protocol, the relay closes the other; whether the transport that
-/// has left is paused for reading is then for its new protocol to settle.
+/// When one of them gets another protocol, the relay does nothing to it any more and closes the
+/// other; what that still sends goes nowhere. Whether the transport that has left is paused for
+/// reading is then for its new protocol to settle.
 pub struct Relay {
     link: Rc<Link>,
     side: Side,
@@ -136,8 +137,7 @@ impl Relay {
         let answer: OnEnd = Box::new(|_, report| completer.complete(Ok(report.clone())));
         link.on_end.replace(Some(answer));
         for (side, transport) in [(Side::Front, front), (Side::Back, back)] {
-            // They are fresh.
-            let _ = link.end(side).transport.set(transport.clone());
+            link.end(side).join(transport);
         }
         for (side, transport) in [(Side::Front, front), (Side::Back, back)] {
             let relay = Self {
@@ -146,7 +146,10 @@ impl Relay {
                 to: None,
             };
             match transport.set_protocol(relay, b"") {
-                Ok(()) => transport.resume_reading(),
+                Ok(()) => {
+                    link.end(side).join(transport);
+                    transport.resume_reading();
+                }
                 Err(closed) => link.lost(side, transport.handle(), &closed),
             }
         }
@@ -161,7 +164,7 @@ impl Relay {
     fn begin(&mut self, transport: &Transport) {
         let Some(to) = self.to.take() else { return };
         let link = &self.link;
-        let _ = link.front.transport.set(transport.clone());
+        link.front.join(transport);
         link.watch(Side::Front);
         link.steer(Side::Front);
         let back = Self {

@@ -51,6 +51,8 @@ pub(super) struct Extra {
     /// The first failure of a callback.
     pub(super) failure: Option<CallbackFailure>,
     pub(super) next: Option<Next>,
+    /// Calls of `set_protocol`.
+    pub(super) switches: u64,
     pub(super) unread: Unread,
     pub(super) drains: Vec<Completer<()>>,
     /// With the offset that `sent` must reach; in order.

@@ -374,9 +374,17 @@ impl Transport {
         if let Some(replaced) = replaced {
             self.core().bury(Grave::Protocol(replaced));
         }
+        conn.with_extra(|extra| extra.switches += 1);
         conn.set(State::SWITCH);
         self.touch();
         Ok(())
+    }
+
+    /// How often [`set_protocol`](Transport::set_protocol) was called: tells an old protocol, which
+    /// lives on for a moment, that there is a new one.
+    pub(crate) fn switches(&self) -> u64 {
+        let extra = self.conn().extra.borrow();
+        extra.as_ref().map_or(0, |extra| extra.switches)
     }
 
     /// Calls `call` with the protocol, now, if that is a `P` (or
