@@ -3,6 +3,8 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use tests::{
     BOUND, Kind, Log, Peer, Recorder, Served, TempDir, Tied, adopted, connected, drive, fill,
     no_limits, pattern, relay_server, settle,
@@ -376,5 +378,43 @@ fn both_sides_can_get_other_protocols_and_live_on() {
             logs.iter().all(|log| log.data_len() == 1)
         });
         assert_eq!(b_peer.received(), b"through");
+    }
+}
+
+thread_local! {
+    static WRITES: RefCell<Option<Transport>> = const { RefCell::new(None) };
+}
+
+/// Writes a MiB when woken.
+struct Writes;
+
+impl Wake for Writes {
+    fn wake(self: Arc<Self>) {
+        if let Some(transport) = WRITES.with(RefCell::take) {
+            transport.write(&vec![0; MIB]).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_is_written_to_a_side_by_others_does_not_count_as_relayed() {
+    for kind in Kind::ALL {
+        let mut event_loop = EventLoop::new().unwrap();
+        let (a, mut a_peer, b, b_peer) = transports(&mut event_loop, kind);
+        let report = Relay::between(&a, &b);
+        settle(&mut event_loop);
+        // It waits for the end of the turn, unless a write before takes it along and wakes.
+        b.write(b"first").unwrap();
+        let mut flushed = Box::pin(b.flush());
+        let waker = Waker::from(Arc::new(Writes));
+        let waiting = flushed.as_mut().poll(&mut Context::from_waker(&waker));
+        assert!(waiting.is_pending());
+        WRITES.with(|writes| writes.replace(Some(b.clone())));
+        let sent = a_peer.write(&pattern(0, 100_000)) as u64;
+        drive(&mut event_loop, "the bytes", || a.stats().received == sent);
+        assert!(WRITES.with(RefCell::take).is_none(), "nobody was woken");
+        drop((a_peer, b_peer));
+        let report = event_loop.run_until(report.within(BOUND)).unwrap();
+        assert_eq!(report.to_back.sent + report.to_back.lost, sent);
     }
 }

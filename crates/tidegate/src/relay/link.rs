@@ -99,9 +99,10 @@ impl Link {
         };
         let before = transport.written();
         let written = transport.write(data);
-        // A write that fails may have been taken: the kernel said so too late.
-        to.taken
-            .set(to.taken.get() + (transport.written() - before));
+        // A write that fails may have been taken: the kernel said so too late. One that succeeds
+        // may wake somebody who writes too.
+        let taken = (transport.written() - before).min(data.len() as u64);
+        to.taken.set(to.taken.get() + taken);
         to.taken_at.set(Some(transport.handle().now()));
         match written {
             Ok(flow) if !flow.is_paused() => {}
