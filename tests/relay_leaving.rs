@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Duration;
 use tests::{BOUND, Kind, Log, Peer, Recorder, adopted, connected, drive, flood, settle};
-use tidegate::{EventLoop, OnPause, Relay, Transport};
+use tidegate::{EventLoop, OnPause, Relay, Transport, WriteLimits};
 
 fn transports(event_loop: &mut EventLoop, kind: Kind) -> (Transport, Peer, Transport, Peer) {
     let (a, a_peer) = adopted(event_loop.handle(), kind, Recorder::new(&Log::new()));
@@ -46,14 +46,23 @@ fn what_the_other_side_still_sends_does_not_reach_a_side_that_has_left() {
 
 #[test]
 fn a_relay_that_has_lost_a_side_says_so_although_that_side_lives_on() {
-    for kind in Kind::ALL {
+    for (kind, full) in Kind::ALL
+        .into_iter()
+        .flat_map(|kind| [(kind, false), (kind, true)])
+    {
         let mut event_loop = EventLoop::new().unwrap();
         let (a, mut a_peer, b, mut b_peer) = transports(&mut event_loop, kind);
+        a.set_write_limits(WriteLimits::new().with_cap(64 * 1024))
+            .unwrap();
         let report = Relay::between(&a, &b);
         settle(&mut event_loop);
         // Both wait for each other.
         flood(&a);
         flood(&b);
+        if full {
+            // And this waits for room at the side that will leave.
+            b_peer.send(b"refused");
+        }
         settle(&mut event_loop);
         let keep = Recorder::new(&Log::new().switched_in()).on_pause(|_| Ok(OnPause::KeepReading));
         a.set_protocol(keep, b"").unwrap();

@@ -84,6 +84,20 @@ impl Link {
         }
     }
 
+    /// Something to do later, unless the relay is gone by then. What waits for a side that leaves
+    /// may wait for long, and must not keep the relay meanwhile.
+    fn later(
+        self: &Rc<Self>,
+        call: impl FnOnce(&Rc<Self>, &Handle) + 'static,
+    ) -> impl FnOnce(&Handle) + 'static {
+        let link = Rc::downgrade(self);
+        move |handle| {
+            if let Some(link) = link.upgrade() {
+                call(&link, handle);
+            }
+        }
+    }
+
     // The way of a byte.
 
     /// Takes what was received from `side` to the other.
@@ -109,8 +123,8 @@ impl Link {
             Err(WriteError::BufferFull { .. }) => {
                 // Below the high-water mark, or written by somebody else: no resume will come.
                 to.held.borrow_mut().extend_from_slice(data);
-                let link = self.clone();
-                transport.flush().then(move |_, _| link.retry(side));
+                let retry = self.later(move |link, _| link.retry(side));
+                transport.flush().then(move |handle, _| retry(handle));
                 self.steer(side);
             }
             // Refused for good: the end of the connection that was written to settles the rest.
@@ -191,13 +205,7 @@ impl Link {
             && !end.is_over()
             && !end.watched.replace(true)
         {
-            // Weak: a side that leaves takes it along, and would keep the relay.
-            let link = Rc::downgrade(self);
-            transport.on_write_failed(move |_| {
-                if let Some(link) = link.upgrade() {
-                    link.write_failed(side);
-                }
-            });
+            transport.on_write_failed(self.later(move |link, _| link.write_failed(side)));
         }
     }
 
@@ -279,13 +287,14 @@ impl Link {
             None => {}
             Some(Leaving::Close) => transport.close(),
             Some(Leaving::Reset) => {
-                let (link, full) = (self.clone(), transport.write_buffer_size() > 0);
-                transport.flush().then(move |handle, _| {
+                let full = transport.write_buffer_size() > 0;
+                let cut = self.later(move |link, handle| {
                     if full {
                         link.end(side).taken_at.set(Some(handle.now()));
                     }
                     link.cut(side);
                 });
+                transport.flush().then(move |handle, _| cut(handle));
             }
         }
     }
@@ -300,8 +309,8 @@ impl Link {
         let deadline = end.taken_at.take().map(|taken_at| taken_at + GRACE);
         match deadline.filter(|deadline| may_wait && *deadline > transport.handle().now()) {
             Some(deadline) => {
-                let link = self.clone();
-                transport.timer_at(deadline, move |_| link.cut(side));
+                let cut = self.later(move |link, _| link.cut(side));
+                transport.timer_at(deadline, move |transport| cut(transport.handle()));
             }
             None => transport.reset(),
         }
@@ -364,15 +373,14 @@ impl Link {
         if let Some(other) = self.end(side.other()).transport.get()
             && end.transport.get().is_some()
         {
-            let link = self.clone();
-            other.handle().call_soon(move |_| {
+            other.handle().call_soon(self.later(move |link, _| {
                 let other = link.end(side.other());
                 if let Some(transport) = other.transport.get()
                     && !other.is_over()
                 {
                     transport.close();
                 }
-            });
+            }));
         }
     }
 }
