@@ -1,5 +1,6 @@
 //! Names of hosts. Asking for one may take long: who connects has a job ask.
 
+use crate::event_loop::panic_message;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
@@ -24,9 +25,11 @@ impl Resolver {
     pub(crate) fn ask(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let answer = catch_unwind(AssertUnwindSafe(|| (self.0)(host, port)));
         let mut addresses = answer.unwrap_or_else(|panic| {
+            let message = panic_message(&panic);
             // Its drop may panic too.
             std::mem::forget(panic);
-            Err(io::Error::other("the resolver panicked"))
+            let message = format!("the resolver panicked: {message}");
+            Err(io::Error::other(message))
         })?;
         let mut seen = BTreeSet::new();
         addresses.retain(|address| seen.insert(*address));
@@ -74,7 +77,7 @@ mod tests {
             .unwrap_err();
         assert_eq!(error.to_string(), "name has no address");
         let error = Resolver::new(|_, _| panic!("no")).ask("name", 1);
-        assert_eq!(error.unwrap_err().to_string(), "the resolver panicked");
+        assert_eq!(error.unwrap_err().to_string(), "the resolver panicked: no");
     }
 
     #[test]
