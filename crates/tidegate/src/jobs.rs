@@ -77,7 +77,9 @@ impl Handle {
     /// Runs `job`, which may block, on a thread of a small pool, and answers with what it
     /// returns. The threads are named `tidegate-job-0` and so on; each is started when it is first
     /// needed, and their number is [limited](crate::EventLoopBuilder::executor_threads): a job may
-    /// have to wait for one.
+    /// have to wait for one. Names to connect to are resolved on the same threads, so jobs that
+    /// hold them all for long hold up such connects too; work without an end wants a thread of its
+    /// own, and a [`RemoteHandle`](crate::RemoteHandle).
     ///
     /// Dropping the completion cancels a job that has not begun; one that has runs to its end,
     /// and its result is dropped. What `job` returns is passed on as it is: an `Err` of its own is

@@ -97,8 +97,8 @@ pub trait Driver: fmt::Debug {
     /// Starts listening and reporting events.
     fn listen(&mut self, listener: &mut Listener, backlog: u32, token: Token) -> io::Result<()>;
 
-    /// Begins to connect, from a local address if there is one, without registering. An answer
-    /// that says [`WouldBlock`](io::ErrorKind::WouldBlock) means: try again later.
+    /// Begins to connect, from a local address if there is one, without registering. For a Unix
+    /// address, [`WouldBlock`](io::ErrorKind::WouldBlock) means: try again later.
     fn connect(&mut self, address: &Address, from: Option<SocketAddr>) -> io::Result<Socket>;
 
     /// Reports events of a stream from now on, what is ready already included.

@@ -1,7 +1,8 @@
 //! What the two protocols of a relay share, and all that they decide.
 //!
-//! It stands on what every protocol has, but for three things: a reset that tells its reason, word
-//! of a failed write while reading is stopped, and the report of a connect that nobody asked about.
+//! It stands on what every protocol has, but for four things: a reset that tells its reason, word
+//! of a failed write while reading is stopped, word of another protocol, and the report of a
+//! connect that nobody asked about.
 
 use super::{RelayReport, Relayed};
 use crate::event_loop::Failure;
