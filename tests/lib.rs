@@ -21,7 +21,7 @@ pub use recorder::{Log, Recorder, Seen};
 pub use scale::{Rng, descriptors, that_fit};
 pub use served::{Served, answer_of, assert_refused};
 pub use stall::{never_paused, note_answer, stall};
-pub use tied::{Reports, Tied, accept, fill, relay_server};
+pub use tied::{Reports, Tied, accept, fill, relay_server, untied};
 pub use writer::{How, answer, clog, limits, no_limits, put, run_in, strict_loop, text, writes};
 
 #[cfg(feature = "root")]

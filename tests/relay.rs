@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Wake, Waker};
 use tests::{
     BOUND, Kind, Log, Peer, Recorder, Served, TempDir, Tied, adopted, connected, drive, fill,
-    no_limits, pattern, relay_server, settle,
+    no_limits, pattern, relay_server, settle, untied,
 };
 use tidegate::{EventLoop, Flow, Relay, RelayReport, Transport, WriteLimits};
 
@@ -19,17 +19,6 @@ fn feed(peer: &mut Peer, data: &[u8], sent: &mut usize) {
         let end = data.len().min(*sent + 256 * 1024);
         *sent += peer.write(&data[*sent..end]);
     }
-}
-
-fn transports(event_loop: &mut EventLoop, kind: Kind) -> (Transport, Peer, Transport, Peer) {
-    let (a, a_peer) = adopted(event_loop.handle(), kind, Recorder::new(&Log::new()));
-    let (b, b_peer) = connected(
-        event_loop,
-        kind,
-        |options| options,
-        Recorder::new(&Log::new()),
-    );
-    (a, a_peer, b, b_peer)
 }
 
 #[test]
@@ -214,7 +203,7 @@ fn relays_can_be_chained() {
 fn two_connections_that_are_there_can_be_tied_and_what_was_paused_is_resumed() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
-        let (a, mut a_peer, b, mut b_peer) = transports(&mut event_loop, kind);
+        let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
         a.pause_reading();
         a_peer.send(b"sent before");
         settle(&mut event_loop);
@@ -274,7 +263,7 @@ fn an_end_of_stream_from_before_the_tie_is_carried_over_too() {
 fn limits_that_refuse_a_write_without_a_pause_lose_nothing() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
-        let (a, mut a_peer, b, mut b_peer) = transports(&mut event_loop, kind);
+        let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
         b.set_write_limits(no_limits()).unwrap();
         let report = Relay::between(&a, &b);
         let mut sent: usize = 0;
@@ -342,7 +331,7 @@ fn a_relay_that_takes_the_place_of_a_protocol_gets_the_bytes_that_were_read_too_
 fn a_side_that_gets_another_protocol_leaves_the_relay_and_the_other_side_is_closed() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
-        let (a, mut a_peer, b, mut b_peer) = transports(&mut event_loop, kind);
+        let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
         let report = Relay::between(&a, &b);
         a_peer.send(b"through");
         b_peer.expect(&mut event_loop, 7);
@@ -363,7 +352,7 @@ fn a_side_that_gets_another_protocol_leaves_the_relay_and_the_other_side_is_clos
 fn both_sides_can_get_other_protocols_and_live_on() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
-        let (a, mut a_peer, b, mut b_peer) = transports(&mut event_loop, kind);
+        let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
         Relay::between(&a, &b).detach();
         a_peer.send(b"through");
         b_peer.expect(&mut event_loop, 7);
@@ -400,7 +389,7 @@ impl Wake for Writes {
 fn what_is_written_to_a_side_by_others_does_not_count_as_relayed() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
-        let (a, mut a_peer, b, b_peer) = transports(&mut event_loop, kind);
+        let [(a, mut a_peer), (b, b_peer)] = untied(&mut event_loop, kind);
         let report = Relay::between(&a, &b);
         settle(&mut event_loop);
         // It waits for the end of the turn, unless a write before takes it along and wakes.

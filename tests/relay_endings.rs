@@ -5,8 +5,8 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::Duration;
 use tests::{
-    BOUND, Kind, Log, Peer, Recorder, TempDir, Tied, accept, adopted, connected, drive, failures,
-    fill, pattern, settle,
+    BOUND, Kind, Peer, TempDir, Tied, accept, adopted, drive, failures, fill, pattern, settle,
+    untied,
 };
 use tidegate::{
     CloseReason, Closed, EventLoop, OnEof, OnPause, Protocol, Relay, RelayReport, Result,
@@ -26,19 +26,12 @@ fn back(report: &RelayReport) -> Closed {
     report.back.clone().unwrap()
 }
 
-/// Two connections of the loop, to be tied.
-fn transports(event_loop: &mut EventLoop, kind: Kind) -> [(Transport, Peer); 2] {
-    let front = adopted(event_loop.handle(), kind, Recorder::new(&Log::new()));
-    let made = Recorder::new(&Log::new());
-    [front, connected(event_loop, kind, |options| options, made)]
-}
-
 #[test]
 fn a_reset_of_one_side_becomes_a_reset_of_the_other_behind_what_was_received() {
     for kind in Kind::ALL {
         for front_dies in [true, false] {
             let mut event_loop = EventLoop::new().unwrap();
-            let [(a, a_peer), (b, b_peer)] = transports(&mut event_loop, kind);
+            let [(a, a_peer), (b, b_peer)] = untied(&mut event_loop, kind);
             let report = Relay::between(&a, &b);
             let (mut dying, mut other) = if front_dies {
                 (a_peer, b_peer)
@@ -145,7 +138,7 @@ fn when_both_sides_die_while_both_are_stalled_nothing_is_left() {
     for kind in Kind::ALL {
         for front_first in [true, false] {
             let mut event_loop = EventLoop::new().unwrap();
-            let [(a, a_peer), (b, b_peer)] = transports(&mut event_loop, kind);
+            let [(a, a_peer), (b, b_peer)] = untied(&mut event_loop, kind);
             let report = Relay::between(&a, &b);
             let (mut first, mut second) = if front_first {
                 (a_peer, b_peer)
@@ -196,7 +189,7 @@ fn every_byte_that_was_received_is_reported_as_sent_or_lost() {
 fn a_close_of_one_side_closes_the_other_once_it_has_all() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
-        let [(a, mut a_peer), (b, mut b_peer)] = transports(&mut event_loop, kind);
+        let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
         let report = Relay::between(&a, &b);
         let sent = fill(&mut event_loop, &mut a_peer);
         assert!(b.write_buffer_size() > 0);
@@ -220,7 +213,7 @@ fn a_close_of_one_side_closes_the_other_once_it_has_all() {
 fn a_side_that_closes_slowly_stops_the_reading_of_the_other() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
-        let [(a, mut a_peer), (b, mut b_peer)] = transports(&mut event_loop, kind);
+        let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
         a.set_write_limits(WriteLimits::new().with_high(1 << 30).with_cap(1 << 30))
             .unwrap();
         let report = Relay::between(&a, &b);
@@ -260,7 +253,7 @@ fn an_abort_a_timeout_and_a_shutdown_of_one_side_reset_the_other() {
         ];
         for (n, way) in ways.into_iter().enumerate() {
             let mut event_loop = EventLoop::new().unwrap();
-            let [(a, mut a_peer), (b, mut b_peer)] = transports(&mut event_loop, kind);
+            let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
             let report = Relay::between(&a, &b);
             a_peer.send(b"before");
             b_peer.expect(&mut event_loop, 6);
@@ -326,7 +319,7 @@ fn the_end_of_the_loop_ends_both_sides_tells_it_and_keeps_nothing() {
         let mut tied = Tied::new(&mut event_loop, kind);
         fill(&mut event_loop, &mut tied.front);
         fill(&mut event_loop, &mut tied.back);
-        let [(a, _a_peer), (b, _b_peer)] = transports(&mut event_loop, kind);
+        let [(a, _a_peer), (b, _b_peer)] = untied(&mut event_loop, kind);
         let mut between = Relay::between(&a, &b);
         settle(&mut event_loop);
         let reports = tied.reports.clone();
@@ -350,7 +343,7 @@ fn a_connection_that_has_ended_before_the_tie_ends_the_other() {
     for kind in Kind::ALL {
         for clean in [true, false] {
             let mut event_loop = EventLoop::new().unwrap();
-            let [(a, _a_peer), (b, mut b_peer)] = transports(&mut event_loop, kind);
+            let [(a, _a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
             if clean {
                 a.close();
             } else {

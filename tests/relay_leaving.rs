@@ -2,19 +2,8 @@
 
 use std::io;
 use std::time::Duration;
-use tests::{BOUND, Kind, Log, Peer, Recorder, adopted, connected, drive, flood, settle};
-use tidegate::{EventLoop, OnPause, Relay, Transport, WriteLimits};
-
-fn transports(event_loop: &mut EventLoop, kind: Kind) -> (Transport, Peer, Transport, Peer) {
-    let (a, a_peer) = adopted(event_loop.handle(), kind, Recorder::new(&Log::new()));
-    let (b, b_peer) = connected(
-        event_loop,
-        kind,
-        |options| options,
-        Recorder::new(&Log::new()),
-    );
-    (a, a_peer, b, b_peer)
-}
+use tests::{BOUND, Kind, Log, Recorder, drive, flood, settle, untied};
+use tidegate::{EventLoop, OnPause, Relay, WriteLimits};
 
 #[test]
 fn what_the_other_side_still_sends_does_not_reach_a_side_that_has_left() {
@@ -22,7 +11,7 @@ fn what_the_other_side_still_sends_does_not_reach_a_side_that_has_left() {
         // So many turns after the change, during which the relay ends.
         for turns in 0..3 {
             let mut event_loop = EventLoop::new().unwrap();
-            let (a, mut a_peer, b, mut b_peer) = transports(&mut event_loop, kind);
+            let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
             Relay::between(&a, &b).detach();
             settle(&mut event_loop);
             let log = Log::new().switched_in();
@@ -51,7 +40,7 @@ fn a_relay_that_has_lost_a_side_says_so_although_that_side_lives_on() {
         .flat_map(|kind| [(kind, false), (kind, true)])
     {
         let mut event_loop = EventLoop::new().unwrap();
-        let (a, mut a_peer, b, mut b_peer) = transports(&mut event_loop, kind);
+        let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
         a.set_write_limits(WriteLimits::new().with_cap(64 * 1024))
             .unwrap();
         let report = Relay::between(&a, &b);

@@ -1,13 +1,13 @@
 //! Two plain sockets with a relay between them.
 
-use crate::{Kind, Peer, TempDir, drive, pattern, settle};
+use crate::{Kind, Log, Peer, Recorder, TempDir, adopted, connected, drive, pattern, settle};
 use socket2::{SockRef, Socket};
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use tidegate::{
     Address, ConnectOptions, EventLoop, Handle, ListenOptions, Relay, RelayReport, Server,
-    WriteLimits,
+    Transport, WriteLimits,
 };
 
 /// How relays ended, in the order of their ends.
@@ -144,4 +144,13 @@ pub fn fill(event_loop: &mut EventLoop, peer: &mut Peer) -> usize {
             return sent;
         }
     }
+}
+
+/// Two connections that a relay may tie together, one accepted and one opened, and their peers.
+#[track_caller]
+pub fn untied(event_loop: &mut EventLoop, kind: Kind) -> [(Transport, Peer); 2] {
+    let recorder = || Recorder::new(&Log::new());
+    let accepted = adopted(event_loop.handle(), kind, recorder());
+    let opened = connected(event_loop, kind, |options| options, recorder());
+    [accepted, opened]
 }
