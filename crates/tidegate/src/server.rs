@@ -117,6 +117,12 @@ impl Server {
         &self.0.addrs
     }
 
+    /// The loop that drives it.
+    #[doc(alias = "get_loop")]
+    pub fn handle(&self) -> &Handle {
+        &self.0.handle
+    }
+
     /// Whether it accepts connections.
     pub fn is_serving(&self) -> bool {
         matches!(*self.0.stage.borrow(), Stage::Serving(_))

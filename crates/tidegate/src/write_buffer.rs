@@ -88,7 +88,7 @@ impl WriteBuffer {
     }
 
     /// Adds the front of the queue to an offer, as much as fits.
-    pub(crate) fn fill<'a>(&'a self, offer: &mut Offer<'a>) {
+    pub(crate) fn fill<'a, const N: usize>(&'a self, offer: &mut Offer<'a, N>) {
         let mut offset = self.offset;
         for chunk in &self.chunks {
             if !offer.push(&chunk.as_slice()[offset..]) {
@@ -140,20 +140,21 @@ fn append(chunk: &mut Vec<u8>, data: &[u8]) {
     chunk.extend_from_slice(data);
 }
 
-/// The slices of one system call: [`MAX_SLICES`] and [`MAX_OFFER`] bytes are the most.
+/// The slices of one system call: `N` and [`MAX_OFFER`] bytes are the most. Most calls have one
+/// slice, and clearing room for many costs as much as the rest of a small write.
 #[derive(Debug)]
-pub(crate) struct Offer<'a> {
-    slices: [IoSlice<'a>; MAX_SLICES],
+pub(crate) struct Offer<'a, const N: usize> {
+    slices: [IoSlice<'a>; N],
     count: usize,
     bytes: usize,
     most: usize,
 }
 
-impl<'a> Offer<'a> {
+impl<'a, const N: usize> Offer<'a, N> {
     /// For `most` bytes, at most [`MAX_OFFER`].
     pub(crate) fn new(most: usize) -> Self {
         Self {
-            slices: [IoSlice::new(&[]); MAX_SLICES],
+            slices: [IoSlice::new(&[]); N],
             count: 0,
             bytes: 0,
             most: most.min(MAX_OFFER),
@@ -167,13 +168,13 @@ impl<'a> Offer<'a> {
         }
         let room = self.most - self.bytes;
         let data = &data[..data.len().min(room)];
-        if self.count == MAX_SLICES || data.is_empty() {
+        if self.count == N || data.is_empty() {
             return false;
         }
         self.slices[self.count] = IoSlice::new(data);
         self.count += 1;
         self.bytes += data.len();
-        self.count < MAX_SLICES && self.bytes < self.most
+        self.count < N && self.bytes < self.most
     }
 
     pub(crate) fn bytes(&self) -> usize {
@@ -213,7 +214,7 @@ mod tests {
     }
 
     fn offered(buffer: &WriteBuffer) -> Vec<u8> {
-        let mut offer = Offer::new(MAX_OFFER);
+        let mut offer = Offer::<MAX_SLICES>::new(MAX_OFFER);
         buffer.fill(&mut offer);
         assert!(offer.slices().len() <= MAX_SLICES);
         assert!(offer.slices().iter().all(|slice| !slice.is_empty()));

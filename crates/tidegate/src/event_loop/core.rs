@@ -378,7 +378,10 @@ impl Core {
         let mut snapshot = self.counters.snapshot();
         for source in self.registry.borrow().iter() {
             match source {
-                Source::Connection(_) => snapshot.connections += 1,
+                Source::Connection(transport) => {
+                    snapshot.connections += 1;
+                    snapshot.closing += usize::from(transport.is_closing());
+                }
                 Source::Attempt(_) => {}
                 Source::Listener(_) => snapshot.listeners += 1,
                 Source::Lingering(_) => snapshot.lingering += 1,

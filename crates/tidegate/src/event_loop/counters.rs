@@ -12,6 +12,8 @@ macro_rules! counters {
             $($(#[$doc])* pub $name: u64,)*
             /// Connections whose `connection_lost` has not come yet.
             pub connections: usize,
+            /// Those of them that are [ending](crate::Transport::is_closing).
+            pub closing: usize,
             /// Listening sockets.
             pub listeners: usize,
             /// Connects under way.

@@ -16,7 +16,8 @@ pub struct Failure {
 }
 
 impl Failure {
-    pub(crate) fn new(context: &'static str, reason: CloseReason) -> Self {
+    /// A failure to [report](crate::Handle::report). `context`: what was running.
+    pub fn new(context: &'static str, reason: CloseReason) -> Self {
         Self {
             context,
             transport: None,
@@ -25,8 +26,13 @@ impl Failure {
         }
     }
 
-    pub(crate) fn of_transport(mut self, id: TransportId, protocol: Option<&'static str>) -> Self {
+    /// The connection that it belongs to.
+    pub fn of_transport(mut self, id: TransportId) -> Self {
         self.transport = Some(id);
+        self
+    }
+
+    pub(crate) fn of_protocol(mut self, protocol: Option<&'static str>) -> Self {
         self.protocol = protocol;
         self
     }

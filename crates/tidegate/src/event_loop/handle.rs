@@ -207,11 +207,28 @@ impl Handle {
         self.0.set_error_handler(Box::new(handler));
     }
 
+    /// Tells the [error handler](Self::set_error_handler), or the log, of a failure: soon, from the
+    /// loop. For what drives user code itself. When the loop is gone, the failure is dropped.
+    #[doc(alias = "call_exception_handler")]
+    pub fn report(&self, failure: Failure) {
+        let report = move |handle: &Self| handle.0.report(failure);
+        self.0.push_ready(Once::new("a report", report));
+    }
+
     /// The loop's counters, and what it holds.
     pub fn snapshot(&self) -> Snapshot {
         self.0.snapshot()
     }
 }
+
+/// Handles are equal when they are to the same loop.
+impl PartialEq for Handle {
+    fn eq(&self, other: &Self) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Handle {}
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -243,7 +243,9 @@ impl Link {
             return;
         };
         let mut failure = Failure::new("connecting the back of a relay", reason.clone());
-        failure = failure.of_transport(front.id(), front.protocol_name());
+        failure = failure
+            .of_transport(front.id())
+            .of_protocol(front.protocol_name());
         if !self.front.is_over() {
             front.reset_for(reason);
         }

@@ -126,7 +126,9 @@ impl Transport {
             self.offer_once();
             self.end(reason.clone());
         }
-        let failure = Failure::new(context, reason).of_transport(conn.id, self.protocol_name());
+        let failure = Failure::new(context, reason)
+            .of_transport(conn.id)
+            .of_protocol(self.protocol_name());
         conn.core().report(failure);
     }
 

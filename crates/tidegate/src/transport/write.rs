@@ -6,7 +6,7 @@ use super::{Transport, is_out_of_memory};
 use crate::WriteError;
 use crate::event_loop::{Core, Grave, add};
 use crate::flow::{Crossing, Flow};
-use crate::write_buffer::{CHUNK_OVERHEAD, MAX_OFFER, Offer, WriteBuffer};
+use crate::write_buffer::{CHUNK_OVERHEAD, MAX_OFFER, MAX_SLICES, Offer, WriteBuffer};
 use bytes::{Buf, Bytes};
 use std::io::{self, IoSlice};
 use std::time::Duration;
@@ -18,6 +18,9 @@ const LARGE_WRITE: usize = 16 * 1024;
 /// What a system call costs of the bytes that one transport may send in a turn, at least: so tiny
 /// chunks cannot hold the loop with thousands of calls.
 const LEAST_COST: usize = MAX_OFFER / 16;
+
+/// What most offers fit in.
+const FEW_SLICES: usize = 2;
 
 /// Gathered writes keep no more memory than this between callbacks.
 const GATHER_KEPT: usize = 256 * 1024;
@@ -55,6 +58,14 @@ impl<'a> Payload<'a> {
                 sum - taken
             }
             Self::Owned(data) => data.len(),
+        }
+    }
+
+    /// How many slices it is, at most.
+    fn parts(&self) -> usize {
+        match self {
+            Self::Slice(_) | Self::Owned(_) => 1,
+            Self::Slices { slices, .. } => slices.len(),
         }
     }
 
@@ -190,12 +201,21 @@ impl Transport {
     /// all is sent, or `limit` bytes are; a call counts as [`LEAST_COST`] at least. Takes from the
     /// payload what was sent of it.
     pub(super) fn offer(&self, payload: &mut Payload<'_>, limit: usize) {
+        let chunks = self.conn().chunks();
+        if chunks + payload.parts() <= FEW_SLICES {
+            self.offer_slices::<FEW_SLICES>(payload, limit);
+        } else {
+            self.offer_slices::<MAX_SLICES>(payload, limit);
+        }
+    }
+
+    fn offer_slices<const N: usize>(&self, payload: &mut Payload<'_>, limit: usize) {
         let conn = self.conn();
         let mut spent = Vec::new();
         let mut left = limit;
         while left > 0 && conn.is(State::WRITABLE) {
             let mut queue = conn.queue.borrow_mut();
-            let mut offer = Offer::new(left.min(MAX_OFFER));
+            let mut offer = Offer::<N>::new(left.min(MAX_OFFER));
             if let Some(queue) = queue.as_deref() {
                 queue.fill(&mut offer);
             }
@@ -388,12 +408,12 @@ impl Conn {
 
     /// What counts against the cap: payload and a constant for each queued chunk.
     fn cost(&self) -> u64 {
-        let chunks = self
-            .queue
-            .borrow()
-            .as_ref()
-            .map_or(0, |queue| queue.chunks());
-        self.buffered() + (chunks * CHUNK_OVERHEAD) as u64
+        self.buffered() + (self.chunks() * CHUNK_OVERHEAD) as u64
+    }
+
+    fn chunks(&self) -> usize {
+        let queue = self.queue.borrow();
+        queue.as_ref().map_or(0, |queue| queue.chunks())
     }
 
     /// Throws away what is buffered.

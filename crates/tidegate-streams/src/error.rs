@@ -1,0 +1,142 @@
+//! Why a read or the opening of a stream failed.
+
+use bytes::Bytes;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use tidegate::Closed;
+
+/// Why a read failed. Nothing that arrived is lost: it is in the error, or still in the reader.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub enum ReadError {
+    /// The stream ended before what was asked for was complete.
+    Incomplete(IncompleteRead),
+    /// What was asked for is longer than the limit; it is still in the reader.
+    LimitOverrun(LimitOverrun),
+    /// The connection ended, and not by the peer's end of stream. All bytes that came before were
+    /// read.
+    Closed(Closed),
+    /// An empty separator, or none at all, was given: it could not end anything.
+    NoSeparator,
+}
+
+/// The stream ended in the middle; asyncio's `IncompleteReadError`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct IncompleteRead {
+    /// What was there, taken out of the reader.
+    pub partial: Bytes,
+    /// How many bytes were asked for; `None` for a read up to a separator.
+    pub expected: Option<usize>,
+}
+
+/// No separator within the limit, or more bytes than a read may bring; asyncio's
+/// `LimitOverrunError`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LimitOverrun {
+    /// So many bytes may be read away before the next attempt, without missing a separator: when
+    /// one was found, those before it.
+    pub consumed: usize,
+    /// Whether a separator was found, beyond the limit.
+    pub found: bool,
+}
+
+impl ReadError {
+    /// What the stream ended in the middle of.
+    pub fn as_incomplete(&self) -> Option<&IncompleteRead> {
+        match self {
+            Self::Incomplete(incomplete) => Some(incomplete),
+            _ => None,
+        }
+    }
+
+    /// How the connection ended.
+    pub fn as_closed(&self) -> Option<&Closed> {
+        match self {
+            Self::Closed(closed) => Some(closed),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ReadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Incomplete(incomplete) => incomplete.fmt(f),
+            Self::LimitOverrun(overrun) => overrun.fmt(f),
+            Self::Closed(closed) => closed.fmt(f),
+            Self::NoSeparator => f.write_str("a separator needs at least one byte"),
+        }
+    }
+}
+
+impl fmt::Display for IncompleteRead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the stream ended after {} bytes", self.partial.len())?;
+        match self.expected {
+            Some(expected) => write!(f, " of {expected}"),
+            None => f.write_str(" without a separator"),
+        }
+    }
+}
+
+impl fmt::Display for LimitOverrun {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.found {
+            write!(
+                f,
+                "the separator comes after {} bytes, beyond the limit",
+                self.consumed
+            )
+        } else {
+            write!(f, "no end within the limit, in {} bytes", self.consumed)
+        }
+    }
+}
+
+impl Error for IncompleteRead {}
+impl Error for LimitOverrun {}
+
+impl Error for ReadError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Incomplete(incomplete) => Some(incomplete),
+            Self::LimitOverrun(overrun) => Some(overrun),
+            Self::Closed(closed) => Some(closed),
+            Self::NoSeparator => None,
+        }
+    }
+}
+
+impl From<ReadError> for io::Error {
+    fn from(error: ReadError) -> Self {
+        let kind = match &error {
+            ReadError::Incomplete(_) => io::ErrorKind::UnexpectedEof,
+            ReadError::LimitOverrun(_) => io::ErrorKind::QuotaExceeded,
+            ReadError::Closed(closed) => Self::from(closed.clone()).kind(),
+            ReadError::NoSeparator => io::ErrorKind::InvalidInput,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// There is no event loop running on this thread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct NoEventLoop;
+
+impl fmt::Display for NoEventLoop {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("no event loop is running on this thread: use block_on, or spawn_on")
+    }
+}
+
+impl Error for NoEventLoop {}
+
+impl From<NoEventLoop> for io::Error {
+    fn from(error: NoEventLoop) -> Self {
+        Self::new(io::ErrorKind::NotConnected, error)
+    }
+}

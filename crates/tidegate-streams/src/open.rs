@@ -1,0 +1,33 @@
+//! Opening a connection.
+
+use crate::error::NoEventLoop;
+use crate::reader::StreamReader;
+use crate::stream::{Incoming, StreamProtocol};
+use crate::writer::StreamWriter;
+use std::io;
+use tidegate::{ConnectOptions, Handle};
+
+/// Connects, on the loop that is running on this thread.
+///
+/// The address is what [`ConnectOptions`] is made from: `"127.0.0.1:8888"`, `"localhost:8888"`,
+/// `"unix:/path"`, a host and a port, and more; it also has the timeout and the write limits. The
+/// reader's limit is set on the [reader](StreamReader::set_limit).
+///
+/// # Errors
+///
+/// Those of [`Handle::create_connection`]; [`NoEventLoop`].
+///
+/// # Cancel safety
+///
+/// Dropping the future ends the attempt, and closes a connection that it had brought.
+#[doc(alias = "open_unix_connection")]
+pub async fn open_connection(
+    to: impl Into<ConnectOptions>,
+) -> io::Result<(StreamReader, StreamWriter)> {
+    let handle = Handle::current().ok_or(NoEventLoop)?;
+    let incoming = Incoming::new();
+    let protocol = StreamProtocol::new(incoming.clone());
+    let transport = handle.create_connection(to, protocol).await?;
+    let reader = StreamReader::new(incoming, transport.clone());
+    Ok((reader, StreamWriter::new(transport)))
+}

@@ -1,0 +1,453 @@
+//! The reading half of a connection.
+
+use crate::error::{IncompleteRead, LimitOverrun, ReadError};
+use crate::read_buffer::Search;
+use crate::stream::Incoming;
+use bytes::Bytes;
+use std::fmt;
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use tidegate::{Closed, Transport};
+
+/// Reads what a connection receives. Made by [`open_connection`](crate::open_connection) and
+/// [`start_server`](crate::start_server), together with a [`StreamWriter`](crate::StreamWriter).
+///
+/// # The limit
+///
+/// The reader takes in bytes before they are asked for, but not without bound: above twice its
+/// limit it stops reading from the peer, and goes on when what is left is at the limit or under, or
+/// when a read waits for more. The limit is also the longest line that [`read_line`](Self::read_line)
+/// accepts, and the longest piece of [`read_until`](Self::read_until). It is 64 KiB unless set:
+/// see [`set_limit`](Self::set_limit), and [`with_limit`](Self::with_limit) for one call.
+///
+/// # Errors
+///
+/// Bytes that came before an error are read before the error is told. Only the peer's end of stream
+/// ends a stream: after our own `close`, an abort or an error, reads bring what is there and then
+/// fail with [`ReadError::Closed`].
+///
+/// # Cancel safety
+///
+/// Every method here takes bytes out of the reader at its end only, all at once: dropping its
+/// future before loses nothing.
+///
+/// # Dropping
+///
+/// What arrives later is thrown away, so that a peer that goes on sending does not stand in the way
+/// of what is written.
+pub struct StreamReader {
+    incoming: Rc<Incoming>,
+    transport: Transport,
+    /// Lent out by `poll_fill_buf`.
+    #[cfg(feature = "futures-io")]
+    lent: Bytes,
+}
+
+impl StreamReader {
+    pub(crate) fn new(incoming: Rc<Incoming>, transport: Transport) -> Self {
+        Self {
+            incoming,
+            transport,
+            #[cfg(feature = "futures-io")]
+            lent: Bytes::new(),
+        }
+    }
+
+    /// Waits for bytes and reads some of them: as many as are there and fit. 0 is the end of the
+    /// stream, or an empty `buffer`.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Closed`].
+    pub async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ReadError> {
+        poll_fn(|context| self.poll_read(context, buffer)).await
+    }
+
+    /// As [`read`](Self::read), but answers with the bytes themselves, without copying them; at most
+    /// `max`. None are the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Closed`].
+    pub async fn read_chunk(&mut self, max: usize) -> Result<Bytes, ReadError> {
+        if max == 0 {
+            return Ok(Bytes::new());
+        }
+        poll_fn(|context| self.poll_some(context)).await?;
+        Ok(self.take(max))
+    }
+
+    /// Fills `buffer`, whatever the limit is.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Incomplete`] with what was there when the stream ended first;
+    /// [`ReadError::Closed`], and what was there stays to be read.
+    #[doc(alias = "readexactly")]
+    pub async fn read_exact(&mut self, buffer: &mut [u8]) -> Result<(), ReadError> {
+        self.fill(buffer.len()).await?;
+        self.unlend();
+        let len = buffer.len();
+        let copy = |data: &[u8]| buffer.copy_from_slice(data);
+        self.incoming.buffer.borrow_mut().give(len, copy);
+        self.incoming.make_room(&self.transport, false);
+        Ok(())
+    }
+
+    /// Waits until there are so many bytes.
+    async fn fill(&mut self, len: usize) -> Result<(), ReadError> {
+        poll_fn(|context| self.poll_ready(context, |there| there >= len)).await?;
+        let there = self.buffered();
+        if there >= len {
+            return Ok(());
+        }
+        Err(self.incomplete(Some(len)))
+    }
+
+    /// Reads up to a separator, and it too. With several (`[b"\r\n", b"\n"]` as slices) the one
+    /// that ends first counts.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::LimitOverrun`] when no separator begins within the limit, and everything stays
+    /// in the reader; [`ReadError::Incomplete`] with the rest when the stream ended first;
+    /// [`ReadError::Closed`], and what was there stays to be read; [`ReadError::NoSeparator`].
+    #[doc(alias = "readuntil")]
+    pub async fn read_until<'s>(
+        &mut self,
+        separators: impl Into<Separators<'s>>,
+    ) -> Result<Bytes, ReadError> {
+        let limit = self.limit();
+        self.until(separators.into(), limit).await
+    }
+
+    /// Reads a line with its `\n`. The last one of a stream may have none, and is empty at its end.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::LimitOverrun`] when it is longer than the limit, and all of it stays in the
+    /// reader; [`ReadError::Closed`].
+    #[doc(alias = "readline")]
+    pub async fn read_line(&mut self) -> Result<Bytes, ReadError> {
+        let limit = self.limit();
+        self.line(limit).await
+    }
+
+    /// The lines, one after the other.
+    pub fn lines(&mut self) -> Lines<'_> {
+        Lines { reader: self }
+    }
+
+    /// Reads all there is up to the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::LimitOverrun`] when it is more than `most` bytes; they stay in the reader.
+    /// [`ReadError::Closed`], and what was there stays to be read.
+    pub async fn read_to_end(&mut self, most: usize) -> Result<Bytes, ReadError> {
+        poll_fn(|context| self.poll_ready(context, |there| there > most)).await?;
+        let there = self.buffered();
+        if there > most {
+            let overrun = LimitOverrun {
+                consumed: there,
+                found: false,
+            };
+            return Err(ReadError::LimitOverrun(overrun));
+        }
+        Ok(self.take(there))
+    }
+
+    /// Whether the stream has ended and everything was read.
+    pub fn at_eof(&self) -> bool {
+        self.incoming.ended.get() && self.buffered() == 0
+    }
+
+    /// How the connection ended; unread bytes may be left.
+    #[doc(alias = "exception")]
+    pub fn closed(&self) -> Option<Closed> {
+        self.incoming.closed.borrow().clone()
+    }
+
+    /// The limit, in bytes.
+    pub fn limit(&self) -> usize {
+        self.incoming.limit.get()
+    }
+
+    /// Sets the limit, in bytes; it holds at once. 0 counts as 1.
+    pub fn set_limit(&mut self, limit: usize) {
+        self.incoming.limit.set(limit.max(1));
+        self.incoming.make_room(&self.transport, false);
+    }
+
+    /// Another limit for one call: `reader.with_limit(1 << 20).read_line().await`.
+    pub fn with_limit(&mut self, limit: usize) -> Limited<'_> {
+        Limited {
+            reader: self,
+            limit,
+        }
+    }
+
+    /// The transport under it.
+    pub fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    async fn until(
+        &mut self,
+        separators: Separators<'_>,
+        limit: usize,
+    ) -> Result<Bytes, ReadError> {
+        self.unlend();
+        let separators = separators.as_slices();
+        if separators.is_empty() || separators.iter().any(|one| one.is_empty()) {
+            return Err(ReadError::NoSeparator);
+        }
+        let mut from = 0;
+        let mut search = Search::Missing(0);
+        let waited = poll_fn(|context| {
+            self.poll_ready_with(context, |incoming| {
+                search = incoming.buffer.borrow().find(separators, from, limit);
+                if let Search::Missing(searched) = search {
+                    from = searched;
+                }
+                !matches!(search, Search::Missing(_))
+            })
+        });
+        waited.await?;
+        match search {
+            Search::Found(end) => Ok(self.take(end)),
+            Search::Overrun(overrun) => Err(ReadError::LimitOverrun(overrun)),
+            Search::Missing(_) => Err(self.incomplete(None)),
+        }
+    }
+
+    async fn line(&mut self, limit: usize) -> Result<Bytes, ReadError> {
+        match self.until(Separators::from(b"\n"), limit).await {
+            Err(ReadError::Incomplete(rest)) => Ok(rest.partial),
+            other => other,
+        }
+    }
+
+    /// Takes out what is left of an ended stream.
+    fn incomplete(&mut self, expected: Option<usize>) -> ReadError {
+        let partial = self.take(usize::MAX);
+        ReadError::Incomplete(IncompleteRead { partial, expected })
+    }
+
+    fn take(&mut self, most: usize) -> Bytes {
+        self.unlend();
+        let taken = self.incoming.buffer.borrow_mut().take(most);
+        self.incoming.make_room(&self.transport, false);
+        taken
+    }
+
+    fn buffered(&self) -> usize {
+        #[cfg(feature = "futures-io")]
+        let lent = self.lent.len();
+        #[cfg(not(feature = "futures-io"))]
+        let lent = 0;
+        lent + self.incoming.buffer.borrow().len()
+    }
+
+    #[cfg(feature = "futures-io")]
+    fn unlend(&mut self) {
+        if !self.lent.is_empty() {
+            self.incoming.buffer.borrow_mut().put_back(&self.lent);
+            self.lent.clear();
+        }
+    }
+
+    #[cfg(not(feature = "futures-io"))]
+    fn unlend(&mut self) {}
+
+    pub(crate) fn poll_read(
+        &mut self,
+        context: &mut Context<'_>,
+        buffer: &mut [u8],
+    ) -> Poll<Result<usize, ReadError>> {
+        let mut len = 0;
+        let given = self.poll_give(context, buffer.len(), |data| {
+            buffer[..data.len()].copy_from_slice(data);
+            len = data.len();
+        });
+        given.map_ok(|()| len)
+    }
+
+    /// Gives what is there, at most so much, to be copied; nothing at the end of the stream.
+    pub(crate) fn poll_give(
+        &mut self,
+        context: &mut Context<'_>,
+        most: usize,
+        give: impl FnOnce(&[u8]),
+    ) -> Poll<Result<(), ReadError>> {
+        if most > 0 {
+            ready!(self.poll_some(context))?;
+            self.unlend();
+            self.incoming.buffer.borrow_mut().give(most, give);
+            self.incoming.make_room(&self.transport, false);
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// What is there, lent; empty at the end of the stream.
+    #[cfg(feature = "futures-io")]
+    pub(crate) fn poll_fill(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Result<&[u8], ReadError>> {
+        if self.lent.is_empty() {
+            ready!(self.poll_some(context))?;
+            self.lent = self.take(usize::MAX);
+        }
+        Poll::Ready(Ok(&self.lent))
+    }
+
+    #[cfg(feature = "futures-io")]
+    pub(crate) fn consume(&mut self, len: usize) {
+        let len = len.min(self.lent.len());
+        bytes::Buf::advance(&mut self.lent, len);
+    }
+
+    /// Ready when there is a byte, or the stream has ended.
+    fn poll_some(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ReadError>> {
+        self.poll_ready(context, |there| there > 0)
+    }
+
+    fn poll_ready(
+        &mut self,
+        context: &mut Context<'_>,
+        enough: impl FnOnce(usize) -> bool,
+    ) -> Poll<Result<(), ReadError>> {
+        let there = self.buffered();
+        self.poll_ready_with(context, |_| enough(there))
+    }
+
+    /// Ready when `enough` says so, or the stream has ended. The error of a connection that ended
+    /// otherwise comes when there is nothing more to wait for.
+    fn poll_ready_with(
+        &mut self,
+        context: &mut Context<'_>,
+        enough: impl FnOnce(&Incoming) -> bool,
+    ) -> Poll<Result<(), ReadError>> {
+        if enough(&self.incoming) || self.incoming.ended.get() {
+            return Poll::Ready(Ok(()));
+        }
+        if let Some(closed) = self.closed() {
+            return Poll::Ready(Err(ReadError::Closed(closed)));
+        }
+        self.incoming.set_waker(context.waker());
+        self.incoming.make_room(&self.transport, true);
+        Poll::Pending
+    }
+}
+
+impl Drop for StreamReader {
+    fn drop(&mut self) {
+        self.incoming.abandoned.set(true);
+        self.incoming.buffer.borrow_mut().clear();
+        self.incoming.make_room(&self.transport, true);
+    }
+}
+
+impl fmt::Debug for StreamReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamReader")
+            .field("transport", &self.transport.id())
+            .field("incoming", &self.incoming)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What ends a piece: one separator, or several. Made from `b"\n"`, `"\r\n"`, a byte slice, or a
+/// slice of byte slices.
+#[derive(Debug, Clone, Copy)]
+pub struct Separators<'s>(Which<'s>);
+
+#[derive(Debug, Clone, Copy)]
+enum Which<'s> {
+    One([&'s [u8]; 1]),
+    Several(&'s [&'s [u8]]),
+}
+
+impl<'s> Separators<'s> {
+    fn as_slices(&self) -> &[&'s [u8]] {
+        match &self.0 {
+            Which::One(one) => one,
+            Which::Several(several) => several,
+        }
+    }
+}
+
+impl<'s> From<&'s [u8]> for Separators<'s> {
+    fn from(one: &'s [u8]) -> Self {
+        Self(Which::One([one]))
+    }
+}
+
+impl<'s, const N: usize> From<&'s [u8; N]> for Separators<'s> {
+    fn from(one: &'s [u8; N]) -> Self {
+        one.as_slice().into()
+    }
+}
+
+impl<'s> From<&'s str> for Separators<'s> {
+    fn from(one: &'s str) -> Self {
+        one.as_bytes().into()
+    }
+}
+
+impl<'s> From<&'s [&'s [u8]]> for Separators<'s> {
+    fn from(several: &'s [&'s [u8]]) -> Self {
+        Self(Which::Several(several))
+    }
+}
+
+/// A reader with another limit, for one call: see [`StreamReader::with_limit`].
+#[derive(Debug)]
+pub struct Limited<'r> {
+    reader: &'r mut StreamReader,
+    limit: usize,
+}
+
+impl Limited<'_> {
+    /// [`StreamReader::read_until`] within this limit.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub async fn read_until<'s>(
+        self,
+        separators: impl Into<Separators<'s>>,
+    ) -> Result<Bytes, ReadError> {
+        self.reader.until(separators.into(), self.limit).await
+    }
+
+    /// [`StreamReader::read_line`] within this limit.
+    ///
+    /// # Errors
+    ///
+    /// The same.
+    pub async fn read_line(self) -> Result<Bytes, ReadError> {
+        self.reader.line(self.limit).await
+    }
+}
+
+/// The lines of a reader: see [`StreamReader::lines`].
+#[derive(Debug)]
+pub struct Lines<'r> {
+    reader: &'r mut StreamReader,
+}
+
+impl Lines<'_> {
+    /// The next line, with its `\n`; `None` at the end of the stream. Cancel safe, as
+    /// [`read_line`](StreamReader::read_line).
+    ///
+    /// # Errors
+    ///
+    /// Those of `read_line`.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
+        let line = self.reader.read_line().await?;
+        Ok(Some(line).filter(|line| !line.is_empty()))
+    }
+}

@@ -1,0 +1,273 @@
+//! Serving connections, each with a task of its own.
+
+use crate::error::NoEventLoop;
+use crate::reader::StreamReader;
+use crate::stream::{Incoming, StreamProtocol};
+use crate::task::{JoinHandle, caught, spawn_on};
+use crate::time::timeout_at;
+use crate::writer::StreamWriter;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+use std::time::Duration;
+use tidegate::{
+    Address, CloseReason, Closed, Completion, Failure, Handle, ListenOptions, Result, Server,
+    Transport,
+};
+
+/// Listens, on the loop that is running on this thread, and runs `handler` as a task for each
+/// connection.
+///
+/// The connection is closed, gracefully, when its writer is dropped: at the end of the handler
+/// unless that gives it away. An error or a panic of the handler ends this connection alone, in the
+/// same way, and goes to the [error handler](Handle::set_error_handler).
+///
+/// The address is what [`ListenOptions`] is made from; it also has the write limits. The reader's
+/// limit is set on the [reader](StreamReader::set_limit).
+///
+/// # Errors
+///
+/// Those of [`Handle::create_server`]; [`NoEventLoop`].
+#[doc(alias = "start_unix_server")]
+pub fn start_server<F>(at: impl Into<ListenOptions>, handler: F) -> io::Result<StreamServer>
+where
+    F: AsyncFn(StreamReader, StreamWriter) -> Result + 'static,
+{
+    let handle = Handle::current().ok_or(NoEventLoop)?;
+    start_server_on(&handle, at, handler)
+}
+
+/// As [`start_server`], on a loop that need not be running yet.
+///
+/// # Errors
+///
+/// Those of [`Handle::create_server`].
+pub fn start_server_on<F>(
+    handle: &Handle,
+    at: impl Into<ListenOptions>,
+    handler: F,
+) -> io::Result<StreamServer>
+where
+    F: AsyncFn(StreamReader, StreamWriter) -> Result + 'static,
+{
+    let handler = Rc::new(handler);
+    let served = Rc::new(Served::default());
+    let of_factory = served.clone();
+    let server = handle.create_server(at, move || {
+        let (handler, served, counted) = (handler.clone(), of_factory.clone(), of_factory.clone());
+        let incoming = Incoming::new();
+        StreamProtocol::new(incoming.clone())
+            .on_made(move |transport| {
+                let reader = StreamReader::new(incoming, transport.clone());
+                let writer = StreamWriter::new(transport.clone());
+                served.serve(transport, async move { (*handler)(reader, writer).await });
+            })
+            .on_lost(move |_, closed| counted.count(closed))
+    })?;
+    Ok(StreamServer { server, served })
+}
+
+/// What a server's handlers share.
+#[derive(Default)]
+struct Served {
+    begun: Cell<u64>,
+    tasks: RefCell<BTreeMap<u64, JoinHandle<()>>>,
+    /// They wait for the last task to end.
+    waiting: RefCell<Vec<Waker>>,
+    report: Cell<Option<ShutdownReport>>,
+}
+
+impl Served {
+    fn serve(
+        self: &Rc<Self>,
+        transport: &Transport,
+        handler: impl Future<Output = Result> + 'static,
+    ) {
+        let (handle, id) = (transport.handle().clone(), transport.id());
+        let number = self.begun.get();
+        self.begun.set(number + 1);
+        let place = Place {
+            served: self.clone(),
+            number,
+        };
+        let task = spawn_on(transport.handle(), async move {
+            let reason = match caught(handler).await {
+                Ok(Ok(())) => None,
+                Ok(Err(error)) => Some(CloseReason::Callback(error.into())),
+                Err(panic) => Some(panic.reason()),
+            };
+            if let Some(reason) = reason {
+                handle.report(Failure::new("a stream handler", reason).of_transport(id));
+            }
+            drop(place);
+        });
+        if !task.is_finished() {
+            self.tasks.borrow_mut().insert(number, task);
+        }
+    }
+
+    fn ended(&self, number: u64) {
+        let task = self.tasks.borrow_mut().remove(&number);
+        drop(task);
+        if self.tasks.borrow().is_empty() {
+            let waiting = self.waiting.take();
+            waiting.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    async fn all_ended(&self) {
+        poll_fn(|context| {
+            if self.tasks.borrow().is_empty() {
+                return Poll::Ready(());
+            }
+            self.waiting.borrow_mut().push(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+
+    fn abort_tasks(&self) {
+        for task in self.tasks.borrow().values() {
+            task.abort();
+        }
+    }
+
+    fn count(&self, closed: &Closed) {
+        if let Some(mut report) = self.report.get() {
+            report.unsent += closed.unsent();
+            match closed.reason() {
+                CloseReason::Shutdown => report.aborted += 1,
+                _ => report.closed += 1,
+            }
+            self.report.set(Some(report));
+        }
+    }
+}
+
+/// The place of a handler among those of its server.
+struct Place {
+    served: Rc<Served>,
+    number: u64,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.served.ended(self.number);
+    }
+}
+
+/// A server whose connections are handled by tasks. Dropping it does nothing: it goes on until it
+/// is [closed](StreamServer::close). Clones name the same server.
+#[derive(Clone)]
+pub struct StreamServer {
+    server: Server,
+    served: Rc<Served>,
+}
+
+/// What a [`StreamServer::shutdown`] came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Connections that ended within the grace.
+    pub closed: usize,
+    /// Connections that were cut at its end.
+    pub aborted: usize,
+    /// Bytes written to these connections that the kernel never got.
+    pub unsent: u64,
+}
+
+impl StreamServer {
+    /// The addresses that it listens on, with the port that was taken for port 0.
+    pub fn local_addrs(&self) -> &[Address] {
+        self.server.local_addrs()
+    }
+
+    /// Whether it accepts connections.
+    pub fn is_serving(&self) -> bool {
+        self.server.is_serving()
+    }
+
+    /// Begins to listen, if it does not yet; see [`ListenOptions::start_serving`].
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Server::start_serving`].
+    pub fn start_serving(&self) -> io::Result<()> {
+        self.server.start_serving()
+    }
+
+    /// Stops listening. Connections and their handlers stay.
+    pub fn close(&self) {
+        self.server.close();
+    }
+
+    /// Closes every connection gracefully. Handlers are not ended: their reads and writes fail.
+    pub fn close_clients(&self) {
+        self.server.close_clients();
+    }
+
+    /// Aborts every connection. Handlers are not ended: their reads and writes fail.
+    pub fn abort_clients(&self) {
+        self.server.abort_clients();
+    }
+
+    /// Connections that have not ended.
+    pub fn connection_count(&self) -> usize {
+        self.server.connection_count()
+    }
+
+    /// Completes when the server is closed and has no connections left.
+    pub fn wait_closed(&self) -> Completion<()> {
+        self.server.wait_closed()
+    }
+
+    /// Stops listening and waits for the handlers to end. What is left when `grace` is over is
+    /// ended: the tasks of handlers are aborted, and connections are cut
+    /// ([`CloseReason::Shutdown`]). Completes when all connections have ended.
+    ///
+    /// Handlers are not told; one that waits for its peer waits until the grace is over. To tell
+    /// them, [`close_clients`](Self::close_clients) makes their reads end.
+    pub fn shutdown(&self, grace: Duration) -> Completion<ShutdownReport> {
+        self.server.close();
+        let (server, served) = (self.server.clone(), self.served.clone());
+        if served.report.get().is_none() {
+            served.report.set(Some(ShutdownReport::default()));
+        }
+        let handle = self.server.handle().clone();
+        let (completer, completion) = handle.completion();
+        let deadline = handle.now().checked_add(grace);
+        drop(spawn_on(&handle.clone(), async move {
+            let all_ended = served.all_ended();
+            let in_time = match deadline {
+                Some(deadline) => timeout_at(deadline, all_ended).await.is_ok(),
+                // Beyond what the clock can say.
+                None => {
+                    all_ended.await;
+                    true
+                }
+            };
+            if !in_time {
+                served.abort_tasks();
+            }
+            let left = deadline.map_or(grace, |deadline| {
+                deadline.saturating_duration_since(handle.now())
+            });
+            let cut = server.shutdown(left).await;
+            completer.complete(cut.map(|_| served.report.get().unwrap_or_default()));
+        }));
+        completion
+    }
+}
+
+impl fmt::Debug for StreamServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamServer")
+            .field("server", &self.server)
+            .field("handlers", &self.served.tasks.borrow().len())
+            .finish()
+    }
+}

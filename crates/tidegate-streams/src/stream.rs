@@ -1,0 +1,158 @@
+//! The connection under a reader and a writer: a protocol that keeps what arrives.
+
+use crate::read_buffer::ReadBuffer;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::rc::Rc;
+use std::task::Waker;
+use tidegate::{CloseReason, Closed, OnEof, OnPause, Protocol, Result, Transport};
+
+/// How much a reader takes in before it stops reading is twice this; it goes on at this.
+pub(crate) const DEFAULT_LIMIT: usize = 64 * 1024;
+
+/// What a connection's protocol and its reader share.
+pub(crate) struct Incoming {
+    pub(crate) buffer: RefCell<ReadBuffer>,
+    pub(crate) limit: Cell<usize>,
+    /// The peer's end of stream.
+    pub(crate) ended: Cell<bool>,
+    pub(crate) closed: RefCell<Option<Closed>>,
+    /// Reading is paused because of the limit.
+    pub(crate) full: Cell<bool>,
+    /// The reader is gone: what comes is thrown away.
+    pub(crate) abandoned: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+impl Incoming {
+    pub(crate) fn new() -> Rc<Self> {
+        Rc::new(Self {
+            buffer: RefCell::default(),
+            limit: Cell::new(DEFAULT_LIMIT),
+            ended: Cell::new(false),
+            closed: RefCell::default(),
+            full: Cell::new(false),
+            abandoned: Cell::new(false),
+            waker: RefCell::default(),
+        })
+    }
+
+    /// Wakes whoever reads.
+    fn wake(&self) {
+        let waker = self.waker.take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+
+    pub(crate) fn set_waker(&self, waker: &Waker) {
+        let known = self
+            .waker
+            .borrow()
+            .as_ref()
+            .is_some_and(|known| known.will_wake(waker));
+        if !known {
+            let before = self.waker.replace(Some(waker.clone()));
+            drop(before);
+        }
+    }
+
+    fn take_in(&self, transport: &Transport, data: &[u8]) {
+        if self.abandoned.get() {
+            return;
+        }
+        self.buffer.borrow_mut().push(data);
+        if self.buffer.borrow().len() > self.limit.get().saturating_mul(2) {
+            self.full.set(true);
+            transport.pause_reading();
+        }
+        self.wake();
+    }
+
+    /// Bytes were read, or more are waited for.
+    pub(crate) fn make_room(&self, transport: &Transport, waits: bool) {
+        if self.full.get() && (waits || self.buffer.borrow().len() <= self.limit.get()) {
+            self.full.set(false);
+            transport.resume_reading();
+        }
+    }
+}
+
+/// What is done when the connection has been made.
+type OnMade = Box<dyn FnOnce(&Transport)>;
+/// What is done when it has ended.
+type OnLost = Box<dyn FnOnce(&Transport, &Closed)>;
+
+pub(crate) struct StreamProtocol {
+    incoming: Rc<Incoming>,
+    on_made: Option<OnMade>,
+    on_lost: Option<OnLost>,
+}
+
+impl StreamProtocol {
+    pub(crate) fn new(incoming: Rc<Incoming>) -> Self {
+        Self {
+            incoming,
+            on_made: None,
+            on_lost: None,
+        }
+    }
+
+    pub(crate) fn on_made(mut self, call: impl FnOnce(&Transport) + 'static) -> Self {
+        self.on_made = Some(Box::new(call));
+        self
+    }
+
+    pub(crate) fn on_lost(mut self, call: impl FnOnce(&Transport, &Closed) + 'static) -> Self {
+        self.on_lost = Some(Box::new(call));
+        self
+    }
+}
+
+impl Protocol for StreamProtocol {
+    fn connection_made(&mut self, transport: &Transport) -> Result {
+        if let Some(call) = self.on_made.take() {
+            call(transport);
+        }
+        Ok(())
+    }
+
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+        self.incoming.take_in(transport, data);
+        Ok(())
+    }
+
+    /// Whoever writes may go on; dropping the writer closes.
+    fn eof_received(&mut self, _: &Transport) -> Result<OnEof> {
+        self.incoming.ended.set(true);
+        self.incoming.wake();
+        Ok(OnEof::KeepOpen)
+    }
+
+    /// The reader has a limit of its own, and a task that waits to write may have to read first.
+    fn pause_writing(&mut self, _: &Transport) -> Result<OnPause> {
+        Ok(OnPause::KeepReading)
+    }
+
+    fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
+        self.incoming.closed.replace(Some(closed.clone()));
+        self.incoming.wake();
+        if closed.unsent() > 0 && matches!(closed.reason(), CloseReason::Shutdown) {
+            let (id, unsent) = (transport.id(), closed.unsent());
+            log::warn!(target: "tidegate::streams", "{id} was cut with {unsent} bytes unsent");
+        }
+        if let Some(call) = self.on_lost.take() {
+            call(transport, closed);
+        }
+    }
+}
+
+impl fmt::Debug for Incoming {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Incoming")
+            .field("buffered", &self.buffer.borrow().len())
+            .field("ended", &self.ended.get())
+            .field("closed", &self.closed.borrow())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,291 @@
+//! Tasks: futures that the loop runs beside each other.
+
+use crate::executor::{Executor, TaskKey};
+use async_task::FallibleTask;
+use std::any::Any;
+use std::error::Error;
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::{Pin, pin};
+use std::rc::{Rc, Weak};
+use std::sync::{Mutex, PoisonError};
+use std::task::{Context, Poll};
+use tidegate::{CloseReason, Failure, Handle};
+
+/// Runs a future as a task of the loop that is running on this thread. It begins in this turn of
+/// the loop or the next, never within this call.
+///
+/// Where no loop is running, the future is dropped and the handle answers with an error
+/// ([`JoinError::is_no_loop`]).
+#[doc(alias = "create_task")]
+pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    match Handle::current() {
+        Some(handle) => spawn_on(&handle, future),
+        None => JoinHandle(State::Failed(Kind::NoLoop)),
+    }
+}
+
+/// As [`spawn`], on a loop of this thread that need not be running yet: so async code and callback
+/// protocols share one loop.
+///
+/// ```
+/// use tidegate::EventLoop;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let mut event_loop = EventLoop::new()?;
+/// let handle = event_loop.handle().clone();
+/// let (completer, completion) = handle.completion();
+/// tidegate_streams::spawn_on(&handle, async move { completer.complete(Ok(6 * 7)) });
+/// assert_eq!(event_loop.run_until(completion)?, 42);
+/// # Ok(()) }
+/// ```
+pub fn spawn_on<F>(handle: &Handle, future: F) -> JoinHandle<F::Output>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    let Some(executor) = Executor::of(handle) else {
+        return JoinHandle(State::Failed(Kind::NoLoop));
+    };
+    let key = executor.enter();
+    let member = Member {
+        executor: executor.clone(),
+        key,
+    };
+    let (runnable, task) = async_task::spawn_local(run(member, future), executor.scheduler());
+    executor.start(key, runnable);
+    JoinHandle(State::Task {
+        task: Some(task.fallible()),
+        executor: Rc::downgrade(&executor),
+        key,
+    })
+}
+
+/// The place of a task in its executor, until it ends or is dropped.
+struct Member {
+    executor: Rc<Executor>,
+    key: TaskKey,
+}
+
+impl Drop for Member {
+    fn drop(&mut self) {
+        self.executor.leave(self.key);
+    }
+}
+
+async fn run<F: Future>(member: Member, future: F) -> Output<F::Output> {
+    let mut future = pin!(caught(future));
+    let result = poll_fn(|context| {
+        if member.executor.is_aborted(member.key) {
+            return Poll::Ready(Err(JoinError(Kind::Cancelled)));
+        }
+        future
+            .as_mut()
+            .poll(context)
+            .map_err(|panic| JoinError(Kind::Panicked(panic)))
+    });
+    Output {
+        result: Some(result.await),
+        handle: member.executor.handle().clone(),
+    }
+}
+
+/// Runs a future, and keeps its panic.
+pub(crate) async fn caught<F: Future>(future: F) -> Result<F::Output, Panic> {
+    let mut future = pin!(future);
+    poll_fn(
+        |context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+            Ok(poll) => poll.map(Ok),
+            Err(payload) => Poll::Ready(Err(Panic(Mutex::new(payload)))),
+        },
+    )
+    .await
+}
+
+/// What a task came to. A panic that nobody joins is reported.
+struct Output<T> {
+    result: Option<Result<T, JoinError>>,
+    handle: Handle,
+}
+
+impl<T> Drop for Output<T> {
+    fn drop(&mut self) {
+        if let Some(Err(JoinError(Kind::Panicked(panic)))) = &self.result {
+            self.handle.report(Failure::new("a task", panic.reason()));
+        }
+    }
+}
+
+/// The end of a task that was [spawned](spawn), as a future: what it returned, or why it did not.
+///
+/// Dropping it lets the task go on. A panic of a task whose handle was dropped goes to the
+/// [error handler](Handle::set_error_handler).
+///
+/// # Cancel safety
+///
+/// An answer stays until a poll takes it.
+pub struct JoinHandle<T>(State<T>);
+
+enum State<T> {
+    Task {
+        task: Option<FallibleTask<Output<T>>>,
+        executor: Weak<Executor>,
+        key: TaskKey,
+    },
+    Failed(Kind),
+}
+
+impl<T> JoinHandle<T> {
+    /// Ends the task at the next point where it waits: its future is dropped by the loop, soon, and
+    /// joining it answers [`JoinError::is_cancelled`]. Does nothing to a task that has ended.
+    #[doc(alias = "cancel")]
+    pub fn abort(&self) {
+        if let State::Task { executor, key, .. } = &self.0
+            && !self.is_finished()
+            && let Some(executor) = executor.upgrade()
+        {
+            executor.abort(*key);
+        }
+    }
+
+    /// Whether the task has ended, in whatever way.
+    #[doc(alias = "done")]
+    pub fn is_finished(&self) -> bool {
+        match &self.0 {
+            State::Task { task, .. } => task.as_ref().is_none_or(FallibleTask::is_finished),
+            State::Failed(_) => true,
+        }
+    }
+}
+
+impl<T> Unpin for JoinHandle<T> {}
+
+impl<T> Future for JoinHandle<T> {
+    type Output = Result<T, JoinError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let task = match &mut self.0 {
+            State::Task { task, .. } => task,
+            State::Failed(kind) => {
+                let kind = mem::replace(kind, Kind::Taken);
+                return Poll::Ready(Err(JoinError(kind)));
+            }
+        };
+        let answer = match task.as_mut().map(|task| Pin::new(task).poll(context)) {
+            Some(Poll::Pending) => return Poll::Pending,
+            Some(Poll::Ready(answer)) => answer.and_then(|mut output| output.result.take()),
+            None => Some(Err(JoinError(Kind::Taken))),
+        };
+        *task = None;
+        // A task that was dropped by the end of its loop has no output.
+        Poll::Ready(answer.unwrap_or(Err(JoinError(Kind::Cancelled))))
+    }
+}
+
+impl<T> Drop for JoinHandle<T> {
+    fn drop(&mut self) {
+        if let State::Task { task, .. } = &mut self.0
+            && let Some(task) = task.take()
+        {
+            task.detach();
+        }
+    }
+}
+
+impl<T> fmt::Debug for JoinHandle<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JoinHandle")
+            .field("finished", &self.is_finished())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a task has no result.
+pub struct JoinError(Kind);
+
+enum Kind {
+    Cancelled,
+    Panicked(Panic),
+    NoLoop,
+    Taken,
+}
+
+/// The payload of a panic; in a mutex, so that the error may be shared between threads.
+pub(crate) struct Panic(Mutex<Box<dyn Any + Send>>);
+
+impl Panic {
+    pub(crate) fn reason(&self) -> CloseReason {
+        CloseReason::Panic(self.message().into())
+    }
+
+    fn message(&self) -> String {
+        let payload = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(text) = payload.downcast_ref::<&str>() {
+            (*text).to_owned()
+        } else if let Some(text) = payload.downcast_ref::<String>() {
+            text.clone()
+        } else {
+            "a panic without a message".to_owned()
+        }
+    }
+}
+
+impl JoinError {
+    /// Whether the task was [aborted](JoinHandle::abort), or dropped at the end of its loop.
+    pub fn is_cancelled(&self) -> bool {
+        matches!(self.0, Kind::Cancelled)
+    }
+
+    /// Whether the task panicked.
+    pub fn is_panic(&self) -> bool {
+        matches!(self.0, Kind::Panicked(_))
+    }
+
+    /// Whether there was no loop to run the task.
+    pub fn is_no_loop(&self) -> bool {
+        matches!(self.0, Kind::NoLoop)
+    }
+
+    /// The payload of the panic, for [`std::panic::resume_unwind`]; the error itself when it is
+    /// another one.
+    pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, Self> {
+        match self.0 {
+            Kind::Panicked(panic) => {
+                Ok(panic.0.into_inner().unwrap_or_else(PoisonError::into_inner))
+            }
+            kind => Err(Self(kind)),
+        }
+    }
+}
+
+impl fmt::Display for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.0 {
+            Kind::Cancelled => f.write_str("the task was cancelled"),
+            Kind::Panicked(panic) => write!(f, "the task panicked: {}", panic.message()),
+            Kind::NoLoop => f.write_str("no event loop is running on this thread"),
+            Kind::Taken => f.write_str("the task was joined already"),
+        }
+    }
+}
+
+impl fmt::Debug for JoinError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "JoinError({self})")
+    }
+}
+
+impl Error for JoinError {}
+
+impl From<JoinError> for io::Error {
+    fn from(error: JoinError) -> Self {
+        Self::other(error)
+    }
+}

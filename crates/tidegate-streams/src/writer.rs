@@ -1,0 +1,202 @@
+//! The writing half of a connection.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io::{self, IoSlice};
+use tidegate::{Closed, Completion, Flow, Transport, WriteError};
+
+/// A drain that need not wait does so nevertheless once in so many calls, so that a task that
+/// always finds room lets the loop go on.
+const DRAINS_PER_TURN: u32 = 64;
+
+/// Writes to a connection. Made by [`open_connection`](crate::open_connection) and
+/// [`start_server`](crate::start_server), together with a [`StreamReader`](crate::StreamReader).
+///
+/// # Which way to write
+///
+/// * [`write`](Self::write) and [`drain`](Self::drain), as in asyncio: `write` takes its bytes at
+///   once and never waits; `drain` waits while more than enough is buffered. For many small
+///   writes: they go out together.
+/// * [`write_all`](Self::write_all) waits until these very bytes are with the kernel. For a last
+///   word, or one message at a time.
+///
+/// Who never drains is told by [`Flow::Paused`], and stopped by an error at the
+/// [cap](tidegate::WriteLimits).
+///
+/// Everyone who waits fails with [`Closed`] when the connection has ended and bytes were lost.
+///
+/// # Dropping
+///
+/// Closes the connection as [`close`](Self::close) does, in the background. The reader, if it still
+/// exists, gets what has arrived.
+pub struct StreamWriter {
+    transport: Transport,
+    drains: Cell<u32>,
+    #[cfg(any(feature = "futures-io", feature = "tokio", feature = "hyper"))]
+    pub(crate) polled: crate::traits::Polled,
+}
+
+impl StreamWriter {
+    pub(crate) fn new(transport: Transport) -> Self {
+        Self {
+            transport,
+            drains: Cell::new(0),
+            #[cfg(any(feature = "futures-io", feature = "tokio", feature = "hyper"))]
+            polled: crate::traits::Polled::default(),
+        }
+    }
+
+    /// Takes all of `data`, or nothing, without waiting; [`Transport::write`].
+    ///
+    /// # Errors
+    ///
+    /// See [`WriteError`].
+    pub fn write(&self, data: &[u8]) -> Result<Flow, WriteError> {
+        self.transport.write(data)
+    }
+
+    /// As one [`write`](Self::write) of the slices one after the other.
+    ///
+    /// # Errors
+    ///
+    /// See [`WriteError`].
+    #[doc(alias = "writelines")]
+    pub fn write_vectored(&self, slices: &[IoSlice<'_>]) -> Result<Flow, WriteError> {
+        self.transport.write_vectored(slices)
+    }
+
+    /// Waits until the transport is not paused: it was not, or what is buffered has fallen to the
+    /// low-water mark. Any number of tasks may wait. It gives way to the loop now and then when it
+    /// need not wait.
+    ///
+    /// # Errors
+    ///
+    /// The [`Closed`] of the connection, once it has one: bytes may have been lost.
+    ///
+    /// # Cancel safety
+    ///
+    /// It only waits.
+    pub async fn drain(&self) -> io::Result<()> {
+        let drains = self.drains.get() + 1;
+        self.drains.set(drains % DRAINS_PER_TURN);
+        if drains == DRAINS_PER_TURN {
+            crate::time::yield_now().await;
+        }
+        if self.has_room() {
+            return Ok(());
+        }
+        self.transport.drain().await
+    }
+
+    /// Whether nobody needs to wait, or be told of an end.
+    fn has_room(&self) -> bool {
+        !self.transport.flow().is_paused() && !self.transport.is_closing()
+    }
+
+    /// Writes, and waits until the kernel has these bytes. It first waits until the transport is not
+    /// paused, and then takes all of them at once.
+    ///
+    /// # Errors
+    ///
+    /// See [`WriteError`], and the [`Closed`] of the connection: inside the [`io::Error`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropped before the bytes were taken, nothing of them is written; after it, all of them are.
+    #[doc(alias = "awrite")]
+    pub async fn write_all(&self, data: &[u8]) -> io::Result<()> {
+        self.drain().await?;
+        // Others that waited may have been faster.
+        while self.transport.flow().is_paused() {
+            self.transport.drain().await?;
+        }
+        self.transport.write(data)?;
+        self.transport.flush().await
+    }
+
+    /// Waits until the kernel has all that was written before this call.
+    ///
+    /// # Errors
+    ///
+    /// The [`Closed`] of the connection when that cannot happen any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// It only waits.
+    pub async fn flush(&self) -> io::Result<()> {
+        self.transport.flush().await
+    }
+
+    /// Sends what is buffered, then ends our side of the stream; reading goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`WriteError::Closing`] after `close`, [`WriteError::Closed`] after the end.
+    pub fn write_eof(&self) -> Result<(), WriteError> {
+        self.transport.write_eof()
+    }
+
+    /// Sends what is buffered, then ends the connection. It begins now, whether the completion is
+    /// awaited or not; that is answered when the connection has ended, and fails with its
+    /// [`Closed`] unless everything was sent.
+    #[doc(alias = "aclose")]
+    #[doc(alias = "wait_closed")]
+    pub fn close(&self) -> Completion<()> {
+        self.transport.close();
+        let (completer, completion) = self.transport.handle().completion();
+        self.transport.wait_closed().then(move |_, closed| {
+            completer.complete(match closed {
+                Ok(closed) if closed.is_clean() => Ok(()),
+                Ok(closed) => Err(closed.into()),
+                Err(error) => Err(error),
+            });
+        });
+        completion
+    }
+
+    /// Ends the connection now. What is buffered is lost.
+    pub fn abort(&self) {
+        self.transport.abort();
+    }
+
+    /// Whether the connection is ending or has ended.
+    pub fn is_closing(&self) -> bool {
+        self.transport.is_closing()
+    }
+
+    /// How the connection ended, once that is fixed.
+    pub fn closed(&self) -> Option<Closed> {
+        self.transport.closed()
+    }
+
+    /// The transport under it.
+    pub fn transport(&self) -> &Transport {
+        &self.transport
+    }
+}
+
+impl Drop for StreamWriter {
+    fn drop(&mut self) {
+        if self.transport.is_closing() {
+            return;
+        }
+        let unsent = self.transport.write_buffer_size();
+        if unsent > 0 {
+            let id = self.transport.id();
+            log::debug!(
+                target: "tidegate::streams",
+                "the writer of {id} was dropped with {unsent} bytes unsent; they are sent in the \
+                 background"
+            );
+        }
+        self.transport.close();
+    }
+}
+
+impl fmt::Debug for StreamWriter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StreamWriter")
+            .field("transport", &self.transport)
+            .finish_non_exhaustive()
+    }
+}
