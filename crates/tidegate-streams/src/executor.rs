@@ -17,20 +17,26 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::thread::{self, ThreadId};
 use tidegate::{Callback, Handle, RemoteHandle};
 
 thread_local! {
-    static LOCAL: RefCell<Local> = const { RefCell::new(Local { made: 0, executors: Vec::new(), left: Vec::new() }) };
+    static LOCAL: RefCell<Local> = const {
+        RefCell::new(Local { executors: Vec::new(), left: Vec::new() })
+    };
 }
+
+/// Executors that were made, in all threads.
+static MADE: AtomicU64 = AtomicU64::new(0);
 
 /// The executors of a thread.
 struct Local {
-    made: u64,
-    executors: Vec<(u64, Weak<Executor>)>,
+    /// Until their loops end.
+    executors: Vec<Rc<Executor>>,
     /// The inboxes of loops that are gone, while a task or a waker knows them.
     left: Vec<Arc<Inbox>>,
 }
@@ -66,12 +72,12 @@ impl Inbox {
 
     /// From any thread.
     fn schedule(&self, task: Runnable) {
+        let Err(task) = self.push_here(task) else {
+            return;
+        };
         if thread::current().id() == self.thread {
-            match Executor::of_this_thread(self.executor) {
-                Some(executor) => executor.push(task),
-                // Its loop is gone.
-                None => drop(task),
-            }
+            // Its loop is gone.
+            drop(task);
             return;
         }
         let mut tasks = self.lock();
@@ -94,6 +100,22 @@ impl Inbox {
         }
     }
 
+    /// Gives the task back when its executor is not of this thread.
+    fn push_here(&self, task: Runnable) -> Result<(), Runnable> {
+        let mut task = Some(task);
+        // It fails when the thread is ending.
+        let _ = LOCAL.try_with(|local| {
+            let local = local.borrow();
+            let mut known = local.executors.iter();
+            if let Some(executor) = known.find(|known| known.number == self.executor)
+                && let Some(task) = task.take()
+            {
+                executor.push(task);
+            }
+        });
+        task.map_or(Ok(()), Err)
+    }
+
     fn take(&self) -> Vec<Runnable> {
         self.lock().as_mut().map(mem::take).unwrap_or_default()
     }
@@ -110,11 +132,16 @@ struct Active {
 }
 
 pub(crate) struct Executor {
+    number: u64,
     handle: Handle,
     inbox: Arc<Inbox>,
     ready: RefCell<VecDeque<Runnable>>,
     active: RefCell<Slab<Active>>,
+    /// How many of them are aborted.
+    aborted: Cell<usize>,
     callback: OnceCell<Callback>,
+    /// What becomes ready now is run before [`Executor::run_woken_by`] returns.
+    attending: Cell<bool>,
     closed: Cell<bool>,
 }
 
@@ -126,33 +153,23 @@ impl Executor {
     pub(crate) fn of(handle: &Handle) -> Option<Rc<Self>> {
         let known = LOCAL.with(|local| {
             let local = local.borrow();
-            let live = local
-                .executors
-                .iter()
-                .filter_map(|(_, known)| known.upgrade());
-            live.into_iter().find(|known| known.handle == *handle)
+            let mut known = local.executors.iter();
+            known.find(|known| known.handle == *handle).cloned()
         });
-        match known {
-            Some(known) if known.closed.get() => None,
-            Some(known) => Some(known),
-            None => Self::make(handle),
-        }
+        known.or_else(|| Self::make(handle))
     }
 
     fn make(handle: &Handle) -> Option<Rc<Self>> {
         let left = LOCAL.with(|local| {
-            let mut local = local.borrow_mut();
-            local
-                .executors
-                .retain(|(_, known)| known.strong_count() > 0);
-            local.made += 1;
+            let left = &mut local.borrow_mut().left;
             // One that only we know gets no task any more.
-            local.left.retain(|inbox| Arc::strong_count(inbox) > 1);
-            (local.made, local.left.clone())
+            left.retain(|inbox| Arc::strong_count(inbox) > 1);
+            left.clone()
         });
-        let (number, left) = left;
         left.iter().for_each(|inbox| discard(inbox.take()));
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
         let executor = Rc::new(Self {
+            number,
             handle: handle.clone(),
             inbox: Arc::new(Inbox {
                 executor: number,
@@ -162,9 +179,12 @@ impl Executor {
             }),
             ready: RefCell::default(),
             active: RefCell::default(),
+            aborted: Cell::new(0),
             callback: OnceCell::new(),
+            attending: Cell::new(false),
             closed: Cell::new(false),
         });
+        LOCAL.with(|local| local.borrow_mut().executors.push(executor.clone()));
         // The loop drops its callbacks when it ends, and at once when it is gone.
         let end = EndsWithLoop(executor.clone());
         let callback = handle.callback(move |_| end.0.run());
@@ -172,10 +192,6 @@ impl Executor {
             return None;
         }
         executor.callback.get_or_init(|| callback);
-        LOCAL.with(|local| {
-            let known = (number, Rc::downgrade(&executor));
-            local.borrow_mut().executors.push(known);
-        });
         Some(executor)
     }
 
@@ -183,10 +199,9 @@ impl Executor {
         let found = LOCAL.try_with(|local| {
             let local = local.borrow();
             let mut known = local.executors.iter();
-            let (_, executor) = known.find(|(known, _)| *known == number)?;
-            executor.upgrade()
+            known.find(|known| known.number == number).cloned()
         });
-        found.ok().flatten().filter(|found| !found.closed.get())
+        found.ok().flatten()
     }
 
     pub(crate) fn handle(&self) -> &Handle {
@@ -217,24 +232,31 @@ impl Executor {
     /// The task has ended, or was dropped.
     pub(crate) fn leave(&self, key: TaskKey) {
         let gone = self.active.borrow_mut().try_remove(key);
+        if gone.as_ref().is_some_and(|gone| gone.aborted) {
+            self.aborted.set(self.aborted.get() - 1);
+        }
         drop(gone);
     }
 
     pub(crate) fn abort(&self, key: TaskKey) {
-        let waker = self.active.borrow_mut().get_mut(key).map(|active| {
-            active.aborted = true;
-            active.waker.clone()
-        });
-        if let Some(waker) = waker {
-            waker.wake();
-        }
+        let waker = match self.active.borrow_mut().get_mut(key) {
+            Some(active) if !active.aborted => {
+                active.aborted = true;
+                self.aborted.set(self.aborted.get() + 1);
+                active.waker.clone()
+            }
+            _ => return,
+        };
+        waker.wake();
     }
 
     pub(crate) fn is_aborted(&self, key: TaskKey) -> bool {
-        self.active
-            .borrow()
-            .get(key)
-            .is_none_or(|active| active.aborted)
+        self.aborted.get() > 0
+            && self
+                .active
+                .borrow()
+                .get(key)
+                .is_none_or(|active| active.aborted)
     }
 
     fn push(&self, task: Runnable) {
@@ -245,7 +267,7 @@ impl Executor {
         let mut ready = self.ready.borrow_mut();
         ready.push_back(task);
         // Whoever put the one before has scheduled us.
-        if ready.len() == 1 {
+        if ready.len() == 1 && !self.attending.get() {
             drop(ready);
             self.schedule();
         }
@@ -263,9 +285,29 @@ impl Executor {
         self.schedule();
     }
 
+    /// Runs what a call wakes right after it, and not later in the turn. Done within a callback of
+    /// a connection, this has its task write as the callback itself would: what it writes is
+    /// gathered and sent when the callback returns. It saves more than half of what a message costs
+    /// beyond the same callback protocol.
+    pub(crate) fn run_woken_by(&self, call: impl FnOnce()) {
+        if self.closed.get() || self.attending.replace(true) {
+            call();
+            return;
+        }
+        let rest = Rest(self);
+        call();
+        self.run_ready();
+        drop(rest);
+    }
+
     /// Runs what is ready now.
     fn run(&self) {
         let rest = Rest(self);
+        self.run_ready();
+        drop(rest);
+    }
+
+    fn run_ready(&self) {
         let now_ready = self.ready.borrow().len();
         for _ in 0..now_ready {
             let task = self.ready.borrow_mut().pop_front();
@@ -274,7 +316,6 @@ impl Executor {
                 None => break,
             };
         }
-        drop(rest);
     }
 
     /// The loop ends: every task is dropped.
@@ -282,6 +323,15 @@ impl Executor {
         if self.closed.replace(true) {
             return;
         }
+        let gone = LOCAL.try_with(|local| {
+            let mut local = local.borrow_mut();
+            local.left.push(self.inbox.clone());
+            let place = local
+                .executors
+                .iter()
+                .position(|known| known.number == self.number);
+            place.map(|place| local.executors.swap_remove(place))
+        });
         let ready = self.ready.take();
         discard(ready.into());
         discard(self.inbox.take());
@@ -302,7 +352,7 @@ impl Executor {
                 break;
             }
         }
-        let _ = LOCAL.try_with(|local| local.borrow_mut().left.push(self.inbox.clone()));
+        drop(gone);
     }
 }
 
@@ -318,6 +368,7 @@ struct Rest<'a>(&'a Executor);
 
 impl Drop for Rest<'_> {
     fn drop(&mut self) {
+        self.0.attending.set(false);
         if !self.0.ready.borrow().is_empty() {
             self.0.schedule();
         }

@@ -4,6 +4,8 @@ use crate::error::LimitOverrun;
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem;
 
+const LEAST_ROOM: usize = 512;
+
 #[derive(Debug, Default)]
 pub(crate) struct ReadBuffer {
     bytes: BytesMut,
@@ -20,8 +22,14 @@ pub(crate) enum Search {
 }
 
 impl ReadBuffer {
-    pub(crate) fn push(&mut self, data: &[u8]) {
+    /// Answers how many bytes there are then.
+    pub(crate) fn push(&mut self, data: &[u8]) -> usize {
+        if self.bytes.capacity() - self.bytes.len() < data.len() {
+            // Room for several small pieces: what is taken takes its room along.
+            self.bytes.reserve(data.len().max(LEAST_ROOM));
+        }
         self.bytes.extend_from_slice(data);
+        self.bytes.len()
     }
 
     pub(crate) fn len(&self) -> usize {

@@ -74,8 +74,11 @@ impl StreamReader {
         if max == 0 {
             return Ok(Bytes::new());
         }
-        poll_fn(|context| self.poll_some(context)).await?;
-        Ok(self.take(max))
+        poll_fn(|context| {
+            ready!(self.poll_some(context))?;
+            Poll::Ready(Ok(self.take(max)))
+        })
+        .await
     }
 
     /// Fills `buffer`, whatever the limit is.

@@ -3,7 +3,7 @@
 use crate::error::NoEventLoop;
 use crate::reader::StreamReader;
 use crate::stream::{Incoming, StreamProtocol};
-use crate::task::{JoinHandle, caught, spawn_on};
+use crate::task::{JoinHandle, caught, spawn_caught, spawn_on};
 use crate::time::timeout_at;
 use crate::writer::StreamWriter;
 use std::cell::{Cell, RefCell};
@@ -94,7 +94,7 @@ impl Served {
             served: self.clone(),
             number,
         };
-        let task = spawn_on(transport.handle(), async move {
+        let task = spawn_caught(transport.handle(), async move {
             let reason = match caught(handler).await {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(CloseReason::Callback(error.into())),
@@ -104,6 +104,7 @@ impl Served {
                 handle.report(Failure::new("a stream handler", reason).of_transport(id));
             }
             drop(place);
+            Ok(())
         });
         if !task.is_finished() {
             self.tasks.borrow_mut().insert(number, task);

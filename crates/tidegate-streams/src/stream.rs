@@ -1,5 +1,6 @@
 //! The connection under a reader and a writer: a protocol that keeps what arrives.
 
+use crate::executor::Executor;
 use crate::read_buffer::ReadBuffer;
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -22,6 +23,8 @@ pub(crate) struct Incoming {
     /// The reader is gone: what comes is thrown away.
     pub(crate) abandoned: Cell<bool>,
     waker: RefCell<Option<Waker>>,
+    /// Since a read has left its waker, until it is woken.
+    waiting: Cell<bool>,
 }
 
 impl Incoming {
@@ -34,14 +37,20 @@ impl Incoming {
             full: Cell::new(false),
             abandoned: Cell::new(false),
             waker: RefCell::default(),
+            waiting: Cell::new(false),
         })
     }
 
-    /// Wakes whoever reads.
+    /// Wakes whoever reads. The waker is kept for the next time: a task reads with the same one.
     fn wake(&self) {
+        if !self.waiting.replace(false) {
+            return;
+        }
         let waker = self.waker.take();
         if let Some(waker) = waker {
-            waker.wake();
+            waker.wake_by_ref();
+            let before = self.waker.replace(Some(waker));
+            drop(before);
         }
     }
 
@@ -55,14 +64,15 @@ impl Incoming {
             let before = self.waker.replace(Some(waker.clone()));
             drop(before);
         }
+        self.waiting.set(true);
     }
 
     fn take_in(&self, transport: &Transport, data: &[u8]) {
         if self.abandoned.get() {
             return;
         }
-        self.buffer.borrow_mut().push(data);
-        if self.buffer.borrow().len() > self.limit.get().saturating_mul(2) {
+        let held = self.buffer.borrow_mut().push(data);
+        if held > self.limit.get().saturating_mul(2) {
             self.full.set(true);
             transport.pause_reading();
         }
@@ -85,6 +95,8 @@ type OnLost = Box<dyn FnOnce(&Transport, &Closed)>;
 
 pub(crate) struct StreamProtocol {
     incoming: Rc<Incoming>,
+    /// Of the loop.
+    executor: Option<Rc<Executor>>,
     on_made: Option<OnMade>,
     on_lost: Option<OnLost>,
 }
@@ -93,6 +105,7 @@ impl StreamProtocol {
     pub(crate) fn new(incoming: Rc<Incoming>) -> Self {
         Self {
             incoming,
+            executor: None,
             on_made: None,
             on_lost: None,
         }
@@ -111,6 +124,7 @@ impl StreamProtocol {
 
 impl Protocol for StreamProtocol {
     fn connection_made(&mut self, transport: &Transport) -> Result {
+        self.executor = Executor::of(transport.handle());
         if let Some(call) = self.on_made.take() {
             call(transport);
         }
@@ -118,7 +132,11 @@ impl Protocol for StreamProtocol {
     }
 
     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
-        self.incoming.take_in(transport, data);
+        let take_in = || self.incoming.take_in(transport, data);
+        match &self.executor {
+            Some(executor) => executor.run_woken_by(take_in),
+            None => take_in(),
+        }
         Ok(())
     }
 

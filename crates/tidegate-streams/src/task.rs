@@ -51,6 +51,15 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
+    spawn_caught(handle, caught(future))
+}
+
+/// For a future that keeps its panics.
+pub(crate) fn spawn_caught<F, T>(handle: &Handle, future: F) -> JoinHandle<T>
+where
+    F: Future<Output = Result<T, Panic>> + 'static,
+    T: 'static,
+{
     let Some(executor) = Executor::of(handle) else {
         return JoinHandle(State::Failed(Kind::NoLoop));
     };
@@ -80,16 +89,17 @@ impl Drop for Member {
     }
 }
 
-async fn run<F: Future>(member: Member, future: F) -> Output<F::Output> {
-    let mut future = pin!(caught(future));
+async fn run<F, T>(member: Member, future: F) -> Output<T>
+where
+    F: Future<Output = Result<T, Panic>>,
+{
+    let mut future = pin!(future);
     let result = poll_fn(|context| {
         if member.executor.is_aborted(member.key) {
             return Poll::Ready(Err(JoinError(Kind::Cancelled)));
         }
-        future
-            .as_mut()
-            .poll(context)
-            .map_err(|panic| JoinError(Kind::Panicked(panic)))
+        let ended = future.as_mut().poll(context);
+        ended.map_err(|panic| JoinError(Kind::Panicked(panic)))
     });
     Output {
         result: Some(result.await),

@@ -207,6 +207,14 @@ impl<T: 'static> Completion<T> {
         }
     }
 
+    /// Whether the answer is there; cheaper than to try to take it.
+    pub(crate) fn is_known(&self) -> bool {
+        match &self.state {
+            State::Waiting(shared) => !matches!(*shared.slot.borrow(), Slot::Waiting(_)),
+            State::Known(_) | State::Taken => true,
+        }
+    }
+
     /// The answer, if it is there.
     pub(crate) fn take(&mut self) -> Option<io::Result<T>> {
         match mem::replace(&mut self.state, State::Taken) {

@@ -132,7 +132,9 @@ impl EventLoop {
         }
         let _entered = Entered::new(&self.core);
         loop {
-            if let Some(answer) = completion.take() {
+            if completion.is_known()
+                && let Some(answer) = completion.take()
+            {
                 return answer;
             }
             self.turn(None)?;
