@@ -3,7 +3,7 @@
 use crate::error::NoEventLoop;
 use crate::reader::StreamReader;
 use crate::stream::{Incoming, StreamProtocol};
-use crate::task::{JoinHandle, caught, spawn_caught, spawn_on};
+use crate::task::{JoinHandle, spawn_on, spawn_with};
 use crate::time::timeout_at;
 use crate::writer::StreamWriter;
 use std::cell::{Cell, RefCell};
@@ -94,11 +94,12 @@ impl Served {
             served: self.clone(),
             number,
         };
-        let task = spawn_caught(transport.handle(), async move {
-            let reason = match caught(handler).await {
-                Ok(Ok(())) => None,
-                Ok(Err(error)) => Some(CloseReason::Callback(error.into())),
-                Err(panic) => Some(panic.reason()),
+        let task = spawn_with(transport.handle(), handler, move |ended| {
+            let reason = match ended {
+                Ok(result) => result
+                    .err()
+                    .map(|error| CloseReason::Callback(error.into())),
+                Err(error) => error.panic_reason(),
             };
             if let Some(reason) = reason {
                 handle.report(Failure::new("a stream handler", reason).of_transport(id));

@@ -51,13 +51,17 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    spawn_caught(handle, caught(future))
+    spawn_with(handle, future, |ended| ended)
 }
 
-/// For a future that keeps its panics.
-pub(crate) fn spawn_caught<F, T>(handle: &Handle, future: F) -> JoinHandle<T>
+/// As [`spawn_on`], with a last step, which a task that is dropped does not come to.
+pub(crate) fn spawn_with<F, T>(
+    handle: &Handle,
+    future: F,
+    finish: impl FnOnce(Result<F::Output, JoinError>) -> Result<T, JoinError> + 'static,
+) -> JoinHandle<T>
 where
-    F: Future<Output = Result<T, Panic>> + 'static,
+    F: Future + 'static,
     T: 'static,
 {
     let Some(executor) = Executor::of(handle) else {
@@ -68,7 +72,8 @@ where
         executor: executor.clone(),
         key,
     };
-    let (runnable, task) = async_task::spawn_local(run(member, future), executor.scheduler());
+    let task = run(member, future, finish);
+    let (runnable, task) = async_task::spawn_local(task, executor.scheduler());
     executor.start(key, runnable);
     JoinHandle(State::Task {
         task: Some(task.fallible()),
@@ -89,34 +94,25 @@ impl Drop for Member {
     }
 }
 
-async fn run<F, T>(member: Member, future: F) -> Output<T>
-where
-    F: Future<Output = Result<T, Panic>>,
-{
+async fn run<F: Future, T>(
+    member: Member,
+    future: F,
+    finish: impl FnOnce(Result<F::Output, JoinError>) -> Result<T, JoinError>,
+) -> Output<T> {
     let mut future = pin!(future);
-    let result = poll_fn(|context| {
+    let ended = poll_fn(|context| {
         if member.executor.is_aborted(member.key) {
             return Poll::Ready(Err(JoinError(Kind::Cancelled)));
         }
-        let ended = future.as_mut().poll(context);
-        ended.map_err(|panic| JoinError(Kind::Panicked(panic)))
+        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+            Ok(poll) => poll.map(Ok),
+            Err(payload) => Poll::Ready(Err(JoinError(Kind::Panicked(Panic(Mutex::new(payload)))))),
+        }
     });
     Output {
-        result: Some(result.await),
+        result: Some(finish(ended.await)),
         handle: member.executor.handle().clone(),
     }
-}
-
-/// Runs a future, and keeps its panic.
-pub(crate) async fn caught<F: Future>(future: F) -> Result<F::Output, Panic> {
-    let mut future = pin!(future);
-    poll_fn(
-        |context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-            Ok(poll) => poll.map(Ok),
-            Err(payload) => Poll::Ready(Err(Panic(Mutex::new(payload)))),
-        },
-    )
-    .await
 }
 
 /// What a task came to. A panic that nobody joins is reported.
@@ -127,8 +123,10 @@ struct Output<T> {
 
 impl<T> Drop for Output<T> {
     fn drop(&mut self) {
-        if let Some(Err(JoinError(Kind::Panicked(panic)))) = &self.result {
-            self.handle.report(Failure::new("a task", panic.reason()));
+        if let Some(Err(error)) = &self.result
+            && let Some(reason) = error.panic_reason()
+        {
+            self.handle.report(Failure::new("a task", reason));
         }
     }
 }
@@ -228,13 +226,9 @@ enum Kind {
 }
 
 /// The payload of a panic; in a mutex, so that the error may be shared between threads.
-pub(crate) struct Panic(Mutex<Box<dyn Any + Send>>);
+struct Panic(Mutex<Box<dyn Any + Send>>);
 
 impl Panic {
-    pub(crate) fn reason(&self) -> CloseReason {
-        CloseReason::Panic(self.message().into())
-    }
-
     fn message(&self) -> String {
         let payload = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(text) = payload.downcast_ref::<&str>() {
@@ -248,6 +242,13 @@ impl Panic {
 }
 
 impl JoinError {
+    pub(crate) fn panic_reason(&self) -> Option<CloseReason> {
+        match &self.0 {
+            Kind::Panicked(panic) => Some(CloseReason::Panic(panic.message().into())),
+            _ => None,
+        }
+    }
+
     /// Whether the task was [aborted](JoinHandle::abort), or dropped at the end of its loop.
     pub fn is_cancelled(&self) -> bool {
         matches!(self.0, Kind::Cancelled)
