@@ -290,7 +290,7 @@ impl Executor {
     /// gathered and sent when the callback returns. It saves more than half of what a message costs
     /// beyond the same callback protocol.
     pub(crate) fn run_woken_by(&self, call: impl FnOnce()) {
-        if self.closed.get() || self.attending.replace(true) {
+        if self.attending.replace(true) {
             call();
             return;
         }

@@ -169,7 +169,7 @@ impl StreamReader {
     /// How the connection ended; unread bytes may be left.
     #[doc(alias = "exception")]
     pub fn closed(&self) -> Option<Closed> {
-        self.incoming.closed.borrow().clone()
+        self.transport.closed().filter(|_| self.incoming.lost.get())
     }
 
     /// The limit, in bytes.
@@ -336,7 +336,9 @@ impl StreamReader {
         if enough(&self.incoming) || self.incoming.ended.get() {
             return Poll::Ready(Ok(()));
         }
-        if let Some(closed) = self.closed() {
+        if self.incoming.lost.get()
+            && let Some(closed) = self.transport.closed()
+        {
             return Poll::Ready(Err(ReadError::Closed(closed)));
         }
         self.incoming.set_waker(context.waker());

@@ -17,12 +17,13 @@ pub(crate) struct Incoming {
     pub(crate) limit: Cell<usize>,
     /// The peer's end of stream.
     pub(crate) ended: Cell<bool>,
-    pub(crate) closed: RefCell<Option<Closed>>,
+    /// The connection has ended.
+    pub(crate) lost: Cell<bool>,
     /// Reading is paused because of the limit.
     pub(crate) full: Cell<bool>,
     /// The reader is gone: what comes is thrown away.
     pub(crate) abandoned: Cell<bool>,
-    waker: RefCell<Option<Waker>>,
+    waker: Cell<Option<Waker>>,
     /// Since a read has left its waker, until it is woken.
     waiting: Cell<bool>,
 }
@@ -33,37 +34,29 @@ impl Incoming {
             buffer: RefCell::default(),
             limit: Cell::new(DEFAULT_LIMIT),
             ended: Cell::new(false),
-            closed: RefCell::default(),
+            lost: Cell::new(false),
             full: Cell::new(false),
             abandoned: Cell::new(false),
-            waker: RefCell::default(),
+            waker: Cell::default(),
             waiting: Cell::new(false),
         })
     }
 
     /// Wakes whoever reads. The waker is kept for the next time: a task reads with the same one.
     fn wake(&self) {
-        if !self.waiting.replace(false) {
-            return;
-        }
-        let waker = self.waker.take();
-        if let Some(waker) = waker {
+        if self.waiting.replace(false)
+            && let Some(waker) = self.waker.take()
+        {
             waker.wake_by_ref();
-            let before = self.waker.replace(Some(waker));
-            drop(before);
+            // It may have read at once, and left another.
+            let newer = self.waker.take();
+            self.waker.set(Some(newer.unwrap_or(waker)));
         }
     }
 
     pub(crate) fn set_waker(&self, waker: &Waker) {
-        let known = self
-            .waker
-            .borrow()
-            .as_ref()
-            .is_some_and(|known| known.will_wake(waker));
-        if !known {
-            let before = self.waker.replace(Some(waker.clone()));
-            drop(before);
-        }
+        let known = self.waker.take().filter(|known| known.will_wake(waker));
+        self.waker.set(Some(known.unwrap_or_else(|| waker.clone())));
         self.waiting.set(true);
     }
 
@@ -153,7 +146,7 @@ impl Protocol for StreamProtocol {
     }
 
     fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
-        self.incoming.closed.replace(Some(closed.clone()));
+        self.incoming.lost.set(true);
         self.incoming.wake();
         if closed.unsent() > 0 && matches!(closed.reason(), CloseReason::Shutdown) {
             let (id, unsent) = (transport.id(), closed.unsent());
@@ -170,7 +163,7 @@ impl fmt::Debug for Incoming {
         f.debug_struct("Incoming")
             .field("buffered", &self.buffer.borrow().len())
             .field("ended", &self.ended.get())
-            .field("closed", &self.closed.borrow())
+            .field("lost", &self.lost.get())
             .finish_non_exhaustive()
     }
 }

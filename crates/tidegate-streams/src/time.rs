@@ -140,7 +140,7 @@ impl From<Elapsed> for io::Error {
     }
 }
 
-/// Lets the loop and other tasks go on; continues in the next turn of the loop.
+/// Lets the loop and other tasks go on; continues later in this turn of the loop or in the next.
 pub async fn yield_now() {
     let mut yielded = false;
     poll_fn(|context| {
