@@ -122,9 +122,11 @@ impl From<ReadError> for io::Error {
     }
 }
 
-/// There is no event loop running on this thread.
+/// There is no event loop running on this thread. Inside of an [`io::Error`] where the other errors
+/// of a call are such; and what to say when [`Handle::current`](tidegate::Handle::current) gives
+/// none: `Handle::current().ok_or(NoEventLoop)?`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
+#[expect(clippy::exhaustive_structs, reason = "it says it all")]
 pub struct NoEventLoop;
 
 impl fmt::Display for NoEventLoop {
