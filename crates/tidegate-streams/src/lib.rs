@@ -1,4 +1,189 @@
-//! asyncio's streams for Rust, on tidegate's event loop.
+//! asyncio's streams for Rust, on [`tidegate`]'s event loop. `read` is awaited and `write` is not:
+//! bytes to be read may not exist yet, and only waiting brings them; bytes to be written are all
+//! there, so `write` takes them at once, in the order of the calls and all or none, and no task can
+//! be cancelled in the middle of it. What there is to wait for has names of its own, which are
+//! awaited: room in the buffer ([`drain`](StreamWriter::drain)), and the arrival of bytes in the
+//! kernel ([`flush`](StreamWriter::flush), [`write_all`](StreamWriter::write_all)). asyncio has the
+//! same shape and two traps: who never drains buffers without bound, and a write that fails says
+//! nothing. Here `write` answers [`Flow::Paused`] when it is time to drain, fails from a cap on,
+//! and a wait fails when the bytes it is for were lost.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tidegate::Result;
+//! use tidegate_streams::{block_on, open_connection, start_server, timeout};
+//!
+//! async fn run() -> Result {
+//!     // An echo server: a task for each connection.
+//!     let server = start_server("127.0.0.1:0", async |mut reader, writer| {
+//!         while !reader.at_eof() {
+//!             let data = reader.read_chunk(64 * 1024).await?;
+//!             writer.write(&data)?;
+//!             writer.drain().await?;
+//!         }
+//!         Ok(())
+//!     })?;
+//!
+//!     let (mut reader, writer) = open_connection(&server.local_addrs()[0]).await?;
+//!     writer.write(b"Hello World!\n")?;
+//!     writer.write_eof()?;
+//!     let line = timeout(Duration::from_secs(10), reader.read_line()).await??;
+//!     assert_eq!(&line[..], b"Hello World!\n");
+//!     writer.close().await?;
+//!
+//!     let report = server.shutdown(Duration::from_secs(5)).await?;
+//!     assert_eq!(report.unsent, 0);
+//!     Ok(())
+//! }
+//!
+//! fn main() -> Result {
+//!     block_on(run())?
+//! }
+//! ```
+//!
+//! Who comes from Python finds asyncio's calls beside these in [`from_asyncio`].
+//!
+//! # `write` and `drain`, or `write_all`
+//!
+//! * `write`, then [`drain`](StreamWriter::drain): for a stream of many writes. Small ones go out
+//!   together, and `drain` waits only while more than the high-water mark (64 KiB) is buffered,
+//!   until it is at the low one (16 KiB). When it returns, bytes may still be here.
+//! * [`write_all`](StreamWriter::write_all): for one message whose fate matters before you go on.
+//!   It returns when these very bytes are with the kernel. A loop of many small ones makes a system
+//!   call for each.
+//! * `write`, then [`flush`](StreamWriter::flush): many writes, and at their end the certainty of
+//!   `write_all` for all of them.
+//!
+//! With the kernel is not with the peer: only an answer of the peer tells that.
+//!
+//! # Tasks
+//!
+//! [`block_on`] makes a loop and runs a future on it; [`Runner`] does so with settings. [`spawn`]
+//! runs another one beside it, on the same thread, so nothing needs to be `Send`. A turn of the
+//! loop runs the tasks that were ready when it came to them, and polls before it runs those that
+//! became ready since: one that is always ready starves neither the others nor I/O. One that
+//! computes for long does; [`Handle::run_in_executor`] is for that, and [`yield_now`] in between.
+//!
+//! The futures and channels of other crates work where they need nothing but a waker, which may
+//! come from any thread (`futures`, `async-channel`, `tokio::sync`). Those of another runtime's
+//! sockets and timers need that runtime.
+//!
+//! Where no loop is running, [`open_connection`] and [`start_server`] fail with [`NoEventLoop`], a
+//! join with [`JoinError::is_no_loop`]; a [`sleep`] says so in the log and never ends.
+//!
+//! # One loop for tasks and callback protocols
+//!
+//! Tasks run between the callbacks of the loop. Inside of a task [`Handle::current`] gives the
+//! loop, for servers with callback protocols and for timers; every `Completion` of it can be
+//! awaited. The other way round [`spawn_on`] and [`start_server_on`] take the handle of any loop of
+//! this thread, which need not be running yet:
+//!
+//! ```
+//! use tidegate::{EventLoop, Protocol, Result, Transport};
+//! use tidegate_streams::{open_connection, spawn_on};
+//!
+//! struct Echo;
+//!
+//! impl Protocol for Echo {
+//!     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+//!         transport.write(data)?;
+//!         Ok(())
+//!     }
+//! }
+//!
+//! fn main() -> Result {
+//!     let mut event_loop = EventLoop::new()?;
+//!     let handle = event_loop.handle().clone();
+//!     let server = handle.create_server("127.0.0.1:0", || Echo)?;
+//!     let (completer, answer) = handle.completion();
+//!     spawn_on(&handle, async move {
+//!         let talk = async {
+//!             let (mut reader, writer) = open_connection(&server.local_addrs()[0]).await?;
+//!             writer.write(b"ping\n")?;
+//!             Ok(reader.read_line().await?)
+//!         };
+//!         completer.complete(talk.await);
+//!     });
+//!     assert_eq!(&event_loop.run_until(answer)?[..], b"ping\n");
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Cancel safety
+//!
+//! A future may be dropped where it waits, by [`timeout`], by a `select`, by
+//! [`abort`](JoinHandle::abort). Bytes are then neither lost nor doubled:
+//!
+//! | dropped while it waits | what has happened |
+//! | --- | --- |
+//! | [`StreamReader::read`], [`read_chunk`](StreamReader::read_chunk), [`read_exact`](StreamReader::read_exact), [`read_until`](StreamReader::read_until), [`read_line`](StreamReader::read_line), [`read_to_end`](StreamReader::read_to_end), those of [`Limited`], [`Lines::next`] | nothing: what arrived stays in the reader, for the next read |
+//! | [`StreamWriter::drain`], [`flush`](StreamWriter::flush) | nothing: they only wait |
+//! | [`StreamWriter::write_all`] | all or nothing: while it waits for room nothing was written; after that everything was, and is sent in the background |
+//! | [`StreamWriter::close`], [`StreamServer::wait_closed`], [`StreamServer::shutdown`] | what they began goes on: closing, shutting down |
+//! | [`open_connection`] | the attempt is given up; a connection that it had brought is closed |
+//! | [`JoinHandle`] | the task goes on, detached; awaited as `&mut handle`, it can be awaited again |
+//! | [`sleep`], [`sleep_until`], [`yield_now`] | nothing; the timer is gone |
+//! | [`timeout`], [`timeout_at`] | what they wait for is dropped |
+//!
+//! The methods of the traits of other crates wait in `poll` and keep nothing that was not taken;
+//! what a combinator of such a crate does (`read_exact` of futures or tokio, for example) is said
+//! there.
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! | --- | --- | --- |
+//! | `futures-io` | on | `AsyncRead`, `AsyncBufRead` and `AsyncWrite` of futures-io |
+//! | `tokio` | off | `AsyncRead` and `AsyncWrite` of tokio |
+//! | `hyper` | off | `Read` and `Write` of hyper 1; an `Executor` and a `Timer` for it, in the module `hyper` |
+//!
+//! The traits are on the halves and on [`Connection`], which is both in one. A feature adds
+//! something and changes nothing that is there without it.
+//!
+//! # Logging
+//!
+//! Through the `log` crate, under the target `tidegate::streams`, beside
+//! [those of the loop](tidegate#logging):
+//!
+//! | level | what |
+//! | --- | --- |
+//! | error | a sleep outside of an event loop, which never ends |
+//! | warn | a connection that was cut by the end of its loop or of a grace, and how many bytes were lost |
+//! | debug | a writer that was dropped with bytes unsent; they are sent in the background |
+//!
+//! Errors and panics of handlers, and panics of tasks that nobody joins, go to the
+//! [error handler](tidegate::Handle::set_error_handler), and without one to the log at `error`.
+//!
+//! # Limits
+//!
+//! * What is read ahead is bounded by twice the reader's limit (64 KiB unless set) and one read of
+//!   the loop (128 KiB). What is written is bounded by you, with `drain`, and by the cap (64 MiB):
+//!   an accepted connection does not stop reading by itself while its writer is paused, as it does
+//!   under a callback protocol, because the reader has a bound of its own and a task that waits to
+//!   write may have to read first.
+//! * Nothing ends a wait for a peer that says nothing or takes nothing. Put a [`timeout`] around
+//!   reads, or set [`Transport::set_write_timeout`]; this also ends a close in the background.
+//! * The peer's end of stream does not close the connection, as in asyncio: it stays until the
+//!   writer is closed or dropped.
+//! * A reset by the peer is noticed by reading and by writing. While the reader is full and nobody
+//!   reads, see [`Transport::closed`].
+//! * A reader has one task at a time; the compiler sees to it (`&mut self`). A writer has any
+//!   number (`&self`), and each `write` is in one piece.
+//! * The future of [`block_on`] is `'static`: it owns what it uses.
+//! * A task that another thread wakes after its own thread has ended is leaked: it can be dropped on
+//!   its own thread only.
+//!
+//! # Non-goals
+//!
+//! What the core has not (TLS, UDP, pipes, signals, subprocesses, files, framing); locks, channels,
+//! `select`, `join` and task groups, which other crates have; many threads: many cores are many
+//! loops.
+//!
+//! [`Flow::Paused`]: tidegate::Flow::Paused
+//! [`Handle::current`]: tidegate::Handle::current
+//! [`Handle::run_in_executor`]: tidegate::Handle::run_in_executor
+//! [`Transport::closed`]: tidegate::Transport::closed
+//! [`Transport::set_write_timeout`]: tidegate::Transport::set_write_timeout
 mod connection;
 mod error;
 mod executor;
@@ -25,3 +210,13 @@ pub use time::{Elapsed, Sleep, sleep, sleep_until, timeout, timeout_at, yield_no
 #[cfg(feature = "hyper")]
 pub use traits::hyper;
 pub use writer::StreamWriter;
+
+#[cfg(any(doc, doctest))]
+#[doc = include_str!("../docs/from-asyncio.md")]
+pub mod from_asyncio {}
+
+/// The code in the README is compiled, and run, as a test: here, because some of it is of this
+/// crate.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

@@ -139,8 +139,3 @@ pub use protocol::{OnEof, OnPause, Protocol};
 pub use relay::{Relay, RelayReport, Relayed};
 pub use server::{Server, ShutdownReport};
 pub use transport::{Transport, TransportId, TransportStats};
-
-/// The code in the README is compiled, and run, as a test.
-#[cfg(doctest)]
-#[doc = include_str!("../../../README.md")]
-struct Readme;
