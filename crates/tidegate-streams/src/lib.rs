@@ -148,7 +148,7 @@
 //! | level | what |
 //! | --- | --- |
 //! | error | a sleep outside of an event loop, which never ends |
-//! | warn | a connection that was cut by the end of its loop or of a grace, and how many bytes were lost |
+//! | warn | a connection that the end of its loop or of a grace cut with bytes unsent, and how many |
 //! | debug | a writer that was dropped with bytes unsent; they are sent in the background |
 //!
 //! Errors and panics of handlers, and panics of tasks that nobody joins, go to the
