@@ -16,7 +16,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Puts the halves together.
+    /// Puts the halves together: those of one connection, or a reader and a writer of two.
     pub fn new(reader: StreamReader, writer: StreamWriter) -> Self {
         Self { reader, writer }
     }

@@ -22,6 +22,7 @@ pub enum ReadError {
 }
 
 /// The stream ended in the middle; asyncio's `IncompleteReadError`.
+#[doc(alias = "IncompleteReadError")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IncompleteRead {
@@ -32,7 +33,8 @@ pub struct IncompleteRead {
 }
 
 /// No separator within the limit, or more bytes than a read may bring; asyncio's
-/// `LimitOverrunError`.
+/// `LimitOverrunError`. Everything is still in the reader.
+#[doc(alias = "LimitOverrunError")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LimitOverrun {

@@ -55,7 +55,9 @@ impl StreamReader {
     }
 
     /// Waits for bytes and reads some of them: as many as are there and fit. 0 is the end of the
-    /// stream, or an empty `buffer`.
+    /// stream, or an empty `buffer`. asyncio's `read(n)` is rather [`read_chunk`](Self::read_chunk).
+    ///
+    /// Cancel safe.
     ///
     /// # Errors
     ///
@@ -65,7 +67,12 @@ impl StreamReader {
     }
 
     /// As [`read`](Self::read), but answers with the bytes themselves, without copying them; at most
-    /// `max`. None are the end of the stream.
+    /// `max`. None are the end of the stream, or a `max` of 0.
+    ///
+    /// What it answers with may share its memory with bytes that are read later: who keeps a few
+    /// bytes for long should copy them.
+    ///
+    /// Cancel safe.
     ///
     /// # Errors
     ///
@@ -81,7 +88,9 @@ impl StreamReader {
         .await
     }
 
-    /// Fills `buffer`, whatever the limit is.
+    /// Fills `buffer`. It may be longer than the limit: then so much is read ahead.
+    ///
+    /// Cancel safe: until there is enough, all of it stays in the reader.
     ///
     /// # Errors
     ///
@@ -111,6 +120,22 @@ impl StreamReader {
     /// Reads up to a separator, and it too. With several (`[b"\r\n", b"\n"]` as slices) the one
     /// that ends first counts.
     ///
+    /// Cancel safe.
+    ///
+    /// ```
+    /// # use tidegate_streams::{block_on, open_connection, start_server};
+    /// # fn main() -> tidegate::Result { block_on(async {
+    /// # let server = start_server("127.0.0.1:0", async |_, w| Ok(w.write_all(b"a;b\r\nc").await?))?;
+    /// # let (mut reader, writer) = open_connection(&server.local_addrs()[0]).await?;
+    /// // The peer has sent `a;b\r\nc`, and its end of stream.
+    /// assert_eq!(&reader.read_until(b";").await?[..], b"a;");
+    /// let either: [&[u8]; 2] = [b"\r\n", b"\n"];
+    /// assert_eq!(&reader.read_until(&either[..]).await?[..], b"b\r\n");
+    /// let error = reader.read_until("\n").await.unwrap_err();
+    /// assert_eq!(&error.as_incomplete().unwrap().partial[..], b"c");
+    /// # Ok(()) })? }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`ReadError::LimitOverrun`] when no separator begins within the limit, and everything stays
@@ -125,7 +150,10 @@ impl StreamReader {
         self.until(separators.into(), limit).await
     }
 
-    /// Reads a line with its `\n`. The last one of a stream may have none, and is empty at its end.
+    /// Reads a line with its `\n`. The last one of a stream may have none; an empty one is the end
+    /// of the stream.
+    ///
+    /// Cancel safe.
     ///
     /// # Errors
     ///
@@ -137,12 +165,16 @@ impl StreamReader {
         self.line(limit).await
     }
 
-    /// The lines, one after the other.
+    /// The lines, one after the other; asyncio's `async for line in reader`.
+    #[doc(alias = "__aiter__")]
     pub fn lines(&mut self) -> Lines<'_> {
         Lines { reader: self }
     }
 
-    /// Reads all there is up to the end of the stream.
+    /// Reads all there is up to the end of the stream, at most so many bytes; asyncio's `read()`,
+    /// which has no bound.
+    ///
+    /// Cancel safe.
     ///
     /// # Errors
     ///
@@ -161,7 +193,8 @@ impl StreamReader {
         Ok(self.take(there))
     }
 
-    /// Whether the stream has ended and everything was read.
+    /// Whether the peer has ended the stream and everything was read. Not so after an error, which
+    /// reads tell.
     pub fn at_eof(&self) -> bool {
         self.incoming.ended.get() && self.buffered() == 0
     }
@@ -177,13 +210,14 @@ impl StreamReader {
         self.incoming.limit.get()
     }
 
-    /// Sets the limit, in bytes; it holds at once. 0 counts as 1.
+    /// Sets the limit, in bytes; it holds at once. 0 counts as 1. asyncio's is given to
+    /// `open_connection` and `start_server`.
     pub fn set_limit(&mut self, limit: usize) {
         self.incoming.limit.set(limit.max(1));
         self.incoming.make_room(&self.transport, false);
     }
 
-    /// Another limit for one call: `reader.with_limit(1 << 20).read_line().await`.
+    /// Another limit, in bytes, for one call: `reader.with_limit(1 << 20).read_line().await`.
     pub fn with_limit(&mut self, limit: usize) -> Limited<'_> {
         Limited {
             reader: self,
@@ -191,7 +225,8 @@ impl StreamReader {
         }
     }
 
-    /// The transport under it.
+    /// The transport under it. It has the addresses and the counters; its `pause_reading` and
+    /// `set_protocol` would get in the way of this reader.
     pub fn transport(&self) -> &Transport {
         &self.transport
     }
@@ -416,7 +451,7 @@ pub struct Limited<'r> {
 }
 
 impl Limited<'_> {
-    /// [`StreamReader::read_until`] within this limit.
+    /// [`StreamReader::read_until`] within this limit; cancel safe as that.
     ///
     /// # Errors
     ///
@@ -428,7 +463,7 @@ impl Limited<'_> {
         self.reader.until(separators.into(), self.limit).await
     }
 
-    /// [`StreamReader::read_line`] within this limit.
+    /// [`StreamReader::read_line`] within this limit; cancel safe as that.
     ///
     /// # Errors
     ///
@@ -451,6 +486,7 @@ impl Lines<'_> {
     /// # Errors
     ///
     /// Those of `read_line`.
+    #[doc(alias = "__anext__")]
     pub async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
         let line = self.reader.read_line().await?;
         Ok(Some(line).filter(|line| !line.is_empty()))

@@ -18,6 +18,8 @@ const CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// one second to send what was written; what is lost after that is said in the log at `warn`, with
 /// its number of bytes. A [`Runner`] has settings for that.
 ///
+/// It may be called inside of a callback or a task of another loop, and holds that loop meanwhile.
+///
 /// # Errors
 ///
 /// Those of making and polling the loop. When the loop was stopped before the future had ended, an

@@ -32,6 +32,28 @@ use tidegate::{
 /// # Errors
 ///
 /// Those of [`Handle::create_server`]; [`NoEventLoop`].
+///
+/// ```
+/// use tidegate::Result;
+/// use tidegate_streams::{StreamReader, StreamWriter, block_on, open_connection, start_server};
+///
+/// /// Answers each line with its length.
+/// async fn lengths(mut reader: StreamReader, writer: StreamWriter) -> Result {
+///     let mut lines = reader.lines();
+///     while let Some(line) = lines.next().await? {
+///         writer.write(format!("{}\n", line.len()).as_bytes())?;
+///         writer.drain().await?;
+///     }
+///     Ok(())
+/// }
+///
+/// # fn main() -> Result { block_on(async {
+/// let server = start_server("127.0.0.1:0", lengths)?;
+/// # let (mut reader, writer) = open_connection(&server.local_addrs()[0]).await?;
+/// # writer.write(b"four\n")?;
+/// # assert_eq!(&reader.read_line().await?[..], b"5\n");
+/// # Ok(()) })? }
+/// ```
 #[doc(alias = "start_unix_server")]
 pub fn start_server<F>(at: impl Into<ListenOptions>, handler: F) -> io::Result<StreamServer>
 where
@@ -184,6 +206,7 @@ pub struct ShutdownReport {
 
 impl StreamServer {
     /// The addresses that it listens on, with the port that was taken for port 0.
+    #[doc(alias = "sockets")]
     pub fn local_addrs(&self) -> &[Address] {
         self.server.local_addrs()
     }
@@ -222,7 +245,17 @@ impl StreamServer {
         self.server.connection_count()
     }
 
-    /// Completes when the server is closed and has no connections left.
+    /// Completes when the server is closed and has no connections left. Handlers that go on
+    /// after their connection has ended are not waited for; [`shutdown`](Self::shutdown) does.
+    ///
+    /// # Errors
+    ///
+    /// Of the completion: [`LoopClosed`](tidegate::LoopClosed).
+    ///
+    /// # Cancel safety
+    ///
+    /// It only waits.
+    #[doc(alias = "serve_forever")]
     pub fn wait_closed(&self) -> Completion<()> {
         self.server.wait_closed()
     }
@@ -232,7 +265,15 @@ impl StreamServer {
     /// ([`CloseReason::Shutdown`]). Completes when all connections have ended.
     ///
     /// Handlers are not told; one that waits for its peer waits until the grace is over. To tell
-    /// them, [`close_clients`](Self::close_clients) makes their reads end.
+    /// them, [`close_clients`](Self::close_clients) makes their reads fail.
+    ///
+    /// # Errors
+    ///
+    /// Of the completion: [`LoopClosed`](tidegate::LoopClosed).
+    ///
+    /// # Cancel safety
+    ///
+    /// It begins at the call, and goes on when the completion is dropped.
     pub fn shutdown(&self, grace: Duration) -> Completion<ShutdownReport> {
         self.server.close();
         let (server, served) = (self.server.clone(), self.served.clone());

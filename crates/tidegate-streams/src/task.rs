@@ -16,7 +16,8 @@ use std::task::{Context, Poll};
 use tidegate::{CloseReason, Failure, Handle};
 
 /// Runs a future as a task of the loop that is running on this thread. It begins in this turn of
-/// the loop or the next, never within this call.
+/// the loop or the next, never within this call. It goes on when the handle is dropped; at the end of
+/// the loop it is dropped where it waits.
 ///
 /// Where no loop is running, the future is dropped and the handle answers with an error
 /// ([`JoinError::is_no_loop`]).
@@ -33,7 +34,8 @@ where
 }
 
 /// As [`spawn`], on a loop of this thread that need not be running yet: so async code and callback
-/// protocols share one loop.
+/// protocols share one loop. Its tasks run whenever the loop does. When the loop is gone, the future
+/// is dropped as in [`spawn`].
 ///
 /// ```
 /// use tidegate::EventLoop;
@@ -138,7 +140,8 @@ impl<T> Drop for Output<T> {
 ///
 /// # Cancel safety
 ///
-/// An answer stays until a poll takes it.
+/// An answer stays until a poll takes it: `&mut handle` may be awaited, dropped, and awaited again.
+#[doc(alias = "Task")]
 pub struct JoinHandle<T>(State<T>);
 
 enum State<T> {
@@ -216,6 +219,7 @@ impl<T> fmt::Debug for JoinHandle<T> {
 }
 
 /// Why a task has no result.
+#[doc(alias = "CancelledError")]
 pub struct JoinError(Kind);
 
 enum Kind {

@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tidegate::{CallbackHandle, Handle};
 
-/// Waits for so long, counted from this call. Dropping it cancels its timer.
+/// Waits for so long, counted from this call, and never shorter. Dropping it cancels its timer.
 ///
 /// Where no loop is running nothing could ever end it; it then says so in the log and waits for
 /// ever.
@@ -19,7 +19,7 @@ pub fn sleep(duration: Duration) -> Sleep {
     Sleep::new(|handle, call| handle.call_later(duration, call))
 }
 
-/// Waits until then.
+/// Waits until then; until the loop's next turn when that is over. Otherwise as [`sleep`].
 pub fn sleep_until(time: Instant) -> Sleep {
     Sleep::new(|handle, call| handle.call_at(time, call))
 }
@@ -92,21 +92,50 @@ impl fmt::Debug for Sleep {
     }
 }
 
-/// Waits for a future, at most for so long; then the future is dropped.
+/// Waits for a future, at most for so long, counted from the first poll; then the future is dropped.
+/// One that is ready is taken, whatever the time is.
+///
+/// A dropped [`JoinHandle`](crate::JoinHandle) lets its task go on, so give it as `&mut handle`, and
+/// [abort](crate::JoinHandle::abort) the task when the time was over.
 ///
 /// # Errors
 ///
 /// [`Elapsed`] when the time was over first.
+///
+/// # Cancel safety
+///
+/// Dropping it drops the future; what that means is the future's own affair.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidegate_streams::{block_on, spawn, timeout};
+///
+/// # fn main() -> std::io::Result<()> {
+/// let text = block_on(async {
+///     let mut task = spawn(std::future::pending::<()>());
+///     if timeout(Duration::from_millis(10), &mut task).await.is_err() {
+///         task.abort();
+///     }
+///     task.await.unwrap_err().to_string()
+/// })?;
+/// assert_eq!(text, "the task was cancelled");
+/// # Ok(()) }
+/// ```
 #[doc(alias = "wait_for")]
 pub async fn timeout<F: Future>(limit: Duration, future: F) -> Result<F::Output, Elapsed> {
     before(sleep(limit), future).await
 }
 
-/// Waits for a future, at most until then.
+/// Waits for a future, at most until then; otherwise as [`timeout`].
 ///
 /// # Errors
 ///
 /// [`Elapsed`] when the time was over first.
+///
+/// # Cancel safety
+///
+/// As [`timeout`].
+#[doc(alias = "timeout")]
 pub async fn timeout_at<F: Future>(time: Instant, future: F) -> Result<F::Output, Elapsed> {
     before(sleep_until(time), future).await
 }
@@ -123,6 +152,7 @@ async fn before<F: Future>(sleep: Sleep, future: F) -> Result<F::Output, Elapsed
 }
 
 /// The time of a [`timeout`] was over.
+#[doc(alias = "TimeoutError")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Elapsed(());
 
@@ -141,6 +171,7 @@ impl From<Elapsed> for io::Error {
 }
 
 /// Lets the loop and other tasks go on; continues later in this turn of the loop or in the next.
+/// asyncio's `sleep(0)`.
 pub async fn yield_now() {
     let mut yielded = false;
     poll_fn(|context| {

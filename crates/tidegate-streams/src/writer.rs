@@ -46,11 +46,14 @@ impl StreamWriter {
         }
     }
 
-    /// Takes all of `data`, or nothing, without waiting; [`Transport::write`].
+    /// Takes all of `data`, or nothing, without waiting; [`Transport::write`]. The answer says
+    /// whether it is time to [`drain`](Self::drain). Formatted text and `Bytes` that need no copy go
+    /// through the [`transport`](Self::transport).
     ///
     /// # Errors
     ///
-    /// See [`WriteError`].
+    /// [`WriteError`]: after `write_eof`, after `close` or the end, and from the cap on. None of
+    /// `data` was taken then.
     pub fn write(&self, data: &[u8]) -> Result<Flow, WriteError> {
         self.transport.write(data)
     }
@@ -137,8 +140,17 @@ impl StreamWriter {
     }
 
     /// Sends what is buffered, then ends the connection. It begins now, whether the completion is
-    /// awaited or not; that is answered when the connection has ended, and fails with its
-    /// [`Closed`] unless everything was sent.
+    /// awaited or not; that is answered when the connection has ended. Who does not want to wait
+    /// drops the writer, or the completion.
+    ///
+    /// # Errors
+    ///
+    /// Of the completion: the [`Closed`] of the connection unless it ended cleanly and everything was
+    /// sent.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the completion ends the waiting only.
     #[doc(alias = "aclose")]
     #[doc(alias = "wait_closed")]
     pub fn close(&self) -> Completion<()> {
@@ -169,7 +181,9 @@ impl StreamWriter {
         self.transport.closed()
     }
 
-    /// The transport under it.
+    /// The transport under it: addresses, counters, limits, `close_within`, `reset`. Its
+    /// `set_protocol` would take the connection from the reader.
+    #[doc(alias = "get_extra_info")]
     pub fn transport(&self) -> &Transport {
         &self.transport
     }
