@@ -184,6 +184,8 @@
 //! [`Handle::run_in_executor`]: tidegate::Handle::run_in_executor
 //! [`Transport::closed`]: tidegate::Transport::closed
 //! [`Transport::set_write_timeout`]: tidegate::Transport::set_write_timeout
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
 mod connection;
 mod error;
 mod executor;

@@ -15,7 +15,8 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 use tidegate::{CallbackHandle, Handle, RemoteHandle};
 
-/// Spawns on the loop that is running on this thread.
+/// Spawns on the loop that is running on this thread. Where none is running, what is to be spawned
+/// is dropped.
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct LoopExecutor;
@@ -38,7 +39,8 @@ where
     }
 }
 
-/// Sleeps by the timers of the loop that is running on this thread.
+/// Sleeps by the timers of the loop that is running on this thread. Where none is running, a sleep
+/// never ends. A sleep may be sent to another thread and dropped there.
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct LoopTimer;
