@@ -54,6 +54,14 @@ impl ReadError {
         }
     }
 
+    /// What was longer than the limit.
+    pub fn as_overrun(&self) -> Option<&LimitOverrun> {
+        match self {
+            Self::LimitOverrun(overrun) => Some(overrun),
+            _ => None,
+        }
+    }
+
     /// How the connection ended.
     pub fn as_closed(&self) -> Option<&Closed> {
         match self {

@@ -3,12 +3,19 @@
 use crate::error::LimitOverrun;
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem;
+use std::mem;
+
+/// An empty buffer that held more than this gives its memory back, so that a connection that is
+/// quiet after a burst costs little.
+const KEPT: usize = 64 * 1024;
 
 const LEAST_ROOM: usize = 512;
 
 #[derive(Debug, Default)]
 pub(crate) struct ReadBuffer {
     bytes: BytesMut,
+    /// It held more than `KEPT` since it was made.
+    large: bool,
 }
 
 /// Where a search for a separator has got to.
@@ -29,6 +36,7 @@ impl ReadBuffer {
             self.bytes.reserve(data.len().max(LEAST_ROOM));
         }
         self.bytes.extend_from_slice(data);
+        self.large |= self.bytes.len() > KEPT;
         self.bytes.len()
     }
 
@@ -39,7 +47,9 @@ impl ReadBuffer {
     /// Takes the first bytes, at most so many, without copying them.
     pub(crate) fn take(&mut self, most: usize) -> Bytes {
         let most = most.min(self.bytes.len());
-        self.bytes.split_to(most).freeze()
+        let taken = self.bytes.split_to(most).freeze();
+        self.shrink();
+        taken
     }
 
     /// As [`take`](Self::take), but lends the bytes, to be copied.
@@ -47,49 +57,261 @@ impl ReadBuffer {
         let most = most.min(self.bytes.len());
         copy(&self.bytes[..most]);
         self.bytes.advance(most);
+        self.shrink();
     }
 
-    /// Puts back what was taken.
+    fn shrink(&mut self) {
+        if self.large && self.bytes.is_empty() {
+            self.clear();
+        }
+    }
+
+    /// Takes all, to be put back.
     #[cfg(feature = "futures-io")]
-    pub(crate) fn put_back(&mut self, front: &[u8]) {
-        let mut bytes = BytesMut::with_capacity(front.len() + self.bytes.len());
-        bytes.extend_from_slice(front);
-        bytes.extend_from_slice(&self.bytes);
-        self.bytes = bytes;
+    pub(crate) fn lend(&mut self) -> BytesMut {
+        self.bytes.split()
+    }
+
+    /// Puts back what is left of what was lent. Copies only what had no room behind it.
+    pub(crate) fn put_back(&mut self, front: BytesMut) {
+        let back = mem::replace(&mut self.bytes, front);
+        self.bytes.unsplit(back);
+        self.large |= self.bytes.len() > KEPT;
     }
 
     pub(crate) fn clear(&mut self) {
-        self.bytes = BytesMut::new();
+        *self = Self::default();
     }
 
-    /// Looks for the separator that ends first. `from`: where an earlier search has got to. A
-    /// separator may begin up to `limit` and no later.
+    /// Looks for the separator that ends first, and of several that end there for the shortest.
+    /// `from`: where an earlier search has got to. A separator may begin up to `limit` and no later.
     pub(crate) fn find(&self, separators: &[&[u8]], from: usize, limit: usize) -> Search {
         let mut best: Option<(usize, usize)> = None;
         for separator in separators {
             // One that ends later than the best so far is of no use.
-            let end = best.map_or(self.bytes.len(), |(_, end)| end);
+            let end = best.map_or(self.bytes.len(), |(end, _)| end);
             let place = self.bytes.get(from..end).unwrap_or_default();
             if let Some(at) = memmem::find(place, separator) {
                 let (start, end) = (from + at, from + at + separator.len());
-                if best.is_none_or(|(_, best)| end < best) {
-                    best = Some((start, end));
+                if best.is_none_or(|best| (end, best.1) < (best.0, start)) {
+                    best = Some((end, start));
                 }
             }
         }
         let longest = separators.iter().map(|one| one.len()).max().unwrap_or(1);
         let searched = (self.bytes.len() + 1).saturating_sub(longest).max(from);
         match best {
-            Some((start, _)) if start > limit => Search::Overrun(LimitOverrun {
+            Some((_, start)) if start > limit => Search::Overrun(LimitOverrun {
                 consumed: start,
                 found: true,
             }),
-            Some((_, end)) => Search::Found(end),
+            Some((end, _)) => Search::Found(end),
             None if searched > limit => Search::Overrun(LimitOverrun {
                 consumed: searched,
                 found: false,
             }),
             None => Search::Missing(searched),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn holding(data: &[u8]) -> ReadBuffer {
+        let mut buffer = ReadBuffer::default();
+        buffer.push(data);
+        buffer
+    }
+
+    fn overrun(consumed: usize, found: bool) -> Search {
+        Search::Overrun(LimitOverrun { consumed, found })
+    }
+
+    /// What `find` answers, by looking everywhere.
+    fn naive(data: &[u8], separators: &[&[u8]], limit: usize) -> Search {
+        let ends = (0..=data.len()).flat_map(|end| {
+            let start = |one: &&[u8]| data[..end].ends_with(one).then(|| (end, end - one.len()));
+            separators
+                .iter()
+                .filter_map(start)
+                .max_by_key(|found| found.1)
+        });
+        let longest = separators.iter().map(|one| one.len()).max().unwrap();
+        let searched = (data.len() + 1).saturating_sub(longest);
+        match { ends }.next() {
+            Some((_, start)) if start > limit => overrun(start, true),
+            Some((end, _)) => Search::Found(end),
+            None if searched > limit => overrun(searched, false),
+            None => Search::Missing(searched),
+        }
+    }
+
+    #[test]
+    fn a_separator_may_begin_at_the_limit_and_not_behind_it() {
+        let buffer = holding(b"four\r\n");
+        assert_eq!(buffer.find(&[b"\r\n"], 0, 4), Search::Found(6));
+        assert_eq!(buffer.find(&[b"\r\n"], 0, 3), overrun(4, true));
+        assert_eq!(buffer.find(&[b"\n"], 0, 4), overrun(5, true));
+    }
+
+    #[test]
+    fn what_may_be_the_begin_of_a_separator_does_not_count_against_the_limit() {
+        assert_eq!(holding(b"four").find(&[b"\n"], 0, 4), Search::Missing(4));
+        assert_eq!(holding(b"four+").find(&[b"\n"], 0, 4), overrun(5, false));
+        let separators: &[&[u8]] = &[b"\n", b"---"];
+        assert_eq!(
+            holding(b"four--").find(separators, 0, 4),
+            Search::Missing(4)
+        );
+        assert_eq!(holding(b"four---").find(separators, 0, 4), Search::Found(7));
+    }
+
+    #[test]
+    fn of_separators_that_end_in_the_same_place_the_shortest_counts_in_whatever_order() {
+        let buffer = holding(b"four\r\n");
+        let (long, short): (&[u8], &[u8]) = (b"\r\n", b"\n");
+        for separators in [[long, short], [short, long]] {
+            assert_eq!(buffer.find(&separators, 0, 4), overrun(5, true));
+            assert_eq!(buffer.find(&separators, 0, 5), Search::Found(6));
+        }
+    }
+
+    #[test]
+    fn a_search_that_goes_on_looks_at_nothing_twice_but_the_begin_of_a_separator() {
+        let mut buffer = ReadBuffer::default();
+        let mut from = 0;
+        for len in 1..1000 {
+            buffer.push(b"+");
+            let found = buffer.find(&[b"ab", b"c"], from, usize::MAX);
+            assert_eq!(found, Search::Missing(len - 1), "after {from}");
+            from = len - 1;
+        }
+        // What was searched is not looked at again: here it would be found.
+        assert_eq!(holding(b"ab++").find(&[b"ab"], 1, 9), Search::Missing(3));
+    }
+
+    #[test]
+    fn what_was_lent_and_put_back_is_not_copied_when_nothing_came_meanwhile() {
+        let mut buffer = holding(&[7; 1000]);
+        let place = buffer.bytes.as_ptr();
+        for _ in 0..10 {
+            let mut lent = buffer.lend();
+            lent.advance(1);
+            buffer.put_back(lent);
+        }
+        assert_eq!(buffer.len(), 990);
+        assert_eq!(buffer.bytes.as_ptr(), place.wrapping_add(10));
+    }
+
+    #[test]
+    fn a_buffer_that_was_large_and_is_empty_holds_no_memory() {
+        for empty in [
+            (|buffer| drop(buffer.take(usize::MAX))) as fn(&mut ReadBuffer),
+            |buffer| buffer.give(usize::MAX, |_| {}),
+        ] {
+            let mut buffer = holding(&[7; KEPT + 1]);
+            empty(&mut buffer);
+            assert!(!buffer.bytes.try_reclaim(1));
+            let mut buffer = holding(&[7; KEPT]);
+            empty(&mut buffer);
+            assert!(buffer.bytes.try_reclaim(1));
+        }
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push(Vec<u8>),
+        Take(usize),
+        Give(usize),
+        /// Lends all, pushes, uses up some of what was lent and puts it back.
+        Lend(Vec<u8>, usize),
+    }
+
+    /// Of few letters, so that separators are found, partly, and overlap.
+    fn letters(len: usize) -> impl Strategy<Value = Vec<u8>> {
+        prop::collection::vec(prop::sample::select(b"ab\r\n".as_slice()), 0..=len)
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            letters(20).prop_map(Step::Push),
+            (0..30_usize).prop_map(Step::Take),
+            (0..30_usize).prop_map(Step::Give),
+            (letters(20), 0..30_usize).prop_map(|(data, used)| Step::Lend(data, used)),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
+
+        #[test]
+        fn it_holds_what_a_queue_of_bytes_would(steps in prop::collection::vec(step(), 0..60)) {
+            let (mut buffer, mut model) = (ReadBuffer::default(), Vec::new());
+            let mut taken = Vec::new();
+            for step in steps {
+                match step {
+                    Step::Push(data) => {
+                        buffer.push(&data);
+                        model.extend(data);
+                    }
+                    Step::Take(most) => {
+                        let expected: Vec<_> = model.drain(..most.min(model.len())).collect();
+                        taken.push((buffer.take(most), expected));
+                    }
+                    Step::Give(most) => {
+                        let expected: Vec<_> = model.drain(..most.min(model.len())).collect();
+                        buffer.give(most, |data| assert_eq!(data, expected));
+                    }
+                    Step::Lend(data, used) => {
+                        let mut lent = buffer.lend();
+                        prop_assert_eq!(&lent[..], &model[..]);
+                        buffer.push(&data);
+                        let used = used.min(lent.len());
+                        lent.advance(used);
+                        buffer.put_back(lent);
+                        model.drain(..used);
+                        model.extend(data);
+                    }
+                }
+                prop_assert_eq!(&buffer.bytes[..], &model[..]);
+                prop_assert_eq!(buffer.len(), model.len());
+            }
+            // What was taken shares memory with the buffer, and did not change since.
+            for (taken, expected) in taken {
+                prop_assert_eq!(&taken[..], &expected[..]);
+            }
+        }
+
+        #[test]
+        fn a_search_in_one_go_and_one_that_goes_on_find_what_looking_everywhere_finds(
+            data in letters(60),
+            separators in prop::collection::vec(letters(4), 1..4),
+            cuts in prop::collection::vec(0..60_usize, 0..5),
+            limit in 0..70_usize,
+        ) {
+            let separators: Vec<_> = separators.iter().filter(|one| !one.is_empty()).collect();
+            prop_assume!(!separators.is_empty());
+            let separators: Vec<_> = separators.iter().map(|one| one.as_slice()).collect();
+            prop_assert_eq!(
+                holding(&data).find(&separators, 0, limit),
+                naive(&data, &separators, limit)
+            );
+            let mut cuts: Vec<_> = cuts.into_iter().map(|at| at.min(data.len())).collect();
+            cuts.push(data.len());
+            cuts.sort_unstable();
+            let (mut buffer, mut from) = (ReadBuffer::default(), 0);
+            for cut in cuts {
+                buffer.push(&data[buffer.len()..cut]);
+                let found = buffer.find(&separators, from, limit);
+                prop_assert_eq!(found, naive(&data[..cut], &separators, limit));
+                match found {
+                    Search::Missing(searched) => from = searched,
+                    _ => break,
+                }
+            }
         }
     }
 }

@@ -3,9 +3,10 @@
 use crate::error::{IncompleteRead, LimitOverrun, ReadError};
 use crate::read_buffer::Search;
 use crate::stream::Incoming;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use std::fmt;
 use std::future::poll_fn;
+use std::mem;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tidegate::{Closed, Transport};
@@ -39,9 +40,8 @@ use tidegate::{Closed, Transport};
 pub struct StreamReader {
     incoming: Rc<Incoming>,
     transport: Transport,
-    /// Lent out by `poll_fill_buf`.
-    #[cfg(feature = "futures-io")]
-    lent: Bytes,
+    /// Taken out of the buffer to be lent by `poll_fill_buf`; `incoming` knows how many they are.
+    lent: BytesMut,
 }
 
 impl StreamReader {
@@ -49,8 +49,7 @@ impl StreamReader {
         Self {
             incoming,
             transport,
-            #[cfg(feature = "futures-io")]
-            lent: Bytes::new(),
+            lent: BytesMut::new(),
         }
     }
 
@@ -110,7 +109,7 @@ impl StreamReader {
     /// Waits until there are so many bytes.
     async fn fill(&mut self, len: usize) -> Result<(), ReadError> {
         poll_fn(|context| self.poll_ready(context, |there| there >= len)).await?;
-        let there = self.buffered();
+        let there = self.incoming.buffered();
         if there >= len {
             return Ok(());
         }
@@ -182,7 +181,7 @@ impl StreamReader {
     /// [`ReadError::Closed`], and what was there stays to be read.
     pub async fn read_to_end(&mut self, most: usize) -> Result<Bytes, ReadError> {
         poll_fn(|context| self.poll_ready(context, |there| there > most)).await?;
-        let there = self.buffered();
+        let there = self.incoming.buffered();
         if there > most {
             let overrun = LimitOverrun {
                 consumed: there,
@@ -196,7 +195,7 @@ impl StreamReader {
     /// Whether the peer has ended the stream and everything was read. Not so after an error, which
     /// reads tell.
     pub fn at_eof(&self) -> bool {
-        self.incoming.ended.get() && self.buffered() == 0
+        self.incoming.ended.get() && self.incoming.buffered() == 0
     }
 
     /// How the connection ended; unread bytes may be left.
@@ -280,24 +279,12 @@ impl StreamReader {
         taken
     }
 
-    fn buffered(&self) -> usize {
-        #[cfg(feature = "futures-io")]
-        let lent = self.lent.len();
-        #[cfg(not(feature = "futures-io"))]
-        let lent = 0;
-        lent + self.incoming.buffer.borrow().len()
-    }
-
-    #[cfg(feature = "futures-io")]
     fn unlend(&mut self) {
-        if !self.lent.is_empty() {
-            self.incoming.buffer.borrow_mut().put_back(&self.lent);
-            self.lent.clear();
+        if self.incoming.lent.replace(0) > 0 {
+            let front = mem::take(&mut self.lent);
+            self.incoming.buffer.borrow_mut().put_back(front);
         }
     }
-
-    #[cfg(not(feature = "futures-io"))]
-    fn unlend(&mut self) {}
 
     pub(crate) fn poll_read(
         &mut self,
@@ -336,7 +323,8 @@ impl StreamReader {
     ) -> Poll<Result<&[u8], ReadError>> {
         if self.lent.is_empty() {
             ready!(self.poll_some(context))?;
-            self.lent = self.take(usize::MAX);
+            self.lent = self.incoming.buffer.borrow_mut().lend();
+            self.incoming.lent.set(self.lent.len());
         }
         Poll::Ready(Ok(&self.lent))
     }
@@ -345,6 +333,12 @@ impl StreamReader {
     pub(crate) fn consume(&mut self, len: usize) {
         let len = len.min(self.lent.len());
         bytes::Buf::advance(&mut self.lent, len);
+        if self.lent.is_empty() {
+            // An empty one would keep the buffer from using its memory again.
+            self.lent = BytesMut::new();
+        }
+        self.incoming.lent.set(self.lent.len());
+        self.incoming.make_room(&self.transport, false);
     }
 
     /// Ready when there is a byte, or the stream has ended.
@@ -357,7 +351,7 @@ impl StreamReader {
         context: &mut Context<'_>,
         enough: impl FnOnce(usize) -> bool,
     ) -> Poll<Result<(), ReadError>> {
-        let there = self.buffered();
+        let there = self.incoming.buffered();
         self.poll_ready_with(context, |_| enough(there))
     }
 
@@ -384,9 +378,7 @@ impl StreamReader {
 
 impl Drop for StreamReader {
     fn drop(&mut self) {
-        self.incoming.abandoned.set(true);
-        self.incoming.buffer.borrow_mut().clear();
-        self.incoming.make_room(&self.transport, true);
+        self.incoming.abandon(&self.transport);
     }
 }
 
@@ -434,6 +426,12 @@ impl<'s, const N: usize> From<&'s [u8; N]> for Separators<'s> {
 impl<'s> From<&'s str> for Separators<'s> {
     fn from(one: &'s str) -> Self {
         one.as_bytes().into()
+    }
+}
+
+impl<'s, const N: usize> From<&'s [&'s [u8]; N]> for Separators<'s> {
+    fn from(several: &'s [&'s [u8]; N]) -> Self {
+        several.as_slice().into()
     }
 }
 

@@ -14,15 +14,17 @@ pub(crate) const DEFAULT_LIMIT: usize = 64 * 1024;
 /// What a connection's protocol and its reader share.
 pub(crate) struct Incoming {
     pub(crate) buffer: RefCell<ReadBuffer>,
+    /// So many bytes the reader has out of the buffer, and may put back.
+    pub(crate) lent: Cell<usize>,
     pub(crate) limit: Cell<usize>,
     /// The peer's end of stream.
     pub(crate) ended: Cell<bool>,
     /// The connection has ended.
     pub(crate) lost: Cell<bool>,
     /// Reading is paused because of the limit.
-    pub(crate) full: Cell<bool>,
+    full: Cell<bool>,
     /// The reader is gone: what comes is thrown away.
-    pub(crate) abandoned: Cell<bool>,
+    abandoned: Cell<bool>,
     waker: Cell<Option<Waker>>,
     /// Since a read has left its waker, until it is woken.
     waiting: Cell<bool>,
@@ -32,6 +34,7 @@ impl Incoming {
     pub(crate) fn new() -> Rc<Self> {
         Rc::new(Self {
             buffer: RefCell::default(),
+            lent: Cell::new(0),
             limit: Cell::new(DEFAULT_LIMIT),
             ended: Cell::new(false),
             lost: Cell::new(false),
@@ -40,6 +43,21 @@ impl Incoming {
             waker: Cell::default(),
             waiting: Cell::new(false),
         })
+    }
+
+    /// How many bytes wait to be read.
+    pub(crate) fn buffered(&self) -> usize {
+        self.buffer.borrow().len() + self.lent.get()
+    }
+
+    /// The reader is gone: what came and what comes is thrown away.
+    pub(crate) fn abandon(&self, transport: &Transport) {
+        self.abandoned.set(true);
+        self.lent.set(0);
+        self.buffer.borrow_mut().clear();
+        let waker = self.waker.take();
+        drop(waker);
+        self.make_room(transport, true);
     }
 
     /// Wakes whoever reads. The waker is kept for the next time: a task reads with the same one.
@@ -64,7 +82,7 @@ impl Incoming {
         if self.abandoned.get() {
             return;
         }
-        let held = self.buffer.borrow_mut().push(data);
+        let held = self.buffer.borrow_mut().push(data) + self.lent.get();
         if held > self.limit.get().saturating_mul(2) {
             self.full.set(true);
             transport.pause_reading();
@@ -74,7 +92,7 @@ impl Incoming {
 
     /// Bytes were read, or more are waited for.
     pub(crate) fn make_room(&self, transport: &Transport, waits: bool) {
-        if self.full.get() && (waits || self.buffer.borrow().len() <= self.limit.get()) {
+        if self.full.get() && (waits || self.buffered() <= self.limit.get()) {
             self.full.set(false);
             transport.resume_reading();
         }
@@ -161,7 +179,7 @@ impl Protocol for StreamProtocol {
 impl fmt::Debug for Incoming {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Incoming")
-            .field("buffered", &self.buffer.borrow().len())
+            .field("buffered", &self.buffered())
             .field("ended", &self.ended.get())
             .field("lost", &self.lost.get())
             .finish_non_exhaustive()
