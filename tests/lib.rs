@@ -11,6 +11,7 @@ mod recorder;
 mod scale;
 mod served;
 mod stall;
+mod streamed;
 mod tied;
 mod writer;
 
@@ -21,6 +22,7 @@ pub use recorder::{Log, Recorder, Seen};
 pub use scale::{Rng, descriptors, that_fit};
 pub use served::{Served, answer_of, assert_refused};
 pub use stall::{never_paused, note_answer, stall};
+pub use streamed::{Polled, Streamed, give_up, now, wait};
 pub use tied::{Reports, Tied, accept, fill, relay_server, untied};
 pub use writer::{How, answer, clog, limits, no_limits, put, run_in, strict_loop, text, writes};
 
