@@ -227,6 +227,21 @@ fn a_higher_limit_lets_reading_go_on_at_once() {
 }
 
 #[test]
+fn a_lower_limit_holds_back_at_once() {
+    for kind in Kind::ALL {
+        let mut s = Streamed::new(kind);
+        let transport = s.reader.transport().clone();
+        s.feed(&[0; 2001]);
+        s.reader.set_limit(1001);
+        assert!(transport.is_reading());
+        s.reader.set_limit(1000);
+        assert!(!transport.is_reading());
+        now(s.reader.read_chunk(1001)).unwrap();
+        assert!(transport.is_reading());
+    }
+}
+
+#[test]
 fn a_read_that_waits_always_lets_reading_go_on() {
     for kind in Kind::ALL {
         let mut s = Streamed::new(kind);

@@ -73,6 +73,9 @@ impl StreamReader {
     ///
     /// Cancel safe.
     ///
+    /// They, and those that other methods answer with, share memory with what arrived beside them:
+    /// copy what is small and kept for long.
+    ///
     /// # Errors
     ///
     /// [`ReadError::Closed`].
@@ -212,8 +215,7 @@ impl StreamReader {
     /// Sets the limit, in bytes; it holds at once. 0 counts as 1. asyncio's is given to
     /// `open_connection` and `start_server`.
     pub fn set_limit(&mut self, limit: usize) {
-        self.incoming.limit.set(limit.max(1));
-        self.incoming.make_room(&self.transport, false);
+        self.incoming.set_limit(&self.transport, limit.max(1));
     }
 
     /// Another limit, in bytes, for one call: `reader.with_limit(1 << 20).read_line().await`.

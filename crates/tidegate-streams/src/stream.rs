@@ -83,11 +83,22 @@ impl Incoming {
             return;
         }
         let held = self.buffer.borrow_mut().push(data) + self.lent.get();
+        self.hold_back(transport, held);
+        self.wake();
+    }
+
+    /// Stops reading when there is more than enough.
+    fn hold_back(&self, transport: &Transport, held: usize) {
         if held > self.limit.get().saturating_mul(2) {
             self.full.set(true);
             transport.pause_reading();
         }
-        self.wake();
+    }
+
+    pub(crate) fn set_limit(&self, transport: &Transport, limit: usize) {
+        self.limit.set(limit);
+        self.hold_back(transport, self.buffered());
+        self.make_room(transport, false);
     }
 
     /// Bytes were read, or more are waited for.
