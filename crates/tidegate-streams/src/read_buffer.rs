@@ -67,7 +67,7 @@ impl ReadBuffer {
     }
 
     /// Takes all, to be put back.
-    #[cfg(feature = "futures-io")]
+    #[cfg(any(test, feature = "futures-io"))]
     pub(crate) fn lend(&mut self) -> BytesMut {
         self.bytes.split()
     }
