@@ -11,6 +11,7 @@ mod recorder;
 mod scale;
 mod served;
 mod stall;
+mod finish;
 mod streamed;
 mod tied;
 mod writer;
@@ -23,6 +24,7 @@ pub use scale::{Rng, descriptors, that_fit};
 pub use served::{Served, answer_of, assert_refused};
 pub use stall::{never_paused, note_answer, stall};
 pub use streamed::{Polled, Streamed, give_up, now, wait};
+pub use finish::{finish, opened, poll_once};
 pub use tied::{Reports, Tied, accept, fill, relay_server, untied};
 pub use writer::{How, answer, clog, limits, no_limits, put, run_in, strict_loop, text, writes};
 

@@ -5,9 +5,9 @@ use std::fmt;
 use std::io::{self, IoSlice};
 use tidegate::{Closed, Completion, Flow, Transport, WriteError};
 
-/// A drain that need not wait does so nevertheless once in so many calls, so that a task that
-/// always finds room lets the loop go on.
-const DRAINS_PER_TURN: u32 = 64;
+/// Who need not wait does so nevertheless once in so many calls, so that a task that always finds
+/// room lets the loop go on.
+const WAITS_PER_TURN: u32 = 64;
 
 /// Writes to a connection. Made by [`open_connection`](crate::open_connection) and
 /// [`start_server`](crate::start_server), together with a [`StreamReader`](crate::StreamReader).
@@ -31,7 +31,7 @@ const DRAINS_PER_TURN: u32 = 64;
 /// exists, gets what has arrived.
 pub struct StreamWriter {
     transport: Transport,
-    drains: Cell<u32>,
+    waits: Cell<u32>,
     #[cfg(any(feature = "futures-io", feature = "tokio", feature = "hyper"))]
     pub(crate) polled: crate::traits::Polled,
 }
@@ -40,7 +40,7 @@ impl StreamWriter {
     pub(crate) fn new(transport: Transport) -> Self {
         Self {
             transport,
-            drains: Cell::new(0),
+            waits: Cell::new(0),
             #[cfg(any(feature = "futures-io", feature = "tokio", feature = "hyper"))]
             polled: crate::traits::Polled::default(),
         }
@@ -80,20 +80,20 @@ impl StreamWriter {
     ///
     /// It only waits.
     pub async fn drain(&self) -> io::Result<()> {
-        let drains = self.drains.get() + 1;
-        self.drains.set(drains % DRAINS_PER_TURN);
-        if drains == DRAINS_PER_TURN {
-            crate::time::yield_now().await;
-        }
-        if self.has_room() {
+        self.give_way().await;
+        if !self.transport.flow().is_paused() && !self.transport.is_closing() {
             return Ok(());
         }
         self.transport.drain().await
     }
 
-    /// Whether nobody needs to wait, or be told of an end.
-    fn has_room(&self) -> bool {
-        !self.transport.flow().is_paused() && !self.transport.is_closing()
+    /// Lets the loop turn once in so many calls.
+    async fn give_way(&self) {
+        let waits = self.waits.get() + 1;
+        self.waits.set(waits % WAITS_PER_TURN);
+        if waits == WAITS_PER_TURN {
+            crate::time::yield_now().await;
+        }
     }
 
     /// Writes, and waits until the kernel has these bytes. It first waits until the transport is not
@@ -109,15 +109,22 @@ impl StreamWriter {
     #[doc(alias = "awrite")]
     pub async fn write_all(&self, data: &[u8]) -> io::Result<()> {
         self.drain().await?;
-        // Others that waited may have been faster.
-        while self.transport.flow().is_paused() {
-            self.transport.drain().await?;
+        loop {
+            // Others that waited may have been faster.
+            while self.transport.flow().is_paused() {
+                self.transport.drain().await?;
+            }
+            match self.transport.write(data) {
+                // Limits may let the cap be reached without a pause.
+                Err(WriteError::BufferFull { .. }) => self.transport.flush().await?,
+                Err(error) => return Err(error.into()),
+                Ok(_) => return self.transport.flush().await,
+            }
         }
-        self.transport.write(data)?;
-        self.transport.flush().await
     }
 
-    /// Waits until the kernel has all that was written before this call.
+    /// Waits until the kernel has all that was written before this call. It gives way to the loop
+    /// as [`drain`](Self::drain) does.
     ///
     /// # Errors
     ///
@@ -127,7 +134,9 @@ impl StreamWriter {
     ///
     /// It only waits.
     pub async fn flush(&self) -> io::Result<()> {
-        self.transport.flush().await
+        let flush = self.transport.flush();
+        self.give_way().await;
+        flush.await
     }
 
     /// Sends what is buffered, then ends our side of the stream; reading goes on.
@@ -191,11 +200,8 @@ impl StreamWriter {
 
 impl Drop for StreamWriter {
     fn drop(&mut self) {
-        if self.transport.is_closing() {
-            return;
-        }
         let unsent = self.transport.write_buffer_size();
-        if unsent > 0 {
+        if unsent > 0 && !self.transport.is_closing() {
             let id = self.transport.id();
             log::debug!(
                 target: "tidegate::streams",
@@ -203,6 +209,7 @@ impl Drop for StreamWriter {
                  background"
             );
         }
+        // Also after a failed write: it would wait for what the peer sent before.
         self.transport.close();
     }
 }
