@@ -101,6 +101,8 @@ struct Served {
     /// They wait for the last task to end.
     waiting: RefCell<Vec<Waker>>,
     report: Cell<Option<ShutdownReport>>,
+    /// The grace is over: what ends now did not end by itself.
+    cut: Cell<bool>,
 }
 
 impl Served {
@@ -163,9 +165,10 @@ impl Served {
     fn count(&self, closed: &Closed) {
         if let Some(mut report) = self.report.get() {
             report.unsent += closed.unsent();
-            match closed.reason() {
-                CloseReason::Shutdown => report.aborted += 1,
-                _ => report.closed += 1,
+            if self.cut.get() || matches!(closed.reason(), CloseReason::Shutdown) {
+                report.aborted += 1;
+            } else {
+                report.closed += 1;
             }
             self.report.set(Some(report));
         }
@@ -294,6 +297,7 @@ impl StreamServer {
                 }
             };
             if !in_time {
+                served.cut.set(true);
                 served.abort_tasks();
             }
             let left = deadline.map_or(grace, |deadline| {
