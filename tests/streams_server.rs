@@ -201,6 +201,7 @@ fn the_server_has_the_methods_of_the_core_s_one() {
         finish(&mut event_loop, "wait_closed", closed).unwrap();
         assert_eq!(server.connection_count(), 0);
         assert!(server.start_serving().is_err());
+        assert!(server.handle() == event_loop.handle());
         assert!(format!("{server:?}").contains("StreamServer"));
     }
 }

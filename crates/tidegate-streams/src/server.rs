@@ -201,7 +201,7 @@ pub struct StreamServer {
 pub struct ShutdownReport {
     /// Connections that ended within the grace.
     pub closed: usize,
-    /// Connections that were cut at its end.
+    /// Connections that were cut at its end, or whose handlers were.
     pub aborted: usize,
     /// Bytes written to these connections that the kernel never got.
     pub unsent: u64,
@@ -212,6 +212,12 @@ impl StreamServer {
     #[doc(alias = "sockets")]
     pub fn local_addrs(&self) -> &[Address] {
         self.server.local_addrs()
+    }
+
+    /// The loop that drives it.
+    #[doc(alias = "get_loop")]
+    pub fn handle(&self) -> &Handle {
+        self.server.handle()
     }
 
     /// Whether it accepts connections.
@@ -263,9 +269,10 @@ impl StreamServer {
         self.server.wait_closed()
     }
 
-    /// Stops listening and waits for the handlers to end. What is left when `grace` is over is
-    /// ended: the tasks of handlers are aborted, and connections are cut
-    /// ([`CloseReason::Shutdown`]). Completes when all connections have ended.
+    /// Stops listening and waits for the handlers to end; then closes gracefully what they gave
+    /// away. What is left when `grace` is over is ended: the tasks of handlers are aborted, and
+    /// connections are cut, so that what the kernel has not taken is lost. Completes when all
+    /// connections have ended. Of several calls the shortest grace holds.
     ///
     /// Handlers are not told; one that waits for its peer waits until the grace is over. To tell
     /// them, [`close_clients`](Self::close_clients) makes their reads fail.
