@@ -102,7 +102,7 @@ fn an_attempt_that_is_not_answered_ends_with_the_timeout_of_the_options_or_of_th
     let mut event_loop = EventLoop::new().unwrap();
     let before = held(event_loop.handle());
     let limit = Duration::from_millis(20);
-    let options = ConnectOptions::new(&host.address()).timeout(limit);
+    let options = ConnectOptions::new(host.address()).timeout(limit);
     let error = failed(&mut event_loop, options);
     assert_eq!(error.kind(), io::ErrorKind::TimedOut, "{error}");
     settle(&mut event_loop);
@@ -153,10 +153,10 @@ fn a_connection_that_came_and_was_not_taken_is_closed() {
         let dir = TempDir::new();
         let (listener, address) = kind.listen(&dir);
         let before = held(event_loop.handle());
-        let opened = finish(&mut event_loop, "its first poll", async move {
+        let (opened,) = finish(&mut event_loop, "its first poll", async move {
             let mut opening = Box::pin(open_connection(address));
             assert!(poll_once(opening.as_mut()).is_pending());
-            opening
+            (opening,)
         });
         let (peer, _) = listener.accept().unwrap();
         let mut peer = Peer::new(peer);
