@@ -138,6 +138,11 @@ fn an_abort_loses_what_is_buffered_and_both_halves_are_told_how_much() {
         writer.abort();
         writer.abort();
         assert!(writer.is_closing());
+        // It was never paused: that must not look like room.
+        let Poll::Ready(drain) = poll_once(pin!(writer.drain())) else {
+            panic!("it waits for what is lost");
+        };
+        assert_eq!(closed_in(drain).unsent(), unsent, "{kind:?}");
         let close = closed_in(finish(&mut event_loop, "close", writer.close()));
         assert!(matches!(close.reason(), CloseReason::LocalAbort));
         assert_eq!(close.unsent(), unsent, "{kind:?}");

@@ -61,9 +61,11 @@ fn write_all_takes_nothing_while_paused_and_then_everything_in_one_piece() {
         settle(&mut event_loop);
         assert_eq!(writer.transport().written() as usize, front, "{kind:?}");
         drive(&mut event_loop, "all ten", || {
-            peer.read_some(MIB);
+            peer.read_some(64 * KIB);
             let whole = writer.transport().written() as usize - front;
             assert_eq!(whole % LEN, 0, "a part was taken");
+            let buffered = writer.transport().write_buffer_size();
+            assert!(buffered < 2 * LEN, "several were taken at once");
             ended.get() == 10
         });
         peer.expect(&mut event_loop, front + 10 * LEN);
