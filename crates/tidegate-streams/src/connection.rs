@@ -9,6 +9,15 @@ use crate::writer::StreamWriter;
 /// Through these traits, writing waits while the transport is paused and otherwise takes all it is
 /// given; flushing waits until the kernel has everything; closing (or shutting down) flushes and
 /// then ends our side of the stream. Dropping it closes the connection, as dropping the writer does.
+///
+/// ```
+/// use tidegate_streams::{Connection, open_connection};
+///
+/// # async fn example() -> std::io::Result<()> {
+/// let (reader, writer) = open_connection("127.0.0.1:8888").await?;
+/// let connection = Connection::new(reader, writer);
+/// # Ok(()) }
+/// ```
 #[derive(Debug)]
 pub struct Connection {
     pub(crate) reader: StreamReader,

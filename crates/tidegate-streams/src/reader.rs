@@ -310,7 +310,13 @@ impl StreamReader {
     ) -> Poll<Result<(), ReadError>> {
         if most > 0 {
             ready!(self.poll_some(context))?;
-            self.unlend();
+            #[cfg(feature = "futures-io")]
+            if !self.lent.is_empty() {
+                let most = most.min(self.lent.len());
+                give(&self.lent[..most]);
+                self.consume(most);
+                return Poll::Ready(Ok(()));
+            }
             self.incoming.buffer.borrow_mut().give(most, give);
             self.incoming.make_room(&self.transport, false);
         }

@@ -89,11 +89,16 @@ impl StreamWriter {
 
     /// Lets the loop turn once in so many calls.
     async fn give_way(&self) {
-        let waits = self.waits.get() + 1;
-        self.waits.set(waits % WAITS_PER_TURN);
-        if waits == WAITS_PER_TURN {
+        if self.is_turn_over() {
             crate::time::yield_now().await;
         }
+    }
+
+    /// Counts what need not wait, and says when the loop should go on nevertheless.
+    pub(crate) fn is_turn_over(&self) -> bool {
+        let waits = self.waits.get() + 1;
+        self.waits.set(waits % WAITS_PER_TURN);
+        waits == WAITS_PER_TURN
     }
 
     /// Writes, and waits until the kernel has these bytes. It first waits until the transport is not

@@ -1,6 +1,7 @@
 //! hyper's runtime traits: a [`Connection`] reads and writes, [`LoopExecutor`] spawns,
 //! [`LoopTimer`] sleeps.
 
+use super::{HasReader, HasWriter, impl_read, impl_write};
 use crate::{Connection, StreamReader, StreamWriter, spawn};
 use ::hyper::rt::{Executor, Read, ReadBufCursor, Sleep, Timer, Write};
 use std::cell::RefCell;
@@ -15,8 +16,8 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 use tidegate::{CallbackHandle, Handle, RemoteHandle};
 
-/// Spawns on the loop that is running on this thread. Where none is running, what is to be spawned
-/// is dropped.
+/// Spawns on the loop that is running on this thread; where none is, the task is dropped, and the
+/// log says so.
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct LoopExecutor;
@@ -35,12 +36,17 @@ where
 {
     fn execute(&self, future: F) {
         // Detached; a panic goes to the error handler.
-        drop(spawn(future));
+        if spawn(future).is_finished() {
+            log::error!(
+                target: "tidegate::streams",
+                "hyper's task was dropped: no event loop is running on this thread"
+            );
+        }
     }
 }
 
-/// Sleeps by the timers of the loop that is running on this thread. Where none is running, a sleep
-/// never ends. A sleep may be sent to another thread and dropped there.
+/// Sleeps by the timers of the loop that is running on this thread; where none is, a sleep never
+/// ends, and the log says so.
 #[derive(Debug, Clone, Copy, Default)]
 #[non_exhaustive]
 pub struct LoopTimer;
@@ -96,32 +102,41 @@ static SLEEPS: AtomicU64 = AtomicU64::new(0);
 
 fn take_timer(number: u64) -> Option<CallbackHandle> {
     // It fails when the thread is ending, and the loop with it.
-    TIMERS
-        .try_with(|timers| timers.borrow_mut().remove(&number))
-        .ok()
-        .flatten()
+    let timers = TIMERS.try_with(|timers| timers.borrow_mut().remove(&number));
+    timers.ok().flatten()
+}
+
+/// Belongs to the timer's callback. Forgets the timer when that has run or was dropped, also by the
+/// end of the loop.
+struct Entry(u64);
+
+impl Drop for Entry {
+    fn drop(&mut self) {
+        drop(take_timer(self.0));
+    }
 }
 
 impl SharedSleep {
+    /// `None`: later than the clock can say.
     fn new(deadline: Option<Instant>) -> Self {
-        let number = SLEEPS.fetch_add(1, Ordering::Relaxed);
         let alarm: Arc<Mutex<Alarm>> = Arc::default();
+        let number = SLEEPS.fetch_add(1, Ordering::Relaxed);
         let handle = Handle::current();
-        if let (Some(handle), Some(deadline)) = (&handle, deadline) {
-            let rings = alarm.clone();
-            let timer = handle.call_at(deadline, move |_| {
-                take_timer(number);
-                let waker = {
-                    let mut alarm = lock(&rings);
-                    alarm.rung = true;
-                    alarm.waker.take()
-                };
-                if let Some(waker) = waker {
-                    waker.wake();
-                }
-            });
-            // Fails as above.
-            let _ = TIMERS.try_with(|timers| timers.borrow_mut().insert(number, timer));
+        match (&handle, deadline) {
+            (Some(handle), Some(deadline)) => {
+                let (rings, entry) = (alarm.clone(), Entry(number));
+                let timer = handle.call_at(deadline, move |_| {
+                    drop(entry);
+                    ring(&rings);
+                });
+                // Fails as above.
+                let _ = TIMERS.try_with(|timers| timers.borrow_mut().insert(number, timer));
+            }
+            (Some(_), None) => {}
+            (None, _) => log::error!(
+                target: "tidegate::streams",
+                "a sleep outside of an event loop never ends"
+            ),
         }
         Self {
             alarm,
@@ -129,6 +144,17 @@ impl SharedSleep {
             thread: thread::current().id(),
             remote: handle.map(|handle| handle.remote()),
         }
+    }
+}
+
+fn ring(alarm: &Mutex<Alarm>) {
+    let waker = {
+        let mut alarm = lock(alarm);
+        alarm.rung = true;
+        alarm.waker.take()
+    };
+    if let Some(waker) = waker {
+        waker.wake();
     }
 }
 
@@ -169,84 +195,5 @@ impl Drop for SharedSleep {
     }
 }
 
-impl Read for StreamReader {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        mut buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        let most = buffer.remaining();
-        self.poll_give(context, most, |data| buffer.put_slice(data))
-            .map_err(Into::into)
-    }
-}
-
-impl Write for StreamWriter {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        StreamWriter::poll_write(&mut self, context, &[IoSlice::new(data)])
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        StreamWriter::poll_flush(&mut self, context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        StreamWriter::poll_close(&mut self, context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        StreamWriter::poll_write(&mut self, context, slices)
-    }
-}
-
-impl Read for Connection {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        buffer: ReadBufCursor<'_>,
-    ) -> Poll<io::Result<()>> {
-        Read::poll_read(Pin::new(&mut self.reader), context, buffer)
-    }
-}
-
-impl Write for Connection {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        data: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.writer.poll_write(context, &[IoSlice::new(data)])
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.writer.poll_flush(context)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.writer.poll_close(context)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        true
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.writer.poll_write(context, slices)
-    }
-}
+impl_read!(Read, ReadBufCursor<'_>);
+impl_write!(Write, poll_shutdown, is_write_vectored);
