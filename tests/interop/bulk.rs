@@ -13,10 +13,11 @@ pub const BLOCK: usize = 256 * 1024;
 
 /// Bytes that do not repeat (xorshift64), so that no piece can stand for another.
 #[derive(Debug)]
-pub(super) struct Noise(u64);
+pub struct Noise(u64);
 
 impl Noise {
-    pub(super) fn new(seed: u64) -> Self {
+    /// The same bytes for the same seed.
+    pub fn new(seed: u64) -> Self {
         Self(seed | 1 << 63)
     }
 
@@ -32,7 +33,8 @@ impl Noise {
         bytes
     }
 
-    pub(super) fn blocks(&mut self, mut left: u64) -> impl Iterator<Item = Vec<u8>> {
+    /// The next `left` bytes.
+    pub fn blocks(&mut self, mut left: u64) -> impl Iterator<Item = Vec<u8>> {
         std::iter::from_fn(move || {
             let len = left.min(BLOCK as u64);
             left -= len;
@@ -43,13 +45,14 @@ impl Noise {
 
 /// Counts and hashes; prints as the Python script does.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Tally {
+pub struct Tally {
     count: u64,
     hash: Sha256,
 }
 
 impl Tally {
-    pub(super) fn add(&mut self, data: &[u8]) {
+    /// Adds what comes next.
+    pub fn add(&mut self, data: &[u8]) {
         self.count += data.len() as u64;
         self.hash.update(data);
     }

@@ -3,7 +3,7 @@
 mod bulk;
 mod program;
 
-pub use bulk::{BLOCK, Bulk, Record, tally};
+pub use bulk::{BLOCK, Bulk, Noise, Record, Tally, tally};
 pub use program::Program;
 
 use crate::{Kind, TempDir, strict_loop};
