@@ -16,13 +16,15 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 use std::thread::{self, ThreadId};
 use tidegate::{Callback, Handle, RemoteHandle};
+
+/// Lists that were longer once are given back when they are empty.
+const KEPT: usize = 1024;
 
 thread_local! {
     static LOCAL: RefCell<Local> = const {
@@ -44,15 +46,8 @@ struct Local {
 impl Drop for Local {
     fn drop(&mut self) {
         for inbox in mem::take(&mut self.left) {
-            discard(inbox.end());
+            drop(inbox.end());
         }
-    }
-}
-
-/// Drops tasks on their own thread. Drops of the user's may panic.
-fn discard(tasks: Vec<Runnable>) {
-    for task in tasks {
-        mem::forget(catch_unwind(AssertUnwindSafe(|| drop(task))));
     }
 }
 
@@ -100,20 +95,26 @@ impl Inbox {
         }
     }
 
-    /// Gives the task back when its executor is not of this thread.
+    /// Gives the task back when its executor is not of this thread, or gone.
     fn push_here(&self, task: Runnable) -> Result<(), Runnable> {
         let mut task = Some(task);
         // It fails when the thread is ending.
-        let _ = LOCAL.try_with(|local| {
+        let closed = LOCAL.try_with(|local| {
             let local = local.borrow();
             let mut known = local.executors.iter();
-            if let Some(executor) = known.find(|known| known.number == self.executor)
-                && let Some(task) = task.take()
-            {
-                executor.push(task);
+            let executor = known.find(|known| known.number == self.executor)?;
+            if executor.closed.get() {
+                return Some(executor.clone());
             }
+            executor.push(task.take()?);
+            None
         });
-        task.map_or(Ok(()), Err)
+        match (closed.ok().flatten(), task) {
+            (Some(executor), Some(task)) => executor.discard(task),
+            (None, Some(task)) => return Err(task),
+            (_, None) => {}
+        }
+        Ok(())
     }
 
     fn take(&self) -> Vec<Runnable> {
@@ -143,6 +144,8 @@ pub(crate) struct Executor {
     /// What becomes ready now is run before [`Executor::run_woken_by`] returns.
     attending: Cell<bool>,
     closed: Cell<bool>,
+    /// Tasks of the loop that ended are being dropped.
+    discarding: Cell<bool>,
 }
 
 /// Names an active task.
@@ -151,22 +154,27 @@ pub(crate) type TaskKey = usize;
 impl Executor {
     /// The executor of a loop, made when first asked for; `None` when the loop is gone.
     pub(crate) fn of(handle: &Handle) -> Option<Rc<Self>> {
-        let known = LOCAL.with(|local| {
+        let known = LOCAL.try_with(|local| {
             let local = local.borrow();
             let mut known = local.executors.iter();
             known.find(|known| known.handle == *handle).cloned()
         });
-        known.or_else(|| Self::make(handle))
+        // It fails when the thread is ending.
+        match known.ok()? {
+            Some(known) if known.closed.get() => None,
+            Some(known) => Some(known),
+            None => Self::make(handle),
+        }
     }
 
     fn make(handle: &Handle) -> Option<Rc<Self>> {
-        let left = LOCAL.with(|local| {
+        let left = LOCAL.try_with(|local| {
             let left = &mut local.borrow_mut().left;
             // One that only we know gets no task any more.
             left.retain(|inbox| Arc::strong_count(inbox) > 1);
             left.clone()
         });
-        left.iter().for_each(|inbox| discard(inbox.take()));
+        left.ok()?.iter().for_each(|inbox| drop(inbox.take()));
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let executor = Rc::new(Self {
             number,
@@ -183,8 +191,12 @@ impl Executor {
             callback: OnceCell::new(),
             attending: Cell::new(false),
             closed: Cell::new(false),
+            discarding: Cell::new(false),
         });
-        LOCAL.with(|local| local.borrow_mut().executors.push(executor.clone()));
+        let known = executor.clone();
+        LOCAL
+            .try_with(|local| local.borrow_mut().executors.push(known))
+            .ok()?;
         // The loop drops its callbacks when it ends, and at once when it is gone.
         let end = EndsWithLoop(executor.clone());
         let callback = handle.callback(move |_| end.0.run());
@@ -231,7 +243,12 @@ impl Executor {
 
     /// The task has ended, or was dropped.
     pub(crate) fn leave(&self, key: TaskKey) {
-        let gone = self.active.borrow_mut().try_remove(key);
+        let mut active = self.active.borrow_mut();
+        let gone = active.try_remove(key);
+        if active.is_empty() && active.capacity() > KEPT {
+            *active = Slab::new();
+        }
+        drop(active);
         if gone.as_ref().is_some_and(|gone| gone.aborted) {
             self.aborted.set(self.aborted.get() - 1);
         }
@@ -261,7 +278,7 @@ impl Executor {
 
     fn push(&self, task: Runnable) {
         if self.closed.get() {
-            drop(task);
+            self.discard(task);
             return;
         }
         let mut ready = self.ready.borrow_mut();
@@ -281,8 +298,24 @@ impl Executor {
 
     fn take_woken(&self) {
         let woken = self.inbox.take();
-        self.ready.borrow_mut().extend(woken);
-        self.schedule();
+        woken.into_iter().for_each(|task| self.push(task));
+    }
+
+    /// Drops a task of a loop that ended. That may wake others, which wait for their turn: a long
+    /// chain of tasks that join each other must not fill the stack.
+    fn discard(&self, task: Runnable) {
+        self.ready.borrow_mut().push_back(task);
+        if self.discarding.replace(true) {
+            return;
+        }
+        loop {
+            let task = self.ready.borrow_mut().pop_front();
+            match task {
+                Some(task) => drop(task),
+                None => break,
+            }
+        }
+        self.discarding.set(false);
     }
 
     /// Runs what a call wakes right after it, and not later in the turn. Done within a callback of
@@ -323,20 +356,12 @@ impl Executor {
         if self.closed.replace(true) {
             return;
         }
-        let gone = LOCAL.try_with(|local| {
-            let mut local = local.borrow_mut();
-            local.left.push(self.inbox.clone());
-            let place = local
-                .executors
-                .iter()
-                .position(|known| known.number == self.number);
-            place.map(|place| local.executors.swap_remove(place))
-        });
         let ready = self.ready.take();
-        discard(ready.into());
-        discard(self.inbox.take());
-        // A task that is scheduled now is dropped by that.
+        ready.into_iter().for_each(|task| self.discard(task));
         loop {
+            // These are dropped by being scheduled; but one that another thread is waking just now
+            // is on its way into the inbox.
+            self.take_woken();
             let waiting: Vec<Waker> = {
                 let active = self.active.borrow();
                 active
@@ -345,12 +370,21 @@ impl Executor {
                     .collect()
             };
             let before = waiting.len();
-            for waker in waiting {
-                mem::forget(catch_unwind(AssertUnwindSafe(|| waker.wake())));
-            }
+            waiting.into_iter().for_each(Waker::wake);
             if self.active.borrow().len() >= before {
                 break;
             }
+        }
+        // Until here it takes what it wakes.
+        let gone = LOCAL.try_with(|local| {
+            let mut local = local.borrow_mut();
+            local.left.push(self.inbox.clone());
+            let mut known = local.executors.iter();
+            let place = known.position(|known| known.number == self.number);
+            place.map(|place| local.executors.swap_remove(place))
+        });
+        if gone.is_err() {
+            drop(self.inbox.end());
         }
         drop(gone);
     }
@@ -363,14 +397,18 @@ pub(crate) fn close(handle: &Handle) {
     }
 }
 
-/// A drop of the user's that panics must not leave the others waiting.
+/// Nothing in here panics, as far as we know; if it does, the others must not be left waiting.
 struct Rest<'a>(&'a Executor);
 
 impl Drop for Rest<'_> {
     fn drop(&mut self) {
         self.0.attending.set(false);
-        if !self.0.ready.borrow().is_empty() {
+        let mut ready = self.0.ready.borrow_mut();
+        if !ready.is_empty() {
+            drop(ready);
             self.0.schedule();
+        } else if ready.capacity() > KEPT {
+            *ready = VecDeque::new();
         }
     }
 }

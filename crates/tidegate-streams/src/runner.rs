@@ -1,7 +1,7 @@
 //! Running a future to its end on a loop of its own.
 
 use crate::executor;
-use crate::task::spawn_on;
+use crate::task::{JoinError, spawn_on};
 use std::cell::Cell;
 use std::future::Future;
 use std::io;
@@ -114,15 +114,14 @@ impl Runner {
         }));
         let ended = event_loop.run_until(completion);
         executor::close(&handle);
-        finish_closing(&mut event_loop, &handle, self.close_grace)?;
-        match ended?.map_err(|error| error.try_into_panic()) {
-            Ok(value) => Ok(value),
-            Err(Ok(panic)) => {
-                drop(event_loop);
-                resume_unwind(panic)
-            }
-            Err(Err(error)) => Err(error.into()),
-        }
+        let closed = finish_closing(&mut event_loop, &handle, self.close_grace);
+        drop(event_loop);
+        let value = match ended?.map_err(JoinError::try_into_panic) {
+            Ok(value) => value,
+            Err(Ok(panic)) => resume_unwind(panic),
+            Err(Err(error)) => return Err(error.into()),
+        };
+        closed.map(|()| value)
     }
 }
 

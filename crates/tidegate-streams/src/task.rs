@@ -74,7 +74,7 @@ where
         executor: executor.clone(),
         key,
     };
-    let task = run(member, future, finish);
+    let task = run(member, Given(Some(future)), finish);
     let (runnable, task) = async_task::spawn_local(task, executor.scheduler());
     executor.start(key, runnable);
     JoinHandle(State::Task {
@@ -98,23 +98,86 @@ impl Drop for Member {
 
 async fn run<F: Future, T>(
     member: Member,
-    future: F,
+    mut given: Given<F>,
     finish: impl FnOnce(Result<F::Output, JoinError>) -> Result<T, JoinError>,
 ) -> Output<T> {
-    let mut future = pin!(future);
+    let future = pin!(given.0.take());
+    let mut held = Held(future);
     let ended = poll_fn(|context| {
         if member.executor.is_aborted(member.key) {
-            return Poll::Ready(Err(JoinError(Kind::Cancelled)));
+            let dropped = held.discard().map_err(JoinError::panicked);
+            return Poll::Ready(dropped.and(Err(JoinError(Kind::Cancelled))));
         }
-        match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
-            Ok(poll) => poll.map(Ok),
-            Err(payload) => Poll::Ready(Err(JoinError(Kind::Panicked(Panic(Mutex::new(payload)))))),
-        }
+        held.poll(context).map_err(JoinError::panicked)
     });
     Output {
         result: Some(finish(ended.await)),
         handle: member.executor.handle().clone(),
     }
+}
+
+/// A future whose panics go no further, in its drop neither: where async-task drops a future, a
+/// panic ends the process.
+struct Held<'a, F>(Pin<&'a mut Option<F>>);
+
+impl<F> Held<'_, F> {
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<F::Output, Panic>>
+    where
+        F: Future,
+    {
+        let Some(future) = self.0.as_mut().as_pin_mut() else {
+            return Poll::Pending;
+        };
+        let polled = catching(|| future.poll(context));
+        match polled {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(value)) => Poll::Ready(match self.discard() {
+                Ok(()) => Ok(value),
+                Err(panic) => {
+                    catching(|| drop(value)).unwrap_or_else(mem::forget);
+                    Err(panic)
+                }
+            }),
+            Err(panic) => {
+                // The first one counts.
+                self.discard().unwrap_or_else(mem::forget);
+                Poll::Ready(Err(panic))
+            }
+        }
+    }
+
+    fn discard(&mut self) -> Result<(), Panic> {
+        catching(|| self.0.set(None))
+    }
+}
+
+impl<F> Drop for Held<'_, F> {
+    fn drop(&mut self) {
+        self.discard().unwrap_or_else(dropping_panicked);
+    }
+}
+
+/// A future that has not begun; see [`Held`].
+struct Given<F>(Option<F>);
+
+impl<F> Drop for Given<F> {
+    fn drop(&mut self) {
+        catching(|| self.0 = None).unwrap_or_else(dropping_panicked);
+    }
+}
+
+/// For the log: nobody else could be told, as the loop is gone, or the task was cut with it.
+fn dropping_panicked(panic: Panic) {
+    // The logger is user code too, and so is a payload.
+    let said = catching(|| {
+        log::error!(target: "tidegate::streams", "dropping a task: {}", panic.message());
+    });
+    mem::forget((said, panic));
+}
+
+/// Calls user code, and keeps its panic.
+fn catching<T>(call: impl FnOnce() -> T) -> Result<T, Panic> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|payload| Panic(Mutex::new(payload)))
 }
 
 /// What a task came to. A panic that nobody joins is reported.
@@ -125,9 +188,16 @@ struct Output<T> {
 
 impl<T> Drop for Output<T> {
     fn drop(&mut self) {
-        if let Some(Err(error)) = &self.result
-            && let Some(reason) = error.panic_reason()
-        {
+        let Some(result) = self.result.take() else {
+            return;
+        };
+        let mut reason = result.as_ref().err().and_then(JoinError::panic_reason);
+        // A panic in here would end the process.
+        if let Err(panic) = catching(|| drop(result)) {
+            reason.get_or_insert_with(|| panic.reason());
+            mem::forget(panic);
+        }
+        if let Some(reason) = reason {
             self.handle.report(Failure::new("a task", reason));
         }
     }
@@ -233,6 +303,10 @@ enum Kind {
 struct Panic(Mutex<Box<dyn Any + Send>>);
 
 impl Panic {
+    fn reason(&self) -> CloseReason {
+        CloseReason::Panic(self.message().into())
+    }
+
     fn message(&self) -> String {
         let payload = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(text) = payload.downcast_ref::<&str>() {
@@ -246,9 +320,13 @@ impl Panic {
 }
 
 impl JoinError {
+    fn panicked(panic: Panic) -> Self {
+        Self(Kind::Panicked(panic))
+    }
+
     pub(crate) fn panic_reason(&self) -> Option<CloseReason> {
         match &self.0 {
-            Kind::Panicked(panic) => Some(CloseReason::Panic(panic.message().into())),
+            Kind::Panicked(panic) => Some(panic.reason()),
             _ => None,
         }
     }

@@ -13,21 +13,31 @@ use tidegate::{CallbackHandle, Handle};
 
 /// Waits for so long, counted from this call, and never shorter. Dropping it cancels its timer.
 ///
-/// Where no loop is running nothing could ever end it; it then says so in the log and waits for
-/// ever.
+/// It may be made before its loop runs. Awaited where no loop is running, nothing could ever end
+/// it; it then says so in the log, and waits.
 pub fn sleep(duration: Duration) -> Sleep {
-    Sleep::new(|handle, call| handle.call_later(duration, call))
+    let mut sleep = Sleep::new();
+    match Handle::current() {
+        Some(handle) => sleep.timer = Some(handle.call_later(duration, sleep.rings())),
+        None => sleep.deadline = Instant::now().checked_add(duration),
+    }
+    sleep
 }
 
 /// Waits until then; until the loop's next turn when that is over. Otherwise as [`sleep`].
 pub fn sleep_until(time: Instant) -> Sleep {
-    Sleep::new(|handle, call| handle.call_at(time, call))
+    let mut sleep = Sleep::new();
+    sleep.deadline = Some(time);
+    sleep.start();
+    sleep
 }
 
 /// The future of [`sleep`].
 #[must_use = "futures do nothing unless awaited"]
 pub struct Sleep {
     alarm: Rc<Alarm>,
+    /// For the timer that is not there yet. `None` is beyond what the clock can say.
+    deadline: Option<Instant>,
     timer: Option<CallbackHandle>,
 }
 
@@ -38,40 +48,52 @@ struct Alarm {
 }
 
 impl Sleep {
-    fn new(start: impl FnOnce(&Handle, Box<dyn FnOnce(&Handle)>) -> CallbackHandle) -> Self {
-        let alarm: Rc<Alarm> = Rc::default();
-        let timer = Handle::current().map(|handle| {
-            let alarm = alarm.clone();
-            start(
-                &handle,
-                Box::new(move |_| {
-                    alarm.rung.set(true);
-                    let waker = alarm.waker.take();
-                    if let Some(waker) = waker {
-                        waker.wake();
-                    }
-                }),
-            )
-        });
-        if timer.is_none() {
-            log::error!(
-                target: "tidegate::streams",
-                "a sleep outside of an event loop never ends"
-            );
+    fn new() -> Self {
+        Self {
+            alarm: Rc::default(),
+            deadline: None,
+            timer: None,
         }
-        Self { alarm, timer }
+    }
+
+    /// Starts the timer, where a loop is running.
+    fn start(&mut self) {
+        if self.timer.is_none()
+            && let Some(handle) = Handle::current()
+        {
+            let rings = self.rings();
+            self.timer = Some(match self.deadline {
+                Some(deadline) => handle.call_at(deadline, rings),
+                None => handle.call_later(Duration::MAX, rings),
+            });
+        }
+    }
+
+    fn rings(&self) -> impl FnOnce(&Handle) + 'static {
+        let alarm = self.alarm.clone();
+        move |_| {
+            alarm.rung.set(true);
+            let waker = alarm.waker.take();
+            if let Some(waker) = waker {
+                waker.wake();
+            }
+        }
     }
 }
 
 impl Future for Sleep {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
         if self.alarm.rung.get() {
             return Poll::Ready(());
         }
         let before = self.alarm.waker.replace(Some(context.waker().clone()));
         drop(before);
+        self.start();
+        if self.timer.is_none() {
+            log::error!(target: "tidegate::streams", "a sleep outside of an event loop never ends");
+        }
         Poll::Pending
     }
 }
@@ -100,7 +122,7 @@ impl fmt::Debug for Sleep {
 ///
 /// # Errors
 ///
-/// [`Elapsed`] when the time was over first.
+/// [`Elapsed`] when the time was over first, or when no loop is running that could tell.
 ///
 /// # Cancel safety
 ///
@@ -146,7 +168,12 @@ async fn before<F: Future>(sleep: Sleep, future: F) -> Result<F::Output, Elapsed
         if let Poll::Ready(value) = future.as_mut().poll(context) {
             return Poll::Ready(Ok(value));
         }
-        sleep.as_mut().poll(context).map(|()| Err(Elapsed(())))
+        sleep.start();
+        if sleep.timer.is_none() {
+            return Poll::Ready(Err(Elapsed { no_loop: true }));
+        }
+        let elapsed = Elapsed { no_loop: false };
+        sleep.as_mut().poll(context).map(|()| Err(elapsed))
     })
     .await
 }
@@ -154,11 +181,23 @@ async fn before<F: Future>(sleep: Sleep, future: F) -> Result<F::Output, Elapsed
 /// The time of a [`timeout`] was over.
 #[doc(alias = "TimeoutError")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Elapsed(());
+pub struct Elapsed {
+    no_loop: bool,
+}
+
+impl Elapsed {
+    /// Whether no loop was running, rather than the time over.
+    pub fn is_no_loop(&self) -> bool {
+        self.no_loop
+    }
+}
 
 impl fmt::Display for Elapsed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("the time was over first")
+        f.write_str(match self.no_loop {
+            true => "no event loop is running on this thread",
+            false => "the time was over first",
+        })
     }
 }
 
@@ -166,7 +205,10 @@ impl Error for Elapsed {}
 
 impl From<Elapsed> for io::Error {
     fn from(error: Elapsed) -> Self {
-        Self::new(io::ErrorKind::TimedOut, error)
+        match error.no_loop {
+            true => Self::other(error),
+            false => Self::new(io::ErrorKind::TimedOut, error),
+        }
     }
 }
 

@@ -1,0 +1,116 @@
+//! What the tests of tasks share: bounded runs, futures that wait by hand, and drops that are
+//! counted with their threads.
+
+#![allow(dead_code, reason = "each test takes what it needs")]
+
+use std::future::{Future, poll_fn};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Waker};
+use std::thread::{self, ThreadId};
+use tests::BOUND;
+use tidegate_streams::{block_on, timeout};
+
+/// Runs a future on a loop of its own, for a bounded time.
+#[track_caller]
+pub(crate) fn run<F>(what: &str, future: F) -> F::Output
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    match block_on(timeout(BOUND, future)) {
+        Ok(Ok(value)) => value,
+        Ok(Err(elapsed)) => panic!("waited in vain for: {what}: {elapsed}"),
+        Err(error) => panic!("{what}: {error}"),
+    }
+}
+
+/// Polls once, with a waker that does nothing.
+pub(crate) fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    std::pin::Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+}
+
+/// Something to wait for, which any thread may let happen any number of times.
+#[derive(Clone, Default)]
+pub(crate) struct Signal(Arc<Mutex<(usize, Option<Waker>)>>);
+
+impl Signal {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    fn add(&self) -> Option<Waker> {
+        let mut state = self.0.lock().unwrap();
+        state.0 += 1;
+        state.1.clone()
+    }
+
+    pub(crate) fn send(&self) {
+        if let Some(waker) = self.add() {
+            waker.wake();
+        }
+    }
+
+    /// As `send`, by a waker that stays with the signal.
+    pub(crate) fn send_by_ref(&self) {
+        self.add();
+        let state = self.0.lock().unwrap();
+        if let Some(waker) = &state.1 {
+            waker.wake_by_ref();
+        }
+    }
+
+    pub(crate) fn waker(&self) -> Option<Waker> {
+        self.0.lock().unwrap().1.clone()
+    }
+
+    /// Waits until it has happened so often.
+    pub(crate) async fn wait(&self, times: usize) {
+        poll_fn(|context| {
+            let mut state = self.0.lock().unwrap();
+            if state.0 >= times {
+                return Poll::Ready(());
+            }
+            state.1 = Some(context.waker().clone());
+            Poll::Pending
+        })
+        .await;
+    }
+}
+
+/// Counts drops, with the thread of each.
+#[derive(Clone, Default)]
+pub(crate) struct Drops(Arc<Mutex<Vec<ThreadId>>>);
+
+impl Drops {
+    pub(crate) fn new() -> Self {
+        Self::default()
+    }
+
+    pub(crate) fn counted(&self) -> Counted {
+        Counted(self.clone())
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.lock().unwrap().len()
+    }
+
+    /// All of them were dropped, each once, on this thread.
+    #[track_caller]
+    pub(crate) fn assert_all_on(&self, thread: ThreadId, count: usize) {
+        let threads = self.0.lock().unwrap();
+        assert_eq!(threads.len(), count, "drops");
+        assert!(
+            threads.iter().all(|&known| known == thread),
+            "on another thread"
+        );
+    }
+}
+
+/// Tells of its drop.
+pub(crate) struct Counted(Drops);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        (self.0.0.lock().unwrap()).push(thread::current().id());
+    }
+}
