@@ -16,8 +16,8 @@ use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 use tasks::{Drops, Signal, poll, run};
-use tests::{BOUND, Kind, Log, Recorder, TempDir, drive, failures, settle};
-use tidegate::{Address, EventLoop, Handle, ListenOptions, PanicPolicy, WriteLimits};
+use tests::{BOUND, Kind, Log, Recorder, TempDir, drive, no_limits};
+use tidegate::{Address, EventLoop, Handle, ListenOptions, PanicPolicy};
 use tidegate_streams::{
     Runner, block_on, open_connection, sleep, spawn, spawn_on, start_server, yield_now,
 };
@@ -70,7 +70,7 @@ fn reader(address: Address) -> (mpsc::Sender<()>, thread::JoinHandle<usize>) {
     let (begin, told) = mpsc::channel();
     let thread = thread::spawn(move || match address {
         Address::Unix(path) => read(UnixStream::connect(path).unwrap(), &told),
-        Address::Ip(address) => read(TcpStream::connect(address).unwrap(), &told),
+        Address::Inet(address) => read(TcpStream::connect(address).unwrap(), &told),
         other => panic!("{other:?}"),
     });
     (begin, thread)
@@ -175,7 +175,7 @@ fn graceful_closes_under_way_have_time_to_end_and_nobody_waits_longer() {
     for kind in Kind::ALL {
         let dir = TempDir::new();
         let address = kind.somewhere(&dir);
-        let limits = WriteLimits::new().unbounded();
+        let limits = no_limits();
         let options = ListenOptions::new(address).write_limits(limits);
         let total = 8 * 1024 * 1024 + 1;
         let begun = Instant::now();
@@ -214,7 +214,7 @@ fn graceful_closes_under_way_have_time_to_end_and_nobody_waits_longer() {
 fn end_beside_a_stalled_peer(kind: Kind, runner: Runner) -> (Duration, usize) {
     keep_warnings();
     let dir = TempDir::new();
-    let limits = WriteLimits::new().unbounded();
+    let limits = no_limits();
     let options = ListenOptions::new(kind.somewhere(&dir)).write_limits(limits);
     let (unsent, begin, thread, begun) = runner
         .run(async move {
@@ -225,7 +225,7 @@ fn end_beside_a_stalled_peer(kind: Kind, runner: Runner) -> (Duration, usize) {
                     writer.write(&[1; 64 * 1024])?;
                     yield_now().await;
                 }
-                writer.close();
+                writer.close().detach();
                 buffered.set(writer.transport().write_buffer_size());
                 tells.send();
                 Ok(())
@@ -363,7 +363,6 @@ fn where_no_loop_runs_everything_answers_with_an_error() {
 
 #[test]
 fn callbacks_and_tasks_that_are_still_at_work_do_not_delay_the_end() {
-    let mut servers = 0;
     for kind in Kind::ALL {
         let dir = TempDir::new();
         let address = kind.somewhere(&dir);
@@ -378,25 +377,12 @@ fn callbacks_and_tasks_that_are_still_at_work_do_not_delay_the_end() {
                 let server = server.unwrap();
                 let (mut reader, writer) = open_connection(&server.local_addrs()[0]).await.unwrap();
                 writer.write(b"x").unwrap();
-                assert_eq!(&reader.read_exact(1).await.unwrap()[..], b"x");
+                assert_eq!(&reader.read_chunk(1).await.unwrap()[..], b"x");
                 handle.call_later(2 * BOUND, |_| {});
                 spawn(sleep(2 * BOUND));
             })
             .unwrap();
         assert!(begun.elapsed() < BOUND);
         assert!(log.is_lost());
-        servers += 1;
     }
-    assert_eq!(servers, Kind::ALL.len());
-}
-
-#[test]
-fn a_task_that_ends_the_grace_early_is_not_reported() {
-    let mut event_loop = EventLoop::new().unwrap();
-    let reported = failures(event_loop.handle());
-    let task = spawn_on(event_loop.handle(), pending::<()>());
-    settle(&mut event_loop);
-    task.abort();
-    settle(&mut event_loop);
-    assert!(task.is_finished() && reported.take().is_empty());
 }
