@@ -157,7 +157,7 @@ async fn next_line(
     reader: &mut tidegate_streams::StreamReader,
 ) -> tidegate::Result<Option<bytes::Bytes>> {
     let line = reader.read_line().await?;
-    Ok((!line.is_empty()).then(|| line.into()))
+    Ok((!line.is_empty()).then_some(line))
 }
 
 #[test]

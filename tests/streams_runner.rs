@@ -274,7 +274,7 @@ fn a_run_within_a_task_has_a_loop_of_its_own_and_the_outer_one_goes_on() {
         }));
         yield_now().await;
         let known = outer.clone();
-        let value = block_on(async move {
+        let [task] = block_on(async move {
             let inner = Handle::current().unwrap();
             assert_ne!(inner, known);
             // What is woken and spawned from in here belongs to the outer loop still.
@@ -283,11 +283,11 @@ fn a_run_within_a_task_has_a_loop_of_its_own_and_the_outer_one_goes_on() {
             sleep(Duration::from_millis(1)).await;
             assert!(spawn(async { Handle::current() }).await.unwrap().as_ref() == Some(&inner));
             assert!(!task.is_finished());
-            task
+            [task]
         })
         .unwrap();
         assert_eq!(Handle::current().as_ref(), Some(&outer));
-        assert_eq!(value.await.unwrap().as_ref(), Some(&outer));
+        assert_eq!(task.await.unwrap().as_ref(), Some(&outer));
         done.wait(1).await;
     });
 }

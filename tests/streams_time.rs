@@ -235,7 +235,7 @@ fn a_timeout_gives_what_comes_in_time_and_leaves_no_timer() {
     virt.assert_ends_after(&task, HOUR);
     assert_eq!(result(task), Ok(1));
     // At one time, the future is asked first.
-    let task = virt.spawn(timeout(HOUR, sleep(HOUR)));
+    let task = virt.spawn(async { timeout(HOUR, sleep(HOUR)).await });
     virt.turns();
     virt.world.advance(HOUR);
     virt.turns();
