@@ -253,8 +253,8 @@ fn end_under_fire(rounds: usize, after: impl Fn() + Send + Sync + 'static) {
         for round in 0..rounds {
             let mut event_loop = EventLoop::new().unwrap();
             let signals: Vec<_> = (0..TASKS).map(|_| Signal::new()).collect();
-            for signal in signals.iter().cloned() {
-                let counted = counts.counted();
+            for signal in &signals {
+                let (signal, counted) = (signal.clone(), counts.counted());
                 drop(spawn_on(event_loop.handle(), async move {
                     let _counted = counted;
                     for times in 1.. {
