@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::thread::{self, ThreadId};
 use tests::BOUND;
-use tidegate_streams::{block_on, timeout};
+use tidegate_streams::{block_on, spawn, timeout};
 
 /// Runs a future on a loop of its own, for a bounded time.
 #[track_caller]
@@ -17,8 +17,10 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    match block_on(timeout(BOUND, future)) {
-        Ok(Ok(value)) => value,
+    // A task of its own: a wake of it that is lost must not lose the bound.
+    match block_on(async { timeout(BOUND, spawn(future)).await }) {
+        Ok(Ok(Ok(value))) => value,
+        Ok(Ok(Err(error))) => panic!("{what}: {error}"),
         Ok(Err(elapsed)) => panic!("waited in vain for: {what}: {elapsed}"),
         Err(error) => panic!("{what}: {error}"),
     }
