@@ -3,6 +3,7 @@
 
 mod busy;
 pub mod child;
+mod finish;
 mod hosts;
 #[cfg(feature = "interop")]
 pub mod interop;
@@ -11,12 +12,12 @@ mod recorder;
 mod scale;
 mod served;
 mod stall;
-mod finish;
 mod streamed;
 mod tied;
 mod writer;
 
 pub use busy::{Dropped, occupy};
+pub use finish::{finish, opened, poll_once};
 pub use hosts::{Fate, Gate, Host, V6, has_ipv6, knows, v4};
 pub use peer::{Kind, Peer, TempDir, adopted, adopted_with, connected, dial, pattern};
 pub use recorder::{Log, Recorder, Seen};
@@ -24,7 +25,6 @@ pub use scale::{Rng, descriptors, that_fit};
 pub use served::{Served, answer_of, assert_refused};
 pub use stall::{never_paused, note_answer, stall};
 pub use streamed::{Polled, Streamed, give_up, now, wait};
-pub use finish::{finish, opened, poll_once};
 pub use tied::{Reports, Tied, accept, fill, relay_server, untied};
 pub use writer::{How, answer, clog, limits, no_limits, put, run_in, strict_loop, text, writes};
 

@@ -190,6 +190,7 @@ mod connection;
 mod error;
 mod executor;
 mod open;
+mod options;
 mod read_buffer;
 mod reader;
 mod runner;
@@ -203,10 +204,11 @@ mod writer;
 
 pub use connection::Connection;
 pub use error::{IncompleteRead, LimitOverrun, NoEventLoop, ReadError};
-pub use open::open_connection;
+pub use open::{open_connection, open_connection_with};
+pub use options::StreamOptions;
 pub use reader::{Limited, Lines, Separators, StreamReader};
 pub use runner::{Runner, block_on};
-pub use server::{ShutdownReport, StreamServer, start_server, start_server_on};
+pub use server::{ShutdownReport, StreamServer, start_server, start_server_on, start_server_with};
 pub use task::{JoinError, JoinHandle, spawn, spawn_on};
 pub use time::{Elapsed, Sleep, sleep, sleep_until, timeout, timeout_at, yield_now};
 #[cfg(feature = "hyper")]

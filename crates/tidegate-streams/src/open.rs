@@ -1,6 +1,7 @@
 //! Opening a connection.
 
 use crate::error::NoEventLoop;
+use crate::options::StreamOptions;
 use crate::reader::StreamReader;
 use crate::stream::{Incoming, StreamProtocol};
 use crate::writer::StreamWriter;
@@ -13,7 +14,8 @@ use tidegate::{ConnectOptions, Handle};
 ///
 /// The address is what [`ConnectOptions`] is made from: `"127.0.0.1:8888"`, `"localhost:8888"`,
 /// `"unix:/path"`, a host and a port, and more; it also has the timeout and the write limits. The
-/// reader's limit is set on the [reader](StreamReader::set_limit).
+/// reader's limit is an [option](open_connection_with) of the stream, and may be
+/// [set](StreamReader::set_limit) later.
 ///
 /// # Errors
 ///
@@ -26,8 +28,24 @@ use tidegate::{ConnectOptions, Handle};
 pub async fn open_connection(
     to: impl Into<ConnectOptions>,
 ) -> io::Result<(StreamReader, StreamWriter)> {
+    open_connection_with(to, StreamOptions::new()).await
+}
+
+/// As [`open_connection`], with options for the stream.
+///
+/// # Errors
+///
+/// As [`open_connection`].
+///
+/// # Cancel safety
+///
+/// As [`open_connection`].
+pub async fn open_connection_with(
+    to: impl Into<ConnectOptions>,
+    options: StreamOptions,
+) -> io::Result<(StreamReader, StreamWriter)> {
     let handle = Handle::current().ok_or(NoEventLoop)?;
-    let incoming = Incoming::new();
+    let incoming = Incoming::new(options);
     let protocol = StreamProtocol::new(incoming.clone());
     let transport = handle.create_connection(to, protocol).await?;
     let reader = StreamReader::new(incoming, transport.clone());

@@ -1,6 +1,7 @@
 //! Serving connections, each with a task of its own.
 
 use crate::error::NoEventLoop;
+use crate::options::StreamOptions;
 use crate::reader::StreamReader;
 use crate::stream::{Incoming, StreamProtocol};
 use crate::task::{JoinHandle, spawn_on, spawn_with};
@@ -27,7 +28,8 @@ use tidegate::{
 /// same way, and goes to the [error handler](Handle::set_error_handler).
 ///
 /// The address is what [`ListenOptions`] is made from; it also has the write limits. The reader's
-/// limit is set on the [reader](StreamReader::set_limit).
+/// limit is an [option](start_server_with) of the streams, and may be
+/// [set](StreamReader::set_limit) later.
 ///
 /// # Errors
 ///
@@ -59,8 +61,24 @@ pub fn start_server<F>(at: impl Into<ListenOptions>, handler: F) -> io::Result<S
 where
     F: AsyncFn(StreamReader, StreamWriter) -> Result + 'static,
 {
+    start_server_with(at, StreamOptions::new(), handler)
+}
+
+/// As [`start_server`], with options for the streams.
+///
+/// # Errors
+///
+/// As [`start_server`].
+pub fn start_server_with<F>(
+    at: impl Into<ListenOptions>,
+    options: StreamOptions,
+    handler: F,
+) -> io::Result<StreamServer>
+where
+    F: AsyncFn(StreamReader, StreamWriter) -> Result + 'static,
+{
     let handle = Handle::current().ok_or(NoEventLoop)?;
-    start_server_on(&handle, at, handler)
+    start(&handle, at.into(), options, handler)
 }
 
 /// As [`start_server`], on a loop that need not be running yet.
@@ -76,12 +94,24 @@ pub fn start_server_on<F>(
 where
     F: AsyncFn(StreamReader, StreamWriter) -> Result + 'static,
 {
+    start(handle, at.into(), StreamOptions::new(), handler)
+}
+
+fn start<F>(
+    handle: &Handle,
+    at: ListenOptions,
+    options: StreamOptions,
+    handler: F,
+) -> io::Result<StreamServer>
+where
+    F: AsyncFn(StreamReader, StreamWriter) -> Result + 'static,
+{
     let handler = Rc::new(handler);
     let served = Rc::new(Served::default());
     let of_factory = served.clone();
     let server = handle.create_server(at, move || {
         let (handler, served, counted) = (handler.clone(), of_factory.clone(), of_factory.clone());
-        let incoming = Incoming::new();
+        let incoming = Incoming::new(options);
         StreamProtocol::new(incoming.clone())
             .on_made(move |transport| {
                 let reader = StreamReader::new(incoming, transport.clone());

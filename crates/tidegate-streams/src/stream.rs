@@ -1,6 +1,7 @@
 //! The connection under a reader and a writer: a protocol that keeps what arrives.
 
 use crate::executor::Executor;
+use crate::options::StreamOptions;
 use crate::read_buffer::ReadBuffer;
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -31,11 +32,11 @@ pub(crate) struct Incoming {
 }
 
 impl Incoming {
-    pub(crate) fn new() -> Rc<Self> {
+    pub(crate) fn new(options: StreamOptions) -> Rc<Self> {
         Rc::new(Self {
             buffer: RefCell::default(),
             lent: Cell::new(0),
-            limit: Cell::new(DEFAULT_LIMIT),
+            limit: Cell::new(options.limit),
             ended: Cell::new(false),
             lost: Cell::new(false),
             full: Cell::new(false),
