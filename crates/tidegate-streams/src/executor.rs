@@ -141,8 +141,9 @@ pub(crate) struct Executor {
     /// How many of them are aborted.
     aborted: Cell<usize>,
     callback: OnceCell<Callback>,
-    /// What becomes ready now is run before [`Executor::run_woken_by`] returns.
+    /// Within [`Executor::run_woken_by`]: the first task that was woken goes to `next`.
     attending: Cell<bool>,
+    next: Cell<Option<Runnable>>,
     closed: Cell<bool>,
     /// Tasks of the loop that ended are being dropped.
     discarding: Cell<bool>,
@@ -190,6 +191,7 @@ impl Executor {
             aborted: Cell::new(0),
             callback: OnceCell::new(),
             attending: Cell::new(false),
+            next: Cell::new(None),
             closed: Cell::new(false),
             discarding: Cell::new(false),
         });
@@ -276,15 +278,28 @@ impl Executor {
                 .is_none_or(|active| active.aborted)
     }
 
+    #[inline]
     fn push(&self, task: Runnable) {
-        if self.closed.get() {
+        if self.attending.get() {
+            match self.next.take() {
+                None => self.next.set(Some(task)),
+                Some(first) => {
+                    self.next.set(Some(first));
+                    self.push_ready(task);
+                }
+            }
+        } else if self.closed.get() {
             self.discard(task);
-            return;
+        } else {
+            self.push_ready(task);
         }
+    }
+
+    fn push_ready(&self, task: Runnable) {
         let mut ready = self.ready.borrow_mut();
         ready.push_back(task);
         // Whoever put the one before has scheduled us.
-        if ready.len() == 1 && !self.attending.get() {
+        if ready.len() == 1 {
             drop(ready);
             self.schedule();
         }
@@ -318,29 +333,28 @@ impl Executor {
         self.discarding.set(false);
     }
 
-    /// Runs what a call wakes right after it, and not later in the turn. Done within a callback of
-    /// a connection, this has its task write as the callback itself would: what it writes is
-    /// gathered and sent when the callback returns. It saves more than half of what a message costs
-    /// beyond the same callback protocol.
+    /// Runs the task that a call wakes right after it, and not later in the turn. Done within a
+    /// callback of a connection, this has its task write as the callback itself would: what it
+    /// writes is gathered and sent when the callback returns. It saves more than half of what a
+    /// message costs beyond the same callback protocol.
     pub(crate) fn run_woken_by(&self, call: impl FnOnce()) {
         if self.attending.replace(true) {
             call();
             return;
         }
-        let rest = Rest(self);
+        let attention = Attention(self);
         call();
-        self.run_ready();
-        drop(rest);
+        // What is woken from here on waits for its turn.
+        self.attending.set(false);
+        if let Some(task) = self.next.take() {
+            task.run();
+        }
+        drop(attention);
     }
 
     /// Runs what is ready now.
     fn run(&self) {
         let rest = Rest(self);
-        self.run_ready();
-        drop(rest);
-    }
-
-    fn run_ready(&self) {
         let now_ready = self.ready.borrow().len();
         for _ in 0..now_ready {
             let task = self.ready.borrow_mut().pop_front();
@@ -349,6 +363,7 @@ impl Executor {
                 None => break,
             };
         }
+        drop(rest);
     }
 
     /// The loop ends: every task is dropped.
@@ -402,13 +417,24 @@ struct Rest<'a>(&'a Executor);
 
 impl Drop for Rest<'_> {
     fn drop(&mut self) {
-        self.0.attending.set(false);
         let mut ready = self.0.ready.borrow_mut();
         if !ready.is_empty() {
             drop(ready);
             self.0.schedule();
         } else if ready.capacity() > KEPT {
             *ready = VecDeque::new();
+        }
+    }
+}
+
+/// A call that panics must not keep the task that it woke.
+struct Attention<'a>(&'a Executor);
+
+impl Drop for Attention<'_> {
+    fn drop(&mut self) {
+        self.0.attending.set(false);
+        if let Some(task) = self.0.next.take() {
+            self.0.push(task);
         }
     }
 }

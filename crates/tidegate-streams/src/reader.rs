@@ -84,7 +84,9 @@ impl StreamReader {
             return Ok(Bytes::new());
         }
         poll_fn(|context| {
-            ready!(self.poll_some(context))?;
+            if self.incoming.buffered() == 0 {
+                ready!(self.poll_some(context))?;
+            }
             Poll::Ready(Ok(self.take(max)))
         })
         .await
@@ -282,7 +284,8 @@ impl StreamReader {
     }
 
     fn unlend(&mut self) {
-        if self.incoming.lent.replace(0) > 0 {
+        if self.incoming.lent.get() > 0 {
+            self.incoming.lent.set(0);
             let front = mem::take(&mut self.lent);
             self.incoming.buffer.borrow_mut().put_back(front);
         }

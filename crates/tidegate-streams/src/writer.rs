@@ -80,7 +80,9 @@ impl StreamWriter {
     ///
     /// It only waits.
     pub async fn drain(&self) -> io::Result<()> {
-        self.give_way().await;
+        if self.is_turn_over() {
+            crate::time::yield_now().await;
+        }
         if !self.transport.flow().is_paused() && !self.transport.is_closing() {
             return Ok(());
         }
