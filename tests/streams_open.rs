@@ -6,9 +6,14 @@ use std::io;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
-use tests::{Gate, Host, Kind, Peer, TempDir, drive, finish, knows, opened, poll_once, settle, v4};
+use tests::{
+    BOUND, Gate, Host, Kind, Peer, TempDir, drive, finish, knows, opened, poll_once, settle, v4,
+};
 use tidegate::{CloseReason, ConnectOptions, EventLoop, Handle, WriteLimits};
-use tidegate_streams::{NoEventLoop, block_on, open_connection, spawn_on, start_server, timeout};
+use tidegate_streams::{
+    NoEventLoop, StreamOptions, block_on, open_connection, open_connection_with, spawn_on,
+    start_server, start_server_with, timeout,
+};
 
 /// What must be as before when nothing is left behind: sockets, connects, who waits, jobs.
 fn held(handle: &Handle) -> [usize; 4] {
@@ -244,4 +249,27 @@ fn what_arrives_or_ends_before_anybody_asks_is_kept() {
             assert!(reader.at_eof());
         });
     }
+}
+
+#[test]
+fn the_readers_limit_is_an_option_of_opening_and_of_serving() {
+    let read = block_on(async {
+        let (ours, theirs) = (
+            StreamOptions::new().limit(7),
+            StreamOptions::new().limit(11),
+        );
+        let server = start_server_with("127.0.0.1:0", theirs, async |reader, writer| {
+            writer.write(format!("{}\n", reader.limit()).as_bytes())?;
+            Ok(())
+        })?;
+        let (mut reader, _writer) = open_connection_with(&server.local_addrs()[0], ours).await?;
+        assert_eq!(reader.limit(), 7);
+        assert_eq!(
+            StreamOptions::default().limit(0),
+            StreamOptions::new().limit(1)
+        );
+        let line = timeout(BOUND, reader.read_line()).await?;
+        tidegate::Result::Ok(line?)
+    });
+    assert_eq!(&read.unwrap().unwrap()[..], b"11\n");
 }

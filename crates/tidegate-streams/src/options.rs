@@ -6,7 +6,7 @@ use crate::stream::DEFAULT_LIMIT;
 /// [`start_server_with`](crate::start_server_with). Addresses, time limits and write limits are
 /// options of the connection: [`ConnectOptions`](tidegate::ConnectOptions) and
 /// [`ListenOptions`](tidegate::ListenOptions).
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use]
 pub struct StreamOptions {
     pub(crate) limit: usize,
