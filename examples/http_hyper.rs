@@ -1,4 +1,4 @@
-//! hyper's HTTP/1 server on our streams: a page, an echo, and a long answer that is made while it is
+//! HTTP/1 by hyper, over tidegate's streams: a page, an echo, and a long answer that is made while it is
 //! sent.
 //!
 //! Run:

@@ -1,4 +1,4 @@
-//! asyncio's streams for Rust, on [`tidegate`]'s event loop. `read` is awaited and `write` is not:
+//! asyncio's streams for Rust, on [`tidegate`]'s event loop. A `read` has to be awaited, a `write` has not:
 //! bytes to be read may not exist yet, and only waiting brings them; bytes to be written are all
 //! there, so `write` takes them at once, in the order of the calls and all or none, and no task can
 //! be cancelled in the middle of it. What there is to wait for has names of its own, which are
