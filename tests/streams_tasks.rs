@@ -408,3 +408,40 @@ fn a_task_that_is_always_ready_starves_nobody() {
         assert!(3 * slept >= turns, "{slept} sleeps in {turns} turns");
     }
 }
+
+#[test]
+fn a_task_that_is_always_ready_runs_once_in_a_turn_however_many_connections_have_data() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let handle = event_loop.handle().clone();
+    let read = Rc::new(Cell::new(0));
+    let mut peers = Vec::new();
+    for _ in 0..20 {
+        let (mut reader, writer, peer) = tests::opened(&mut event_loop, tests::Kind::Tcp);
+        let read = read.clone();
+        drop(spawn_on(&handle, async move {
+            let _writer = writer;
+            while reader.read(&mut [0]).await.is_ok_and(|len| len > 0) {
+                read.set(read.get() + 1);
+            }
+        }));
+        peers.push(peer);
+    }
+    settle(&mut event_loop);
+    let spins = Rc::new(Cell::new(0_u64));
+    let counts = spins.clone();
+    drop(spawn_on(&handle, async move {
+        loop {
+            counts.set(counts.get() + 1);
+            yield_now().await;
+        }
+    }));
+    let before = handle.snapshot().polls;
+    for round in 1..=10 {
+        peers.iter_mut().for_each(|peer| peer.send(b"?"));
+        drive(&mut event_loop, "what was sent", || {
+            read.get() == 20 * round
+        });
+    }
+    let turns = handle.snapshot().polls - before;
+    assert!(spins.get() <= turns + 1, "{} in {turns}", spins.get());
+}

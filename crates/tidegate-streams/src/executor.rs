@@ -2,7 +2,8 @@
 //!
 //! A task is run by the loop, from a callback of its own that takes what was ready when it began:
 //! what becomes ready meanwhile waits for the next turn, after the loop has polled. So a task that
-//! is always ready starves nobody.
+//! is always ready starves nobody. Only a task that waits for what a connection receives is run at
+//! once, by that connection's callback.
 //!
 //! Wakers go everywhere. One that wakes on the loop's thread puts its task on the list of this
 //! thread's executor; one on another thread leaves it in the [`Inbox`], from which the loop takes
@@ -336,7 +337,8 @@ impl Executor {
     /// Runs the task that a call wakes right after it, and not later in the turn. Done within a
     /// callback of a connection, this has its task write as the callback itself would: what it
     /// writes is gathered and sent when the callback returns. It saves more than half of what a
-    /// message costs beyond the same callback protocol.
+    /// message costs beyond the same callback protocol. What was ready before stays for its turn, or
+    /// it would run once for each connection that has data.
     pub(crate) fn run_woken_by(&self, call: impl FnOnce()) {
         if self.attending.replace(true) {
             call();

@@ -61,7 +61,8 @@
 //! [`block_on`] makes a loop and runs a future on it; [`Runner`] does so with settings. [`spawn`]
 //! runs another one beside it, on the same thread, so nothing needs to be `Send`. A turn of the
 //! loop runs the tasks that were ready when it came to them, and polls before it runs those that
-//! became ready since: one that is always ready starves neither the others nor I/O. One that
+//! became ready since: one that is always ready starves neither the others nor I/O. Only a task that
+//! waits for bytes is run as soon as they arrive. One that
 //! computes for long does; [`Handle::run_in_executor`] is for that, and [`yield_now`] in between.
 //!
 //! The futures and channels of other crates work where they need nothing but a waker, which may
@@ -147,7 +148,7 @@
 //!
 //! | level | what |
 //! | --- | --- |
-//! | error | a sleep outside of an event loop, which never ends |
+//! | error | a sleep outside of an event loop, which never ends; a task of hyper's that found no loop; a panic in the drop of a task that was dropped by the end of its loop |
 //! | warn | a connection that the end of its loop or of a grace cut with bytes unsent, and how many |
 //! | debug | a writer that was dropped with bytes unsent; they are sent in the background |
 //!
