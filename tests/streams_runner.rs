@@ -386,3 +386,27 @@ fn callbacks_and_tasks_that_are_still_at_work_do_not_delay_the_end() {
         assert!(log.is_lost());
     }
 }
+
+#[test]
+fn what_is_spawned_while_connections_are_being_closed_is_refused() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = listener.local_addr().unwrap();
+    let ran = Rc::new(Cell::new(false));
+    let (refused, begins) = (Rc::new(Cell::new(None)), ran.clone());
+    let answer = refused.clone();
+    Runner::new()
+        .close_grace(Duration::from_millis(300))
+        .run(async move {
+            // Its peer takes nothing, so the closing lasts.
+            let (_reader, writer) = open_connection(addr).await.unwrap();
+            writer.write(&vec![1; 32 * 1024 * 1024]).unwrap();
+            let handle = Handle::current().unwrap();
+            handle.call_later(Duration::from_millis(20), move |handle| {
+                let task = spawn_on(handle, async move { begins.set(true) });
+                answer.set(Some(task.is_finished()));
+            });
+        })
+        .unwrap();
+    assert_eq!(refused.get(), Some(true));
+    assert!(!ran.get());
+}

@@ -368,7 +368,7 @@ impl Executor {
         drop(rest);
     }
 
-    /// The loop ends: every task is dropped.
+    /// Drops every task; later ones are refused.
     fn close(&self) {
         if self.closed.replace(true) {
             return;
@@ -392,7 +392,11 @@ impl Executor {
                 break;
             }
         }
-        // Until here it takes what it wakes.
+    }
+
+    /// The loop has ended. Until here the executor takes what it wakes.
+    fn end(&self) {
+        self.take_woken();
         let gone = LOCAL.try_with(|local| {
             let mut local = local.borrow_mut();
             local.left.push(self.inbox.clone());
@@ -446,6 +450,7 @@ struct EndsWithLoop(Rc<Executor>);
 impl Drop for EndsWithLoop {
     fn drop(&mut self) {
         self.0.close();
+        self.0.end();
     }
 }
 
