@@ -176,7 +176,7 @@ impl Executor {
             left.retain(|inbox| Arc::strong_count(inbox) > 1);
             left.clone()
         });
-        left.ok()?.iter().for_each(|inbox| drop(inbox.take()));
+        let left: Vec<_> = left.ok()?.iter().flat_map(|inbox| inbox.take()).collect();
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let executor = Rc::new(Self {
             number,
@@ -207,6 +207,8 @@ impl Executor {
             return None;
         }
         executor.callback.get_or_init(|| callback);
+        // Last: what these drop may spawn here.
+        drop(left);
         Some(executor)
     }
 
