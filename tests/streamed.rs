@@ -1,6 +1,6 @@
 //! A connection that is read and written as a stream, polled by the test itself, and its peer.
 
-use crate::{BOUND, Kind, Peer, TempDir, drive};
+use crate::{BOUND, Kind, Peer, drive, opened};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -8,8 +8,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
-use tidegate::{Address, EventLoop};
-use tidegate_streams::{StreamReader, StreamWriter, open_connection, spawn_on};
+use tidegate::EventLoop;
+use tidegate_streams::{StreamReader, StreamWriter};
 
 /// A connection that the loop opened, as a stream.
 #[derive(Debug)]
@@ -32,22 +32,7 @@ impl Streamed {
             Ok(event_loop) => event_loop,
             Err(error) => panic!("{error}"),
         };
-        let dir = TempDir::new();
-        let (listener, address) = kind.listen(&dir);
-        let opening = spawn_on(event_loop.handle(), async move {
-            match address {
-                Address::Inet(addr) => open_connection(addr).await,
-                other => open_connection(&other).await,
-            }
-        });
-        let (reader, writer) = match wait(&mut event_loop, "the connection", opening) {
-            Ok(Ok(halves)) => halves,
-            failed => panic!("{failed:?}"),
-        };
-        let peer = match listener.accept() {
-            Ok((socket, _)) => Peer::new(socket),
-            Err(error) => panic!("{error}"),
-        };
+        let (reader, writer, peer) = opened(&mut event_loop, kind);
         Self {
             reader,
             writer,

@@ -69,9 +69,6 @@ impl StreamReader {
     /// As [`read`](Self::read), but answers with the bytes themselves, without copying them; at most
     /// `max`. None are the end of the stream, or a `max` of 0.
     ///
-    /// What it answers with may share its memory with bytes that are read later: who keeps a few
-    /// bytes for long should copy them.
-    ///
     /// Cancel safe.
     ///
     /// They, and those that other methods answer with, share memory with what arrived beside them:
