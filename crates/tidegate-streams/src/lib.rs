@@ -62,8 +62,8 @@
 //! runs another one beside it, on the same thread, so nothing needs to be `Send`. A turn of the
 //! loop runs the tasks that were ready when it came to them, and polls before it runs those that
 //! became ready since: one that is always ready starves neither the others nor I/O. Only a task that
-//! waits for bytes is run as soon as they arrive. One that
-//! computes for long does; [`Handle::run_in_executor`] is for that, and [`yield_now`] in between.
+//! waits for bytes is run as soon as they arrive. A task that computes for long does starve them;
+//! [`Handle::run_in_executor`] is for that, and [`yield_now`] in between.
 //!
 //! The futures and channels of other crates work where they need nothing but a waker, which may
 //! come from any thread (`futures`, `async-channel`, `tokio::sync`). Those of another runtime's
