@@ -54,7 +54,7 @@ fn both_ends_are_streams_of_the_same_loop() {
             assert!(writer.closed().ok_or("not told")?.is_clean());
             tidegate::Result::Ok(())
         };
-        let talk = block_on(async move { timeout(tests::BOUND, talk).await });
+        let talk = block_on(async move { timeout(BOUND, talk).await });
         talk.unwrap().expect("it ends").unwrap();
     }
 }
