@@ -156,13 +156,7 @@ pub(crate) type TaskKey = usize;
 impl Executor {
     /// The executor of a loop, made when first asked for; `None` when the loop is gone.
     pub(crate) fn of(handle: &Handle) -> Option<Rc<Self>> {
-        let known = LOCAL.try_with(|local| {
-            let local = local.borrow();
-            let mut known = local.executors.iter();
-            known.find(|known| known.handle == *handle).cloned()
-        });
-        // It fails when the thread is ending.
-        match known.ok()? {
+        match Self::find(|known| known.handle == *handle)? {
             Some(known) if known.closed.get() => None,
             Some(known) => Some(known),
             None => Self::make(handle),
@@ -213,12 +207,16 @@ impl Executor {
     }
 
     fn of_this_thread(number: u64) -> Option<Rc<Self>> {
+        Self::find(|known| known.number == number).flatten()
+    }
+
+    /// Among those of this thread; `None` when the thread is ending.
+    fn find(is_it: impl Fn(&Self) -> bool) -> Option<Option<Rc<Self>>> {
         let found = LOCAL.try_with(|local| {
             let local = local.borrow();
-            let mut known = local.executors.iter();
-            known.find(|known| known.number == number).cloned()
+            local.executors.iter().find(|known| is_it(known)).cloned()
         });
-        found.ok().flatten()
+        found.ok()
     }
 
     pub(crate) fn handle(&self) -> &Handle {

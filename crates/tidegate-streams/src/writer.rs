@@ -80,9 +80,7 @@ impl StreamWriter {
     ///
     /// It only waits.
     pub async fn drain(&self) -> io::Result<()> {
-        if self.is_turn_over() {
-            crate::time::yield_now().await;
-        }
+        self.give_way().await;
         if !self.transport.flow().is_paused() && !self.transport.is_closing() {
             return Ok(());
         }

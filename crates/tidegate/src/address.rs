@@ -119,7 +119,7 @@ pub(crate) fn parse(text: &str) -> io::Result<Target> {
 }
 
 /// The address of a host that needs no resolving.
-pub(crate) fn numeric(host: &str, port: u16) -> Option<SocketAddr> {
+fn numeric(host: &str, port: u16) -> Option<SocketAddr> {
     let bare = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))

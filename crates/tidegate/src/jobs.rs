@@ -1,11 +1,11 @@
 //! Work for other threads: the user's jobs, and names to be resolved. This is the loop's side of
 //! it, who waits for which job; the threads are the driver's.
 
-use crate::address::{self, Target};
+use crate::address::Target;
 use crate::callback::Once;
 use crate::completion::{Completion, Work};
 use crate::driver::{JobId, JobStart};
-use crate::event_loop::{Core, Grave, panic_message};
+use crate::event_loop::{Core, Grave, caught};
 use crate::logging::guarded;
 use crate::{Handle, LoopClosed};
 use std::any::Any;
@@ -15,7 +15,6 @@ use std::fmt;
 use std::io;
 use std::mem;
 use std::net::SocketAddr;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// What is done with the answer of a job.
@@ -135,14 +134,16 @@ impl Handle {
         if core.is_closed() {
             return Completion::known(self, Err(LoopClosed.into()));
         }
-        if let Some(addr) = address::numeric(host, port) {
-            return Completion::known(self, Ok(vec![addr]));
-        }
-        if let Err(error) = Target::of_host(host, port) {
-            return Completion::known(self, Err(error));
-        }
+        let name = match Target::of_host(host, port) {
+            Ok(Target::Name { host, .. }) => host,
+            Ok(Target::Address(address)) => {
+                let answer = Ok(address.as_inet().into_iter().collect());
+                return Completion::known(self, answer);
+            }
+            Err(error) => return Completion::known(self, Err(error)),
+        };
         let (completer, completion) = Completion::pair(self);
-        let id = self.resolve_name(host, port, move |_, answer| completer.complete(answer));
+        let id = self.resolve_name(&name, port, move |_, answer| completer.complete(answer));
         completion.on_drop(Work::Job(id), None);
         completion
     }
@@ -171,12 +172,8 @@ impl Handle {
         let id = core.jobs.borrow_mut().insert(answer);
         let remote = self.remote();
         let job = Box::new(move || {
-            let result = catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| {
-                let message = panic_message(&panic);
-                // Its drop may panic too.
-                mem::forget(panic);
-                Err(io::Error::other(JobPanicked { message }))
-            });
+            let result = caught(job)
+                .unwrap_or_else(|message| Err(io::Error::other(JobPanicked { message })));
             // Refused when the loop is gone, and then nobody waits.
             let _ = remote.call_soon_threadsafe(move |handle| {
                 let answer = handle.core().jobs.borrow_mut().take(id);

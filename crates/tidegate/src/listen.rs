@@ -159,9 +159,7 @@ fn bind_name(
             Ok(listener) => bound.push(listener),
             Err(error) if is_not_of_this_machine(&error) => left_out.push((address, error)),
             Err(error) => {
-                let kind = error.kind();
-                let message = format!("cannot listen on {name}: {address}: {error}");
-                return Err(io::Error::new(kind, message));
+                return Err(refused(&format!("{name}: {address}"), &error));
             }
         }
     }

@@ -1,11 +1,10 @@
 //! Names of hosts. Asking for one may take long: who connects has a job ask.
 
-use crate::event_loop::panic_message;
+use crate::event_loop::caught;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 type Ask = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
@@ -23,11 +22,7 @@ impl Resolver {
 
     /// At least one address is an answer, and each comes once.
     pub(crate) fn ask(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        let answer = catch_unwind(AssertUnwindSafe(|| (self.0)(host, port)));
-        let mut addresses = answer.unwrap_or_else(|panic| {
-            let message = panic_message(&panic);
-            // Its drop may panic too.
-            std::mem::forget(panic);
+        let mut addresses = caught(|| (self.0)(host, port)).unwrap_or_else(|message| {
             let message = format!("the resolver panicked: {message}");
             Err(io::Error::other(message))
         })?;

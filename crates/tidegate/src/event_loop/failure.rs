@@ -3,6 +3,8 @@
 use crate::{CloseReason, TransportId};
 use std::any::Any;
 use std::fmt;
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// An error or a panic of user code, or an error that the loop met on a user's behalf, as the
@@ -92,4 +94,14 @@ pub(crate) fn panic_message(payload: &PanicPayload) -> Arc<str> {
     } else {
         "a panic without a message".into()
     }
+}
+
+/// Calls user code whose panic becomes an error; answers the panic's message.
+pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, Arc<str>> {
+    catch_unwind(AssertUnwindSafe(call)).map_err(|payload| {
+        let message = panic_message(&payload);
+        // Its drop may panic too.
+        mem::forget(payload);
+        message
+    })
 }

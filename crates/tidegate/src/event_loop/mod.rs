@@ -22,7 +22,7 @@ use std::time::Duration;
 
 pub(crate) use self::core::{AtEnd, Core, Grave, TurnTime};
 pub(crate) use counters::add;
-pub(crate) use failure::panic_message;
+pub(crate) use failure::caught;
 pub(crate) use registry::Source;
 
 pub use builder::EventLoopBuilder;
