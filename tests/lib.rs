@@ -8,7 +8,6 @@ mod hosts;
 #[cfg(feature = "interop")]
 pub mod interop;
 mod peer;
-mod recorder;
 mod scale;
 mod served;
 mod stall;
@@ -20,7 +19,6 @@ pub use busy::{Dropped, occupy};
 pub use finish::{finish, opened, poll_once};
 pub use hosts::{Fate, Gate, Host, V6, has_ipv6, knows, v4};
 pub use peer::{Kind, Peer, TempDir, adopted, adopted_with, connected, dial, pattern};
-pub use recorder::{Log, Recorder, Seen};
 pub use scale::{Rng, descriptors, that_fit};
 pub use served::{Served, answer_of, assert_refused};
 pub use stall::{never_paused, note_answer, stall};
@@ -35,6 +33,8 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tidegate::{EventLoop, Failure, Handle, Transport};
+
+pub use tidegate_testkit::{Log, Recorder, Seen};
 
 /// How long a test waits for what must come.
 pub const BOUND: Duration = Duration::from_secs(20);
