@@ -181,8 +181,8 @@ pub trait ListenerSocket: Any + fmt::Debug {
     fn local_addr(&self) -> io::Result<Address>;
 }
 
-/// A stream of another world. Errors are those of the socket calls of the same names. What has a
-/// body here suits a world without addresses, options and errors that come by themselves.
+/// A stream of another world. Errors are those of the socket calls of the same names; a read, a
+/// write or an accept that was interrupted is made again. What has a body here suits a world without addresses, options and errors that come by themselves.
 pub trait StreamSocket: Any + fmt::Debug {
     /// `Ok(0)` is the end of the stream.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
@@ -250,10 +250,10 @@ impl Listener {
     pub(crate) fn accept(&mut self) -> io::Result<(Socket, Address)> {
         match self {
             Self::Os(listener) => {
-                let (stream, peer) = listener.accept()?;
+                let (stream, peer) = uninterrupted(|| listener.accept())?;
                 Ok((Socket::Os(stream), peer))
             }
-            Self::Foreign(listener) => listener.accept(),
+            Self::Foreign(listener) => uninterrupted(|| listener.accept()),
         }
     }
 
@@ -294,16 +294,16 @@ impl Socket {
     #[inline]
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Os(stream) => stream.read(buffer),
-            Self::Foreign(stream) => stream.read(buffer),
+            Self::Os(stream) => uninterrupted(|| stream.read(buffer)),
+            Self::Foreign(stream) => uninterrupted(|| stream.read(buffer)),
         }
     }
 
     #[inline]
     pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Self::Os(stream) => stream.write(slices),
-            Self::Foreign(stream) => stream.write(slices),
+            Self::Os(stream) => uninterrupted(|| stream.write(slices)),
+            Self::Foreign(stream) => uninterrupted(|| stream.write(slices)),
         }
     }
 
@@ -353,6 +353,17 @@ impl Socket {
     }
 }
 
+/// Makes a call again that a signal interrupted; in every world.
+#[inline]
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
 fn of_another_driver() -> io::Error {
     io::Error::new(
         io::ErrorKind::InvalidInput,
@@ -380,9 +391,14 @@ impl AnyDriver {
         events: &mut Vec<(Token, Readiness)>,
         timeout: Option<Duration>,
     ) -> io::Result<()> {
-        match self {
+        let polled = match self {
             Self::Os(driver) => driver.poll(events, timeout),
             Self::Foreign(driver) => driver.poll(events, timeout),
+        };
+        match polled {
+            // A signal: the loop comes round and computes the timeout anew.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            other => other,
         }
     }
 

@@ -61,11 +61,7 @@ impl Driver for OsDriver {
         events: &mut Vec<(Token, Readiness)>,
         timeout: Option<Duration>,
     ) -> io::Result<()> {
-        match self.poll.poll(&mut self.events, timeout) {
-            // A signal: the loop comes round and computes the timeout anew.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(()),
-            other => other?,
-        }
+        self.poll.poll(&mut self.events, timeout)?;
         events.extend(self.events.iter().map(|event| {
             let hung_up = event.is_read_closed();
             let failed = event.is_error() || (hung_up && event.is_write_closed());
@@ -144,16 +140,6 @@ impl Wake for mio::Waker {
             guarded(|| {
                 log::error!(target: "tidegate::loop", "the event loop could not be woken: {error}");
             });
-        }
-    }
-}
-
-/// Retries what a signal interrupted.
-fn retry<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
-    loop {
-        match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => return other,
         }
     }
 }
@@ -274,11 +260,11 @@ impl OsListener {
     pub(crate) fn accept(&mut self) -> io::Result<(OsStream, Address)> {
         match &self.socket {
             Accepting::Tcp(listener) => {
-                let (stream, peer) = retry(|| listener.accept())?;
+                let (stream, peer) = listener.accept()?;
                 Ok((OsStream::new(stream, true), Address::Inet(peer)))
             }
             Accepting::Unix(listener) => {
-                let (stream, peer) = retry(|| listener.accept())?;
+                let (stream, peer) = listener.accept()?;
                 let peer = peer
                     .as_pathname()
                     .map_or(Address::Unnamed, |path| Address::Unix(path.to_path_buf()));
@@ -364,18 +350,17 @@ impl OsStream {
 
     #[inline]
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        retry(|| (&self.socket).read(buffer))
+        (&self.socket).read(buffer)
     }
 
     /// Without SIGPIPE, whatever the process does about that signal.
     #[inline]
     pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match slices {
-            [one] => retry(|| self.socket.send_with_flags(one, libc::MSG_NOSIGNAL)),
-            many => retry(|| {
-                self.socket
-                    .send_vectored_with_flags(many, libc::MSG_NOSIGNAL)
-            }),
+            [one] => self.socket.send_with_flags(one, libc::MSG_NOSIGNAL),
+            many => self
+                .socket
+                .send_vectored_with_flags(many, libc::MSG_NOSIGNAL),
         }
     }
 

@@ -161,6 +161,14 @@ impl EventLoop {
         Ok(())
     }
 
+    /// How long the next turn would wait: nothing when there is work, `None` when only an event
+    /// can wake it. For who runs several loops in one world.
+    #[cfg(feature = "unstable-driver")]
+    #[doc(hidden)]
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        poll_timeout(&self.core, None)
+    }
+
     fn turn(&mut self, wait: Option<Duration>) -> io::Result<()> {
         let core = self.core.clone();
         // 1.
