@@ -1,0 +1,274 @@
+//! What can go wrong in a simulated world, how likely it is, and how often it did.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+macro_rules! faults {
+    ($($(#[$doc:meta])* $name:ident = $text:literal, $at_ease:literal;)*) => {
+        /// Something that goes wrong.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[non_exhaustive]
+        pub enum Fault {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Fault {
+            /// All of them.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            fn text(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+
+            /// How likely it is in [`Faults::all`].
+            fn usual(self) -> f64 {
+                match self {
+                    $(Self::$name => $at_ease,)*
+                }
+            }
+        }
+    };
+}
+
+faults! {
+    /// A read takes less than there is; down to one byte.
+    ShortRead = "short read", 0.1;
+    /// A write takes less than there is room for; down to one byte.
+    ShortWrite = "short write", 0.1;
+    /// A read is refused with EAGAIN though there is something; an event follows.
+    ReadAgain = "EAGAIN on read", 0.03;
+    /// A write is refused with EAGAIN though there is room; an event follows.
+    WriteAgain = "EAGAIN on write", 0.03;
+    /// An accept is refused with EAGAIN though a connection waits; an event follows.
+    AcceptAgain = "EAGAIN on accept", 0.1;
+    /// A read, write, accept or poll ends with EINTR.
+    Interrupted = "EINTR", 0.03;
+    /// An event for a socket to which nothing has happened.
+    SpuriousEvent = "spurious event", 0.05;
+    /// A poll reports a part of the events, and the rest the next time.
+    FewEvents = "events held back", 0.05;
+    /// What happens at the same time comes in another order.
+    Reorder = "reordered", 0.1;
+    /// A segment is stuck for up to [five seconds](Faults::STALL), and what follows it too.
+    Stall = "stalled segment", 0.01;
+    /// A connection is reset, at both ends, when a segment of it arrives.
+    Reset = "reset", 0.001;
+    /// A reset destroys what had arrived before it, as it does on some systems.
+    ResetDiscards = "reset that discards", 0.3;
+    /// A connect fails at once: EHOSTUNREACH.
+    ConnectUnreachable = "unreachable", 0.02;
+    /// A connect is refused though somebody listens: ECONNREFUSED.
+    ConnectRefused = "refused connect", 0.03;
+    /// Nobody answers a connect: ETIMEDOUT, after [two minutes](Faults::CONNECT_TIMEOUT).
+    ConnectTimedOut = "timed out connect", 0.02;
+    /// A name is not resolved.
+    ResolveFailed = "failed resolution", 0.05;
+    /// A job, the resolution of a name among them, takes up to
+    /// [ten seconds](Faults::SLOW_JOB).
+    SlowJob = "slow job", 0.2;
+    /// A connection was reset before it was accepted: ECONNABORTED.
+    AcceptAborted = "ECONNABORTED on accept", 0.03;
+    /// An accept, bind or connect finds no descriptor: EMFILE. Also counts what a host's
+    /// [limit](crate::Network::limit_descriptors) refuses.
+    NoDescriptor = "EMFILE", 0.02;
+    /// A read or a write finds no memory: ENOBUFS.
+    NoMemory = "ENOBUFS", 0.002;
+    /// Two hosts cannot reach each other for up to [half a minute](Faults::PARTITION).
+    Partition = "partition", 0.0002;
+    /// The clock jumps forward by up to [ten minutes](Faults::CLOCK_JUMP).
+    ClockJump = "clock jump", 0.0002;
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.text())
+    }
+}
+
+/// How likely each fault is, each time that it could strike. The last three of [`Fault`] may
+/// strike at each step of the world, `Partition` and `ClockJump`, or at each call.
+///
+/// ```
+/// use tidegate_testkit::{Fault, Faults};
+///
+/// let faults = Faults::none()
+///     .with(Fault::ShortRead, 0.5)
+///     .with(Fault::Reset, 0.01);
+/// assert_eq!(faults.probability(Fault::ShortRead), 0.5);
+/// assert_eq!(faults.probability(Fault::Stall), 0.0);
+/// ```
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Faults(BTreeMap<Fault, f64>);
+
+impl Faults {
+    /// The longest stall of a segment.
+    pub const STALL: Duration = Duration::from_secs(5);
+    /// The longest partition that a seed makes.
+    pub const PARTITION: Duration = Duration::from_secs(30);
+    /// The farthest jump of the clock that a seed makes.
+    pub const CLOCK_JUMP: Duration = Duration::from_secs(600);
+    /// The longest time that a slow job waits.
+    pub const SLOW_JOB: Duration = Duration::from_secs(10);
+    /// After so long a connect that nobody answers has failed: Linux's six repetitions.
+    pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(127);
+
+    /// Nothing goes wrong.
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// Everything goes wrong now and then; most of it seldom enough that most connections live
+    /// through it.
+    pub fn all() -> Self {
+        let mut all = Self::none();
+        for &fault in Fault::ALL {
+            all = all.with(fault, fault.usual());
+        }
+        all
+    }
+
+    /// Sets how likely a fault is: 0 is never, 1 is always. What is beyond that counts as that;
+    /// what is not a number as never.
+    #[must_use]
+    pub fn with(mut self, fault: Fault, probability: f64) -> Self {
+        let probability = if probability > 0.0 {
+            probability.min(1.0)
+        } else {
+            0.0
+        };
+        self.0.insert(fault, probability);
+        self
+    }
+
+    /// How likely a fault is.
+    pub fn probability(&self, fault: Fault) -> f64 {
+        self.0.get(&fault).copied().unwrap_or(0.0)
+    }
+}
+
+/// The faults of a world, as it draws them.
+#[derive(Debug)]
+pub(crate) struct Dice {
+    rng: fastrand::Rng,
+    chances: Vec<f64>,
+    /// So often each strikes for sure.
+    forced: Vec<u32>,
+    struck: Vec<u64>,
+}
+
+impl Dice {
+    pub(crate) fn new(seed: u64, faults: &Faults) -> Self {
+        let count = Fault::ALL.len();
+        let chances = Fault::ALL.iter().map(|&fault| faults.probability(fault));
+        Self {
+            rng: fastrand::Rng::with_seed(seed),
+            chances: chances.collect(),
+            forced: vec![0; count],
+            struck: vec![0; count],
+        }
+    }
+
+    pub(crate) fn set(&mut self, faults: &Faults) {
+        for (chance, &fault) in self.chances.iter_mut().zip(Fault::ALL) {
+            *chance = faults.probability(fault);
+        }
+    }
+
+    pub(crate) fn force(&mut self, fault: Fault, times: u32) {
+        self.forced[fault as usize] = times;
+    }
+
+    /// Whether a fault strikes now.
+    pub(crate) fn strikes(&mut self, fault: Fault) -> bool {
+        let at = fault as usize;
+        let strikes = if self.forced[at] > 0 {
+            self.forced[at] -= 1;
+            true
+        } else {
+            // No number is drawn for what never strikes.
+            self.chances[at] > 0.0 && self.rng.f64() < self.chances[at]
+        };
+        if strikes {
+            self.count(fault);
+        }
+        strikes
+    }
+
+    pub(crate) fn count(&mut self, fault: Fault) {
+        self.struck[fault as usize] += 1;
+    }
+
+    pub(crate) fn struck(&self) -> Struck {
+        Struck(
+            Fault::ALL
+                .iter()
+                .copied()
+                .zip(self.struck.iter().copied())
+                .collect(),
+        )
+    }
+
+    /// Less than `below`, which is not 0.
+    pub(crate) fn below(&mut self, below: usize) -> usize {
+        self.rng.usize(..below)
+    }
+
+    /// One of `least..=most`; small ones as likely as large ones, in orders of magnitude.
+    pub(crate) fn some_of(&mut self, least: usize, most: usize) -> usize {
+        let bits = (most / least.max(1)).max(1).ilog2() + 1;
+        let scale = self.rng.u32(..=bits);
+        let top = most.min(least.saturating_mul(1 << scale));
+        self.rng.usize(least..=top.max(least))
+    }
+
+    pub(crate) fn within(&mut self, least: Duration, most: Duration) -> Duration {
+        let span = most
+            .saturating_sub(least)
+            .as_nanos()
+            .min(u128::from(u64::MAX)) as u64;
+        if span == 0 {
+            return least;
+        }
+        least + Duration::from_nanos(self.rng.u64(..=span))
+    }
+
+    pub(crate) fn any(&mut self) -> u32 {
+        self.rng.u32(..)
+    }
+}
+
+/// How often each fault struck.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Struck(BTreeMap<Fault, u64>);
+
+impl Struck {
+    /// How often this one.
+    pub fn times(&self, fault: Fault) -> u64 {
+        self.0.get(&fault).copied().unwrap_or(0)
+    }
+
+    /// Each with its number, 0 included.
+    pub fn iter(&self) -> impl Iterator<Item = (Fault, u64)> {
+        self.0.iter().map(|(fault, times)| (*fault, *times))
+    }
+
+    /// Adds those of another world.
+    pub fn add(&mut self, other: &Self) {
+        for (fault, times) in other.iter() {
+            *self.0.entry(fault).or_default() += times;
+        }
+    }
+}
+
+impl fmt::Display for Struck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (n, (fault, times)) in self.iter().enumerate() {
+            let line = if n == 0 { "" } else { "\n" };
+            write!(f, "{line}{fault:<24} {times:>12}")?;
+        }
+        Ok(())
+    }
+}

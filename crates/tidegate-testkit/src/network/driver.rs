@@ -1,0 +1,187 @@
+//! The simulated kernel in the place of the real one, under a loop.
+
+use super::Network;
+use super::end::EndId;
+use super::listener::{ListenerId, inet};
+use super::state::{HostId, State};
+use crate::faults::Fault;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use tidegate::Address;
+use tidegate::driver::{
+    BindOptions, Driver, Job, JobId, JobStart, Listener, ListenerSocket, Readiness, Socket,
+    SocketOption, StreamSocket, Token, WAKE, Wake,
+};
+
+/// The kernel of one host. Its polls never wait: the world runs a loop only when there is
+/// something for it, and moves the clock when no loop has anything to do.
+#[derive(Debug)]
+pub(crate) struct SimulatedDriver {
+    network: Network,
+    host: HostId,
+}
+
+impl SimulatedDriver {
+    pub(crate) fn new(network: &Network, host: HostId) -> Self {
+        let network = network.clone();
+        Self { network, host }
+    }
+
+    fn with<R>(&self, call: impl FnOnce(&mut State, HostId) -> R) -> R {
+        self.network.with(|state| call(state, self.host))
+    }
+}
+
+impl Driver for SimulatedDriver {
+    fn poll(
+        &mut self,
+        events: &mut Vec<(Token, Readiness)>,
+        _: Option<Duration>,
+    ) -> io::Result<()> {
+        self.with(|state, host| {
+            if state.dice.strikes(Fault::Interrupted) {
+                return Err(io::ErrorKind::Interrupted.into());
+            }
+            if state.host(host).bell.take() {
+                events.push((WAKE, Readiness::new()));
+            }
+            state.take_events(host, events);
+            let count = events.len() as u64;
+            state.note(("turn", host.0 as u64, count), &[], || {
+                format!("{host} turn, {count} events")
+            });
+            Ok(())
+        })
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        self.with(|state, host| state.host(host).bell.clone())
+    }
+
+    fn now(&self) -> Instant {
+        self.with(|state, _| state.instant())
+    }
+
+    fn bind(&mut self, address: &Address, options: BindOptions) -> io::Result<Listener> {
+        let addr = inet(address)?;
+        let id = self.with(|state, host| state.bind(host, addr, options, true))?;
+        let network = self.network.clone();
+        Ok(Listener::foreign(SimulatedListener { network, id }))
+    }
+
+    fn listen(&mut self, listener: &mut Listener, backlog: u32, token: Token) -> io::Result<()> {
+        let id = listener.of::<SimulatedListener>()?.id;
+        self.with(|state, _| state.listen(id, backlog as usize, Some(token)));
+        Ok(())
+    }
+
+    fn connect(&mut self, address: &Address, from: Option<SocketAddr>) -> io::Result<Socket> {
+        let to = inet(address)?;
+        let id = self.with(|state, host| state.connect(host, to, from, true))?;
+        Ok(SimulatedStream::socket(&self.network, id))
+    }
+
+    fn register(&mut self, socket: &mut Socket, token: Token) -> io::Result<()> {
+        let id = socket.of::<SimulatedStream>()?.id;
+        self.with(|state, host| {
+            let Some(end) = state.end(id) else { return };
+            end.token = Some(token);
+            let readiness = end.readiness();
+            if readiness != Readiness::new() {
+                state.tell_token(host, token, readiness);
+            }
+        });
+        Ok(())
+    }
+
+    fn start_job(&mut self, id: JobId, job: Job) -> JobStart {
+        self.with(|state, host| state.start_job(host, id, job));
+        JobStart::Taken
+    }
+
+    fn cancel_job(&mut self, id: JobId) -> Option<Job> {
+        self.with(|state, host| state.cancel_job(host, id))
+    }
+
+    fn close_jobs(&mut self) -> Vec<Job> {
+        self.with(|state, host| state.close_jobs(host))
+    }
+}
+
+#[derive(Debug)]
+struct SimulatedListener {
+    network: Network,
+    id: ListenerId,
+}
+
+impl ListenerSocket for SimulatedListener {
+    fn accept(&mut self) -> io::Result<(Socket, Address)> {
+        let (id, peer) = self.network.with(|state| state.accept(self.id))?;
+        Ok((SimulatedStream::socket(&self.network, id), peer.into()))
+    }
+
+    fn local_addr(&self) -> io::Result<Address> {
+        let addr = self.network.with(|state| state.listener_addr(self.id))?;
+        Ok(addr.into())
+    }
+}
+
+impl Drop for SimulatedListener {
+    fn drop(&mut self) {
+        self.network.with(|state| state.close_listener(self.id));
+    }
+}
+
+#[derive(Debug)]
+struct SimulatedStream {
+    network: Network,
+    id: EndId,
+}
+
+impl SimulatedStream {
+    fn socket(network: &Network, id: EndId) -> Socket {
+        let network = network.clone();
+        Socket::foreign(Self { network, id })
+    }
+}
+
+impl StreamSocket for SimulatedStream {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.network.with(|state| state.read(self.id, buffer))
+    }
+
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.network.with(|state| state.write(self.id, slices))
+    }
+
+    fn shutdown_write(&mut self) -> io::Result<()> {
+        self.network.with(|state| state.shutdown_write(self.id))
+    }
+
+    fn take_error(&mut self) -> io::Result<Option<io::Error>> {
+        Ok(self.network.with(|state| state.take_error(self.id)))
+    }
+
+    fn connected(&mut self) -> io::Result<bool> {
+        self.network.with(|state| state.connected(self.id))
+    }
+
+    fn local_addr(&self) -> io::Result<Address> {
+        let addr = self
+            .network
+            .with(|state| state.end(self.id).map(|end| end.local));
+        Ok(addr.map_or(Address::Unnamed, Address::Inet))
+    }
+
+    fn set_option(&mut self, option: SocketOption) -> io::Result<()> {
+        self.network.with(|state| state.set_option(self.id, option))
+    }
+}
+
+impl Drop for SimulatedStream {
+    fn drop(&mut self) {
+        self.network.with(|state| state.close(self.id));
+    }
+}

@@ -1,0 +1,336 @@
+//! One end of a connection, as the kernel of its host sees it, and the calls on its socket.
+
+use super::state::{HostId, State, os_error};
+use crate::faults::Fault;
+use std::collections::VecDeque;
+use std::fmt;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+use std::time::Duration;
+use tidegate::driver::{Readiness, SocketOption, Token};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct EndId(pub(super) usize);
+
+impl fmt::Display for EndId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "#{}", self.0)
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Connecting,
+    Open,
+    /// Reset or refused: nothing comes or goes any more.
+    Dead,
+}
+
+/// How far our side has ended its stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fin {
+    Open,
+    /// It follows what is still to be sent.
+    Wanted,
+    Sent,
+    Arrived,
+}
+
+#[derive(Debug)]
+pub(super) struct End {
+    pub(super) host: HostId,
+    pub(super) peer_host: HostId,
+    /// `None` while connecting.
+    pub(super) peer: Option<EndId>,
+    pub(super) local: SocketAddr,
+    pub(super) remote: SocketAddr,
+    /// Whom events are for.
+    pub(super) token: Option<Token>,
+    pub(super) phase: Phase,
+    /// The descriptor was closed; the kernel still sends what it took.
+    pub(super) orphan: bool,
+    reset_on_close: bool,
+    /// A loop holds it, and not a test's hand: faults are for loops.
+    pub(super) of_loop: bool,
+
+    /// Taken from the sender, not yet on the way.
+    pub(super) outgoing: VecDeque<u8>,
+    pub(super) in_flight: usize,
+    pub(super) send_buffer: usize,
+    pub(super) fin: Fin,
+    /// A write was refused or cut short: room is to be told.
+    wants_room: bool,
+    /// When, and in which order, the last of what is in flight arrives.
+    pub(super) last: (Duration, u32),
+
+    pub(super) incoming: VecDeque<u8>,
+    pub(super) receive_buffer: usize,
+    pub(super) fin_received: bool,
+    /// SO_ERROR.
+    pub(super) error: Option<i32>,
+}
+
+impl End {
+    pub(super) fn new(
+        host: HostId,
+        peer_host: HostId,
+        local: SocketAddr,
+        remote: SocketAddr,
+    ) -> Self {
+        Self {
+            host,
+            peer_host,
+            peer: None,
+            local,
+            remote,
+            token: None,
+            phase: Phase::Connecting,
+            orphan: false,
+            reset_on_close: false,
+            of_loop: true,
+            outgoing: VecDeque::new(),
+            in_flight: 0,
+            send_buffer: 0,
+            fin: Fin::Open,
+            wants_room: false,
+            last: (Duration::ZERO, 0),
+            incoming: VecDeque::new(),
+            receive_buffer: 0,
+            fin_received: false,
+            error: None,
+        }
+    }
+
+    fn room(&self) -> usize {
+        self.send_buffer
+            .saturating_sub(self.outgoing.len() + self.in_flight)
+    }
+
+    /// What epoll says along with whatever has just changed.
+    pub(super) fn readiness(&self) -> Readiness {
+        let mut readiness = Readiness::new();
+        if self.phase == Phase::Connecting {
+            return readiness;
+        }
+        if !self.incoming.is_empty() {
+            readiness = readiness.with_readable();
+        }
+        if self.fin_received || self.phase == Phase::Dead {
+            readiness = readiness.with_read_to_end();
+        }
+        if self.has_much_room() || self.phase == Phase::Dead {
+            readiness = readiness.with_writable();
+        }
+        if self.phase == Phase::Dead {
+            readiness = readiness.with_failed();
+        }
+        readiness
+    }
+
+    /// As Linux: a third of the buffer must be free.
+    fn has_much_room(&self) -> bool {
+        self.room() * 3 >= self.send_buffer
+    }
+}
+
+/// What a descriptor that is gone would answer.
+fn no_socket() -> io::Error {
+    os_error(libc::EBADF)
+}
+
+impl State {
+    /// Whether one of the faults that any call may meet strikes.
+    fn call_fails(&mut self, id: EndId, again: Fault, then: Readiness) -> Option<io::Error> {
+        let end = self.end(id)?;
+        if !end.of_loop {
+            return None;
+        }
+        if self.dice.strikes(Fault::Interrupted) {
+            return Some(io::ErrorKind::Interrupted.into());
+        }
+        if self.dice.strikes(Fault::NoMemory) {
+            return Some(os_error(libc::ENOBUFS));
+        }
+        if self.dice.strikes(again) {
+            self.remind(id, then);
+            return Some(io::ErrorKind::WouldBlock.into());
+        }
+        None
+    }
+
+    pub(super) fn read(&mut self, id: EndId, buffer: &mut [u8]) -> io::Result<usize> {
+        let end = self.end(id).ok_or_else(no_socket)?;
+        if end.incoming.is_empty() {
+            if let Some(errno) = end.error.take() {
+                self.note(("read", id.0 as u64, 0), &[], || {
+                    format!("{id} read: error {errno}")
+                });
+                return Err(os_error(errno));
+            }
+            return match end.phase {
+                Phase::Connecting => Err(os_error(libc::ENOTCONN)),
+                Phase::Open if !end.fin_received => Err(io::ErrorKind::WouldBlock.into()),
+                Phase::Open | Phase::Dead => Ok(0),
+            };
+        }
+        let there = end.incoming.len().min(buffer.len());
+        let readable = Readiness::new().with_readable();
+        if let Some(error) = self.call_fails(id, Fault::ReadAgain, readable) {
+            return Err(error);
+        }
+        let len = self.shortened(id, there, Fault::ShortRead, readable);
+        let end = self.end(id).ok_or_else(no_socket)?;
+        io::Read::read_exact(&mut end.incoming, &mut buffer[..len])?;
+        let peer = end.peer;
+        self.note(("read", id.0 as u64, len as u64), &buffer[..len], || {
+            format!("{id} read {len}")
+        });
+        if let Some(peer) = peer {
+            self.transmit(peer);
+        }
+        Ok(len)
+    }
+
+    /// A call may take less than it could; an event tells of the rest, as when it had come just
+    /// afterwards.
+    fn shortened(&mut self, id: EndId, len: usize, fault: Fault, then: Readiness) -> usize {
+        let Some(end) = self.end(id) else { return len };
+        let of_loop = end.of_loop;
+        if len < 2 || !of_loop || !self.dice.strikes(fault) {
+            return len;
+        }
+        self.remind(id, then);
+        self.dice.some_of(1, len - 1)
+    }
+
+    pub(super) fn write(&mut self, id: EndId, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let end = self.end(id).ok_or_else(no_socket)?;
+        if let Some(errno) = end.error.take() {
+            self.note(("write", id.0 as u64, 0), &[], || {
+                format!("{id} write: error {errno}")
+            });
+            return Err(os_error(errno));
+        }
+        match end.phase {
+            Phase::Connecting => return Err(os_error(libc::ENOTCONN)),
+            Phase::Dead => return Err(os_error(libc::EPIPE)),
+            Phase::Open if end.fin != Fin::Open => return Err(os_error(libc::EPIPE)),
+            Phase::Open => {}
+        }
+        let offered: usize = slices.iter().map(|slice| slice.len()).sum();
+        let room = end.room();
+        if room == 0 && offered > 0 {
+            end.wants_room = true;
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        let writable = Readiness::new().with_writable();
+        if let Some(error) = self.call_fails(id, Fault::WriteAgain, writable) {
+            return Err(error);
+        }
+        let len = self.shortened(id, offered.min(room), Fault::ShortWrite, writable);
+        let end = self.end(id).ok_or_else(no_socket)?;
+        let from = end.outgoing.len();
+        let mut left = len;
+        for slice in slices {
+            let part = &slice[..slice.len().min(left)];
+            end.outgoing.extend(part);
+            left -= part.len();
+        }
+        if len < offered {
+            end.wants_room = true;
+        }
+        let data: Vec<u8> = end.outgoing.range(from..).copied().collect();
+        self.note(("write", id.0 as u64, len as u64), &data, || {
+            format!("{id} write {len}")
+        });
+        self.transmit(id);
+        Ok(len)
+    }
+
+    pub(super) fn shutdown_write(&mut self, id: EndId) -> io::Result<()> {
+        let end = self.end(id).ok_or_else(no_socket)?;
+        if end.phase != Phase::Open {
+            return Err(os_error(libc::ENOTCONN));
+        }
+        if end.fin == Fin::Open {
+            end.fin = Fin::Wanted;
+            self.note(("shutdown", id.0 as u64, 0), &[], || {
+                format!("{id} shutdown")
+            });
+            self.transmit(id);
+        }
+        Ok(())
+    }
+
+    pub(super) fn take_error(&mut self, id: EndId) -> Option<io::Error> {
+        self.end(id)?.error.take().map(os_error)
+    }
+
+    pub(super) fn connected(&mut self, id: EndId) -> io::Result<bool> {
+        if let Some(error) = self.take_error(id) {
+            return Err(error);
+        }
+        let end = self.end(id).ok_or_else(no_socket)?;
+        match end.phase {
+            Phase::Connecting => Ok(false),
+            Phase::Open => Ok(true),
+            Phase::Dead => Err(os_error(libc::ENOTCONN)),
+        }
+    }
+
+    pub(super) fn set_option(&mut self, id: EndId, option: SocketOption) -> io::Result<()> {
+        let end = self.end(id).ok_or_else(no_socket)?;
+        if option == SocketOption::ResetOnClose {
+            end.reset_on_close = true;
+        }
+        Ok(())
+    }
+
+    /// The sender's kernel has heard that bytes arrived.
+    pub(super) fn acknowledged(&mut self, id: EndId, len: usize) {
+        let Some(end) = self.end(id) else { return };
+        end.in_flight = end.in_flight.saturating_sub(len);
+        if end.wants_room && end.has_much_room() {
+            end.wants_room = false;
+            self.tell(id, Readiness::new().with_writable());
+        }
+    }
+
+    /// Closes the descriptor: unread input, or the option for it, makes it a reset (RFC 1122,
+    /// 4.2.2.13); else the kernel sends what it took, then the end of the stream.
+    pub(super) fn close(&mut self, id: EndId) {
+        let Some(end) = self.end(id) else { return };
+        let host = end.host;
+        let abrupt = end.reset_on_close || !end.incoming.is_empty();
+        let (phase, fin) = (end.phase, end.fin);
+        end.token = None;
+        end.orphan = true;
+        if end.of_loop {
+            let kernel = self.host(host);
+            kernel.descriptors = kernel.descriptors.saturating_sub(1);
+        }
+        let how = if abrupt { "with a reset" } else { "" };
+        self.note(("close", id.0 as u64, u64::from(abrupt)), &[], || {
+            format!("{id} close {how}")
+        });
+        match phase {
+            Phase::Open if !abrupt && fin == Fin::Arrived => self.remove_end(id),
+            Phase::Open if !abrupt => {
+                if let Some(end) = self.end(id)
+                    && end.fin == Fin::Open
+                {
+                    end.fin = Fin::Wanted;
+                }
+                self.transmit(id);
+            }
+            Phase::Open => self.send_reset(id),
+            Phase::Connecting | Phase::Dead => self.remove_end(id),
+        }
+    }
+
+    pub(super) fn remove_end(&mut self, id: EndId) {
+        if let Some(end) = self.ends.get_mut(id.0) {
+            *end = None;
+        }
+    }
+}

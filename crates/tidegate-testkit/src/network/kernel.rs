@@ -1,0 +1,224 @@
+//! The kernel of one host: the events for its loop, its descriptors, ports and jobs.
+
+use super::end::EndId;
+use super::state::{Happening, HostId, State, os_error};
+use crate::faults::{Fault, Faults};
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, VecDeque};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tidegate::driver::{Job, JobId, Readiness, Token, Wake};
+
+/// The first port of those that the system chooses (RFC 6335).
+const FIRST_PORT: u16 = 49152;
+
+/// After an invented refusal, the event that makes good for it comes within this time.
+const REMINDER: Duration = Duration::from_millis(10);
+
+/// The kernel of one host.
+#[derive(Debug)]
+pub(super) struct Kernel {
+    /// Events that the next poll reports, in the order in which they came.
+    events: BTreeMap<Token, Readiness>,
+    order: VecDeque<Token>,
+    pub(super) bell: Arc<Bell>,
+    /// Open ones.
+    pub(super) descriptors: usize,
+    pub(super) limit: Option<usize>,
+    next_port: u16,
+    jobs: BTreeMap<JobId, Waiting>,
+}
+
+impl Kernel {
+    pub(super) fn new() -> Self {
+        Self {
+            events: BTreeMap::new(),
+            order: VecDeque::new(),
+            bell: Arc::default(),
+            descriptors: 0,
+            limit: None,
+            next_port: FIRST_PORT,
+            jobs: BTreeMap::new(),
+        }
+    }
+}
+
+/// A job that waits for its time.
+pub(super) struct Waiting(Job);
+
+impl fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Job")
+    }
+}
+
+/// Ends the sleep of a host from any thread.
+#[derive(Debug, Default)]
+pub(super) struct Bell(AtomicBool);
+
+impl Wake for Bell {
+    fn wake(&self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+impl Bell {
+    pub(super) fn rang(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    pub(super) fn take(&self) -> bool {
+        self.0.swap(false, Ordering::SeqCst)
+    }
+}
+
+impl State {
+    pub(super) fn next_port(&mut self, host: HostId) -> u16 {
+        let kernel = self.host(host);
+        let port = kernel.next_port;
+        kernel.next_port = port.checked_add(1).unwrap_or(FIRST_PORT);
+        port
+    }
+
+    /// Opens a descriptor, unless there is none left.
+    pub(super) fn open_descriptor(&mut self, host: HostId) -> io::Result<()> {
+        let kernel = &mut self.hosts[host.0];
+        let full = kernel
+            .limit
+            .is_some_and(|limit| kernel.descriptors >= limit);
+        if full {
+            self.dice.count(Fault::NoDescriptor);
+        }
+        if full || self.dice.strikes(Fault::NoDescriptor) {
+            return Err(os_error(libc::EMFILE));
+        }
+        self.host(host).descriptors += 1;
+        Ok(())
+    }
+
+    pub(super) fn start_job(&mut self, host: HostId, id: JobId, job: Job) {
+        let mut at = self.now();
+        if self.dice.strikes(Fault::SlowJob) {
+            at += self.dice.within(Duration::ZERO, Faults::SLOW_JOB);
+        }
+        self.host(host).jobs.insert(id, Waiting(job));
+        self.schedule(at, Happening::Job { host, id });
+    }
+
+    pub(super) fn cancel_job(&mut self, host: HostId, id: JobId) -> Option<Job> {
+        self.host(host).jobs.remove(&id).map(|job| job.0)
+    }
+
+    pub(super) fn close_jobs(&mut self, host: HostId) -> Vec<Job> {
+        let jobs = std::mem::take(&mut self.host(host).jobs);
+        jobs.into_values().map(|job| job.0).collect()
+    }
+
+    /// Something has changed: what is ready besides is said with it, as epoll does.
+    pub(super) fn tell(&mut self, end: EndId, changed: Readiness) {
+        if let Some(end) = self.end(end)
+            && let (host, Some(token)) = (end.host, end.token)
+        {
+            let ready = end.readiness();
+            self.tell_token(host, token, ready);
+            self.tell_token(host, token, changed);
+        }
+    }
+
+    pub(super) fn tell_token(&mut self, host: HostId, token: Token, readiness: Readiness) {
+        let kernel = self.host(host);
+        match kernel.events.entry(token) {
+            Entry::Vacant(entry) => {
+                entry.insert(readiness);
+                kernel.order.push_back(token);
+            }
+            Entry::Occupied(mut entry) => {
+                let told = entry.get_mut();
+                told.readable |= readiness.readable;
+                told.writable |= readiness.writable;
+                told.read_to_end |= readiness.read_to_end;
+                told.failed |= readiness.failed;
+            }
+        }
+    }
+
+    /// Tells of a socket again, a little later.
+    pub(super) fn remind(&mut self, end: EndId, readiness: Readiness) {
+        let at = self.now() + self.dice.within(Duration::ZERO, REMINDER);
+        self.schedule(at, Happening::Remind { end, readiness });
+    }
+
+    /// As [`remind`](Self::remind), of a listener.
+    pub(super) fn remind_listener(&mut self, host: HostId, token: Option<Token>) {
+        let Some(token) = token else { return };
+        let readiness = Readiness::new().with_readable();
+        let at = self.now() + self.dice.within(Duration::ZERO, REMINDER);
+        self.schedule(
+            at,
+            Happening::RemindListener {
+                host,
+                token,
+                readiness,
+            },
+        );
+    }
+
+    /// Whether a poll of this host would report something.
+    pub(crate) fn is_roused(&self, host: HostId) -> bool {
+        let kernel = &self.hosts[host.0];
+        !kernel.order.is_empty() || kernel.bell.rang()
+    }
+
+    /// What a poll reports.
+    pub(super) fn take_events(&mut self, host: HostId, into: &mut Vec<(Token, Readiness)>) {
+        let kernel = &mut self.hosts[host.0];
+        let mut count = kernel.order.len();
+        if count > 1 && self.dice.strikes(Fault::FewEvents) {
+            count = 1 + self.dice.below(count);
+        }
+        let from = into.len();
+        for token in kernel.order.drain(..count) {
+            let readiness = kernel.events.remove(&token).unwrap_or_default();
+            into.push((token, readiness));
+        }
+        if count > 1 && self.dice.strikes(Fault::Reorder) {
+            for n in (1..count).rev() {
+                let other = self.dice.below(n + 1);
+                into.swap(from + n, from + other);
+            }
+        }
+        if self.dice.strikes(Fault::SpuriousEvent)
+            && let Some(token) = self.some_token(host)
+        {
+            let any = Readiness::new().with_readable().with_writable();
+            let readiness = match self.dice.below(4) {
+                0 => Readiness::new().with_readable(),
+                1 => Readiness::new().with_writable(),
+                2 => any.with_read_to_end(),
+                _ => any.with_failed(),
+            };
+            into.push((token, readiness));
+        }
+    }
+
+    fn some_token(&mut self, host: HostId) -> Option<Token> {
+        let ends = self.ends.iter().flatten().filter(|end| end.host == host);
+        let tokens: Vec<_> = ends.filter_map(|end| end.token).collect();
+        let listeners = self
+            .listeners
+            .values()
+            .filter(|listener| listener.host == host);
+        let tokens: Vec<_> = tokens
+            .into_iter()
+            .chain(listeners.filter_map(|listener| listener.token))
+            .collect();
+        if tokens.is_empty() {
+            return None;
+        }
+        let at = self.dice.below(tokens.len());
+        Some(tokens[at])
+    }
+}

@@ -1,0 +1,232 @@
+//! The network of a simulated world: hosts, what lies between them, and what goes wrong there.
+
+mod driver;
+mod end;
+mod kernel;
+mod link;
+mod listener;
+mod names;
+mod peer;
+mod state;
+mod transmit;
+
+use crate::faults::{Fault, Faults, Struck};
+use crate::trace::Trace;
+use crate::world::Host;
+use end::Phase;
+use state::Happening;
+use std::cell::RefCell;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+use tidegate::driver::BindOptions;
+
+pub(crate) use driver::SimulatedDriver;
+pub(crate) use state::{Errand, HostId, State, addresses};
+
+pub use link::Link;
+pub use peer::{Peer, PeerListener};
+
+/// The host that [`Peer`]s live on.
+const OUTSIDE: HostId = HostId(0);
+
+/// The network of a [`World`](crate::World): for what a test does to it while it runs. Clones are
+/// the same network; closures that run in the world may keep one.
+#[derive(Debug, Clone)]
+pub struct Network(Rc<RefCell<State>>);
+
+impl Network {
+    pub(crate) fn new(seed: u64, faults: &Faults, link: Link, trace: bool) -> Self {
+        let mut state = State::new(seed, faults, link, trace);
+        state.add_host("peer");
+        Self(Rc::new(RefCell::new(state)))
+    }
+
+    /// Nothing that `call` does runs foreign code.
+    pub(crate) fn with<R>(&self, call: impl FnOnce(&mut State) -> R) -> R {
+        call(&mut self.0.borrow_mut())
+    }
+
+    pub(crate) fn add_host(&self, name: &str) -> HostId {
+        self.with(|state| state.add_host(name))
+    }
+
+    /// What the loop of a host asks for names.
+    pub(crate) fn resolver(
+        &self,
+    ) -> impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static {
+        let names = self.with(|state| state.names.clone());
+        move |name, port| {
+            let mut names = names
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner);
+            names.resolve(name, port)
+        }
+    }
+
+    // Time.
+
+    /// How long the world has been running, in its own time.
+    pub fn elapsed(&self) -> Duration {
+        self.with(|state| state.now())
+    }
+
+    /// Runs `call` after so long, in the world's time.
+    pub fn after(&self, delay: Duration, call: impl FnOnce(&Self) + 'static) {
+        self.with(|state| {
+            let at = state.now().saturating_add(delay);
+            state.schedule(at, Happening::Call(Box::new(call)));
+        });
+    }
+
+    // Hosts and names.
+
+    /// Has a name resolve to these addresses, tried in this order. The names of hosts resolve to
+    /// their IPv6 and their IPv4 address, and `localhost` is each host for itself.
+    pub fn set_name(&self, name: &str, addresses: &[IpAddr]) {
+        self.with(|state| state.names().add(name, addresses));
+    }
+
+    /// A host has no more than so many sockets from now on; what is open stays. `None` is no
+    /// limit. The descriptors of the loop itself do not count.
+    pub fn limit_descriptors(&self, host: &Host, most: Option<usize>) {
+        self.with(|state| state.host(host.id()).limit = most);
+    }
+
+    /// How many sockets a host has open.
+    pub fn descriptors(&self, host: &Host) -> usize {
+        self.with(|state| state.host(host.id()).descriptors)
+    }
+
+    /// How many ends of connections there are, those that only the kernel still knows included.
+    pub fn sockets(&self) -> usize {
+        self.with(|state| state.ends.iter().flatten().count())
+    }
+
+    /// How many listeners there are.
+    pub fn listeners(&self) -> usize {
+        self.with(|state| state.listeners.len())
+    }
+
+    // Peers.
+
+    /// Connects a [`Peer`] to an address in the world. The answer is under way: run the world.
+    ///
+    /// # Errors
+    ///
+    /// None at present; a connect that fails says so in [`Peer::connected`].
+    pub fn dial(&self, addr: SocketAddr) -> io::Result<Peer> {
+        let id = self.with(|state| state.connect(OUTSIDE, addr, None, false))?;
+        Ok(Peer::new(self, id))
+    }
+
+    /// Listens with a hand-held listener at a port of the host on which peers live; 0 takes a free
+    /// one.
+    ///
+    /// # Errors
+    ///
+    /// When the port is taken.
+    pub fn listen(&self, port: u16) -> io::Result<PeerListener> {
+        let options = BindOptions {
+            reuse_port: false,
+            only_v6: false,
+        };
+        let [v4, _] = addresses(OUTSIDE);
+        let (id, addr) = self.with(|state| {
+            let id = state.bind(OUTSIDE, SocketAddr::new(v4, port), options, false)?;
+            state.listen(id, usize::MAX, None);
+            Ok::<_, io::Error>((id, state.listener_addr(id)?))
+        })?;
+        Ok(PeerListener::new(self, id, addr))
+    }
+
+    // What lies between.
+
+    /// Sets what lies between two hosts, in one direction, from now on.
+    pub fn set_link(&self, from: &Host, to: &Host, link: Link) {
+        self.with(|state| state.wire(from.id(), to.id()).link = link);
+    }
+
+    /// Nothing passes between two hosts until they are [healed](Self::heal); what is sent waits,
+    /// as retransmissions would.
+    pub fn partition(&self, one: &Host, other: &Host) {
+        self.with(|state| state.cut(one.id(), other.id()));
+    }
+
+    /// Ends a partition.
+    pub fn heal(&self, one: &Host, other: &Host) {
+        self.with(|state| state.heal(one.id(), other.id()));
+    }
+
+    /// Ends all partitions.
+    pub fn heal_all(&self) {
+        self.with(|state| {
+            for (one, other) in state.cut_wires() {
+                state.heal(one, other);
+            }
+        });
+    }
+
+    /// Nothing that is sent from now on leaves before this time is over.
+    pub fn stall(&self, from: &Host, to: &Host, time: Duration) {
+        self.with(|state| {
+            let until = state.now().saturating_add(time);
+            let wire = state.wire(from.id(), to.id());
+            wire.busy_until = wire.busy_until.max(until);
+        });
+    }
+
+    /// Resets every connection between two hosts, at both ends; answers how many.
+    pub fn reset_connections(&self, one: &Host, other: &Host) -> usize {
+        self.with(|state| {
+            let ids = state.ends_between(one.id(), other.id());
+            for &id in &ids {
+                state.reset_arrived(id, libc::ECONNRESET);
+            }
+            ids.len() / 2
+        })
+    }
+
+    // Faults.
+
+    /// Other faults from now on; `Faults::none()` ends them all.
+    pub fn set_faults(&self, faults: &Faults) {
+        self.with(|state| state.set_faults(faults));
+    }
+
+    /// The next so many times that a fault could strike, it does.
+    pub fn force(&self, fault: Fault, times: u32) {
+        self.with(|state| state.force(fault, times));
+    }
+
+    /// How often each fault has struck.
+    pub fn struck(&self) -> Struck {
+        self.with(|state| state.struck())
+    }
+
+    // The record.
+
+    /// What has happened so far.
+    pub fn trace(&self) -> Trace {
+        self.with(|state| state.trace().clone())
+    }
+
+    /// Writes a line of the test's own into the trace.
+    pub fn note(&self, text: &str) {
+        self.with(|state| state.note(("note", 0, 0), text.as_bytes(), || ""));
+    }
+}
+
+impl State {
+    fn ends_between(&self, one: HostId, other: HostId) -> Vec<end::EndId> {
+        let ends = self.ends.iter().enumerate();
+        ends.filter_map(|(n, end)| {
+            let end = end.as_ref()?;
+            let path = (end.host, end.peer_host);
+            let between = path == (one, other) || path == (other, one);
+            (between && end.phase == Phase::Open).then_some(end::EndId(n))
+        })
+        .collect()
+    }
+}

@@ -1,0 +1,149 @@
+//! An end of a connection that a test holds in its own hand.
+
+use super::Network;
+use super::end::{EndId, Fin, Phase};
+use super::listener::ListenerId;
+use std::io::{self, IoSlice};
+use std::net::SocketAddr;
+
+/// One end of a connection without a loop: the test sends and takes bytes by hand, segment by
+/// segment. Faults do not strike its calls, though they strike what is on the way.
+///
+/// Bytes that nobody [takes](Self::take) stay in the receive buffer, and when it is full the
+/// sender is refused: a peer that is left alone is a slow reader. Dropping it closes the
+/// connection as close(2) does: with a reset when there is something untaken.
+#[derive(Debug)]
+pub struct Peer {
+    network: Network,
+    id: EndId,
+}
+
+impl Peer {
+    pub(super) fn new(network: &Network, id: EndId) -> Self {
+        let network = network.clone();
+        Self { network, id }
+    }
+
+    /// Whether the connect has been answered.
+    ///
+    /// # Errors
+    ///
+    /// The connect's: refused, timed out.
+    pub fn connected(&self) -> io::Result<bool> {
+        self.network.with(|state| state.connected(self.id))
+    }
+
+    /// Puts bytes on the way, as one segment if they fit; answers how many the kernel took.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) when it took none; a reset by the other side.
+    pub fn send(&self, data: &[u8]) -> io::Result<usize> {
+        self.network
+            .with(|state| state.write(self.id, &[IoSlice::new(data)]))
+    }
+
+    /// Ends the own stream, after what was sent.
+    ///
+    /// # Errors
+    ///
+    /// When the connection is over.
+    pub fn send_eof(&self) -> io::Result<()> {
+        self.network.with(|state| state.shutdown_write(self.id))
+    }
+
+    /// Resets the connection.
+    pub fn reset(self) {
+        self.network.with(|state| state.send_reset(self.id));
+    }
+
+    /// Takes what has arrived.
+    pub fn take(&self) -> Vec<u8> {
+        self.network.with(|state| {
+            let there = state.end(self.id).map_or(0, |end| end.incoming.len());
+            let mut bytes = vec![0; there];
+            let len = if there == 0 {
+                0
+            } else {
+                state.read(self.id, &mut bytes).unwrap_or(0)
+            };
+            bytes.truncate(len);
+            bytes
+        })
+    }
+
+    /// How many bytes have arrived and were not taken.
+    pub fn waiting(&self) -> usize {
+        self.network
+            .with(|state| state.end(self.id).map_or(0, |end| end.incoming.len()))
+    }
+
+    /// Whether the other side has ended its stream. Bytes may still wait to be taken.
+    pub fn is_ended(&self) -> bool {
+        self.network
+            .with(|state| state.end(self.id).is_none_or(|end| end.fin_received))
+    }
+
+    /// Whether the connection was reset.
+    pub fn is_reset(&self) -> bool {
+        self.network.with(|state| {
+            state
+                .end(self.id)
+                .is_none_or(|end| end.phase == Phase::Dead)
+        })
+    }
+
+    /// Whether everything that was sent, the end of the stream too, has arrived.
+    pub fn is_delivered(&self) -> bool {
+        self.network.with(|state| {
+            state.end(self.id).is_none_or(|end| {
+                let on_its_way = matches!(end.fin, Fin::Wanted | Fin::Sent);
+                end.outgoing.is_empty() && end.in_flight == 0 && !on_its_way
+            })
+        })
+    }
+
+    /// The own address.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.network
+            .with(|state| state.end(self.id).map(|end| end.local))
+    }
+}
+
+impl Drop for Peer {
+    fn drop(&mut self) {
+        self.network.with(|state| state.close(self.id));
+    }
+}
+
+/// Where connections come in that a test takes by hand.
+#[derive(Debug)]
+pub struct PeerListener {
+    network: Network,
+    id: ListenerId,
+    addr: SocketAddr,
+}
+
+impl PeerListener {
+    pub(super) fn new(network: &Network, id: ListenerId, addr: SocketAddr) -> Self {
+        let network = network.clone();
+        Self { network, id, addr }
+    }
+
+    /// Where to connect to.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// The next connection, if one has come.
+    pub fn accept(&self) -> Option<Peer> {
+        let accepted = self.network.with(|state| state.accept(self.id)).ok()?;
+        Some(Peer::new(&self.network, accepted.0))
+    }
+}
+
+impl Drop for PeerListener {
+    fn drop(&mut self) {
+        self.network.with(|state| state.close_listener(self.id));
+    }
+}

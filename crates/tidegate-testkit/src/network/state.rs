@@ -1,0 +1,338 @@
+//! What the hosts of a world share: the clock, the agenda of what is to happen, and the sockets.
+
+use super::Network;
+use super::end::{End, EndId};
+use super::kernel::Kernel;
+use super::link::{Link, Wire};
+use super::listener::{ListenerId, ListenerState};
+use super::names::Names;
+use crate::faults::{Dice, Fault, Faults, Struck};
+use crate::trace::{Recording, Trace};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+use tidegate::driver::{Job, JobId, Readiness, Token};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct HostId(pub(crate) usize);
+
+impl fmt::Display for HostId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "h{}", self.0)
+    }
+}
+
+/// Something that is to happen, at its time.
+pub(super) enum Happening {
+    Segment {
+        from: EndId,
+        to: EndId,
+        bytes: Vec<u8>,
+    },
+    Fin {
+        from: EndId,
+        to: EndId,
+    },
+    Reset {
+        to: EndId,
+    },
+    /// A connect knocks, for the n-th time.
+    Knock {
+        from: EndId,
+        tries: u32,
+    },
+    /// The answer to it.
+    Welcome {
+        from: EndId,
+        to: EndId,
+    },
+    Refusal {
+        to: EndId,
+        errno: i32,
+    },
+    /// An event that makes good for an invented refusal.
+    Remind {
+        end: EndId,
+        readiness: Readiness,
+    },
+    /// As that, for a listener.
+    RemindListener {
+        host: HostId,
+        token: Token,
+        readiness: Readiness,
+    },
+    Job {
+        host: HostId,
+        id: JobId,
+    },
+    Heal(HostId, HostId),
+    Call(Box<dyn FnOnce(&Network)>),
+}
+
+/// What an arrival leaves to be run when nothing is borrowed.
+pub(crate) enum Errand {
+    Job(Job),
+    Call(Box<dyn FnOnce(&Network)>),
+}
+
+pub(crate) struct State {
+    start: Instant,
+    now: Duration,
+    pub(super) dice: Dice,
+    recording: Recording,
+    pub(super) hosts: Vec<Kernel>,
+    pub(super) ends: Vec<Option<Box<End>>>,
+    pub(super) listeners: BTreeMap<ListenerId, ListenerState>,
+    wires: BTreeMap<(HostId, HostId), Wire>,
+    usual: Link,
+    agenda: BTreeMap<(Duration, u32, u64), Happening>,
+    scheduled: u64,
+    pub(super) names: Arc<Mutex<Names>>,
+}
+
+impl State {
+    pub(super) fn new(seed: u64, faults: &Faults, link: Link, trace: bool) -> Self {
+        Self {
+            start: Instant::now(),
+            now: Duration::ZERO,
+            dice: Dice::new(seed, faults),
+            recording: Recording::new(trace),
+            hosts: Vec::new(),
+            ends: Vec::new(),
+            listeners: BTreeMap::new(),
+            wires: BTreeMap::new(),
+            usual: link,
+            agenda: BTreeMap::new(),
+            scheduled: 0,
+            names: Arc::new(Mutex::new(Names::new(Dice::new(!seed, faults)))),
+        }
+    }
+
+    // Hosts.
+
+    pub(super) fn add_host(&mut self, name: &str) -> HostId {
+        let id = HostId(self.hosts.len());
+        self.hosts.push(Kernel::new());
+        let [v4, v6] = addresses(id);
+        self.names().add(name, &[v6, v4]);
+        id
+    }
+
+    pub(super) fn host(&mut self, id: HostId) -> &mut Kernel {
+        &mut self.hosts[id.0]
+    }
+
+    /// Who has this address, seen from a host.
+    pub(super) fn who_has(&self, from: HostId, ip: IpAddr) -> Option<HostId> {
+        if ip.is_loopback() || ip.is_unspecified() {
+            return Some(from);
+        }
+        let ids = (0..self.hosts.len()).map(HostId);
+        ids.into_iter().find(|id| addresses(*id).contains(&ip))
+    }
+
+    pub(super) fn names(&self) -> std::sync::MutexGuard<'_, Names> {
+        self.names
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    // Time.
+
+    pub(crate) fn now(&self) -> Duration {
+        self.now
+    }
+
+    pub(super) fn instant(&self) -> Instant {
+        self.start + self.now
+    }
+
+    pub(crate) fn set_now(&mut self, now: Duration) {
+        self.now = self.now.max(now);
+    }
+
+    pub(super) fn schedule(&mut self, at: Duration, happening: Happening) {
+        self.schedule_with(at, 0, happening);
+    }
+
+    /// `key` orders what happens at the same time.
+    pub(super) fn schedule_with(&mut self, at: Duration, key: u32, happening: Happening) {
+        self.scheduled += 1;
+        self.agenda.insert((at, key, self.scheduled), happening);
+    }
+
+    pub(crate) fn next_time(&self) -> Option<Duration> {
+        self.agenda.keys().next().map(|(at, ..)| *at)
+    }
+
+    /// Takes what is due first, and has it happen.
+    pub(crate) fn happen(&mut self) -> Option<Errand> {
+        let first = self.agenda.first_entry()?;
+        if first.key().0 > self.now {
+            return None;
+        }
+        match first.remove() {
+            Happening::Job { host, id } => {
+                let job = self.cancel_job(host, id)?;
+                self.note(("job", host.0 as u64, id.0), &[], || {
+                    format!("{host} job {}", id.0)
+                });
+                Some(Errand::Job(job))
+            }
+            Happening::Call(call) => Some(Errand::Call(call)),
+            Happening::Remind { end, readiness } => {
+                self.tell(end, readiness);
+                None
+            }
+            Happening::RemindListener {
+                host,
+                token,
+                readiness,
+            } => {
+                self.tell_token(host, token, readiness);
+                None
+            }
+            Happening::Heal(one, other) => {
+                self.heal(one, other);
+                None
+            }
+            on_a_wire => {
+                self.arrive(on_a_wire);
+                None
+            }
+        }
+    }
+
+    // Links.
+
+    pub(super) fn wire(&mut self, from: HostId, to: HostId) -> &mut Wire {
+        let usual = &self.usual;
+        self.wires.entry((from, to)).or_insert_with(|| Wire {
+            link: usual.clone(),
+            ..Wire::default()
+        })
+    }
+
+    pub(super) fn cut(&mut self, one: HostId, other: HostId) {
+        self.wire(one, other).cut = true;
+        self.wire(other, one).cut = true;
+        let what = ("cut", one.0 as u64, other.0 as u64);
+        self.note(what, &[], || format!("{one} and {other} are parted"));
+    }
+
+    pub(super) fn heal(&mut self, one: HostId, other: HostId) {
+        let what = ("heal", one.0 as u64, other.0 as u64);
+        self.note(what, &[], || format!("{one} and {other} meet again"));
+        for (from, to) in [(one, other), (other, one)] {
+            let wire = self.wire(from, to);
+            wire.cut = false;
+            let held = std::mem::take(&mut wire.held);
+            for happening in held {
+                self.schedule(self.now, happening);
+            }
+        }
+    }
+
+    pub(super) fn cut_wires(&self) -> Vec<(HostId, HostId)> {
+        let cut = self.wires.iter().filter(|(_, wire)| wire.cut);
+        cut.map(|(ends, _)| *ends)
+            .filter(|(one, other)| one <= other)
+            .collect()
+    }
+
+    // Sockets.
+
+    pub(super) fn end(&mut self, id: EndId) -> Option<&mut End> {
+        self.ends.get_mut(id.0)?.as_deref_mut()
+    }
+
+    pub(super) fn add_end(&mut self, end: End) -> EndId {
+        self.ends.push(Some(Box::new(end)));
+        EndId(self.ends.len() - 1)
+    }
+
+    // The seed's work.
+
+    /// One step of the world: a chance for what strikes at any time.
+    pub(crate) fn tempt_fate(&mut self) {
+        let count = self.hosts.len();
+        if count > 1 && self.dice.strikes(Fault::Partition) {
+            let (one, other) = (self.dice.below(count), self.dice.below(count));
+            if one != other {
+                let (one, other) = (HostId(one), HostId(other));
+                self.cut(one, other);
+                let until = self.now + self.dice.within(Duration::ZERO, Faults::PARTITION);
+                self.schedule(until, Happening::Heal(one, other));
+            }
+        }
+        if self.dice.strikes(Fault::ClockJump) {
+            self.now += self.dice.within(Duration::ZERO, Faults::CLOCK_JUMP);
+            self.note(("jump", 0, 0), &[], || "the clock jumps");
+        }
+    }
+
+    pub(crate) fn choose(&mut self, among: usize) -> usize {
+        self.dice.below(among)
+    }
+
+    pub(super) fn set_faults(&mut self, faults: &Faults) {
+        self.dice.set(faults);
+        self.names().dice.set(faults);
+    }
+
+    pub(super) fn force(&mut self, fault: Fault, times: u32) {
+        if fault == Fault::ResolveFailed {
+            self.names().dice.force(fault, times);
+        } else {
+            self.dice.force(fault, times);
+        }
+    }
+
+    pub(super) fn struck(&self) -> Struck {
+        let mut struck = self.dice.struck();
+        struck.add(&self.names().dice.struck());
+        struck
+    }
+
+    // The record.
+
+    pub(super) fn trace(&self) -> &Trace {
+        self.recording.trace()
+    }
+
+    pub(super) fn note<L: fmt::Display>(
+        &mut self,
+        event: (&'static str, u64, u64),
+        data: &[u8],
+        line: impl FnOnce() -> L,
+    ) {
+        self.recording.note(self.now, event, data, line);
+    }
+}
+
+impl fmt::Debug for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("State")
+            .field("now", &self.now)
+            .field("hosts", &self.hosts.len())
+            .field("sockets", &self.ends.iter().flatten().count())
+            .field("listeners", &self.listeners.len())
+            .field("to_happen", &self.agenda.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The IPv4 and the IPv6 address of a host.
+pub(crate) fn addresses(HostId(n): HostId) -> [IpAddr; 2] {
+    let n = n as u32 + 1;
+    let [_, a, b, c] = n.to_be_bytes();
+    let v6 = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, (n >> 16) as u16, n as u16);
+    [Ipv4Addr::new(10, a, b, c).into(), v6.into()]
+}
+
+pub(super) fn os_error(errno: i32) -> io::Error {
+    io::Error::from_raw_os_error(errno)
+}

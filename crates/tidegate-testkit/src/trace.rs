@@ -1,0 +1,98 @@
+//! The record of a run: every call and every arrival, one line each.
+
+use std::collections::hash_map::DefaultHasher;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::time::Duration;
+
+/// So many bytes of a message are shown.
+const SHOWN: usize = 32;
+
+/// What happened in a world. Two runs of one seed have the same.
+#[derive(Debug, Clone, Default)]
+pub struct Trace {
+    lines: Vec<String>,
+    hash: u64,
+    events: u64,
+}
+
+impl Trace {
+    /// The lines; empty unless the world [was told](crate::WorldBuilder::trace) to keep them.
+    pub fn lines(&self) -> &[String] {
+        &self.lines
+    }
+
+    /// A digest of everything that happened, kept in any case. Comparable within one build only.
+    pub fn digest(&self) -> u64 {
+        self.hash
+    }
+
+    /// How much happened.
+    pub fn events(&self) -> u64 {
+        self.events
+    }
+}
+
+impl fmt::Display for Trace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.lines.iter().try_for_each(|line| writeln!(f, "{line}"))
+    }
+}
+
+/// Keeps the trace of a world.
+#[derive(Debug, Default)]
+pub(crate) struct Recording {
+    trace: Trace,
+    keep: bool,
+}
+
+impl Recording {
+    pub(crate) fn new(keep: bool) -> Self {
+        Self {
+            trace: Trace::default(),
+            keep,
+        }
+    }
+
+    pub(crate) fn trace(&self) -> &Trace {
+        &self.trace
+    }
+
+    /// `data` is of this event; `line` is asked for only when lines are kept.
+    pub(crate) fn note<L: fmt::Display>(
+        &mut self,
+        now: Duration,
+        event: (&'static str, u64, u64),
+        data: &[u8],
+        line: impl FnOnce() -> L,
+    ) {
+        let mut hasher = DefaultHasher::new();
+        (self.trace.hash, now, event, data).hash(&mut hasher);
+        self.trace.hash = hasher.finish();
+        self.trace.events += 1;
+        if self.keep {
+            let line = line();
+            let line = format!("{:>14.6} {line}{}", now.as_secs_f64(), Shown(data));
+            self.trace.lines.push(line);
+        }
+    }
+}
+
+/// The beginning of a message, readable.
+pub(crate) struct Shown<'d>(pub(crate) &'d [u8]);
+
+impl fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(data) = self;
+        if data.is_empty() {
+            return Ok(());
+        }
+        let (shown, rest) = data.split_at(data.len().min(SHOWN));
+        write!(f, " \"{}\"", shown.escape_ascii())?;
+        if rest.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " and {} more", rest.len())
+        }
+    }
+}

@@ -1,0 +1,475 @@
+//! A simulated world: loops, each a host of one network, and the clock that they share.
+
+use crate::faults::{Faults, Struck};
+use crate::network::{Errand, HostId, Link, Network, SimulatedDriver, addresses};
+use crate::trace::Trace;
+use std::cell::RefCell;
+use std::error::Error;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::panic::resume_unwind;
+use std::rc::Rc;
+use std::time::Duration;
+use tidegate::{Completion, EventLoop, EventLoopBuilder, Handle};
+use tidegate_streams::spawn_on;
+
+/// Enough for any test that ends.
+const STEPS: u64 = 100_000_000;
+
+/// Settings of a [`World`].
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct WorldBuilder {
+    seed: u64,
+    faults: Faults,
+    link: Link,
+    trace: bool,
+    steps: u64,
+}
+
+impl Default for WorldBuilder {
+    fn default() -> Self {
+        Self {
+            seed: 0,
+            faults: Faults::none(),
+            link: Link::new(),
+            trace: false,
+            steps: STEPS,
+        }
+    }
+}
+
+impl WorldBuilder {
+    /// What everything that is left to chance follows from; 0 unless set.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// What goes wrong; nothing unless set.
+    pub fn faults(mut self, faults: Faults) -> Self {
+        self.faults = faults;
+        self
+    }
+
+    /// What lies between any two hosts, and a host and itself, unless
+    /// [set](Network::set_link) for them.
+    pub fn link(mut self, link: Link) -> Self {
+        self.link = link;
+        self
+    }
+
+    /// Keeps the lines of the [`Trace`]; only its digest unless set.
+    pub fn trace(mut self, keep: bool) -> Self {
+        self.trace = keep;
+        self
+    }
+
+    /// After so many steps a run gives up; a hundred million unless set. A step is a turn of one
+    /// loop, or one arrival.
+    pub fn step_limit(mut self, steps: u64) -> Self {
+        self.steps = steps;
+        self
+    }
+
+    /// Makes the world, without hosts.
+    pub fn build(self) -> World {
+        World {
+            network: Network::new(self.seed, &self.faults, self.link, self.trace),
+            seed: self.seed,
+            steps: self.steps,
+            hosts: Vec::new(),
+            ready: Vec::new(),
+        }
+    }
+}
+
+/// Hosts, each an unchanged [`EventLoop`], on a simulated network with a clock of its own.
+///
+/// Nothing here waits: what would take ten minutes takes as long as its callbacks. The hosts run
+/// in an order that is drawn from the seed, so a run is a function of the seed and of what the
+/// test does.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidegate::{Protocol, Result, Transport};
+/// use tidegate_testkit::World;
+///
+/// struct Echo;
+///
+/// impl Protocol for Echo {
+///     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+///         transport.write(data)?;
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> Result {
+/// let mut world = World::new();
+/// let host = world.add_host("echo.test")?;
+/// host.handle().create_server(host.addr(7), || Echo)?;
+/// let peer = world.network().dial(host.addr(7))?;
+/// world.run_until_idle()?;
+/// peer.send(b"hello")?;
+/// world.run_until_idle()?;
+/// assert_eq!(peer.take(), b"hello");
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct World {
+    hosts: Vec<(HostId, EventLoop)>,
+    network: Network,
+    seed: u64,
+    steps: u64,
+    /// Of a step; kept for its memory.
+    ready: Vec<usize>,
+}
+
+impl Default for World {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl World {
+    /// A world where nothing goes wrong and bytes take no time; add hosts.
+    pub fn new() -> Self {
+        Self::builder().build()
+    }
+
+    /// A world with other settings.
+    pub fn builder() -> WorldBuilder {
+        WorldBuilder::default()
+    }
+
+    /// Adds a host, whose name resolves to its addresses.
+    ///
+    /// # Errors
+    ///
+    /// None at present.
+    pub fn add_host(&mut self, name: &str) -> io::Result<Host> {
+        self.add_host_with(name, EventLoop::builder())
+    }
+
+    /// Adds a host with settings of its loop. The world sets the driver and the resolver.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`EventLoopBuilder::build`].
+    pub fn add_host_with(&mut self, name: &str, builder: EventLoopBuilder) -> io::Result<Host> {
+        let id = self.network.add_host(name);
+        let event_loop = builder
+            .driver(SimulatedDriver::new(&self.network, id))
+            .resolver(self.network.resolver())
+            .build()?;
+        let handle = event_loop.handle().clone();
+        self.hosts.push((id, event_loop));
+        Ok(Host {
+            id,
+            name: name.into(),
+            handle,
+        })
+    }
+
+    /// Ends a host: its loop is dropped, and the kernel closes its sockets. Its addresses stay,
+    /// and nobody listens there. Nothing happens to a host of another world, or a second time.
+    pub fn end_host(&mut self, host: &Host) {
+        let at = self
+            .hosts
+            .iter()
+            .position(|(_, own)| own.handle() == host.handle());
+        if let Some(at) = at {
+            drop(self.hosts.remove(at));
+        }
+    }
+
+    /// The network, for faults and for peers.
+    pub fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// What this run follows from.
+    pub fn seed(&self) -> u64 {
+        self.seed
+    }
+
+    /// How long the world has been running, in its own time.
+    pub fn elapsed(&self) -> Duration {
+        self.network.elapsed()
+    }
+
+    /// What has happened so far.
+    pub fn trace(&self) -> Trace {
+        self.network.trace()
+    }
+
+    /// How often each fault has struck.
+    pub fn struck(&self) -> Struck {
+        self.network.struck()
+    }
+
+    /// Runs everything that can happen without time passing.
+    ///
+    /// # Errors
+    ///
+    /// [`StillBusy`] when there is always more to do.
+    pub fn pump(&mut self) -> Result<(), StillBusy> {
+        self.run(|world| world.step().is_none())
+    }
+
+    /// Lets time pass: runs everything that happens within it, each at its time.
+    ///
+    /// # Errors
+    ///
+    /// [`StillBusy`].
+    pub fn advance(&mut self, by: Duration) -> Result<(), StillBusy> {
+        let until = self.elapsed().saturating_add(by);
+        self.run(|world| match world.step() {
+            None => false,
+            Some(next) => match next.filter(|next| *next <= until) {
+                Some(next) => {
+                    world.set_now(next);
+                    false
+                }
+                None => {
+                    world.set_now(until);
+                    true
+                }
+            },
+        })
+    }
+
+    /// Runs until nothing is left that could happen: no event, no timer, nothing on its way. The
+    /// clock jumps to whatever is next.
+    ///
+    /// # Errors
+    ///
+    /// [`StillBusy`], as with a timer that always starts itself again: use
+    /// [`advance`](Self::advance) then.
+    pub fn run_until_idle(&mut self) -> Result<(), StillBusy> {
+        self.run_until_true(|| false).map(|_| ())
+    }
+
+    /// Runs until `done` answers true, which it is asked before each step; answers whether it did,
+    /// or else nothing is left that could happen.
+    ///
+    /// # Errors
+    ///
+    /// [`StillBusy`].
+    pub fn run_until_true(&mut self, mut done: impl FnMut() -> bool) -> Result<bool, StillBusy> {
+        let mut is_done = false;
+        self.run(|world| {
+            if done() {
+                is_done = true;
+                return true;
+            }
+            match world.step() {
+                None => false,
+                Some(None) => true,
+                Some(Some(next)) => {
+                    world.set_now(next);
+                    false
+                }
+            }
+        })?;
+        Ok(is_done)
+    }
+
+    /// Runs until a completion is answered.
+    ///
+    /// # Errors
+    ///
+    /// The completion's; an error that says so when nothing is left that could answer it.
+    pub fn run_until<T: 'static>(&mut self, completion: Completion<T>) -> io::Result<T> {
+        let answer: Rc<RefCell<Option<io::Result<T>>>> = Rc::default();
+        let kept = answer.clone();
+        completion.then(move |_, result| {
+            kept.replace(Some(result));
+        });
+        self.run_until_true(|| answer.borrow().is_some())?;
+        answer
+            .take()
+            .unwrap_or_else(|| Err(io::Error::other(NothingLeft)))
+    }
+
+    /// Runs a future as a task of a host until it has ended; for what is written with
+    /// `tidegate-streams`.
+    ///
+    /// # Errors
+    ///
+    /// When nothing is left that could end it, or its host is gone.
+    ///
+    /// # Panics
+    ///
+    /// A panic of the future goes on here.
+    pub fn block_on<F>(&mut self, host: &Host, future: F) -> io::Result<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        let (completer, completion) = host.handle().completion();
+        let task = spawn_on(host.handle(), future);
+        // Detached: its end is the answer.
+        drop(spawn_on(host.handle(), async move {
+            completer.complete(Ok(task.await));
+        }));
+        match self.run_until(completion)? {
+            Ok(output) => Ok(output),
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => resume_unwind(panic),
+                Err(error) => Err(error.into()),
+            },
+        }
+    }
+
+    /// Repeats `step` until it answers that it is the end.
+    fn run(&mut self, mut step: impl FnMut(&mut Self) -> bool) -> Result<(), StillBusy> {
+        for _ in 0..self.steps {
+            if step(self) {
+                return Ok(());
+            }
+        }
+        Err(StillBusy {
+            steps: self.steps,
+            elapsed: self.elapsed(),
+        })
+    }
+
+    fn set_now(&self, now: Duration) {
+        self.network.with(|state| state.set_now(now));
+    }
+
+    /// Does one thing of what can be done now: `None`. When nothing can: the time of what comes
+    /// next, if anything does.
+    fn step(&mut self) -> Option<Option<Duration>> {
+        let mut ready = std::mem::take(&mut self.ready);
+        ready.clear();
+        let now = self.elapsed();
+        let mut next = self.network.with(|state| state.next_time());
+        let due = next.is_some_and(|at| at <= now);
+        for (n, (id, event_loop)) in self.hosts.iter().enumerate() {
+            let roused = self.network.with(|state| state.is_roused(*id));
+            match event_loop.poll_timeout() {
+                timeout if roused || timeout == Some(Duration::ZERO) => ready.push(n),
+                Some(timeout) => {
+                    let at = now.saturating_add(timeout);
+                    next = Some(next.map_or(at, |next| next.min(at)));
+                }
+                None => {}
+            }
+        }
+        let count = ready.len() + usize::from(due);
+        let result = if count == 0 {
+            Some(next)
+        } else {
+            let chosen = self.network.with(|state| {
+                state.tempt_fate();
+                state.choose(count)
+            });
+            match ready.get(chosen) {
+                Some(&host) => self.run_host(host),
+                None => self.run_errand(),
+            }
+            None
+        };
+        self.ready = ready;
+        result
+    }
+
+    fn run_host(&mut self, host: usize) {
+        let (_, event_loop) = &mut self.hosts[host];
+        // A simulated poll has no error but EINTR, of which the loop knows.
+        let _ = event_loop.run_once(None);
+    }
+
+    fn run_errand(&self) {
+        match self.network.with(|state| state.happen()) {
+            Some(Errand::Job(job)) => job(),
+            Some(Errand::Call(call)) => call(&self.network),
+            None => {}
+        }
+    }
+}
+
+/// A host of a [`World`]. Clones are the same host.
+#[derive(Debug, Clone)]
+pub struct Host {
+    id: HostId,
+    name: Rc<str>,
+    handle: Handle,
+}
+
+impl Host {
+    pub(crate) fn id(&self) -> HostId {
+        self.id
+    }
+
+    /// The handle to its loop.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Its name, which resolves to its addresses.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its IPv4 address.
+    pub fn ip(&self) -> IpAddr {
+        let [v4, _] = addresses(self.id);
+        v4
+    }
+
+    /// Its IPv6 address.
+    pub fn ipv6(&self) -> IpAddr {
+        let [_, v6] = addresses(self.id);
+        v6
+    }
+
+    /// A port at its IPv4 address.
+    pub fn addr(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.ip(), port)
+    }
+}
+
+/// A run took more steps than it may: something starts itself again and again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct StillBusy {
+    /// How many steps it took.
+    pub steps: u64,
+    /// The world's time then.
+    pub elapsed: Duration,
+}
+
+impl fmt::Display for StillBusy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { steps, elapsed } = self;
+        write!(
+            f,
+            "still busy after {steps} steps, at {elapsed:?}: does a timer always start itself \
+             again? `advance` runs for a given time, and `step_limit` sets the number of steps"
+        )
+    }
+}
+
+impl Error for StillBusy {}
+
+impl From<StillBusy> for io::Error {
+    fn from(error: StillBusy) -> Self {
+        Self::new(io::ErrorKind::TimedOut, error)
+    }
+}
+
+#[derive(Debug)]
+struct NothingLeft;
+
+impl fmt::Display for NothingLeft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("nothing is left in this world that could answer: no event, no timer, nothing on its way")
+    }
+}
+
+impl Error for NothingLeft {}
