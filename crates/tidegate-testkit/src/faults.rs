@@ -50,6 +50,8 @@ faults! {
     SpuriousEvent = "spurious event", 0.05;
     /// A poll reports a part of the events, and the rest the next time.
     FewEvents = "events held back", 0.05;
+    /// A host does not get to run for up to [a second](Faults::SLOW_HOST), while events pile up.
+    SlowHost = "host kept from running", 0.002;
     /// What happens at the same time comes in another order.
     Reorder = "reordered", 0.1;
     /// A segment is stuck for up to [five seconds](Faults::STALL), and what follows it too.
@@ -88,8 +90,9 @@ impl fmt::Display for Fault {
     }
 }
 
-/// How likely each fault is, each time that it could strike. The last three of [`Fault`] may
-/// strike at each step of the world, `Partition` and `ClockJump`, or at each call.
+/// How likely each fault is, each time that it could strike. `Partition`,
+/// `ClockJump` and `SlowHost` may strike at each step of the world, the others at each call or
+/// arrival that they are about.
 ///
 /// ```
 /// use tidegate_testkit::{Fault, Faults};
@@ -106,6 +109,8 @@ pub struct Faults(BTreeMap<Fault, f64>);
 impl Faults {
     /// The longest stall of a segment.
     pub const STALL: Duration = Duration::from_secs(5);
+    /// The longest time that a host does not get to run.
+    pub const SLOW_HOST: Duration = Duration::from_secs(1);
     /// The longest partition that a seed makes.
     pub const PARTITION: Duration = Duration::from_secs(30);
     /// The farthest jump of the clock that a seed makes.

@@ -119,12 +119,21 @@ impl WorldBuilder {
 /// ```
 #[derive(Debug)]
 pub struct World {
-    hosts: Vec<(HostId, EventLoop)>,
+    hosts: Vec<Running>,
     network: Network,
     seed: u64,
     steps: u64,
     /// Of a step; kept for its memory.
     ready: Vec<usize>,
+}
+
+/// A host with its loop.
+#[derive(Debug)]
+struct Running {
+    id: HostId,
+    event_loop: EventLoop,
+    /// Until then it does not get to run.
+    kept_until: Duration,
 }
 
 impl Default for World {
@@ -165,7 +174,11 @@ impl World {
             .resolver(self.network.resolver())
             .build()?;
         let handle = event_loop.handle().clone();
-        self.hosts.push((id, event_loop));
+        self.hosts.push(Running {
+            id,
+            event_loop,
+            kept_until: Duration::ZERO,
+        });
         Ok(Host {
             id,
             name: name.into(),
@@ -179,7 +192,7 @@ impl World {
         let at = self
             .hosts
             .iter()
-            .position(|(_, own)| own.handle() == host.handle());
+            .position(|own| own.event_loop.handle() == host.handle());
         if let Some(at) = at {
             drop(self.hosts.remove(at));
         }
@@ -349,15 +362,19 @@ impl World {
         let now = self.elapsed();
         let mut next = self.network.with(|state| state.next_time());
         let due = next.is_some_and(|at| at <= now);
-        for (n, (id, event_loop)) in self.hosts.iter().enumerate() {
-            let roused = self.network.with(|state| state.is_roused(*id));
-            match event_loop.poll_timeout() {
-                timeout if roused || timeout == Some(Duration::ZERO) => ready.push(n),
-                Some(timeout) => {
-                    let at = now.saturating_add(timeout);
-                    next = Some(next.map_or(at, |next| next.min(at)));
-                }
-                None => {}
+        for (n, host) in self.hosts.iter().enumerate() {
+            let roused = self.network.with(|state| state.is_roused(host.id));
+            let timeout = if roused {
+                Some(Duration::ZERO)
+            } else {
+                host.event_loop.poll_timeout()
+            };
+            let Some(timeout) = timeout else { continue };
+            let at = now.saturating_add(timeout).max(host.kept_until);
+            if at <= now {
+                ready.push(n);
+            } else {
+                next = Some(next.map_or(at, |next| next.min(at)));
             }
         }
         let count = ready.len() + usize::from(due);
@@ -379,9 +396,13 @@ impl World {
     }
 
     fn run_host(&mut self, host: usize) {
-        let (_, event_loop) = &mut self.hosts[host];
+        let host = &mut self.hosts[host];
+        if let Some(until) = self.network.with(|state| state.keep_from_running()) {
+            host.kept_until = until;
+            return;
+        }
         // A simulated poll has no error but EINTR, of which the loop knows.
-        let _ = event_loop.run_once(None);
+        let _ = host.event_loop.run_once(None);
     }
 
     fn run_errand(&self) {

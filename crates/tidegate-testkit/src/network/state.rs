@@ -274,6 +274,12 @@ impl State {
         }
     }
 
+    /// Until when the host whose turn it is does not get to run, if chance will have it.
+    pub(crate) fn keep_from_running(&mut self) -> Option<Duration> {
+        let strikes = self.dice.strikes(Fault::SlowHost);
+        strikes.then(|| self.now + self.dice.within(Duration::ZERO, Faults::SLOW_HOST))
+    }
+
     pub(crate) fn choose(&mut self, among: usize) -> usize {
         self.dice.below(among)
     }

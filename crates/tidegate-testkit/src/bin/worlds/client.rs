@@ -1,0 +1,304 @@
+//! A client with callbacks, that does everything that one may do to a connection.
+
+use crate::ledger::{Guard, Ledger};
+use bytes::Bytes;
+use std::io::{self, IoSlice};
+use std::rc::Rc;
+use std::time::Duration;
+use tidegate::{
+    Closed, Completion, Flow, OnEof, OnPause, Protocol, Result, Transport, WriteError, WriteLimits,
+};
+
+/// So long are the lines, for those who read lines.
+const LINE: u64 = 251;
+
+/// Some number of bytes that ends a line.
+pub(crate) fn some_total(rng: &mut fastrand::Rng, scale: u32) -> u64 {
+    let most = 1 << rng.u32(4..scale);
+    rng.u64(1..=most).next_multiple_of(LINE)
+}
+
+/// The bytes of a connection: a function of the place in the stream.
+pub(crate) fn byte(of: u64, at: u64) -> u8 {
+    let word = ((of << 32) | (at / 8)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    if at % LINE == LINE - 1 {
+        b'\n'
+    } else {
+        word.to_be_bytes()[(at % 8) as usize]
+    }
+}
+
+pub(crate) fn bytes(of: u64, at: u64, len: usize) -> Vec<u8> {
+    (at..at + len as u64).map(|at| byte(of, at)).collect()
+}
+
+/// How a client ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// Ends its stream when all is written.
+    WriteEof,
+    /// Closes when all has come back.
+    CloseAfterAll,
+    /// Closes when all is written.
+    Close,
+    CloseWithin,
+    Abort,
+    Reset,
+}
+
+pub(crate) struct Client {
+    of: u64,
+    total: u64,
+    written: u64,
+    received: u64,
+    end: End,
+    /// Goes on writing when it is told not to, until the transport refuses.
+    rude: bool,
+    done: bool,
+    rng: fastrand::Rng,
+    ledger: Rc<Ledger>,
+}
+
+impl Client {
+    pub(crate) fn new(ledger: &Rc<Ledger>, of: u64, seed: u64) -> Self {
+        let mut rng = fastrand::Rng::with_seed(seed);
+        let end = match rng.u32(..20) {
+            0 => End::Abort,
+            1 => End::Reset,
+            2 => End::Close,
+            3 => End::CloseWithin,
+            4..=8 => End::CloseAfterAll,
+            _ => End::WriteEof,
+        };
+        Self {
+            of,
+            total: some_total(&mut rng, 18),
+            written: 0,
+            received: 0,
+            end,
+            rude: rng.u32(..8) == 0,
+            done: false,
+            rng,
+            ledger: ledger.clone(),
+        }
+    }
+
+    fn produce(&mut self, transport: &Transport) -> Result {
+        for _ in 0..50 {
+            if self.done {
+                return Ok(());
+            }
+            if self.written == self.total {
+                return self.finish(transport);
+            }
+            match self.write_some(transport) {
+                Ok(flow) => {
+                    if flow.is_paused() && !self.rude {
+                        return Ok(());
+                    }
+                }
+                Err(WriteError::BufferFull { .. }) => {
+                    self.rude = false;
+                    if transport.flow() == Flow::Open {
+                        self.ledger.broken(format!("full and open: {transport:?}"));
+                    }
+                    return Ok(());
+                }
+                // `connection_lost` says the rest.
+                Err(_) if transport.is_closing() => {
+                    self.done = true;
+                    return Ok(());
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.go_on_later(transport, Duration::ZERO);
+        Ok(())
+    }
+
+    fn write_some(&mut self, transport: &Transport) -> std::result::Result<Flow, WriteError> {
+        let most = 1 << self.rng.u32(0..15);
+        let len = self.rng.u64(1..=most).min(self.total - self.written);
+        let data = bytes(self.of, self.written, len as usize);
+        let before = transport.written();
+        let flow = match self.rng.u32(..4) {
+            0 => transport.write_owned(Bytes::from(data)),
+            1 => {
+                let (one, other) = data.split_at(data.len() / 2);
+                transport.write_vectored(&[IoSlice::new(one), IoSlice::new(other)])
+            }
+            _ => transport.write(&data),
+        }?;
+        self.written += len;
+        if transport.written() - before != len {
+            self.ledger
+                .broken(format!("{len} bytes were not counted: {transport:?}"));
+        }
+        if flow != transport.flow() {
+            self.ledger
+                .broken(format!("write answered {flow:?}: {transport:?}"));
+        }
+        self.wait_for_something(transport);
+        Ok(transport.flow())
+    }
+
+    fn wait_for_something(&mut self, transport: &Transport) {
+        match self.rng.u32(..24) {
+            0 => self.await_answer(transport.drain(), transport),
+            1 => self.await_answer(transport.flush(), transport),
+            2 => self.await_answer(transport.wait_closed(), transport),
+            3 => {
+                let high = 1 << self.rng.usize(0..18);
+                let limits = WriteLimits::new()
+                    .with_high(high)
+                    .with_low(self.rng.usize(0..=high));
+                self.check(transport.set_write_limits(limits), transport);
+            }
+            _ => {}
+        }
+    }
+
+    fn check(&self, result: io::Result<()>, transport: &Transport) {
+        if let Err(error) = result
+            && !transport.is_closing()
+        {
+            self.ledger.broken(format!("{error}: {transport:?}"));
+        }
+    }
+
+    /// No waiter succeeds whose bytes were thrown away, and each has an answer.
+    fn await_answer<T: 'static>(&self, completion: Completion<T>, transport: &Transport) {
+        let guard = Guard::new(&self.ledger, |ledger| &ledger.waiters);
+        let (ledger, transport) = (self.ledger.clone(), transport.clone());
+        completion.then(move |_, answer| {
+            drop(guard);
+            if let Err(error) = answer
+                && Closed::of(&error).is_none()
+                && transport.closed().is_none()
+            {
+                ledger.broken(format!("a waiter failed with {error}: {transport:?}"));
+            }
+        });
+    }
+
+    fn finish(&mut self, transport: &Transport) -> Result {
+        self.done = true;
+        match self.end {
+            End::WriteEof => {
+                transport
+                    .write_eof()
+                    .or_else(|error| closing(transport, error))?;
+            }
+            End::CloseAfterAll => {}
+            End::Close => transport.close(),
+            End::CloseWithin => {
+                transport.close_within(Duration::from_millis(self.rng.u64(..3000)));
+            }
+            End::Abort => transport.abort(),
+            End::Reset => transport.reset(),
+        }
+        if self.end == End::CloseAfterAll {
+            self.close_when_all_is_back(transport);
+        }
+        Ok(())
+    }
+
+    fn close_when_all_is_back(&self, transport: &Transport) {
+        if self.end == End::CloseAfterAll && self.done && self.received == self.total {
+            transport.close();
+        }
+    }
+
+    fn go_on_later(&self, transport: &Transport, delay: Duration) {
+        let guard = Guard::new(&self.ledger, |ledger| &ledger.calls);
+        transport.call_later(delay, move |this: &mut Self, transport| {
+            drop(guard);
+            transport.resume_reading();
+            this.produce(transport)
+        });
+    }
+
+    /// Something that happens in the middle.
+    fn meddle(&mut self, transport: &Transport) {
+        match self.rng.u32(..100) {
+            0..=9 => {
+                transport.pause_reading();
+                let pause = Duration::from_millis(self.rng.u64(..2000));
+                self.go_on_later(transport, pause);
+            }
+            10 => transport.set_write_timeout(Some(Duration::from_secs(self.rng.u64(60..6000)))),
+            11 => transport.set_write_timeout(None),
+            12 => {
+                let guard = Guard::new(&self.ledger, |ledger| &ledger.calls);
+                let forgotten =
+                    transport.call_later(Duration::from_secs(3600 * 24), move |_: &mut Self, _| {
+                        drop(guard);
+                        Err("a cancelled call came".into())
+                    });
+                forgotten.cancel();
+            }
+            _ => {}
+        }
+    }
+}
+
+/// An error that only says that the connection ends.
+fn closing(transport: &Transport, error: WriteError) -> Result {
+    if transport.is_closing() {
+        Ok(())
+    } else {
+        Err(error.into())
+    }
+}
+
+impl Protocol for Client {
+    fn connection_made(&mut self, transport: &Transport) -> Result {
+        self.produce(transport)
+    }
+
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+        let expected = bytes(self.of, self.received, data.len());
+        if data != expected {
+            self.ledger.broken(format!(
+                "other bytes came back at {}: {transport:?}",
+                self.received
+            ));
+        }
+        self.received += data.len() as u64;
+        self.close_when_all_is_back(transport);
+        self.meddle(transport);
+        Ok(())
+    }
+
+    fn eof_received(&mut self, transport: &Transport) -> Result<OnEof> {
+        if self.received > transport.sent() {
+            self.ledger
+                .broken(format!("more came back than was sent: {transport:?}"));
+        }
+        let keep = self.rng.bool() && self.end == End::WriteEof;
+        Ok(if keep { OnEof::KeepOpen } else { OnEof::Close })
+    }
+
+    fn pause_writing(&mut self, _: &Transport) -> Result<OnPause> {
+        // Not to read while the other side does not read either would be for ever.
+        Ok(OnPause::KeepReading)
+    }
+
+    fn resume_writing(&mut self, transport: &Transport) -> Result {
+        self.produce(transport)
+    }
+
+    fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
+        if self.received == self.total {
+            self.ledger
+                .echoed_whole
+                .set(self.ledger.echoed_whole.get() + 1);
+        }
+        if transport.written() != self.written {
+            self.ledger.broken(format!(
+                "{} bytes were written: {closed:?} {transport:?}",
+                self.written
+            ));
+        }
+    }
+}

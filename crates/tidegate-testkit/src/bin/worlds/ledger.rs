@@ -1,0 +1,172 @@
+//! What is counted in a world, and every rule that was found broken.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+use tidegate::{Address, Closed, Transport};
+
+/// The book of one connection's end, closed by its `connection_lost`.
+#[derive(Debug, Clone)]
+pub(crate) struct Account {
+    pub(crate) sent: u64,
+    pub(crate) received: u64,
+    pub(crate) saw_eof: bool,
+}
+
+/// Begun and ended: equal when nothing is left.
+#[derive(Debug, Default)]
+pub(crate) struct Pairs {
+    begun: Cell<u64>,
+    ended: Cell<u64>,
+}
+
+impl Pairs {
+    pub(crate) fn begin(&self) {
+        self.begun.set(self.begun.get() + 1);
+    }
+
+    pub(crate) fn end(&self) {
+        self.ended.set(self.ended.get() + 1);
+    }
+
+    pub(crate) fn begun(&self) -> u64 {
+        self.begun.get()
+    }
+
+    fn open(&self) -> u64 {
+        self.begun.get() - self.ended.get()
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    pub(crate) protocols: Pairs,
+    pub(crate) connections: Pairs,
+    pub(crate) waiters: Pairs,
+    pub(crate) tasks: Pairs,
+    pub(crate) calls: Pairs,
+    accounts: RefCell<BTreeMap<(String, String), Account>>,
+    pub(crate) reasons: RefCell<BTreeMap<&'static str, u64>>,
+    pub(crate) bytes: Cell<u64>,
+    pub(crate) echoed_whole: Cell<u64>,
+    broken: RefCell<Vec<String>>,
+}
+
+impl Ledger {
+    pub(crate) fn new() -> Rc<Self> {
+        Rc::default()
+    }
+
+    /// A rule was broken.
+    pub(crate) fn broken(&self, what: impl fmt::Display) {
+        let mut broken = self.broken.borrow_mut();
+        // The first ones say it.
+        if broken.len() < 20 {
+            broken.push(what.to_string());
+        }
+    }
+
+    pub(crate) fn take_broken(&self) -> Vec<String> {
+        self.broken.take()
+    }
+
+    /// A connection has ended.
+    pub(crate) fn close(&self, transport: &Transport, closed: &Closed, saw_eof: bool) {
+        self.connections.end();
+        let stats = transport.stats();
+        if closed.unsent() != stats.written - stats.sent {
+            self.broken(format!("{closed:?} does not add up with {stats:?}"));
+        }
+        if stats.write_buffer_size != 0 {
+            self.broken(format!("{transport:?} ended with a buffer"));
+        }
+        let reason = reason_word(closed);
+        *self.reasons.borrow_mut().entry(reason).or_default() += 1;
+        self.bytes.set(self.bytes.get() + stats.received);
+        let account = Account {
+            sent: stats.sent,
+            received: stats.received,
+            saw_eof,
+        };
+        let key = (name(transport.local_addr()), name(transport.peer_addr()));
+        self.accounts.borrow_mut().insert(key, account);
+    }
+
+    /// Holds the two ends of each connection against each other.
+    pub(crate) fn balance(&self) {
+        let accounts = self.accounts.borrow();
+        for ((local, peer), account) in accounts.iter() {
+            let Some(other) = accounts.get(&(peer.clone(), local.clone())) else {
+                continue;
+            };
+            let fits = if account.saw_eof {
+                account.received == other.sent
+            } else {
+                account.received <= other.sent
+            };
+            if !fits {
+                self.broken(format!(
+                    "{local} received what {peer} did not send: {account:?} {other:?}"
+                ));
+            }
+        }
+    }
+
+    /// Complains of everything that was begun and has not ended.
+    pub(crate) fn nothing_is_open(&self) {
+        let all = [
+            ("connections without connection_lost", &self.connections),
+            ("waiters without an answer", &self.waiters),
+            ("tasks that were not dropped", &self.tasks),
+            ("closures that were not dropped", &self.calls),
+            ("protocols that were not dropped", &self.protocols),
+        ];
+        for (what, pairs) in all {
+            if pairs.open() != 0 {
+                self.broken(format!("{what}: {}", pairs.open()));
+            }
+        }
+    }
+}
+
+fn name(address: &Address) -> String {
+    address.to_string()
+}
+
+fn reason_word(closed: &Closed) -> &'static str {
+    use tidegate::CloseReason as Reason;
+    match closed.reason() {
+        Reason::LocalClose => "local close",
+        Reason::LocalAbort => "local abort",
+        Reason::PeerEof => "end of stream",
+        Reason::Timeout(_) => "timeout",
+        Reason::Io(_) if closed.is_reset() => "reset",
+        Reason::Io(_) => "another error",
+        Reason::Shutdown => "shutdown of the loop",
+        _ => "error of a callback",
+    }
+}
+
+/// Counts its own end; held by what must not be left.
+#[derive(Debug)]
+pub(crate) struct Guard {
+    ledger: Rc<Ledger>,
+    of: fn(&Ledger) -> &Pairs,
+}
+
+impl Guard {
+    pub(crate) fn new(ledger: &Rc<Ledger>, of: fn(&Ledger) -> &Pairs) -> Self {
+        of(ledger).begin();
+        Self {
+            ledger: ledger.clone(),
+            of,
+        }
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        (self.of)(&self.ledger).end();
+    }
+}

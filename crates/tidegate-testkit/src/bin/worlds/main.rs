@@ -1,0 +1,243 @@
+//! Simulated worlds, one for each seed: twenty hosts that echo, relay and stream under every
+//! fault there is. Says which rule was broken, and how to see it again.
+//!
+//! `worlds --seeds N [--from N] [--jobs N]` runs many, `worlds --seed N [--trace]` one.
+
+mod client;
+mod ledger;
+mod scenario;
+mod servers;
+mod stream_client;
+mod watched;
+
+use scenario::Outcome;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+use tidegate_testkit::Struck;
+
+/// One world in so many is run twice, and its traces are compared.
+const TWICE: u64 = 20;
+
+/// So much of the trace of a failed world is shown.
+const LAST_LINES: usize = 100;
+
+struct Arguments {
+    seeds: u64,
+    from: u64,
+    jobs: usize,
+    one: Option<u64>,
+    trace: bool,
+}
+
+fn arguments() -> Result<Arguments, lexopt::Error> {
+    use lexopt::prelude::*;
+    let mut arguments = Arguments {
+        seeds: 200,
+        from: 0,
+        jobs: thread::available_parallelism().map_or(1, |cpus| cpus.get()),
+        one: None,
+        trace: false,
+    };
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("seeds") => arguments.seeds = parser.value()?.parse()?,
+            Long("from") => arguments.from = parser.value()?.parse()?,
+            Long("jobs") => arguments.jobs = parser.value()?.parse::<usize>()?.max(1),
+            Long("seed") => arguments.one = Some(parser.value()?.parse()?),
+            Long("trace") => arguments.trace = true,
+            _ => return Err(argument.unexpected()),
+        }
+    }
+    Ok(arguments)
+}
+
+#[derive(Default)]
+struct Sums {
+    worlds: u64,
+    twice: u64,
+    failed: Vec<u64>,
+    struck: Struck,
+    elapsed: Duration,
+    events: u64,
+    connections: u64,
+    bytes: u64,
+    whole: u64,
+    reasons: BTreeMap<&'static str, u64>,
+}
+
+impl Sums {
+    fn add(&mut self, outcome: &Outcome) {
+        self.worlds += 1;
+        self.struck.add(&outcome.struck);
+        self.elapsed += outcome.elapsed;
+        self.events += outcome.trace.events();
+        self.connections += outcome.connections;
+        self.bytes += outcome.bytes;
+        self.whole += outcome.whole;
+        for (reason, count) in &outcome.reasons {
+            *self.reasons.entry(reason).or_default() += count;
+        }
+    }
+
+    fn print(&self, took: Duration) {
+        let Self {
+            worlds,
+            twice,
+            events,
+            connections,
+            bytes,
+            whole,
+            ..
+        } = self;
+        println!(
+            "{worlds} worlds in {:.1} s, {twice} of them twice",
+            took.as_secs_f64()
+        );
+        println!(
+            "{events} events in {:.0} simulated hours",
+            self.elapsed.as_secs_f64() / 3600.0
+        );
+        println!("{connections} ends of connections, {bytes} bytes received, {whole} echoes whole");
+        println!("\nconnections ended by");
+        for (reason, count) in &self.reasons {
+            println!("{reason:<24} {count:>12}");
+        }
+        println!("\nfaults that struck\n{}", self.struck);
+    }
+}
+
+/// A panic is a broken rule too.
+fn run(seed: u64, trace: bool) -> Outcome {
+    catch_unwind(AssertUnwindSafe(|| scenario::run(seed, trace))).unwrap_or_else(|panic| {
+        let said = panic
+            .downcast_ref::<String>()
+            .map(String::as_str)
+            .or_else(|| panic.downcast_ref::<&str>().copied());
+        Outcome::failed(format!("a panic: {}", said.unwrap_or("of another type")))
+    })
+}
+
+/// Runs a world, and some twice; prints what is wrong.
+fn try_seed(seed: u64, sums: &Mutex<Sums>) {
+    let mut outcome = run(seed, false);
+    let twice = seed.is_multiple_of(TWICE);
+    if twice {
+        let (one, other) = (run(seed, true).trace, run(seed, true).trace);
+        if one.lines() != other.lines() || one.digest() != outcome.trace.digest() {
+            outcome
+                .broken
+                .push("the same seed gave another trace".into());
+        }
+    }
+    let mut sums = sums
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    sums.add(&outcome);
+    sums.twice += u64::from(twice);
+    if !outcome.broken.is_empty() {
+        sums.failed.push(seed);
+        println!("\nseed {seed}: {} rules broken", outcome.broken.len());
+        outcome
+            .broken
+            .iter()
+            .for_each(|broken| println!("  {broken}"));
+        let lines = run(seed, true).trace;
+        let lines = lines.lines();
+        let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
+        println!(
+            "the last {} of {} lines of its trace:",
+            last.len(),
+            lines.len()
+        );
+        last.iter().for_each(|line| println!("  {line}"));
+        println!("again: {}", command(seed));
+    }
+}
+
+fn command(seed: u64) -> String {
+    format!("cargo run --release -p tidegate-testkit --bin worlds -- --seed {seed} --trace")
+}
+
+fn many(arguments: &Arguments) -> bool {
+    let start = Instant::now();
+    let next = AtomicU64::new(arguments.from);
+    let end = arguments.from.saturating_add(arguments.seeds);
+    let sums = Mutex::new(Sums::default());
+    let progress = (arguments.seeds / 20).max(1);
+    thread::scope(|scope| {
+        for _ in 0..arguments.jobs {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= end {
+                        return;
+                    }
+                    try_seed(seed, &sums);
+                    let done = seed - arguments.from + 1;
+                    if done.is_multiple_of(progress) {
+                        let took = start.elapsed().as_secs_f64();
+                        eprintln!("{done} of {} worlds, {took:.0} s", arguments.seeds);
+                    }
+                }
+            });
+        }
+    });
+    let sums = sums
+        .into_inner()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    sums.print(start.elapsed());
+    println!(
+        "\n{} of {} worlds broke a rule",
+        sums.failed.len(),
+        sums.worlds
+    );
+    for seed in &sums.failed {
+        println!("{}", command(*seed));
+    }
+    sums.failed.is_empty()
+}
+
+fn one(seed: u64, trace: bool) -> bool {
+    let outcome = run(seed, trace);
+    if trace {
+        print!("{}", outcome.trace);
+    }
+    outcome
+        .broken
+        .iter()
+        .for_each(|broken| println!("{broken}"));
+    println!(
+        "seed {seed}: {} events, digest {:016x}, {} rules broken",
+        outcome.trace.events(),
+        outcome.trace.digest(),
+        outcome.broken.len()
+    );
+    outcome.broken.is_empty()
+}
+
+fn main() -> ExitCode {
+    let arguments = match arguments() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            eprintln!(
+                "worlds: {error}\nusage: worlds [--seeds N] [--from N] [--jobs N] | --seed N [--trace]"
+            );
+            return ExitCode::from(2);
+        }
+    };
+    let fine = match arguments.one {
+        Some(seed) => one(seed, arguments.trace),
+        None => many(&arguments),
+    };
+    if fine {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}

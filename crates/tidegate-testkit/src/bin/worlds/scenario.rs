@@ -1,0 +1,317 @@
+//! One world: its hosts, what they do, and what must be true at its end.
+
+use crate::client::Client;
+use crate::ledger::{Guard, Ledger};
+use crate::servers::{BufferedEcho, Echo, echo};
+use crate::stream_client;
+use crate::watched::Watched;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+use tidegate::{ConnectOptions, Handle, ListenOptions, Relay, Server, WriteLimits};
+use tidegate_streams::{StreamServer, spawn_on, start_server_on};
+use tidegate_testkit::{Fault, Faults, Host, Link, StillBusy, Struck, Trace, World};
+
+const PORT: u16 = 7;
+const SERVERS: usize = 8;
+const CLIENTS: usize = 12;
+const CONNECTIONS: usize = 8;
+
+/// How long clients go on connecting, and faults strike.
+const TRAFFIC: Duration = Duration::from_secs(60);
+
+/// So long everything has to end when nothing goes wrong any more.
+const CALM: Duration = Duration::from_secs(4 * 3600);
+
+/// What came of a world.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) broken: Vec<String>,
+    pub(crate) struck: Struck,
+    pub(crate) trace: Trace,
+    pub(crate) elapsed: Duration,
+    pub(crate) connections: u64,
+    pub(crate) bytes: u64,
+    pub(crate) whole: u64,
+    pub(crate) reasons: BTreeMap<&'static str, u64>,
+}
+
+enum AnyServer {
+    Callbacks(Server),
+    Streams(StreamServer),
+}
+
+/// Runs the world of a seed.
+pub(crate) fn run(seed: u64, trace: bool) -> Outcome {
+    let ledger = Ledger::new();
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let mut world = World::builder()
+        .seed(seed)
+        .link(any_link(&mut rng))
+        .trace(trace)
+        .step_limit(20_000_000)
+        .build();
+    if let Err(error) = live(&mut world, &ledger, &mut rng) {
+        ledger.broken(error);
+    }
+    let (struck, trace, elapsed) = (world.struck(), world.trace(), world.elapsed());
+    drop(world);
+    ledger.balance();
+    ledger.nothing_is_open();
+    Outcome {
+        broken: ledger.take_broken(),
+        struck,
+        trace,
+        elapsed,
+        connections: ledger.connections.begun(),
+        bytes: ledger.bytes.get(),
+        whole: ledger.echoed_whole.get(),
+        reasons: ledger.reasons.take(),
+    }
+}
+
+fn live(world: &mut World, ledger: &Rc<Ledger>, rng: &mut fastrand::Rng) -> io::Result<()> {
+    let hosts = add_hosts(world, ledger)?;
+    let servers = start_servers(&hosts, ledger)?;
+    world.network().set_faults(&any_faults(rng));
+    start_clients(world, &hosts, ledger, rng);
+    for host in &hosts {
+        if rng.u32(..8) == 0 {
+            let most = Some(rng.usize(4..12));
+            world.network().limit_descriptors(host, most);
+        }
+    }
+    world.advance(TRAFFIC)?;
+    let gone = end_some_hosts(world, &hosts, rng);
+    world.advance(TRAFFIC)?;
+    calm_down(world, &hosts);
+    world.advance(CALM)?;
+    let left: Vec<_> = hosts
+        .iter()
+        .filter(|host| !gone.contains(&host.name()))
+        .collect();
+    for host in &left {
+        let snapshot = host.handle().snapshot();
+        if snapshot.connections + snapshot.connecting + snapshot.jobs > 0 {
+            ledger.broken(format!("{} is stuck: {snapshot:?}", host.name()));
+        }
+    }
+    shut_down(world, servers, ledger)?;
+    for host in &left {
+        nothing_left(world, host, ledger);
+    }
+    let (sockets, listeners) = (world.network().sockets(), world.network().listeners());
+    if sockets + listeners > 0 {
+        ledger.broken(format!(
+            "left in the network: {sockets} sockets, {listeners} listeners"
+        ));
+    }
+    Ok(())
+}
+
+fn any_link(rng: &mut fastrand::Rng) -> Link {
+    let link = Link::new()
+        .latency(Duration::from_micros(rng.u64(..50_000)))
+        .jitter(Duration::from_micros(rng.u64(..20_000)))
+        .send_buffer(1 << rng.usize(6..17))
+        .receive_buffer(1 << rng.usize(6..17));
+    if rng.bool() {
+        link.bandwidth(rng.u64(100_000..10_000_000))
+    } else {
+        link
+    }
+}
+
+/// All of them, some more often and some more seldom.
+fn any_faults(rng: &mut fastrand::Rng) -> Faults {
+    let all = Faults::all();
+    Fault::ALL.iter().fold(Faults::none(), |faults, &fault| {
+        faults.with(fault, all.probability(fault) * 2.0 * rng.f64())
+    })
+}
+
+fn add_hosts(world: &mut World, ledger: &Rc<Ledger>) -> io::Result<Vec<Host>> {
+    let mut hosts = Vec::new();
+    for n in 0..SERVERS + CLIENTS {
+        let host = world.add_host(&format!("host{n}"))?;
+        let broken = ledger.clone();
+        host.handle().set_error_handler(move |_, failure| {
+            broken.broken(format!("reported: {failure:?}"));
+        });
+        hosts.push(host);
+    }
+    Ok(hosts)
+}
+
+/// Three kinds of echo with callbacks, two with streams, and relays to them.
+fn start_servers(hosts: &[Host], ledger: &Rc<Ledger>) -> io::Result<Vec<AnyServer>> {
+    hosts[..SERVERS]
+        .iter()
+        .enumerate()
+        .map(|(n, host)| start_server(n, host, hosts, ledger))
+        .collect()
+}
+
+fn start_server(
+    n: usize,
+    host: &Host,
+    hosts: &[Host],
+    ledger: &Rc<Ledger>,
+) -> io::Result<AnyServer> {
+    let everywhere = SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), PORT);
+    let at = ListenOptions::from(everywhere);
+    let (handle, of) = (host.handle(), ledger.clone());
+    let server = match n {
+        0 | 1 => handle.create_server(at, move || Watched::new(&of, Echo))?,
+        2 => handle.create_server(at, move || {
+            let buffer = vec![0; 777];
+            Watched::new(&of, BufferedEcho { buffer })
+        })?,
+        3 | 4 => {
+            let server = start_server_on(handle, at, async move |reader, writer| {
+                echo(of.clone(), n == 3, reader, writer).await
+            })?;
+            return Ok(AnyServer::Streams(server));
+        }
+        _ => {
+            let back = format!("{}:{PORT}", hosts[n - 5].name());
+            handle.create_server(at, move || Watched::new(&of, relay_to(&back, &of)))?
+        }
+    };
+    Ok(AnyServer::Callbacks(server))
+}
+
+fn relay_to(back: &str, ledger: &Rc<Ledger>) -> Relay {
+    let waiter = Guard::new(ledger, |ledger| &ledger.waiters);
+    let ledger = ledger.clone();
+    Relay::to(back).on_end(move |_, report| {
+        drop(waiter);
+        // What one side has taken from the other is what it wrote.
+        if let Ok(closed) = &report.back
+            && report.is_clean()
+            && (closed.unsent() > 0 || report.front.unsent() > 0)
+        {
+            ledger.broken(format!("a clean relay that lost something: {report:?}"));
+        }
+    })
+}
+
+fn start_clients(world: &World, hosts: &[Host], ledger: &Rc<Ledger>, rng: &mut fastrand::Rng) {
+    for (n, host) in hosts[SERVERS..].iter().enumerate() {
+        for m in 0..CONNECTIONS {
+            let of = (n * CONNECTIONS + m) as u64;
+            let server = &hosts[rng.usize(..SERVERS)];
+            let to = match rng.u32(..3) {
+                0 => ConnectOptions::new(server.addr(PORT)),
+                _ => ConnectOptions::new(format!("{}:{PORT}", server.name())),
+            };
+            let high = 1 << rng.usize(0..17);
+            let limits = WriteLimits::new().with_high(high).with_cap(4 * high + 1000);
+            let to = to
+                .write_limits(limits)
+                .timeout(Duration::from_secs(rng.u64(1..200)));
+            let seed = rng.u64(..);
+            let streams = rng.u32(..3) == 0;
+            let delay = Duration::from_millis(rng.u64(..2 * TRAFFIC.as_millis() as u64));
+            let (ledger, handle) = (ledger.clone(), host.handle().clone());
+            world.network().after(delay, move |_| {
+                if streams {
+                    // Detached: the ledger sees it end.
+                    drop(spawn_on(&handle, stream_client::run(ledger, to, of, seed)));
+                } else {
+                    connect(&handle, &ledger, to, of, seed);
+                }
+            });
+        }
+    }
+}
+
+fn connect(handle: &Handle, ledger: &Rc<Ledger>, to: ConnectOptions, of: u64, seed: u64) {
+    let client = Watched::new(ledger, Client::new(ledger, of, seed));
+    let waiter = Guard::new(ledger, |ledger| &ledger.waiters);
+    let connecting = handle.create_connection(to, client);
+    if seed.is_multiple_of(16) {
+        // Nobody wants it any more.
+        drop(connecting);
+    } else {
+        connecting.then(move |_, _| drop(waiter));
+    }
+}
+
+/// One world in four loses hosts in the middle of it all.
+fn end_some_hosts<'h>(
+    world: &mut World,
+    hosts: &'h [Host],
+    rng: &mut fastrand::Rng,
+) -> Vec<&'h str> {
+    let mut gone = Vec::new();
+    if rng.u32(..4) == 0 {
+        for _ in 0..rng.u32(1..4) {
+            let host = &hosts[rng.usize(..hosts.len())];
+            world.end_host(host);
+            gone.push(host.name());
+        }
+    }
+    gone
+}
+
+fn calm_down(world: &World, hosts: &[Host]) {
+    world.network().set_faults(&Faults::none());
+    world.network().heal_all();
+    for host in hosts {
+        world.network().limit_descriptors(host, None);
+    }
+}
+
+fn shut_down(
+    world: &mut World,
+    servers: Vec<AnyServer>,
+    ledger: &Rc<Ledger>,
+) -> Result<(), StillBusy> {
+    for server in servers {
+        let waiter = Guard::new(ledger, |ledger| &ledger.waiters);
+        let grace = Duration::from_secs(5);
+        match server {
+            AnyServer::Callbacks(server) => server.shutdown(grace).then(|_, _| drop(waiter)),
+            AnyServer::Streams(server) => server.shutdown(grace).then(|_, _| drop(waiter)),
+        }
+    }
+    world.run_until_idle()
+}
+
+fn nothing_left(world: &World, host: &Host, ledger: &Ledger) {
+    let left = host.handle().snapshot();
+    let all = left.connections
+        + left.closing
+        + left.listeners
+        + left.connecting
+        + left.lingering
+        + left.timers
+        + left.completions
+        + left.jobs;
+    let descriptors = world.network().descriptors(host);
+    if all + descriptors > 0 {
+        ledger.broken(format!(
+            "left at {}: {descriptors} descriptors, {left:?}",
+            host.name()
+        ));
+    }
+}
+
+impl Outcome {
+    /// Of a world that did not come to its end.
+    pub(crate) fn failed(why: String) -> Self {
+        Self {
+            broken: vec![why],
+            struck: Struck::default(),
+            trace: Trace::default(),
+            elapsed: Duration::ZERO,
+            connections: 0,
+            bytes: 0,
+            whole: 0,
+            reasons: BTreeMap::new(),
+        }
+    }
+}

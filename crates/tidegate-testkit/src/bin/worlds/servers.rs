@@ -1,0 +1,71 @@
+//! What the hosts serve: echo in three ways, and relays to it.
+
+use crate::ledger::{Guard, Ledger};
+use std::rc::Rc;
+use tidegate::{Protocol, Result, Transport};
+use tidegate_streams::{ReadError, StreamReader, StreamWriter};
+
+/// With the provided callbacks: what it cannot send, it does not read.
+pub(crate) struct Echo;
+
+impl Protocol for Echo {
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+        transport.write(data)?;
+        Ok(())
+    }
+}
+
+/// As that, into a buffer of its own.
+pub(crate) struct BufferedEcho {
+    pub(crate) buffer: Vec<u8>,
+}
+
+impl Protocol for BufferedEcho {
+    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
+        Err("there always is a buffer".into())
+    }
+
+    fn get_buffer(&mut self, _: &Transport, _: usize) -> Option<&mut [u8]> {
+        Some(&mut self.buffer)
+    }
+
+    fn buffer_updated(&mut self, transport: &Transport, len: usize) -> Result {
+        transport.write(&self.buffer[..len])?;
+        Ok(())
+    }
+}
+
+/// Echoes chunk by chunk, or line by line, with the streams.
+pub(crate) async fn echo(
+    ledger: Rc<Ledger>,
+    by_line: bool,
+    mut reader: StreamReader,
+    writer: StreamWriter,
+) -> Result {
+    let _guard = Guard::new(&ledger, |ledger| &ledger.tasks);
+    loop {
+        let chunk = if by_line {
+            reader.read_line().await
+        } else {
+            reader.read_chunk(5000).await
+        };
+        let (chunk, last) = match chunk {
+            Ok(chunk) if chunk.is_empty() => return Ok(()),
+            Ok(chunk) => (chunk, false),
+            Err(error) => match rest(&error) {
+                Some(rest) => (rest, true),
+                None => return Ok(()),
+            },
+        };
+        // The connection is over: its reader, or its closing, says so.
+        if writer.write(&chunk).is_err() || writer.drain().await.is_err() || last {
+            return Ok(());
+        }
+    }
+}
+
+/// What came of a line before the end of the stream.
+fn rest(error: &ReadError) -> Option<bytes::Bytes> {
+    let incomplete = error.as_incomplete()?;
+    Some(incomplete.partial.clone()).filter(|rest| !rest.is_empty())
+}
