@@ -1,5 +1,6 @@
 //! Callbacks that fail: what happens to their connection, to the others, and who is told.
 
+use std::any::type_name;
 use std::error::Error;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -91,7 +92,7 @@ fn the_error_goes_to_the_error_handler_with_its_place_and_to_connection_lost() {
         assert_eq!(failures.len(), 1);
         assert_eq!(failures[0].context(), "data_received");
         assert_eq!(failures[0].transport(), Some(transport.id()));
-        assert_eq!(failures[0].protocol(), Some("tests::recorder::Recorder"));
+        assert_eq!(failures[0].protocol(), Some(type_name::<Recorder>()));
         let line = failures[0].to_string();
         assert!(line.contains("not a number") && line.contains("data_received"));
         assert!(!log.closed().is_clean());

@@ -1,5 +1,6 @@
 //! Repeated callbacks, and the error handler.
 
+use std::any::type_name;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
@@ -142,6 +143,7 @@ fn the_error_handler_hears_of_every_failure_of_user_code_with_its_place() {
     );
     settle(&mut event_loop);
     let failures = failures.take();
+    let made = format!("connection_made of {}", type_name::<Recorder>());
     let expected = [
         ("call_later", "timer"),
         ("call_soon", "soon"),
@@ -149,7 +151,7 @@ fn the_error_handler_hears_of_every_failure_of_user_code_with_its_place() {
         ("call_soon_threadsafe", "remote"),
         ("a detached completion", "detached"),
         ("a drop", "drop"),
-        ("connection_made of tests::recorder::Recorder", "made"),
+        (made.as_str(), "made"),
     ];
     assert_eq!(failures.len(), expected.len(), "{failures:?}");
     for (place, what) in expected {
@@ -181,7 +183,7 @@ fn a_failure_tells_its_parts() {
     assert_eq!(seen.len(), 1);
     assert_eq!(seen[0].context(), "data_received");
     assert_eq!(seen[0].transport(), Some(transport.id()));
-    assert_eq!(seen[0].protocol(), Some(std::any::type_name::<Recorder>()));
+    assert_eq!(seen[0].protocol(), Some(type_name::<Recorder>()));
     assert!(matches!(seen[0].reason(), CloseReason::Panic(text) if &**text == "on purpose"));
 }
 
