@@ -1,5 +1,11 @@
 //! What each way to read answers while the connection lives and when the peer ends its stream.
 
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use tests::{Kind, Polled, Streamed, drive, give_up, now, pattern, wait};
 use tidegate_streams::{ReadError, Separators};
 
@@ -42,6 +48,70 @@ fn a_read_that_waits_is_woken_by_the_bytes_it_waits_for() {
         });
         assert!(reading.is_woken());
         assert!(reading.poll().is_ready());
+    }
+}
+
+thread_local! {
+    /// What [`PollsAtOnce`] polls.
+    static READING: RefCell<Option<Pin<Box<dyn Future<Output = [u8; 2]>>>>> =
+        const { RefCell::new(None) };
+}
+
+/// A waker that polls the read where it is woken, and leaves another waker with it.
+struct PollsAtOnce(Arc<Flag>);
+
+#[derive(Default)]
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Wake for PollsAtOnce {
+    fn wake(self: Arc<Self>) {
+        assert!(poll_reading(&self.0.clone().into()).is_pending());
+    }
+}
+
+fn poll_reading(waker: &Waker) -> Poll<[u8; 2]> {
+    READING.with_borrow_mut(|reading| {
+        let reading = reading.as_mut().unwrap();
+        reading.as_mut().poll(&mut Context::from_waker(waker))
+    })
+}
+
+#[test]
+fn a_waker_that_a_read_leaves_while_it_is_woken_is_woken_next() {
+    for kind in Kind::ALL {
+        let Streamed {
+            mut reader,
+            writer,
+            mut peer,
+            mut event_loop,
+        } = Streamed::new(kind);
+        let transport = reader.transport().clone();
+        READING.set(Some(Box::pin(async move {
+            let mut buffer = [0; 2];
+            reader.read_exact(&mut buffer).await.unwrap();
+            buffer
+        })));
+        let later = Arc::new(Flag::default());
+        let first = Arc::new(PollsAtOnce(later.clone()));
+        assert!(poll_reading(&first.into()).is_pending());
+        peer.send(b"a");
+        drive(&mut event_loop, "the first byte", || {
+            transport.stats().received == 1
+        });
+        assert!(!later.0.load(Ordering::Relaxed), "one byte is not enough");
+        peer.send(b"b");
+        drive(&mut event_loop, "the second byte", || {
+            later.0.load(Ordering::Relaxed)
+        });
+        assert_eq!(poll_reading(Waker::noop()), Poll::Ready(*b"ab"));
+        READING.take();
+        drop(writer);
     }
 }
 
