@@ -51,10 +51,11 @@ fn a_read_that_waits_is_woken_by_the_bytes_it_waits_for() {
     }
 }
 
+type Reading = Pin<Box<dyn Future<Output = [u8; 2]>>>;
+
 thread_local! {
     /// What [`PollsAtOnce`] polls.
-    static READING: RefCell<Option<Pin<Box<dyn Future<Output = [u8; 2]>>>>> =
-        const { RefCell::new(None) };
+    static READING: RefCell<Option<Reading>> = const { RefCell::new(None) };
 }
 
 /// A waker that polls the read where it is woken, and leaves another waker with it.
