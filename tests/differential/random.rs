@@ -92,7 +92,10 @@ impl Writer {
             7
         };
         match self.rng.below(all) {
-            0 | 1 => self.put(),
+            0 | 1 => {
+                self.wrote = true;
+                format!("put {}", self.one_of(&[1, 100, 2000]))
+            }
             2 => "close".to_owned(),
             3 => "abort".to_owned(),
             4 => {

@@ -13,9 +13,9 @@ const KERNEL_BUFFER: usize = 64 * 1024;
 /// What fills the kernel.
 pub(super) const CLOG: u8 = 255;
 
-/// When the kernel has taken nothing for so long, it is full: more than TCP's timers for a delayed
-/// acknowledgement and for a window that is too small.
-const FULL: Duration = Duration::from_millis(300);
+/// When the kernel has taken nothing for so long, it is full: TCP may wait 40 ms to acknowledge what
+/// it got, and then 200 ms and more before it fills what is left of the window.
+const FULL: Duration = Duration::from_millis(600);
 
 /// A connected pair.
 pub(super) fn pair(kind: Kind) -> (Socket, Peer) {

@@ -24,9 +24,9 @@ PATTERN = bytes(range(251))
 BATCH = 200
 # A poll of so many seconds that finds nothing, so often, is quiet.
 POLL, QUIET = 0.001, 3
-# When the kernel has taken nothing for so long, it is full: more than TCP's timers for a delayed
-# acknowledgement and for a window that is too small.
-FULL = 0.3
+# When the kernel has taken nothing for so long, it is full: TCP may wait 40 ms to acknowledge what
+# it got, and then 200 ms and more before it fills what is left of the window.
+FULL = 0.6
 
 SETUP = ("clogged", "buffered", "default", "eof", "on")
 
