@@ -2,6 +2,7 @@
 
 mod faults;
 mod network;
+pub mod conformance;
 mod recorder;
 mod trace;
 mod world;

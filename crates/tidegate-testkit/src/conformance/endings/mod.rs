@@ -1,0 +1,128 @@
+//! `close`, `close_within`, `abort` and `reset`, in every state of a connection, at each end.
+//!
+//! Each case tries the four of them. What ends a connection calls nothing before it returns; from
+//! then on only `connection_lost` comes, once; writes are refused. The reason is the first thing
+//! that ended it. A graceful end sends all that was written, and the peer sees a clean end of
+//! stream; another drops what is buffered, counts it as unsent, and a `reset` shows at the peer.
+//! `drain`, `flush` and `wait_closed` are all answered, and none with success that was not.
+
+mod act;
+mod play;
+
+use super::stage::{Side, Stage};
+use super::{Ground, Violation, cases};
+use act::{Ending, State};
+
+cases![
+    just_made,
+    in_connection_made,
+    in_data_received,
+    in_eof_received,
+    in_pause_writing,
+    in_resume_writing,
+    in_connection_lost,
+    paused_for_writing,
+    with_buffered_bytes,
+    with_reading_paused,
+    after_write_eof,
+    after_eof_kept_open,
+    closing_already,
+    closing_and_clogged,
+    aborted_already,
+    lost_already,
+];
+
+fn every_ending(
+    ground: &mut dyn Ground,
+    case: &'static str,
+    state: State,
+) -> Result<(), Violation> {
+    for side in Side::BOTH {
+        for ending in Ending::ALL {
+            let scene = format!("{ending:?} by the {side:?} end");
+            let stage = Stage::new(ground, case, scene)?;
+            play::play(stage, side, state, ending)?;
+        }
+    }
+    Ok(())
+}
+
+/// Ending a connection that has only just been made.
+pub fn just_made(ground: &mut dyn Ground) -> Result<(), Violation> {
+    every_ending(ground, "just_made", State::JustMade)
+}
+
+/// Ending it in `connection_made`, with bytes just written.
+pub fn in_connection_made(ground: &mut dyn Ground) -> Result<(), Violation> {
+    every_ending(ground, "in_connection_made", State::InConnectionMade)
+}
+
+/// Ending it in `data_received`, with bytes just written.
+pub fn in_data_received(ground: &mut dyn Ground) -> Result<(), Violation> {
+    every_ending(ground, "in_data_received", State::InDataReceived)
+}
+
+/// Ending it in `eof_received`, with bytes just written.
+pub fn in_eof_received(ground: &mut dyn Ground) -> Result<(), Violation> {
+    every_ending(ground, "in_eof_received", State::InEofReceived)
+}
+
+/// Ending it in `pause_writing`.
+pub fn in_pause_writing(ground: &mut dyn Ground) -> Result<(), Violation> {
+    every_ending(ground, "in_pause_writing", State::InPauseWriting)
+}
+
+/// Ending it in `resume_writing`.
+pub fn in_resume_writing(ground: &mut dyn Ground) -> Result<(), Violation> {
+    every_ending(ground, "in_resume_writing", State::InResumeWriting)
+}
+
+/// Ending it in `connection_lost`, which changes nothing any more.
+pub fn in_connection_lost(ground: &mut dyn Ground) -> Result<(), Violation> {
+    every_ending(ground, "in_connection_lost", State::InConnectionLost)
+}
+
+/// Ending it while its writer is paused: gracefully it waits for the peer, else the rest is lost.
+pub fn paused_for_writing(ground: &mut dyn Ground) -> Result<(), Violation> {
+    every_ending(ground, "paused_for_writing", State::PausedForWriting)
+}
+
+/// Ending it right after a write, before the loop could send.
+pub fn with_buffered_bytes(ground: &mut dyn Ground) -> Result<(), Violation> {
+    every_ending(ground, "with_buffered_bytes", State::Buffered)
+}
+
+/// Ending it while reading is paused and the peer's bytes wait: they are given up, ours are not.
+pub fn with_reading_paused(ground: &mut dyn Ground) -> Result<(), Violation> {
+    every_ending(ground, "with_reading_paused", State::ReadingPaused)
+}
+
+/// Ending it after `write_eof`, when the peer keeps its side open.
+pub fn after_write_eof(ground: &mut dyn Ground) -> Result<(), Violation> {
+    every_ending(ground, "after_write_eof", State::AfterWriteEof)
+}
+
+/// Ending it after the peer's end of stream, which was kept open.
+pub fn after_eof_kept_open(ground: &mut dyn Ground) -> Result<(), Violation> {
+    every_ending(ground, "after_eof_kept_open", State::AfterEofKeptOpen)
+}
+
+/// Ending it right after `close`: there is nothing left to cut short.
+pub fn closing_already(ground: &mut dyn Ground) -> Result<(), Violation> {
+    every_ending(ground, "closing_already", State::Closing)
+}
+
+/// Ending it while `close` waits for a peer that does not read: an abort cuts the wait.
+pub fn closing_and_clogged(ground: &mut dyn Ground) -> Result<(), Violation> {
+    every_ending(ground, "closing_and_clogged", State::ClosingAndClogged)
+}
+
+/// Ending it right after `abort`, before `connection_lost`: the first reason stands.
+pub fn aborted_already(ground: &mut dyn Ground) -> Result<(), Violation> {
+    every_ending(ground, "aborted_already", State::Aborted)
+}
+
+/// Ending it after `connection_lost` does nothing.
+pub fn lost_already(ground: &mut dyn Ground) -> Result<(), Violation> {
+    every_ending(ground, "lost_already", State::Lost)
+}

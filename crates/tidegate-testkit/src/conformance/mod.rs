@@ -1,0 +1,119 @@
+//! What every transport must do, as functions that try it.
+//!
+//! A [`Ground`] makes connections; each case drives some of them, and checks what the protocols at
+//! both ends were told, what the waiters were answered, what became of every byte, and that
+//! nothing is left in the loops. The idea is trio's `check_half_closeable_stream`: who writes a
+//! transport, or wraps one, runs the same tests as everybody else.
+//!
+//! A case does not panic for what a transport does: it returns the [`Violation`], which names the
+//! case, the rule in words, what was expected and what was seen.
+//!
+//! ```
+//! use tidegate_testkit::conformance;
+//!
+//! let mut ground = conformance::Tcp::new()?;
+//! conformance::reading::all(&mut ground)?;
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What every case checks at its end
+//!
+//! * Each protocol was called in the order that [`Protocol`](tidegate::Protocol) promises, one
+//!   callback at a time, and was dropped once, after `connection_lost`.
+//! * `sent + unsent == written` at each end; `connection_lost`, [`closed`](tidegate::Transport::closed),
+//!   and a later write and `drain` tell the same [`Closed`](tidegate::Closed).
+//! * What was received is what was sent, from the first byte on, in order; after an end of stream
+//!   it is all that was sent.
+//! * No connection, timer, completion or lingering socket is left.
+
+pub mod clogged;
+pub mod endings;
+mod ground;
+pub mod half_close;
+mod pattern;
+mod probe;
+pub mod reading;
+mod stage;
+pub mod transfer;
+mod violation;
+
+pub use ground::{Ground, Tcp, Unix};
+pub use violation::{Violation, Violations};
+
+/// One function of the suite, and its name.
+#[derive(Debug, Clone, Copy)]
+pub struct Case {
+    name: &'static str,
+    run: fn(&mut dyn Ground) -> Result<(), Violation>,
+}
+
+impl Case {
+    /// The name of the function.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Calls the function.
+    ///
+    /// # Errors
+    ///
+    /// The violation that it found.
+    pub fn run(&self, ground: &mut dyn Ground) -> Result<(), Violation> {
+        (self.run)(ground)
+    }
+}
+
+/// The list of a theme, and the function that runs it.
+macro_rules! cases {
+    ($($name:ident),* $(,)?) => {
+        /// The cases of this theme.
+        pub const CASES: &[super::Case] = &[$(super::Case {
+            name: stringify!($name),
+            run: $name,
+        }),*];
+
+        /// Runs the cases of this theme; one that fails does not keep the others from running.
+        ///
+        /// # Errors
+        ///
+        /// The violations that they found.
+        pub fn all(ground: &mut dyn super::Ground) -> Result<(), super::Violations> {
+            super::run(CASES, ground)
+        }
+    };
+}
+use cases;
+
+/// The themes, each with its cases.
+pub const THEMES: &[(&str, &[Case])] = &[
+    ("transfer", transfer::CASES),
+    ("reading", reading::CASES),
+    ("half_close", half_close::CASES),
+    ("clogged", clogged::CASES),
+    ("endings", endings::CASES),
+];
+
+/// Runs every case of every theme; one that fails does not keep the others from running.
+///
+/// # Errors
+///
+/// The violations that they found.
+pub fn all(ground: &mut dyn Ground) -> Result<(), Violations> {
+    let cases: Vec<Case> = THEMES
+        .iter()
+        .flat_map(|(_, cases)| cases.iter().copied())
+        .collect();
+    run(&cases, ground)
+}
+
+fn run(cases: &[Case], ground: &mut dyn Ground) -> Result<(), Violations> {
+    let found: Vec<Violation> = cases
+        .iter()
+        .filter_map(|case| case.run(ground).err())
+        .collect();
+    if found.is_empty() {
+        Ok(())
+    } else {
+        Err(Violations(found))
+    }
+}

@@ -1,0 +1,183 @@
+//! The protocol of one end of a case, and what is known of it.
+
+use super::pattern::pattern;
+use crate::{Log, Recorder, Seen};
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use tidegate::{Closed, Completion, Flow, OnEof, OnPause, Protocol, Result, Transport, WriteError};
+
+#[derive(Debug, Default)]
+struct Facts {
+    log: Log,
+    transport: RefCell<Option<Transport>>,
+    received: Cell<u64>,
+    /// Those of a protocol that was dropped.
+    violations: RefCell<Vec<String>>,
+}
+
+/// One end of a connection of a case.
+#[derive(Debug, Clone, Default)]
+pub(super) struct End(Rc<Facts>);
+
+impl End {
+    /// The protocol for it.
+    pub(super) fn probe(&self, plan: impl FnOnce(Recorder) -> Recorder) -> Box<dyn Protocol> {
+        Box::new(Probe {
+            recorder: plan(Recorder::new(&self.0.log)),
+            end: self.clone(),
+        })
+    }
+
+    pub(super) fn log(&self) -> &Log {
+        &self.0.log
+    }
+
+    /// What `connection_made` was given.
+    pub(super) fn made(&self) -> Option<Transport> {
+        self.0.transport.borrow().clone()
+    }
+
+    pub(super) fn is_lost(&self) -> bool {
+        self.log().is_lost()
+    }
+
+    pub(super) fn received(&self) -> u64 {
+        self.0.received.get()
+    }
+
+    pub(super) fn count(&self, what: &Seen) -> usize {
+        self.log().count(what)
+    }
+
+    /// What `connection_lost` said.
+    pub(super) fn closed(&self) -> Option<Closed> {
+        self.is_lost().then(|| self.log().closed())
+    }
+
+    /// The reason in one word.
+    pub(super) fn reason(&self) -> String {
+        if self.is_lost() {
+            self.log().reason()
+        } else {
+            "not lost".to_owned()
+        }
+    }
+
+    /// What broke the grammar of the callbacks.
+    pub(super) fn violations(&self) -> Vec<String> {
+        let mut all = self.0.violations.borrow().clone();
+        all.extend(self.log().take_violations());
+        all
+    }
+}
+
+/// The next `len` bytes of the pattern, written.
+pub(super) fn put(transport: &Transport, len: usize) -> std::result::Result<Flow, WriteError> {
+    transport.write(&pattern(transport.written(), len))
+}
+
+/// A [`Recorder`] that tells its [`End`] of the transport. Its log does not fail a test: the suite
+/// reports what it complains of.
+struct Probe {
+    recorder: Recorder,
+    end: End,
+}
+
+impl Probe {
+    fn count(&self, len: usize) {
+        let received = &self.end.0.received;
+        received.set(received.get() + len as u64);
+    }
+}
+
+impl Protocol for Probe {
+    fn connection_made(&mut self, transport: &Transport) -> Result {
+        self.end.0.transport.replace(Some(transport.clone()));
+        self.recorder.connection_made(transport)
+    }
+
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+        self.count(data.len());
+        self.recorder.data_received(transport, data)
+    }
+
+    fn eof_received(&mut self, transport: &Transport) -> Result<OnEof> {
+        self.recorder.eof_received(transport)
+    }
+
+    fn pause_writing(&mut self, transport: &Transport) -> Result<OnPause> {
+        self.recorder.pause_writing(transport)
+    }
+
+    fn resume_writing(&mut self, transport: &Transport) -> Result {
+        self.recorder.resume_writing(transport)
+    }
+
+    fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
+        self.recorder.connection_lost(transport, closed);
+    }
+
+    fn get_buffer(&mut self, transport: &Transport, size_hint: usize) -> Option<&mut [u8]> {
+        self.recorder.get_buffer(transport, size_hint)
+    }
+
+    fn buffer_updated(&mut self, transport: &Transport, len: usize) -> Result {
+        self.count(len);
+        self.recorder.buffer_updated(transport, len)
+    }
+
+    fn inner(&mut self) -> Option<&mut dyn Protocol> {
+        Some(&mut self.recorder)
+    }
+}
+
+/// No callback comes any more: the log has no more to complain of, and is not to panic for what it
+/// has.
+impl Drop for Probe {
+    fn drop(&mut self) {
+        let violations = self.end.log().take_violations();
+        self.end.0.violations.borrow_mut().extend(violations);
+    }
+}
+
+/// The answer of a completion, once it is there.
+#[derive(Debug)]
+pub(super) struct Answer<T>(Rc<RefCell<Option<io::Result<T>>>>);
+
+impl<T: 'static> Answer<T> {
+    pub(super) fn of(completion: Completion<T>) -> Self {
+        let slot: Rc<RefCell<Option<io::Result<T>>>> = Rc::default();
+        let answered = slot.clone();
+        completion.then(move |_, answer| {
+            answered.replace(Some(answer));
+        });
+        Self(slot)
+    }
+
+    pub(super) fn is_there(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+
+    /// `ok`, how the connection ended, or what else is there.
+    pub(super) fn words(&self) -> String {
+        match &*self.0.borrow() {
+            None => "no answer".to_owned(),
+            Some(Ok(_)) => "ok".to_owned(),
+            Some(Err(error)) => match Closed::of(error) {
+                Some(closed) => closed.to_string(),
+                None => error.to_string(),
+            },
+        }
+    }
+}
+
+impl Answer<Closed> {
+    /// What `wait_closed` was answered.
+    pub(super) fn closed(&self) -> String {
+        match &*self.0.borrow() {
+            Some(Ok(closed)) => closed.to_string(),
+            _ => self.words(),
+        }
+    }
+}

@@ -1,0 +1,282 @@
+//! Bytes from one end to the other, in every form of a write.
+
+use super::cases;
+use super::pattern::pattern;
+use super::probe::{Answer, put};
+use super::stage::{Side, Stage};
+use super::{Ground, Violation};
+use crate::{Recorder, Seen};
+use std::cell::Cell;
+use std::io::IoSlice;
+use std::rc::Rc;
+use tidegate::{Flow, OnPause, Transport, WriteError};
+
+cases![
+    one_way,
+    small_writes,
+    many_slices,
+    two_ways_at_once,
+    request_and_answer,
+    own_read_buffer,
+    flush_means_sent,
+];
+
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Slice,
+    Vectored,
+    Owned,
+    Text,
+}
+
+impl Form {
+    const ALL: [Self; 4] = [Self::Slice, Self::Vectored, Self::Owned, Self::Text];
+
+    /// Writes the next `len` bytes of the pattern.
+    fn put(self, transport: &Transport, len: usize) -> Result<Flow, WriteError> {
+        let data = pattern(transport.written(), len);
+        match self {
+            Self::Slice => transport.write(&data),
+            Self::Owned => transport.write_owned(data),
+            Self::Vectored => {
+                let (front, back) = data.split_at(len / 3);
+                transport.write_vectored(&[front, &[], back].map(IoSlice::new))
+            }
+            Self::Text => transport.write_fmt(format_args!("{}", String::from_utf8_lossy(&data))),
+        }
+    }
+}
+
+/// A write of any size and form, the empty one and those around the high-water mark among them, is
+/// sent whole by `close`, which ends cleanly; the peer gets it, and then the end of the stream.
+pub fn one_way(ground: &mut dyn Ground) -> Result<(), Violation> {
+    const KIB: usize = 1024;
+    let sizes = [
+        0,
+        1,
+        16 * KIB - 1,
+        16 * KIB,
+        64 * KIB - 1,
+        64 * KIB,
+        64 * KIB + 1,
+        3 * KIB * KIB + 17,
+    ];
+    for side in Side::BOTH {
+        for form in Form::ALL {
+            for size in sizes {
+                let scene = format!("{form:?} of {size} bytes by the {side:?} end");
+                let mut stage = Stage::new(ground, "one_way", scene)?;
+                let (writer, reader) = stage.connect(side, |it| it, |it| it)?;
+                stage.done("a write is taken", form.put(&writer.transport, size))?;
+                let rule = "a write is counted whole, an empty one as nothing";
+                stage.same(rule, size as u64, writer.transport.written())?;
+                writer.transport.close();
+                stage.until("connection_lost comes", "lost", reader.lost())?;
+                let words = if size == 0 {
+                    "made eof lost"
+                } else {
+                    "made data eof lost"
+                };
+                let rule = "a peer gets the bytes, then the end of the stream";
+                stage.same(rule, words, &reader.words())?;
+                stage.until("connection_lost comes", "lost", writer.lost())?;
+                let reasons = (writer.end.reason(), reader.end.reason());
+                let expected = ("local-close".to_owned(), "peer-eof".to_owned());
+                stage.same("a close ends cleanly at both ends", expected, reasons)?;
+                stage.same("close sends all", size as u64, reader.end.received())?;
+                stage.finish()?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Thousands of small writes of every form, inside a callback and outside, arrive in the order of
+/// the calls; empty ones are none, and no error.
+pub fn small_writes(ground: &mut dyn Ground) -> Result<(), Violation> {
+    fn burst(transport: &Transport) -> Result<u64, WriteError> {
+        let before = transport.written();
+        for i in 0..1000 {
+            Form::ALL[i % 4].put(transport, i % 7)?;
+        }
+        Ok(transport.written() - before)
+    }
+    let burst_len: u64 = (0..1000).map(|i| i % 7).sum();
+    for side in Side::BOTH {
+        let scene = format!("by the {side:?} end");
+        let mut stage = Stage::new(ground, "small_writes", scene)?;
+        let in_callback = |it: Recorder| {
+            it.on_made(|transport| Ok(burst(transport).map(drop)?))
+                .on_data(|transport, _| Ok(burst(transport).map(drop)?))
+        };
+        let (writer, reader) = stage.connect(side, in_callback, |it| it)?;
+        let written = stage.done("small writes are taken", burst(&writer.transport))?;
+        stage.same("each byte is counted", burst_len, written)?;
+        stage.settle()?;
+        stage.put(&reader, 1)?;
+        let rule = "small writes arrive";
+        stage.until(rule, "three bursts", reader.got(3 * burst_len))?;
+        writer.transport.close();
+        stage.until("connection_lost comes", "lost", reader.lost())?;
+        stage.same(rule, 3 * burst_len, reader.end.received())?;
+        stage.finish()?;
+    }
+    Ok(())
+}
+
+/// A vectored write may have more slices than a system call takes, and empty ones among them.
+pub fn many_slices(ground: &mut dyn Ground) -> Result<(), Violation> {
+    for side in Side::BOTH {
+        let scene = format!("by the {side:?} end");
+        let mut stage = Stage::new(ground, "many_slices", scene)?;
+        let (writer, reader) = stage.connect(side, |it| it, |it| it)?;
+        let lens: Vec<usize> = (0..5000).map(|i| i % 50).collect();
+        let sum = lens.iter().sum();
+        let data = pattern(0, sum);
+        let mut rest = data.as_slice();
+        let mut slices = Vec::new();
+        for len in lens {
+            let (slice, after) = rest.split_at(len);
+            slices.push(IoSlice::new(slice));
+            rest = after;
+        }
+        let result = writer.transport.write_vectored(&slices);
+        stage.done("any number of slices is taken", result)?;
+        stage.same("all is counted", sum as u64, writer.transport.written())?;
+        writer.transport.close();
+        stage.until("connection_lost comes", "lost", reader.lost())?;
+        stage.same("all arrives", sum as u64, reader.end.received())?;
+        stage.finish()?;
+    }
+    Ok(())
+}
+
+/// Both ends send megabytes at once, each as its `Flow`, `pause_writing` and `resume_writing` tell
+/// it, and end their side; each gets all, and both end by themselves.
+pub fn two_ways_at_once(ground: &mut dyn Ground) -> Result<(), Violation> {
+    const CHUNK: usize = 48 * 1024;
+    const CHUNKS: u32 = 50;
+    fn pump(transport: &Transport, left: &Cell<u32>) -> tidegate::Result {
+        while left.get() > 0 {
+            left.set(left.get() - 1);
+            let flow = put(transport, CHUNK)?;
+            if left.get() == 0 {
+                transport.write_eof()?;
+            }
+            if flow.is_paused() {
+                break;
+            }
+        }
+        Ok(())
+    }
+    fn sender(it: Recorder) -> Recorder {
+        let left = Rc::new(Cell::new(CHUNKS));
+        let more = left.clone();
+        it.keep_open()
+            .on_made(move |transport| pump(transport, &left))
+            .on_pause(|_| Ok(OnPause::KeepReading))
+            .on_resume(move |transport| pump(transport, &more))
+    }
+    let mut stage = Stage::new(ground, "two_ways_at_once", "")?;
+    let (one, other) = stage.connect(Side::Connecting, sender, sender)?;
+    for stand in [&one, &other] {
+        let rule = "who writes as flow control tells, and ends, comes to the end";
+        stage.until(rule, "lost", stand.lost())?;
+    }
+    for stand in [&one, &other] {
+        let all = (CHUNK as u64) * u64::from(CHUNKS);
+        stage.same("each end gets all", all, stand.end.received())?;
+        let rule = "when both ends have ended their side, that is a clean end of stream";
+        stage.same(rule, "peer-eof", &stand.end.reason())?;
+    }
+    stage.finish()
+}
+
+/// Messages of growing size are answered with themselves, over and over.
+pub fn request_and_answer(ground: &mut dyn Ground) -> Result<(), Violation> {
+    const ROUNDS: u64 = 60;
+    let len = |round: u64| (1 << (round % 16)) as usize + round as usize;
+    for side in Side::BOTH {
+        let scene = format!("asked by the {side:?} end");
+        let mut stage = Stage::new(ground, "request_and_answer", scene)?;
+        let echo = |it: Recorder| {
+            it.on_data(|transport, data| {
+                transport.write(data)?;
+                Ok(())
+            })
+        };
+        let (client, _) = stage.connect(side, |it| it, echo)?;
+        for round in 0..ROUNDS {
+            stage.put(&client, len(round))?;
+            let asked = client.transport.written();
+            let rule = "an answer comes";
+            stage.until(rule, "all of it", client.got(asked))?;
+            stage.same(rule, asked, client.end.received())?;
+        }
+        client.transport.close();
+        stage.finish()?;
+    }
+    Ok(())
+}
+
+/// A protocol that gives its own buffer gets the same bytes, never more than fit at once.
+pub fn own_read_buffer(ground: &mut dyn Ground) -> Result<(), Violation> {
+    const SIZE: usize = 1000;
+    const SENT: u64 = 300_000;
+    for side in Side::BOTH {
+        let scene = format!("read by the {side:?} end");
+        let mut stage = Stage::new(ground, "own_read_buffer", scene)?;
+        let (reader, writer) = stage.connect(side, |it| it.buffered(SIZE), |it| it)?;
+        stage.put(&writer, SENT as usize)?;
+        writer.transport.close();
+        stage.until("connection_lost comes", "lost", reader.lost())?;
+        stage.same("all arrives in the buffer", SENT, reader.end.received())?;
+        let longest = reader
+            .end
+            .log()
+            .seen()
+            .iter()
+            .fold(0, |most, seen| match seen {
+                Seen::Data(data) => data.len().max(most),
+                _ => most,
+            });
+        let rule = "no read is larger than the buffer it was given";
+        stage.holds(rule, "1000 bytes at most", longest <= SIZE)?;
+        stage.finish()?;
+    }
+    Ok(())
+}
+
+/// `flush` is answered when all that was written before it is sent, and waits for nothing that
+/// comes after.
+pub fn flush_means_sent(ground: &mut dyn Ground) -> Result<(), Violation> {
+    for side in Side::BOTH {
+        let scene = format!("by the {side:?} end");
+        let mut stage = Stage::new(ground, "flush_means_sent", scene)?;
+        let (writer, reader) = stage.connect(side, |it| it, |it| it)?;
+        for size in [1, 5000, 200_000] {
+            stage.put(&writer, size)?;
+            let target = writer.transport.written();
+            let transport = writer.transport.clone();
+            let sent = Rc::new(Cell::new(None));
+            let at = sent.clone();
+            writer.transport.flush().then(move |_, answer| {
+                at.set(Some((answer.is_ok(), transport.sent() >= target)));
+            });
+            let rule = "flush is answered once all is sent";
+            let answered = sent.clone();
+            stage.until(rule, "an answer", move || answered.get().is_some())?;
+            stage.same(rule, Some((true, true)), sent.get())?;
+        }
+        let again = Answer::of(writer.transport.flush());
+        let drained = Answer::of(writer.transport.drain());
+        stage.settle()?;
+        let answers = (again.words(), drained.words());
+        let rule = "with nothing to wait for, flush and drain are answered at once";
+        stage.same(rule, ("ok".to_owned(), "ok".to_owned()), answers)?;
+        writer.transport.close();
+        stage.until("connection_lost comes", "lost", reader.lost())?;
+        stage.finish()?;
+    }
+    Ok(())
+}
