@@ -21,6 +21,9 @@ cases![
     peer_gone,
 ];
 
+/// What no transport takes for a peer that does not read.
+const MOST: usize = 64 << 20;
+
 fn writer_that_reads_on(it: Recorder) -> Recorder {
     it.on_pause(|_| Ok(OnPause::KeepReading))
 }
@@ -74,6 +77,7 @@ pub fn pause_and_resume_once(ground: &mut dyn Ground) -> Result<(), Violation> {
 /// `write` answers `Paused` from the write on that takes the buffer above the high-water mark, and
 /// not before the kernel has refused bytes or the turn's bound is reached.
 pub fn write_tells_of_the_pause(ground: &mut dyn Ground) -> Result<(), Violation> {
+    const WRITE: usize = 10_000;
     for side in Side::BOTH {
         let scene = format!("writer is the {side:?} end");
         let mut stage = Stage::new(ground, "write_tells_of_the_pause", scene)?;
@@ -81,8 +85,8 @@ pub fn write_tells_of_the_pause(ground: &mut dyn Ground) -> Result<(), Violation
         reader.transport.pause_reading();
         let limits = writer.transport.write_limits();
         let mut paused = false;
-        for _ in 0..100_000 {
-            let result = put(&writer.transport, 10_000);
+        for _ in 0..MOST / WRITE {
+            let result = put(&writer.transport, WRITE);
             let flow = stage.done("a write below the cap is taken", result)?;
             paused = flow.is_paused();
             let above = writer.transport.write_buffer_size() > limits.high();
@@ -185,7 +189,7 @@ pub fn cap_refuses(ground: &mut dyn Ground) -> Result<(), Violation> {
             writer.transport.set_write_limits(limits),
         )?;
         let mut full = 0;
-        for _ in 0..100_000 {
+        for _ in 0..MOST / WRITE {
             let written = writer.transport.written();
             match put(&writer.transport, WRITE) {
                 Ok(_) => {}

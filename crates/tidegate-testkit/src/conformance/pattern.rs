@@ -30,6 +30,10 @@ pub(super) fn pattern(from: u64, len: usize) -> Vec<u8> {
 /// Where `data`, from the start of the stream on, is first wrong.
 pub(super) fn first_wrong(data: &[u8]) -> Option<usize> {
     let right = pattern(0, data.len());
+    if data == right {
+        // Much faster than byte by byte.
+        return None;
+    }
     data.iter()
         .zip(&right)
         .position(|(seen, right)| seen != right)

@@ -223,10 +223,10 @@ impl<'a> Stage<'a> {
             .with_cap(usize::MAX)
             .with_high(usize::MAX);
         self.done(rule, stand.transport.set_write_limits(none))?;
-        for _ in 0..1024 {
+        for _ in 0..64 {
             while stand.transport.write_buffer_size() < CLOGGED {
                 self.put(stand, CLOGGED / 4)?;
-                // A kernel without end would be found by the loop around this one.
+                // The loop around this one bounds what a transport without end takes.
                 if stand.transport.write_buffer_size() == 0 {
                     break;
                 }

@@ -1,4 +1,9 @@
-//! The conformance suite over real sockets.
+//! The conformance suite: over real sockets, where it finds nothing, and over transports that
+//! break a rule, which it names.
+
+mod broken;
+mod caught;
+mod two_loops;
 
 use tidegate_testkit::conformance::{self, Tcp, Unix};
 
@@ -58,4 +63,9 @@ mod over_unix_sockets {
     fn a_connection_can_be_ended_in_every_state() {
         conformance::endings::all(&mut Unix::new().unwrap()).unwrap();
     }
+}
+
+#[test]
+fn both_ends_of_a_connection_may_be_on_different_loops() {
+    conformance::all(&mut two_loops::TwoLoops::new()).unwrap();
 }
