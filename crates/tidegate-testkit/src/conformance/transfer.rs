@@ -91,23 +91,26 @@ pub fn one_way(ground: &mut dyn Ground) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Thousands of small writes of every form, inside a callback and outside, arrive in the order of
-/// the calls; empty ones are none, and no error.
+/// Thousands of small writes of every form, and a large one in their midst, arrive in the order of
+/// the calls, inside a callback and outside; empty ones are none, and no error.
 pub fn small_writes(ground: &mut dyn Ground) -> Result<(), Violation> {
-    fn burst(transport: &Transport) -> Result<u64, WriteError> {
+    const WRITES: usize = 1000;
+    // The small ones before the large one wait to go out together; it is not to overtake them.
+    let len = |i: usize| if i == 5 { 70_000 } else { i % 7 };
+    let burst = move |transport: &Transport| -> Result<u64, WriteError> {
         let before = transport.written();
-        for i in 0..1000 {
-            Form::ALL[i % 4].put(transport, i % 7)?;
+        for i in 0..WRITES {
+            Form::ALL[i % 4].put(transport, len(i))?;
         }
         Ok(transport.written() - before)
-    }
-    let burst_len: u64 = (0..1000).map(|i| i % 7).sum();
+    };
+    let burst_len = (0..WRITES).map(len).sum::<usize>() as u64;
     for side in Side::BOTH {
         let scene = format!("by the {side:?} end");
         let mut stage = Stage::new(ground, "small_writes", scene)?;
         let in_callback = |it: Recorder| {
-            it.on_made(|transport| Ok(burst(transport).map(drop)?))
-                .on_data(|transport, _| Ok(burst(transport).map(drop)?))
+            it.on_made(move |transport| Ok(burst(transport).map(drop)?))
+                .on_data(move |transport, _| Ok(burst(transport).map(drop)?))
         };
         let (writer, reader) = stage.connect(side, in_callback, |it| it)?;
         let written = stage.done("small writes are taken", burst(&writer.transport))?;
