@@ -159,7 +159,7 @@ impl Ground for Unix {
 }
 
 /// What no case gives a loop to do at once.
-const MOST_BUSY_TURNS: u32 = 10_000;
+const MOST_BUSY_TURNS: u32 = 2_000;
 
 /// So many turns does something have to come about, whatever the clock says.
 const LEAST_TURNS: u32 = 20;
