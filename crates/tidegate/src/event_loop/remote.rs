@@ -1,11 +1,20 @@
 //! The way into the loop from other threads.
 
+#[cfg(all(test, loom))]
+mod loom;
+
 use crate::Handle;
 use crate::driver::Wake;
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
+
+// The models of threads, which are tests, bring a lock that can tell them what was done with it.
+#[cfg(all(test, loom))]
+use ::loom::sync::{Mutex, MutexGuard};
+#[cfg(not(all(test, loom)))]
+use std::sync::{Mutex, MutexGuard};
 
 pub(crate) type RemoteCall = Box<dyn FnOnce(&Handle) + Send>;
 
