@@ -350,3 +350,27 @@ fn a_timer_that_starts_itself_again_without_delay_starves_nothing() {
         peer.expect(&mut event_loop, 12);
     }
 }
+
+#[test]
+fn a_timer_that_starts_itself_again_for_a_time_that_is_over_starves_no_other() {
+    fn again(handle: &Handle, time: Instant, fired: Rc<Cell<u32>>) {
+        handle.call_at(time, move |handle| {
+            fired.set(fired.get() + 1);
+            again(handle, time, fired);
+        });
+    }
+    let mut event_loop = EventLoop::new().unwrap();
+    let handle = event_loop.handle().clone();
+    let start = Instant::now();
+    let (fired, other) = (Rc::new(Cell::new(0)), Rc::new(Cell::new(false)));
+    again(&handle, start, fired.clone());
+    let ran = other.clone();
+    handle.call_at(start + MS, move |_| ran.set(true));
+    work(2 * MS);
+    turn(&mut event_loop);
+    assert!(other.get(), "it was due in the first turn");
+    for n in 2..=100 {
+        turn(&mut event_loop);
+        assert_eq!(fired.get(), n, "one for each turn");
+    }
+}

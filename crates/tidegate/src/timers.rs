@@ -8,7 +8,7 @@ use slab::Slab;
 use std::time::Instant;
 
 const CHILDREN: usize = 4;
-/// The place of a timer that never fires and so is not in the heap.
+/// The place of a timer that is not in the heap: it never fires, or is too new for this round.
 const NOWHERE: usize = usize::MAX;
 
 /// Names a timer; never again names another.
@@ -37,6 +37,9 @@ pub(crate) struct Timers<T> {
     heap: Vec<Node>,
     entries: Slab<Entry<T>>,
     next_seq: u64,
+    /// Due, but too new for the round in which they were met: out of the heap, where they would
+    /// keep older ones from their turn. Empty between rounds.
+    aside: Vec<Node>,
 }
 
 impl<T> Timers<T> {
@@ -45,6 +48,7 @@ impl<T> Timers<T> {
             heap: Vec::new(),
             entries: Slab::new(),
             next_seq: 0,
+            aside: Vec::new(),
         }
     }
 
@@ -63,8 +67,7 @@ impl<T> Timers<T> {
                 seq,
                 slot,
             };
-            self.heap.push(node);
-            self.sift_up(self.heap.len() - 1, node);
+            self.push(node);
         }
         TimerId { seq, slot }
     }
@@ -81,7 +84,9 @@ impl<T> Timers<T> {
     }
 
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.heap.first().map(|node| node.deadline)
+        let aside = self.aside.iter().filter(|node| self.is_there(node));
+        let first = self.heap.first().into_iter().chain(aside);
+        first.map(|node| node.deadline).min()
     }
 
     /// What the next timer to be created will be after: a bound for [`Timers::pop_due`].
@@ -89,14 +94,38 @@ impl<T> Timers<T> {
         self.next_seq
     }
 
-    /// The next timer that is due at `now` and was created before `created`.
+    /// The next timer that is due at `now` and was created before `created`. A round of calls
+    /// with the same bound ends with the first `None`.
     pub(crate) fn pop_due(&mut self, now: Instant, created: u64) -> Option<T> {
-        let first = *self.heap.first()?;
-        if first.deadline > now || first.seq >= created {
-            return None;
+        if self.aside.first().is_some_and(|node| node.seq < created) {
+            self.end_round();
         }
-        self.remove_at(0);
-        Some(self.entries.remove(first.slot).value)
+        while let Some(&first) = self.heap.first()
+            && first.deadline <= now
+        {
+            self.remove_at(0);
+            if first.seq < created {
+                return Some(self.entries.remove(first.slot).value);
+            }
+            self.entries[first.slot].place = NOWHERE;
+            self.aside.push(first);
+        }
+        self.end_round();
+        None
+    }
+
+    fn end_round(&mut self) {
+        while let Some(node) = self.aside.pop() {
+            if self.is_there(&node) {
+                self.push(node);
+            }
+        }
+    }
+
+    /// It may have been cancelled since.
+    fn is_there(&self, node: &Node) -> bool {
+        let entry = self.entries.get(node.slot);
+        entry.is_some_and(|entry| entry.seq == node.seq)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -106,7 +135,13 @@ impl<T> Timers<T> {
     /// All of them, for the end of the loop.
     pub(crate) fn take_all(&mut self) -> Vec<T> {
         self.heap.clear();
+        self.aside.clear();
         self.entries.drain().map(|entry| entry.value).collect()
+    }
+
+    fn push(&mut self, node: Node) {
+        self.heap.push(node);
+        self.sift_up(self.heap.len() - 1, node);
     }
 
     fn remove_at(&mut self, place: usize) {
@@ -202,6 +237,25 @@ mod tests {
         timers.insert(Some(now), 2);
         assert_eq!(timers.pop_due(now, created), None);
         assert_eq!(drain(&mut timers, now), [2]);
+    }
+
+    #[test]
+    fn a_timer_made_for_an_earlier_time_while_due_ones_are_popped_keeps_none_of_them_back() {
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        let mut timers = Timers::new();
+        timers.insert(Some(at(5)), 1);
+        timers.insert(Some(at(6)), 2);
+        let created = timers.created();
+        assert_eq!(timers.pop_due(at(9), created), Some(1));
+        timers.insert(Some(at(2)), 3);
+        let cancelled = timers.insert(Some(at(1)), 4);
+        assert_eq!(timers.pop_due(at(9), created), Some(2));
+        assert_eq!(timers.next_deadline(), Some(at(1)));
+        assert_eq!(timers.cancel(cancelled), Some(4));
+        assert_eq!(timers.next_deadline(), Some(at(2)));
+        assert_eq!(timers.pop_due(at(9), created), None);
+        assert_eq!(drain(&mut timers, at(9)), [3]);
     }
 
     #[test]
