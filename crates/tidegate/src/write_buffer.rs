@@ -187,6 +187,9 @@ impl<'a, const N: usize> Offer<'a, N> {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use proptest::prelude::*;

@@ -107,6 +107,9 @@ fn interleave(addresses: Vec<Address>) -> VecDeque<Address> {
 }
 
 #[cfg(test)]
+mod fuzz;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::net::SocketAddr;

@@ -1,0 +1,143 @@
+//! Pieces that end with separators, beside a search of every end, however the bytes arrive.
+
+use super::{ReadBuffer, Search};
+use crate::Separators;
+use crate::error::LimitOverrun;
+use arbitrary::{Arbitrary, Result, Unstructured};
+
+#[derive(Debug)]
+struct Case {
+    separators: Vec<Vec<u8>>,
+    limit: usize,
+    /// How many bytes arrive at a time, over and over; and whether a piece is then copied out.
+    arrivals: Vec<(usize, bool)>,
+    data: Vec<u8>,
+}
+
+/// Few letters, so that separators are found, partly, and overlap.
+fn letters(bytes: &[u8]) -> Vec<u8> {
+    let letter = |byte: &u8| b"ab\r\n"[usize::from(byte % 4)];
+    bytes.iter().map(letter).collect()
+}
+
+impl<'a> Arbitrary<'a> for Case {
+    fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
+        let mut separators = Vec::new();
+        for _ in 0..u.int_in_range(1..=4)? {
+            let len = u.int_in_range(1..=5)?;
+            separators.push(letters(u.bytes(len)?));
+        }
+        let limit = match u.int_in_range(0..=1)? {
+            0 => usize::MAX,
+            _ => usize::from(u8::arbitrary(u)?),
+        };
+        let mut arrivals = Vec::new();
+        for _ in 0..u.int_in_range(1..=4)? {
+            arrivals.push((u.int_in_range(1..=40)?, bool::arbitrary(u)?));
+        }
+        Ok(Self {
+            separators,
+            limit,
+            arrivals,
+            data: letters(u.bytes(u.len())?),
+        })
+    }
+}
+
+/// The first place where a separator ends, and where the shortest that ends there begins.
+fn first_end(data: &[u8], separators: &[&[u8]]) -> Option<(usize, usize)> {
+    (1..=data.len()).find_map(|end| {
+        let ending = separators.iter().filter(|one| data[..end].ends_with(one));
+        ending
+            .map(|one| one.len())
+            .min()
+            .map(|len| (end - len, end))
+    })
+}
+
+fn naive(data: &[u8], separators: &[&[u8]], limit: usize) -> Search {
+    let overrun = |consumed, found| Search::Overrun(LimitOverrun { consumed, found });
+    let longest = separators.iter().map(|one| one.len()).max().unwrap_or(1);
+    // What may be the begin of a separator is not counted.
+    let searched = (data.len() + 1).saturating_sub(longest);
+    match first_end(data, separators) {
+        Some((start, _)) if start > limit => overrun(start, true),
+        Some((_, end)) => Search::Found(end),
+        None if searched > limit => overrun(searched, false),
+        None => Search::Missing(searched),
+    }
+}
+
+/// All pieces of what is there at once.
+fn pieces(mut data: &[u8], separators: &[&[u8]]) -> Vec<Vec<u8>> {
+    let mut pieces = Vec::new();
+    while let Some((_, end)) = first_end(data, separators) {
+        pieces.push(data[..end].to_vec());
+        data = &data[end..];
+    }
+    pieces
+}
+
+/// Reads as a reader does; what is beyond the limit is thrown away. Answers the pieces.
+fn read(case: &Case, separators: Separators<'_>, limit: usize) -> Vec<Vec<u8>> {
+    let separators = separators.as_slices();
+    let (mut buffer, mut held) = (ReadBuffer::default(), Vec::new());
+    let (mut rest, mut from, mut read) = (case.data.as_slice(), 0, Vec::new());
+    for &(len, copied) in case.arrivals.iter().cycle() {
+        if rest.is_empty() {
+            return read;
+        }
+        let (arrived, later) = rest.split_at(len.min(rest.len()));
+        rest = later;
+        held.extend_from_slice(arrived);
+        assert_eq!(buffer.push(arrived), held.len());
+        loop {
+            let search = buffer.find(separators, from, limit);
+            assert_eq!(search, naive(&held, separators, limit));
+            from = 0;
+            let len = match search {
+                Search::Found(end) => end,
+                Search::Overrun(overrun) => overrun.consumed,
+                Search::Missing(searched) => {
+                    from = searched;
+                    break;
+                }
+            };
+            let mut piece = Vec::new();
+            if copied {
+                buffer.give(len, |data| piece.extend_from_slice(data));
+            } else {
+                piece.extend_from_slice(&buffer.take(len));
+            }
+            let expected: Vec<_> = held.drain(..len).collect();
+            assert_eq!(piece, expected);
+            assert_eq!(buffer.len(), held.len());
+            if matches!(search, Search::Found(_)) {
+                read.push(piece);
+            }
+        }
+    }
+    read
+}
+
+fn check(case: &Case) {
+    let separators: Vec<_> = case.separators.iter().map(Vec::as_slice).collect();
+    let given = || match separators[..] {
+        [one] => Separators::from(one),
+        _ => Separators::from(&separators[..]),
+    };
+    read(case, given(), case.limit);
+    // Without a limit the pieces are those of one arrival, however many there were.
+    let expected = pieces(&case.data, &separators);
+    assert_eq!(read(case, given(), usize::MAX), expected);
+}
+
+#[test]
+fn however_bytes_arrive_the_pieces_end_at_the_first_end_of_a_separator() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/read_until");
+    tidegate_testkit::fuzz(
+        corpus,
+        |input| Case::arbitrary(&mut Unstructured::new(input)).ok(),
+        check,
+    );
+}
