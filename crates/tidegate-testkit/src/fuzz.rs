@@ -28,7 +28,7 @@ const SHRINK_TIME: Duration = Duration::from_secs(5);
 /// |---|---|
 /// | `TIDEGATE_FUZZ_MS` | for how many milliseconds; then the seed is printed at the start |
 /// | `TIDEGATE_FUZZ_SEED` | the seed of another run, for the same inputs in the same order |
-/// | `TIDEGATE_FUZZ_FILE` | each target that is run runs this file and nothing else |
+/// | `TIDEGATE_FUZZ_FILE` | each test that is run takes this file and nothing else; cargo starts it in the folder of its package |
 ///
 /// ```
 /// # let folder = std::env::temp_dir().join(format!("fuzz-doc-{}", std::process::id()));
