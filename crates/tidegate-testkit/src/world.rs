@@ -16,7 +16,7 @@ use tidegate::{Completion, EventLoop, EventLoopBuilder, Handle};
 use tidegate_streams::spawn_on;
 
 /// Enough for any test that ends.
-const STEPS: u64 = 100_000_000;
+const STEPS: u64 = 10_000_000;
 
 /// Settings of a [`World`].
 #[derive(Debug, Clone)]
@@ -67,7 +67,7 @@ impl WorldBuilder {
         self
     }
 
-    /// After so many steps a run gives up; a hundred million unless set. A step is a turn of one
+    /// After so many steps a run gives up; ten million unless set. A step is a turn of one
     /// loop, or one arrival.
     pub fn step_limit(mut self, steps: u64) -> Self {
         self.steps = steps;
@@ -229,7 +229,27 @@ impl World {
     ///
     /// [`StillBusy`] when there is always more to do.
     pub fn pump(&mut self) -> Result<(), StillBusy> {
-        self.run(|world| world.step().is_none())
+        self.run(|world| world.step().is_some())
+    }
+
+    /// Runs until nothing is on its way any more: every byte has arrived, every connect and every
+    /// job has its answer. Takes the time that the network takes; timers that are due later are
+    /// not waited for.
+    ///
+    /// # Errors
+    ///
+    /// [`StillBusy`].
+    pub fn settle(&mut self) -> Result<(), StillBusy> {
+        self.run(|world| {
+            if world.step().is_none() {
+                return false;
+            }
+            let next = world.network.with(|state| state.next_time());
+            next.is_none_or(|next| {
+                world.set_now(next);
+                false
+            })
+        })
     }
 
     /// Lets time pass: runs everything that happens within it, each at its time.

@@ -183,8 +183,8 @@ impl std::fmt::Debug for Sockets {
     }
 }
 
-/// For a connection that is none of ours.
-struct Stranger;
+/// For a connection that is none of the suite's.
+pub(super) struct Stranger;
 
 impl Protocol for Stranger {
     fn connection_made(&mut self, transport: &Transport) -> Result {

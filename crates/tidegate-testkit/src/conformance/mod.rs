@@ -33,11 +33,13 @@ pub mod half_close;
 mod pattern;
 mod probe;
 pub mod reading;
+mod simulated;
 mod stage;
 pub mod transfer;
 mod violation;
 
 pub use ground::{Ground, Tcp, Unix};
+pub use simulated::Simulated;
 pub use violation::{Violation, Violations};
 
 /// One function of the suite, and its name.
