@@ -145,3 +145,21 @@ fn a_fault_that_is_forced_strikes_as_often_as_it_was_told() {
     }
     assert_eq!(world.struck().times(Fault::ConnectUnreachable), 2);
 }
+
+#[test]
+fn a_pump_does_all_that_needs_no_time_and_lets_none_pass() {
+    let mut world = World::new();
+    let host = world.add_host("a").unwrap();
+    let served = || Recorder::echo(&Log::new());
+    host.handle().create_server(host.addr(7), served).unwrap();
+    host.handle().call_later(HOUR, |_| ());
+    let peer = world.network().dial(host.addr(7)).unwrap();
+    world.pump().unwrap();
+    peer.send(b"hello").unwrap();
+    world.pump().unwrap();
+    assert_eq!(peer.take(), b"hello");
+    // With nothing to do it returns.
+    world.pump().unwrap();
+    assert_eq!(world.elapsed(), Duration::ZERO);
+    assert_eq!(host.handle().snapshot().timers, 1);
+}
