@@ -1,216 +1,7 @@
 //! A protocol that records its callbacks, checks their grammar and does what a test tells it.
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
-use tidegate::{CloseReason, Closed, OnEof, OnPause, Protocol, Result, Transport};
-
-/// One callback, as it was seen.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[expect(clippy::exhaustive_enums, reason = "tests match it")]
-pub enum Seen {
-    /// `connection_made`
-    Made,
-    /// `data_received` or `buffer_updated`
-    Data(Vec<u8>),
-    /// `eof_received`
-    Eof,
-    /// `pause_writing`
-    Pause,
-    /// `resume_writing`
-    Resume,
-    /// `connection_lost`
-    Lost,
-    /// What a test wrote in between.
-    Note(String),
-}
-
-#[derive(Debug, Default)]
-struct Shared {
-    seen: RefCell<Vec<Seen>>,
-    closed: RefCell<Option<Closed>>,
-    violations: RefCell<Vec<String>>,
-    running: Cell<Option<&'static str>>,
-    dropped: Cell<u32>,
-}
-
-/// The record of one connection; outlives its protocol. When the last clone is dropped, a
-/// violation of the callback grammar fails the test.
-#[derive(Debug, Clone, Default)]
-pub struct Log(Rc<Shared>);
-
-impl Log {
-    /// An empty record.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// The callbacks so far.
-    pub fn seen(&self) -> Vec<Seen> {
-        self.0.seen.borrow().clone()
-    }
-
-    /// The callbacks so far, one word each; neighbouring data joined.
-    pub fn words(&self) -> Vec<String> {
-        let mut words: Vec<String> = Vec::new();
-        for seen in self.0.seen.borrow().iter() {
-            let word = match seen {
-                Seen::Made => "made",
-                Seen::Data(_) => "data",
-                Seen::Eof => "eof",
-                Seen::Pause => "pause",
-                Seen::Resume => "resume",
-                Seen::Lost => "lost",
-                Seen::Note(note) => note,
-            };
-            if word != "data" || words.last().is_none_or(|last| last != "data") {
-                words.push(word.to_owned());
-            }
-        }
-        words
-    }
-
-    /// All received bytes.
-    pub fn data(&self) -> Vec<u8> {
-        let seen = self.0.seen.borrow();
-        let chunks = seen.iter().filter_map(|seen| match seen {
-            Seen::Data(data) => Some(data.as_slice()),
-            _ => None,
-        });
-        chunks.collect::<Vec<_>>().concat()
-    }
-
-    /// How many bytes were received.
-    pub fn data_len(&self) -> usize {
-        self.data().len()
-    }
-
-    /// How often something was seen.
-    pub fn count(&self, what: &Seen) -> usize {
-        self.0
-            .seen
-            .borrow()
-            .iter()
-            .filter(|seen| *seen == what)
-            .count()
-    }
-
-    /// Whether something was seen.
-    pub fn has(&self, what: &Seen) -> bool {
-        self.count(what) > 0
-    }
-
-    /// Whether `connection_lost` came.
-    pub fn is_lost(&self) -> bool {
-        self.has(&Seen::Lost)
-    }
-
-    /// What `connection_lost` said.
-    #[track_caller]
-    pub fn closed(&self) -> Closed {
-        match &*self.0.closed.borrow() {
-            Some(closed) => closed.clone(),
-            None => panic!("connection_lost has not come: {:?}", self.seen()),
-        }
-    }
-
-    /// The reason that `connection_lost` gave, in one word.
-    #[track_caller]
-    pub fn reason(&self) -> String {
-        reason_word(self.closed().reason()).to_owned()
-    }
-
-    /// Adds a note to the record.
-    pub fn note(&self, note: impl Into<String>) {
-        self.0.seen.borrow_mut().push(Seen::Note(note.into()));
-    }
-
-    /// How many protocols with this record were dropped.
-    pub fn dropped(&self) -> u32 {
-        self.0.dropped.get()
-    }
-
-    fn push(&self, seen: Seen) {
-        self.check(&seen);
-        self.0.seen.borrow_mut().push(seen);
-    }
-
-    /// made (data | pause resume)* eof? lost
-    fn check(&self, next: &Seen) {
-        let seen = self.0.seen.borrow();
-        let last_flow = seen
-            .iter()
-            .rev()
-            .find(|seen| matches!(seen, Seen::Pause | Seen::Resume));
-        let has = |what: &Seen| seen.contains(what);
-        let complaint = match next {
-            _ if has(&Seen::Lost) => "after lost",
-            Seen::Made if has(&Seen::Made) => "made twice",
-            Seen::Made | Seen::Note(_) => return,
-            _ if !has(&Seen::Made) => "before made",
-            Seen::Data(data) if data.is_empty() => "empty data",
-            Seen::Data(_) if has(&Seen::Eof) => "data after eof",
-            Seen::Eof if has(&Seen::Eof) => "eof twice",
-            Seen::Pause if last_flow == Some(&Seen::Pause) => "pause twice",
-            Seen::Resume if last_flow != Some(&Seen::Pause) => "resume without pause",
-            _ => return,
-        };
-        self.0
-            .violations
-            .borrow_mut()
-            .push(format!("{next:?}: {complaint}; seen {seen:?}"));
-    }
-
-    fn enter(&self, callback: &'static str) -> Running {
-        if let Some(other) = self.0.running.replace(Some(callback)) {
-            let violation = format!("{callback} within {other}");
-            self.0.violations.borrow_mut().push(violation);
-        }
-        Running(self.clone())
-    }
-
-    /// For a protocol that takes the place of another: it starts in the middle of the grammar.
-    pub fn switched_in(self) -> Self {
-        self.0.seen.borrow_mut().push(Seen::Made);
-        self
-    }
-
-    /// The violations so far, which are then forgiven; for tests of the check itself.
-    pub fn take_violations(&self) -> Vec<String> {
-        self.0.violations.take()
-    }
-}
-
-struct Running(Log);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.0.running.set(None);
-    }
-}
-
-impl Drop for Shared {
-    fn drop(&mut self) {
-        let violations = self.violations.get_mut();
-        if !violations.is_empty() && !std::thread::panicking() {
-            panic!("the callback grammar was violated: {violations:#?}");
-        }
-    }
-}
-
-/// One word for a reason.
-fn reason_word(reason: &CloseReason) -> &'static str {
-    match reason {
-        CloseReason::LocalClose => "local-close",
-        CloseReason::LocalAbort => "local-abort",
-        CloseReason::PeerEof => "peer-eof",
-        CloseReason::Timeout(_) => "timeout",
-        CloseReason::Io(_) => "io",
-        CloseReason::Callback(_) => "callback",
-        CloseReason::Panic(_) => "panic",
-        CloseReason::Shutdown => "shutdown",
-        _ => "unknown",
-    }
-}
+use crate::log::{Log, Seen};
+use tidegate::{Closed, OnEof, OnPause, Protocol, Result, Transport};
 
 type Hook<A, R> = Option<Box<dyn FnMut(&Transport, A) -> Result<R>>>;
 type DataHook = Option<Box<dyn FnMut(&Transport, &[u8]) -> Result>>;
@@ -218,7 +9,36 @@ type BufferHook = Option<Box<dyn FnMut(&Transport, usize)>>;
 type LostHook = Option<Box<dyn FnMut(&Transport, &Closed)>>;
 
 /// Records every callback in a [`Log`], then does what the test's closures say.
+///
+/// It stands in for a protocol: the other side of the one under test, or something that a server
+/// makes. To record the callbacks of a protocol of your own, see [`Watched`](crate::Watched).
+///
+/// ```
+/// use tidegate_testkit::{Log, Recorder, World};
+///
+/// # fn main() -> tidegate::Result {
+/// let mut world = World::new();
+/// let host = world.add_host("host")?;
+/// let log = Log::new();
+/// let served = log.clone();
+/// host.handle().create_server(host.addr(7), move || {
+///     Recorder::new(&served).on_data(|transport, _| {
+///         transport.write(b"thanks")?;
+///         transport.close();
+///         Ok(())
+///     })
+/// })?;
+/// let peer = world.network().dial(host.addr(7))?;
+/// world.pump()?;
+/// peer.send(b"a gift")?;
+/// world.pump()?;
+/// assert_eq!(peer.take(), b"thanks");
+/// assert_eq!(log.words(), ["made", "data", "lost"]);
+/// assert_eq!(log.reason(), "local-close");
+/// # Ok(()) }
+/// ```
 #[derive(Default)]
+#[must_use]
 pub struct Recorder {
     log: Log,
     made: Hook<(), ()>,
@@ -373,12 +193,7 @@ impl Protocol for Recorder {
 
     fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
         let _running = self.log.enter("connection_lost");
-        if closed.unsent() != transport.written() - transport.sent() {
-            let violation = format!("{closed:?} does not add up: {:?}", transport.stats());
-            self.log.0.violations.borrow_mut().push(violation);
-        }
-        self.log.push(Seen::Lost);
-        self.log.0.closed.replace(Some(closed.clone()));
+        self.log.lost(transport, closed);
         if let Some(hook) = &mut self.lost {
             hook(transport, closed);
         }
@@ -403,6 +218,6 @@ impl Protocol for Recorder {
 
 impl Drop for Recorder {
     fn drop(&mut self) {
-        self.log.0.dropped.set(self.log.0.dropped.get() + 1);
+        self.log.count_drop();
     }
 }

@@ -1,0 +1,114 @@
+//! The order in which callbacks may come, as a pure table: it knows neither loops nor protocols.
+
+/// A callback, as far as the order is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Call {
+    Made,
+    /// So many bytes.
+    Data(usize),
+    Eof,
+    Pause,
+    Resume,
+    Lost,
+}
+
+/// `made (data | pause resume)* eof? (pause resume)* lost`, one call after the other.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Grammar {
+    made: bool,
+    eof: bool,
+    paused: bool,
+    lost: bool,
+}
+
+impl Grammar {
+    /// Begins in the middle, as a protocol does that took the place of another.
+    pub(crate) fn skip_made(&mut self) {
+        self.made = true;
+    }
+
+    pub(crate) fn is_lost(self) -> bool {
+        self.lost
+    }
+
+    /// Takes the next call; answers what is wrong with it.
+    pub(crate) fn next(&mut self, call: Call) -> Option<&'static str> {
+        let complaint = self.complaint(call);
+        match call {
+            Call::Made => self.made = true,
+            Call::Data(_) => {}
+            Call::Eof => self.eof = true,
+            Call::Pause => self.paused = true,
+            Call::Resume => self.paused = false,
+            Call::Lost => self.lost = true,
+        }
+        complaint
+    }
+
+    fn complaint(self, call: Call) -> Option<&'static str> {
+        match call {
+            _ if self.lost => Some("after lost"),
+            Call::Made if self.made => Some("made twice"),
+            Call::Made => None,
+            _ if !self.made => Some("before made"),
+            Call::Data(0) => Some("empty data"),
+            Call::Data(_) if self.eof => Some("data after eof"),
+            Call::Eof if self.eof => Some("eof twice"),
+            Call::Pause if self.paused => Some("pause twice"),
+            Call::Resume if !self.paused => Some("resume without pause"),
+            Call::Data(_) | Call::Eof | Call::Pause | Call::Resume | Call::Lost => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn complaints(calls: &[Call]) -> Vec<&'static str> {
+        let mut grammar = Grammar::default();
+        calls
+            .iter()
+            .filter_map(|&call| grammar.next(call))
+            .collect()
+    }
+
+    #[test]
+    fn what_a_loop_may_do_is_accepted() {
+        use Call::*;
+        for calls in [
+            &[Made, Lost][..],
+            &[Made, Data(1), Pause, Data(2), Resume, Pause, Resume, Lost],
+            &[Made, Eof, Pause, Resume, Lost],
+            &[Made, Pause, Lost],
+        ] {
+            assert_eq!(complaints(calls), [""; 0], "{calls:?}");
+        }
+    }
+
+    #[test]
+    fn each_wrong_order_has_its_complaint() {
+        use Call::*;
+        for (calls, complaint) in [
+            (&[Made, Lost, Lost][..], "after lost"),
+            (&[Made, Lost, Data(1)], "after lost"),
+            (&[Made, Made], "made twice"),
+            (&[Lost], "before made"),
+            (&[Made, Data(0)], "empty data"),
+            (&[Made, Eof, Data(1)], "data after eof"),
+            (&[Made, Eof, Eof], "eof twice"),
+            (&[Made, Pause, Pause], "pause twice"),
+            (&[Made, Resume], "resume without pause"),
+            (&[Made, Pause, Resume, Resume], "resume without pause"),
+        ] {
+            assert_eq!(complaints(calls), [complaint], "{calls:?}");
+        }
+    }
+
+    #[test]
+    fn a_protocol_that_took_the_place_of_another_is_not_made() {
+        let mut grammar = Grammar::default();
+        grammar.skip_made();
+        assert_eq!(grammar.next(Call::Data(1)), None);
+    }
+}

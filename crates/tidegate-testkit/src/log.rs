@@ -1,0 +1,263 @@
+//! What the callbacks of one connection were, and whether they came in order.
+
+use crate::grammar::{Call, Grammar};
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use tidegate::{CloseReason, Closed, Transport};
+
+/// One callback, as it was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "tests match it")]
+pub enum Seen {
+    /// `connection_made`
+    Made,
+    /// `data_received`; of a [`Recorder`](crate::Recorder) `buffer_updated` too.
+    Data(Vec<u8>),
+    /// `buffer_updated` of a [`Watched`](crate::Watched) protocol: so many bytes, in a buffer that
+    /// only the protocol knows.
+    Filled(usize),
+    /// `eof_received`
+    Eof,
+    /// `pause_writing`
+    Pause,
+    /// `resume_writing`
+    Resume,
+    /// `connection_lost`
+    Lost,
+    /// What a test wrote in between.
+    Note(String),
+}
+
+impl Seen {
+    fn call(&self) -> Option<Call> {
+        Some(match self {
+            Self::Made => Call::Made,
+            Self::Data(data) => Call::Data(data.len()),
+            Self::Filled(len) => Call::Data(*len),
+            Self::Eof => Call::Eof,
+            Self::Pause => Call::Pause,
+            Self::Resume => Call::Resume,
+            Self::Lost => Call::Lost,
+            Self::Note(_) => return None,
+        })
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    seen: RefCell<Vec<Seen>>,
+    grammar: Cell<Grammar>,
+    closed: RefCell<Option<Closed>>,
+    transport: RefCell<Option<Transport>>,
+    violations: RefCell<Vec<String>>,
+    running: Cell<Option<&'static str>>,
+    dropped: Cell<u32>,
+}
+
+/// The record of one connection; outlives its protocol. Clones are the same record.
+///
+/// It checks the order of the callbacks while it is written, as
+/// [`Protocol`](tidegate::Protocol) documents it. When the last clone is dropped, a violation that
+/// nobody [took](Self::take_violations) panics, and so fails the test.
+#[derive(Debug, Clone, Default)]
+pub struct Log(Rc<Shared>);
+
+impl Log {
+    /// An empty record.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The callbacks so far.
+    pub fn seen(&self) -> Vec<Seen> {
+        self.0.seen.borrow().clone()
+    }
+
+    /// The callbacks so far, one word each; neighbouring data joined.
+    pub fn words(&self) -> Vec<String> {
+        let mut words: Vec<String> = Vec::new();
+        for seen in self.0.seen.borrow().iter() {
+            let word = match seen {
+                Seen::Made => "made",
+                Seen::Data(_) | Seen::Filled(_) => "data",
+                Seen::Eof => "eof",
+                Seen::Pause => "pause",
+                Seen::Resume => "resume",
+                Seen::Lost => "lost",
+                Seen::Note(note) => note,
+            };
+            if word != "data" || words.last().is_none_or(|last| last != "data") {
+                words.push(word.to_owned());
+            }
+        }
+        words
+    }
+
+    /// All received bytes, but for those in [buffers of the protocol's own](Seen::Filled).
+    pub fn data(&self) -> Vec<u8> {
+        let seen = self.0.seen.borrow();
+        let chunks = seen.iter().filter_map(|seen| match seen {
+            Seen::Data(data) => Some(data.as_slice()),
+            _ => None,
+        });
+        chunks.collect::<Vec<_>>().concat()
+    }
+
+    /// How many bytes were received, those in buffers of the protocol's own included.
+    pub fn data_len(&self) -> usize {
+        let seen = self.0.seen.borrow();
+        let lens = seen.iter().map(|seen| match seen {
+            Seen::Data(data) => data.len(),
+            Seen::Filled(len) => *len,
+            _ => 0,
+        });
+        lens.sum()
+    }
+
+    /// How often something was seen.
+    pub fn count(&self, what: &Seen) -> usize {
+        let seen = self.0.seen.borrow();
+        seen.iter().filter(|seen| *seen == what).count()
+    }
+
+    /// Whether something was seen.
+    pub fn has(&self, what: &Seen) -> bool {
+        self.count(what) > 0
+    }
+
+    /// Whether `connection_lost` came.
+    pub fn is_lost(&self) -> bool {
+        self.0.grammar.get().is_lost()
+    }
+
+    /// What `connection_lost` said.
+    ///
+    /// # Panics
+    ///
+    /// When it has not come.
+    #[track_caller]
+    pub fn closed(&self) -> Closed {
+        match &*self.0.closed.borrow() {
+            Some(closed) => closed.clone(),
+            None => panic!("connection_lost has not come: {:?}", self.seen()),
+        }
+    }
+
+    /// The reason that `connection_lost` gave, in one word.
+    ///
+    /// # Panics
+    ///
+    /// When it has not come.
+    #[track_caller]
+    pub fn reason(&self) -> String {
+        reason_word(self.closed().reason()).to_owned()
+    }
+
+    /// The transport of a [`Watched`](crate::Watched) protocol, from `connection_made` on: that of
+    /// a connection which a server accepted, for instance.
+    pub fn transport(&self) -> Option<Transport> {
+        self.0.transport.borrow().clone()
+    }
+
+    /// Adds a note to the record.
+    pub fn note(&self, note: impl Into<String>) {
+        self.0.seen.borrow_mut().push(Seen::Note(note.into()));
+    }
+
+    /// How many protocols with this record were dropped.
+    pub fn dropped(&self) -> u32 {
+        self.0.dropped.get()
+    }
+
+    /// For a protocol that takes the place of another: it starts in the middle of the grammar.
+    #[must_use]
+    pub fn switched_in(self) -> Self {
+        let mut grammar = self.0.grammar.get();
+        grammar.skip_made();
+        self.0.grammar.set(grammar);
+        self.0.seen.borrow_mut().push(Seen::Made);
+        self
+    }
+
+    /// The violations so far, which are then forgiven.
+    pub fn take_violations(&self) -> Vec<String> {
+        self.0.violations.take()
+    }
+
+    // What the recording protocols write.
+
+    pub(crate) fn push(&self, seen: Seen) {
+        let mut grammar = self.0.grammar.get();
+        let complaint = seen.call().and_then(|call| grammar.next(call));
+        self.0.grammar.set(grammar);
+        if let Some(complaint) = complaint {
+            let before = self.0.seen.borrow();
+            self.violated(format!("{seen:?}: {complaint}; seen {before:?}"));
+        }
+        self.0.seen.borrow_mut().push(seen);
+    }
+
+    pub(crate) fn violated(&self, what: String) {
+        self.0.violations.borrow_mut().push(what);
+    }
+
+    /// `connection_lost`; its numbers must add up.
+    pub(crate) fn lost(&self, transport: &Transport, closed: &Closed) {
+        if closed.unsent() != transport.written() - transport.sent() {
+            self.violated(format!(
+                "{closed:?} does not add up: {:?}",
+                transport.stats()
+            ));
+        }
+        self.push(Seen::Lost);
+        self.0.closed.replace(Some(closed.clone()));
+    }
+
+    /// Marks a callback as running until the answer is dropped: there is one at a time.
+    pub(crate) fn enter(&self, callback: &'static str) -> Running {
+        if let Some(other) = self.0.running.replace(Some(callback)) {
+            self.violated(format!("{callback} within {other}"));
+        }
+        Running(self.clone())
+    }
+
+    pub(crate) fn set_transport(&self, transport: &Transport) {
+        self.0.transport.replace(Some(transport.clone()));
+    }
+
+    pub(crate) fn count_drop(&self) {
+        self.0.dropped.set(self.0.dropped.get() + 1);
+    }
+}
+
+pub(crate) struct Running(Log);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.0.running.set(None);
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        let violations = self.violations.get_mut();
+        if !violations.is_empty() && !std::thread::panicking() {
+            panic!("the callback grammar was violated: {violations:#?}");
+        }
+    }
+}
+
+/// One word for a reason.
+fn reason_word(reason: &CloseReason) -> &'static str {
+    match reason {
+        CloseReason::LocalClose => "local-close",
+        CloseReason::LocalAbort => "local-abort",
+        CloseReason::PeerEof => "peer-eof",
+        CloseReason::Timeout(_) => "timeout",
+        CloseReason::Io(_) => "io",
+        CloseReason::Callback(_) => "callback",
+        CloseReason::Panic(_) => "panic",
+        CloseReason::Shutdown => "shutdown",
+        _ => "unknown",
+    }
+}

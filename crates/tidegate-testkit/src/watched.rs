@@ -1,0 +1,139 @@
+//! Any protocol, with its callbacks recorded and checked.
+
+use crate::log::{Log, Seen};
+use tidegate::{Closed, OnEof, OnPause, Protocol, Result, Transport};
+
+/// Records the callbacks of a protocol in a [`Log`], which checks their order, and forwards all of
+/// them. [`with_protocol`](Transport::with_protocol) finds the protocol in it.
+///
+/// ```
+/// use tidegate::{Protocol, Result, Transport};
+/// use tidegate_testkit::{Log, Watched, World};
+///
+/// #[derive(Default)]
+/// struct Counter(usize);
+///
+/// impl Protocol for Counter {
+///     fn data_received(&mut self, _: &Transport, data: &[u8]) -> Result {
+///         self.0 += data.len();
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> Result {
+/// let mut world = World::new();
+/// let host = world.add_host("host")?;
+/// let log = Log::new();
+/// let served = log.clone();
+/// let server = move || Watched::new(Counter::default(), &served);
+/// host.handle().create_server(host.addr(7), server)?;
+/// let peer = world.network().dial(host.addr(7))?;
+/// world.pump()?;
+/// peer.send(b"seven")?;
+/// world.pump()?;
+/// let transport = log.transport().ok_or("not accepted")?;
+/// assert_eq!(transport.with_protocol(|counter: &mut Counter, _| counter.0), Some(5));
+/// drop(peer);
+/// world.run_until_idle()?;
+/// assert_eq!(log.words(), ["made", "data", "eof", "lost"]);
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Watched<P> {
+    protocol: P,
+    log: Log,
+    /// The length of the buffer that was given last.
+    buffer: Option<usize>,
+}
+
+impl<P: Protocol> Watched<P> {
+    /// Records the callbacks of `protocol` into `log`, one of its own for each connection.
+    pub fn new(protocol: P, log: &Log) -> Self {
+        Self {
+            protocol,
+            log: log.clone(),
+            buffer: None,
+        }
+    }
+
+    /// A callback that comes neither first nor last, and so not once the connection is ending.
+    fn see(&self, transport: &Transport, seen: Seen) {
+        if transport.is_closing() {
+            self.log
+                .violated(format!("{seen:?}: the connection is ending"));
+        }
+        self.log.push(seen);
+    }
+}
+
+impl<P: Protocol> Protocol for Watched<P> {
+    fn connection_made(&mut self, transport: &Transport) -> Result {
+        let _running = self.log.enter("connection_made");
+        self.log.set_transport(transport);
+        self.log.push(Seen::Made);
+        self.protocol.connection_made(transport)
+    }
+
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+        let _running = self.log.enter("data_received");
+        self.see(transport, Seen::Data(data.to_vec()));
+        self.protocol.data_received(transport, data)
+    }
+
+    fn eof_received(&mut self, transport: &Transport) -> Result<OnEof> {
+        let _running = self.log.enter("eof_received");
+        self.see(transport, Seen::Eof);
+        self.protocol.eof_received(transport)
+    }
+
+    fn pause_writing(&mut self, transport: &Transport) -> Result<OnPause> {
+        let _running = self.log.enter("pause_writing");
+        self.see(transport, Seen::Pause);
+        self.protocol.pause_writing(transport)
+    }
+
+    fn resume_writing(&mut self, transport: &Transport) -> Result {
+        let _running = self.log.enter("resume_writing");
+        self.see(transport, Seen::Resume);
+        self.protocol.resume_writing(transport)
+    }
+
+    fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
+        let _running = self.log.enter("connection_lost");
+        self.log.lost(transport, closed);
+        self.protocol.connection_lost(transport, closed);
+    }
+
+    fn get_buffer(&mut self, transport: &Transport, size_hint: usize) -> Option<&mut [u8]> {
+        let _running = self.log.enter("get_buffer");
+        let buffer = self.protocol.get_buffer(transport, size_hint);
+        self.buffer = buffer.as_ref().map(|buffer| buffer.len());
+        buffer
+    }
+
+    fn buffer_updated(&mut self, transport: &Transport, len: usize) -> Result {
+        let _running = self.log.enter("buffer_updated");
+        let room = self.buffer.take();
+        if room.is_none_or(|room| room < len) {
+            self.log
+                .violated(format!("{len} bytes were put into a buffer of {room:?}"));
+        }
+        self.see(transport, Seen::Filled(len));
+        self.protocol.buffer_updated(transport, len)
+    }
+
+    fn inner(&mut self) -> Option<&mut dyn Protocol> {
+        Some(&mut self.protocol)
+    }
+
+    /// The user's, in logs and failures.
+    fn type_name(&self) -> &'static str {
+        self.protocol.type_name()
+    }
+}
+
+impl<P> Drop for Watched<P> {
+    fn drop(&mut self) {
+        self.log.count_drop();
+    }
+}
