@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 use tests::{Log, Recorder, pattern};
-use tidegate::{ConnectOptions, OnEof, Transport};
+use tidegate::{ConnectOptions, OnEof, OnPause, Transport};
 use tidegate_testkit::{Fault, Faults, Link, World};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -162,4 +162,24 @@ fn a_pump_does_all_that_needs_no_time_and_lets_none_pass() {
     world.pump().unwrap();
     assert_eq!(world.elapsed(), Duration::ZERO);
     assert_eq!(host.handle().snapshot().timers, 1);
+}
+
+#[test]
+fn the_link_to_the_peers_holds_back_what_a_peer_does_not_take_and_not_what_it_sends() {
+    let mut world = World::new();
+    let host = world.add_host("a").unwrap();
+    let narrow = Link::new().send_buffer(1).receive_buffer(1);
+    world.network().set_link_to_peers(&host, narrow);
+    let log = Log::new();
+    let served = log.clone();
+    let echo = move || Recorder::echo(&served).on_pause(|_| Ok(OnPause::KeepReading));
+    host.handle().create_server(host.addr(7), echo).unwrap();
+    let peer = world.network().dial(host.addr(7)).unwrap();
+    world.pump().unwrap();
+    assert_eq!(peer.send(b"hello").unwrap(), 5);
+    world.pump().unwrap();
+    assert_eq!(log.data(), b"hello");
+    assert_eq!(peer.take(), b"h");
+    world.pump().unwrap();
+    assert_eq!(peer.take(), b"e");
 }

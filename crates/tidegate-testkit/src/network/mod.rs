@@ -148,6 +148,11 @@ impl Network {
         self.with(|state| state.wire(from.id(), to.id()).link = link);
     }
 
+    /// Sets what lies between a host and the [`Peer`]s, towards them, from now on.
+    pub fn set_link_to_peers(&self, from: &Host, link: Link) {
+        self.with(|state| state.wire(from.id(), OUTSIDE).link = link);
+    }
+
     /// Nothing passes between two hosts until they are [healed](Self::heal); what is sent waits,
     /// as retransmissions would.
     pub fn partition(&self, one: &Host, other: &Host) {
