@@ -1,0 +1,175 @@
+//! One way in which the peer may hold a conversation.
+
+use std::error::Error;
+use std::fmt;
+use std::str::FromStr;
+
+/// What is done besides cutting the stream into chunks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Variation {
+    /// Nothing.
+    Whole,
+    /// The peer does not read until it has said everything, and so few bytes fit in between; the
+    /// watermarks are as low.
+    Paused {
+        /// How many bytes each kernel buffer on the way to the peer holds.
+        buffer: usize,
+    },
+    /// The peer resets the connection after so many bytes.
+    Reset {
+        /// How many.
+        at: usize,
+    },
+    /// The peer ends its stream after so many bytes.
+    Eof {
+        /// How many.
+        at: usize,
+    },
+    /// The peer falls silent after so many bytes, and leaves after a long time.
+    Silence {
+        /// How many.
+        at: usize,
+    },
+}
+
+impl Variation {
+    /// Where the peer breaks off.
+    pub(super) fn at(self) -> Option<usize> {
+        match self {
+            Self::Reset { at } | Self::Eof { at } | Self::Silence { at } => Some(at),
+            Self::Whole | Self::Paused { .. } => None,
+        }
+    }
+
+    /// Its place in the counts of a report.
+    pub(super) fn kind(self) -> &'static str {
+        match self {
+            Self::Whole => "chunkings",
+            Self::Paused { .. } => "pauses",
+            Self::Reset { .. } => "resets",
+            Self::Eof { .. } => "early ends",
+            Self::Silence { .. } => "silences",
+        }
+    }
+}
+
+/// One way to hold a [`Conversation`](crate::Conversation): where the stream of the peer is cut,
+/// and what else happens. Its text is read back with `parse`, to run
+/// [just this one](crate::check_case) again.
+///
+/// ```
+/// use tidegate_testkit::{Case, Variation};
+///
+/// let case: Case = "cut 3 7, reset 9".parse()?;
+/// assert_eq!(case.cuts(), [3, 7]);
+/// assert_eq!(case.variation(), Variation::Reset { at: 9 });
+/// assert_eq!(case.to_string(), "cut 3 7, reset 9");
+/// # Ok::<(), tidegate_testkit::NoCase>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Case {
+    cuts: Vec<usize>,
+    variation: Variation,
+}
+
+impl Case {
+    pub(super) const PLAIN: Self = Self {
+        cuts: Vec::new(),
+        variation: Variation::Whole,
+    };
+
+    pub(super) fn new(mut cuts: Vec<usize>, variation: Variation) -> Self {
+        cuts.sort_unstable();
+        cuts.dedup();
+        Self { cuts, variation }
+    }
+
+    /// After how many bytes each chunk ends, but for the last.
+    pub fn cuts(&self) -> &[usize] {
+        &self.cuts
+    }
+
+    /// What else happens.
+    pub fn variation(&self) -> Variation {
+        self.variation
+    }
+
+    pub(super) fn is_plain(&self) -> bool {
+        *self == Self::PLAIN
+    }
+
+    /// With one chunk less, each in turn.
+    pub(super) fn merged(&self) -> impl Iterator<Item = Self> {
+        (0..self.cuts.len()).map(|n| {
+            let mut cuts = self.cuts.clone();
+            cuts.remove(n);
+            Self::new(cuts, self.variation)
+        })
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_plain() {
+            return f.write_str("plain");
+        }
+        if !self.cuts.is_empty() {
+            f.write_str("cut")?;
+            self.cuts.iter().try_for_each(|cut| write!(f, " {cut}"))?;
+        }
+        if !self.cuts.is_empty() && self.variation != Variation::Whole {
+            f.write_str(", ")?;
+        }
+        match self.variation {
+            Variation::Whole => Ok(()),
+            Variation::Paused { buffer } => write!(f, "pause {buffer}"),
+            Variation::Reset { at } => write!(f, "reset {at}"),
+            Variation::Eof { at } => write!(f, "eof {at}"),
+            Variation::Silence { at } => write!(f, "silence {at}"),
+        }
+    }
+}
+
+/// A text that is no [`Case`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoCase(String);
+
+impl fmt::Display for NoCase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "\"{}\" is no case: one reads \"plain\", \"cut 1 2\", \"pause 1\", \"reset 3\", \
+             \"eof 3\", \"silence 3\" or \"cut 1 2, reset 3\"",
+            self.0
+        )
+    }
+}
+
+impl Error for NoCase {}
+
+impl FromStr for Case {
+    type Err = NoCase;
+
+    fn from_str(text: &str) -> Result<Self, NoCase> {
+        let no_case = || NoCase(text.to_owned());
+        let mut case = Self::PLAIN;
+        for part in text.split(',') {
+            let mut words = part.split_whitespace();
+            let word = words.next().ok_or_else(no_case)?;
+            let numbers: Vec<usize> = words
+                .map(|word| word.parse().map_err(|_| no_case()))
+                .collect::<Result<_, _>>()?;
+            case = match (word, numbers.as_slice()) {
+                ("plain", []) => case,
+                ("cut", [_, ..]) => Self::new(numbers, case.variation),
+                ("pause", &[buffer]) => Self::new(case.cuts, Variation::Paused { buffer }),
+                ("reset", &[at]) => Self::new(case.cuts, Variation::Reset { at }),
+                ("eof", &[at]) => Self::new(case.cuts, Variation::Eof { at }),
+                ("silence", &[at]) => Self::new(case.cuts, Variation::Silence { at }),
+                _ => return Err(no_case()),
+            };
+        }
+        Ok(case)
+    }
+}

@@ -1,0 +1,172 @@
+//! What the peer says in a check.
+
+use std::time::Duration;
+
+/// Longer than most protocols wait for anything.
+const SILENCE: Duration = Duration::from_secs(3600);
+const PATIENCE: Duration = Duration::from_secs(60);
+const RANDOM: usize = 100;
+
+#[derive(Debug, Clone)]
+pub(super) enum Turn {
+    Say(Vec<u8>),
+    Wait(Duration),
+    /// The answer that comes before the peer goes on.
+    Answer(Vec<u8>),
+}
+
+/// What the peer says to a protocol that is [checked](crate::check_protocol), and how patient the
+/// check is.
+///
+/// Messages that follow each other without a wait in between are one stream, which the check cuts
+/// anywhere. With [`answer`](Self::answer) the peer waits for its answer before it goes on, as
+/// clients do that ask one question at a time.
+///
+/// ```
+/// use tidegate_testkit::Conversation;
+///
+/// let conversation = Conversation::new()
+///     .say(b"HELLO\r\n")
+///     .answer(b"250 welcome\r\n")
+///     .say(b"QUIT\r\n")
+///     .answer(b"221 bye\r\n");
+/// # drop(conversation);
+/// ```
+#[derive(Debug, Clone)]
+#[must_use]
+pub struct Conversation {
+    turns: Vec<Turn>,
+    pub(super) stays: bool,
+    pub(super) seed: u64,
+    pub(super) random: usize,
+    pub(super) silence: Duration,
+    pub(super) patience: Duration,
+    pub(super) may_fail: bool,
+    pub(super) may_answer: bool,
+}
+
+impl Default for Conversation {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Conversation {
+    /// One without a word: the peer connects and ends its stream.
+    pub fn new() -> Self {
+        Self {
+            turns: Vec::new(),
+            stays: false,
+            seed: 0,
+            random: RANDOM,
+            silence: SILENCE,
+            patience: PATIENCE,
+            may_fail: false,
+            may_answer: false,
+        }
+    }
+
+    // What the peer does.
+
+    /// Says something.
+    pub fn say(mut self, data: impl AsRef<[u8]>) -> Self {
+        let data = data.as_ref();
+        match self.turns.last_mut() {
+            _ if data.is_empty() => {}
+            Some(Turn::Say(last)) => last.extend_from_slice(data),
+            _ => self.turns.push(Turn::Say(data.to_vec())),
+        }
+        self
+    }
+
+    /// Waits, in the world's time.
+    pub fn wait(mut self, time: Duration) -> Self {
+        self.turns.push(Turn::Wait(time));
+        self
+    }
+
+    /// Waits for this answer, which the plain run must give.
+    pub fn answer(mut self, data: impl AsRef<[u8]>) -> Self {
+        self.turns.push(Turn::Answer(data.as_ref().to_vec()));
+        self
+    }
+
+    /// The peer does not end its stream when it has said everything, and waits for the protocol to
+    /// close. Unless set, it ends its stream right away and takes what still comes.
+    pub fn stay(mut self) -> Self {
+        self.stays = true;
+        self
+    }
+
+    // How it is checked.
+
+    /// What the random chunkings follow from; 0 unless set.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// How many random chunkings are tried when there are too many for all of them; 100 unless
+    /// set.
+    pub fn random_chunkings(mut self, count: usize) -> Self {
+        self.random = count;
+        self
+    }
+
+    /// How long a silent peer stays, and how long a connection may last after its peer has gone;
+    /// an hour unless set.
+    pub fn silence(mut self, time: Duration) -> Self {
+        self.silence = time;
+        self
+    }
+
+    /// How long an answer may take, in the world's time; a minute unless set.
+    pub fn patience(mut self, time: Duration) -> Self {
+        self.patience = time;
+        self
+    }
+
+    /// Callbacks may return errors when the peer stops in the middle: for a protocol whose
+    /// `eof_received` says that something is missing.
+    pub fn may_fail_when_cut_short(mut self) -> Self {
+        self.may_fail = true;
+        self
+    }
+
+    /// The reply to an early end of the stream need not be the beginning of the whole one: for a
+    /// protocol that complains to the peer, or that takes the end of the stream for the end of a
+    /// line.
+    pub fn may_answer_when_cut_short(mut self) -> Self {
+        self.may_answer = true;
+        self
+    }
+
+    // For the check.
+
+    pub(super) fn turns(&self) -> &[Turn] {
+        &self.turns
+    }
+
+    /// How many bytes the peer says.
+    pub(super) fn len(&self) -> usize {
+        self.messages().map(<[u8]>::len).sum()
+    }
+
+    fn messages(&self) -> impl Iterator<Item = &[u8]> {
+        self.turns.iter().filter_map(|turn| match turn {
+            Turn::Say(data) => Some(data.as_slice()),
+            _ => None,
+        })
+    }
+
+    /// Where the stream may be cut: everywhere but where the peer waits anyway.
+    pub(super) fn places(&self) -> Vec<usize> {
+        let mut places = Vec::new();
+        let mut at = 0;
+        for message in self.messages() {
+            places.extend(at + 1..at + message.len());
+            at += message.len();
+        }
+        places
+    }
+}

@@ -1,0 +1,237 @@
+//! A protocol in every way in which its peer may talk to it.
+
+mod case;
+mod conversation;
+mod report;
+mod rule;
+mod run;
+
+use crate::check::rule::{Offence, judge, judge_plain};
+use crate::check::run::{Factory, Outcome, run};
+use std::cell::RefCell;
+use std::rc::Rc;
+use tidegate::Protocol;
+
+pub use case::{Case, NoCase, Variation};
+pub use conversation::Conversation;
+pub use report::{Broken, Report};
+pub use rule::Rule;
+
+/// Up to so many bytes, all chunkings are tried: 2048 of them.
+const ALL_CHUNKINGS: usize = 12;
+
+/// Of more places than so many to cut or to break off at, a sample is tried.
+const MOST_PLACES: usize = 1000;
+
+/// What fits on the way to a peer that reads late, in bytes.
+const BUFFERS: [usize; 3] = [1, 8, 64];
+
+/// The random chunkings in which a peer reads late, for each size of the buffers.
+const PAUSED_CHUNKINGS: usize = 8;
+
+/// Runs protocols that `factory` makes, each on a connection that it accepted, through one
+/// conversation in every way in which bytes may come, and in which a peer may break off:
+///
+/// * The bytes of the peer in chunks. Up to twelve bytes: in all chunkings. Else in one piece, cut
+///   in two at each place, byte by byte, and in random chunks that follow from the seed.
+/// * A peer that does not read until it has said everything, with so little room that
+///   `pause_writing` and `resume_writing` really come.
+/// * A reset, an end of the stream, and a silence after each number of bytes.
+///
+/// What must hold is listed in [`Rule`]. Each run has a world of its own, and its time: that of a
+/// timeout passes at once. In a conversation of more than a thousand bytes a thousand places to
+/// cut or to break off at are drawn from the seed.
+///
+/// ```
+/// use tidegate::{Protocol, Result, Transport};
+/// use tidegate_testkit::{Conversation, Rule, check_protocol};
+///
+/// /// Answers each line with its length. Does it?
+/// struct Lengths;
+///
+/// impl Protocol for Lengths {
+///     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+///         for line in data.split_inclusive(|byte| *byte == b'\n') {
+///             write!(transport, "{} ", line.len())?;
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// let conversation = Conversation::new().say(b"one\nthree\n");
+/// let broken = check_protocol(|| Lengths, &conversation).unwrap_err();
+/// assert_eq!(broken.rule(), Rule::Reply);
+/// // Cut after the first byte, which is answered as if it were a line.
+/// assert_eq!(broken.case().to_string(), "cut 1");
+/// ```
+///
+/// # Errors
+///
+/// The first rule that is broken, with the shortest case that was found for it.
+pub fn check_protocol<P: Protocol>(
+    factory: impl FnMut() -> P + 'static,
+    conversation: &Conversation,
+) -> Result<Report, Broken> {
+    let mut check = Check::new(factory, conversation)?;
+    check.run_all()?;
+    Ok(check.report)
+}
+
+/// Runs one case of [`check_protocol`], beside the plain run that it is compared with.
+///
+/// ```
+/// use tidegate_testkit::{Conversation, Log, Recorder, check_case};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let conversation = Conversation::new().say(b"hello");
+/// check_case(|| Recorder::echo(&Log::new()), &conversation, &"cut 2 3, eof 4".parse()?)?;
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+///
+/// The rule that is broken.
+pub fn check_case<P: Protocol>(
+    factory: impl FnMut() -> P + 'static,
+    conversation: &Conversation,
+    case: &Case,
+) -> Result<(), Broken> {
+    let check = Check::new(factory, conversation)?;
+    let (outcome, offence) = check.run(case);
+    match offence {
+        Some(offence) => Err(Broken::new(offence, case.clone(), outcome.dialogue)),
+        None => Ok(()),
+    }
+}
+
+struct Check<'c> {
+    factory: Factory,
+    conversation: &'c Conversation,
+    plain: Outcome,
+    report: Report,
+}
+
+impl<'c> Check<'c> {
+    /// Makes the plain run.
+    fn new<P: Protocol>(
+        mut factory: impl FnMut() -> P + 'static,
+        conversation: &'c Conversation,
+    ) -> Result<Self, Broken> {
+        let factory: Factory = Rc::new(RefCell::new(move || {
+            Box::new(factory()) as Box<dyn Protocol>
+        }));
+        let plain = run(&factory, conversation, &Case::PLAIN);
+        if let Some(offence) = judge_plain(&plain, conversation) {
+            return Err(Broken::new(offence, Case::PLAIN, plain.dialogue));
+        }
+        Ok(Self {
+            factory,
+            conversation,
+            plain,
+            report: Report::default(),
+        })
+    }
+
+    fn run(&self, case: &Case) -> (Outcome, Option<Offence>) {
+        let outcome = run(&self.factory, self.conversation, case);
+        let offence = judge(&outcome, &self.plain, case, self.conversation);
+        (outcome, offence)
+    }
+
+    fn run_all(&mut self) -> Result<(), Broken> {
+        let len = self.conversation.len();
+        let places = self.conversation.places();
+        // The plain case again is what tells a protocol that has moods.
+        self.try_case(Case::PLAIN)?;
+        let chunkings = self.chunkings(&places);
+        for cuts in chunkings {
+            self.try_case(Case::new(cuts, Variation::Whole))?;
+        }
+        let mut rng = fastrand::Rng::with_seed(!self.conversation.seed);
+        for buffer in BUFFERS {
+            let paused = Variation::Paused { buffer };
+            self.try_case(Case::new(Vec::new(), paused))?;
+            for _ in 0..PAUSED_CHUNKINGS.min(places.len()) {
+                self.try_case(Case::new(some_of(&places, &mut rng), paused))?;
+            }
+            self.try_case(Case::new(places.clone(), paused))?;
+        }
+        for at in self.thinned((0..=len).collect()) {
+            for variation in [
+                Variation::Reset { at },
+                Variation::Eof { at },
+                Variation::Silence { at },
+            ] {
+                self.try_case(Case::new(Vec::new(), variation))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Those with few cuts first, so that what fails first is short.
+    fn chunkings(&self, places: &[usize]) -> Vec<Vec<usize>> {
+        if places.len() < ALL_CHUNKINGS {
+            let mut all: Vec<Vec<usize>> = (1..1_usize << places.len())
+                .map(|mask| {
+                    let chosen = places.iter().enumerate();
+                    let chosen = chosen.filter(|(n, _)| mask >> n & 1 == 1);
+                    chosen.map(|(_, place)| *place).collect()
+                })
+                .collect();
+            all.sort_by_key(Vec::len);
+            return all;
+        }
+        let mut rng = fastrand::Rng::with_seed(self.conversation.seed);
+        let single = self.thinned(places.to_vec()).into_iter();
+        let mut chunkings: Vec<Vec<usize>> = single.map(|place| vec![place]).collect();
+        chunkings.push(places.to_vec());
+        chunkings.extend((0..self.conversation.random).map(|_| some_of(places, &mut rng)));
+        chunkings
+    }
+
+    /// No more than so many places, in their order: a long conversation has enough of a sample.
+    fn thinned(&self, mut places: Vec<usize>) -> Vec<usize> {
+        if places.len() > MOST_PLACES {
+            let mut rng = fastrand::Rng::with_seed(self.conversation.seed);
+            rng.shuffle(&mut places);
+            places.truncate(MOST_PLACES);
+            places.sort_unstable();
+        }
+        places
+    }
+
+    fn try_case(&mut self, case: Case) -> Result<(), Broken> {
+        let (outcome, offence) = self.run(&case);
+        self.report.count(case.variation(), outcome.pauses);
+        match offence {
+            None => Ok(()),
+            Some(offence) => Err(self.shrink(case, outcome, offence)),
+        }
+    }
+
+    /// Merges neighbouring chunks for as long as the same rule is broken.
+    fn shrink(&self, case: Case, outcome: Outcome, offence: Offence) -> Broken {
+        let (mut case, mut outcome, mut offence) = (case, outcome, offence);
+        loop {
+            let shorter = case.merged().filter(|case| !case.is_plain());
+            let broken =
+                shorter
+                    .map(|case| (self.run(&case), case))
+                    .find_map(|((outcome, found), case)| match found {
+                        Some(found) if found.rule == offence.rule => Some((case, outcome, found)),
+                        _ => None,
+                    });
+            match broken {
+                Some(shorter) => (case, outcome, offence) = shorter,
+                None => return Broken::new(offence, case, outcome.dialogue),
+            }
+        }
+    }
+}
+
+/// Each place as likely as a number that is drawn first, so that there are long chunks and short.
+fn some_of(places: &[usize], rng: &mut fastrand::Rng) -> Vec<usize> {
+    let density = rng.f64();
+    let chosen = places.iter().filter(|_| rng.f64() < density);
+    chosen.copied().collect()
+}

@@ -1,0 +1,145 @@
+//! What a check answers.
+
+use super::case::{Case, Variation};
+use super::rule::{Offence, Rule};
+use crate::dialogue::Dialogue;
+use std::collections::BTreeMap;
+use std::error::Error;
+use std::fmt;
+
+/// How many runs a protocol has come through, by their kind.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    runs: BTreeMap<&'static str, u64>,
+    pauses: u64,
+}
+
+impl Report {
+    pub(super) fn count(&mut self, variation: Variation, pauses: u64) {
+        *self.runs.entry(variation.kind()).or_default() += 1;
+        self.pauses += pauses;
+    }
+
+    fn of(&self, kind: &str) -> u64 {
+        self.runs.get(kind).copied().unwrap_or(0)
+    }
+
+    /// All runs.
+    pub fn runs(&self) -> u64 {
+        self.runs.values().sum()
+    }
+
+    /// Runs that only cut the stream.
+    pub fn chunkings(&self) -> u64 {
+        self.of("chunkings")
+    }
+
+    /// Runs with a peer that read late.
+    pub fn paused(&self) -> u64 {
+        self.of("pauses")
+    }
+
+    /// Runs with a reset.
+    pub fn resets(&self) -> u64 {
+        self.of("resets")
+    }
+
+    /// Runs with an early end of the stream.
+    pub fn early_ends(&self) -> u64 {
+        self.of("early ends")
+    }
+
+    /// Runs with a peer that fell silent.
+    pub fn silences(&self) -> u64 {
+        self.of("silences")
+    }
+
+    /// How often `pause_writing` came; 0 tells that the conversation has no reply to pause.
+    pub fn pauses(&self) -> u64 {
+        self.pauses
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} runs:", self.runs())?;
+        for (n, (kind, count)) in self.runs.iter().enumerate() {
+            let comma = if n == 0 { "" } else { "," };
+            write!(f, "{comma} {count} {kind}")?;
+        }
+        write!(f, "; pause_writing came {} times", self.pauses)
+    }
+}
+
+/// A rule that a protocol broke, and the shortest case found that shows it. `Debug` is the same
+/// text as `Display`, so that an `unwrap` shows it.
+#[derive(Clone)]
+pub struct Broken(Box<Parts>);
+
+#[derive(Clone)]
+struct Parts {
+    offence: Offence,
+    case: Case,
+    dialogue: Dialogue,
+}
+
+impl Broken {
+    pub(super) fn new(offence: Offence, case: Case, dialogue: Dialogue) -> Self {
+        Self(Box::new(Parts {
+            offence,
+            case,
+            dialogue,
+        }))
+    }
+
+    /// Which rule.
+    pub fn rule(&self) -> Rule {
+        self.0.offence.rule
+    }
+
+    /// The shortest case found; [`check_case`](crate::check_case) runs it again.
+    pub fn case(&self) -> &Case {
+        &self.0.case
+    }
+
+    /// What ought to have happened.
+    pub fn expected(&self) -> &str {
+        &self.0.offence.expected
+    }
+
+    /// What happened.
+    pub fn seen(&self) -> &str {
+        &self.0.offence.seen
+    }
+
+    /// What was said in that case.
+    pub fn dialogue(&self) -> &Dialogue {
+        &self.0.dialogue
+    }
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Parts {
+            offence,
+            case,
+            dialogue,
+        } = &*self.0;
+        writeln!(f, "{}", offence.rule)?;
+        writeln!(f, "  expected: {}", offence.expected)?;
+        writeln!(f, "      seen: {}", offence.seen)?;
+        writeln!(
+            f,
+            "again with: check_case(factory, &conversation, &\"{case}\".parse()?)"
+        )?;
+        write!(f, "what was said:\n{dialogue}")
+    }
+}
+
+impl fmt::Debug for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Error for Broken {}

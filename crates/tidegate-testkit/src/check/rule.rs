@@ -1,0 +1,198 @@
+//! What must hold in every run.
+
+use super::case::{Case, Variation};
+use super::conversation::Conversation;
+use super::run::{Ending, Outcome};
+use crate::dialogue::Escaped;
+use std::fmt;
+
+/// What a protocol that is [checked](crate::check_protocol) must keep to. The text says it in full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Rule {
+    /// No callback panics.
+    NoPanic,
+    /// The callbacks come in the order that the contract has.
+    Grammar,
+    /// The protocol comes to rest.
+    Rest,
+    /// The plain run gives the answers that the conversation has.
+    Answer,
+    /// The same conversation has the same reply each time.
+    Repeatable,
+    /// No callback returns an error that the plain run did not have.
+    NoNewError,
+    /// The reply does not depend on how the bytes came.
+    Reply,
+    /// The end of the connection does not depend on how the bytes came.
+    Ending,
+    /// What a peer that breaks off has got is the beginning of the whole reply.
+    Prefix,
+    /// The connection ends once its peer has gone.
+    Ends,
+    /// Nothing of a connection stays in the loop after its end.
+    NothingLeft,
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NoPanic => "no callback may panic",
+            Self::Grammar => "the callbacks come in their order",
+            Self::Rest => "the protocol must come to rest",
+            Self::Answer => "the answers are those that the conversation has",
+            Self::Repeatable => "the same conversation has the same reply each time",
+            Self::NoNewError => {
+                "no callback may return an error that it does not return when all is well"
+            }
+            Self::Reply => "the reply must not depend on how the bytes are cut or held up",
+            Self::Ending => {
+                "how the connection ends must not depend on how the bytes are cut or held up"
+            }
+            Self::Prefix => "a peer that breaks off must have got the beginning of the whole reply",
+            Self::Ends => "the connection must end after its peer has gone",
+            Self::NothingLeft => "nothing of a connection may stay in the loop after its end",
+        })
+    }
+}
+
+/// A rule that a run broke, what was expected, what was seen.
+#[derive(Debug, Clone)]
+pub(super) struct Offence {
+    pub(super) rule: Rule,
+    pub(super) expected: String,
+    pub(super) seen: String,
+}
+
+impl Offence {
+    fn new(rule: Rule, expected: impl Into<String>, seen: impl Into<String>) -> Self {
+        let (expected, seen) = (expected.into(), seen.into());
+        Self {
+            rule,
+            expected,
+            seen,
+        }
+    }
+}
+
+/// What is wrong with a run by itself.
+pub(super) fn judge_alone(outcome: &Outcome) -> Option<Offence> {
+    if let Some(panic) = outcome.panics.first() {
+        return Some(Offence::new(Rule::NoPanic, "no panic", panic));
+    }
+    if let Some(violation) = outcome.violations.first() {
+        return Some(Offence::new(Rule::Grammar, "the contract", violation));
+    }
+    if let Some(busy) = &outcome.busy {
+        return Some(Offence::new(Rule::Rest, "an end", busy));
+    }
+    None
+}
+
+/// What is left after a run.
+pub(super) fn judge_remains(outcome: &Outcome, conversation: &Conversation) -> Option<Offence> {
+    if !outcome.lost {
+        let silence = conversation.silence;
+        let expected = format!("connection_lost within {silence:?} after the peer left");
+        return Some(Offence::new(Rule::Ends, expected, "it did not come"));
+    }
+    if !outcome.left.is_empty() {
+        return Some(Offence::new(Rule::NothingLeft, "nothing", &outcome.left));
+    }
+    None
+}
+
+/// What is wrong with the plain run.
+pub(super) fn judge_plain(outcome: &Outcome, conversation: &Conversation) -> Option<Offence> {
+    let wrong_answer = || {
+        let (expected, seen) = outcome.wrong_answer.as_ref()?;
+        Some(Offence::new(Rule::Answer, expected, seen))
+    };
+    judge_alone(outcome)
+        .or_else(wrong_answer)
+        .or_else(|| judge_remains(outcome, conversation))
+}
+
+/// What is wrong with a run, beside the plain one.
+pub(super) fn judge(
+    outcome: &Outcome,
+    plain: &Outcome,
+    case: &Case,
+    conversation: &Conversation,
+) -> Option<Offence> {
+    judge_alone(outcome)
+        .or_else(|| judge_errors(outcome, plain, case, conversation))
+        .or_else(|| judge_reply(outcome, plain, case, conversation))
+        .or_else(|| judge_remains(outcome, conversation))
+}
+
+fn judge_errors(
+    outcome: &Outcome,
+    plain: &Outcome,
+    case: &Case,
+    conversation: &Conversation,
+) -> Option<Offence> {
+    if case.variation().at().is_some() && conversation.may_fail {
+        return None;
+    }
+    let new = outcome
+        .errors
+        .iter()
+        .find(|error| !plain.errors.contains(error))?;
+    Some(Offence::new(Rule::NoNewError, "no error", new))
+}
+
+fn judge_reply(
+    outcome: &Outcome,
+    plain: &Outcome,
+    case: &Case,
+    conversation: &Conversation,
+) -> Option<Offence> {
+    let (seen, whole) = (&outcome.reply, &plain.reply);
+    match case.variation() {
+        Variation::Whole | Variation::Paused { .. } => {
+            let rule = if case.is_plain() {
+                Rule::Repeatable
+            } else {
+                Rule::Reply
+            };
+            if seen != whole {
+                let (expected, seen) = difference(whole, seen);
+                return Some(Offence::new(rule, expected, seen));
+            }
+            judge_ending(outcome.ending, plain.ending)
+        }
+        Variation::Eof { .. } if conversation.may_answer => None,
+        Variation::Reset { .. } | Variation::Eof { .. } => {
+            if whole.starts_with(seen) {
+                return None;
+            }
+            let (expected, seen) = difference(whole, seen);
+            let expected = format!("the beginning of {expected}");
+            Some(Offence::new(Rule::Prefix, expected, seen))
+        }
+        // A timeout may have its own last words.
+        Variation::Silence { .. } => None,
+    }
+}
+
+fn judge_ending(seen: Ending, expected: Ending) -> Option<Offence> {
+    (seen != expected).then(|| Offence::new(Rule::Ending, expected.text(), seen.text()))
+}
+
+/// Shows both, long ones from shortly before the first difference on.
+fn difference(expected: &[u8], seen: &[u8]) -> (String, String) {
+    const BEFORE: usize = 16;
+    const LONG: usize = 200;
+    if expected.len() <= LONG && seen.len() <= LONG {
+        return (Escaped(expected).to_string(), Escaped(seen).to_string());
+    }
+    let pairs = expected.iter().zip(seen);
+    let same = pairs.take_while(|(one, other)| one == other).count();
+    let from = same.saturating_sub(BEFORE);
+    let show = |data: &[u8]| {
+        let len = data.len();
+        format!("{} at {from} of {len} bytes", Escaped(&data[from..]))
+    };
+    (show(expected), show(seen))
+}

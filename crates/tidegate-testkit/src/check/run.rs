@@ -1,0 +1,315 @@
+//! One run of a protocol, in a world of its own.
+
+use super::case::{Case, Variation};
+use super::conversation::{Conversation, Turn};
+use crate::dialogue::{Dialogue, Escaped};
+use crate::hand::{Hand, within};
+use crate::log::{Log, Seen};
+use crate::network::Link;
+use crate::watched::Watched;
+use crate::world::{Host, StillBusy, World};
+use std::cell::RefCell;
+use std::io;
+use std::rc::Rc;
+use tidegate::{CloseReason, Failure, ListenOptions, Protocol, WriteLimits};
+
+const PORT: u16 = 7;
+
+/// A protocol that is still busy then is so for ever.
+const STEPS: u64 = 5_000_000;
+
+pub(super) type Factory = Rc<RefCell<dyn FnMut() -> Box<dyn Protocol>>>;
+
+/// How the connection ended, as the peer saw it when the conversation was over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ending {
+    Open,
+    Eof,
+    Reset,
+}
+
+impl Ending {
+    pub(super) fn text(self) -> &'static str {
+        match self {
+            Self::Open => "the connection stays open",
+            Self::Eof => "the protocol ends its stream",
+            Self::Reset => "the protocol resets the connection",
+        }
+    }
+}
+
+/// What came of a run.
+#[derive(Debug)]
+pub(super) struct Outcome {
+    pub(super) reply: Vec<u8>,
+    pub(super) ending: Ending,
+    pub(super) panics: Vec<String>,
+    pub(super) errors: Vec<String>,
+    pub(super) violations: Vec<String>,
+    /// The connection has ended.
+    pub(super) lost: bool,
+    /// What the loop still held when it had come, or at the end.
+    pub(super) left: String,
+    pub(super) busy: Option<String>,
+    /// An answer that was not the expected one: what was, and what came.
+    pub(super) wrong_answer: Option<(String, String)>,
+    pub(super) pauses: u64,
+    pub(super) dialogue: Dialogue,
+}
+
+pub(super) fn run(factory: &Factory, conversation: &Conversation, case: &Case) -> Outcome {
+    let failures: Rc<RefCell<Vec<Failure>>> = Rc::default();
+    let mut outcome = match Play::begin(factory, conversation, case, &failures) {
+        Ok(mut play) => {
+            let busy = play.play().err();
+            play.outcome(busy)
+        }
+        Err(error) => Outcome {
+            reply: Vec::new(),
+            ending: Ending::Reset,
+            panics: Vec::new(),
+            errors: Vec::new(),
+            violations: Vec::new(),
+            lost: false,
+            left: String::new(),
+            busy: Some(error.to_string()),
+            wrong_answer: None,
+            pauses: 0,
+            dialogue: Dialogue::default(),
+        },
+    };
+    for failure in failures.borrow().iter() {
+        let text = format!("{}: {}", failure.context(), failure.reason());
+        match failure.reason() {
+            CloseReason::Panic(_) => outcome.panics.push(text),
+            _ => outcome.errors.push(failure.reason().to_string()),
+        }
+    }
+    outcome
+}
+
+struct Play<'c> {
+    // The world ends before the log.
+    world: World,
+    host: Host,
+    hand: Hand,
+    log: Log,
+    conversation: &'c Conversation,
+    case: &'c Case,
+    /// So many bytes were said.
+    said: usize,
+    reply: Vec<u8>,
+    ending: Ending,
+    wrong_answer: Option<(String, String)>,
+    left: Option<String>,
+}
+
+impl<'c> Play<'c> {
+    fn begin(
+        factory: &Factory,
+        conversation: &'c Conversation,
+        case: &'c Case,
+        failures: &Rc<RefCell<Vec<Failure>>>,
+    ) -> io::Result<Self> {
+        let mut world = World::builder().step_limit(STEPS).build();
+        let host = world.add_host("host")?;
+        let told = failures.clone();
+        let tell = move |_: &_, failure: &Failure| told.borrow_mut().push(failure.clone());
+        host.handle().set_error_handler(tell);
+        let mut options = ListenOptions::new(host.addr(PORT));
+        if let Variation::Paused { buffer } = case.variation() {
+            let link = Link::new().send_buffer(buffer).receive_buffer(buffer);
+            world.network().set_link_to_peers(&host, link);
+            let limits = WriteLimits::new()
+                .with_high(buffer / 2)
+                .with_low(buffer / 4);
+            options = options.write_limits(limits);
+        }
+        let log = Log::new();
+        let (served, factory) = (log.clone(), factory.clone());
+        let server = host.handle().create_server(options, move || {
+            let protocol = factory.borrow_mut()();
+            Watched::new(protocol, &served)
+        })?;
+        let peer = world.network().dial(host.addr(PORT))?;
+        world.pump()?;
+        server.close();
+        world.pump()?;
+        Ok(Self {
+            world,
+            host,
+            hand: Hand::new(peer),
+            log,
+            conversation,
+            case,
+            said: 0,
+            reply: Vec::new(),
+            ending: Ending::Open,
+            wrong_answer: None,
+            left: None,
+        })
+    }
+
+    fn play(&mut self) -> Result<(), StillBusy> {
+        self.converse()?;
+        match self.case.variation() {
+            Variation::Whole | Variation::Paused { .. } => {
+                if !self.conversation.stays {
+                    self.hand.send_eof(&mut self.world)?;
+                }
+                self.listen(|_| false)?;
+            }
+            Variation::Reset { .. } => self.hand.take(&self.world),
+            Variation::Eof { .. } => {
+                self.hand.send_eof(&mut self.world)?;
+                self.listen(|_| false)?;
+            }
+            Variation::Silence { .. } => {
+                let silence = self.conversation.silence;
+                self.hand
+                    .listen(&mut self.world, silence, |hand| hand.is_over())?;
+                self.look();
+            }
+        }
+        self.reply = self.hand.received().to_vec();
+        self.ending = if self.hand.is_ended() {
+            Ending::Eof
+        } else if self.hand.is_reset() {
+            Ending::Reset
+        } else {
+            Ending::Open
+        };
+        self.part()
+    }
+
+    /// Says everything, or as much as the case has it.
+    fn converse(&mut self) -> Result<(), StillBusy> {
+        let stop = self.case.variation().at();
+        let mut awaited = 0;
+        for turn in self.conversation.turns() {
+            if stop.is_some_and(|stop| self.said >= stop) {
+                return Ok(());
+            }
+            match turn {
+                Turn::Say(message) => self.say(message)?,
+                Turn::Wait(time) => {
+                    let until = self.world.elapsed().saturating_add(*time);
+                    if self.takes() {
+                        self.hand.listen(&mut self.world, *time, |_| false)?;
+                    }
+                    let left = until.saturating_sub(self.world.elapsed());
+                    self.world.advance(left)?;
+                }
+                Turn::Answer(answer) => {
+                    let from = awaited;
+                    awaited += answer.len();
+                    self.listen(|hand| hand.received().len() >= awaited)?;
+                    let received = self.hand.received();
+                    let come = &received[from.min(received.len())..awaited.min(received.len())];
+                    if come != answer && self.wrong_answer.is_none() {
+                        let expected = Escaped(answer).to_string();
+                        self.wrong_answer = Some((expected, Escaped(come).to_string()));
+                    }
+                }
+            }
+            self.look();
+        }
+        Ok(())
+    }
+
+    fn say(&mut self, message: &[u8]) -> Result<(), StillBusy> {
+        let start = self.said;
+        let end = start + message.len();
+        let end = self.case.variation().at().map_or(end, |stop| stop.min(end));
+        let cuts = self.case.cuts().iter().copied();
+        let mut ends: Vec<usize> = cuts.filter(|cut| start < *cut && *cut < end).collect();
+        ends.push(end);
+        for end in ends {
+            let chunk = &message[self.said - start..end - start];
+            let (takes, patience) = (self.takes(), self.conversation.patience);
+            self.hand.send(&mut self.world, chunk, takes, patience)?;
+            self.said = end;
+        }
+        Ok(())
+    }
+
+    /// Whether the peer reads while it speaks.
+    fn takes(&self) -> bool {
+        !matches!(self.case.variation(), Variation::Paused { .. })
+    }
+
+    fn listen(&mut self, enough: impl Fn(&Hand) -> bool) -> Result<(), StillBusy> {
+        let patience = self.conversation.patience;
+        self.hand.listen(&mut self.world, patience, enough)?;
+        self.look();
+        Ok(())
+    }
+
+    /// Once the protocol is gone, nothing of it may be left: later it would have been forgotten.
+    fn look(&mut self) {
+        if self.left.is_none() && is_gone(&self.host) {
+            self.left = Some(self.remains());
+        }
+    }
+
+    fn remains(&self) -> String {
+        let now = self.host.handle().snapshot();
+        // Each of these has a timer of the loop's own.
+        let timers = now.timers.saturating_sub(now.lingering);
+        let remains = [
+            (now.connections, "connection"),
+            (timers, "timer"),
+            (now.completions, "completion"),
+            (now.jobs, "job"),
+        ];
+        let texts = remains.iter().filter(|(count, _)| *count > 0);
+        let texts: Vec<_> = texts
+            .map(|(count, what)| format!("{count} {what}{}", if *count > 1 { "s" } else { "" }))
+            .collect();
+        texts.join(", ")
+    }
+
+    /// The peer goes, and then the connection must.
+    fn part(&mut self) -> Result<(), StillBusy> {
+        match self.case.variation() {
+            Variation::Reset { .. } => self.hand.reset(&mut self.world)?,
+            _ => {
+                self.hand.send_eof(&mut self.world)?;
+                self.hand.take(&self.world);
+                self.hand.leave(&mut self.world)?;
+            }
+        }
+        let host = self.host.clone();
+        let silence = self.conversation.silence;
+        within(&mut self.world, silence, || is_gone(&host))?;
+        self.world.pump()?;
+        self.look();
+        Ok(())
+    }
+
+    fn outcome(mut self, busy: Option<StillBusy>) -> Outcome {
+        let lost = is_gone(&self.host);
+        let mut violations = self.log.take_violations();
+        // A protocol that gave its place to another is dropped without one.
+        if lost && self.log.has(&Seen::Made) && !self.log.is_lost() && self.log.dropped() == 0 {
+            violations.push("connection_lost did not come".into());
+        }
+        Outcome {
+            reply: std::mem::take(&mut self.reply),
+            ending: self.ending,
+            panics: Vec::new(),
+            errors: Vec::new(),
+            violations,
+            lost,
+            left: self.left.take().unwrap_or_else(|| self.remains()),
+            busy: busy.map(|busy| busy.to_string()),
+            wrong_answer: self.wrong_answer.take(),
+            pauses: self.host.handle().snapshot().pauses,
+            dialogue: self.hand.dialogue().clone(),
+        }
+    }
+}
+
+fn is_gone(host: &Host) -> bool {
+    host.handle().snapshot().connections == 0
+}

@@ -1,0 +1,74 @@
+//! What two sides said to each other, as a text.
+
+use std::fmt;
+use std::time::Duration;
+
+/// So many bytes of a piece are shown.
+const SHOWN: usize = 200;
+
+/// Who did what on a connection, and when, as the peer saw it.
+#[derive(Clone, Default)]
+pub struct Dialogue(Vec<(Duration, Said)>);
+
+#[derive(Clone)]
+pub(crate) enum Said {
+    Sent(Vec<u8>),
+    SentEof,
+    SentReset,
+    Left,
+    Got(Vec<u8>),
+    GotEof,
+    GotReset,
+}
+
+impl Dialogue {
+    pub(crate) fn add(&mut self, at: Duration, said: Said) {
+        self.0.push((at, said));
+    }
+
+    /// Whether nothing was said.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl fmt::Display for Dialogue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (at, said) in &self.0 {
+            write!(f, "  {:>10.3} s  ", at.as_secs_f64())?;
+            match said {
+                Said::Sent(data) => writeln!(f, "peer -> {}", Escaped(data)),
+                Said::SentEof => writeln!(f, "peer -> end of stream"),
+                Said::SentReset => writeln!(f, "peer -> reset"),
+                Said::Left => writeln!(f, "peer leaves"),
+                Said::Got(data) => writeln!(f, "peer <- {}", Escaped(data)),
+                Said::GotEof => writeln!(f, "peer <- end of stream"),
+                Said::GotReset => writeln!(f, "peer <- reset"),
+            }?;
+        }
+        Ok(())
+    }
+}
+
+/// The text of its `Display`.
+impl fmt::Debug for Dialogue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f)?;
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Bytes as one writes them in Rust.
+pub(crate) struct Escaped<'d>(pub(crate) &'d [u8]);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (shown, rest) = self.0.split_at(self.0.len().min(SHOWN));
+        write!(f, "\"{}\"", shown.escape_ascii())?;
+        if rest.is_empty() {
+            Ok(())
+        } else {
+            write!(f, " and {} more bytes", rest.len())
+        }
+    }
+}

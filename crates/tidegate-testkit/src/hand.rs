@@ -1,0 +1,211 @@
+//! A peer that is played: it sends, waits and takes in the world's time, and keeps what was said.
+
+use crate::dialogue::{Dialogue, Said};
+use crate::network::Peer;
+use crate::world::{StillBusy, World};
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+/// What a wait ends with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Waited {
+    /// What was waited for.
+    Done,
+    /// The time is over.
+    TimeOut,
+}
+
+#[derive(Debug)]
+pub(crate) struct Hand {
+    /// `None` from a reset or the departure on.
+    peer: Option<Peer>,
+    dialogue: Dialogue,
+    /// All that was taken.
+    received: Vec<u8>,
+    is_ended: bool,
+    is_reset: bool,
+}
+
+impl Hand {
+    pub(crate) fn new(peer: Peer) -> Self {
+        Self {
+            peer: Some(peer),
+            dialogue: Dialogue::default(),
+            received: Vec::new(),
+            is_ended: false,
+            is_reset: false,
+        }
+    }
+
+    pub(crate) fn received(&self) -> &[u8] {
+        &self.received
+    }
+
+    pub(crate) fn dialogue(&self) -> &Dialogue {
+        &self.dialogue
+    }
+
+    /// Whether the other side has ended its stream, and all of it was taken.
+    pub(crate) fn is_ended(&self) -> bool {
+        self.is_ended
+    }
+
+    /// Whether the other side reset the connection, not having ended its stream.
+    pub(crate) fn is_reset(&self) -> bool {
+        self.is_reset
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_ended || self.is_reset || self.peer.is_none()
+    }
+
+    /// Takes what has arrived, and the news of an end.
+    pub(crate) fn take(&mut self, world: &World) {
+        let Some(peer) = &self.peer else { return };
+        let now = world.elapsed();
+        let data = peer.take();
+        if !data.is_empty() {
+            self.received.extend_from_slice(&data);
+            self.dialogue.add(now, Said::Got(data));
+        }
+        if self.is_over() || peer.waiting() > 0 {
+            return;
+        }
+        if peer.is_ended() {
+            self.is_ended = true;
+            self.dialogue.add(now, Said::GotEof);
+        } else if peer.is_reset() {
+            self.is_reset = true;
+            self.dialogue.add(now, Said::GotReset);
+        }
+    }
+
+    /// Sends all of `data`, taking when `takes`; in any case when it could not go on otherwise.
+    /// Answers how many bytes were sent: less when the connection is over, or nobody reads them for
+    /// `patience`.
+    pub(crate) fn send(
+        &mut self,
+        world: &mut World,
+        data: &[u8],
+        takes: bool,
+        patience: Duration,
+    ) -> Result<usize, StillBusy> {
+        let mut sent = 0;
+        let mut stuck = 0;
+        while sent < data.len() && stuck < 3 {
+            let Some(peer) = &self.peer else { break };
+            match peer.send(&data[sent..]) {
+                Ok(len) => {
+                    let piece = data[sent..sent + len].to_vec();
+                    self.dialogue.add(world.elapsed(), Said::Sent(piece));
+                    sent += len;
+                    stuck = 0;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => stuck += 1,
+                Err(_) => break,
+            }
+            world.pump()?;
+            if takes || stuck > 0 {
+                self.take(world);
+                world.pump()?;
+            }
+            if stuck > 1 {
+                self.wait(world, patience, |peer| {
+                    peer.waiting() > 0 || peer.is_delivered() || peer.is_reset()
+                })?;
+            }
+        }
+        Ok(sent)
+    }
+
+    pub(crate) fn send_eof(&mut self, world: &mut World) -> Result<(), StillBusy> {
+        if let Some(peer) = &self.peer
+            && peer.send_eof().is_ok()
+        {
+            self.dialogue.add(world.elapsed(), Said::SentEof);
+        }
+        world.pump()
+    }
+
+    pub(crate) fn reset(&mut self, world: &mut World) -> Result<(), StillBusy> {
+        if let Some(peer) = self.peer.take() {
+            self.dialogue.add(world.elapsed(), Said::SentReset);
+            peer.reset();
+        }
+        world.pump()
+    }
+
+    /// Closes the socket, as a process does that ends.
+    pub(crate) fn leave(&mut self, world: &mut World) -> Result<(), StillBusy> {
+        if let Some(peer) = self.peer.take() {
+            if !self.is_over() {
+                self.dialogue.add(world.elapsed(), Said::Left);
+            }
+            drop(peer);
+        }
+        world.pump()
+    }
+
+    /// Runs the world until `done`, for `limit` at most.
+    pub(crate) fn wait(
+        &self,
+        world: &mut World,
+        limit: Duration,
+        done: impl Fn(&Peer) -> bool,
+    ) -> Result<Waited, StillBusy> {
+        let Some(peer) = &self.peer else {
+            world.advance(limit)?;
+            return Ok(Waited::TimeOut);
+        };
+        within(world, limit, || done(peer))
+    }
+
+    /// Takes what comes until `enough`, or the connection is over, or `limit` has passed.
+    pub(crate) fn listen(
+        &mut self,
+        world: &mut World,
+        limit: Duration,
+        enough: impl Fn(&Self) -> bool,
+    ) -> Result<Waited, StillBusy> {
+        let until = world.elapsed().saturating_add(limit);
+        world.pump()?;
+        loop {
+            self.take(world);
+            if enough(self) || self.is_over() {
+                return Ok(Waited::Done);
+            }
+            let left = until.saturating_sub(world.elapsed());
+            let waited = self.wait(world, left, |peer| {
+                peer.waiting() > 0 || peer.is_ended() || peer.is_reset()
+            })?;
+            if waited == Waited::TimeOut {
+                // What came with the last moment.
+                world.pump()?;
+                self.take(world);
+                return Ok(Waited::TimeOut);
+            }
+        }
+    }
+}
+
+/// Runs the world until `done`, for `limit` at most.
+pub(crate) fn within(
+    world: &mut World,
+    limit: Duration,
+    done: impl Fn() -> bool,
+) -> Result<Waited, StillBusy> {
+    world.pump()?;
+    let is_over = Rc::new(Cell::new(limit.is_zero()));
+    if !limit.is_zero() && !done() {
+        let is_over = is_over.clone();
+        world.network().after(limit, move |_| is_over.set(true));
+    }
+    world.run_until_true(|| is_over.get() || done())?;
+    Ok(if done() {
+        Waited::Done
+    } else {
+        Waited::TimeOut
+    })
+}

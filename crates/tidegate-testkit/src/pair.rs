@@ -1,0 +1,219 @@
+//! Two protocols that are connected with each other, and nothing else.
+
+use crate::log::Log;
+use crate::network::Network;
+use crate::single::single;
+use crate::watched::Watched;
+use crate::world::{Host, StillBusy, World, WorldBuilder};
+use std::io;
+use std::time::Duration;
+use tidegate::{Completion, EventLoop, PanicPolicy, Protocol, Transport};
+
+const PORT: u16 = 7;
+
+/// Connects two protocols in memory: `a` opened the connection, `b` accepted it. Both have had
+/// their `connection_made`.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidegate::{Protocol, Result, Transport};
+/// use tidegate_testkit::{Log, Recorder, pair};
+///
+/// /// Hangs up after ten minutes.
+/// struct Impatient;
+///
+/// impl Protocol for Impatient {
+///     fn connection_made(&mut self, transport: &Transport) -> Result {
+///         transport.call_later(Duration::from_secs(600), |_: &mut Self, transport| {
+///             transport.close();
+///             Ok(())
+///         });
+///         Ok(())
+///     }
+///
+///     fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> std::io::Result<()> {
+/// let log = Log::new();
+/// let mut pair = pair(Recorder::new(&log), Impatient)?;
+/// pair.advance(Duration::from_secs(599))?;
+/// assert!(!pair.b().is_closing());
+/// pair.advance(Duration::from_secs(1))?;
+/// assert!(pair.b().is_closing());
+/// assert_eq!(log.words(), ["made", "eof", "lost"]);
+/// # Ok(()) }
+/// ```
+///
+/// # Errors
+///
+/// An error of `connection_made`.
+///
+/// # Panics
+///
+/// A panic of a protocol goes on in whatever runs the pair, so that the test fails.
+pub fn pair(a: impl Protocol, b: impl Protocol) -> io::Result<Pair> {
+    Pair::in_world(World::builder(), a, b)
+}
+
+/// A connection in a [`World`] with two hosts; [`pair`] makes it.
+///
+/// Nothing happens until the pair is run, with one of `pump`, `advance` and `run_until_idle`.
+/// What a protocol has in itself is found with
+/// [`with_protocol`](Transport::with_protocol), as long as it lives:
+///
+/// ```
+/// use tidegate::{Protocol, Result, Transport};
+/// use tidegate_testkit::{Log, Recorder, pair};
+///
+/// #[derive(Default)]
+/// struct Lines(usize);
+///
+/// impl Protocol for Lines {
+///     fn data_received(&mut self, _: &Transport, data: &[u8]) -> Result {
+///         self.0 += data.iter().filter(|byte| **byte == b'\n').count();
+///         Ok(())
+///     }
+/// }
+///
+/// # fn main() -> Result {
+/// let mut pair = pair(Recorder::new(&Log::new()), Lines::default())?;
+/// pair.a().write(b"one\ntwo\nthr")?;
+/// pair.pump()?;
+/// assert_eq!(pair.b().with_protocol(|lines: &mut Lines, _| lines.0), Some(2));
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Pair {
+    // Before the logs: its end is the last that they see.
+    world: World,
+    a: Transport,
+    b: Transport,
+    hosts: [Host; 2],
+    logs: [Log; 2],
+}
+
+impl Pair {
+    /// As [`pair`], in a world with a seed, faults or a slow link. With faults the connect may
+    /// fail.
+    ///
+    /// # Errors
+    ///
+    /// Those of the connect, and of `connection_made`.
+    pub fn in_world(builder: WorldBuilder, a: impl Protocol, b: impl Protocol) -> io::Result<Self> {
+        let mut world = builder.build();
+        let strict = || EventLoop::builder().panic_policy(PanicPolicy::Propagate);
+        let one = world.add_host_with("a", strict())?;
+        let other = world.add_host_with("b", strict())?;
+        let logs = [Log::new(), Log::new()];
+        let accepted = logs[1].clone();
+        let factory = single(Watched::new(b, &accepted));
+        let server = other.handle().create_server(other.addr(PORT), factory)?;
+        let a = Watched::new(a, &logs[0]);
+        let connecting = one.handle().create_connection(other.addr(PORT), a);
+        let a = world.run_until(connecting)?;
+        world.run_until_true(|| accepted.transport().is_some())?;
+        server.close();
+        world.pump()?;
+        let b = accepted
+            .transport()
+            .ok_or_else(|| io::Error::other("the connection was not accepted"))?;
+        Ok(Self {
+            world,
+            a,
+            b,
+            hosts: [one, other],
+            logs,
+        })
+    }
+
+    /// The end that opened the connection.
+    pub fn a(&self) -> &Transport {
+        &self.a
+    }
+
+    /// The end that accepted it.
+    pub fn b(&self) -> &Transport {
+        &self.b
+    }
+
+    /// The callbacks of `a`'s protocol.
+    pub fn log_a(&self) -> &Log {
+        &self.logs[0]
+    }
+
+    /// The callbacks of `b`'s protocol.
+    pub fn log_b(&self) -> &Log {
+        &self.logs[1]
+    }
+
+    /// Runs everything that can happen without time passing.
+    ///
+    /// # Errors
+    ///
+    /// [`StillBusy`] when there is always more to do.
+    pub fn pump(&mut self) -> Result<(), StillBusy> {
+        self.world.pump()
+    }
+
+    /// Lets so much time pass, with all that happens in it.
+    ///
+    /// # Errors
+    ///
+    /// [`StillBusy`].
+    pub fn advance(&mut self, by: Duration) -> Result<(), StillBusy> {
+        self.world.advance(by)
+    }
+
+    /// Runs until nothing is left that could happen, however long that takes in the pair's time.
+    ///
+    /// # Errors
+    ///
+    /// [`StillBusy`], as with a timer that always starts itself again: use
+    /// [`advance`](Self::advance) then.
+    pub fn run_until_idle(&mut self) -> Result<(), StillBusy> {
+        self.world.run_until_idle()
+    }
+
+    /// Runs until a completion is answered, such as [`wait_closed`](Transport::wait_closed).
+    ///
+    /// # Errors
+    ///
+    /// The completion's; an error that says so when nothing is left that could answer it.
+    pub fn run_until<T: 'static>(&mut self, completion: Completion<T>) -> io::Result<T> {
+        self.world.run_until(completion)
+    }
+
+    /// How long the pair has been running, in its own time.
+    pub fn elapsed(&self) -> Duration {
+        self.world.elapsed()
+    }
+
+    /// The hosts of `a` and of `b`, for what the network does between them.
+    pub fn hosts(&self) -> &[Host; 2] {
+        &self.hosts
+    }
+
+    /// The network, for faults.
+    pub fn network(&self) -> &Network {
+        self.world.network()
+    }
+
+    /// The world that both live in: its trace, more hosts.
+    pub fn world(&mut self) -> &mut World {
+        &mut self.world
+    }
+
+    /// Resets the connection, at both ends.
+    ///
+    /// # Errors
+    ///
+    /// [`StillBusy`].
+    pub fn reset(&mut self) -> Result<(), StillBusy> {
+        let [one, other] = &self.hosts;
+        self.world.network().reset_connections(one, other);
+        self.world.pump()
+    }
+}

@@ -1,0 +1,106 @@
+//! How a script says that the protocol did something else.
+
+use super::step::Step;
+use crate::dialogue::Dialogue;
+use std::error::Error;
+use std::fmt;
+use std::io;
+use tidegate::Failure;
+
+/// The first step of a [`Script`](crate::Script) that went another way, with all that was said
+/// until then. `Debug` is the same text as `Display`, so that an `unwrap` shows it.
+#[derive(Clone)]
+pub struct Mismatch(Box<Parts>);
+
+#[derive(Clone, Default)]
+struct Parts {
+    /// `None`: there was no connection.
+    step: Option<usize>,
+    at: String,
+    expected: String,
+    seen: String,
+    dialogue: Dialogue,
+    failures: Vec<String>,
+}
+
+impl Mismatch {
+    pub(super) fn at_start(error: &io::Error) -> Self {
+        Self(Box::new(Parts {
+            at: "before the first step".into(),
+            expected: "a connection".into(),
+            seen: error.to_string(),
+            ..Parts::default()
+        }))
+    }
+
+    pub(super) fn at_step(number: usize, step: &Step, seen: String) -> Self {
+        Self(Box::new(Parts {
+            step: Some(number),
+            at: format!("step {number}, {step}"),
+            expected: step.expected(),
+            seen,
+            ..Parts::default()
+        }))
+    }
+
+    pub(super) fn at_end(steps: usize, seen: String) -> Self {
+        Self(Box::new(Parts {
+            step: Some(steps + 1),
+            at: "after the last step".into(),
+            expected: "nothing more".into(),
+            seen,
+            ..Parts::default()
+        }))
+    }
+
+    pub(super) fn with(mut self, dialogue: &Dialogue, failures: &[Failure]) -> Self {
+        self.0.dialogue = dialogue.clone();
+        self.0.failures = failures.iter().map(ToString::to_string).collect();
+        self
+    }
+
+    /// The number of the step, from 1; one more than there are for what came after the last.
+    /// `None` when there was no connection to begin with.
+    pub fn step(&self) -> Option<usize> {
+        self.0.step
+    }
+
+    /// What ought to have happened.
+    pub fn expected(&self) -> &str {
+        &self.0.expected
+    }
+
+    /// What came instead.
+    pub fn seen(&self) -> &str {
+        &self.0.seen
+    }
+
+    /// What was said until then.
+    pub fn dialogue(&self) -> &Dialogue {
+        &self.0.dialogue
+    }
+}
+
+impl fmt::Display for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts = &self.0;
+        writeln!(f, "{}", parts.at)?;
+        writeln!(f, "  expected: {}", parts.expected)?;
+        write!(f, "      came: {}", parts.seen)?;
+        for failure in &parts.failures {
+            write!(f, "\n  a callback failed: {failure}")?;
+        }
+        if !parts.dialogue.is_empty() {
+            write!(f, "\nwhat was said:\n{}", parts.dialogue)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Mismatch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Error for Mismatch {}
