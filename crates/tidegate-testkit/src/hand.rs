@@ -26,6 +26,7 @@ pub(crate) struct Hand {
     received: Vec<u8>,
     is_ended: bool,
     is_reset: bool,
+    said_eof: bool,
 }
 
 impl Hand {
@@ -36,6 +37,7 @@ impl Hand {
             received: Vec::new(),
             is_ended: false,
             is_reset: false,
+            said_eof: false,
         }
     }
 
@@ -122,8 +124,10 @@ impl Hand {
 
     pub(crate) fn send_eof(&mut self, world: &mut World) -> Result<(), StillBusy> {
         if let Some(peer) = &self.peer
+            && !self.said_eof
             && peer.send_eof().is_ok()
         {
+            self.said_eof = true;
             self.dialogue.add(world.elapsed(), Said::SentEof);
         }
         world.pump()
@@ -140,7 +144,7 @@ impl Hand {
     /// Closes the socket, as a process does that ends.
     pub(crate) fn leave(&mut self, world: &mut World) -> Result<(), StillBusy> {
         if let Some(peer) = self.peer.take() {
-            if !self.is_over() {
+            if !self.is_over() && !self.said_eof {
                 self.dialogue.add(world.elapsed(), Said::Left);
             }
             drop(peer);

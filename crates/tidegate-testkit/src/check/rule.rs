@@ -135,10 +135,8 @@ fn judge_errors(
     if case.variation().at().is_some() && conversation.may_fail {
         return None;
     }
-    let new = outcome
-        .errors
-        .iter()
-        .find(|error| !plain.errors.contains(error))?;
+    let known = |error: &String| plain.errors.iter().any(|(plain, _)| plain == error);
+    let (_, new) = outcome.errors.iter().find(|(error, _)| !known(error))?;
     Some(Offence::new(Rule::NoNewError, "no error", new))
 }
 
@@ -156,7 +154,11 @@ fn judge_reply(
             } else {
                 Rule::Reply
             };
-            if seen != whole {
+            // An error ends the connection at once, and what waited is lost.
+            let is_cut = matches!(case.variation(), Variation::Paused { .. })
+                && !outcome.errors.is_empty()
+                && whole.starts_with(seen);
+            if seen != whole && !is_cut {
                 let (expected, seen) = difference(whole, seen);
                 return Some(Offence::new(rule, expected, seen));
             }

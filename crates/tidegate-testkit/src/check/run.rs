@@ -15,8 +15,10 @@ use tidegate::{CloseReason, Failure, ListenOptions, Protocol, WriteLimits};
 
 const PORT: u16 = 7;
 
-/// A protocol that is still busy then is so for ever.
-const STEPS: u64 = 5_000_000;
+/// A protocol that is still busy then is so for ever: a heart that beats each second for an hour
+/// takes a hundredth of it, and a byte there and back twenty steps.
+const STEPS: u64 = 500_000;
+const STEPS_PER_BYTE: u64 = 200;
 
 pub(super) type Factory = Rc<RefCell<dyn FnMut() -> Box<dyn Protocol>>>;
 
@@ -44,7 +46,8 @@ pub(super) struct Outcome {
     pub(super) reply: Vec<u8>,
     pub(super) ending: Ending,
     pub(super) panics: Vec<String>,
-    pub(super) errors: Vec<String>,
+    /// Each by itself, and with the callback that returned it.
+    pub(super) errors: Vec<(String, String)>,
     pub(super) violations: Vec<String>,
     /// The connection has ended.
     pub(super) lost: bool,
@@ -82,7 +85,7 @@ pub(super) fn run(factory: &Factory, conversation: &Conversation, case: &Case) -
         let text = format!("{}: {}", failure.context(), failure.reason());
         match failure.reason() {
             CloseReason::Panic(_) => outcome.panics.push(text),
-            _ => outcome.errors.push(failure.reason().to_string()),
+            reason => outcome.errors.push((reason.to_string(), text)),
         }
     }
     outcome
@@ -111,7 +114,8 @@ impl<'c> Play<'c> {
         case: &'c Case,
         failures: &Rc<RefCell<Vec<Failure>>>,
     ) -> io::Result<Self> {
-        let mut world = World::builder().step_limit(STEPS).build();
+        let steps = STEPS + conversation.len() as u64 * STEPS_PER_BYTE;
+        let mut world = World::builder().step_limit(steps).build();
         let host = world.add_host("host")?;
         let told = failures.clone();
         let tell = move |_: &_, failure: &Failure| told.borrow_mut().push(failure.clone());
