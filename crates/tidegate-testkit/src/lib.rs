@@ -1,4 +1,83 @@
-//! Tests for [`tidegate`]'s protocols, without sockets and without waiting.
+//! Tests for [`tidegate`]'s protocols without sockets and without waiting: the same event loop, on
+//! a simulated network and a virtual clock, with faults that follow from a seed.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tidegate::{Protocol, Result, Transport};
+//! use tidegate_testkit::{Conversation, Script, check_protocol};
+//!
+//! /// Answers each line with its length, and hangs up after ten minutes.
+//! #[derive(Default)]
+//! struct Lengths(usize);
+//!
+//! impl Protocol for Lengths {
+//!     fn connection_made(&mut self, transport: &Transport) -> Result {
+//!         let ten_minutes = Duration::from_secs(600);
+//!         transport.call_later(ten_minutes, |_: &mut Self, transport| {
+//!             transport.close();
+//!             Ok(())
+//!         });
+//!         Ok(())
+//!     }
+//!
+//!     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+//!         for byte in data {
+//!             self.0 += 1;
+//!             if *byte == b'\n' {
+//!                 let len = std::mem::take(&mut self.0);
+//!                 transport.write(format!("{len}\n").as_bytes())?;
+//!             }
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! // One conversation, step by step.
+//! let script = Script::new()
+//!     .send("hello\n")
+//!     .expect("6\n")
+//!     .expect_nothing(Duration::from_secs(599))
+//!     .wait(Duration::from_secs(1))
+//!     .expect_eof();
+//! script.play(Lengths::default()).unwrap();
+//!
+//! // And one in every way in which its bytes may come, and its peer may go.
+//! let conversation = Conversation::new().say("a line\n\nxyz");
+//! check_protocol(Lengths::default, &conversation).unwrap();
+//! ```
+//!
+//! # What is where
+//!
+//! From the least to write to the most to control:
+//!
+//! | | |
+//! | --- | --- |
+//! | [`check_protocol`] | a protocol that accepts, in thousands of runs of one [`Conversation`]: chunkings, slow readers, resets, ends and silences everywhere; answers the shortest case that breaks a [`Rule`] |
+//! | [`Script`] | a peer that sends, expects and waits, step by step, against a protocol that accepts or connects |
+//! | [`pair`] | two protocols on one connection |
+//! | [`World`] | hosts, each an event loop; servers, clients, async code, on one clock |
+//! | [`Network`] | what lies between the hosts: [`Link`]s, partitions, resets; [`Peer`]s without a loop |
+//! | [`Faults`] | what goes wrong, and how likely it is |
+//! | [`Recorder`], [`Watched`], [`Log`] | a protocol that records its callbacks, one that records those of any other, and the record, which checks their order |
+//! | [`Trace`], [`Dialogue`] | what happened, and what was said |
+//!
+//! # Time, chance and seeds
+//!
+//! The clock of a world moves only when a test lets it: `pump` does what needs no time, `advance`
+//! lets time pass, `run_until_idle` jumps from one timer or arrival to the next. What takes ten
+//! minutes takes as long as its callbacks, and comes at exactly its time: a protocol should ask
+//! [`Handle::now`](tidegate::Handle::now), not the clock of the system, for what time it is.
+//!
+//! Everything that is left to chance (the order of what happens at one moment, jitter, faults)
+//! follows from the [seed](WorldBuilder::seed). The same seed, on the same build, is the same run:
+//! its [`Trace::digest`] tells. That holds as long as the code under test has no chance of its own,
+//! such as the order of a `HashMap`, threads, or real time.
+//!
+//! # Failures that read well
+//!
+//! [`Mismatch`] and [`Broken`] say what was expected, what came, and what was said before, in their
+//! `Debug` too: `unwrap` them. A `Log` whose callbacks came out of order panics when it is dropped.
+//! In a `Pair` and a `Script` a panic of a protocol is one of the test.
 
 pub mod conformance;
 mod check;
