@@ -3,6 +3,7 @@
 use crate::right::Lines;
 use std::time::Duration;
 use tidegate::{OnEof, OnPause, Protocol, Result, Transport};
+use tidegate_testkit::Watched;
 
 /// Leaves out the first byte of each chunk but the first.
 pub(crate) struct DropsFirst(pub(crate) usize);
@@ -201,6 +202,25 @@ impl Busy {
 impl Protocol for Busy {
     fn connection_made(&mut self, transport: &Transport) -> Result {
         Self::again(transport);
+        Ok(())
+    }
+
+    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
+        Ok(())
+    }
+}
+
+/// Calls a callback by hand, from outside.
+pub(crate) struct CallsItself;
+
+impl Protocol for CallsItself {
+    fn connection_made(&mut self, transport: &Transport) -> Result {
+        let own = transport.clone();
+        transport.handle().call_soon(move |_| {
+            own.with_protocol(|watched: &mut Watched<Box<dyn Protocol>>, transport| {
+                watched.resume_writing(transport)
+            });
+        });
         Ok(())
     }
 

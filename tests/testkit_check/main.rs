@@ -297,3 +297,31 @@ fn a_protocol_that_never_rests_is_caught() {
     let broken = assert_caught(|| Busy, &Conversation::new(), Rule::Rest, "plain");
     assert!(broken.seen().contains("still busy"), "{broken}");
 }
+
+#[test]
+fn a_callback_that_nobody_but_the_loop_may_make_is_caught() {
+    let broken = assert_caught(|| CallsItself, &lines(), Rule::Grammar, "plain");
+    assert!(broken.seen().contains("resume without pause"), "{broken}");
+}
+
+#[test]
+fn a_text_that_is_no_case_says_how_one_reads() {
+    for text in [
+        "",
+        "cut",
+        "cut x",
+        "reset",
+        "reset 1 2",
+        "eof -1",
+        "cut 1, nonsense",
+    ] {
+        let error = text.parse::<Case>().unwrap_err();
+        assert!(
+            error.to_string().contains("\"cut 1 2, reset 3\""),
+            "{error}"
+        );
+    }
+    for text in ["plain", "cut 1 2", "pause 8", "cut 4, pause 1", "silence 0"] {
+        assert_eq!(text.parse::<Case>().unwrap().to_string(), text);
+    }
+}

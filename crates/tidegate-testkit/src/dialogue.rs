@@ -6,7 +6,17 @@ use std::time::Duration;
 /// So many bytes of a piece are shown.
 const SHOWN: usize = 200;
 
-/// Who did what on a connection, and when, as the peer saw it.
+/// Who did what on a connection, and when, as the peer saw it: a text, one line each.
+///
+/// ```
+/// use tidegate_testkit::{Log, Recorder, Script};
+///
+/// let script = Script::new().send("ping\n").expect("ping\n");
+/// let played = script.play(Recorder::echo(&Log::new()))?;
+/// let said = played.dialogue().to_string();
+/// assert!(said.contains(r#"peer -> "ping\n""#) && said.contains(r#"peer <- "ping\n""#));
+/// # Ok::<(), tidegate_testkit::Mismatch>(())
+/// ```
 #[derive(Clone, Default)]
 pub struct Dialogue(Vec<(Duration, Said)>);
 

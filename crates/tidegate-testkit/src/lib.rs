@@ -54,7 +54,7 @@
 //! | --- | --- |
 //! | [`check_protocol`] | a protocol that accepts, in thousands of runs of one [`Conversation`]: chunkings, slow readers, resets, ends and silences everywhere; answers the shortest case that breaks a [`Rule`] |
 //! | [`Script`] | a peer that sends, expects and waits, step by step, against a protocol that accepts or connects |
-//! | [`pair`] | two protocols on one connection |
+//! | [`pair()`] | two protocols on one connection |
 //! | [`World`] | hosts, each an event loop; servers, clients, async code, on one clock |
 //! | [`Network`] | what lies between the hosts: [`Link`]s, partitions, resets; [`Peer`]s without a loop |
 //! | [`Faults`] | what goes wrong, and how likely it is |

@@ -59,6 +59,23 @@ struct Shared {
 /// It checks the order of the callbacks while it is written, as
 /// [`Protocol`](tidegate::Protocol) documents it. When the last clone is dropped, a violation that
 /// nobody [took](Self::take_violations) panics, and so fails the test.
+///
+/// ```
+/// use tidegate_testkit::{Log, Recorder, Seen, pair};
+///
+/// # fn main() -> tidegate::Result {
+/// let log = Log::new();
+/// let mut pair = pair(Recorder::new(&Log::new()), Recorder::echo(&log))?;
+/// pair.a().write(b"ping")?;
+/// pair.pump()?;
+/// log.note("now the end");
+/// pair.a().close();
+/// pair.pump()?;
+/// assert_eq!(log.seen()[1], Seen::Data(b"ping".to_vec()));
+/// assert_eq!(log.words(), ["made", "data", "now the end", "eof", "lost"]);
+/// assert!(log.closed().is_clean());
+/// # Ok(()) }
+/// ```
 #[derive(Debug, Clone, Default)]
 pub struct Log(Rc<Shared>);
 

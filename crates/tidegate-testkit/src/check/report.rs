@@ -8,6 +8,16 @@ use std::error::Error;
 use std::fmt;
 
 /// How many runs a protocol has come through, by their kind.
+///
+/// ```
+/// use tidegate_testkit::{Conversation, Log, Recorder, check_protocol};
+///
+/// let conversation = Conversation::new().say("four");
+/// let report = check_protocol(|| Recorder::echo(&Log::new()), &conversation)?;
+/// // Three places to cut at, and five to break off.
+/// assert_eq!((report.chunkings(), report.resets()), (8, 5));
+/// # Ok::<(), tidegate_testkit::Broken>(())
+/// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     runs: BTreeMap<&'static str, u64>,

@@ -401,6 +401,17 @@ impl Stage {
 }
 
 /// A script that went as it was written.
+///
+/// ```
+/// use tidegate::CloseReason;
+/// use tidegate_testkit::{Log, Recorder, Script};
+///
+/// let played = Script::new().send_eof().expect_eof().play(Recorder::new(&Log::new()))?;
+/// let closed = played.closed().expect("the peer has left");
+/// assert!(matches!(closed.reason(), CloseReason::PeerEof));
+/// assert_eq!(played.log().words(), ["made", "eof", "lost"]);
+/// # Ok::<(), tidegate_testkit::Mismatch>(())
+/// ```
 #[derive(Debug)]
 pub struct Played {
     elapsed: Duration,
