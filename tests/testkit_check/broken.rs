@@ -106,6 +106,15 @@ impl Protocol for LeavesTimer {
     }
 }
 
+pub(crate) struct ClosesAndLeavesTimer;
+
+impl Protocol for ClosesAndLeavesTimer {
+    fn data_received(&mut self, transport: &Transport, _: &[u8]) -> Result {
+        transport.close();
+        LeavesTimer.connection_made(transport)
+    }
+}
+
 /// Its reply is that of `Lines`; it complains about what is not whole.
 #[derive(Default)]
 pub(crate) struct ErrorAfterHalf(Lines, Vec<u8>);

@@ -230,13 +230,23 @@ fn a_panic_when_all_is_well_is_caught_in_the_plain_run() {
 #[test]
 fn bytes_that_are_lost_while_paused_are_caught() {
     let conversation = Conversation::new().say(b"hello world");
-    assert_caught(|| LosesWhenPaused, &conversation, Rule::Reply, "pause 1");
+    let broken = assert_caught(|| LosesWhenPaused, &conversation, Rule::Reply, "pause 1");
+    // The peer has said everything before it reads.
+    let said = broken.dialogue().to_string();
+    let end = said.find("peer -> end of stream").unwrap();
+    assert!(end < said.find("peer <-").unwrap(), "{said}");
 }
 
 #[test]
 fn a_timer_that_outlives_its_connection_is_caught() {
     let conversation = Conversation::new().say(b"a");
     let broken = assert_caught(|| LeavesTimer, &conversation, Rule::NothingLeft, "plain");
+    assert_eq!(broken.seen(), "1 timer");
+    // Also when it would have fired, and been forgotten, before the peer goes.
+    let long = Conversation::new()
+        .say(b"a")
+        .wait(Duration::from_secs(3600));
+    let broken = assert_caught(|| ClosesAndLeavesTimer, &long, Rule::NothingLeft, "plain");
     assert_eq!(broken.seen(), "1 timer");
 }
 

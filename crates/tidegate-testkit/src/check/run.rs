@@ -172,7 +172,7 @@ impl<'c> Play<'c> {
                 let silence = self.conversation.silence;
                 self.hand
                     .listen(&mut self.world, silence, |hand| hand.is_over())?;
-                self.look();
+                self.look()?;
             }
         }
         self.reply = self.hand.received().to_vec();
@@ -198,9 +198,14 @@ impl<'c> Play<'c> {
                 Turn::Say(message) => self.say(message)?,
                 Turn::Wait(time) => {
                     let until = self.world.elapsed().saturating_add(*time);
+                    let host = self.host.clone();
                     if self.takes() {
-                        self.hand.listen(&mut self.world, *time, |_| false)?;
+                        let gone = |_: &Hand| is_gone(&host);
+                        self.hand.listen(&mut self.world, *time, gone)?;
+                    } else {
+                        within(&mut self.world, *time, || is_gone(&host))?;
                     }
+                    self.look()?;
                     let left = until.saturating_sub(self.world.elapsed());
                     self.world.advance(left)?;
                 }
@@ -216,7 +221,7 @@ impl<'c> Play<'c> {
                     }
                 }
             }
-            self.look();
+            self.look()?;
         }
         Ok(())
     }
@@ -245,15 +250,16 @@ impl<'c> Play<'c> {
     fn listen(&mut self, enough: impl Fn(&Hand) -> bool) -> Result<(), StillBusy> {
         let patience = self.conversation.patience;
         self.hand.listen(&mut self.world, patience, enough)?;
-        self.look();
-        Ok(())
+        self.look()
     }
 
     /// Once the protocol is gone, nothing of it may be left: later it would have been forgotten.
-    fn look(&mut self) {
+    fn look(&mut self) -> Result<(), StillBusy> {
+        self.world.pump()?;
         if self.left.is_none() && is_gone(&self.host) {
             self.left = Some(self.remains());
         }
+        Ok(())
     }
 
     fn remains(&self) -> String {
@@ -286,9 +292,7 @@ impl<'c> Play<'c> {
         let host = self.host.clone();
         let silence = self.conversation.silence;
         within(&mut self.world, silence, || is_gone(&host))?;
-        self.world.pump()?;
-        self.look();
-        Ok(())
+        self.look()
     }
 
     fn outcome(mut self, busy: Option<StillBusy>) -> Outcome {
