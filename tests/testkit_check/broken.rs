@@ -110,7 +110,10 @@ pub(crate) struct ClosesAndLeavesTimer;
 
 impl Protocol for ClosesAndLeavesTimer {
     fn data_received(&mut self, transport: &Transport, _: &[u8]) -> Result {
-        transport.close();
+        transport.call_later(Duration::from_secs(1), |_: &mut Self, transport| {
+            transport.close();
+            Ok(())
+        });
         LeavesTimer.connection_made(transport)
     }
 }
