@@ -60,6 +60,8 @@
 //! | [`Faults`] | what goes wrong, and how likely it is |
 //! | [`Recorder`], [`Watched`], [`Log`] | a protocol that records its callbacks, one that records those of any other, and the record, which checks their order |
 //! | [`Trace`], [`Dialogue`] | what happened, and what was said |
+//! | [`conformance`] | what every transport has to do, over sockets or over another [`Ground`](conformance::Ground) |
+//! | [`fuzz()`] | random inputs for a rule, in an ordinary test |
 //!
 //! # Time, chance and seeds
 //!
@@ -79,8 +81,8 @@
 //! `Debug` too: `unwrap` them. A `Log` whose callbacks came out of order panics when it is dropped.
 //! In a `Pair` and a `Script` a panic of a protocol is one of the test.
 
-pub mod conformance;
 mod check;
+pub mod conformance;
 mod dialogue;
 mod faults;
 mod fuzz;
