@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tests::{Log, Recorder, pattern};
 use tidegate::{ConnectOptions, OnEof, OnPause, Transport};
-use tidegate_testkit::{Fault, Faults, Link, World};
+use tidegate_testkit::{Faults, Link, World};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -126,24 +126,7 @@ fn a_run_is_a_function_of_its_seed() {
         assert_eq!(one, run(seed));
         whole += usize::from(one.2 == 50_000);
     }
-    println!("{whole} of 300 came through");
-    assert!(whole > 30);
-}
-
-#[test]
-fn a_fault_that_is_forced_strikes_as_often_as_it_was_told() {
-    let mut world = World::new();
-    let host = world.add_host("a").unwrap();
-    world.network().force(Fault::ConnectUnreachable, 2);
-    for refused in [true, true, false] {
-        let log = Log::new();
-        let connect = host
-            .handle()
-            .create_connection("127.0.0.1:1", Recorder::new(&log));
-        let error = world.run_until(connect).unwrap_err();
-        assert_eq!(error.to_string().contains("No route"), refused, "{error}");
-    }
-    assert_eq!(world.struck().times(Fault::ConnectUnreachable), 2);
+    assert!(whole > 30, "{whole} of 300 came through");
 }
 
 #[test]

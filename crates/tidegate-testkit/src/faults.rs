@@ -17,6 +17,11 @@ macro_rules! faults {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
+            /// What is beyond this would never end.
+            fn most(self) -> f64 {
+                if self == Self::Interrupted { 0.9 } else { 1.0 }
+            }
+
             fn text(self) -> &'static str {
                 match self {
                     $(Self::$name => $text,)*
@@ -44,7 +49,8 @@ faults! {
     WriteAgain = "EAGAIN on write", 0.03;
     /// An accept is refused with EAGAIN though a connection waits; an event follows.
     AcceptAgain = "EAGAIN on accept", 0.1;
-    /// A read, write, accept or poll ends with EINTR.
+    /// A read, write, accept or poll ends with EINTR; nine times of ten at most, since each is
+    /// made again until it is not.
     Interrupted = "EINTR", 0.03;
     /// An event for a socket to which nothing has happened.
     SpuriousEvent = "spurious event", 0.05;
@@ -167,18 +173,19 @@ pub(crate) struct Dice {
 impl Dice {
     pub(crate) fn new(seed: u64, faults: &Faults) -> Self {
         let count = Fault::ALL.len();
-        let chances = Fault::ALL.iter().map(|&fault| faults.probability(fault));
-        Self {
+        let mut dice = Self {
             rng: fastrand::Rng::with_seed(seed),
-            chances: chances.collect(),
+            chances: vec![0.0; count],
             forced: vec![0; count],
             struck: vec![0; count],
-        }
+        };
+        dice.set(faults);
+        dice
     }
 
     pub(crate) fn set(&mut self, faults: &Faults) {
         for (chance, &fault) in self.chances.iter_mut().zip(Fault::ALL) {
-            *chance = faults.probability(fault);
+            *chance = faults.probability(fault).min(fault.most());
         }
     }
 

@@ -85,12 +85,12 @@ impl Driver for SimulatedDriver {
 
     fn register(&mut self, socket: &mut Socket, token: Token) -> io::Result<()> {
         let id = socket.of::<SimulatedStream>()?.id;
-        self.with(|state, host| {
+        self.with(|state, _| {
             let Some(end) = state.end(id) else { return };
             end.token = Some(token);
-            let readiness = end.readiness();
-            if readiness != Readiness::new() {
-                state.tell_token(host, token, readiness);
+            let ready = end.readiness();
+            if ready != Readiness::new() {
+                state.tell(id, ready);
             }
         });
         Ok(())

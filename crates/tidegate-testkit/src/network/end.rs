@@ -106,6 +106,11 @@ impl End {
             .saturating_sub(self.outgoing.len() + self.in_flight)
     }
 
+    /// Both streams have ended, and both sides know: nothing can happen to it any more.
+    pub(super) fn is_over(&self) -> bool {
+        self.fin == Fin::Arrived && self.fin_received
+    }
+
     /// What epoll says along with whatever has just changed.
     pub(super) fn readiness(&self) -> Readiness {
         let mut readiness = Readiness::new();
@@ -158,19 +163,30 @@ impl State {
         None
     }
 
+    /// SO_ERROR, which the next call fails with, once.
+    fn pending_error(&mut self, id: EndId, call: &'static str) -> io::Result<()> {
+        let end = self.end(id).ok_or_else(no_socket)?;
+        let Some(errno) = end.error.take() else {
+            return Ok(());
+        };
+        self.note((call, id.0 as u64, errno as u64), &[], || {
+            format!("{id} {call}: error {errno}")
+        });
+        Err(os_error(errno))
+    }
+
     pub(super) fn read(&mut self, id: EndId, buffer: &mut [u8]) -> io::Result<usize> {
         let end = self.end(id).ok_or_else(no_socket)?;
         if end.incoming.is_empty() {
-            if let Some(errno) = end.error.take() {
-                self.note(("read", id.0 as u64, 0), &[], || {
-                    format!("{id} read: error {errno}")
-                });
-                return Err(os_error(errno));
+            // As on Linux: an error is not for the reader of a stream that has ended.
+            if end.fin_received {
+                return Ok(0);
             }
+            self.pending_error(id, "read")?;
+            let end = self.end(id).ok_or_else(no_socket)?;
             return match end.phase {
-                Phase::Connecting => Err(os_error(libc::ENOTCONN)),
-                Phase::Open if !end.fin_received => Err(io::ErrorKind::WouldBlock.into()),
-                Phase::Open | Phase::Dead => Ok(0),
+                Phase::Connecting | Phase::Open => Err(io::ErrorKind::WouldBlock.into()),
+                Phase::Dead => Ok(0),
             };
         }
         let there = end.incoming.len().min(buffer.len());
@@ -204,15 +220,10 @@ impl State {
     }
 
     pub(super) fn write(&mut self, id: EndId, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.pending_error(id, "write")?;
         let end = self.end(id).ok_or_else(no_socket)?;
-        if let Some(errno) = end.error.take() {
-            self.note(("write", id.0 as u64, 0), &[], || {
-                format!("{id} write: error {errno}")
-            });
-            return Err(os_error(errno));
-        }
         match end.phase {
-            Phase::Connecting => return Err(os_error(libc::ENOTCONN)),
+            Phase::Connecting => return Err(io::ErrorKind::WouldBlock.into()),
             Phase::Dead => return Err(os_error(libc::EPIPE)),
             Phase::Open if end.fin != Fin::Open => return Err(os_error(libc::EPIPE)),
             Phase::Open => {}
@@ -249,7 +260,7 @@ impl State {
 
     pub(super) fn shutdown_write(&mut self, id: EndId) -> io::Result<()> {
         let end = self.end(id).ok_or_else(no_socket)?;
-        if end.phase != Phase::Open {
+        if end.phase != Phase::Open || end.is_over() {
             return Err(os_error(libc::ENOTCONN));
         }
         if end.fin == Fin::Open {
@@ -279,11 +290,17 @@ impl State {
     }
 
     pub(super) fn set_option(&mut self, id: EndId, option: SocketOption) -> io::Result<()> {
-        let end = self.end(id).ok_or_else(no_socket)?;
+        self.end(id).ok_or_else(no_socket)?;
         if option == SocketOption::ResetOnClose {
-            end.reset_on_close = true;
+            self.reset_on_close(id);
         }
         Ok(())
+    }
+
+    pub(super) fn reset_on_close(&mut self, id: EndId) {
+        if let Some(end) = self.end(id) {
+            end.reset_on_close = true;
+        }
     }
 
     /// The sender's kernel has heard that bytes arrived.
@@ -302,35 +319,31 @@ impl State {
         let Some(end) = self.end(id) else { return };
         let host = end.host;
         let abrupt = end.reset_on_close || !end.incoming.is_empty();
-        let (phase, fin) = (end.phase, end.fin);
+        let is_open = end.phase == Phase::Open && !end.is_over();
+        let fin = end.fin;
         end.token = None;
         end.orphan = true;
-        if end.of_loop {
-            let kernel = self.host(host);
-            kernel.descriptors = kernel.descriptors.saturating_sub(1);
+        if end.fin == Fin::Open {
+            end.fin = Fin::Wanted;
         }
-        let how = if abrupt { "with a reset" } else { "" };
-        self.note(("close", id.0 as u64, u64::from(abrupt)), &[], || {
-            format!("{id} close {how}")
+        if end.of_loop {
+            self.close_descriptor(host);
+        }
+        let resets = is_open && abrupt;
+        self.note(("close", id.0 as u64, u64::from(resets)), &[], || {
+            let how = if resets { " with a reset" } else { "" };
+            format!("{id} close{how}")
         });
-        match phase {
-            Phase::Open if !abrupt && fin == Fin::Arrived => self.remove_end(id),
-            Phase::Open if !abrupt => {
-                if let Some(end) = self.end(id)
-                    && end.fin == Fin::Open
-                {
-                    end.fin = Fin::Wanted;
-                }
-                self.transmit(id);
-            }
-            Phase::Open => self.send_reset(id),
-            Phase::Connecting | Phase::Dead => self.remove_end(id),
+        if resets {
+            self.send_reset(id);
+        } else if is_open && fin != Fin::Arrived {
+            self.transmit(id);
+        } else {
+            self.remove_end(id);
         }
     }
 
     pub(super) fn remove_end(&mut self, id: EndId) {
-        if let Some(end) = self.ends.get_mut(id.0) {
-            *end = None;
-        }
+        self.ends.remove(&id);
     }
 }

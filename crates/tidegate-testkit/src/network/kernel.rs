@@ -1,6 +1,7 @@
 //! The kernel of one host: the events for its loop, its descriptors, ports and jobs.
 
 use super::end::EndId;
+use super::listener::ListenerId;
 use super::state::{Happening, HostId, State, os_error};
 use crate::faults::{Fault, Faults};
 use std::collections::btree_map::Entry;
@@ -15,8 +16,30 @@ use tidegate::driver::{Job, JobId, Readiness, Token, Wake};
 /// The first port of those that the system chooses (RFC 6335).
 const FIRST_PORT: u16 = 49152;
 
+/// How many those are.
+pub(super) const EPHEMERAL_PORTS: u16 = u16::MAX - FIRST_PORT + 1;
+
 /// After an invented refusal, the event that makes good for it comes within this time.
 const REMINDER: Duration = Duration::from_millis(10);
+
+/// What events are about.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Source {
+    End(EndId),
+    Listener(ListenerId),
+}
+
+impl From<EndId> for Source {
+    fn from(id: EndId) -> Self {
+        Self::End(id)
+    }
+}
+
+impl From<ListenerId> for Source {
+    fn from(id: ListenerId) -> Self {
+        Self::Listener(id)
+    }
+}
 
 /// The kernel of one host.
 #[derive(Debug)]
@@ -99,6 +122,11 @@ impl State {
         Ok(())
     }
 
+    pub(super) fn close_descriptor(&mut self, host: HostId) {
+        let kernel = self.host(host);
+        kernel.descriptors = kernel.descriptors.saturating_sub(1);
+    }
+
     pub(super) fn start_job(&mut self, host: HostId, id: JobId, job: Job) {
         let mut at = self.now();
         if self.dice.strikes(Fault::SlowJob) {
@@ -117,53 +145,43 @@ impl State {
         jobs.into_values().map(|job| job.0).collect()
     }
 
-    /// Something has changed: what is ready besides is said with it, as epoll does.
-    pub(super) fn tell(&mut self, end: EndId, changed: Readiness) {
-        if let Some(end) = self.end(end)
-            && let (host, Some(token)) = (end.host, end.token)
-        {
-            let ready = end.readiness();
-            self.tell_token(host, token, ready);
-            self.tell_token(host, token, changed);
-        }
-    }
-
-    pub(super) fn tell_token(&mut self, host: HostId, token: Token, readiness: Readiness) {
-        let kernel = self.host(host);
-        match kernel.events.entry(token) {
-            Entry::Vacant(entry) => {
-                entry.insert(readiness);
-                kernel.order.push_back(token);
+    /// Something has changed at a source: an event says so, and what is ready besides, as epoll
+    /// does. Nobody is told of what has no token: unregistered, closed, or in a test's hand.
+    pub(super) fn tell(&mut self, source: impl Into<Source>, changed: Readiness) {
+        let (host, token, ready) = match source.into() {
+            Source::End(id) => {
+                let Some(end) = self.end(id) else { return };
+                (end.host, end.token, end.readiness())
             }
-            Entry::Occupied(mut entry) => {
-                let told = entry.get_mut();
-                told.readable |= readiness.readable;
-                told.writable |= readiness.writable;
-                told.read_to_end |= readiness.read_to_end;
-                told.failed |= readiness.failed;
+            Source::Listener(id) => {
+                let Some(listener) = self.listeners.get(&id) else {
+                    return;
+                };
+                (listener.host, listener.token, Readiness::new())
             }
-        }
-    }
-
-    /// Tells of a socket again, a little later.
-    pub(super) fn remind(&mut self, end: EndId, readiness: Readiness) {
-        let at = self.now() + self.dice.within(Duration::ZERO, REMINDER);
-        self.schedule(at, Happening::Remind { end, readiness });
-    }
-
-    /// As [`remind`](Self::remind), of a listener.
-    pub(super) fn remind_listener(&mut self, host: HostId, token: Option<Token>) {
+        };
         let Some(token) = token else { return };
-        let readiness = Readiness::new().with_readable();
+        let kernel = self.host(host);
+        let told = match kernel.events.entry(token) {
+            Entry::Vacant(entry) => {
+                kernel.order.push_back(token);
+                entry.insert(Readiness::new())
+            }
+            Entry::Occupied(entry) => entry.into_mut(),
+        };
+        for more in [ready, changed] {
+            told.readable |= more.readable;
+            told.writable |= more.writable;
+            told.read_to_end |= more.read_to_end;
+            told.failed |= more.failed;
+        }
+    }
+
+    /// Tells of a source again, a little later.
+    pub(super) fn remind(&mut self, source: impl Into<Source>, readiness: Readiness) {
         let at = self.now() + self.dice.within(Duration::ZERO, REMINDER);
-        self.schedule(
-            at,
-            Happening::RemindListener {
-                host,
-                token,
-                readiness,
-            },
-        );
+        let source = source.into();
+        self.schedule(at, Happening::Remind { source, readiness });
     }
 
     /// Whether a poll of this host would report something.
@@ -177,7 +195,7 @@ impl State {
         let kernel = &mut self.hosts[host.0];
         let mut count = kernel.order.len();
         if count > 1 && self.dice.strikes(Fault::FewEvents) {
-            count = 1 + self.dice.below(count);
+            count = 1 + self.dice.below(count - 1);
         }
         let from = into.len();
         for token in kernel.order.drain(..count) {
@@ -205,14 +223,11 @@ impl State {
     }
 
     fn some_token(&mut self, host: HostId) -> Option<Token> {
-        let ends = self.ends.iter().flatten().filter(|end| end.host == host);
-        let tokens: Vec<_> = ends.filter_map(|end| end.token).collect();
-        let listeners = self
-            .listeners
-            .values()
-            .filter(|listener| listener.host == host);
-        let tokens: Vec<_> = tokens
-            .into_iter()
+        let ends = self.ends.values().filter(|end| end.host == host);
+        let listeners = self.listeners.values();
+        let listeners = listeners.filter(|listener| listener.host == host);
+        let tokens: Vec<_> = ends
+            .filter_map(|end| end.token)
             .chain(listeners.filter_map(|listener| listener.token))
             .collect();
         if tokens.is_empty() {

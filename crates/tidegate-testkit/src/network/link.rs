@@ -1,7 +1,7 @@
 //! What lies between two hosts, in one direction.
 
-use super::state::Happening;
-use std::collections::VecDeque;
+use super::state::Order;
+use super::transmit::Arrival;
 use std::time::Duration;
 
 const BUFFER: usize = 64 * 1024;
@@ -93,6 +93,6 @@ pub(super) struct Wire {
     /// Until then others' bytes are being put on it.
     pub(super) busy_until: Duration,
     pub(super) cut: bool,
-    /// What would have arrived since it was cut, in order.
-    pub(super) held: VecDeque<Happening>,
+    /// What would have arrived since it was cut, and when.
+    pub(super) held: Vec<(Order, Arrival)>,
 }

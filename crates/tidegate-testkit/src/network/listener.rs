@@ -1,17 +1,22 @@
 //! How connections begin: listeners, knocks at them, and accepts.
 
 use super::end::{End, EndId, Phase};
+use super::kernel::EPHEMERAL_PORTS;
 use super::state::{Happening, HostId, State, addresses, os_error};
+use super::transmit::Arrival;
 use crate::faults::{Fault, Faults};
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 use tidegate::Address;
 use tidegate::driver::{BindOptions, Readiness, Token};
 
 /// A connect that nobody answers knocks again after one second, two, four and so on.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
+
+/// So often (tcp_syn_retries of tcp(7)); 64 seconds after the last it is given up.
+const RETRIES: u32 = 6;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct ListenerId(pub(super) usize);
@@ -29,14 +34,33 @@ pub(super) struct ListenerState {
 }
 
 impl ListenerState {
+    /// Whether a connect to this address of the host is for this listener.
     fn hears(&self, host: HostId, addr: SocketAddr) -> bool {
-        let ip = self.addr.ip();
-        let every = ip.is_unspecified()
-            && (ip.is_ipv4() == addr.is_ipv4() || (ip.is_ipv6() && !self.options.only_v6));
         self.host == host
             && self.backlog.is_some()
             && self.addr.port() == addr.port()
-            && (ip == addr.ip() || every)
+            && (self.addr.ip() == addr.ip() || self.covers(addr.ip()))
+    }
+
+    /// Whether it listens at every address of this one's family.
+    fn covers(&self, ip: IpAddr) -> bool {
+        let own = self.addr.ip();
+        own.is_unspecified()
+            && (own.is_ipv4() == ip.is_ipv4() || (own.is_ipv6() && !self.options.only_v6))
+    }
+
+    /// Whether it keeps another from its port.
+    fn keeps_out(&self, other: &Self) -> bool {
+        let (ip, other_ip) = (self.addr.ip(), other.addr.ip());
+        self.host == other.host
+            && self.addr.port() == other.addr.port()
+            && (ip == other_ip || self.covers(other_ip) || other.covers(ip))
+            && !(self.options.reuse_port && other.options.reuse_port)
+    }
+
+    /// A connect finds no place: as on Linux, one more waits than the backlog says.
+    fn is_full(&self) -> bool {
+        self.backlog.is_some_and(|most| self.waiting.len() > most)
     }
 }
 
@@ -49,11 +73,34 @@ pub(super) fn inet(address: &Address) -> io::Result<SocketAddr> {
     })
 }
 
+/// That of an address's family.
+fn loopback(like: SocketAddr) -> IpAddr {
+    if like.is_ipv4() {
+        Ipv4Addr::LOCALHOST.into()
+    } else {
+        Ipv6Addr::LOCALHOST.into()
+    }
+}
+
+/// From which address a host connects; `None` when it does not have the one that it is told.
+fn source_ip(host: HostId, to: SocketAddr, from: Option<SocketAddr>) -> Option<IpAddr> {
+    let own = addresses(host);
+    let [v4, v6] = own;
+    match from.map(|from| from.ip()) {
+        Some(from) if from.is_ipv4() != to.is_ipv4() => None,
+        Some(from) if own.contains(&from) || from.is_loopback() => Some(from),
+        Some(from) if !from.is_unspecified() => None,
+        _ if to.ip().is_loopback() => Some(loopback(to)),
+        _ if to.is_ipv4() => Some(v4),
+        _ => Some(v6),
+    }
+}
+
 impl State {
     pub(super) fn bind(
         &mut self,
         host: HostId,
-        mut addr: SocketAddr,
+        addr: SocketAddr,
         options: BindOptions,
         of_loop: bool,
     ) -> io::Result<ListenerId> {
@@ -61,44 +108,52 @@ impl State {
         if !ip.is_unspecified() && !ip.is_loopback() && !addresses(host).contains(&ip) {
             return Err(os_error(libc::EADDRNOTAVAIL));
         }
-        if addr.port() == 0 {
-            addr.set_port(self.next_port(host));
-        }
-        let taken = self.listeners.values().any(|other| {
-            other.host == host
-                && other.addr == addr
-                && !(other.options.reuse_port && options.reuse_port)
-        });
-        if taken {
-            return Err(os_error(libc::EADDRINUSE));
-        }
         if of_loop {
             self.open_descriptor(host)?;
         }
-        let next = self
-            .listeners
-            .keys()
-            .next_back()
-            .map_or(0, |last| last.0 + 1);
-        let id = ListenerId(next);
-        self.listeners.insert(
-            id,
-            ListenerState {
-                host,
-                addr,
-                options,
-                token: None,
-                backlog: None,
-                waiting: VecDeque::new(),
-                of_loop,
-            },
-        );
+        let mut listener = ListenerState {
+            host,
+            addr,
+            options,
+            token: None,
+            backlog: None,
+            waiting: VecDeque::new(),
+            of_loop,
+        };
+        if let Err(error) = self.choose_port(&mut listener) {
+            if of_loop {
+                self.close_descriptor(host);
+            }
+            return Err(error);
+        }
+        let id = ListenerId(self.next_id());
+        self.listeners.insert(id, listener);
         Ok(id)
+    }
+
+    /// Finds a free port for 0, and that another one is free.
+    fn choose_port(&mut self, listener: &mut ListenerState) -> io::Result<()> {
+        let any = listener.addr.port() == 0;
+        let tries = if any { usize::from(EPHEMERAL_PORTS) } else { 1 };
+        for _ in 0..tries {
+            if any {
+                let port = self.next_port(listener.host);
+                listener.addr.set_port(port);
+            }
+            if !self
+                .listeners
+                .values()
+                .any(|other| other.keeps_out(listener))
+            {
+                return Ok(());
+            }
+        }
+        Err(os_error(libc::EADDRINUSE))
     }
 
     pub(super) fn listen(&mut self, id: ListenerId, backlog: usize, token: Option<Token>) {
         if let Some(listener) = self.listeners.get_mut(&id) {
-            listener.backlog = Some(backlog.max(1));
+            listener.backlog = Some(backlog);
             listener.token = token;
         }
     }
@@ -116,8 +171,7 @@ impl State {
             return;
         };
         if listener.of_loop {
-            let kernel = self.host(listener.host);
-            kernel.descriptors = kernel.descriptors.saturating_sub(1);
+            self.close_descriptor(listener.host);
         }
         for end in listener.waiting {
             self.drop_unaccepted(end);
@@ -136,7 +190,7 @@ impl State {
             .listeners
             .get(&id)
             .ok_or_else(|| os_error(libc::EBADF))?;
-        let (host, token, of_loop) = (listener.host, listener.token, listener.of_loop);
+        let (host, of_loop) = (listener.host, listener.of_loop);
         let Some(&first) = listener.waiting.front() else {
             return Err(io::ErrorKind::WouldBlock.into());
         };
@@ -145,7 +199,7 @@ impl State {
                 return Err(io::ErrorKind::Interrupted.into());
             }
             if self.dice.strikes(Fault::AcceptAgain) {
-                self.remind_listener(host, token);
+                self.remind(id, Readiness::new().with_readable());
                 return Err(io::ErrorKind::WouldBlock.into());
             }
             self.open_descriptor(host)?;
@@ -154,8 +208,7 @@ impl State {
             listener.waiting.pop_front();
         }
         if of_loop && self.dice.strikes(Fault::AcceptAborted) {
-            let kernel = self.host(host);
-            kernel.descriptors = kernel.descriptors.saturating_sub(1);
+            self.close_descriptor(host);
             self.drop_unaccepted(first);
             return Err(os_error(libc::ECONNABORTED));
         }
@@ -173,24 +226,14 @@ impl State {
     pub(super) fn connect(
         &mut self,
         host: HostId,
-        to: SocketAddr,
+        mut to: SocketAddr,
         from: Option<SocketAddr>,
         of_loop: bool,
     ) -> io::Result<EndId> {
-        let own = addresses(host);
-        let [v4, v6] = own;
-        let ip = match from {
-            Some(from) if from.is_ipv4() != to.is_ipv4() => {
-                return Err(os_error(libc::EADDRNOTAVAIL));
-            }
-            Some(from) if own.contains(&from.ip()) || from.ip().is_loopback() => from.ip(),
-            Some(from) if !from.ip().is_unspecified() => {
-                return Err(os_error(libc::EADDRNOTAVAIL));
-            }
-            _ if to.ip().is_loopback() => to.ip(),
-            _ if to.is_ipv4() => v4,
-            _ => v6,
-        };
+        if to.ip().is_unspecified() {
+            to.set_ip(loopback(to));
+        }
+        let ip = source_ip(host, to, from).ok_or_else(|| os_error(libc::EADDRNOTAVAIL))?;
         if of_loop {
             if self.dice.strikes(Fault::ConnectUnreachable) {
                 return Err(os_error(libc::EHOSTUNREACH));
@@ -211,18 +254,11 @@ impl State {
         });
         match peer_host {
             Some(peer) if !(of_loop && self.dice.strikes(Fault::ConnectTimedOut)) => {
-                let at = self.arrival(host, peer, 0);
-                self.schedule(at, Happening::Knock { from: id, tries: 0 });
+                self.send_apart((host, peer), Arrival::Knock { from: id, tries: 0 });
             }
             _ => {
                 let at = self.now() + Faults::CONNECT_TIMEOUT;
-                self.schedule(
-                    at,
-                    Happening::Refusal {
-                        to: id,
-                        errno: libc::ETIMEDOUT,
-                    },
-                );
+                self.schedule(at, Happening::TimedOut(id));
             }
         }
         Ok(id)
@@ -236,88 +272,87 @@ impl State {
         }
         let (host, peer_host, of_loop) = (end.host, end.peer_host, end.of_loop);
         let (local, remote) = (end.local, end.remote);
-        let listener = self
+        let Some(listener) = self.listener_at(peer_host, remote) else {
+            self.send_apart((peer_host, host), Arrival::Refusal { to: from });
+            return;
+        };
+        if self
             .listeners
-            .iter_mut()
-            .find(|(_, listener)| listener.hears(peer_host, remote))
-            .map(|(id, listener)| {
-                let full = listener
-                    .backlog
-                    .is_some_and(|most| listener.waiting.len() >= most);
-                (*id, full)
-            });
-        if self.wire(host, peer_host).cut || listener.is_some_and(|(_, full)| full) {
+            .get(&listener)
+            .is_some_and(ListenerState::is_full)
+        {
             self.knock_again(from, tries);
             return;
         }
-        let refused = of_loop && self.dice.strikes(Fault::ConnectRefused);
-        let Some((listener, _)) = listener.filter(|_| !refused) else {
-            let at = self.arrival(peer_host, host, 0);
-            self.schedule(
-                at,
-                Happening::Refusal {
-                    to: from,
-                    errno: libc::ECONNREFUSED,
-                },
-            );
+        if of_loop && self.dice.strikes(Fault::ConnectRefused) {
+            self.send_apart((peer_host, host), Arrival::Refusal { to: from });
             return;
-        };
+        }
+        let there = self.wire(host, peer_host).link.clone();
+        let back = self.wire(peer_host, host).link.clone();
         let mut accepted = End::new(peer_host, host, remote, local);
         accepted.phase = Phase::Open;
         accepted.peer = Some(from);
+        // Until it is accepted.
         accepted.of_loop = false;
-        accepted.send_buffer = self.wire(peer_host, host).link.send_buffer;
-        accepted.receive_buffer = self.wire(host, peer_host).link.receive_buffer;
+        accepted.send_buffer = back.send_buffer;
+        accepted.receive_buffer = there.receive_buffer;
         let accepted = self.add_end(accepted);
-        self.put_on_wire(
-            accepted,
-            0,
-            Happening::Welcome {
-                from: accepted,
-                to: from,
-            },
-        );
-        let (send_buffer, receive_buffer) = (
-            self.wire(host, peer_host).link.send_buffer,
-            self.wire(peer_host, host).link.receive_buffer,
-        );
+        let welcome = Arrival::Welcome {
+            from: accepted,
+            to: from,
+        };
+        self.put_on_wire(accepted, 0, welcome);
         if let Some(end) = self.end(from) {
             end.peer = Some(accepted);
-            end.send_buffer = send_buffer;
-            end.receive_buffer = receive_buffer;
+            end.send_buffer = there.send_buffer;
+            end.receive_buffer = back.receive_buffer;
         }
         if let Some(listener) = self.listeners.get_mut(&listener) {
             listener.waiting.push_back(accepted);
-            if let Some(token) = listener.token {
-                self.tell_token(peer_host, token, Readiness::new().with_readable());
-            }
         }
+        self.tell(listener, Readiness::new().with_readable());
     }
 
-    fn knock_again(&mut self, from: EndId, tries: u32) {
-        let pause = FIRST_RETRY * 2_u32.saturating_pow(tries);
-        let waited = pause.saturating_sub(FIRST_RETRY);
-        if waited + pause > Faults::CONNECT_TIMEOUT {
-            self.reset_arrived(from, libc::ETIMEDOUT);
-            return;
-        }
-        let at = self.now() + pause;
-        self.schedule(
-            at,
-            Happening::Knock {
-                from,
-                tries: tries + 1,
-            },
-        );
+    /// Who listens there: rather at that address than at every one, and by chance where several
+    /// share a port.
+    fn listener_at(&mut self, host: HostId, addr: SocketAddr) -> Option<ListenerId> {
+        let hearing = self.listeners.iter();
+        let hearing = hearing.filter(|(_, listener)| listener.hears(host, addr));
+        let ids = |exact: bool| {
+            let hearing = hearing.clone();
+            let such = hearing.filter(move |(_, own)| (own.addr.ip() == addr.ip()) == exact);
+            such.map(|(id, _)| *id).collect::<Vec<_>>()
+        };
+        let mut ids = [ids(true), ids(false)];
+        let ids = ids.iter_mut().find(|ids| !ids.is_empty())?;
+        let chosen = match ids.len() {
+            1 => 0,
+            several => self.dice.below(several),
+        };
+        Some(ids[chosen])
+    }
+
+    pub(super) fn knock_again(&mut self, from: EndId, tries: u32) {
+        let Some(end) = self.end(from) else { return };
+        let path = (end.host, end.peer_host);
+        let at = self.now() + FIRST_RETRY * 2_u32.saturating_pow(tries);
+        let next = if tries < RETRIES {
+            let tries = tries + 1;
+            let what = Arrival::Knock { from, tries };
+            Happening::Arrival { path, what }
+        } else {
+            Happening::TimedOut(from)
+        };
+        self.schedule(at, next);
     }
 
     /// The answer to a connect is here: the connection stands, unless it was given up.
     pub(super) fn welcomed(&mut self, accepted: EndId, to: EndId) {
         match self.end(to) {
             Some(end) if end.phase == Phase::Connecting => end.phase = Phase::Open,
-            Some(_) => return,
-            None => {
-                self.reset_back(accepted);
+            _ => {
+                self.answer_with_reset(accepted);
                 return;
             }
         }

@@ -101,7 +101,7 @@ impl Network {
 
     /// How many ends of connections there are, those that only the kernel still knows included.
     pub fn sockets(&self) -> usize {
-        self.with(|state| state.ends.iter().flatten().count())
+        self.with(|state| state.ends.len())
     }
 
     /// How many listeners there are.
@@ -187,7 +187,7 @@ impl Network {
         self.with(|state| {
             let ids = state.ends_between(one.id(), other.id());
             for &id in &ids {
-                state.reset_arrived(id, libc::ECONNRESET);
+                state.reset_arrived(id);
             }
             ids.len() / 2
         })
@@ -225,13 +225,10 @@ impl Network {
 
 impl State {
     fn ends_between(&self, one: HostId, other: HostId) -> Vec<end::EndId> {
-        let ends = self.ends.iter().enumerate();
-        ends.filter_map(|(n, end)| {
-            let end = end.as_ref()?;
+        let between = self.ends.iter().filter(|(_, end)| {
             let path = (end.host, end.peer_host);
-            let between = path == (one, other) || path == (other, one);
-            (between && end.phase == Phase::Open).then_some(end::EndId(n))
-        })
-        .collect()
+            (path == (one, other) || path == (other, one)) && end.phase == Phase::Open
+        });
+        between.map(|(id, _)| *id).collect()
     }
 }

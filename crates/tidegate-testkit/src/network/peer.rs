@@ -54,7 +54,7 @@ impl Peer {
 
     /// Resets the connection.
     pub fn reset(self) {
-        self.network.with(|state| state.send_reset(self.id));
+        self.network.with(|state| state.reset_on_close(self.id));
     }
 
     /// Takes what has arrived.
@@ -70,6 +70,15 @@ impl Peer {
             bytes.truncate(len);
             bytes
         })
+    }
+
+    /// Takes bytes as read(2) does: 0 is the end of the stream.
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock) when nothing is there; once, the error of a reset.
+    pub fn read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.network.with(|state| state.read(self.id, buffer))
     }
 
     /// How many bytes have arrived and were not taken.

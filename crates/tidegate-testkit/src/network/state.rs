@@ -1,11 +1,12 @@
 //! What the hosts of a world share: the clock, the agenda of what is to happen, and the sockets.
 
 use super::Network;
-use super::end::{End, EndId};
-use super::kernel::Kernel;
+use super::end::{End, EndId, Phase};
+use super::kernel::{Kernel, Source};
 use super::link::{Link, Wire};
 use super::listener::{ListenerId, ListenerState};
 use super::names::Names;
+use super::transmit::Arrival;
 use crate::faults::{Dice, Fault, Faults, Struck};
 use crate::trace::{Recording, Trace};
 use std::collections::BTreeMap;
@@ -14,7 +15,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tidegate::driver::{Job, JobId, Readiness, Token};
+use tidegate::driver::{Job, JobId, Readiness};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct HostId(pub(crate) usize);
@@ -25,43 +26,22 @@ impl fmt::Display for HostId {
     }
 }
 
+/// When something happens, then what comes first of that time: a key by chance or 0, and then the
+/// order in which it was scheduled.
+pub(super) type Order = (Duration, u32, u64);
+
 /// Something that is to happen, at its time.
 pub(super) enum Happening {
-    Segment {
-        from: EndId,
-        to: EndId,
-        bytes: Vec<u8>,
+    /// Something comes over a wire.
+    Arrival {
+        path: (HostId, HostId),
+        what: Arrival,
     },
-    Fin {
-        from: EndId,
-        to: EndId,
-    },
-    Reset {
-        to: EndId,
-    },
-    /// A connect knocks, for the n-th time.
-    Knock {
-        from: EndId,
-        tries: u32,
-    },
-    /// The answer to it.
-    Welcome {
-        from: EndId,
-        to: EndId,
-    },
-    Refusal {
-        to: EndId,
-        errno: i32,
-    },
+    /// A connect is given up, unless it was answered.
+    TimedOut(EndId),
     /// An event that makes good for an invented refusal.
     Remind {
-        end: EndId,
-        readiness: Readiness,
-    },
-    /// As that, for a listener.
-    RemindListener {
-        host: HostId,
-        token: Token,
+        source: Source,
         readiness: Readiness,
     },
     Job {
@@ -72,7 +52,7 @@ pub(super) enum Happening {
     Call(Box<dyn FnOnce(&Network)>),
 }
 
-/// What an arrival leaves to be run when nothing is borrowed.
+/// What a happening leaves to be run when nothing is borrowed.
 pub(crate) enum Errand {
     Job(Job),
     Call(Box<dyn FnOnce(&Network)>),
@@ -84,11 +64,13 @@ pub(crate) struct State {
     pub(super) dice: Dice,
     recording: Recording,
     pub(super) hosts: Vec<Kernel>,
-    pub(super) ends: Vec<Option<Box<End>>>,
+    pub(super) ends: BTreeMap<EndId, End>,
+    /// So many ends and listeners there have been.
+    made: usize,
     pub(super) listeners: BTreeMap<ListenerId, ListenerState>,
     wires: BTreeMap<(HostId, HostId), Wire>,
     usual: Link,
-    agenda: BTreeMap<(Duration, u32, u64), Happening>,
+    agenda: BTreeMap<Order, Happening>,
     scheduled: u64,
     pub(super) names: Arc<Mutex<Names>>,
 }
@@ -101,7 +83,8 @@ impl State {
             dice: Dice::new(seed, faults),
             recording: Recording::new(trace),
             hosts: Vec::new(),
-            ends: Vec::new(),
+            ends: BTreeMap::new(),
+            made: 0,
             listeners: BTreeMap::new(),
             wires: BTreeMap::new(),
             usual: link,
@@ -171,7 +154,8 @@ impl State {
     /// Takes what is due first, and has it happen.
     pub(crate) fn happen(&mut self) -> Option<Errand> {
         let first = self.agenda.first_entry()?;
-        if first.key().0 > self.now {
+        let order = *first.key();
+        if order.0 > self.now {
             return None;
         }
         match first.remove() {
@@ -183,24 +167,25 @@ impl State {
                 Some(Errand::Job(job))
             }
             Happening::Call(call) => Some(Errand::Call(call)),
-            Happening::Remind { end, readiness } => {
-                self.tell(end, readiness);
-                None
-            }
-            Happening::RemindListener {
-                host,
-                token,
-                readiness,
-            } => {
-                self.tell_token(host, token, readiness);
+            Happening::Remind { source, readiness } => {
+                self.tell(source, readiness);
                 None
             }
             Happening::Heal(one, other) => {
                 self.heal(one, other);
                 None
             }
-            on_a_wire => {
-                self.arrive(on_a_wire);
+            Happening::TimedOut(end) => {
+                if self
+                    .end(end)
+                    .is_some_and(|end| end.phase == Phase::Connecting)
+                {
+                    self.fail(end, libc::ETIMEDOUT);
+                }
+                None
+            }
+            Happening::Arrival { path, what } => {
+                self.arrive(order, path, what);
                 None
             }
         }
@@ -229,9 +214,10 @@ impl State {
         for (from, to) in [(one, other), (other, one)] {
             let wire = self.wire(from, to);
             wire.cut = false;
-            let held = std::mem::take(&mut wire.held);
-            for happening in held {
-                self.schedule(self.now, happening);
+            // In its old place: before all that was sent after it.
+            for (order, what) in std::mem::take(&mut wire.held) {
+                let path = (from, to);
+                self.agenda.insert(order, Happening::Arrival { path, what });
             }
         }
     }
@@ -246,12 +232,19 @@ impl State {
     // Sockets.
 
     pub(super) fn end(&mut self, id: EndId) -> Option<&mut End> {
-        self.ends.get_mut(id.0)?.as_deref_mut()
+        self.ends.get_mut(&id)
     }
 
     pub(super) fn add_end(&mut self, end: End) -> EndId {
-        self.ends.push(Some(Box::new(end)));
-        EndId(self.ends.len() - 1)
+        let id = EndId(self.next_id());
+        self.ends.insert(id, end);
+        id
+    }
+
+    /// Never given twice: what is on its way to something that is gone reaches nothing else.
+    pub(super) fn next_id(&mut self) -> usize {
+        self.made += 1;
+        self.made - 1
     }
 
     // The seed's work.
@@ -260,9 +253,11 @@ impl State {
     pub(crate) fn tempt_fate(&mut self) {
         let count = self.hosts.len();
         if count > 1 && self.dice.strikes(Fault::Partition) {
-            let (one, other) = (self.dice.below(count), self.dice.below(count));
-            if one != other {
-                let (one, other) = (HostId(one), HostId(other));
+            let one = self.dice.below(count);
+            let other = (one + 1 + self.dice.below(count - 1)) % count;
+            let (one, other) = (HostId(one), HostId(other));
+            // One that a test has made is the test's to end.
+            if !self.wire(one, other).cut {
                 self.cut(one, other);
                 let until = self.now + self.dice.within(Duration::ZERO, Faults::PARTITION);
                 self.schedule(until, Happening::Heal(one, other));
@@ -324,7 +319,7 @@ impl fmt::Debug for State {
         f.debug_struct("State")
             .field("now", &self.now)
             .field("hosts", &self.hosts.len())
-            .field("sockets", &self.ends.iter().flatten().count())
+            .field("sockets", &self.ends.len())
             .field("listeners", &self.listeners.len())
             .field("to_happen", &self.agenda.len())
             .finish_non_exhaustive()

@@ -1,13 +1,46 @@
 //! What is on its way between two ends: segments, ends of streams, resets.
+//!
+//! A sender hears of an arrival, and of room at the receiver, at once and not after a latency;
+//! on a wire are only what a stream carries, and the steps of a connect.
 
 use super::end::{EndId, Fin, Phase};
-use super::state::{Happening, HostId, State};
+use super::state::{Happening, HostId, Order, State};
 use crate::faults::{Fault, Faults};
 use std::time::Duration;
 use tidegate::driver::Readiness;
 
 /// The most that arrives at once, as with segmentation offload.
 const SEGMENT: usize = 64 * 1024;
+
+/// What comes over a wire.
+pub(super) enum Arrival {
+    Segment {
+        from: EndId,
+        to: EndId,
+        bytes: Vec<u8>,
+    },
+    Fin {
+        from: EndId,
+        to: EndId,
+    },
+    Reset {
+        to: EndId,
+    },
+    /// A connect knocks; before that it did so `tries` times.
+    Knock {
+        from: EndId,
+        tries: u32,
+    },
+    /// It is let in.
+    Welcome {
+        from: EndId,
+        to: EndId,
+    },
+    /// Nobody is there to let it in.
+    Refusal {
+        to: EndId,
+    },
+}
 
 impl State {
     /// Sends what the receiver has room for, and the end of the stream after the last of it.
@@ -22,7 +55,7 @@ impl State {
             if unsent == 0 {
                 if fin == Fin::Wanted {
                     end.fin = Fin::Sent;
-                    let fin = Happening::Fin { from: id, to: peer };
+                    let fin = Arrival::Fin { from: id, to: peer };
                     self.put_on_wire(id, 0, fin);
                 }
                 return;
@@ -39,7 +72,7 @@ impl State {
             let Some(end) = self.end(id) else { return };
             let bytes: Vec<u8> = end.outgoing.drain(..len).collect();
             end.in_flight += len;
-            let segment = Happening::Segment {
+            let segment = Arrival::Segment {
                 from: id,
                 to: peer,
                 bytes,
@@ -49,24 +82,30 @@ impl State {
     }
 
     /// Has something arrive after everything that was sent before it on this connection.
-    pub(super) fn put_on_wire(&mut self, from: EndId, len: usize, what: Happening) {
+    pub(super) fn put_on_wire(&mut self, from: EndId, len: usize, what: Arrival) {
         let Some(end) = self.end(from) else { return };
-        let (host, peer_host, last) = (end.host, end.peer_host, end.last);
-        let at = self.arrival(host, peer_host, len);
+        let (path, last) = ((end.host, end.peer_host), end.last);
+        let at = self.arrival(path, len);
         let key = if self.dice.strikes(Fault::Reorder) {
             self.dice.any()
         } else {
             0
         };
-        let order = (at, key).max(last);
+        let (at, key) = (at, key).max(last);
         if let Some(end) = self.end(from) {
-            end.last = order;
+            end.last = (at, key);
         }
-        self.schedule_with(order.0, order.1, what);
+        self.schedule_with(at, key, Happening::Arrival { path, what });
+    }
+
+    /// Sends something that keeps no order with a stream.
+    pub(super) fn send_apart(&mut self, path: (HostId, HostId), what: Arrival) {
+        let at = self.arrival(path, 0);
+        self.schedule(at, Happening::Arrival { path, what });
     }
 
     /// When something that is sent now arrives.
-    pub(super) fn arrival(&mut self, from: HostId, to: HostId, len: usize) -> Duration {
+    fn arrival(&mut self, (from, to): (HostId, HostId), len: usize) -> Duration {
         let now = self.now();
         let wire = self.wire(from, to);
         let departure = wire.busy_until.max(now) + wire.link.time_for(len);
@@ -80,32 +119,28 @@ impl State {
     }
 
     /// Something has come to the other side of a wire.
-    pub(super) fn arrive(&mut self, what: Happening) {
-        let path = match &what {
-            Happening::Segment { from, .. }
-            | Happening::Fin { from, .. }
-            | Happening::Welcome { from, .. } => {
-                self.end(*from).map(|end| (end.host, end.peer_host))
-            }
-            Happening::Reset { to } | Happening::Refusal { to, .. } => {
-                self.end(*to).map(|end| (end.peer_host, end.host))
-            }
-            _ => None,
-        };
-        if let Some((from, to)) = path
-            && self.wire(from, to).cut
-        {
-            self.wire(from, to).held.push_back(what);
-            return;
-        }
+    pub(super) fn arrive(&mut self, order: Order, path: (HostId, HostId), what: Arrival) {
+        let wire = self.wire(path.0, path.1);
         match what {
-            Happening::Segment { from, to, bytes } => self.segment_arrived(from, to, &bytes),
-            Happening::Fin { from, to } => self.fin_arrived(from, to),
-            Happening::Reset { to } => self.reset_arrived(to, libc::ECONNRESET),
-            Happening::Knock { from, tries } => self.knock(from, tries),
-            Happening::Welcome { from, to } => self.welcomed(from, to),
-            Happening::Refusal { to, errno } => self.reset_arrived(to, errno),
-            _ => {}
+            // Lost: it is the one thing that a host repeats by its own clock.
+            Arrival::Knock { from, tries } if wire.cut => self.knock_again(from, tries),
+            what if wire.cut => {
+                let welcomed = match what {
+                    Arrival::Welcome { to, .. } => Some(to),
+                    _ => None,
+                };
+                wire.held.push((order, what));
+                if let Some(connecting) = welcomed {
+                    let at = self.now() + Faults::CONNECT_TIMEOUT;
+                    self.schedule(at, Happening::TimedOut(connecting));
+                }
+            }
+            Arrival::Segment { from, to, bytes } => self.segment_arrived(from, to, &bytes),
+            Arrival::Fin { from, to } => self.fin_arrived(from, to),
+            Arrival::Reset { to } => self.reset_arrived(to),
+            Arrival::Knock { from, tries } => self.knock(from, tries),
+            Arrival::Welcome { from, to } => self.welcomed(from, to),
+            Arrival::Refusal { to } => self.fail(to, libc::ECONNREFUSED),
         }
     }
 
@@ -115,15 +150,15 @@ impl State {
             .is_some_and(|end| !end.orphan && end.phase == Phase::Open);
         if !open {
             // It was closed, or knows of a reset: the sender is told by one.
-            self.reset_back(sender);
+            self.answer_with_reset(sender);
             if self.end(to).is_some_and(|end| end.orphan) {
                 self.remove_end(to);
             }
             return;
         }
         if self.dice.strikes(Fault::Reset) {
-            self.reset_back(sender);
-            self.reset_arrived(to, libc::ECONNRESET);
+            self.answer_with_reset(sender);
+            self.reset_arrived(to);
             return;
         }
         let Some(end) = self.end(to) else { return };
@@ -137,12 +172,12 @@ impl State {
         self.transmit(sender);
     }
 
-    /// An answer to the sender that nobody takes what it sends.
-    pub(super) fn reset_back(&mut self, sender: EndId) {
-        let Some(end) = self.end(sender) else { return };
-        let (host, peer_host) = (end.host, end.peer_host);
-        let at = self.arrival(peer_host, host, 0);
-        self.schedule(at, Happening::Reset { to: sender });
+    /// Nobody takes what it sends.
+    pub(super) fn answer_with_reset(&mut self, sender: EndId) {
+        if let Some(end) = self.end(sender) {
+            let back = (end.peer_host, end.host);
+            self.send_apart(back, Arrival::Reset { to: sender });
+        }
     }
 
     fn fin_arrived(&mut self, sender: EndId, to: EndId) {
@@ -154,6 +189,9 @@ impl State {
             }
         }
         let Some(end) = self.end(to) else { return };
+        if end.phase != Phase::Open {
+            return;
+        }
         end.fin_received = true;
         self.note(("fin", to.0 as u64, 0), &[], || {
             format!("{to} end of stream")
@@ -161,10 +199,33 @@ impl State {
         self.tell(to, Readiness::new().with_read_to_end());
     }
 
-    pub(super) fn reset_arrived(&mut self, to: EndId, errno: i32) {
+    /// A reset comes too late for what is over (RFC 9293, 3.10.7.4), and is EPIPE, as on Linux,
+    /// where the peer's stream had ended and the own had not.
+    pub(super) fn reset_arrived(&mut self, to: EndId) {
         let Some(end) = self.end(to) else { return };
+        if end.is_over() || end.phase == Phase::Dead {
+            return;
+        }
+        let sends = matches!(end.fin, Fin::Open | Fin::Wanted);
+        let errno = if end.fin_received && sends {
+            libc::EPIPE
+        } else {
+            libc::ECONNRESET
+        };
+        if !end.incoming.is_empty()
+            && self.dice.strikes(Fault::ResetDiscards)
+            && let Some(end) = self.end(to)
+        {
+            end.incoming.clear();
+        }
+        self.fail(to, errno);
+    }
+
+    /// The connection, or the attempt at one, is over for this end.
+    pub(super) fn fail(&mut self, id: EndId, errno: i32) {
+        let Some(end) = self.end(id) else { return };
         if end.orphan {
-            self.remove_end(to);
+            self.remove_end(id);
             return;
         }
         if end.phase == Phase::Dead {
@@ -172,32 +233,22 @@ impl State {
         }
         end.phase = Phase::Dead;
         end.error = Some(errno);
-        end.outgoing = Default::default();
-        self.note(("reset", to.0 as u64, 0), &[], || {
-            format!("{to} is reset ({errno})")
+        end.outgoing.clear();
+        self.note(("fail", id.0 as u64, errno as u64), &[], || {
+            format!("{id} has failed ({errno})")
         });
-        if self.dice.strikes(Fault::ResetDiscards)
-            && let Some(end) = self.end(to)
-        {
-            end.incoming.clear();
-        }
         let all = Readiness::new()
             .with_read_to_end()
             .with_writable()
             .with_failed();
-        self.tell(to, all);
+        self.tell(id, all);
     }
 
-    /// Tells the peer, after what is on the way already, and ends at once.
+    /// Resets a connection that nobody holds any more, after what is on the way already.
     pub(super) fn send_reset(&mut self, from: EndId) {
         if let Some(peer) = self.end(from).and_then(|end| end.peer) {
-            self.put_on_wire(from, 0, Happening::Reset { to: peer });
+            self.put_on_wire(from, 0, Arrival::Reset { to: peer });
         }
-        let Some(end) = self.end(from) else { return };
-        if end.orphan {
-            self.remove_end(from);
-        } else {
-            self.reset_arrived(from, libc::ECONNRESET);
-        }
+        self.remove_end(from);
     }
 }

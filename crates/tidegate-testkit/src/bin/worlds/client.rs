@@ -190,7 +190,11 @@ impl Client {
                     .or_else(|error| closing(transport, error))?;
             }
             End::CloseAfterAll => {}
-            End::Close => transport.close(),
+            End::Close => {
+                transport.close();
+                // The other side may be stuck with what we do not read any more.
+                transport.close_within(Duration::from_secs(1000));
+            }
             End::CloseWithin => {
                 transport.close_within(Duration::from_millis(self.rng.u64(..3000)));
             }

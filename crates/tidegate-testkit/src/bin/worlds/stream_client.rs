@@ -26,7 +26,12 @@ pub(crate) async fn run(ledger: Rc<Ledger>, to: ConnectOptions, of: u64, seed: u
     }
     if writer.closed().is_none() && !writer.is_closing() {
         // Its answer is `wait_closed`'s: an error when bytes were lost.
-        let _ = timeout(Duration::from_secs(7200), writer.close()).await;
+        if timeout(Duration::from_secs(1000), writer.close())
+            .await
+            .is_err()
+        {
+            writer.abort();
+        }
     }
     let stats = writer.transport().stats();
     if let Some(closed) = writer.closed()

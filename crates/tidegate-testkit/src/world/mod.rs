@@ -1,90 +1,24 @@
 //! A simulated world: loops, each a host of one network, and the clock that they share.
 
-use crate::faults::{Faults, Struck};
-use crate::network::{Errand, HostId, Link, Network, SimulatedDriver, addresses};
+mod builder;
+mod host;
+
+use crate::faults::Struck;
+use crate::network::{Errand, HostId, Network, SimulatedDriver};
 use crate::trace::Trace;
 use std::cell::RefCell;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::time::Duration;
-use tidegate::{Completion, EventLoop, EventLoopBuilder, Handle};
+use tidegate::{Completion, EventLoop, EventLoopBuilder};
 use tidegate_streams::spawn_on;
 
-/// Enough for any test that ends.
-const STEPS: u64 = 10_000_000;
-
-/// Settings of a [`World`].
-#[derive(Debug, Clone)]
-#[must_use]
-pub struct WorldBuilder {
-    seed: u64,
-    faults: Faults,
-    link: Link,
-    trace: bool,
-    steps: u64,
-}
-
-impl Default for WorldBuilder {
-    fn default() -> Self {
-        Self {
-            seed: 0,
-            faults: Faults::none(),
-            link: Link::new(),
-            trace: false,
-            steps: STEPS,
-        }
-    }
-}
-
-impl WorldBuilder {
-    /// What everything that is left to chance follows from; 0 unless set.
-    pub fn seed(mut self, seed: u64) -> Self {
-        self.seed = seed;
-        self
-    }
-
-    /// What goes wrong; nothing unless set.
-    pub fn faults(mut self, faults: Faults) -> Self {
-        self.faults = faults;
-        self
-    }
-
-    /// What lies between any two hosts, and a host and itself, unless
-    /// [set](Network::set_link) for them.
-    pub fn link(mut self, link: Link) -> Self {
-        self.link = link;
-        self
-    }
-
-    /// Keeps the lines of the [`Trace`]; only its digest unless set.
-    pub fn trace(mut self, keep: bool) -> Self {
-        self.trace = keep;
-        self
-    }
-
-    /// After so many steps a run gives up; ten million unless set. A step is a turn of one
-    /// loop, or one arrival.
-    pub fn step_limit(mut self, steps: u64) -> Self {
-        self.steps = steps;
-        self
-    }
-
-    /// Makes the world, without hosts.
-    pub fn build(self) -> World {
-        World {
-            network: Network::new(self.seed, &self.faults, self.link, self.trace),
-            seed: self.seed,
-            steps: self.steps,
-            hosts: Vec::new(),
-            ready: Vec::new(),
-        }
-    }
-}
+pub use builder::WorldBuilder;
+pub use host::Host;
 
 /// Hosts, each an unchanged [`EventLoop`], on a simulated network with a clock of its own.
 ///
@@ -153,6 +87,16 @@ impl World {
         WorldBuilder::default()
     }
 
+    fn over(network: Network, seed: u64, steps: u64) -> Self {
+        Self {
+            network,
+            seed,
+            steps,
+            hosts: Vec::new(),
+            ready: Vec::new(),
+        }
+    }
+
     /// Adds a host, whose name resolves to its addresses.
     ///
     /// # Errors
@@ -179,11 +123,7 @@ impl World {
             event_loop,
             kept_until: Duration::ZERO,
         });
-        Ok(Host {
-            id,
-            name: name.into(),
-            handle,
-        })
+        Ok(Host::new(id, name, handle))
     }
 
     /// Ends a host: its loop is dropped, and the kernel closes its sockets. Its addresses stay,
@@ -431,47 +371,6 @@ impl World {
             Some(Errand::Call(call)) => call(&self.network),
             None => {}
         }
-    }
-}
-
-/// A host of a [`World`]. Clones are the same host.
-#[derive(Debug, Clone)]
-pub struct Host {
-    id: HostId,
-    name: Rc<str>,
-    handle: Handle,
-}
-
-impl Host {
-    pub(crate) fn id(&self) -> HostId {
-        self.id
-    }
-
-    /// The handle to its loop.
-    pub fn handle(&self) -> &Handle {
-        &self.handle
-    }
-
-    /// Its name, which resolves to its addresses.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Its IPv4 address.
-    pub fn ip(&self) -> IpAddr {
-        let [v4, _] = addresses(self.id);
-        v4
-    }
-
-    /// Its IPv6 address.
-    pub fn ipv6(&self) -> IpAddr {
-        let [_, v6] = addresses(self.id);
-        v6
-    }
-
-    /// A port at its IPv4 address.
-    pub fn addr(&self, port: u16) -> SocketAddr {
-        SocketAddr::new(self.ip(), port)
     }
 }
 

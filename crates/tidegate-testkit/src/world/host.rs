@@ -1,0 +1,53 @@
+use crate::network::{HostId, addresses};
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use tidegate::Handle;
+
+/// A host of a [`World`]. Clones are the same host.
+#[derive(Debug, Clone)]
+pub struct Host {
+    id: HostId,
+    name: Rc<str>,
+    handle: Handle,
+}
+
+impl Host {
+    pub(super) fn new(id: HostId, name: &str, handle: Handle) -> Self {
+        Self {
+            id,
+            name: name.into(),
+            handle,
+        }
+    }
+
+    pub(crate) fn id(&self) -> HostId {
+        self.id
+    }
+
+    /// The handle to its loop.
+    pub fn handle(&self) -> &Handle {
+        &self.handle
+    }
+
+    /// Its name, which resolves to its addresses.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its IPv4 address.
+    pub fn ip(&self) -> IpAddr {
+        let [v4, _] = addresses(self.id);
+        v4
+    }
+
+    /// Its IPv6 address.
+    pub fn ipv6(&self) -> IpAddr {
+        let [_, v6] = addresses(self.id);
+        v6
+    }
+
+    /// A port at its IPv4 address.
+    pub fn addr(&self, port: u16) -> SocketAddr {
+        SocketAddr::new(self.ip(), port)
+    }
+}
