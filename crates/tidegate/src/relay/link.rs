@@ -188,11 +188,16 @@ impl Link {
     }
 
     fn must_stop(&self, side: Side) -> bool {
+        if self.end(side).leaving.get().is_some() {
+            // What it sends is lost; but were it not read, it might not read what we still hold
+            // for it, and never end.
+            return false;
+        }
         let to = self.end(side.other());
         let Some(transport) = to.transport.get() else {
             return true;
         };
-        if self.end(side).leaving.get().is_some() || to.holds() {
+        if to.holds() {
             return true;
         }
         // One that can take nothing any more stops nobody: what is read for it is lost, and the
@@ -258,6 +263,7 @@ impl Link {
 
     pub(super) fn lost(self: &Rc<Self>, side: Side, handle: &Handle, closed: &Closed) {
         let _ = self.end(side).closed.set(closed.clone());
+        self.end(side).held.take();
         if self.back.transport.get().is_none() {
             let connecting = self.connecting.take();
             drop(connecting);
@@ -288,7 +294,11 @@ impl Link {
         };
         match end.leaving.get() {
             None => {}
-            Some(Leaving::Close) => transport.close(),
+            Some(Leaving::Close) => {
+                // Closing ends reading, on which it may depend that the rest is taken.
+                let close = self.later(move |link, _| link.close(side));
+                transport.flush().then(move |handle, _| close(handle));
+            }
             Some(Leaving::Reset) => {
                 let full = transport.write_buffer_size() > 0;
                 let cut = self.later(move |link, handle| {
@@ -299,6 +309,13 @@ impl Link {
                 });
                 transport.flush().then(move |handle, _| cut(handle));
             }
+        }
+    }
+
+    fn close(&self, side: Side) {
+        let end = self.end(side);
+        if let Some(transport) = end.transport.get().filter(|_| !end.is_over()) {
+            transport.close();
         }
     }
 

@@ -46,6 +46,8 @@ use std::sync::Arc;
 ///   that side is [`reset`](Transport::reset). A reset destroys what the kernel has not got through
 ///   to a TCP peer yet, so it comes 1 s after the last bytes; to a connection that is idle, at
 ///   once.
+/// * A side that is to end so is read meanwhile, and what it sends is lost: it might not take the
+///   rest while nobody reads from it.
 /// * A side whose writing has failed is still read to its end: an early answer arrives. What the
 ///   other side sends meanwhile can go nowhere and is counted as [`lost`](Relayed::lost).
 /// * While the back is being connected, the front is not read; its bytes, and its end of stream,
