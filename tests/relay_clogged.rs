@@ -60,9 +60,9 @@ fn connections(hosts: &[Host; 2]) -> [usize; 2] {
 }
 
 #[test]
-fn a_reset_front_ends_a_back_that_waits_for_us_to_read() {
+fn a_front_that_is_cut_ends_a_back_that_waits_for_us_to_read() {
     let mut clogged = clogged();
-    clogged.peer.reset();
+    clogged.relay.abort_clients();
     clogged.world.run_until_idle().unwrap();
     assert_eq!(connections(&clogged.hosts), [0, 0]);
     assert!(clogged.world.elapsed() < Duration::from_secs(60));
