@@ -212,7 +212,9 @@ impl State {
         } else {
             libc::ECONNRESET
         };
+        // Where the stream had ended, what it brought would be lost without a word.
         if !end.incoming.is_empty()
+            && !end.fin_received
             && self.dice.strikes(Fault::ResetDiscards)
             && let Some(end) = self.end(to)
         {

@@ -121,16 +121,19 @@ impl Client {
         let len = self.rng.u64(1..=most).min(self.total - self.written);
         let data = bytes(self.of, self.written, len as usize);
         let before = transport.written();
-        let flow = match self.rng.u32(..4) {
+        let written = match self.rng.u32(..4) {
             0 => transport.write_owned(Bytes::from(data)),
             1 => {
                 let (one, other) = data.split_at(data.len() / 2);
                 transport.write_vectored(&[IoSlice::new(one), IoSlice::new(other)])
             }
             _ => transport.write(&data),
-        }?;
-        self.written += len;
-        if transport.written() - before != len {
+        };
+        // A write that is the first to meet an error counts, and is lost.
+        let taken = transport.written() - before;
+        self.written += taken;
+        let flow = written?;
+        if taken != len {
             self.ledger
                 .broken(format!("{len} bytes were not counted: {transport:?}"));
         }
