@@ -1,10 +1,10 @@
 //! Two protocols that are connected with each other, and nothing else.
 
 use crate::log::Log;
-use crate::network::Network;
+use crate::network::{Host, Network};
 use crate::single::single;
 use crate::watched::Watched;
-use crate::world::{Host, StillBusy, World, WorldBuilder};
+use crate::world::{StillBusy, World, WorldBuilder};
 use std::io;
 use std::time::Duration;
 use tidegate::{Completion, EventLoop, PanicPolicy, Protocol, Transport};

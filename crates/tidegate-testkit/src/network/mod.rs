@@ -2,6 +2,7 @@
 
 mod driver;
 mod end;
+mod host;
 mod kernel;
 mod link;
 mod listener;
@@ -12,7 +13,6 @@ mod transmit;
 
 use crate::faults::{Fault, Faults, Struck};
 use crate::trace::Trace;
-use crate::world::Host;
 use end::Phase;
 use state::Happening;
 use std::cell::RefCell;
@@ -25,6 +25,7 @@ use tidegate::driver::BindOptions;
 pub(crate) use driver::SimulatedDriver;
 pub(crate) use state::{Errand, HostId, State, addresses};
 
+pub use host::Host;
 pub use link::Link;
 pub use peer::{Peer, PeerListener};
 

@@ -5,9 +5,10 @@ mod step;
 
 use crate::hand::{Hand, Waited, within};
 use crate::log::Log;
+use crate::network::Host;
 use crate::single::single;
 use crate::watched::Watched;
-use crate::world::{Host, StillBusy, World};
+use crate::world::{StillBusy, World};
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;

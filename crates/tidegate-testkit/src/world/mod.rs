@@ -1,10 +1,9 @@
 //! A simulated world: loops, each a host of one network, and the clock that they share.
 
 mod builder;
-mod host;
 
 use crate::faults::Struck;
-use crate::network::{Errand, HostId, Network, SimulatedDriver};
+use crate::network::{Errand, Host, HostId, Network, SimulatedDriver};
 use crate::trace::Trace;
 use std::cell::RefCell;
 use std::error::Error;
@@ -18,7 +17,6 @@ use tidegate::{Completion, EventLoop, EventLoopBuilder};
 use tidegate_streams::spawn_on;
 
 pub use builder::WorldBuilder;
-pub use host::Host;
 
 /// Hosts, each an unchanged [`EventLoop`], on a simulated network with a clock of its own.
 ///

@@ -1,9 +1,9 @@
-use crate::network::{HostId, addresses};
+use super::state::{HostId, addresses};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use tidegate::Handle;
 
-/// A host of a [`World`]. Clones are the same host.
+/// A host of a [`World`](crate::World). Clones are the same host.
 #[derive(Debug, Clone)]
 pub struct Host {
     id: HostId,
@@ -12,7 +12,7 @@ pub struct Host {
 }
 
 impl Host {
-    pub(super) fn new(id: HostId, name: &str, handle: Handle) -> Self {
+    pub(crate) fn new(id: HostId, name: &str, handle: Handle) -> Self {
         Self {
             id,
             name: name.into(),
