@@ -48,7 +48,7 @@ impl WorldBuilder {
         self
     }
 
-    /// Keeps the lines of the [`Trace`]; only its digest unless set.
+    /// Keeps the lines of the [`Trace`](crate::Trace); only its digest unless set.
     pub fn trace(mut self, keep: bool) -> Self {
         self.trace = keep;
         self

@@ -12,13 +12,15 @@ mod watched;
 
 use scenario::Outcome;
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 use tidegate_testkit::Struck;
+
+const USAGE: &str = "usage: worlds [--seeds N] [--from N] [--jobs N] | --seed N [--trace]";
 
 /// One world in so many is run twice, and its traces are compared.
 const TWICE: u64 = 20;
@@ -26,35 +28,44 @@ const TWICE: u64 = 20;
 /// So much of the trace of a failed world is shown.
 const LAST_LINES: usize = 100;
 
-struct Arguments {
-    seeds: u64,
-    from: u64,
-    jobs: usize,
-    one: Option<u64>,
-    trace: bool,
+enum Task {
+    Many { seeds: Range<u64>, jobs: usize },
+    One { seed: u64, trace: bool },
 }
 
-fn arguments() -> Result<Arguments, lexopt::Error> {
+fn task() -> Result<Task, lexopt::Error> {
     use lexopt::prelude::*;
-    let mut arguments = Arguments {
-        seeds: 200,
-        from: 0,
-        jobs: thread::available_parallelism().map_or(1, |cpus| cpus.get()),
-        one: None,
-        trace: false,
-    };
+    let (mut count, mut from, mut jobs) = (None, None, None);
+    let (mut seed, mut trace) = (None, false);
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
-            Long("seeds") => arguments.seeds = parser.value()?.parse()?,
-            Long("from") => arguments.from = parser.value()?.parse()?,
-            Long("jobs") => arguments.jobs = parser.value()?.parse::<usize>()?.max(1),
-            Long("seed") => arguments.one = Some(parser.value()?.parse()?),
-            Long("trace") => arguments.trace = true,
+            Long("seeds") => count = Some(parser.value()?.parse::<u64>()?),
+            Long("from") => from = Some(parser.value()?.parse::<u64>()?),
+            Long("jobs") => jobs = Some(parser.value()?.parse::<usize>()?),
+            Long("seed") => seed = Some(parser.value()?.parse()?),
+            Long("trace") => trace = true,
             _ => return Err(argument.unexpected()),
         }
     }
-    Ok(arguments)
+    match seed {
+        Some(seed) if count.is_none() && from.is_none() && jobs.is_none() => {
+            Ok(Task::One { seed, trace })
+        }
+        Some(_) => Err("--seed runs one world: leave --seeds, --from and --jobs out".into()),
+        None if trace => Err("--trace shows one world: name it with --seed".into()),
+        None => {
+            let from = from.unwrap_or(0);
+            let end = from.checked_add(count.unwrap_or(200));
+            let seeds = from..end.ok_or("there are no seeds so large")?;
+            if seeds.is_empty() || jobs == Some(0) {
+                return Err("no world would be run: --seeds and --jobs are at least 1".into());
+            }
+            let cpus = || thread::available_parallelism().map_or(1, |cpus| cpus.get());
+            let jobs = jobs.unwrap_or_else(cpus);
+            Ok(Task::Many { seeds, jobs })
+        }
+    }
 }
 
 #[derive(Default)]
@@ -135,9 +146,7 @@ fn try_seed(seed: u64, sums: &Mutex<Sums>) {
                 .push("the same seed gave another trace".into());
         }
     }
-    let mut sums = sums
-        .lock()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut sums = locked(sums);
     sums.add(&outcome);
     sums.twice += u64::from(twice);
     if !outcome.broken.is_empty() {
@@ -164,33 +173,27 @@ fn command(seed: u64) -> String {
     format!("cargo run --release -p tidegate-testkit --bin worlds -- --seed {seed} --trace")
 }
 
-fn many(arguments: &Arguments) -> bool {
+fn many(seeds: Range<u64>, jobs: usize) -> bool {
     let start = Instant::now();
-    let next = AtomicU64::new(arguments.from);
-    let end = arguments.from.saturating_add(arguments.seeds);
+    let count = seeds.end - seeds.start;
+    let next = Mutex::new(seeds.enumerate());
     let sums = Mutex::new(Sums::default());
-    let progress = (arguments.seeds / 20).max(1);
+    let progress = (count as usize / 20).max(1);
+    let take = || locked(&next).next();
     thread::scope(|scope| {
-        for _ in 0..arguments.jobs {
+        for _ in 0..jobs {
             scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= end {
-                        return;
-                    }
+                while let Some((n, seed)) = take() {
                     try_seed(seed, &sums);
-                    let done = seed - arguments.from + 1;
-                    if done.is_multiple_of(progress) {
+                    if (n + 1).is_multiple_of(progress) {
                         let took = start.elapsed().as_secs_f64();
-                        eprintln!("{done} of {} worlds, {took:.0} s", arguments.seeds);
+                        eprintln!("{} of {count} worlds, {took:.0} s", n + 1);
                     }
                 }
             });
         }
     });
-    let sums = sums
-        .into_inner()
-        .unwrap_or_else(std::sync::PoisonError::into_inner);
+    let sums = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
     sums.print(start.elapsed());
     println!(
         "\n{} of {} worlds broke a rule",
@@ -221,19 +224,18 @@ fn one(seed: u64, trace: bool) -> bool {
     outcome.broken.is_empty()
 }
 
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn main() -> ExitCode {
-    let arguments = match arguments() {
-        Ok(arguments) => arguments,
+    let fine = match task() {
+        Ok(Task::Many { seeds, jobs }) => many(seeds, jobs),
+        Ok(Task::One { seed, trace }) => one(seed, trace),
         Err(error) => {
-            eprintln!(
-                "worlds: {error}\nusage: worlds [--seeds N] [--from N] [--jobs N] | --seed N [--trace]"
-            );
+            eprintln!("worlds: {error}\n{USAGE}");
             return ExitCode::from(2);
         }
-    };
-    let fine = match arguments.one {
-        Some(seed) => one(seed, arguments.trace),
-        None => many(&arguments),
     };
     if fine {
         ExitCode::SUCCESS
