@@ -95,6 +95,7 @@ mod recorder;
 mod script;
 mod single;
 mod trace;
+mod untold;
 mod watched;
 mod world;
 

@@ -6,6 +6,7 @@ use crate::dialogue::{Dialogue, Escaped};
 use crate::hand::{Hand, within};
 use crate::log::{Log, Seen};
 use crate::network::{Host, Link};
+use crate::untold::collect;
 use crate::watched::Watched;
 use crate::world::{StillBusy, World};
 use std::cell::RefCell;
@@ -61,6 +62,12 @@ pub(super) struct Outcome {
 }
 
 pub(super) fn run(factory: &Factory, conversation: &Conversation, case: &Case) -> Outcome {
+    let (mut outcome, violations) = collect(|| run_one(factory, conversation, case));
+    outcome.violations.extend(violations);
+    outcome
+}
+
+fn run_one(factory: &Factory, conversation: &Conversation, case: &Case) -> Outcome {
     let failures: Rc<RefCell<Vec<Failure>>> = Rc::default();
     let mut outcome = match Play::begin(factory, conversation, case, &failures) {
         Ok(mut play) => {

@@ -5,6 +5,7 @@ mod builder;
 use crate::faults::Struck;
 use crate::network::{Errand, Host, HostId, Network, SimulatedDriver};
 use crate::trace::Trace;
+use crate::untold::Watch;
 use std::cell::RefCell;
 use std::error::Error;
 use std::fmt;
@@ -57,6 +58,8 @@ pub struct World {
     steps: u64,
     /// Of a step; kept for its memory.
     ready: Vec<usize>,
+    /// The last: what it tells of is found out while the others are dropped.
+    _watch: Watch,
 }
 
 /// A host with its loop.
@@ -92,6 +95,7 @@ impl World {
             steps,
             hosts: Vec::new(),
             ready: Vec::new(),
+            _watch: Watch::new(),
         }
     }
 
