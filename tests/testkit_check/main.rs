@@ -159,7 +159,13 @@ fn an_error_that_the_plain_run_has_too_is_no_new_one() {
             Err("the peer left".into())
         })
     };
-    check_protocol(factory, &Conversation::new()).unwrap();
+    let conversation = Conversation::new().may_fail().may_fail_when_cut_short();
+    let report = check_protocol(factory, &conversation).unwrap();
+    assert_eq!(report.reply(), b"so soon?");
+    assert_eq!(
+        report.errors(),
+        ["eof_received: a callback failed: the peer left"]
+    );
 }
 
 #[test]
@@ -289,6 +295,36 @@ fn an_answer_that_is_not_the_expected_one_is_caught() {
         (broken.expected(), broken.seen()),
         (r#""ONE\n""#, r#""one\n""#)
     );
+}
+
+#[test]
+fn what_comes_after_the_last_answer_is_caught_unless_the_protocol_may_say_more() {
+    let conversation = Conversation::new()
+        .say(b"one\n")
+        .answer(b"one\n")
+        .say(b"two\nxyz\n")
+        .answer(b"two\n");
+    let broken = assert_caught(Lines::default, &conversation, Rule::Answer, "plain");
+    assert_eq!(
+        (broken.expected(), broken.seen()),
+        (r#""one\ntwo\n""#, r#""one\ntwo\nxyz\n""#)
+    );
+    let report = check_protocol(Lines::default, &conversation.may_say_more()).unwrap();
+    assert_eq!(report.reply(), b"one\ntwo\nxyz\n");
+}
+
+#[test]
+fn an_error_when_all_is_well_is_caught_unless_the_conversation_may_fail() {
+    fn fails() -> impl Protocol {
+        Recorder::new(&Log::new()).on_data(|_, _| Err("no such command".into()))
+    }
+    let conversation = Conversation::new().say(b"x");
+    let broken = assert_caught(fails, &conversation, Rule::NoError, "plain");
+    assert_eq!(
+        broken.seen(),
+        "data_received: a callback failed: no such command"
+    );
+    check_protocol(fails, &conversation.may_fail()).unwrap();
 }
 
 #[test]

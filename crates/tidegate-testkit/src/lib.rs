@@ -42,7 +42,7 @@
 //! script.play(Lengths::default()).unwrap();
 //!
 //! // And one in every way in which its bytes may come, and its peer may go.
-//! let conversation = Conversation::new().say("a line\n\nxyz");
+//! let conversation = Conversation::new().say("a line\n\nxyz").answer("7\n1\n");
 //! check_protocol(Lengths::default, &conversation).unwrap();
 //! ```
 //!

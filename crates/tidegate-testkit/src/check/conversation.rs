@@ -42,7 +42,9 @@ pub struct Conversation {
     pub(super) silence: Duration,
     pub(super) patience: Duration,
     pub(super) may_fail: bool,
-    pub(super) may_answer: bool,
+    pub(super) may_fail_cut_short: bool,
+    pub(super) may_answer_cut_short: bool,
+    pub(super) may_say_more: bool,
 }
 
 impl Default for Conversation {
@@ -62,7 +64,9 @@ impl Conversation {
             silence: SILENCE,
             patience: PATIENCE,
             may_fail: false,
-            may_answer: false,
+            may_fail_cut_short: false,
+            may_answer_cut_short: false,
+            may_say_more: false,
         }
     }
 
@@ -85,7 +89,8 @@ impl Conversation {
         self
     }
 
-    /// Waits for this answer, which the plain run must give.
+    /// Waits for this answer, which the plain run must give. In a conversation with answers they
+    /// are all that the protocol says, unless it [may say more](Self::may_say_more).
     pub fn answer(mut self, data: impl AsRef<[u8]>) -> Self {
         self.turns.push(Turn::Answer(data.as_ref().to_vec()));
         self
@@ -126,10 +131,23 @@ impl Conversation {
         self
     }
 
+    /// Callbacks may return errors in the plain run; in the other runs, the same ones.
+    pub fn may_fail(mut self) -> Self {
+        self.may_fail = true;
+        self
+    }
+
+    /// The protocol may go on after the last answer. What it says then is only compared between
+    /// the runs.
+    pub fn may_say_more(mut self) -> Self {
+        self.may_say_more = true;
+        self
+    }
+
     /// Callbacks may return errors when the peer stops in the middle: for a protocol whose
     /// `eof_received` says that something is missing.
     pub fn may_fail_when_cut_short(mut self) -> Self {
-        self.may_fail = true;
+        self.may_fail_cut_short = true;
         self
     }
 
@@ -137,7 +155,7 @@ impl Conversation {
     /// protocol that complains to the peer, or that takes the end of the stream for the end of a
     /// line.
     pub fn may_answer_when_cut_short(mut self) -> Self {
-        self.may_answer = true;
+        self.may_answer_cut_short = true;
         self
     }
 
@@ -145,6 +163,16 @@ impl Conversation {
 
     pub(super) fn turns(&self) -> &[Turn] {
         &self.turns
+    }
+
+    /// All answers; `None` when the conversation has none, and so does not say what the reply is.
+    pub(super) fn answers(&self) -> Option<Vec<u8>> {
+        let answers = self.turns.iter().filter_map(|turn| match turn {
+            Turn::Answer(answer) => Some(answer.as_slice()),
+            _ => None,
+        });
+        let answers: Vec<_> = answers.collect();
+        (!answers.is_empty()).then(|| answers.concat())
     }
 
     /// How many bytes the peer says.

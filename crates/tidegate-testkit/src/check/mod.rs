@@ -127,8 +127,8 @@ impl<'c> Check<'c> {
         Ok(Self {
             factory,
             conversation,
+            report: Report::new(&plain),
             plain,
-            report: Report::default(),
         })
     }
 

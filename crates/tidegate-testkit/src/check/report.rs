@@ -2,12 +2,13 @@
 
 use super::case::{Case, Variation};
 use super::rule::{Offence, Rule};
+use super::run::Outcome;
 use crate::dialogue::Dialogue;
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::fmt;
 
-/// How many runs a protocol has come through, by their kind.
+/// How many runs a protocol has come through, by their kind, and what it said.
 ///
 /// ```
 /// use tidegate_testkit::{Conversation, Log, Recorder, check_protocol};
@@ -16,15 +17,26 @@ use std::fmt;
 /// let report = check_protocol(|| Recorder::echo(&Log::new()), &conversation)?;
 /// // Three places to cut at, and five to break off.
 /// assert_eq!((report.chunkings(), report.resets()), (8, 5));
+/// assert_eq!(report.reply(), b"four");
 /// # Ok::<(), tidegate_testkit::Broken>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
     runs: BTreeMap<&'static str, u64>,
     pauses: u64,
+    reply: Vec<u8>,
+    errors: Vec<String>,
 }
 
 impl Report {
+    pub(super) fn new(plain: &Outcome) -> Self {
+        Self {
+            reply: plain.reply.clone(),
+            errors: plain.errors.iter().map(|(_, text)| text.clone()).collect(),
+            ..Self::default()
+        }
+    }
+
     pub(super) fn count(&mut self, variation: Variation, pauses: u64) {
         *self.runs.entry(variation.kind()).or_default() += 1;
         self.pauses += pauses;
@@ -32,6 +44,16 @@ impl Report {
 
     fn of(&self, kind: &str) -> u64 {
         self.runs.get(kind).copied().unwrap_or(0)
+    }
+
+    /// What the protocol said in the plain run, with which the others were compared.
+    pub fn reply(&self) -> &[u8] {
+        &self.reply
+    }
+
+    /// The errors of the plain run, which the conversation [allowed](crate::Conversation::may_fail).
+    pub fn errors(&self) -> &[String] {
+        &self.errors
     }
 
     /// All runs.

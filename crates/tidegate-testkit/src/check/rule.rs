@@ -16,8 +16,10 @@ pub enum Rule {
     Grammar,
     /// The protocol comes to rest.
     Rest,
-    /// The plain run gives the answers that the conversation has.
+    /// The plain run gives the answers that the conversation has, and no others.
     Answer,
+    /// No callback returns an error in the plain run.
+    NoError,
     /// The same conversation has the same reply each time.
     Repeatable,
     /// No callback returns an error that the plain run did not have.
@@ -40,7 +42,10 @@ impl fmt::Display for Rule {
             Self::NoPanic => "no callback may panic",
             Self::Grammar => "the callbacks come in their order",
             Self::Rest => "the protocol must come to rest",
-            Self::Answer => "the answers are those that the conversation has",
+            Self::Answer => "the answers are those that the conversation has, and no others",
+            Self::NoError => {
+                "no callback may return an error when all is well, unless the conversation may fail"
+            }
             Self::Repeatable => "the same conversation has the same reply each time",
             Self::NoNewError => {
                 "no callback may return an error that it does not return when all is well"
@@ -108,8 +113,22 @@ pub(super) fn judge_plain(outcome: &Outcome, conversation: &Conversation) -> Opt
         let (expected, seen) = outcome.wrong_answer.as_ref()?;
         Some(Offence::new(Rule::Answer, expected, seen))
     };
+    let error = || {
+        let (_, error) = outcome.errors.first().filter(|_| !conversation.may_fail)?;
+        Some(Offence::new(Rule::NoError, "no error", error))
+    };
+    let more_or_less = || {
+        let answers = conversation.answers()?;
+        if answers == outcome.reply || conversation.may_say_more {
+            return None;
+        }
+        let (expected, seen) = difference(&answers, &outcome.reply);
+        Some(Offence::new(Rule::Answer, expected, seen))
+    };
     judge_alone(outcome)
+        .or_else(error)
         .or_else(wrong_answer)
+        .or_else(more_or_less)
         .or_else(|| judge_remains(outcome, conversation))
 }
 
@@ -132,7 +151,7 @@ fn judge_errors(
     case: &Case,
     conversation: &Conversation,
 ) -> Option<Offence> {
-    if case.variation().at().is_some() && conversation.may_fail {
+    if case.variation().at().is_some() && conversation.may_fail_cut_short {
         return None;
     }
     let known = |error: &String| plain.errors.iter().any(|(plain, _)| plain == error);
@@ -164,7 +183,7 @@ fn judge_reply(
             }
             judge_ending(outcome.ending, plain.ending)
         }
-        Variation::Eof { .. } if conversation.may_answer => None,
+        Variation::Eof { .. } if conversation.may_answer_cut_short => None,
         Variation::Reset { .. } | Variation::Eof { .. } => {
             if whole.starts_with(seen) {
                 return None;
