@@ -5,7 +5,7 @@ mod right;
 
 use broken::*;
 use right::*;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 use tests::{Log, Recorder, pattern};
@@ -351,6 +351,48 @@ fn a_callback_that_nobody_but_the_loop_may_make_is_caught() {
 }
 
 #[test]
+fn a_case_with_places_that_the_conversation_does_not_have_is_an_error() {
+    let conversation = Conversation::new().say(b"hello");
+    for (text, seen) in [
+        ("cut 0", "a cut after 0 of them"),
+        ("cut 1 5", "a cut after 5 of them"),
+        ("reset 6", "a peer that breaks off after 6 of them"),
+        ("cut 2, eof 60", "a peer that breaks off after 60 of them"),
+    ] {
+        let echo = || Recorder::echo(&Log::new());
+        let broken = check_case(echo, &conversation, &text.parse().unwrap()).unwrap_err();
+        assert_eq!((broken.rule(), broken.seen()), (Rule::Case, seen));
+        assert_eq!(broken.expected(), "places within 5 bytes");
+    }
+}
+
+#[test]
+fn a_long_case_is_shortened_in_few_runs() {
+    let runs = Rc::new(Cell::new(0));
+    let counted = runs.clone();
+    // Fails when the first twenty bytes come one by one.
+    let factory = move || {
+        counted.set(counted.get() + 1);
+        let (mut chunks, mut bytes) = (0, 0);
+        Recorder::new(&Log::new()).on_data(move |_, data| {
+            chunks += 1;
+            bytes += data.len();
+            if chunks == 20 && bytes == 20 {
+                return Err("too slow".into());
+            }
+            Ok(())
+        })
+    };
+    let conversation = Conversation::new().say(pattern(0, 1500));
+    let broken = check_protocol(factory, &conversation).unwrap_err();
+    assert_eq!(broken.rule(), Rule::NoNewError);
+    assert_eq!(broken.case().cuts(), (1..=20).collect::<Vec<_>>());
+    // Two plain runs, a thousand with one cut, and that with all of them came before.
+    let shrinks = runs.get() - 1003;
+    assert!(shrinks < 300, "{shrinks}");
+}
+
+#[test]
 fn a_text_that_is_no_case_says_how_one_reads() {
     for text in [
         "",
@@ -360,6 +402,10 @@ fn a_text_that_is_no_case_says_how_one_reads() {
         "reset 1 2",
         "eof -1",
         "cut 1, nonsense",
+        "cut 1, cut 2",
+        "reset 1, eof 2",
+        "plain, plain",
+        "cut 1, plain",
     ] {
         let error = text.parse::<Case>().unwrap_err();
         assert!(

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::ops::Range;
 use std::str::FromStr;
 
 /// What is done besides cutting the stream into chunks.
@@ -40,6 +41,17 @@ impl Variation {
             Self::Reset { at } | Self::Eof { at } | Self::Silence { at } => Some(at),
             Self::Whole | Self::Paused { .. } => None,
         }
+    }
+
+    fn parse(word: &str, numbers: &[usize]) -> Option<Self> {
+        Some(match (word, numbers) {
+            ("plain", []) => Self::Whole,
+            ("pause", &[buffer]) => Self::Paused { buffer },
+            ("reset", &[at]) => Self::Reset { at },
+            ("eof", &[at]) => Self::Eof { at },
+            ("silence", &[at]) => Self::Silence { at },
+            _ => return None,
+        })
     }
 
     /// Its place in the counts of a report.
@@ -99,13 +111,19 @@ impl Case {
         *self == Self::PLAIN
     }
 
-    /// With one chunk less, each in turn.
-    pub(super) fn merged(&self) -> impl Iterator<Item = Self> {
-        (0..self.cuts.len()).map(|n| {
-            let mut cuts = self.cuts.clone();
-            cuts.remove(n);
-            Self::new(cuts, self.variation)
-        })
+    /// Without these of its cuts.
+    pub(super) fn without(&self, cuts: Range<usize>) -> Self {
+        let mut left = self.cuts.clone();
+        left.drain(cuts);
+        Self::new(left, self.variation)
+    }
+
+    /// What it names that a stream of so many bytes does not have.
+    pub(super) fn beyond(&self, len: usize) -> Option<String> {
+        let cut = self.cuts.iter().find(|cut| **cut == 0 || **cut >= len);
+        let at = self.variation.at().filter(|at| *at > len);
+        cut.map(|cut| format!("a cut after {cut} of them"))
+            .or_else(|| at.map(|at| format!("a peer that breaks off after {at} of them")))
     }
 }
 
@@ -139,7 +157,7 @@ impl fmt::Display for NoCase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "\"{}\" is no case: one reads \"plain\", \"cut 1 2\", \"pause 1\", \"reset 3\", \
+            "\"{}\" is no case: one reads, each part once, \"plain\", \"cut 1 2\", \"pause 1\", \"reset 3\", \
              \"eof 3\", \"silence 3\" or \"cut 1 2, reset 3\"",
             self.0
         )
@@ -153,23 +171,26 @@ impl FromStr for Case {
 
     fn from_str(text: &str) -> Result<Self, NoCase> {
         let no_case = || NoCase(text.to_owned());
-        let mut case = Self::PLAIN;
+        let (mut cuts, mut variation) = (None, None);
         for part in text.split(',') {
             let mut words = part.split_whitespace();
             let word = words.next().ok_or_else(no_case)?;
             let numbers: Vec<usize> = words
                 .map(|word| word.parse().map_err(|_| no_case()))
                 .collect::<Result<_, _>>()?;
-            case = match (word, numbers.as_slice()) {
-                ("plain", []) => case,
-                ("cut", [_, ..]) => Self::new(numbers, case.variation),
-                ("pause", &[buffer]) => Self::new(case.cuts, Variation::Paused { buffer }),
-                ("reset", &[at]) => Self::new(case.cuts, Variation::Reset { at }),
-                ("eof", &[at]) => Self::new(case.cuts, Variation::Eof { at }),
-                ("silence", &[at]) => Self::new(case.cuts, Variation::Silence { at }),
-                _ => return Err(no_case()),
+            let again = match (word, numbers.as_slice()) {
+                ("cut", [_, ..]) => cuts.replace(numbers).is_some(),
+                (word, numbers) => {
+                    let other = Variation::parse(word, numbers).ok_or_else(no_case)?;
+                    variation.replace(other).is_some()
+                }
             };
+            // "plain" stands alone.
+            if again || (cuts.is_some() && variation == Some(Variation::Whole)) {
+                return Err(no_case());
+            }
         }
-        Ok(case)
+        let variation = variation.unwrap_or(Variation::Whole);
+        Ok(Self::new(cuts.unwrap_or_default(), variation))
     }
 }

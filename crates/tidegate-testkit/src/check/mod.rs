@@ -6,10 +6,12 @@ mod report;
 mod rule;
 mod run;
 
-use crate::check::rule::{Offence, judge, judge_plain};
+use crate::check::rule::{Offence, judge, judge_case, judge_plain};
 use crate::check::run::{Factory, Outcome, run};
+use crate::dialogue::Dialogue;
 use std::cell::RefCell;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 use tidegate::Protocol;
 
 pub use case::{Case, NoCase, Variation};
@@ -28,6 +30,10 @@ const BUFFERS: [usize; 3] = [1, 8, 64];
 
 /// The random chunkings in which a peer reads late, for each size of the buffers.
 const PAUSED_CHUNKINGS: usize = 8;
+
+/// Runs to make a case shorter, and how long they may take.
+const SHRINKS: usize = 2_000;
+const SHRINK_TIME: Duration = Duration::from_secs(5);
 
 /// Runs protocols that `factory` makes, each on a connection that it accepted, through one
 /// conversation in every way in which bytes may come, and in which a peer may break off:
@@ -90,12 +96,15 @@ pub fn check_protocol<P: Protocol>(
 ///
 /// # Errors
 ///
-/// The rule that is broken.
+/// The rule that is broken; [`Rule::Case`] for a place that the conversation does not have.
 pub fn check_case<P: Protocol>(
     factory: impl FnMut() -> P + 'static,
     conversation: &Conversation,
     case: &Case,
 ) -> Result<(), Broken> {
+    if let Some(offence) = judge_case(case, conversation.len()) {
+        return Err(Broken::new(offence, case.clone(), Dialogue::default()));
+    }
     let check = Check::new(factory, conversation)?;
     let (outcome, offence) = check.run(case);
     match offence {
@@ -209,23 +218,40 @@ impl<'c> Check<'c> {
         }
     }
 
-    /// Merges neighbouring chunks for as long as the same rule is broken.
+    /// Merges neighbouring chunks for as long as the same rule is broken: half of all cuts at
+    /// once, then fewer, then each by itself.
     fn shrink(&self, case: Case, outcome: Outcome, offence: Offence) -> Broken {
         let (mut case, mut outcome, mut offence) = (case, outcome, offence);
-        loop {
-            let shorter = case.merged().filter(|case| !case.is_plain());
-            let broken =
-                shorter
-                    .map(|case| (self.run(&case), case))
-                    .find_map(|((outcome, found), case)| match found {
-                        Some(found) if found.rule == offence.rule => Some((case, outcome, found)),
-                        _ => None,
-                    });
-            match broken {
-                Some(shorter) => (case, outcome, offence) = shorter,
-                None => return Broken::new(offence, case, outcome.dialogue),
+        let start = Instant::now();
+        let mut runs = 0;
+        let mut size = case.cuts().len().div_ceil(2);
+        let mut from = 0;
+        let mut is_shorter = false;
+        while size > 0 && runs < SHRINKS && start.elapsed() < SHRINK_TIME {
+            let count = case.cuts().len();
+            if from >= count {
+                // Single cuts again, until none of them can go.
+                from = 0;
+                if size > 1 || !is_shorter {
+                    size /= 2;
+                }
+                is_shorter = false;
+                continue;
+            }
+            let shorter = case.without(from..(from + size).min(count));
+            from += size;
+            if shorter.is_plain() {
+                continue;
+            }
+            runs += 1;
+            let (seen, found) = self.run(&shorter);
+            if let Some(found) = found.filter(|found| found.rule == offence.rule) {
+                (case, outcome, offence) = (shorter, seen, found);
+                from -= size;
+                is_shorter = true;
             }
         }
+        Broken::new(offence, case, outcome.dialogue)
     }
 }
 

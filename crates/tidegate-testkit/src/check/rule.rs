@@ -7,6 +7,11 @@ use crate::dialogue::Escaped;
 use std::fmt;
 
 /// What a protocol that is [checked](crate::check_protocol) must keep to. The text says it in full.
+///
+/// What a protocol says to a peer that falls silent is not compared with anything: a timeout may
+/// have last words of its own. `Reply`, `Ending` and `Prefix` do not judge those runs; the others
+/// do. Test such words with a [`Script`](crate::Script), or with
+/// [`stay`](crate::Conversation::stay) and an [`answer`](crate::Conversation::answer).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rule {
@@ -34,6 +39,8 @@ pub enum Rule {
     Ends,
     /// Nothing of a connection stays in the loop after its end.
     NothingLeft,
+    /// Of [`check_case`](crate::check_case) itself: the conversation is as long as the case has it.
+    Case,
 }
 
 impl fmt::Display for Rule {
@@ -56,6 +63,7 @@ impl fmt::Display for Rule {
             }
             Self::Prefix => "a peer that breaks off must have got the beginning of the whole reply",
             Self::Ends => "the connection must end after its peer has gone",
+            Self::Case => "the case must be one of this conversation",
             Self::NothingLeft => "nothing of a connection may stay in the loop after its end",
         })
     }
@@ -78,6 +86,13 @@ impl Offence {
             seen,
         }
     }
+}
+
+/// A case of another conversation, which would not do what it says.
+pub(super) fn judge_case(case: &Case, len: usize) -> Option<Offence> {
+    let beyond = case.beyond(len)?;
+    let expected = format!("places within {len} bytes");
+    Some(Offence::new(Rule::Case, expected, beyond))
 }
 
 /// What is wrong with a run by itself.
