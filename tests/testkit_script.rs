@@ -137,7 +137,8 @@ fn a_reset_of_either_side_is_seen_by_the_other() {
 #[test]
 fn errors_of_callbacks_are_told() {
     let fails = Recorder::new(&Log::new()).on_data(|_, _| Err("not that".into()));
-    let played = Script::new().send("x").expect_closed().play(fails).unwrap();
+    let script = Script::new().send("x").expect_closed().may_fail();
+    let played = script.play(fails).unwrap();
     let [failure] = played.failures() else {
         panic!("{:?}", played.failures());
     };
@@ -242,6 +243,66 @@ fn a_protocol_that_does_not_read_is_a_mismatch_of_the_send() {
         1,
         "a reset after 0 bytes of it",
     );
+}
+
+#[test]
+fn a_small_message_that_is_not_read_is_a_mismatch_too() {
+    let pauses = || {
+        Recorder::new(&Log::new()).on_data(|transport, _| {
+            transport.pause_reading();
+            Ok(())
+        })
+    };
+    let script = Script::new().send("x").send("yz");
+    let seen = "nobody read on after 0 bytes of it were read";
+    assert_mismatch(script.play(pauses()), 2, seen);
+    let bytewise = Script::new().send_bytewise("xyz");
+    assert_mismatch(bytewise.play(pauses()), 1, seen);
+    // A script may be ahead of its protocol.
+    let ahead = Script::new().send("x").send_ahead("yz");
+    ahead.play(pauses()).unwrap();
+    let aborts = Recorder::new(&Log::new()).on_made(|transport| {
+        transport.abort();
+        Ok(())
+    });
+    let mismatch = Script::new().send("x").play(aborts).unwrap_err();
+    assert_eq!(mismatch.step(), Some(1), "{mismatch}");
+}
+
+#[test]
+fn a_message_that_is_read_later_is_waited_for() {
+    let naps = Recorder::new(&Log::new()).on_data(|transport, _| {
+        transport.pause_reading();
+        transport.call_later(SECOND, |_: &mut Recorder, transport| {
+            transport.resume_reading();
+            Ok(())
+        });
+        Ok(())
+    });
+    let played = Script::new().send("x").send("y").play(naps).unwrap();
+    assert_eq!(played.elapsed(), SECOND);
+    assert_eq!(played.log().data(), b"xy");
+}
+
+#[test]
+fn a_script_that_sends_after_its_own_end_is_told_so() {
+    let keeps = || Recorder::new(&Log::new()).keep_open();
+    let script = Script::new().send_eof().send("x");
+    let seen = "the script itself had ended the stream before";
+    assert_mismatch(script.play(keeps()), 2, seen);
+    let script = Script::new().reset().send("x");
+    let seen = "the script itself had reset the connection before";
+    assert_mismatch(script.play(keeps()), 2, seen);
+}
+
+#[test]
+fn a_callback_that_failed_is_a_mismatch_even_if_the_peer_saw_what_it_expected() {
+    let fails = Recorder::new(&Log::new()).on_eof(|_| Err("half a line".into()));
+    let script = Script::new().send("x").send_eof().expect_closed();
+    let mismatch = script.play(fails).unwrap_err();
+    assert_eq!(mismatch.step(), Some(4));
+    assert_eq!(mismatch.expected(), "no error");
+    assert!(mismatch.to_string().contains("half a line"), "{mismatch}");
 }
 
 #[test]

@@ -27,6 +27,7 @@ pub(crate) struct Hand {
     is_ended: bool,
     is_reset: bool,
     said_eof: bool,
+    said_reset: bool,
 }
 
 impl Hand {
@@ -38,6 +39,7 @@ impl Hand {
             is_ended: false,
             is_reset: false,
             said_eof: false,
+            said_reset: false,
         }
     }
 
@@ -61,6 +63,15 @@ impl Hand {
 
     pub(crate) fn is_over(&self) -> bool {
         self.is_ended || self.is_reset || self.peer.is_none()
+    }
+
+    /// How it ended its own stream, if it has.
+    pub(crate) fn said_end(&self) -> Option<&'static str> {
+        if self.said_reset {
+            Some("reset the connection")
+        } else {
+            self.said_eof.then_some("ended the stream")
+        }
     }
 
     /// Takes what has arrived, and the news of an end.
@@ -135,6 +146,7 @@ impl Hand {
 
     pub(crate) fn reset(&mut self, world: &mut World) -> Result<(), StillBusy> {
         if let Some(peer) = self.peer.take() {
+            self.said_reset = true;
             self.dialogue.add(world.elapsed(), Said::SentReset);
             peer.reset();
         }
@@ -190,6 +202,30 @@ impl Hand {
                 self.take(world);
                 return Ok(Waited::TimeOut);
             }
+        }
+    }
+
+    /// Takes what comes until `done`, for `limit` at most, the end of the connection or not.
+    pub(crate) fn attend(
+        &mut self,
+        world: &mut World,
+        limit: Duration,
+        done: impl Fn() -> bool,
+    ) -> Result<(), StillBusy> {
+        let until = world.elapsed().saturating_add(limit);
+        let mut waited = Waited::Done;
+        loop {
+            world.pump()?;
+            self.take(world);
+            if done() || waited == Waited::TimeOut {
+                return Ok(());
+            }
+            let left = until.saturating_sub(world.elapsed());
+            let peer = self.peer.as_ref().filter(|_| !self.is_over());
+            let has_news = || {
+                peer.is_some_and(|peer| peer.waiting() > 0 || peer.is_ended() || peer.is_reset())
+            };
+            waited = within(world, left, || done() || has_news())?;
         }
     }
 }

@@ -43,11 +43,11 @@ impl Mismatch {
         }))
     }
 
-    pub(super) fn at_end(steps: usize, seen: String) -> Self {
+    pub(super) fn at_end(steps: usize, expected: &str, seen: String) -> Self {
         Self(Box::new(Parts {
             step: Some(steps + 1),
             at: "after the last step".into(),
-            expected: "nothing more".into(),
+            expected: expected.into(),
             seen,
             ..Parts::default()
         }))

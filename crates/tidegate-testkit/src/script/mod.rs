@@ -1,14 +1,15 @@
 //! A peer that follows a script, against a protocol.
 
 mod mismatch;
+mod stage;
 mod step;
 
-use crate::hand::{Hand, Waited, within};
+use crate::hand::Hand;
 use crate::log::Log;
 use crate::network::Host;
 use crate::single::single;
 use crate::watched::Watched;
-use crate::world::{StillBusy, World};
+use crate::world::World;
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
@@ -16,6 +17,7 @@ use std::time::Duration;
 use tidegate::{Closed, EventLoop, Failure, PanicPolicy, Protocol};
 
 pub use mismatch::Mismatch;
+use stage::Stage;
 use step::Step;
 
 const PORT: u16 = 7;
@@ -28,7 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The time is the simulated world's: a wait of an hour takes no longer than its callbacks. An
 /// `expect` waits until so many bytes have come, in whatever pieces, for
 /// [a minute](Self::patience) at most; what comes while the peer waits or sends is kept for the
-/// next `expect`. At the end nothing may be left over.
+/// next `expect`. At the end nothing may be left over, and no callback may have failed.
 ///
 /// ```
 /// use std::time::Duration;
@@ -70,12 +72,27 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// assert!(text.contains(r#"step 2, expect "hello""#), "{text}");
 /// assert!(text.contains(r#"came: "HELLO""#), "{text}");
 /// ```
+///
+/// A callback that returns an error ends its connection at once: what was written and has not been
+/// sent is lost, and the peer sees a reset, or the end of the stream if nothing had come that was
+/// not read. A script says that it may, and looks at the error afterwards:
+///
+/// ```
+/// use tidegate_testkit::{Log, Recorder, Script};
+///
+/// let picky = Recorder::new(&Log::new()).on_data(|_, _| Err("no such command".into()));
+/// let script = Script::new().may_fail().send("x").expect_closed();
+/// let played = script.play(picky).unwrap();
+/// assert_eq!(played.failures()[0].context(), "data_received");
+/// assert!(played.failures()[0].reason().to_string().contains("no such command"));
+/// ```
 #[derive(Debug, Clone)]
 #[must_use = "a script does nothing unless it is played"]
 pub struct Script {
     steps: Vec<Step>,
     patience: Duration,
     seed: u64,
+    may_fail: bool,
 }
 
 impl Default for Script {
@@ -91,6 +108,7 @@ impl Script {
             steps: Vec::new(),
             patience: PATIENCE,
             seed: 0,
+            may_fail: false,
         }
     }
 
@@ -107,6 +125,13 @@ impl Script {
         self
     }
 
+    /// Callbacks of the protocol may return errors; [`Played::failures`] has them. Unless set, one
+    /// is a mismatch at the end.
+    pub fn may_fail(mut self) -> Self {
+        self.may_fail = true;
+        self
+    }
+
     fn then(mut self, step: Step) -> Self {
         self.steps.push(step);
         self
@@ -114,9 +139,17 @@ impl Script {
 
     // What the peer does.
 
-    /// Sends, as one piece. The protocol must take it.
+    /// Sends, as one piece. The protocol must read all of it, within the
+    /// [patience](Self::patience): it was handed to a callback, or the protocol had closed and the
+    /// loop threw it away.
     pub fn send(self, data: impl AsRef<[u8]>) -> Self {
         self.then(Step::Send(data.as_ref().to_vec()))
+    }
+
+    /// Sends, as one piece as far as there is room, to a protocol that may be slow to read it. All
+    /// of it must fit on the way, and a later `send` waits until this was read too.
+    pub fn send_ahead(self, data: impl AsRef<[u8]>) -> Self {
+        self.then(Step::SendAhead(data.as_ref().to_vec()))
     }
 
     /// Sends byte by byte, each read by the protocol before the next.
@@ -234,10 +267,15 @@ impl Script {
             log,
             patience: self.patience,
             used: 0,
+            sent: 0,
         };
         let played = stage.play(&self.steps);
         let failures = failures.take();
         match played {
+            Ok(_) if !self.may_fail && !failures.is_empty() => {
+                let mismatch = Mismatch::at_end(self.steps.len(), "no error", "an error".into());
+                Err(mismatch.with(stage.hand.dialogue(), &failures))
+            }
             Ok(elapsed) => Ok(Played {
                 elapsed,
                 failures,
@@ -245,158 +283,6 @@ impl Script {
                 log: stage.log,
             }),
             Err(mismatch) => Err(mismatch.with(stage.hand.dialogue(), &failures)),
-        }
-    }
-}
-
-/// A script that is being played.
-struct Stage {
-    hand: Hand,
-    world: World,
-    log: Log,
-    patience: Duration,
-    /// So many of the received bytes were expected.
-    used: usize,
-}
-
-impl Stage {
-    fn play(&mut self, steps: &[Step]) -> Result<Duration, Mismatch> {
-        for (n, step) in steps.iter().enumerate() {
-            match self.step(step) {
-                Ok(Ok(())) => {}
-                Ok(Err(seen)) => return Err(Mismatch::at_step(n + 1, step, seen)),
-                Err(busy) => return Err(Mismatch::at_step(n + 1, step, busy.to_string())),
-            }
-        }
-        let elapsed = self.world.elapsed();
-        match self.end() {
-            Ok(Ok(())) => Ok(elapsed),
-            Ok(Err(seen)) => Err(Mismatch::at_end(steps.len(), seen)),
-            Err(busy) => Err(Mismatch::at_end(steps.len(), busy.to_string())),
-        }
-    }
-
-    /// `Err` within says what came.
-    fn step(&mut self, step: &Step) -> Result<Result<(), String>, StillBusy> {
-        let (world, hand) = (&mut self.world, &mut self.hand);
-        match step {
-            Step::Send(data) => return self.send(data),
-            Step::SendBytewise(data) => {
-                for byte in data.chunks(1) {
-                    if let Err(seen) = self.send(byte)? {
-                        return Ok(Err(seen));
-                    }
-                }
-            }
-            Step::Wait(time) => {
-                let until = world.elapsed().saturating_add(*time);
-                hand.listen(world, *time, |_| false)?;
-                // Listening ends with the connection, waiting does not.
-                let left = until.saturating_sub(world.elapsed());
-                world.advance(left)?;
-            }
-            Step::SendEof => hand.send_eof(world)?,
-            Step::Reset => hand.reset(world)?,
-            Step::Expect(data) => return self.expect(data),
-            Step::ExpectNothing(time) => {
-                let before = hand.received().len();
-                if before == self.used {
-                    hand.listen(world, *time, |hand| hand.received().len() > before)?;
-                    let left = self.left_over();
-                    if left.is_empty() && !self.hand.is_over() {
-                        return Ok(Ok(()));
-                    }
-                }
-                return Ok(Err(self.what_came()));
-            }
-            Step::ExpectEof => return self.expect_end(|hand| hand.is_ended()),
-            Step::ExpectReset => return self.expect_end(|hand| hand.is_reset()),
-            Step::ExpectClosed => {
-                let lost = self.log.clone();
-                within(world, self.patience, || lost.is_lost())?;
-                hand.take(world);
-                if !self.left_over().is_empty() {
-                    return Ok(Err(self.what_came()));
-                }
-                if !self.log.is_lost() {
-                    return Ok(Err("the connection is still there".into()));
-                }
-            }
-        }
-        Ok(Ok(()))
-    }
-
-    fn send(&mut self, data: &[u8]) -> Result<Result<(), String>, StillBusy> {
-        let (world, hand) = (&mut self.world, &mut self.hand);
-        let sent = hand.send(world, data, true, self.patience)?;
-        hand.take(world);
-        Ok(if sent == data.len() {
-            Ok(())
-        } else if hand.is_over() {
-            Err(format!("{} after {sent} bytes of it", self.end_text()))
-        } else {
-            Err(format!("nobody read on after {sent} bytes of it"))
-        })
-    }
-
-    fn expect(&mut self, data: &[u8]) -> Result<Result<(), String>, StillBusy> {
-        let (world, hand) = (&mut self.world, &mut self.hand);
-        let from = self.used;
-        hand.listen(world, self.patience, |hand| {
-            let come = &hand.received()[from..];
-            come.len() >= data.len() || !data.starts_with(come)
-        })?;
-        Ok(if hand.received()[from..].starts_with(data) {
-            self.used += data.len();
-            Ok(())
-        } else {
-            Err(self.what_came())
-        })
-    }
-
-    fn expect_end(&mut self, is_it: fn(&Hand) -> bool) -> Result<Result<(), String>, StillBusy> {
-        let (world, hand) = (&mut self.world, &mut self.hand);
-        let before = self.used;
-        let waited = hand.listen(world, self.patience, |hand| hand.received().len() > before)?;
-        let fits = waited == Waited::Done && self.left_over().is_empty() && is_it(&self.hand);
-        Ok(if fits { Ok(()) } else { Err(self.what_came()) })
-    }
-
-    fn end(&mut self) -> Result<Result<(), String>, StillBusy> {
-        self.world.pump()?;
-        self.hand.take(&self.world);
-        if !self.left_over().is_empty() {
-            return Ok(Err(self.what_came()));
-        }
-        self.hand.leave(&mut self.world)?;
-        // What the protocol does about it belongs to the record.
-        let log = self.log.clone();
-        within(&mut self.world, self.patience, || log.is_lost())?;
-        Ok(Ok(()))
-    }
-
-    fn left_over(&self) -> &[u8] {
-        &self.hand.received()[self.used..]
-    }
-
-    fn end_text(&self) -> &'static str {
-        if self.hand.is_reset() {
-            "a reset"
-        } else if self.hand.is_ended() {
-            "the end of the stream"
-        } else {
-            "nothing more"
-        }
-    }
-
-    fn what_came(&self) -> String {
-        let left = self.left_over();
-        let end = self.end_text();
-        match (left.is_empty(), self.hand.is_over()) {
-            (true, false) => "nothing".into(),
-            (true, true) => end.into(),
-            (false, false) => crate::dialogue::Escaped(left).to_string(),
-            (false, true) => format!("{}, then {end}", crate::dialogue::Escaped(left)),
         }
     }
 }

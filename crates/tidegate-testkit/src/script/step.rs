@@ -7,6 +7,7 @@ use std::time::Duration;
 #[derive(Debug, Clone)]
 pub(super) enum Step {
     Send(Vec<u8>),
+    SendAhead(Vec<u8>),
     SendBytewise(Vec<u8>),
     Wait(Duration),
     SendEof,
@@ -22,6 +23,7 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Send(data) => write!(f, "send {}", Escaped(data)),
+            Self::SendAhead(data) => write!(f, "send ahead {}", Escaped(data)),
             Self::SendBytewise(data) => write!(f, "send bytewise {}", Escaped(data)),
             Self::Wait(time) => write!(f, "wait {time:?}"),
             Self::SendEof => f.write_str("send the end of the stream"),
@@ -40,6 +42,7 @@ impl Step {
     pub(super) fn expected(&self) -> String {
         match self {
             Self::Send(_) | Self::SendBytewise(_) => "that all of it is read".into(),
+            Self::SendAhead(_) => "room for all of it".into(),
             Self::Expect(data) => Escaped(data).to_string(),
             Self::ExpectNothing(time) => format!("nothing for {time:?}"),
             Self::ExpectEof => "the end of the stream".into(),

@@ -1,0 +1,197 @@
+//! A script while it is played: what each step does, and what came of it.
+
+use super::mismatch::Mismatch;
+use super::step::Step;
+use crate::hand::{Hand, Waited, within};
+use crate::log::Log;
+use crate::world::{StillBusy, World};
+use std::time::Duration;
+
+const NOTHING: &str = "nothing more";
+
+/// A script that is being played.
+pub(super) struct Stage {
+    pub(super) hand: Hand,
+    pub(super) world: World,
+    pub(super) log: Log,
+    pub(super) patience: Duration,
+    /// So many of the received bytes were expected.
+    pub(super) used: usize,
+    pub(super) sent: u64,
+}
+
+impl Stage {
+    pub(super) fn play(&mut self, steps: &[Step]) -> Result<Duration, Mismatch> {
+        for (n, step) in steps.iter().enumerate() {
+            match self.step(step) {
+                Ok(Ok(())) => {}
+                Ok(Err(seen)) => return Err(Mismatch::at_step(n + 1, step, seen)),
+                Err(busy) => return Err(Mismatch::at_step(n + 1, step, busy.to_string())),
+            }
+        }
+        let elapsed = self.world.elapsed();
+        match self.end() {
+            Ok(Ok(())) => Ok(elapsed),
+            Ok(Err(seen)) => Err(Mismatch::at_end(steps.len(), NOTHING, seen)),
+            Err(busy) => Err(Mismatch::at_end(steps.len(), NOTHING, busy.to_string())),
+        }
+    }
+
+    /// `Err` within says what came.
+    fn step(&mut self, step: &Step) -> Result<Result<(), String>, StillBusy> {
+        let (world, hand) = (&mut self.world, &mut self.hand);
+        match step {
+            Step::Send(data) => return self.send(data),
+            Step::SendAhead(data) => return self.put(data),
+            Step::SendBytewise(data) => {
+                for byte in data.chunks(1) {
+                    if let Err(seen) = self.send(byte)? {
+                        return Ok(Err(seen));
+                    }
+                }
+            }
+            Step::Wait(time) => {
+                let until = world.elapsed().saturating_add(*time);
+                hand.listen(world, *time, |_| false)?;
+                // Listening ends with the connection, waiting does not.
+                let left = until.saturating_sub(world.elapsed());
+                world.advance(left)?;
+            }
+            Step::SendEof => hand.send_eof(world)?,
+            Step::Reset => hand.reset(world)?,
+            Step::Expect(data) => return self.expect(data),
+            Step::ExpectNothing(time) => {
+                let before = hand.received().len();
+                if before == self.used {
+                    hand.listen(world, *time, |hand| hand.received().len() > before)?;
+                    let left = self.left_over();
+                    if left.is_empty() && !self.hand.is_over() {
+                        return Ok(Ok(()));
+                    }
+                }
+                return Ok(Err(self.what_came()));
+            }
+            Step::ExpectEof => return self.expect_end(|hand| hand.is_ended()),
+            Step::ExpectReset => return self.expect_end(|hand| hand.is_reset()),
+            Step::ExpectClosed => {
+                let lost = self.log.clone();
+                within(world, self.patience, || lost.is_lost())?;
+                hand.take(world);
+                if !self.left_over().is_empty() {
+                    return Ok(Err(self.what_came()));
+                }
+                if !self.log.is_lost() {
+                    return Ok(Err("the connection is still there".into()));
+                }
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn send(&mut self, data: &[u8]) -> Result<Result<(), String>, StillBusy> {
+        let before = self.sent;
+        if let Err(seen) = self.put(data)? {
+            return Ok(Err(seen));
+        }
+        let (log, sent) = (self.log.clone(), self.sent);
+        let is_done = || read(&log) >= sent || log.is_lost();
+        // It may have to be rid of its reply first.
+        self.hand.attend(&mut self.world, self.patience, is_done)?;
+        let came = read(&self.log);
+        if came >= sent {
+            return Ok(Ok(()));
+        }
+        let read = came.saturating_sub(before);
+        let end = if self.log.is_lost() || self.hand.is_over() {
+            self.end_text()
+        } else {
+            "nobody read on"
+        };
+        Ok(Err(format!("{end} after {read} bytes of it were read")))
+    }
+
+    /// Sends without a look at whether it is read.
+    fn put(&mut self, data: &[u8]) -> Result<Result<(), String>, StillBusy> {
+        if let Some(end) = self.hand.said_end() {
+            return Ok(Err(format!("the script itself had {end} before")));
+        }
+        let (world, hand) = (&mut self.world, &mut self.hand);
+        let sent = hand.send(world, data, true, self.patience)?;
+        hand.take(world);
+        self.sent += sent as u64;
+        Ok(if sent == data.len() {
+            Ok(())
+        } else if hand.is_over() {
+            Err(format!("{} after {sent} bytes of it", self.end_text()))
+        } else {
+            Err(format!("nobody read on after {sent} bytes of it"))
+        })
+    }
+
+    fn expect(&mut self, data: &[u8]) -> Result<Result<(), String>, StillBusy> {
+        let (world, hand) = (&mut self.world, &mut self.hand);
+        let from = self.used;
+        hand.listen(world, self.patience, |hand| {
+            let come = &hand.received()[from..];
+            come.len() >= data.len() || !data.starts_with(come)
+        })?;
+        Ok(if hand.received()[from..].starts_with(data) {
+            self.used += data.len();
+            Ok(())
+        } else {
+            Err(self.what_came())
+        })
+    }
+
+    fn expect_end(&mut self, is_it: fn(&Hand) -> bool) -> Result<Result<(), String>, StillBusy> {
+        let (world, hand) = (&mut self.world, &mut self.hand);
+        let before = self.used;
+        let waited = hand.listen(world, self.patience, |hand| hand.received().len() > before)?;
+        let fits = waited == Waited::Done && self.left_over().is_empty() && is_it(&self.hand);
+        Ok(if fits { Ok(()) } else { Err(self.what_came()) })
+    }
+
+    fn end(&mut self) -> Result<Result<(), String>, StillBusy> {
+        self.world.pump()?;
+        self.hand.take(&self.world);
+        if !self.left_over().is_empty() {
+            return Ok(Err(self.what_came()));
+        }
+        self.hand.leave(&mut self.world)?;
+        // What the protocol does about it belongs to the record.
+        let log = self.log.clone();
+        within(&mut self.world, self.patience, || log.is_lost())?;
+        Ok(Ok(()))
+    }
+
+    fn left_over(&self) -> &[u8] {
+        &self.hand.received()[self.used..]
+    }
+
+    fn end_text(&self) -> &'static str {
+        if self.hand.is_reset() {
+            "a reset"
+        } else if self.hand.is_ended() {
+            "the end of the stream"
+        } else {
+            "nothing more"
+        }
+    }
+
+    fn what_came(&self) -> String {
+        let left = self.left_over();
+        let end = self.end_text();
+        match (left.is_empty(), self.hand.is_over()) {
+            (true, false) => "nothing".into(),
+            (true, true) => end.into(),
+            (false, false) => crate::dialogue::Escaped(left).to_string(),
+            (false, true) => format!("{}, then {end}", crate::dialogue::Escaped(left)),
+        }
+    }
+}
+
+/// How many bytes the loop has read for a protocol.
+fn read(log: &Log) -> u64 {
+    let transport = log.transport();
+    transport.map_or(0, |transport| transport.stats().received)
+}
