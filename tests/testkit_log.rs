@@ -81,3 +81,17 @@ fn a_check_reports_the_violation_of_a_log_that_the_protocol_has_itself() {
     assert!(broken.seen().contains("pause twice"), "{broken}");
     drop(outer);
 }
+
+#[test]
+fn a_log_that_two_connections_share_is_told_apart_from_a_connection_made_twice() {
+    let log = Log::new();
+    let both = pair(Recorder::new(&log), Recorder::new(&log)).unwrap();
+    let violations = log.take_violations();
+    assert_eq!(violations.len(), 1, "{violations:?}");
+    let part = format!("already records connection {}", both.b().id());
+    for part in [part.as_str(), "each connection needs a log of its own"] {
+        assert!(violations[0].contains(part), "{violations:?}");
+    }
+    drop(both);
+    log.take_violations();
+}

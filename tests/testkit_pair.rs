@@ -204,3 +204,13 @@ fn a_watched_protocol_that_is_called_out_of_order_is_reported() {
     assert_eq!(inner.take_violations().len(), 1);
     drop(pair);
 }
+
+#[test]
+fn an_error_of_either_connection_made_is_that_of_the_pair() {
+    let good = || Recorder::new(&Log::new());
+    let bad = || good().on_made(|_| Err("no room".into()));
+    for pair in [pair(bad(), good()), pair(good(), bad())] {
+        let error = pair.unwrap_err();
+        assert!(error.to_string().contains("no room"), "{error}");
+    }
+}

@@ -4,7 +4,7 @@ use crate::grammar::{Call, Grammar};
 use crate::untold;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use tidegate::{CloseReason, Closed, Transport};
+use tidegate::{Address, CloseReason, Closed, Transport, TransportId};
 
 /// One callback, as it was seen.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,18 +44,25 @@ impl Seen {
     }
 }
 
+/// Which connection a record is of. The numbers are those of a loop; the addresses tell two loops
+/// apart.
+type Connection = (TransportId, Address, Address);
+
 #[derive(Debug, Default)]
 struct Shared {
     seen: RefCell<Vec<Seen>>,
     grammar: Cell<Grammar>,
     closed: RefCell<Option<Closed>>,
     transport: RefCell<Option<Transport>>,
+    connection: RefCell<Option<Connection>>,
     violations: RefCell<Vec<String>>,
     running: Cell<Option<&'static str>>,
+    refusal: RefCell<Option<String>>,
     dropped: Cell<u32>,
 }
 
-/// The record of one connection; outlives its protocol. Clones are the same record.
+/// The record of one connection; outlives its protocol. Clones are the same record: a factory that
+/// makes protocols for many connections needs a log for each.
 ///
 /// It checks the order of the callbacks while it is written, as
 /// [`Protocol`](tidegate::Protocol) documents it. When the last clone is dropped, a violation that
@@ -218,6 +225,26 @@ impl Log {
         self.0.seen.borrow_mut().push(seen);
     }
 
+    /// `connection_made`, of the one connection that this is the record of.
+    pub(crate) fn made(&self, transport: &Transport) {
+        let (local, peer) = (transport.local_addr(), transport.peer_addr());
+        let own = (transport.id(), local.clone(), peer.clone());
+        match &mut *self.0.connection.borrow_mut() {
+            Some(first) if *first != own => {
+                let (first, own) = (first.0, own.0);
+                self.violated(format!(
+                    "Made: this log already records connection {first}, and here is connection \
+                     {own} to {peer}: each connection needs a log of its own"
+                ));
+                self.0.seen.borrow_mut().push(Seen::Made);
+            }
+            connection => {
+                *connection = Some(own);
+                self.push(Seen::Made);
+            }
+        }
+    }
+
     pub(crate) fn violated(&self, what: String) {
         self.0.violations.borrow_mut().push(what);
     }
@@ -244,6 +271,15 @@ impl Log {
 
     pub(crate) fn set_transport(&self, transport: &Transport) {
         self.0.transport.replace(Some(transport.clone()));
+    }
+
+    /// The error of a watched `connection_made`.
+    pub(crate) fn refused(&self, error: String) {
+        self.0.refusal.replace(Some(error));
+    }
+
+    pub(crate) fn refusal(&self) -> Option<String> {
+        self.0.refusal.borrow().clone()
     }
 
     pub(crate) fn count_drop(&self) {

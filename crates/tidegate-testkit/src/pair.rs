@@ -49,7 +49,7 @@ const PORT: u16 = 7;
 ///
 /// # Errors
 ///
-/// An error of `connection_made`.
+/// An error of either `connection_made`.
 ///
 /// # Panics
 ///
@@ -101,7 +101,7 @@ impl Pair {
     ///
     /// # Errors
     ///
-    /// Those of the connect, and of `connection_made`.
+    /// Those of the connect, and of either `connection_made`.
     pub fn in_world(builder: WorldBuilder, a: impl Protocol, b: impl Protocol) -> io::Result<Self> {
         let mut world = builder.build();
         let strict = || EventLoop::builder().panic_policy(PanicPolicy::Propagate);
@@ -117,6 +117,9 @@ impl Pair {
         world.run_until_true(|| accepted.transport().is_some())?;
         server.close();
         world.pump()?;
+        if let Some(error) = accepted.refusal() {
+            return Err(io::Error::other(error));
+        }
         let b = accepted
             .transport()
             .ok_or_else(|| io::Error::other("the connection was not accepted"))?;

@@ -152,7 +152,7 @@ impl Protocol for Provided {
 impl Protocol for Recorder {
     fn connection_made(&mut self, transport: &Transport) -> Result {
         let _running = self.log.enter("connection_made");
-        self.log.push(Seen::Made);
+        self.log.made(transport);
         match &mut self.made {
             Some(hook) => hook(transport, ()),
             None => Ok(()),

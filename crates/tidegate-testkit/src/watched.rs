@@ -70,8 +70,12 @@ impl<P: Protocol> Protocol for Watched<P> {
     fn connection_made(&mut self, transport: &Transport) -> Result {
         let _running = self.log.enter("connection_made");
         self.log.set_transport(transport);
-        self.log.push(Seen::Made);
-        self.protocol.connection_made(transport)
+        self.log.made(transport);
+        let made = self.protocol.connection_made(transport);
+        if let Err(error) = &made {
+            self.log.refused(error.to_string());
+        }
+        made
     }
 
     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {

@@ -73,15 +73,19 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// assert!(text.contains(r#"came: "HELLO""#), "{text}");
 /// ```
 ///
-/// A callback that returns an error ends its connection at once: what was written and has not been
-/// sent is lost, and the peer sees a reset, or the end of the stream if nothing had come that was
-/// not read. A script says that it may, and looks at the error afterwards:
+/// A callback that returns an error ends its connection at once. The peer gets what had been
+/// written, as far as the kernel takes it, and then the end of the stream, or a reset when bytes of
+/// its own were not read; `expect_closed` stands for both. A script says that callbacks may fail,
+/// and looks at the error afterwards:
 ///
 /// ```
 /// use tidegate_testkit::{Log, Recorder, Script};
 ///
-/// let picky = Recorder::new(&Log::new()).on_data(|_, _| Err("no such command".into()));
-/// let script = Script::new().may_fail().send("x").expect_closed();
+/// let picky = Recorder::new(&Log::new()).on_data(|transport, _| {
+///     transport.write(b"what?")?;
+///     Err("no such command".into())
+/// });
+/// let script = Script::new().may_fail().send("x").expect("what?").expect_eof();
 /// let played = script.play(picky).unwrap();
 /// assert_eq!(played.failures()[0].context(), "data_received");
 /// assert!(played.failures()[0].reason().to_string().contains("no such command"));
@@ -139,9 +143,8 @@ impl Script {
 
     // What the peer does.
 
-    /// Sends, as one piece. The protocol must read all of it, within the
-    /// [patience](Self::patience): it was handed to a callback, or the protocol had closed and the
-    /// loop threw it away.
+    /// Sends, as one piece. The protocol must read all of it within the
+    /// [patience](Self::patience): one that has paused reading or has closed does not.
     pub fn send(self, data: impl AsRef<[u8]>) -> Self {
         self.then(Step::Send(data.as_ref().to_vec()))
     }
