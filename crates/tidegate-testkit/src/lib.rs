@@ -46,6 +46,40 @@
 //! check_protocol(Lengths::default, &conversation).unwrap();
 //! ```
 //!
+//! # A world with faults
+//!
+//! What goes wrong in a network, a test asks for by its name and its likelihood, and holds its
+//! rule in many worlds, each with a seed of its own. The seed in the message of a failure gives the
+//! same run again:
+//!
+//! ```
+//! use tidegate_testkit::{Fault, Faults, Log, Recorder, World};
+//!
+//! # fn main() -> tidegate::Result {
+//! for seed in 0..20 {
+//!     let faults = Faults::none()
+//!         .with(Fault::ShortRead, 0.5)
+//!         .with(Fault::Stall, 0.1)
+//!         .with(Fault::Reset, 0.02);
+//!     let mut world = World::builder().seed(seed).faults(faults).build();
+//!     let (a, b) = (world.add_host("a")?, world.add_host("b")?);
+//!     let (client, served) = (Log::new(), Log::new());
+//!     let log = served.clone();
+//!     b.handle().create_server(b.addr(7), move || Recorder::echo(&log))?;
+//!     let hello = Recorder::new(&client).on_made(|transport| {
+//!         transport.write(b"hello")?;
+//!         transport.write_eof()?;
+//!         Ok(())
+//!     });
+//!     a.handle().create_connection(b.addr(7), hello).then(|_, _| ());
+//!     world.run_until_idle()?;
+//!     // Either the echo is whole, or the client was told why it is not.
+//!     let told = client.is_lost() && !client.closed().is_clean();
+//!     assert!(client.data() == b"hello" || told, "seed {seed}: {}", world.struck());
+//! }
+//! # Ok(()) }
+//! ```
+//!
 //! # What is where
 //!
 //! From the least to write to the most to control:
@@ -78,7 +112,8 @@
 //! # Failures that read well
 //!
 //! [`Mismatch`] and [`Broken`] say what was expected, what came, and what was said before, in their
-//! `Debug` too: `unwrap` them. A `Log` whose callbacks came out of order panics when it is dropped.
+//! `Debug` too: `unwrap` them. A `Log` whose callbacks came out of order panics when it is dropped, or
+//! when its world is.
 //! In a `Pair` and a `Script` a panic of a protocol is one of the test.
 
 mod check;

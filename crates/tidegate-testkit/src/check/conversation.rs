@@ -22,6 +22,9 @@ pub(super) enum Turn {
 /// anywhere. With [`answer`](Self::answer) the peer waits for its answer before it goes on, as
 /// clients do that ask one question at a time.
 ///
+/// In the runs with a silence the peer stays where it stopped for [so long](Self::silence). What it
+/// is told meanwhile is judged by none of the rules about replies; see [`Rule`](crate::Rule).
+///
 /// ```
 /// use tidegate_testkit::Conversation;
 ///
