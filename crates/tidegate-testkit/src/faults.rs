@@ -58,6 +58,9 @@ faults! {
     FewEvents = "events held back", 0.05;
     /// A host does not get to run for up to [a second](Faults::SLOW_HOST), while events pile up.
     SlowHost = "host kept from running", 0.002;
+    /// A host gets to run only after more has come for it, of what is due within
+    /// [a tenth of a second](Faults::CROWD): its next turn has several events.
+    Crowd = "events that gather", 0.2;
     /// What happens at the same time comes in another order.
     Reorder = "reordered", 0.1;
     /// A segment is stuck for up to [five seconds](Faults::STALL), and what follows it too.
@@ -96,9 +99,9 @@ impl fmt::Display for Fault {
     }
 }
 
-/// How likely each fault is, each time that it could strike. `Partition`,
-/// `ClockJump` and `SlowHost` may strike at each step of the world, the others at each call or
-/// arrival that they are about.
+/// How likely each fault is, each time that it could strike. `Partition` and
+/// `ClockJump` may strike at each step of the world, `SlowHost` and `Crowd` when a host is to run
+/// and did not just wait for one of them, the others at each call or arrival that they are about.
 ///
 /// ```
 /// use tidegate_testkit::{Fault, Faults};
@@ -117,6 +120,8 @@ impl Faults {
     pub const STALL: Duration = Duration::from_secs(5);
     /// The longest time that a host does not get to run.
     pub const SLOW_HOST: Duration = Duration::from_secs(1);
+    /// The longest time that a host waits for more events to gather.
+    pub const CROWD: Duration = Duration::from_millis(100);
     /// The longest partition that a seed makes.
     pub const PARTITION: Duration = Duration::from_secs(30);
     /// The farthest jump of the clock that a seed makes.
@@ -207,6 +212,12 @@ impl Dice {
             self.count(fault);
         }
         strikes
+    }
+
+    /// Whether a fault could strike now at all.
+    pub(crate) fn may_strike(&self, fault: Fault) -> bool {
+        let at = fault as usize;
+        self.forced[at] > 0 || self.chances[at] > 0.0
     }
 
     pub(crate) fn count(&mut self, fault: Fault) {

@@ -26,6 +26,9 @@ impl fmt::Display for HostId {
     }
 }
 
+/// For so many arrivals a host waits at most, when they are to gather.
+const CROWD: usize = 8;
+
 /// When something happens, then what comes first of that time: a key by chance or 0, and then the
 /// order in which it was scheduled.
 pub(super) type Order = (Duration, u32, u64);
@@ -50,6 +53,17 @@ pub(super) enum Happening {
     },
     Heal(HostId, HostId),
     Call(Box<dyn FnOnce(&Network)>),
+}
+
+impl Happening {
+    /// Whose loop may hear of it.
+    fn host(&self) -> Option<HostId> {
+        match self {
+            Self::Arrival { path, .. } => Some(path.1),
+            Self::Job { host, .. } => Some(*host),
+            _ => None,
+        }
+    }
 }
 
 /// What a happening leaves to be run when nothing is borrowed.
@@ -270,9 +284,28 @@ impl State {
     }
 
     /// Until when the host whose turn it is does not get to run, if chance will have it.
-    pub(crate) fn keep_from_running(&mut self) -> Option<Duration> {
-        let strikes = self.dice.strikes(Fault::SlowHost);
-        strikes.then(|| self.now + self.dice.within(Duration::ZERO, Faults::SLOW_HOST))
+    pub(crate) fn keep_from_running(&mut self, host: HostId) -> Option<Duration> {
+        if self.dice.strikes(Fault::SlowHost) {
+            return Some(self.now + self.dice.within(Duration::ZERO, Faults::SLOW_HOST));
+        }
+        if !self.dice.may_strike(Fault::Crowd) {
+            return None;
+        }
+        let most = self.now.saturating_add(Faults::CROWD);
+        let coming: Vec<_> = self
+            .agenda
+            .iter()
+            .take_while(|((at, ..), _)| *at <= most)
+            .filter(|(_, what)| what.host() == Some(host))
+            .map(|((at, ..), _)| *at)
+            .take(CROWD)
+            .collect();
+        if coming.is_empty() || !self.dice.strikes(Fault::Crowd) {
+            return None;
+        }
+        let last = coming[self.dice.below(coming.len())];
+        // A host that may run at the same time could be first.
+        Some(last.max(self.now) + Duration::from_nanos(1))
     }
 
     pub(crate) fn choose(&mut self, among: usize) -> usize {

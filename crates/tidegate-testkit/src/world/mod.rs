@@ -69,6 +69,8 @@ struct Running {
     event_loop: EventLoop,
     /// Until then it does not get to run.
     kept_until: Duration,
+    /// It has waited, and is not kept again before it has run: else it might never.
+    was_kept: bool,
 }
 
 impl Default for World {
@@ -124,6 +126,7 @@ impl World {
             id,
             event_loop,
             kept_until: Duration::ZERO,
+            was_kept: false,
         });
         Ok(Host::new(id, name, handle))
     }
@@ -359,10 +362,15 @@ impl World {
 
     fn run_host(&mut self, host: usize) {
         let host = &mut self.hosts[host];
-        if let Some(until) = self.network.with(|state| state.keep_from_running()) {
-            host.kept_until = until;
-            return;
+        if !host.was_kept {
+            let until = self.network.with(|state| state.keep_from_running(host.id));
+            if let Some(until) = until {
+                host.kept_until = until;
+                host.was_kept = true;
+                return;
+            }
         }
+        host.was_kept = false;
         // A simulated poll has no error but EINTR, of which the loop knows.
         let _ = host.event_loop.run_once(None);
     }
