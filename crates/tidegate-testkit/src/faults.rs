@@ -17,9 +17,18 @@ macro_rules! faults {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// What is beyond this would never end.
-            fn most(self) -> f64 {
-                if self == Self::Interrupted { 0.9 } else { 1.0 }
+            /// What is made again until it succeeds would never end if this always struck.
+            fn strikes_again(self) -> bool {
+                matches!(
+                    self,
+                    Self::Interrupted
+                        | Self::ReadAgain
+                        | Self::WriteAgain
+                        | Self::AcceptAgain
+                        | Self::NoMemory
+                        | Self::NoDescriptor
+                        | Self::Partition
+                )
             }
 
             fn text(self) -> &'static str {
@@ -49,8 +58,7 @@ faults! {
     WriteAgain = "EAGAIN on write", 0.03;
     /// An accept is refused with EAGAIN though a connection waits; an event follows.
     AcceptAgain = "EAGAIN on accept", 0.1;
-    /// A read, write, accept or poll ends with EINTR; nine times of ten at most, since each is
-    /// made again until it is not.
+    /// A read, write, accept or poll ends with EINTR.
     Interrupted = "EINTR", 0.03;
     /// An event for a socket to which nothing has happened.
     SpuriousEvent = "spurious event", 0.05;
@@ -99,9 +107,18 @@ impl fmt::Display for Fault {
     }
 }
 
+/// So often in a row strikes what would otherwise never end.
+const IN_A_ROW: u32 = 9;
+
 /// How likely each fault is, each time that it could strike. `Partition` and
 /// `ClockJump` may strike at each step of the world, `SlowHost` and `Crowd` when a host is to run
 /// and did not just wait for one of them, the others at each call or arrival that they are about.
+///
+/// A call that is refused is made again until it is not, so [`Interrupted`](Fault::Interrupted),
+/// [`ReadAgain`](Fault::ReadAgain), [`WriteAgain`](Fault::WriteAgain),
+/// [`AcceptAgain`](Fault::AcceptAgain), [`NoMemory`](Fault::NoMemory) and
+/// [`NoDescriptor`](Fault::NoDescriptor), and [`Partition`](Fault::Partition) too, strike nine
+/// times in a row at most and then not once, however likely or forced they are.
 ///
 /// ```
 /// use tidegate_testkit::{Fault, Faults};
@@ -173,6 +190,8 @@ pub(crate) struct Dice {
     /// So often each strikes for sure.
     forced: Vec<u32>,
     struck: Vec<u64>,
+    /// So often each struck since it last did not.
+    in_a_row: Vec<u32>,
 }
 
 impl Dice {
@@ -183,6 +202,7 @@ impl Dice {
             chances: vec![0.0; count],
             forced: vec![0; count],
             struck: vec![0; count],
+            in_a_row: vec![0; count],
         };
         dice.set(faults);
         dice
@@ -190,7 +210,7 @@ impl Dice {
 
     pub(crate) fn set(&mut self, faults: &Faults) {
         for (chance, &fault) in self.chances.iter_mut().zip(Fault::ALL) {
-            *chance = faults.probability(fault).min(fault.most());
+            *chance = faults.probability(fault);
         }
     }
 
@@ -201,7 +221,9 @@ impl Dice {
     /// Whether a fault strikes now.
     pub(crate) fn strikes(&mut self, fault: Fault) -> bool {
         let at = fault as usize;
-        let strikes = if self.forced[at] > 0 {
+        let strikes = if fault.strikes_again() && self.in_a_row[at] >= IN_A_ROW {
+            false
+        } else if self.forced[at] > 0 {
             self.forced[at] -= 1;
             true
         } else {
@@ -210,6 +232,9 @@ impl Dice {
         };
         if strikes {
             self.count(fault);
+            self.in_a_row[at] = self.in_a_row[at].saturating_add(1);
+        } else {
+            self.in_a_row[at] = 0;
         }
         strikes
     }
@@ -255,7 +280,7 @@ impl Dice {
         if span == 0 {
             return least;
         }
-        least + Duration::from_nanos(self.rng.u64(..=span))
+        least.saturating_add(Duration::from_nanos(self.rng.u64(..=span)))
     }
 
     pub(crate) fn any(&mut self) -> u32 {

@@ -23,7 +23,7 @@ use std::time::Duration;
 use tidegate::driver::BindOptions;
 
 pub(crate) use driver::SimulatedDriver;
-pub(crate) use state::{Errand, HostId, State, addresses};
+pub(crate) use state::{END_OF_TIME, Errand, HostId, State, addresses};
 
 pub use host::Host;
 pub use link::Link;
@@ -73,8 +73,11 @@ impl Network {
         self.with(|state| state.now())
     }
 
-    /// Runs `call` after so long, in the world's time.
+    /// Runs `call` after so long, in the world's time; never, if the world is dropped before.
     pub fn after(&self, delay: Duration, call: impl FnOnce(&Self) + 'static) {
+        if self.with(|state| state.is_over()) {
+            return;
+        }
         self.with(|state| {
             let at = state.now().saturating_add(delay);
             state.schedule(at, Happening::Call(Box::new(call)));

@@ -26,6 +26,9 @@ impl fmt::Display for HostId {
     }
 }
 
+/// The end of time: a thousand years, which no clock of a system overflows with.
+pub(crate) const END_OF_TIME: Duration = Duration::from_secs(31_556_952_000);
+
 /// For so many arrivals a host waits at most, when they are to gather.
 const CROWD: usize = 8;
 
@@ -86,6 +89,8 @@ pub(crate) struct State {
     usual: Link,
     agenda: BTreeMap<Order, Happening>,
     scheduled: u64,
+    /// The world is gone: nothing is to happen any more.
+    over: bool,
     pub(super) names: Arc<Mutex<Names>>,
 }
 
@@ -104,6 +109,7 @@ impl State {
             usual: link,
             agenda: BTreeMap::new(),
             scheduled: 0,
+            over: false,
             names: Arc::new(Mutex::new(Names::new(Dice::new(!seed, faults)))),
         }
     }
@@ -148,7 +154,7 @@ impl State {
     }
 
     pub(crate) fn set_now(&mut self, now: Duration) {
-        self.now = self.now.max(now);
+        self.now = self.now.max(now.min(END_OF_TIME));
     }
 
     pub(super) fn schedule(&mut self, at: Duration, happening: Happening) {
@@ -157,8 +163,25 @@ impl State {
 
     /// `key` orders what happens at the same time.
     pub(super) fn schedule_with(&mut self, at: Duration, key: u32, happening: Happening) {
+        let at = at.min(END_OF_TIME);
         self.scheduled += 1;
         self.agenda.insert((at, key, self.scheduled), happening);
+    }
+
+    pub(crate) fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// The end of the world. What would have happened is to be dropped when nothing is borrowed:
+    /// closures may hold the network, and peers.
+    pub(crate) fn finish(&mut self) -> impl Sized + use<> {
+        self.over = true;
+        let held = self
+            .wires
+            .values_mut()
+            .map(|wire| std::mem::take(&mut wire.held));
+        let held: Vec<_> = held.collect();
+        (std::mem::take(&mut self.agenda), held)
     }
 
     pub(crate) fn next_time(&self) -> Option<Duration> {
@@ -278,7 +301,8 @@ impl State {
             }
         }
         if self.dice.strikes(Fault::ClockJump) {
-            self.now += self.dice.within(Duration::ZERO, Faults::CLOCK_JUMP);
+            let jump = self.dice.within(Duration::ZERO, Faults::CLOCK_JUMP);
+            self.set_now(self.now + jump);
             self.note(("jump", 0, 0), &[], || "the clock jumps");
         }
     }

@@ -4,7 +4,7 @@
 //! on a wire are only what a stream carries, and the steps of a connect.
 
 use super::end::{EndId, Fin, Phase};
-use super::state::{Happening, HostId, Order, State};
+use super::state::{END_OF_TIME, Happening, HostId, Order, State};
 use crate::faults::{Fault, Faults};
 use std::time::Duration;
 use tidegate::driver::Readiness;
@@ -108,10 +108,12 @@ impl State {
     fn arrival(&mut self, (from, to): (HostId, HostId), len: usize) -> Duration {
         let now = self.now();
         let wire = self.wire(from, to);
-        let departure = wire.busy_until.max(now) + wire.link.time_for(len);
+        let departure = wire.busy_until.max(now);
+        let departure = departure.saturating_add(wire.link.time_for(len));
         wire.busy_until = departure;
         let (latency, jitter) = (wire.link.latency, wire.link.jitter);
-        let mut at = departure + latency + self.dice.within(Duration::ZERO, jitter);
+        let delay = latency.saturating_add(self.dice.within(Duration::ZERO, jitter));
+        let mut at = departure.saturating_add(delay).min(END_OF_TIME);
         if len > 0 && self.dice.strikes(Fault::Stall) {
             at += self.dice.within(Duration::ZERO, Faults::STALL);
         }

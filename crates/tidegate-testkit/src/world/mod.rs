@@ -3,7 +3,7 @@
 mod builder;
 
 use crate::faults::Struck;
-use crate::network::{Errand, Host, HostId, Network, SimulatedDriver};
+use crate::network::{END_OF_TIME, Errand, Host, HostId, Network, SimulatedDriver};
 use crate::trace::Trace;
 use crate::untold::Watch;
 use std::cell::RefCell;
@@ -338,7 +338,7 @@ impl World {
             let at = now.saturating_add(timeout).max(host.kept_until);
             if at <= now {
                 ready.push(n);
-            } else {
+            } else if at <= END_OF_TIME {
                 next = Some(next.map_or(at, |next| next.min(at)));
             }
         }
@@ -365,7 +365,7 @@ impl World {
         if !host.was_kept {
             let until = self.network.with(|state| state.keep_from_running(host.id));
             if let Some(until) = until {
-                host.kept_until = until;
+                host.kept_until = until.min(END_OF_TIME);
                 host.was_kept = true;
                 return;
             }
@@ -381,6 +381,14 @@ impl World {
             Some(Errand::Call(call)) => call(&self.network),
             None => {}
         }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        // The loops first: what they hold may still ask the network for something.
+        self.hosts.clear();
+        drop(self.network.with(|state| state.finish()));
     }
 }
 
