@@ -62,6 +62,7 @@ fn row(fault: Fault) -> (f64, bool) {
         | Fault::Interrupted
         | Fault::SpuriousEvent
         | Fault::FewEvents
+        | Fault::Crowd
         | Fault::Reorder
         | Fault::Stall
         | Fault::SlowJob

@@ -152,3 +152,34 @@ fn unix_sockets_are_refused_with_a_reason() {
     let error = host.handle().create_server(&address, protocol).unwrap_err();
     assert!(error.to_string().contains("no Unix sockets"), "{error}");
 }
+
+#[test]
+fn a_host_of_another_world_is_refused_by_name() {
+    let (mut world, mut other) = (World::new(), World::new());
+    // With the number of a host that is there, and with one that is not.
+    world.add_host("own").unwrap();
+    for name in ["one", "two"] {
+        let foreign = other.add_host(name).unwrap();
+        let network = world.network().clone();
+        let calls: [&dyn Fn(); 8] = [
+            &|| network.limit_descriptors(&foreign, None),
+            &|| _ = network.descriptors(&foreign),
+            &|| network.set_link(&foreign, &foreign, Link::new()),
+            &|| network.set_link_to_peers(&foreign, Link::new()),
+            &|| network.partition(&foreign, &foreign),
+            &|| network.heal(&foreign, &foreign),
+            &|| network.stall(&foreign, &foreign, SECOND),
+            &|| _ = network.reset_connections(&foreign, &foreign),
+        ];
+        for (n, call) in calls.into_iter().enumerate() {
+            let panic = catch_unwind(AssertUnwindSafe(call)).unwrap_err();
+            let said = panic.downcast_ref::<String>();
+            let whose = format!("the host {name:?} is of another world");
+            assert_eq!(said, Some(&whose), "call {n}");
+        }
+        let error = world.block_on(&foreign, async {}).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+        // The network is none the worse for it.
+        network.note("it goes on");
+    }
+}

@@ -108,3 +108,20 @@ fn servers_that_share_a_port_all_get_some_of_its_connections() {
     assert_eq!(counts[0] + counts[1], peers.len());
     assert!(counts[0] > 0 && counts[1] > 0, "{counts:?}");
 }
+
+#[test]
+fn a_name_that_the_world_knows_is_refused_to_a_second_host() {
+    let mut world = World::new();
+    let host = world.add_host("a.test").unwrap();
+    for taken in ["a.test", "A.Test", "localhost", "LOCALHOST", "peer"] {
+        let error = world.add_host(taken).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::AlreadyExists, "{taken}");
+        assert!(error.to_string().contains(taken), "{error}");
+    }
+    let other = world.add_host("b.test").unwrap();
+    assert_ne!(host.ip(), other.ip());
+    let found = world
+        .run_until(other.handle().resolve("a.test", 1))
+        .unwrap();
+    assert!(found.contains(&host.addr(1)), "{found:?}");
+}

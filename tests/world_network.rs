@@ -304,3 +304,63 @@ fn a_closed_end_sends_the_rest_by_itself() {
     world.run_until_idle().unwrap();
     assert_eq!(world.network().sockets(), 0);
 }
+
+#[test]
+fn a_reset_of_connections_is_also_one_of_those_that_are_still_being_made() {
+    // The knock is on its way after 5 ms, the answer to it after 15.
+    for after in [5, 15] {
+        let mut world = World::builder().link(Link::new().latency(10 * MS)).build();
+        let (a, b) = (world.add_host("a").unwrap(), world.add_host("b").unwrap());
+        let (server, client) = (Log::new(), Log::new());
+        let log = server.clone();
+        let protocol = move || Recorder::new(&log);
+        b.handle().create_server(b.addr(7), protocol).unwrap();
+        let recorder = Recorder::new(&client);
+        let connect = a.handle().create_connection(b.addr(7), recorder);
+        world.advance(after * MS).unwrap();
+        assert_eq!(world.network().reset_connections(&a, &b), 1, "{after}");
+        let error = world.run_until(connect).unwrap_err();
+        assert!(error.to_string().contains("refused"), "{error}");
+        assert!(world.elapsed() <= 15 * MS, "{:?}", world.elapsed());
+        world.run_until_idle().unwrap();
+        assert!(client.words().is_empty(), "{:?}", client.words());
+        assert!(server.words().is_empty() || server.closed().is_reset());
+        assert_eq!(world.network().sockets(), 0);
+        assert_eq!(a.handle().snapshot().connecting, 0);
+    }
+}
+
+#[test]
+fn what_was_to_happen_to_something_that_is_gone_lets_no_time_pass() {
+    let mut world = World::new();
+    let host = world.add_host("a").unwrap();
+    let nowhere = "10.200.0.1:7".parse().unwrap();
+    drop(world.network().dial(nowhere).unwrap());
+    world.run_until_idle().unwrap();
+    assert_eq!(
+        world.elapsed(),
+        Duration::ZERO,
+        "a connect that was given up"
+    );
+
+    world.network().force(Fault::SlowJob, 1);
+    drop(host.handle().run_in_executor(|| ()));
+    world.run_until_idle().unwrap();
+    assert_eq!(world.elapsed(), Duration::ZERO, "a job without a taker");
+
+    let protocol = || Recorder::new(&Log::new());
+    let server = host.handle().create_server(host.addr(7), protocol).unwrap();
+    world.network().force(Fault::AcceptAgain, 1);
+    let peer = world.network().dial(host.addr(7)).unwrap();
+    world.pump().unwrap();
+    assert_eq!(world.struck().times(Fault::AcceptAgain), 1);
+    server.close();
+    drop(peer);
+    world.run_until_idle().unwrap();
+    assert_eq!(world.elapsed(), Duration::ZERO, "a listener that is closed");
+    // What is still there happens.
+    let peer = world.network().dial(nowhere).unwrap();
+    world.run_until_idle().unwrap();
+    assert!(peer.connected().is_err());
+    assert_eq!(world.elapsed(), Faults::CONNECT_TIMEOUT);
+}

@@ -1,4 +1,4 @@
-use super::state::{HostId, addresses};
+use super::state::{HostId, WorldId, addresses};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use tidegate::Handle;
@@ -7,20 +7,34 @@ use tidegate::Handle;
 #[derive(Debug, Clone)]
 pub struct Host {
     id: HostId,
+    /// That of its world: a number is another host's in another one.
+    world: WorldId,
     name: Rc<str>,
     handle: Handle,
 }
 
 impl Host {
-    pub(crate) fn new(id: HostId, name: &str, handle: Handle) -> Self {
+    pub(crate) fn new(id: HostId, world: WorldId, name: &str, handle: Handle) -> Self {
         Self {
             id,
+            world,
             name: name.into(),
             handle,
         }
     }
 
-    pub(crate) fn id(&self) -> HostId {
+    pub(crate) fn is_of(&self, world: WorldId) -> bool {
+        self.world == world
+    }
+
+    /// Its number in this world.
+    #[track_caller]
+    pub(super) fn id_in(&self, world: WorldId) -> HostId {
+        assert!(
+            self.is_of(world),
+            "the host {:?} is of another world",
+            self.name
+        );
         self.id
     }
 

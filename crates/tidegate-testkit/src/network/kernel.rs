@@ -67,6 +67,10 @@ impl Kernel {
             jobs: BTreeMap::new(),
         }
     }
+
+    pub(super) fn has_job(&self, id: JobId) -> bool {
+        self.jobs.contains_key(&id)
+    }
 }
 
 /// A job that waits for its time.

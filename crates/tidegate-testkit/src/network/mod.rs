@@ -13,9 +13,10 @@ mod transmit;
 
 use crate::faults::{Fault, Faults, Struck};
 use crate::trace::Trace;
-use end::Phase;
+use end::{EndId, Phase};
 use state::Happening;
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
@@ -23,7 +24,7 @@ use std::time::Duration;
 use tidegate::driver::BindOptions;
 
 pub(crate) use driver::SimulatedDriver;
-pub(crate) use state::{END_OF_TIME, Errand, HostId, State, addresses};
+pub(crate) use state::{END_OF_TIME, Errand, HostId, State, WorldId, addresses};
 
 pub use host::Host;
 pub use link::Link;
@@ -34,13 +35,17 @@ const OUTSIDE: HostId = HostId(0);
 
 /// The network of a [`World`](crate::World): for what a test does to it while it runs. Clones are
 /// the same network; closures that run in the world may keep one.
+///
+/// # Panics
+///
+/// A [`Host`] of another world is a mistake of the test: whatever takes a host panics and says so.
 #[derive(Debug, Clone)]
 pub struct Network(Rc<RefCell<State>>);
 
 impl Network {
     pub(crate) fn new(seed: u64, faults: &Faults, link: Link, trace: bool) -> Self {
         let mut state = State::new(seed, faults, link, trace);
-        state.add_host("peer");
+        state.add_outside();
         Self(Rc::new(RefCell::new(state)))
     }
 
@@ -49,7 +54,16 @@ impl Network {
         call(&mut self.0.borrow_mut())
     }
 
-    pub(crate) fn add_host(&self, name: &str) -> HostId {
+    pub(crate) fn world(&self) -> WorldId {
+        self.with(|state| state.world())
+    }
+
+    #[track_caller]
+    fn id_of(&self, host: &Host) -> HostId {
+        host.id_in(self.world())
+    }
+
+    pub(crate) fn add_host(&self, name: &str) -> io::Result<HostId> {
         self.with(|state| state.add_host(name))
     }
 
@@ -94,13 +108,17 @@ impl Network {
 
     /// A host has no more than so many sockets from now on; what is open stays. `None` is no
     /// limit. The descriptors of the loop itself do not count.
+    #[track_caller]
     pub fn limit_descriptors(&self, host: &Host, most: Option<usize>) {
-        self.with(|state| state.host(host.id()).limit = most);
+        let host = self.id_of(host);
+        self.with(|state| state.host(host).limit = most);
     }
 
     /// How many sockets a host has open.
+    #[track_caller]
     pub fn descriptors(&self, host: &Host) -> usize {
-        self.with(|state| state.host(host.id()).descriptors)
+        let host = self.id_of(host);
+        self.with(|state| state.host(host).descriptors)
     }
 
     /// How many ends of connections there are, those that only the kernel still knows included.
@@ -148,24 +166,35 @@ impl Network {
     // What lies between.
 
     /// Sets what lies between two hosts, in one direction, from now on.
+    #[track_caller]
     pub fn set_link(&self, from: &Host, to: &Host, link: Link) {
-        self.with(|state| state.wire(from.id(), to.id()).link = link);
+        let from = self.id_of(from);
+        let to = self.id_of(to);
+        self.with(|state| state.wire(from, to).link = link);
     }
 
     /// Sets what lies between a host and the [`Peer`]s, towards them, from now on.
+    #[track_caller]
     pub fn set_link_to_peers(&self, from: &Host, link: Link) {
-        self.with(|state| state.wire(from.id(), OUTSIDE).link = link);
+        let from = self.id_of(from);
+        self.with(|state| state.wire(from, OUTSIDE).link = link);
     }
 
     /// Nothing passes between two hosts until they are [healed](Self::heal); what is sent waits,
     /// as retransmissions would.
+    #[track_caller]
     pub fn partition(&self, one: &Host, other: &Host) {
-        self.with(|state| state.cut(one.id(), other.id()));
+        let one = self.id_of(one);
+        let other = self.id_of(other);
+        self.with(|state| state.cut(one, other));
     }
 
     /// Ends a partition.
+    #[track_caller]
     pub fn heal(&self, one: &Host, other: &Host) {
-        self.with(|state| state.heal(one.id(), other.id()));
+        let one = self.id_of(one);
+        let other = self.id_of(other);
+        self.with(|state| state.heal(one, other));
     }
 
     /// Ends all partitions.
@@ -178,22 +207,34 @@ impl Network {
     }
 
     /// Nothing that is sent from now on leaves before this time is over.
+    #[track_caller]
     pub fn stall(&self, from: &Host, to: &Host, time: Duration) {
+        let from = self.id_of(from);
+        let to = self.id_of(to);
         self.with(|state| {
             let until = state.now().saturating_add(time);
-            let wire = state.wire(from.id(), to.id());
+            let wire = state.wire(from, to);
             wire.busy_until = wire.busy_until.max(until);
         });
     }
 
-    /// Resets every connection between two hosts, at both ends; answers how many.
+    /// Resets every connection between two hosts, at both ends, those that are still being made
+    /// included: their connects are refused. Answers how many.
+    #[track_caller]
     pub fn reset_connections(&self, one: &Host, other: &Host) -> usize {
+        let one = self.id_of(one);
+        let other = self.id_of(other);
         self.with(|state| {
-            let ids = state.ends_between(one.id(), other.id());
-            for &id in &ids {
+            let ids = state.ends_between(one, other);
+            // An end that has none on the other side yet, or no more, is one too.
+            let pairs: BTreeSet<_> = ids
+                .iter()
+                .map(|&(id, peer)| peer.map_or(id, |peer| peer.min(id)))
+                .collect();
+            for (id, _) in ids {
                 state.reset_arrived(id);
             }
-            ids.len() / 2
+            pairs.len()
         })
     }
 
@@ -228,11 +269,14 @@ impl Network {
 }
 
 impl State {
-    fn ends_between(&self, one: HostId, other: HostId) -> Vec<end::EndId> {
+    /// Those that are not over, each with the one on the other side.
+    fn ends_between(&self, one: HostId, other: HostId) -> Vec<(EndId, Option<EndId>)> {
         let between = self.ends.iter().filter(|(_, end)| {
             let path = (end.host, end.peer_host);
-            (path == (one, other) || path == (other, one)) && end.phase == Phase::Open
+            (path == (one, other) || path == (other, one))
+                && end.phase != Phase::Dead
+                && !end.is_over()
         });
-        between.map(|(id, _)| *id).collect()
+        between.map(|(id, end)| (*id, end.peer)).collect()
     }
 }

@@ -29,6 +29,10 @@ impl Names {
             .insert(name.to_ascii_lowercase(), addresses.to_vec());
     }
 
+    pub(super) fn knows(&self, name: &str) -> bool {
+        self.known.contains_key(&name.to_ascii_lowercase())
+    }
+
     pub(super) fn resolve(&mut self, name: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         if self.dice.strikes(Fault::ResolveFailed) {
             let message = format!("{name}: temporary failure in name resolution");

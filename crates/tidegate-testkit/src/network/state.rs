@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tidegate::driver::{Job, JobId, Readiness};
@@ -31,6 +32,17 @@ pub(crate) const END_OF_TIME: Duration = Duration::from_secs(31_556_952_000);
 
 /// For so many arrivals a host waits at most, when they are to gather.
 const CROWD: usize = 8;
+
+/// One for each world of the process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct WorldId(u64);
+
+impl WorldId {
+    fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
 
 /// When something happens, then what comes first of that time: a key by chance or 0, and then the
 /// order in which it was scheduled.
@@ -76,6 +88,7 @@ pub(crate) enum Errand {
 }
 
 pub(crate) struct State {
+    id: WorldId,
     start: Instant,
     now: Duration,
     pub(super) dice: Dice,
@@ -97,6 +110,7 @@ pub(crate) struct State {
 impl State {
     pub(super) fn new(seed: u64, faults: &Faults, link: Link, trace: bool) -> Self {
         Self {
+            id: WorldId::next(),
             start: Instant::now(),
             now: Duration::ZERO,
             dice: Dice::new(seed, faults),
@@ -114,9 +128,28 @@ impl State {
         }
     }
 
+    pub(super) fn world(&self) -> WorldId {
+        self.id
+    }
+
     // Hosts.
 
-    pub(super) fn add_host(&mut self, name: &str) -> HostId {
+    /// The host that peers live on, which is the first.
+    pub(super) fn add_outside(&mut self) {
+        self.push_host("peer");
+    }
+
+    pub(super) fn add_host(&mut self, name: &str) -> io::Result<HostId> {
+        if self.names().knows(name) {
+            return Err(io::Error::new(
+                io::ErrorKind::AlreadyExists,
+                format!("{name}: there is such a name in this world"),
+            ));
+        }
+        Ok(self.push_host(name))
+    }
+
+    fn push_host(&mut self, name: &str) -> HostId {
         let id = HostId(self.hosts.len());
         self.hosts.push(Kernel::new());
         let [v4, v6] = addresses(id);
@@ -184,8 +217,41 @@ impl State {
         (std::mem::take(&mut self.agenda), held)
     }
 
-    pub(crate) fn next_time(&self) -> Option<Duration> {
-        self.agenda.keys().next().map(|(at, ..)| *at)
+    /// When something happens next. What would find nothing there any more is no reason for time
+    /// to pass.
+    pub(crate) fn next_time(&mut self) -> Option<Duration> {
+        loop {
+            let (order, what) = self.agenda.first_key_value()?;
+            let at = order.0;
+            if !self.is_stale(what) {
+                return Some(at);
+            }
+            self.agenda.pop_first();
+        }
+    }
+
+    /// What it is about is gone.
+    fn is_stale(&self, what: &Happening) -> bool {
+        let is_connecting = |id| {
+            let end: Option<&End> = self.ends.get(id);
+            end.is_some_and(|end| end.phase == Phase::Connecting && !end.orphan)
+        };
+        match what {
+            Happening::TimedOut(id)
+            | Happening::Arrival {
+                what: Arrival::Knock { from: id, .. } | Arrival::Refusal { to: id },
+                ..
+            } => !is_connecting(id),
+            Happening::Remind { source, .. } => match source {
+                Source::End(id) => self.ends.get(id).is_none_or(|end| end.orphan),
+                Source::Listener(id) => !self.listeners.contains_key(id),
+            },
+            Happening::Job { host, id } => !self.hosts[host.0].has_job(*id),
+            Happening::Heal(one, other) => {
+                !self.wires.get(&(*one, *other)).is_some_and(|wire| wire.cut)
+            }
+            Happening::Arrival { .. } | Happening::Call(_) => false,
+        }
     }
 
     /// Takes what is due first, and has it happen.

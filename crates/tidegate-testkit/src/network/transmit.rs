@@ -202,17 +202,17 @@ impl State {
     }
 
     /// A reset comes too late for what is over (RFC 9293, 3.10.7.4), and is EPIPE, as on Linux,
-    /// where the peer's stream had ended and the own had not.
+    /// where the peer's stream had ended and the own had not; a connect is refused by it.
     pub(super) fn reset_arrived(&mut self, to: EndId) {
         let Some(end) = self.end(to) else { return };
         if end.is_over() || end.phase == Phase::Dead {
             return;
         }
         let sends = matches!(end.fin, Fin::Open | Fin::Wanted);
-        let errno = if end.fin_received && sends {
-            libc::EPIPE
-        } else {
-            libc::ECONNRESET
+        let errno = match end.phase {
+            Phase::Connecting => libc::ECONNREFUSED,
+            _ if end.fin_received && sends => libc::EPIPE,
+            _ => libc::ECONNRESET,
         };
         // Where the stream had ended, what it brought would be lost without a word.
         if !end.incoming.is_empty()

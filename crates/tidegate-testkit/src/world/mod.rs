@@ -105,7 +105,9 @@ impl World {
     ///
     /// # Errors
     ///
-    /// None at present.
+    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) when the world knows the name, in whatever
+    /// case: that of another host, also one that has ended, `localhost`, and `peer`, which is
+    /// where [peers](Network::dial) live.
     pub fn add_host(&mut self, name: &str) -> io::Result<Host> {
         self.add_host_with(name, EventLoop::builder())
     }
@@ -114,9 +116,9 @@ impl World {
     ///
     /// # Errors
     ///
-    /// Those of [`EventLoopBuilder::build`].
+    /// Those of [`add_host`](Self::add_host) and of [`EventLoopBuilder::build`].
     pub fn add_host_with(&mut self, name: &str, builder: EventLoopBuilder) -> io::Result<Host> {
-        let id = self.network.add_host(name);
+        let id = self.network.add_host(name)?;
         let event_loop = builder
             .driver(SimulatedDriver::new(&self.network, id))
             .resolver(self.network.resolver())
@@ -128,7 +130,7 @@ impl World {
             kept_until: Duration::ZERO,
             was_kept: false,
         });
-        Ok(Host::new(id, name, handle))
+        Ok(Host::new(id, self.network.world(), name, handle))
     }
 
     /// Ends a host: its loop is dropped, and the kernel closes its sockets. Its addresses stay,
@@ -277,7 +279,7 @@ impl World {
     ///
     /// # Errors
     ///
-    /// When nothing is left that could end it, or its host is gone.
+    /// When nothing is left that could end it, its host is gone, or is of another world.
     ///
     /// # Panics
     ///
@@ -287,6 +289,10 @@ impl World {
         F: Future + 'static,
         F::Output: 'static,
     {
+        if !host.is_of(self.network.world()) {
+            let message = format!("the host {:?} is of another world", host.name());
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
         let (completer, completion) = host.handle().completion();
         let task = spawn_on(host.handle(), future);
         // Detached: its end is the answer.
