@@ -358,6 +358,20 @@ fn what_was_to_happen_to_something_that_is_gone_lets_no_time_pass() {
     drop(peer);
     world.run_until_idle().unwrap();
     assert_eq!(world.elapsed(), Duration::ZERO, "a listener that is closed");
+
+    let listener = world.network().listen(0).unwrap();
+    let connect = host
+        .handle()
+        .create_connection(listener.addr(), Recorder::new(&Log::new()));
+    let transport = world.run_until(connect).unwrap();
+    let peer = listener.accept().unwrap();
+    world.network().force(Fault::ReadAgain, 1);
+    peer.send(b"x").unwrap();
+    world.pump().unwrap();
+    assert_eq!(world.struck().times(Fault::ReadAgain), 1);
+    transport.abort();
+    world.run_until_idle().unwrap();
+    assert_eq!(world.elapsed(), Duration::ZERO, "a socket that is closed");
     // What is still there happens.
     let peer = world.network().dial(nowhere).unwrap();
     world.run_until_idle().unwrap();
