@@ -173,12 +173,7 @@ impl State {
             }
             Entry::Occupied(entry) => entry.into_mut(),
         };
-        for more in [ready, changed] {
-            told.readable |= more.readable;
-            told.writable |= more.writable;
-            told.read_to_end |= more.read_to_end;
-            told.failed |= more.failed;
-        }
+        *told = *told | ready | changed;
     }
 
     /// Tells of a source again, a little later.

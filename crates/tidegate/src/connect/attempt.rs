@@ -94,7 +94,7 @@ impl Attempt {
     }
 
     pub(crate) fn on_event(&self, readiness: Readiness, buffer: &mut [u8]) {
-        if !readiness.writable && !readiness.failed {
+        if !readiness.is_writable() && !readiness.is_failed() {
             return;
         }
         let connected = match self.socket.borrow_mut().as_mut() {

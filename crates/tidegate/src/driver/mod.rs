@@ -16,6 +16,7 @@ use std::any::Any;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::ops::BitOr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -29,50 +30,67 @@ pub struct Token(pub u64);
 /// The token of the event that a [`Wake`] causes.
 pub const WAKE: Token = Token(u64::MAX);
 
-/// What an event says of its source. Edge-triggered: it is said once for each change.
+/// What an event says of its source, a set of flags. Edge-triggered: it is said once for each
+/// change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Readiness {
-    /// A read, or an accept, may succeed or tell of an end.
-    pub readable: bool,
-    /// A write may succeed; a connect has been decided.
-    pub writable: bool,
-    /// A short read does not mean that all was read: the peer hung up, there is an error, or
-    /// urgent data.
-    pub read_to_end: bool,
-    /// The socket may have an error to ask for.
-    pub failed: bool,
-}
+pub struct Readiness(u8);
 
 impl Readiness {
+    const READABLE: u8 = 1 << 0;
+    const READ_TO_END: u8 = 1 << 1;
+    const WRITABLE: u8 = 1 << 2;
+    const FAILED: u8 = 1 << 3;
+
     /// Nothing.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds readable.
-    pub fn with_readable(mut self) -> Self {
-        self.readable = true;
-        self
+    /// Adds that a read, or an accept, may succeed or tell of an end.
+    pub fn with_readable(self) -> Self {
+        Self(self.0 | Self::READABLE)
     }
 
-    /// Adds writable.
-    pub fn with_writable(mut self) -> Self {
-        self.writable = true;
-        self
+    /// Adds that a write may succeed, or that a connect has been decided.
+    pub fn with_writable(self) -> Self {
+        Self(self.0 | Self::WRITABLE)
     }
 
-    /// Adds readable, and that reading must go on until it is refused.
-    pub fn with_read_to_end(mut self) -> Self {
-        self.readable = true;
-        self.read_to_end = true;
-        self
+    /// Adds readable, and that a short read does not mean that all was read: the peer hung up,
+    /// there is an error, or urgent data.
+    pub fn with_read_to_end(self) -> Self {
+        Self(self.0 | Self::READABLE | Self::READ_TO_END)
     }
 
-    /// Adds that there may be an error.
-    pub fn with_failed(mut self) -> Self {
-        self.failed = true;
-        self
+    /// Adds that the socket may have an error to ask for.
+    pub fn with_failed(self) -> Self {
+        Self(self.0 | Self::FAILED)
+    }
+
+    pub(crate) fn is_readable(self) -> bool {
+        self.0 & Self::READABLE != 0
+    }
+
+    pub(crate) fn is_writable(self) -> bool {
+        self.0 & Self::WRITABLE != 0
+    }
+
+    pub(crate) fn is_failed(self) -> bool {
+        self.0 & Self::FAILED != 0
+    }
+
+    /// Readable, to be read to the end, writable: in this order, from the lowest bit.
+    pub(crate) fn what_to_do(self) -> u8 {
+        self.0 & (Self::READABLE | Self::READ_TO_END | Self::WRITABLE)
+    }
+}
+
+/// Both.
+impl BitOr for Readiness {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
     }
 }
 
@@ -386,6 +404,7 @@ impl AnyDriver {
         }
     }
 
+    #[inline]
     pub(crate) fn poll(
         &mut self,
         events: &mut Vec<(Token, Readiness)>,

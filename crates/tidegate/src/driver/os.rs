@@ -62,18 +62,22 @@ impl Driver for OsDriver {
         timeout: Option<Duration>,
     ) -> io::Result<()> {
         self.poll.poll(&mut self.events, timeout)?;
-        events.extend(self.events.iter().map(|event| {
+        for event in &self.events {
+            let mut readiness = Readiness::new();
+            if event.is_readable() {
+                readiness = readiness.with_readable();
+            }
+            if event.is_writable() {
+                readiness = readiness.with_writable();
+            }
             let hung_up = event.is_read_closed();
-            let failed = event.is_error() || (hung_up && event.is_write_closed());
-            let read_to_end = hung_up || failed || event.is_priority();
-            let readiness = Readiness {
-                readable: event.is_readable() || read_to_end,
-                writable: event.is_writable() || failed,
-                read_to_end,
-                failed,
-            };
-            (Token(event.token().0 as u64), readiness)
-        }));
+            if event.is_error() || (hung_up && event.is_write_closed()) {
+                readiness = readiness.with_read_to_end().with_writable().with_failed();
+            } else if hung_up || event.is_priority() {
+                readiness = readiness.with_read_to_end();
+            }
+            events.push((Token(event.token().0 as u64), readiness));
+        }
         Ok(())
     }
 

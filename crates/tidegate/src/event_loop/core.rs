@@ -5,6 +5,7 @@ use super::counters::{Counters, Snapshot, add};
 use super::failure::{Failure, PanicPayload, PanicPolicy};
 use super::registry::{Registry, Source};
 use super::remote::Inbox;
+use super::todo::{Todo, TodoCell};
 use crate::callback::{Once, Run};
 use crate::completion::Work;
 use crate::connect::{ConnectId, Connecting, Connects};
@@ -87,7 +88,7 @@ pub(crate) struct Core {
     pub(crate) counters: Counters,
     tick: Cell<u32>,
     now: Cell<TurnTime>,
-    stopping: Cell<bool>,
+    pub(super) todo: TodoCell,
     closed: Cell<bool>,
     /// Everything of the user's was dropped; what comes now is dropped at once.
     pub(super) gone: Cell<bool>,
@@ -127,7 +128,7 @@ impl Core {
             counters: Counters::default(),
             tick: Cell::new(0),
             now: Cell::new(TurnTime::NoTurn),
-            stopping: Cell::new(false),
+            todo: TodoCell::default(),
             closed: Cell::new(false),
             gone: Cell::new(false),
             panic_policy,
@@ -177,6 +178,7 @@ impl Core {
     // Timers. `None` is a deadline beyond what the clock can say: it never comes.
 
     pub(crate) fn start_timer(&self, deadline: Option<Instant>, run: Rc<dyn Run>) -> TimerId {
+        self.todo.set(Todo::TIMERS);
         self.timers.borrow_mut().insert(deadline, run)
     }
 
@@ -201,8 +203,21 @@ impl Core {
         }
     }
 
+    #[inline]
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
-        self.timers.borrow().next_deadline()
+        if self.todo.any(Todo::TIMERS) {
+            self.first_deadline()
+        } else {
+            None
+        }
+    }
+
+    fn first_deadline(&self) -> Option<Instant> {
+        let first = self.timers.borrow().next_deadline();
+        if first.is_none() {
+            self.todo.clear(Todo::TIMERS);
+        }
+        first
     }
 
     pub(crate) fn timers_created(&self) -> u64 {
@@ -220,6 +235,7 @@ impl Core {
             self.bury_call(&*run);
             return;
         }
+        self.todo.set(Todo::READY);
         self.ready.borrow_mut().push_back(run);
     }
 
@@ -228,41 +244,41 @@ impl Core {
     }
 
     pub(crate) fn pop_ready(&self) -> Option<Rc<dyn Run>> {
-        self.ready.borrow_mut().pop_front()
+        let mut ready = self.ready.borrow_mut();
+        let next = ready.pop_front();
+        if ready.is_empty() {
+            self.todo.clear(Todo::READY);
+        }
+        next
     }
 
     pub(crate) fn push_dirty(&self, id: TransportId) {
+        self.todo.set(Todo::DIRTY);
         self.dirty.borrow_mut().push(id);
     }
 
     pub(crate) fn push_leftover(&self, id: TransportId) {
+        self.todo.set(Todo::LEFTOVER);
         self.leftover.borrow_mut().push(id);
     }
 
     /// Swaps the list for an empty one, so that what is added meanwhile waits for the next turn.
     pub(crate) fn swap_dirty(&self, list: &mut Vec<TransportId>) {
+        self.todo.clear(Todo::DIRTY);
         mem::swap(&mut *self.dirty.borrow_mut(), list);
     }
 
     pub(crate) fn swap_leftover(&self, list: &mut Vec<TransportId>) {
+        self.todo.clear(Todo::LEFTOVER);
         mem::swap(&mut *self.leftover.borrow_mut(), list);
     }
 
-    /// Whether the loop must not sleep.
-    pub(crate) fn has_work(&self) -> bool {
-        self.stopping.get()
-            || !self.dirty.borrow().is_empty()
-            || !self.ready.borrow().is_empty()
-            || !self.leftover.borrow().is_empty()
-            || !self.graveyard.borrow().is_empty()
-    }
-
     pub(crate) fn stop(&self) {
-        self.stopping.set(true);
+        self.todo.set(Todo::STOP);
     }
 
     pub(crate) fn take_stop(&self) -> bool {
-        self.stopping.take()
+        self.todo.take(Todo::STOP)
     }
 
     // Sources.

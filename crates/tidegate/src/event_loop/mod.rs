@@ -7,6 +7,7 @@ mod failure;
 mod handle;
 mod registry;
 mod remote;
+mod todo;
 mod user_code;
 
 use crate::TransportId;
@@ -19,10 +20,11 @@ use std::io;
 use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::time::Duration;
+use todo::Todo;
 
 pub(crate) use self::core::{AtEnd, Core, Grave, TurnTime};
 pub(crate) use counters::add;
-pub(crate) use failure::caught;
+pub(crate) use failure::{PanicPayload, caught};
 pub(crate) use registry::Source;
 
 pub use builder::EventLoopBuilder;
@@ -169,6 +171,7 @@ impl EventLoop {
         poll_timeout(&self.core, None)
     }
 
+    #[inline]
     fn turn(&mut self, wait: Option<Duration>) -> io::Result<()> {
         let core = self.core.clone();
         // 1.
@@ -187,32 +190,44 @@ impl EventLoop {
                 core.push_ready(Once::new("call_soon_threadsafe", call));
             }
         }
-        for _ in 0..core.ready_len() {
-            if let Some(run) = core.pop_ready() {
-                run.run(&self.handle);
+        if core.todo.any(Todo::READY) {
+            for _ in 0..core.ready_len() {
+                if let Some(run) = core.pop_ready() {
+                    run.run(&self.handle);
+                }
             }
         }
         // 5.
-        core.swap_dirty(&mut self.dirty);
-        for id in self.dirty.drain(..) {
-            if let Some(Source::Connection(transport)) = core.source(id) {
-                transport.settle_dirty();
+        if core.todo.any(Todo::DIRTY) {
+            core.swap_dirty(&mut self.dirty);
+            for id in self.dirty.drain(..) {
+                if let Some(Source::Connection(transport)) = core.source(id) {
+                    transport.settle_dirty();
+                }
             }
         }
-        core.empty_graveyard();
-        core.set_turn_time(TurnTime::NoTurn);
-        match core.take_panic() {
-            Some(payload) => resume_unwind(payload),
-            None => Ok(()),
+        if core.todo.any(Todo::GRAVES) {
+            core.empty_graveyard();
         }
+        core.set_turn_time(TurnTime::NoTurn);
+        if core.todo.any(Todo::PANIC)
+            && let Some(payload) = core.take_panic()
+        {
+            resume_unwind(payload);
+        }
+        Ok(())
     }
 
     /// Answers whether another thread has left something.
+    #[inline]
     fn run_io(&mut self, core: &Rc<Core>) -> bool {
         let aligned = self.buffer.as_ptr().align_offset(PAGE).min(PAGE);
         let buffer = &mut self.buffer[aligned..aligned + READ_BUFFER];
         let mut woken = false;
-        core.swap_leftover(&mut self.leftover);
+        let leftover = core.todo.any(Todo::LEFTOVER);
+        if leftover {
+            core.swap_leftover(&mut self.leftover);
+        }
         add(&core.counters.events, self.events.len());
         for &(token, readiness) in &self.events {
             if token == WAKE {
@@ -227,6 +242,9 @@ impl EventLoop {
                 None => add(&core.counters.stale_events, 1),
             }
         }
+        if !leftover {
+            return woken;
+        }
         for id in self.leftover.drain(..) {
             match core.source(id) {
                 Some(Source::Connection(transport)) => transport.read_leftover(buffer),
@@ -238,6 +256,7 @@ impl EventLoop {
         woken
     }
 
+    #[inline]
     fn run_timers(&self, core: &Rc<Core>) {
         if core.next_deadline().is_none() {
             return;
@@ -250,8 +269,9 @@ impl EventLoop {
     }
 }
 
+#[inline]
 fn poll_timeout(core: &Core, wait: Option<Duration>) -> Option<Duration> {
-    if core.has_work() {
+    if core.todo.any(Todo::NOW) {
         return Some(Duration::ZERO);
     }
     let Some(deadline) = core.next_deadline() else {

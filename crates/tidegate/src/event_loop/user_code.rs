@@ -4,6 +4,7 @@
 use super::core::{Core, ErrorHandler, Grave};
 use super::counters::add;
 use super::failure::{Failure, PanicPayload, PanicPolicy, panic_message};
+use super::todo::Todo;
 use crate::callback::Run;
 use crate::logging::guarded;
 use crate::{CloseReason, Handle};
@@ -47,6 +48,7 @@ impl Core {
         let parked = self.parked_panic.take();
         if self.panic_policy == PanicPolicy::Propagate && parked.is_none() {
             self.parked_panic.set(Some(payload));
+            self.todo.set(Todo::PANIC);
         } else {
             // Of several in one turn the first goes on.
             self.parked_panic.set(parked);
@@ -56,6 +58,7 @@ impl Core {
     }
 
     pub(crate) fn take_panic(&self) -> Option<PanicPayload> {
+        self.todo.clear(Todo::PANIC);
         self.parked_panic.take()
     }
 
@@ -123,6 +126,7 @@ impl Core {
             self.drop_value(grave);
             return;
         }
+        self.todo.set(Todo::GRAVES);
         self.graveyard.borrow_mut().push(grave);
     }
 
@@ -135,7 +139,7 @@ impl Core {
 
     /// Drops what was thrown away until now; what that throws away waits for the next call.
     pub(crate) fn empty_graveyard(&self) {
-        if self.graveyard.borrow().is_empty() {
+        if !self.todo.take(Todo::GRAVES) {
             return;
         }
         let graves = self.graveyard.take();

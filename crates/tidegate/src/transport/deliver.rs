@@ -3,8 +3,8 @@
 
 use super::Transport;
 use super::state::{State, Step};
-use crate::event_loop::{Grave, add};
-use crate::{CloseReason, OnPause, Protocol, Result, TransportId};
+use crate::event_loop::{Grave, PanicPayload, add};
+use crate::{BoxError, CloseReason, OnPause, Protocol, Result, TransportId};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A protocol whose callbacks always cause another one must not hold the loop.
@@ -33,16 +33,9 @@ impl Transport {
         core.gathering.set(TransportId::NONE);
         let (answer, fault) = match outcome {
             Ok(Ok(answer)) => (Some(answer), None),
-            Ok(Err(error)) if self.is_own_ending(&error) => {
-                core.bury(Grave::Value(Box::new(error)));
-                (None, None)
-            }
-            Ok(Err(error)) => (None, Some(CloseReason::Callback(error.into()))),
-            Err(payload) => (None, Some(core.park_panic(payload))),
+            Ok(Err(error)) => (None, self.fault_of(Ok(error))),
+            Err(payload) => (None, self.fault_of(Err(payload))),
         };
-        if let Some(fault) = &fault {
-            self.note_failure(fault);
-        }
         if !core.gather.borrow().is_empty() {
             self.send_gathered();
         }
@@ -55,6 +48,22 @@ impl Transport {
             self.callback_failed(context, fault);
         }
         answer
+    }
+
+    /// What a callback that failed ends its connection with, if it does.
+    #[cold]
+    fn fault_of(&self, failed: std::result::Result<BoxError, PanicPayload>) -> Option<CloseReason> {
+        let core = self.core();
+        let fault = match failed {
+            Ok(error) if self.is_own_ending(&error) => {
+                core.bury(Grave::Value(Box::new(error)));
+                return None;
+            }
+            Ok(error) => CloseReason::Callback(error.into()),
+            Err(payload) => core.park_panic(payload),
+        };
+        self.note_failure(&fault);
+        Some(fault)
     }
 
     /// Calls the protocol on behalf of a queued closure, and delivers what that causes.

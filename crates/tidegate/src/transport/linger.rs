@@ -88,7 +88,7 @@ impl Lingering {
     }
 
     pub(crate) fn on_event(&self, core: &Core, readiness: Readiness, buffer: &mut [u8]) {
-        if readiness.readable {
+        if readiness.is_readable() {
             self.discard(core, buffer);
         }
     }

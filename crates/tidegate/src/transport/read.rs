@@ -24,18 +24,13 @@ enum Read {
 }
 
 impl Transport {
+    // Inlined by order: left to itself, the compiler makes four functions of this way, which costs
+    // one in twelve instructions of a small message.
+    #[inline(always)]
     pub(crate) fn on_event(&self, readiness: Readiness, buffer: &mut [u8]) {
         let conn = self.conn();
-        if readiness.readable {
-            conn.set(State::READABLE);
-        }
-        if readiness.read_to_end {
-            conn.set(State::READ_TO_END);
-        }
-        if readiness.writable {
-            conn.set(State::WRITABLE);
-        }
-        if readiness.failed && conn.is(State::NO_READ | State::EOF_SEEN) {
+        conn.set(State::of(readiness));
+        if readiness.is_failed() && conn.is(State::NO_READ | State::EOF_SEEN) {
             self.look_for_error();
         }
         if conn.is(State::OWED) {
@@ -54,6 +49,7 @@ impl Transport {
     }
 
     /// Delivers what is there, as much as one connection gets in a turn.
+    #[inline(always)]
     fn read(&self, buffer: &mut [u8]) {
         let conn = self.conn();
         conn.read_tick.set(conn.core().tick());
@@ -91,6 +87,7 @@ impl Transport {
 
     /// `get_buffer`, the read and `buffer_updated`, or the read and `data_received`, are one
     /// callback.
+    #[inline(always)]
     fn read_once(&self, buffer: &mut [u8]) {
         let read = self.call("data_received", |protocol, transport| {
             transport.read_into(protocol, buffer)
@@ -109,34 +106,28 @@ impl Transport {
         }
     }
 
+    #[inline]
     fn read_into(&self, protocol: &mut dyn Protocol, buffer: &mut [u8]) -> Result<Read> {
-        let stopped = || self.conn().is(State::NO_READ);
-        let result = match protocol.get_buffer(self, 0) {
-            _ if stopped() => return Ok(Read::Stopped),
-            Some([]) => return Err(EmptyBuffer.into()),
-            Some(own) => {
-                let result = self.receive(own);
-                if let Ok(len @ 1..) = result {
-                    protocol.buffer_updated(self, len)?;
-                }
-                result
-            }
-            None => {
-                let result = self.receive(buffer);
-                if let Ok(len @ 1..) = result {
-                    protocol.data_received(self, &buffer[..len])?;
-                }
-                result
-            }
-        };
-        Ok(match result {
-            Ok(0) => Read::Eof,
-            Ok(_) => Read::Delivered,
-            Err(error) => Read::Failed(error),
-        })
+        let own = protocol.get_buffer(self, 0);
+        if self.conn().is(State::NO_READ) {
+            return Ok(Read::Stopped);
+        }
+        let is_own = own.is_some();
+        let target = own.unwrap_or(&mut *buffer);
+        if target.is_empty() {
+            return Err(EmptyBuffer.into());
+        }
+        match self.receive(target) {
+            Ok(0) => return Ok(Read::Eof),
+            Ok(len) if is_own => protocol.buffer_updated(self, len)?,
+            Ok(len) => protocol.data_received(self, &buffer[..len])?,
+            Err(error) => return Ok(Read::Failed(error)),
+        }
+        Ok(Read::Delivered)
     }
 
     /// One system call.
+    #[inline(always)]
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let conn = self.conn();
         let counters = &conn.core().counters;

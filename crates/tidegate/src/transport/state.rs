@@ -3,6 +3,7 @@
 //! Pure: a word goes in, a step comes out. Nothing else in the crate decides in which order a
 //! connection's callbacks come; [`deliver`](super::deliver) carries the steps out.
 
+use crate::driver::Readiness;
 use std::ops::BitOr;
 
 /// A set of flags. Each says below when it is set.
@@ -119,6 +120,12 @@ impl State {
 
     pub(crate) const EMPTY: Self = Self(0);
 
+    /// What an event sets: [`READABLE`](Self::READABLE), [`READ_TO_END`](Self::READ_TO_END) and
+    /// [`WRITABLE`](Self::WRITABLE), which stand side by side for it.
+    pub(crate) fn of(readiness: Readiness) -> Self {
+        Self(u32::from(readiness.what_to_do()) << Self::READABLE.0.trailing_zeros())
+    }
+
     pub(crate) fn any(self, flags: Self) -> bool {
         self.0 & flags.0 != 0
     }
@@ -204,6 +211,7 @@ impl State {
 impl BitOr for State {
     type Output = Self;
 
+    #[inline]
     fn bitor(self, other: Self) -> Self {
         self.with(other)
     }

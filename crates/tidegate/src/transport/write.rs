@@ -174,6 +174,7 @@ impl Transport {
     }
 
     /// Sends what the callback that has just returned wrote in small writes.
+    #[inline]
     pub(super) fn send_gathered(&self) {
         let conn = self.conn();
         let core = conn.core();
@@ -185,10 +186,16 @@ impl Transport {
         }
         let result = conn.send(&[IoSlice::new(&gather[..most])]);
         let sent = *result.as_ref().unwrap_or(&0);
-        conn.queue_gathered(&mut gather, sent);
+        if sent == gather.len() {
+            empty(&mut gather);
+        } else {
+            conn.queue_gathered(&mut gather, sent);
+        }
         drop(gather);
         self.account(sent, most, result);
-        self.answer_waiters();
+        if conn.has_extra() {
+            self.answer_waiters();
+        }
     }
 
     /// Sends what is buffered, as far as this turn's budget goes.
@@ -250,23 +257,24 @@ impl Transport {
 
     /// Draws the consequences of one system call that was offered `offered` bytes. The caller
     /// answers the waiters once everything is in its place: a waker may write.
+    #[inline]
     fn account(&self, sent: usize, offered: usize, result: io::Result<usize>) {
         let conn = self.conn();
-        let core = conn.core();
+        if sent > 0 {
+            conn.count_sent(sent);
+        }
+        // The kernel took everything, and nobody waits for that.
+        if sent < offered || conn.is(State::PAUSED | State::WRITE_TIMED) {
+            self.account_rest(sent, offered, result);
+        }
+    }
+
+    fn account_rest(&self, sent: usize, offered: usize, result: io::Result<usize>) {
+        let conn = self.conn();
         if sent < offered {
             conn.clear(State::WRITABLE);
         }
         if sent > 0 {
-            let tick = core.tick();
-            let before = if conn.sent_tick.replace(tick) == tick {
-                conn.sent_in_tick.get()
-            } else {
-                0
-            };
-            let cost = sent.max(LEAST_COST);
-            conn.sent_in_tick.set(before.saturating_add(cost as u32));
-            conn.sent.set(conn.sent.get() + sent as u64);
-            add(&core.counters.bytes_sent, sent);
             // Sending can only resume. Whether what was offered pauses is decided when the kernel
             // has refused the rest of it, not between two system calls.
             if conn.is(State::PAUSED) {
@@ -334,12 +342,28 @@ impl Transport {
 
 impl Conn {
     /// One system call; counted.
+    #[inline(always)]
     fn send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         add(&self.core().counters.writes, 1);
         match self.socket.borrow_mut().as_mut() {
             Some(socket) => socket.write(slices),
             None => Err(io::ErrorKind::NotConnected.into()),
         }
+    }
+
+    #[inline]
+    fn count_sent(&self, sent: usize) {
+        let core = self.core();
+        let tick = core.tick();
+        let before = if self.sent_tick.replace(tick) == tick {
+            self.sent_in_tick.get()
+        } else {
+            0
+        };
+        let cost = sent.max(LEAST_COST);
+        self.sent_in_tick.set(before.saturating_add(cost as u32));
+        self.sent.set(self.sent.get() + sent as u64);
+        add(&core.counters.bytes_sent, sent);
     }
 
     /// Adds a small write to those of the running callback, if it is this connection's and
@@ -432,7 +456,9 @@ impl Conn {
 
 fn empty(gather: &mut Vec<u8>) {
     gather.clear();
-    gather.shrink_to(GATHER_KEPT);
+    if gather.capacity() > GATHER_KEPT {
+        gather.shrink_to(GATHER_KEPT);
+    }
 }
 
 impl Core {

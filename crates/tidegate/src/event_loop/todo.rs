@@ -1,0 +1,60 @@
+//! What is left to do for a loop, one word of flags: a turn looks only where one is set.
+
+use std::cell::Cell;
+
+/// A set of flags. Each is set when something is put on its list, and cleared when the list was
+/// found empty, or taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Todo(u8);
+
+impl Todo {
+    /// Callbacks to run.
+    pub(crate) const READY: Self = Self(1 << 0);
+    /// Transports to settle.
+    pub(crate) const DIRTY: Self = Self(1 << 1);
+    /// Reads or accepts that an earlier turn left over.
+    pub(crate) const LEFTOVER: Self = Self(1 << 2);
+    /// Values of the user to drop.
+    pub(crate) const GRAVES: Self = Self(1 << 3);
+    /// The loop is to stop.
+    pub(crate) const STOP: Self = Self(1 << 4);
+    /// Timers that may come.
+    pub(crate) const TIMERS: Self = Self(1 << 5);
+    /// A panic that is to go on.
+    pub(crate) const PANIC: Self = Self(1 << 6);
+
+    /// With any of these the loop must not sleep.
+    pub(crate) const NOW: Self =
+        Self(Self::READY.0 | Self::DIRTY.0 | Self::LEFTOVER.0 | Self::GRAVES.0 | Self::STOP.0);
+}
+
+/// The flags of one loop.
+#[derive(Debug)]
+pub(crate) struct TodoCell(Cell<u8>);
+
+impl Default for TodoCell {
+    fn default() -> Self {
+        Self(Cell::new(0))
+    }
+}
+
+impl TodoCell {
+    pub(crate) fn any(&self, flags: Todo) -> bool {
+        self.0.get() & flags.0 != 0
+    }
+
+    pub(crate) fn set(&self, flags: Todo) {
+        self.0.set(self.0.get() | flags.0);
+    }
+
+    pub(crate) fn clear(&self, flags: Todo) {
+        self.0.set(self.0.get() & !flags.0);
+    }
+
+    /// Clears; answers whether one was set.
+    pub(crate) fn take(&self, flags: Todo) -> bool {
+        let any = self.any(flags);
+        self.clear(flags);
+        any
+    }
+}
