@@ -1,0 +1,11 @@
+//! Tidegate measured beside its peers.
+//!
+//! Every claim about speed or memory in this repository comes out of this crate, so that whoever
+//! reads one can run it. The crate holds a load generator (`load`), the same small servers written
+//! on tidegate (`serve`), on mio alone (`serve_mio`), on tokio (`serve_tokio`), and under `peers/`
+//! in C and in Python.
+//!
+//! This library is what the programs share.
+
+pub mod arguments;
+pub mod load;
