@@ -9,3 +9,10 @@
 
 pub mod arguments;
 pub mod load;
+pub mod drawing;
+pub mod machine;
+pub mod peers;
+pub mod record;
+pub mod server_process;
+pub mod statistics;
+pub mod usage;

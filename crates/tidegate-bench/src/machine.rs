@@ -1,0 +1,91 @@
+//! Where figures come from: the machine and the versions of what was measured.
+
+use crate::peers::{run, workspace};
+use crate::record::Record;
+use std::env;
+use std::fs;
+use std::thread;
+
+/// Facts about this machine, as names and texts.
+pub fn facts() -> Record {
+    let mut facts = Record::new();
+    let found = [
+        ("kernel", read("/proc/sys/kernel/osrelease")),
+        ("cpu", cpu()),
+        ("load", read("/proc/loadavg")),
+        ("congestion", read("/proc/sys/net/ipv4/tcp_congestion_control")),
+        ("date", run("date", &["-u", "+%F %R UTC"]).ok()),
+        ("commit", commit()),
+        ("rustc", run("rustc", &["--version"]).ok()),
+        ("cc", run("cc", &["--version"]).ok().and_then(first_line)),
+        ("python", run("python3", &["--version"]).ok()),
+        ("libuv", run("pkg-config", &["--modversion", "libuv"]).ok()),
+        ("mio", locked("mio")),
+        ("tokio", locked("tokio")),
+    ];
+    for (name, text) in found {
+        if let Some(text) = text {
+            facts = facts.with(name, text.as_str());
+        }
+    }
+    facts
+}
+
+/// The version of uvloop in a Python.
+pub fn uvloop_version(python: &str) -> Option<String> {
+    run(python, &["-c", "import uvloop; print(uvloop.__version__)"]).ok()
+}
+
+/// The command that started this program, as one would type it.
+pub fn command() -> String {
+    let program = env::args().next().unwrap_or_default();
+    let name = program.rsplit('/').next().unwrap_or_default();
+    let mut command = format!("cargo run --release -p tidegate-bench --bin {name}");
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    if !arguments.is_empty() {
+        command.push_str(" --");
+    }
+    for argument in arguments {
+        let plain = |c: char| c.is_ascii_alphanumeric() || "-_./:,".contains(c);
+        if argument.chars().all(plain) {
+            command.push_str(&format!(" {argument}"));
+        } else {
+            command.push_str(&format!(" '{argument}'"));
+        }
+    }
+    command
+}
+
+fn first_line(text: String) -> Option<String> {
+    text.lines().next().map(str::to_owned)
+}
+
+fn read(path: &str) -> Option<String> {
+    Some(fs::read_to_string(path).ok()?.trim().to_owned())
+}
+
+fn cpu() -> Option<String> {
+    let text = fs::read_to_string("/proc/cpuinfo").ok()?;
+    let model = text.lines().find(|line| line.starts_with("model name"));
+    let model = model.and_then(|line| line.split_once(": ")).map(|(_, m)| m);
+    let count = thread::available_parallelism().ok()?;
+    Some(format!("{} x {}", count, model.unwrap_or("unknown")))
+}
+
+fn commit() -> Option<String> {
+    let root = workspace();
+    let root = root.to_string_lossy();
+    let id = run("git", &["-C", &root, "rev-parse", "--short", "HEAD"]).ok()?;
+    let changed = run("git", &["-C", &root, "status", "--porcelain", "-uno"]).ok()?;
+    let changed = if changed.is_empty() { "" } else { ", changed" };
+    Some(format!("{id}{changed}"))
+}
+
+/// The version of a crate in the lock file.
+fn locked(name: &str) -> Option<String> {
+    let text = fs::read_to_string(workspace().join("Cargo.lock")).ok()?;
+    let mut lines = text.lines();
+    lines.find(|line| *line == format!("name = \"{name}\""))?;
+    let version = lines.next()?.strip_prefix("version = \"")?;
+    Some(version.trim_end_matches('"').to_owned())
+}
