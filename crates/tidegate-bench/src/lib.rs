@@ -7,12 +7,13 @@
 //!
 //! This library is what the programs share.
 
-pub mod arguments;
-pub mod load;
 pub mod drawing;
+pub mod load;
 pub mod machine;
+pub mod page_buffer;
 pub mod peers;
 pub mod record;
 pub mod server_process;
+pub mod service;
 pub mod statistics;
 pub mod usage;

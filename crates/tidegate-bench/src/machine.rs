@@ -13,7 +13,10 @@ pub fn facts() -> Record {
         ("kernel", read("/proc/sys/kernel/osrelease")),
         ("cpu", cpu()),
         ("load", read("/proc/loadavg")),
-        ("congestion", read("/proc/sys/net/ipv4/tcp_congestion_control")),
+        (
+            "congestion",
+            read("/proc/sys/net/ipv4/tcp_congestion_control"),
+        ),
         ("date", run("date", &["-u", "+%F %R UTC"]).ok()),
         ("commit", commit()),
         ("rustc", run("rustc", &["--version"]).ok()),

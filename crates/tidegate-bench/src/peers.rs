@@ -202,7 +202,10 @@ impl Peers {
 }
 
 fn asyncio(python: &str, script: &str, api: &str) -> Peer {
-    Peer::new("asyncio", [python, script, "{mode}", "{port}", "--api", api])
+    Peer::new(
+        "asyncio",
+        [python, script, "{mode}", "{port}", "--api", api],
+    )
 }
 
 /// The place for what is built here.

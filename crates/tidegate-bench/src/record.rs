@@ -234,7 +234,15 @@ mod tests {
 
     #[test]
     fn what_is_no_flat_object_is_refused() {
-        for line in ["", "{", "{\"a\"}", "{\"a\":}", "{\"a\":1", "{\"a\":1} 2", "{\"a\":[1]}"] {
+        for line in [
+            "",
+            "{",
+            "{\"a\"}",
+            "{\"a\":}",
+            "{\"a\":1",
+            "{\"a\":1} 2",
+            "{\"a\":[1]}",
+        ] {
             assert!(line.parse::<Record>().is_err(), "{line}");
         }
     }

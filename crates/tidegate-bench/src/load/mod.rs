@@ -1,0 +1,189 @@
+//! The load generator: a client on one thread, on mio, that says what a server does for it.
+//!
+//! [`plan`] is what was asked for. A mode ([`echo`], [`bulk`], [`churn`], [`slow_reader`]) keeps
+//! the connections busy and tells the [`tally`] what came of it; [`pattern`] is what is sent, and
+//! what must come back. Nothing is allocated between [`Load::warm_up`] and the end of
+//! [`Load::measure`], so that what is measured is the server.
+//!
+//! It is a closed loop: each connection has so many messages on their way and sends the next one
+//! when an answer is complete. A latency is the time from the write of a message until the read
+//! that completes its answer; where many connections are busy, most of it is the others' turn.
+
+mod bulk;
+mod churn;
+mod dial;
+mod echo;
+mod pattern;
+mod plan;
+mod report;
+mod slow_reader;
+mod tally;
+
+pub use plan::{Mode, Plan, Until};
+pub use report::{QUANTILES, Report};
+
+use mio::event::Event;
+use mio::{Events, Poll, Registry};
+use std::fmt;
+use std::io;
+use std::time::{Duration, Instant};
+use tally::Tally;
+
+/// How long a server may be silent while it owes something.
+const SILENCE: Duration = Duration::from_secs(10);
+
+/// What keeps the connections busy.
+trait Drive {
+    /// Begins on every connection.
+    fn start(&mut self, registry: &Registry, tally: &mut Tally) -> io::Result<()>;
+
+    /// What mio told about one of them.
+    fn event(&mut self, event: &Event, registry: &Registry, tally: &mut Tally);
+
+    /// When `tick` is to be called next, for modes that do something without being asked.
+    fn next_tick(&self) -> Option<Instant> {
+        None
+    }
+
+    /// The time of [`next_tick`](Drive::next_tick) has come.
+    fn tick(&mut self, tally: &mut Tally) {
+        let _ = tally;
+    }
+
+    /// Connections that have not failed.
+    fn alive(&self) -> usize;
+
+    /// Whether a server that says nothing is in the wrong.
+    fn expects_answers(&self) -> bool {
+        true
+    }
+}
+
+/// Connections to a server, in the making of a measurement.
+pub struct Load {
+    plan: Plan,
+    poll: Poll,
+    events: Events,
+    drive: Box<dyn Drive>,
+    tally: Tally,
+    elapsed: Duration,
+}
+
+impl Load {
+    /// Connects all of the plan's connections.
+    ///
+    /// # Errors
+    ///
+    /// Those of connecting.
+    pub fn connect(plan: Plan) -> io::Result<Self> {
+        let drive: Box<dyn Drive> = match plan.mode {
+            Mode::PingPong | Mode::Pipeline | Mode::Lines | Mode::Idle => {
+                Box::new(echo::Echoes::connect(&plan)?)
+            }
+            Mode::Sink | Mode::Source => Box::new(bulk::Bulk::connect(&plan)?),
+            Mode::Churn => Box::new(churn::Churn::new(&plan)),
+            Mode::SlowReader => Box::new(slow_reader::SlowReaders::connect(&plan)?),
+        };
+        Ok(Self {
+            poll: Poll::new()?,
+            events: Events::with_capacity(1024),
+            tally: Tally::new(plan.budget()),
+            drive,
+            plan,
+            elapsed: Duration::ZERO,
+        })
+    }
+
+    /// Begins, and goes on until the messages of the warm-up were answered.
+    ///
+    /// # Errors
+    ///
+    /// Those of mio. What a connection does wrong is counted instead.
+    pub fn warm_up(&mut self) -> io::Result<()> {
+        self.tally.tell_time();
+        self.drive.start(self.poll.registry(), &mut self.tally)?;
+        self.run(self.plan.warm_up(), None)?;
+        self.tally.restart(self.plan.warm_up());
+        Ok(())
+    }
+
+    /// Goes on until the end of the plan, and counts.
+    ///
+    /// # Errors
+    ///
+    /// Those of mio.
+    pub fn measure(&mut self) -> io::Result<()> {
+        let start = self.tally.tell_time();
+        match self.plan.until {
+            Until::Seconds(seconds) => self.run(u64::MAX, Some(start + seconds))?,
+            Until::Messages(messages) => self.run(messages, None)?,
+        }
+        self.elapsed = self.tally.tell_time() - start;
+        Ok(())
+    }
+
+    /// What came of it.
+    pub fn report(&self) -> Report {
+        Report::new(&self.plan, &self.tally, self.elapsed)
+    }
+
+    /// Serves events until so many messages are done, the time has come, or nothing more can be
+    /// expected.
+    fn run(&mut self, messages: u64, deadline: Option<Instant>) -> io::Result<()> {
+        self.tally.goal = messages;
+        let mut heard = self.tally.now;
+        while self.tally.done < messages && self.drive.alive() > 0 {
+            let silent_until = heard + SILENCE;
+            let end = deadline.unwrap_or(silent_until);
+            let next = self.drive.next_tick().map_or(end, |tick| tick.min(end));
+            let timeout = next.min(silent_until) - self.tally.now.min(next);
+            match self.poll.poll(&mut self.events, Some(timeout)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                result => result?,
+            }
+            let now = self.tally.tell_time();
+            if deadline.is_some_and(|deadline| now >= deadline) {
+                return Ok(());
+            }
+            if !self.events.is_empty() || !self.drive.expects_answers() {
+                heard = now;
+            }
+            if self.drive.next_tick().is_some_and(|tick| now >= tick) {
+                self.drive.tick(&mut self.tally);
+            }
+            for event in &self.events {
+                self.drive
+                    .event(event, self.poll.registry(), &mut self.tally);
+                if self.tally.done >= messages {
+                    return Ok(());
+                }
+            }
+            if now >= silent_until && now - heard >= SILENCE {
+                self.tally.errors += 1;
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Load {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Load")
+            .field("plan", &self.plan)
+            .field("alive", &self.drive.alive())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The whole of a plan.
+///
+/// # Errors
+///
+/// Those of connecting, and of mio.
+pub fn run(plan: Plan) -> io::Result<Report> {
+    let mut load = Load::connect(plan)?;
+    load.warm_up()?;
+    load.measure()?;
+    Ok(load.report())
+}
