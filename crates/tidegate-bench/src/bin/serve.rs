@@ -1,3 +1,2 @@
-//! Not written yet.
-
+//! placeholder
 fn main() {}
