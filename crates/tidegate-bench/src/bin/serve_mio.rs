@@ -43,6 +43,8 @@ struct Connection {
     /// A line of which the end is missing.
     partial: Vec<u8>,
     is_readable: bool,
+    /// An event told of the end of what the peer sends: there is no other event for it.
+    is_hung_up: bool,
     /// It is over when what is kept has gone.
     is_ending: bool,
     /// How far a source is in its block.
@@ -97,6 +99,7 @@ impl Server {
         registry: &Registry,
     ) -> Result<(), Over> {
         connection.is_readable |= event.is_readable();
+        connection.is_hung_up |= event.is_read_closed();
         if event.is_writable() && !connection.kept.is_empty() {
             connection.flush()?;
         }
@@ -150,7 +153,7 @@ impl Server {
             Service::Sink | Service::Source => {}
         }
         // As much as was there: the next byte will be an event of its own.
-        connection.is_readable = len == self.buffer.len();
+        connection.is_readable = len == self.buffer.len() || connection.is_hung_up;
         Ok(if connection.is_readable {
             Step::More
         } else {
@@ -192,6 +195,7 @@ fn accept(
             gone: 0,
             partial: Vec::new(),
             is_readable: false,
+            is_hung_up: false,
             is_ending: false,
             place: 0,
         });

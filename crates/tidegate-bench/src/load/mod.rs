@@ -66,6 +66,7 @@ pub struct Load {
     events: Events,
     drive: Box<dyn Drive>,
     tally: Tally,
+    start: Instant,
     elapsed: Duration,
 }
 
@@ -90,6 +91,7 @@ impl Load {
             tally: Tally::new(plan.budget()),
             drive,
             plan,
+            start: Instant::now(),
             elapsed: Duration::ZERO,
         })
     }
@@ -100,10 +102,13 @@ impl Load {
     ///
     /// Those of mio. What a connection does wrong is counted instead.
     pub fn warm_up(&mut self) -> io::Result<()> {
-        self.tally.tell_time();
+        self.start = self.tally.tell_time();
         self.drive.start(self.poll.registry(), &mut self.tally)?;
         self.run(self.plan.warm_up(), None)?;
-        self.tally.restart(self.plan.warm_up());
+        if self.plan.warm_up() > 0 {
+            self.tally.restart(self.plan.warm_up());
+            self.start = self.tally.tell_time();
+        }
         Ok(())
     }
 
@@ -113,12 +118,14 @@ impl Load {
     ///
     /// Those of mio.
     pub fn measure(&mut self) -> io::Result<()> {
-        let start = self.tally.tell_time();
         match self.plan.until {
-            Until::Seconds(seconds) => self.run(u64::MAX, Some(start + seconds))?,
-            Until::Messages(messages) => self.run(messages, None)?,
+            Until::Seconds(seconds) => self.run(u64::MAX, Some(self.start + seconds))?,
+            Until::Messages(messages) => {
+                self.tally.goal = messages;
+                self.run(messages, None)?;
+            }
         }
-        self.elapsed = self.tally.tell_time() - start;
+        self.elapsed = self.tally.tell_time() - self.start;
         Ok(())
     }
 
@@ -130,13 +137,14 @@ impl Load {
     /// Serves events until so many messages are done, the time has come, or nothing more can be
     /// expected.
     fn run(&mut self, messages: u64, deadline: Option<Instant>) -> io::Result<()> {
-        self.tally.goal = messages;
         let mut heard = self.tally.now;
         while self.tally.done < messages && self.drive.alive() > 0 {
             let silent_until = heard + SILENCE;
             let end = deadline.unwrap_or(silent_until);
             let next = self.drive.next_tick().map_or(end, |tick| tick.min(end));
-            let timeout = next.min(silent_until) - self.tally.now.min(next);
+            let timeout = next
+                .min(silent_until)
+                .saturating_duration_since(self.tally.now);
             match self.poll.poll(&mut self.events, Some(timeout)) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 result => result?,
@@ -151,12 +159,10 @@ impl Load {
             if self.drive.next_tick().is_some_and(|tick| now >= tick) {
                 self.drive.tick(&mut self.tally);
             }
+            // All of them: what mio told once it does not tell again.
             for event in &self.events {
                 self.drive
                     .event(event, self.poll.registry(), &mut self.tally);
-                if self.tally.done >= messages {
-                    return Ok(());
-                }
             }
             if now >= silent_until && now - heard >= SILENCE {
                 self.tally.errors += 1;
