@@ -1,0 +1,101 @@
+//! The services as protocols with `data_received`.
+
+use crate::Writes;
+use bytes::Bytes;
+use std::net::SocketAddr;
+use tidegate::{Address, Handle, Protocol, Result, Transport};
+use tidegate_bench::service::{Service, source_block};
+
+/// Serves, and says where.
+pub(crate) fn listen(
+    handle: &Handle,
+    service: Service,
+    writes: Writes,
+    at: SocketAddr,
+) -> std::io::Result<Vec<Address>> {
+    let server = match service {
+        Service::Echo => handle.create_server(at, || Echo),
+        Service::Lines => handle.create_server(at, Lines::default),
+        Service::Sink => handle.create_server(at, || Sink),
+        Service::Source => {
+            let block = Bytes::from(source_block());
+            handle.create_server(at, move || Source {
+                block: block.clone(),
+                writes,
+            })
+        }
+    };
+    server.map(|server| server.local_addrs().to_vec())
+}
+
+struct Echo;
+
+impl Protocol for Echo {
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+        transport.write(data)?;
+        Ok(())
+    }
+}
+
+/// What has arrived of a line, and the answer to each complete one.
+#[derive(Default)]
+pub(crate) struct Lines {
+    partial: Vec<u8>,
+}
+
+impl Lines {
+    /// Takes what has arrived.
+    pub(crate) fn arrived(&mut self, transport: &Transport, data: &[u8]) -> Result {
+        for line in data.split_inclusive(|byte| *byte == b'\n') {
+            if !line.ends_with(b"\n") {
+                self.partial.extend_from_slice(line);
+            } else if self.partial.is_empty() {
+                transport.write(line)?;
+            } else {
+                self.partial.extend_from_slice(line);
+                transport.write(&self.partial)?;
+                self.partial.clear();
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Protocol for Lines {
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+        self.arrived(transport, data)
+    }
+}
+
+struct Sink;
+
+impl Protocol for Sink {
+    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
+        Ok(())
+    }
+}
+
+pub(crate) struct Source {
+    pub(crate) block: Bytes,
+    pub(crate) writes: Writes,
+}
+
+impl Protocol for Source {
+    fn connection_made(&mut self, transport: &Transport) -> Result {
+        self.resume_writing(transport)
+    }
+
+    fn resume_writing(&mut self, transport: &Transport) -> Result {
+        while !transport.flow().is_paused() {
+            match self.writes {
+                Writes::Copy => transport.write(&self.block)?,
+                Writes::Owned => transport.write_owned(self.block.clone())?,
+            };
+        }
+        Ok(())
+    }
+
+    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
+        Ok(())
+    }
+}

@@ -1,0 +1,64 @@
+//! The services as async code.
+
+use crate::Writes;
+use bytes::Bytes;
+use std::net::SocketAddr;
+use tidegate::{Address, Handle, Result};
+use tidegate_bench::service::{READ_BUFFER, Service, source_block};
+use tidegate_streams::{StreamReader, StreamWriter, start_server_on};
+
+/// Serves, and says where.
+pub(crate) fn listen(
+    handle: &Handle,
+    service: Service,
+    writes: Writes,
+    at: SocketAddr,
+) -> std::io::Result<Vec<Address>> {
+    let server = match service {
+        Service::Echo => start_server_on(handle, at, echo),
+        Service::Lines => start_server_on(handle, at, lines),
+        Service::Sink => start_server_on(handle, at, sink),
+        Service::Source => {
+            let block = Bytes::from(source_block());
+            start_server_on(handle, at, async move |_reader, writer| {
+                source(&writer, &block, writes).await
+            })
+        }
+    };
+    server.map(|server| server.local_addrs().to_vec())
+}
+
+async fn echo(mut reader: StreamReader, writer: StreamWriter) -> Result {
+    loop {
+        let data = reader.read_chunk(READ_BUFFER).await?;
+        if data.is_empty() {
+            return Ok(());
+        }
+        writer.write(&data)?;
+        writer.drain().await?;
+    }
+}
+
+async fn lines(mut reader: StreamReader, writer: StreamWriter) -> Result {
+    let mut lines = reader.lines();
+    while let Some(line) = lines.next().await? {
+        writer.write(&line)?;
+        writer.drain().await?;
+    }
+    Ok(())
+}
+
+async fn sink(mut reader: StreamReader, _writer: StreamWriter) -> Result {
+    while !reader.read_chunk(READ_BUFFER).await?.is_empty() {}
+    Ok(())
+}
+
+async fn source(writer: &StreamWriter, block: &Bytes, writes: Writes) -> Result {
+    loop {
+        match writes {
+            Writes::Copy => writer.write(block)?,
+            Writes::Owned => writer.transport().write_owned(block.clone())?,
+        };
+        writer.drain().await?;
+    }
+}
