@@ -1,3 +1,180 @@
-//! Not written yet.
+//! The services on tokio, one thread, a task for each connection.
+//!
+//! ```sh
+//! serve_tokio echo [--buffers task|shared] [--lines write|buffered] --listen 127.0.0.1:7000
+//! ```
+//!
+//! `--buffers task` is how its documentation writes a server: each task has a read buffer.
+//! `--buffers shared` waits for readiness and then reads into one that all tasks share, which is
+//! the best it can do for memory. `--lines write` answers each line with a write;
+//! `--lines buffered` with a `BufWriter` that is flushed when no complete line is left.
 
-fn main() {}
+use lexopt::ValueExt;
+use std::cell::RefCell;
+use std::io;
+use std::process::ExitCode;
+use std::rc::Rc;
+use tidegate_bench::page_buffer::PageBuffer;
+use tidegate_bench::service::{READ_BUFFER, ServerArguments, Service, announce, source_block};
+use tidegate_bench::usage;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::LocalSet;
+
+/// Where bytes are read to.
+#[derive(Clone, Copy)]
+enum Buffers {
+    Task,
+    Shared,
+}
+
+/// How lines are answered.
+#[derive(Clone, Copy)]
+enum Lines {
+    Write,
+    Buffered,
+}
+
+/// What the tasks share.
+struct Shared {
+    service: Service,
+    buffers: Buffers,
+    lines: Lines,
+    buffer: RefCell<PageBuffer>,
+    block: Vec<u8>,
+}
+
+async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
+    match (shared.service, shared.buffers) {
+        (Service::Echo | Service::Sink, Buffers::Shared) => read_shared(&mut stream, shared).await,
+        (Service::Echo | Service::Sink, Buffers::Task) => {
+            let mut buffer = vec![0; READ_BUFFER];
+            loop {
+                let len = stream.read(&mut buffer).await?;
+                if len == 0 {
+                    return Ok(());
+                }
+                if shared.service == Service::Echo {
+                    stream.write_all(&buffer[..len]).await?;
+                }
+            }
+        }
+        (Service::Lines, _) => answer_lines(stream, shared.lines).await,
+        (Service::Source, _) => loop {
+            stream.write_all(&shared.block).await?;
+        },
+    }
+}
+
+/// Echoes, or only reads, with no buffer while there is nothing to read.
+async fn read_shared(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
+    loop {
+        stream.readable().await?;
+        // What the kernel has no room for cannot stay in a buffer that others use.
+        let mut rest = Vec::new();
+        {
+            let mut buffer = shared.buffer.borrow_mut();
+            let len = match stream.try_read(&mut buffer) {
+                Ok(0) => return Ok(()),
+                Ok(len) => len,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(error),
+            };
+            if shared.service == Service::Sink {
+                continue;
+            }
+            let sent = match stream.try_write(&buffer[..len]) {
+                Ok(sent) => sent,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+                Err(error) => return Err(error),
+            };
+            rest.extend_from_slice(&buffer[sent..len]);
+        }
+        stream.write_all(&rest).await?;
+    }
+}
+
+async fn answer_lines(mut stream: TcpStream, lines: Lines) -> io::Result<()> {
+    let (reader, mut writer) = stream.split();
+    let mut reader = BufReader::with_capacity(READ_BUFFER, reader);
+    let mut line = Vec::new();
+    match lines {
+        Lines::Write => {
+            while reader.read_until(b'\n', &mut line).await? > 0 {
+                writer.write_all(&line).await?;
+                line.clear();
+            }
+        }
+        Lines::Buffered => {
+            let mut writer = BufWriter::with_capacity(READ_BUFFER, writer);
+            while reader.read_until(b'\n', &mut line).await? > 0 {
+                writer.write_all(&line).await?;
+                line.clear();
+                // Before it waits for more, what was answered must go.
+                if !reader.buffer().contains(&b'\n') {
+                    writer.flush().await?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("serve_tokio: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<(), Box<dyn std::error::Error>> {
+    let mut buffers = Buffers::Task;
+    let mut lines = Lines::Write;
+    let arguments = ServerArguments::parse(std::env::args_os(), |name, parser| {
+        match name {
+            "buffers" => {
+                buffers = parser.value()?.parse_with(|name| match name {
+                    "task" => Ok(Buffers::Task),
+                    "shared" => Ok(Buffers::Shared),
+                    _ => Err("task or shared expected"),
+                })?;
+            }
+            "lines" => {
+                lines = parser.value()?.parse_with(|name| match name {
+                    "write" => Ok(Lines::Write),
+                    "buffered" => Ok(Lines::Buffered),
+                    _ => Err("write or buffered expected"),
+                })?;
+            }
+            _ => return Ok(false),
+        }
+        Ok(true)
+    })?;
+    usage::raise_descriptor_limit();
+    let shared = Rc::new(Shared {
+        service: arguments.service,
+        buffers,
+        lines,
+        buffer: RefCell::new(PageBuffer::new(READ_BUFFER)),
+        block: source_block(),
+    });
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    runtime.block_on(LocalSet::new().run_until(async {
+        let listener = TcpListener::bind(arguments.listen).await?;
+        announce(listener.local_addr()?);
+        loop {
+            let (stream, _) = listener.accept().await?;
+            stream.set_nodelay(true)?;
+            let shared = Rc::clone(&shared);
+            tokio::task::spawn_local(async move {
+                // How a connection ends is the client's business.
+                let _ = serve(stream, &shared).await;
+            });
+        }
+    }))
+}
