@@ -10,6 +10,7 @@
 pub mod drawing;
 pub mod load;
 pub mod machine;
+pub mod memory;
 pub mod page_buffer;
 pub mod peers;
 pub mod record;

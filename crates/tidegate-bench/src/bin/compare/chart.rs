@@ -1,0 +1,113 @@
+//! Throughput as a picture: a row for each cell, a mark for each server.
+
+use crate::cells::Kind;
+use crate::report::Report;
+use crate::results::TWIN;
+use tidegate_bench::drawing::Drawing;
+use tidegate_bench::statistics::median;
+
+const WIDTH: f64 = 980.0;
+const LEFT: f64 = 210.0;
+const RIGHT: f64 = 950.0;
+const ROW: f64 = 26.0;
+/// Names of servers in a line of the legend.
+const IN_LINE: usize = 6;
+
+/// `None` when there is nothing to draw.
+pub(crate) fn throughput(report: &Report<'_>) -> Option<String> {
+    let servers: Vec<&String> = report
+        .servers
+        .iter()
+        .filter(|server| *server != TWIN && *server != report.baseline)
+        .collect();
+    let mut rows = Vec::new();
+    for cell in report.cells {
+        if !matches!(cell.kind, Kind::Load(_)) {
+            continue;
+        }
+        let marks: Vec<(usize, f64)> = (servers.iter().enumerate())
+            .filter_map(|(series, server)| {
+                let results = report.results;
+                let ratios = results.ratios(&cell.name, server, report.baseline, "per_second");
+                (!ratios.is_empty()).then(|| (series, median(&ratios)))
+            })
+            .collect();
+        if !marks.is_empty() {
+            rows.push((&cell.name, marks));
+        }
+    }
+    if rows.is_empty() {
+        return None;
+    }
+    let all = rows.iter().flat_map(|(_, marks)| marks);
+    let scale = Scale::of(all.map(|(_, ratio)| *ratio));
+
+    let legend = servers.len().div_ceil(IN_LINE) as f64 * 20.0;
+    let top = 90.0 + legend;
+    let bottom = top + rows.len() as f64 * ROW;
+    let title = format!("Throughput beside {}", report.baseline);
+    let subtitle = format!(
+        "each mark is a server's median share of what {} does in the same round; further right \
+         is faster",
+        report.baseline
+    );
+    let mut drawing = Drawing::new(WIDTH, bottom + 64.0, &title, &subtitle);
+    for (series, server) in servers.iter().enumerate() {
+        let x = 30.0 + (series % IN_LINE) as f64 * 154.0;
+        let y = 84.0 + (series / IN_LINE) as f64 * 20.0;
+        drawing.mark(series, (x, y), 5.0, server);
+        drawing.text("name", (x + 12.0, y + 4.5), "start", server);
+    }
+    for tick in scale.ticks() {
+        let x = scale.x(tick);
+        let class = if tick == 1.0 { "reference" } else { "grid" };
+        drawing.line(class, (x, top), (x, bottom));
+        let label = format!("{} %", tick * 100.0);
+        drawing.text("tick", (x, bottom + 20.0), "middle", &label);
+    }
+    let middle = (LEFT + RIGHT) / 2.0;
+    let unit = format!("share of {}'s throughput (log scale)", report.baseline);
+    drawing.text("unit", (middle, bottom + 44.0), "middle", &unit);
+    for (row, (name, marks)) in rows.iter().enumerate() {
+        let y = top + (row as f64 + 0.5) * ROW;
+        drawing.text("name", (LEFT - 14.0, y + 4.5), "end", name);
+        drawing.line("grid", (LEFT, y), (RIGHT, y));
+        // Ours are first among the servers: drawn last, they lie on top.
+        for (series, ratio) in marks.iter().rev() {
+            let what = format!("{}: {ratio:.2}", servers[*series]);
+            drawing.mark(*series, (scale.x(*ratio), y), 5.5, &what);
+        }
+    }
+    Some(drawing.finish())
+}
+
+/// From shares to places.
+struct Scale {
+    least: f64,
+    most: f64,
+}
+
+const TICKS: [f64; 10] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
+
+impl Scale {
+    fn of(ratios: impl Iterator<Item = f64> + Clone) -> Self {
+        let least = ratios.clone().fold(0.9, f64::min);
+        let most = ratios.fold(1.1, f64::max);
+        Self {
+            least: (least * 0.9).max(TICKS[0]),
+            most: most * 1.1,
+        }
+    }
+
+    fn ticks(&self) -> impl Iterator<Item = f64> {
+        let (least, most) = (self.least, self.most);
+        let shown = move |tick: &f64| *tick >= least && *tick <= most;
+        TICKS.into_iter().filter(shown)
+    }
+
+    fn x(&self, ratio: f64) -> f64 {
+        let ratio = ratio.clamp(self.least, self.most);
+        let share = (ratio / self.least).ln() / (self.most / self.least).ln();
+        LEFT + (RIGHT - LEFT) * share
+    }
+}

@@ -1,0 +1,184 @@
+//! The figures as a page of Markdown.
+
+use crate::cells::{Cell, Kind};
+use crate::results::{Results, Standing, TWIN};
+use std::fmt::Write;
+use tidegate_bench::drawing::size;
+use tidegate_bench::record::Value;
+
+/// What the report is about.
+pub(crate) struct Report<'a> {
+    pub(crate) results: &'a Results,
+    pub(crate) cells: &'a [Cell],
+    pub(crate) servers: &'a [String],
+    pub(crate) baseline: &'a str,
+}
+
+impl Report<'_> {
+    pub(crate) fn markdown(&self) -> String {
+        let mut page = String::from("# Comparison\n\n");
+        self.machine(&mut page);
+        let (rates, cpu) = (self.speed("per_second"), self.speed("cpu_us_per_message"));
+        let baseline = self.baseline;
+        if !rates.is_empty() {
+            let _ = write!(
+                page,
+                "\nThroughput as a share of that of {baseline}, the median over the rounds of the \
+                 ratio within each round; more is better. \"=\": the difference is smaller than \
+                 between {baseline} and itself, measured twice under two names.\n\n{rates}\n\
+                 Processor time of the server for each message, as a multiple of that of \
+                 {baseline}; less is better.\n\n{cpu}\n"
+            );
+            self.absolute(&mut page);
+        }
+        self.memory(&mut page);
+        self.gaps(&mut page);
+        page
+    }
+
+    fn machine(&self, page: &mut String) {
+        let Some(run) = self.results.run() else {
+            return;
+        };
+        for (name, value) in run.entries() {
+            match value {
+                Value::Text(text) if name == "command" => {
+                    let _ = writeln!(page, "- command: `{text}`");
+                }
+                Value::Text(text) if name != "kind" => {
+                    let _ = writeln!(page, "- {name}: {text}");
+                }
+                Value::Number(number) => {
+                    let _ = writeln!(page, "- {name}: {number}");
+                }
+                _ => {}
+            }
+        }
+        for record in self.results.of_kind("left-out") {
+            if let (Some(name), Some(why)) = (record.text("name"), record.text("why")) {
+                let _ = writeln!(page, "- left out: {name} ({why})");
+            }
+        }
+    }
+
+    fn loads(&self) -> impl Iterator<Item = &Cell> {
+        let is_load = |cell: &&Cell| matches!(cell.kind, Kind::Load(_));
+        self.cells.iter().filter(is_load)
+    }
+
+    fn speed(&self, figure: &str) -> String {
+        let mut rows = Vec::new();
+        for cell in self.loads() {
+            let mut row = vec![cell.name.clone()];
+            for server in self.compared() {
+                let standing = self.results.standing(cell, server, self.baseline, figure);
+                row.push(match standing {
+                    Standing::Nothing => "-".to_owned(),
+                    Standing::Equal => "=".to_owned(),
+                    Standing::Ratio(ratio) => format!("{ratio:.2}"),
+                });
+            }
+            let noise = self.results.noise(cell, self.baseline, figure);
+            row.push(format!("±{:.1} %", noise * 100.0));
+            rows.push(row);
+        }
+        let mut head = vec!["cell".to_owned()];
+        head.extend(self.compared().cloned());
+        head.push("noise".to_owned());
+        table(&head, &rows)
+    }
+
+    /// The servers, without the twin, which is in the noise.
+    fn compared(&self) -> impl Iterator<Item = &String> {
+        self.servers.iter().filter(|server| *server != TWIN)
+    }
+
+    fn absolute(&self, page: &mut String) {
+        let mut rows = Vec::new();
+        for cell in self.loads() {
+            let middle = |figure| self.results.middle(&cell.name, self.baseline, figure);
+            let Some(rate) = middle("per_second") else {
+                continue;
+            };
+            let rate = if cell.is_stream() {
+                format!("{}/s", size(rate))
+            } else {
+                format!("{rate:.0}/s")
+            };
+            let time = |figure| middle(figure).map_or("-".to_owned(), |time| format!("{time:.2}"));
+            rows.push(vec![
+                cell.name.clone(),
+                rate,
+                time("cpu_us_per_message"),
+                time("p50_us"),
+                time("p99_us"),
+            ]);
+        }
+        let head = ["cell", "messages or bytes", "CPU, µs", "p50, µs", "p99, µs"];
+        let _ = write!(
+            page,
+            "{} in absolute numbers, medians:\n\n{}\n",
+            self.baseline,
+            table(&head.map(str::to_owned), &rows)
+        );
+    }
+
+    fn memory(&self, page: &mut String) {
+        let mut rows = Vec::new();
+        let cell = |kind| self.cells.iter().find(|cell| cell.kind == kind);
+        let (idle, unread) = (cell(Kind::Idle), cell(Kind::Unread));
+        for server in self.compared() {
+            let figure = |cell: Option<&Cell>, figure| {
+                let number = cell.and_then(|cell| self.results.middle(&cell.name, server, figure));
+                number.map_or("-".to_owned(), size)
+            };
+            rows.push(vec![
+                server.clone(),
+                figure(idle, "bytes_per_connection"),
+                figure(unread, "growth"),
+                figure(unread, "taken"),
+            ]);
+        }
+        if idle.is_none() && unread.is_none() {
+            return;
+        }
+        let head = [
+            "server",
+            "an idle connection",
+            "growth for a peer that never reads",
+            "bytes taken from it",
+        ];
+        let connections = idle.map_or(0, |cell| cell.connections);
+        let _ = write!(
+            page,
+            "Resident memory of an echo server; {connections} idle connections. The peer that \
+             never reads goes on for up to 256 MiB; most of what is taken is in the kernel where \
+             the growth is small.\n\n{}\n",
+            table(&head.map(str::to_owned), &rows)
+        );
+    }
+
+    /// What a "-" stands for.
+    fn gaps(&self, page: &mut String) {
+        for server in self.servers {
+            for cell in self.cells {
+                if let Some(error) = self.results.error(&cell.name, server) {
+                    let _ = writeln!(page, "- no figure of {server} in {}: {error}", cell.name);
+                }
+            }
+        }
+    }
+}
+
+fn table(head: &[String], rows: &[Vec<String>]) -> String {
+    let mut text = String::new();
+    if rows.is_empty() {
+        return text;
+    }
+    let _ = writeln!(text, "| {} |", head.join(" | "));
+    let _ = writeln!(text, "| --- |{}", " ---: |".repeat(head.len() - 1));
+    for row in rows {
+        let _ = writeln!(text, "| {} |", row.join(" | "));
+    }
+    text
+}
