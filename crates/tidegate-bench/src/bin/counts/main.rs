@@ -1,0 +1,207 @@
+//! Counts that are the same on every machine, beside a recorded baseline: system calls,
+//! instructions and heap allocations for each message, and the memory of an idle connection.
+//!
+//! Instructions are those of user code, as callgrind counts them, and are compared as a multiple
+//! of what the raw mio server takes for the same traffic in the same run: another compiler changes
+//! both. Allocations are the calls of malloc and its kin that callgrind saw. System calls are those
+//! that strace saw. Each is the difference of two runs of different length, so that start and end
+//! do not count.
+//!
+//! Run (a minute; with `--record` the figures become the baseline):
+//!
+//!     cargo run --release -p tidegate-bench --bin counts
+//!
+//! Expect a table, and status 1 when a figure is worse than it may be, which is named.
+
+mod baseline;
+mod tools;
+
+use baseline::{ALLOCATIONS, Figures, IDLE, INSTRUCTIONS, SYSTEM_CALLS};
+use std::error::Error;
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use tidegate_bench::peers::{self, Peer};
+use tidegate_bench::{machine, memory, usage};
+use tools::{Place, Traffic};
+
+const USAGE: &str = "usage: counts [--record] [--baseline FILE]";
+
+const PING_PONG: Traffic = Traffic {
+    name: "echo-x1",
+    load: "pingpong",
+    server: "echo",
+    connections: 1,
+    depth: 1,
+};
+
+const TRAFFIC: [Traffic; 3] = [
+    PING_PONG,
+    Traffic {
+        name: "echo-x64",
+        connections: 64,
+        ..PING_PONG
+    },
+    Traffic {
+        name: "lines-depth16",
+        load: "lines",
+        server: "lines",
+        connections: 1,
+        depth: 16,
+    },
+];
+
+/// Messages of the two runs. Under callgrind a message takes some 50 µs.
+const RUNS: [u64; 2] = [4_000, 20_000];
+/// Idle connections before and after: as many as 1,024 descriptors allow.
+const IDLE_CONNECTIONS: [usize; 2] = [100, 900];
+
+/// Those that are compared with raw mio.
+const OURS: [&str; 2] = ["protocol", "streams"];
+
+struct Arguments {
+    record: bool,
+    baseline: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let arguments = match parse() {
+        Ok(Some(arguments)) => arguments,
+        Ok(None) => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            eprintln!("counts: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&arguments) {
+        Ok(faults) if faults.is_empty() => ExitCode::SUCCESS,
+        Ok(faults) => {
+            for fault in faults {
+                eprintln!("worse: {fault}");
+            }
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("counts: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse() -> Result<Option<Arguments>, lexopt::Error> {
+    use lexopt::prelude::*;
+    let mut arguments = Arguments {
+        record: false,
+        baseline: peers::workspace().join("crates/tidegate-bench/baseline.toml"),
+    };
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("record") => arguments.record = true,
+            Long("baseline") => arguments.baseline = parser.value()?.into(),
+            Short('h') | Long("help") => return Ok(None),
+            other => return Err(other.unexpected()),
+        }
+    }
+    Ok(Some(arguments))
+}
+
+/// What is worse than recorded.
+fn run(arguments: &Arguments) -> Result<Vec<String>, Box<dyn Error>> {
+    for (tool, option) in [("valgrind", "--version"), ("strace", "--version")] {
+        println!("{}", tools::version(tool, option)?);
+    }
+    for name in ["kernel", "rustc", "mio"] {
+        if let Some(text) = machine::facts().text(name) {
+            println!("{name}: {text}");
+        }
+    }
+    let programs = peers::build_programs()?;
+    let place = Place {
+        load: programs.join("load"),
+        scratch: tools::scratch(&programs)?,
+    };
+    let servers = peers::rust_peers(&programs);
+    let find = |name: &str| servers.iter().find(|peer| peer.name() == name);
+    let mio = find("mio").ok_or("there is no mio server")?;
+    let ours: Vec<&Peer> = OURS.iter().filter_map(|name| find(name)).collect();
+
+    let mut figures = Figures::new();
+    per_message(&place, mio, &ours, &mut figures)?;
+    system_calls(&place, mio, &ours, &mut figures)?;
+    idle(mio, &ours, &mut figures)?;
+    if arguments.record {
+        fs::write(&arguments.baseline, baseline::write(&figures))?;
+        println!("recorded in {}", arguments.baseline.display());
+        return Ok(Vec::new());
+    }
+    let text = fs::read_to_string(&arguments.baseline)
+        .map_err(|error| format!("{}: {error}", arguments.baseline.display()))?;
+    Ok(baseline::judge(&baseline::read(&text)?, &figures))
+}
+
+fn per_message(place: &Place, mio: &Peer, ours: &[&Peer], figures: &mut Figures) -> io::Result<()> {
+    println!("\nuser-space instructions and heap allocations for each message (callgrind):");
+    for traffic in TRAFFIC {
+        let floor = tools::callgrind(place, mio, traffic, RUNS)?;
+        show(traffic.name, mio, floor, 1.0);
+        for peer in ours {
+            let counted = tools::callgrind(place, peer, traffic, RUNS)?;
+            let ratio = counted.instructions / floor.instructions;
+            show(traffic.name, peer, counted, ratio);
+            let name = format!("{}.{}", peer.name(), traffic.name);
+            figures.insert(format!("{name}.{INSTRUCTIONS}"), ratio);
+            figures.insert(format!("{name}.{ALLOCATIONS}"), counted.allocations);
+        }
+    }
+    Ok(())
+}
+
+fn show(traffic: &str, peer: &Peer, counted: tools::Counted, ratio: f64) {
+    println!(
+        "{traffic:15} {:10} {:8.1} instructions, {ratio:.3} x mio, {:6.3} allocations",
+        peer.name(),
+        counted.instructions,
+        counted.allocations + 0.0
+    );
+}
+
+fn system_calls(
+    place: &Place,
+    mio: &Peer,
+    ours: &[&Peer],
+    figures: &mut Figures,
+) -> io::Result<()> {
+    println!("\nsystem calls for each message of one connection (strace):");
+    for peer in [&[mio], ours].concat() {
+        let (calls, names) = tools::strace(place, peer, PING_PONG, RUNS)?;
+        let names: Vec<String> = names
+            .iter()
+            .map(|(name, calls)| format!("{name} {calls:.2}"))
+            .collect();
+        println!("{:10} {calls:.3}: {}", peer.name(), names.join(", "));
+        if peer.name() != mio.name() {
+            let name = format!("{}.{}.{SYSTEM_CALLS}", peer.name(), PING_PONG.name);
+            figures.insert(name, calls);
+        }
+    }
+    Ok(())
+}
+
+fn idle(mio: &Peer, ours: &[&Peer], figures: &mut Figures) -> io::Result<()> {
+    usage::raise_descriptor_limit();
+    println!("\nresident bytes of the process for each idle connection:");
+    for peer in [&[mio], ours].concat() {
+        let server = peer.start("echo")?;
+        let bytes = memory::idle(&server, IDLE_CONNECTIONS[0], IDLE_CONNECTIONS[1])?;
+        println!("{:10} {bytes:.0}", peer.name());
+        if peer.name() != mio.name() {
+            figures.insert(format!("{}.idle.{IDLE}", peer.name()), bytes);
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,231 @@
+//! A server run by a tool that counts: valgrind's callgrind, strace.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use tidegate_bench::peers::Peer;
+use tidegate_bench::record::Record;
+use tidegate_bench::server_process::{Listening, ServerProcess, tied_to_us};
+
+/// The traffic for which a server is counted.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Traffic {
+    pub(crate) name: &'static str,
+    /// Of the load generator.
+    pub(crate) load: &'static str,
+    /// Of the server.
+    pub(crate) server: &'static str,
+    pub(crate) connections: usize,
+    pub(crate) depth: usize,
+}
+
+/// Where things are.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) load: PathBuf,
+    /// For what the tools write.
+    pub(crate) scratch: PathBuf,
+}
+
+/// What callgrind counted in the life of a server.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+pub(crate) struct Counted {
+    pub(crate) instructions: f64,
+    pub(crate) allocations: f64,
+}
+
+/// Counts per message: the difference of two runs, in which all that is not per message is the
+/// same.
+pub(crate) fn callgrind(
+    place: &Place,
+    peer: &Peer,
+    traffic: Traffic,
+    runs: [u64; 2],
+) -> io::Result<Counted> {
+    let mut counted = [Counted::default(); 2];
+    for (counted, messages) in counted.iter_mut().zip(runs) {
+        let out = place.scratch.join("callgrind.out");
+        let option = format!("--callgrind-out-file={}", out.display());
+        let tool = ["valgrind", "--tool=callgrind", "-q", &option];
+        let server = start(&tool, peer, traffic)?;
+        load(place, &server, traffic, messages)?;
+        server.terminate()?;
+        *counted = read_callgrind(&fs::read_to_string(out)?)?;
+    }
+    let [short, long] = counted;
+    let messages = (runs[1] - runs[0]) as f64;
+    Ok(Counted {
+        instructions: (long.instructions - short.instructions) / messages,
+        allocations: (long.allocations - short.allocations) / messages,
+    })
+}
+
+/// System calls per message, by the difference of two runs, and their names.
+pub(crate) fn strace(
+    place: &Place,
+    peer: &Peer,
+    traffic: Traffic,
+    runs: [u64; 2],
+) -> io::Result<(f64, Vec<(String, f64)>)> {
+    let mut counted = Vec::new();
+    for messages in runs {
+        let out = place.scratch.join("strace.out");
+        let path = out.to_string_lossy();
+        let tool = ["strace", "-f", "-c", "-o", &path];
+        let server = start(&tool, peer, traffic)?.is_child_of_tool()?;
+        load(place, &server, traffic, messages)?;
+        server.terminate()?;
+        counted.push(read_strace(&fs::read_to_string(&out)?));
+    }
+    let messages = (runs[1] - runs[0]) as f64;
+    let mut calls = Vec::new();
+    for (name, long) in &counted[1] {
+        let short = counted[0].get(name).copied().unwrap_or(0.0);
+        calls.push((name.clone(), (long - short) / messages));
+    }
+    calls.sort_by(|a, b| b.1.total_cmp(&a.1));
+    let sum = calls.iter().map(|(_, calls)| calls).sum();
+    calls.retain(|(_, calls)| calls.abs() >= 0.005);
+    Ok((sum, calls))
+}
+
+fn start(tool: &[&str], peer: &Peer, traffic: Traffic) -> io::Result<ServerProcess> {
+    let mut command = tied_to_us(tool[0]);
+    command.args(&tool[1..]);
+    command.args(peer.words(traffic.server, 0));
+    ServerProcess::start(command, Listening::Says)
+}
+
+fn load(place: &Place, server: &ServerProcess, traffic: Traffic, messages: u64) -> io::Result<()> {
+    let output = Command::new(&place.load)
+        .arg(traffic.load)
+        .args(["--connect", &server.address().to_string()])
+        .args(["--connections", &traffic.connections.to_string()])
+        .args(["--depth", &traffic.depth.to_string()])
+        .args(["--size", "64", "--messages", &messages.to_string()])
+        .stdin(Stdio::null())
+        .output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let done = said.parse::<Record>().ok();
+    let done = done.and_then(|record| record.number("messages"));
+    if output.status.success() && done == Some(messages as f64) {
+        server.settle();
+        return Ok(());
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    Err(io::Error::other(format!("load: {complaint}{said}")))
+}
+
+/// Sums of callgrind's file: instructions in all, and calls of the functions that allocate.
+fn read_callgrind(text: &str) -> io::Result<Counted> {
+    let mut names: HashMap<&str, &str> = HashMap::new();
+    let mut called = None;
+    let mut counted = Counted::default();
+    for line in text.lines() {
+        if let Some(function) = line
+            .strip_prefix("fn=")
+            .or_else(|| line.strip_prefix("cfn="))
+        {
+            // "(7) malloc" the first time, "(7)" from then on.
+            let (id, name) = function.split_once(' ').unwrap_or((function, ""));
+            if !name.is_empty() {
+                names.insert(id, name);
+            }
+            called = line.starts_with('c').then_some(id);
+        } else if let Some(calls) = line.strip_prefix("calls=") {
+            let name = called.and_then(|id| names.get(id)).copied();
+            if name.is_some_and(allocates) {
+                counted.allocations += number(calls)?;
+            }
+        } else if let Some(total) = line.strip_prefix("totals: ") {
+            counted.instructions = number(total)?;
+        }
+    }
+    if counted.instructions == 0.0 {
+        return Err(io::Error::other("callgrind wrote no totals"));
+    }
+    Ok(counted)
+}
+
+fn allocates(function: &str) -> bool {
+    // A function that is on the stack already is counted as malloc'2.
+    let name = function.split('\'').next().unwrap_or_default();
+    let functions = [
+        "malloc",
+        "calloc",
+        "realloc",
+        "posix_memalign",
+        "aligned_alloc",
+    ];
+    functions.contains(&name)
+}
+
+fn number(text: &str) -> io::Result<f64> {
+    let first = text.split_whitespace().next();
+    first
+        .and_then(|first| first.parse().ok())
+        .ok_or_else(|| io::Error::other(format!("no number: {text}")))
+}
+
+/// Calls by name of strace's table: share of time, seconds, microseconds, calls, errors if there
+/// were any, name.
+fn read_strace(text: &str) -> HashMap<String, f64> {
+    let mut calls = HashMap::new();
+    for line in text.lines() {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if words.len() < 5 || words[words.len() - 1] == "total" {
+            continue;
+        }
+        if let Ok(count) = words[3].parse() {
+            calls.insert(words[words.len() - 1].to_owned(), count);
+        }
+    }
+    calls
+}
+
+/// The version of a tool, in a line.
+pub(crate) fn version(tool: &str, option: &str) -> Result<String, String> {
+    let text = tidegate_bench::peers::run(tool, &[option])
+        .map_err(|why| format!("{why} (it is needed; install {tool})"))?;
+    Ok(text.lines().next().unwrap_or_default().to_owned())
+}
+
+/// A directory for what the tools write.
+pub(crate) fn scratch(programs: &Path) -> io::Result<PathBuf> {
+    let place = programs.with_file_name("counts");
+    fs::create_dir_all(&place)?;
+    Ok(place)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn callgrinds_file_says_how_often_memory_was_allocated() {
+        let text = "fn=(1) main\n12 30\ncfn=(2) malloc\ncalls=3 0\n12 99\ncfn=(3) free\n\
+                    calls=3 0\n12 9\nfn=(4) other\ncfn=(2)\ncalls=2 0\n1 1\n\
+                    cfn=(5) realloc'2\ncalls=1 0\n1 1\ntotals: 1234\n";
+        let expected = Counted {
+            instructions: 1234.0,
+            allocations: 6.0,
+        };
+        assert_eq!(read_callgrind(text).unwrap(), expected);
+        assert!(read_callgrind("fn=(1) main\n").is_err());
+    }
+
+    #[test]
+    fn straces_table_says_how_often_each_call_was_made() {
+        let text = "% time     seconds  usecs/call     calls    errors syscall\n\
+                    ------ ----------- ----------- --------- --------- ----------------\n\
+                    \x2070.00    0.000100          10        12         2 recvfrom\n\
+                    \x2030.00    0.000100           0        34           sendto\n\
+                    100.00    0.000200           1        46         2 total\n";
+        let calls = read_strace(text);
+        assert_eq!(calls.len(), 2);
+        assert_eq!(calls["recvfrom"], 12.0);
+        assert_eq!(calls["sendto"], 34.0);
+    }
+}
