@@ -88,7 +88,7 @@ fn compare(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let seed = seed.ok_or("the raw figures have no seed")? as u64;
     eprintln!("seed {seed}, CPU {cpu}, raw figures in {}", raw.display());
 
-    let bench = Bench::new(programs.join("load"), arguments.seconds);
+    let bench = Bench::new(arguments.seconds);
     rounds(arguments, seed, bench, &cells, &peers, &mut results)?;
 
     let servers: Vec<String> = peers.iter().map(|peer| peer.name().to_owned()).collect();

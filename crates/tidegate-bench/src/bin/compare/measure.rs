@@ -3,9 +3,8 @@
 use crate::cells::{Cell, Kind};
 use std::collections::BTreeMap;
 use std::io;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::time::Duration;
+use tidegate_bench::load::{Load, Plan, QUANTILES, Report, Until};
 use tidegate_bench::peers::Peer;
 use tidegate_bench::record::Record;
 use tidegate_bench::server_process::ServerProcess;
@@ -16,15 +15,14 @@ const UNREAD_MOST: usize = 256 << 20;
 
 /// The servers that were started, each once for each mode, and stopped between measurements.
 pub(crate) struct Bench {
-    pub(crate) load: PathBuf,
-    pub(crate) seconds: f64,
+    /// How long each measurement takes.
+    seconds: f64,
     running: BTreeMap<(String, &'static str), ServerProcess>,
 }
 
 impl Bench {
-    pub(crate) fn new(load: PathBuf, seconds: f64) -> Self {
+    pub(crate) fn new(seconds: f64) -> Self {
         Self {
-            load,
             seconds,
             running: BTreeMap::new(),
         }
@@ -60,7 +58,7 @@ impl Bench {
         }
         let server = self.running.get_mut(&key).expect("it is there now");
         server.resume();
-        let measured = run_load(&self.load, self.seconds, server, cell, mode);
+        let measured = run_load(self.seconds, server, cell, mode);
         server.settle();
         server.pause();
         if !server.is_alive() {
@@ -71,64 +69,39 @@ impl Bench {
     }
 }
 
-fn run_load(
-    load: &PathBuf,
-    seconds: f64,
-    server: &ServerProcess,
-    cell: &Cell,
-    mode: &str,
-) -> io::Result<Record> {
+/// The load generator runs in this process, so the server's processor time is taken exactly at
+/// the begin and the end of the measurement.
+fn run_load(seconds: f64, server: &ServerProcess, cell: &Cell, mode: &str) -> io::Result<Record> {
+    let mode = mode.parse().map_err(io::Error::other)?;
+    let mut plan = Plan::new(mode, server.address());
+    plan.connections = cell.connections;
+    plan.size = cell.size;
+    plan.depth = cell.depth;
+    plan.until = Until::Seconds(Duration::from_secs_f64(seconds));
+    // So that every connection was accepted before.
+    plan.warmup = cell.connections as u64;
+    let mut load = Load::connect(plan)?;
+    load.warm_up()?;
     let before = usage::cpu_time(server.pid())?;
-    let mut child = Command::new(load)
-        .arg(mode)
-        .args(["--connect", &server.address().to_string()])
-        .args(["--connections", &cell.connections.to_string()])
-        .args(["--size", &cell.size.to_string()])
-        .args(["--depth", &cell.depth.to_string()])
-        .args(["--seconds", &seconds.to_string()])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()?;
-    let limit = Duration::from_secs_f64(seconds + 30.0);
-    if !ends_within(&mut child, limit)? {
-        child.kill()?;
-        child.wait()?;
-        return Err(io::Error::new(io::ErrorKind::TimedOut, "the load hangs"));
-    }
-    let output = child.wait_with_output()?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    if !output.status.success() {
-        let complaint = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(io::Error::other(format!("load: {complaint}{said}")));
-    }
+    load.measure()?;
     let used = usage::cpu_time(server.pid())?.saturating_sub(before);
-    let figures: Record = said.trim().parse().map_err(io::Error::other)?;
-    complete(&figures, cell, used).ok_or_else(|| io::Error::other(format!("load said: {said}")))
-}
-
-/// Waits for a child that says little.
-fn ends_within(child: &mut std::process::Child, limit: Duration) -> io::Result<bool> {
-    let end = std::time::Instant::now() + limit;
-    while child.try_wait()?.is_none() {
-        if std::time::Instant::now() > end {
-            return Ok(false);
-        }
-        // Short against a measurement, and seldom enough not to disturb it.
-        std::thread::sleep(Duration::from_millis(10));
+    let report = load.report();
+    if report.errors > 0 {
+        let error = format!("{} connections failed: {report}", report.errors);
+        return Err(io::Error::other(error));
     }
-    Ok(true)
+    figures(&report, cell, used).ok_or_else(|| io::Error::other(format!("nothing done: {report}")))
 }
 
-/// The figures of the load, with what is compared: messages a second (of a stream: bytes), and
-/// the server's processor time for each message.
-fn complete(figures: &Record, cell: &Cell, used: Duration) -> Option<Record> {
-    let seconds = figures.number("seconds")?;
-    let bytes = figures.number("bytes")?;
+/// What is compared: messages a second (of a stream: bytes), and the server's processor time for
+/// each message. The latencies are there to be looked up.
+fn figures(report: &Report, cell: &Cell, used: Duration) -> Option<Record> {
+    let seconds = report.elapsed.as_secs_f64();
+    let bytes = report.bytes as f64;
     let messages = if cell.is_stream() {
         bytes / cell.size as f64
     } else {
-        figures.number("messages")?
+        report.messages as f64
     };
     if messages <= 0.0 || seconds <= 0.0 {
         return None;
@@ -136,10 +109,12 @@ fn complete(figures: &Record, cell: &Cell, used: Duration) -> Option<Record> {
     let rate = if cell.is_stream() { bytes } else { messages } / seconds;
     let mut record = Record::new()
         .with("per_second", rate)
-        .with("cpu_us_per_message", used.as_secs_f64() * 1e6 / messages);
-    for name in ["messages", "bytes", "seconds", "p50_us", "p99_us", "errors"] {
-        if let Some(number) = figures.number(name) {
-            record = record.with(name, number);
+        .with("cpu_us_per_message", used.as_secs_f64() * 1e6 / messages)
+        .with("messages", messages)
+        .with("seconds", seconds);
+    for ((_, name), latency) in QUANTILES.iter().zip(report.latencies) {
+        if let Some(latency) = latency {
+            record = record.with(name, latency.as_secs_f64() * 1e6);
         }
     }
     Some(record)

@@ -20,11 +20,11 @@ use baseline::{ALLOCATIONS, Figures, IDLE, INSTRUCTIONS, SYSTEM_CALLS};
 use std::error::Error;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tidegate_bench::peers::{self, Peer};
 use tidegate_bench::{machine, memory, usage};
-use tools::{Place, Traffic};
+use tools::Traffic;
 
 const USAGE: &str = "usage: counts [--record] [--baseline FILE]";
 
@@ -121,18 +121,15 @@ fn run(arguments: &Arguments) -> Result<Vec<String>, Box<dyn Error>> {
         }
     }
     let programs = peers::build_programs()?;
-    let place = Place {
-        load: programs.join("load"),
-        scratch: tools::scratch(&programs)?,
-    };
+    let scratch = tools::scratch(&programs)?;
     let servers = peers::rust_peers(&programs);
     let find = |name: &str| servers.iter().find(|peer| peer.name() == name);
     let mio = find("mio").ok_or("there is no mio server")?;
     let ours: Vec<&Peer> = OURS.iter().filter_map(|name| find(name)).collect();
 
     let mut figures = Figures::new();
-    per_message(&place, mio, &ours, &mut figures)?;
-    system_calls(&place, mio, &ours, &mut figures)?;
+    per_message(&scratch, mio, &ours, &mut figures)?;
+    system_calls(&scratch, mio, &ours, &mut figures)?;
     idle(mio, &ours, &mut figures)?;
     if arguments.record {
         fs::write(&arguments.baseline, baseline::write(&figures))?;
@@ -144,13 +141,18 @@ fn run(arguments: &Arguments) -> Result<Vec<String>, Box<dyn Error>> {
     Ok(baseline::judge(&baseline::read(&text)?, &figures))
 }
 
-fn per_message(place: &Place, mio: &Peer, ours: &[&Peer], figures: &mut Figures) -> io::Result<()> {
+fn per_message(
+    scratch: &Path,
+    mio: &Peer,
+    ours: &[&Peer],
+    figures: &mut Figures,
+) -> io::Result<()> {
     println!("\nuser-space instructions and heap allocations for each message (callgrind):");
     for traffic in TRAFFIC {
-        let floor = tools::callgrind(place, mio, traffic, RUNS)?;
+        let floor = tools::callgrind(scratch, mio, traffic, RUNS)?;
         show(traffic.name, mio, floor, 1.0);
         for peer in ours {
-            let counted = tools::callgrind(place, peer, traffic, RUNS)?;
+            let counted = tools::callgrind(scratch, peer, traffic, RUNS)?;
             let ratio = counted.instructions / floor.instructions;
             show(traffic.name, peer, counted, ratio);
             let name = format!("{}.{}", peer.name(), traffic.name);
@@ -171,14 +173,14 @@ fn show(traffic: &str, peer: &Peer, counted: tools::Counted, ratio: f64) {
 }
 
 fn system_calls(
-    place: &Place,
+    scratch: &Path,
     mio: &Peer,
     ours: &[&Peer],
     figures: &mut Figures,
 ) -> io::Result<()> {
     println!("\nsystem calls for each message of one connection (strace):");
     for peer in [&[mio], ours].concat() {
-        let (calls, names) = tools::strace(place, peer, PING_PONG, RUNS)?;
+        let (calls, names) = tools::strace(scratch, peer, PING_PONG, RUNS)?;
         let names: Vec<String> = names
             .iter()
             .map(|(name, calls)| format!("{name} {calls:.2}"))

@@ -4,9 +4,8 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use tidegate_bench::load::{self, Plan, Until};
 use tidegate_bench::peers::Peer;
-use tidegate_bench::record::Record;
 use tidegate_bench::server_process::{Listening, ServerProcess, tied_to_us};
 
 /// The traffic for which a server is counted.
@@ -21,14 +20,6 @@ pub(crate) struct Traffic {
     pub(crate) depth: usize,
 }
 
-/// Where things are.
-#[derive(Debug)]
-pub(crate) struct Place {
-    pub(crate) load: PathBuf,
-    /// For what the tools write.
-    pub(crate) scratch: PathBuf,
-}
-
 /// What callgrind counted in the life of a server.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Counted {
@@ -39,18 +30,18 @@ pub(crate) struct Counted {
 /// Counts per message: the difference of two runs, in which all that is not per message is the
 /// same.
 pub(crate) fn callgrind(
-    place: &Place,
+    scratch: &Path,
     peer: &Peer,
     traffic: Traffic,
     runs: [u64; 2],
 ) -> io::Result<Counted> {
     let mut counted = [Counted::default(); 2];
     for (counted, messages) in counted.iter_mut().zip(runs) {
-        let out = place.scratch.join("callgrind.out");
+        let out = scratch.join("callgrind.out");
         let option = format!("--callgrind-out-file={}", out.display());
         let tool = ["valgrind", "--tool=callgrind", "-q", &option];
         let server = start(&tool, peer, traffic)?;
-        load(place, &server, traffic, messages)?;
+        load(&server, traffic, messages)?;
         server.terminate()?;
         *counted = read_callgrind(&fs::read_to_string(out)?)?;
     }
@@ -64,18 +55,18 @@ pub(crate) fn callgrind(
 
 /// System calls per message, by the difference of two runs, and their names.
 pub(crate) fn strace(
-    place: &Place,
+    scratch: &Path,
     peer: &Peer,
     traffic: Traffic,
     runs: [u64; 2],
 ) -> io::Result<(f64, Vec<(String, f64)>)> {
     let mut counted = Vec::new();
     for messages in runs {
-        let out = place.scratch.join("strace.out");
+        let out = scratch.join("strace.out");
         let path = out.to_string_lossy();
         let tool = ["strace", "-f", "-c", "-o", &path];
         let server = start(&tool, peer, traffic)?.is_child_of_tool()?;
-        load(place, &server, traffic, messages)?;
+        load(&server, traffic, messages)?;
         server.terminate()?;
         counted.push(read_strace(&fs::read_to_string(&out)?));
     }
@@ -98,24 +89,18 @@ fn start(tool: &[&str], peer: &Peer, traffic: Traffic) -> io::Result<ServerProce
     ServerProcess::start(command, Listening::Says)
 }
 
-fn load(place: &Place, server: &ServerProcess, traffic: Traffic, messages: u64) -> io::Result<()> {
-    let output = Command::new(&place.load)
-        .arg(traffic.load)
-        .args(["--connect", &server.address().to_string()])
-        .args(["--connections", &traffic.connections.to_string()])
-        .args(["--depth", &traffic.depth.to_string()])
-        .args(["--size", "64", "--messages", &messages.to_string()])
-        .stdin(Stdio::null())
-        .output()?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    let done = said.parse::<Record>().ok();
-    let done = done.and_then(|record| record.number("messages"));
-    if output.status.success() && done == Some(messages as f64) {
-        server.settle();
-        return Ok(());
+fn load(server: &ServerProcess, traffic: Traffic, messages: u64) -> io::Result<()> {
+    let mode = traffic.load.parse().map_err(io::Error::other)?;
+    let mut plan = Plan::new(mode, server.address());
+    plan.connections = traffic.connections;
+    plan.depth = traffic.depth;
+    plan.until = Until::Messages(messages);
+    let report = load::run(plan)?;
+    if report.errors > 0 || report.messages != messages {
+        return Err(io::Error::other(report.to_string()));
     }
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    Err(io::Error::other(format!("load: {complaint}{said}")))
+    server.settle();
+    Ok(())
 }
 
 /// Sums of callgrind's file: instructions in all, and calls of the functions that allocate.
