@@ -219,7 +219,11 @@ fn run(arguments: &ServerArguments) -> io::Result<()> {
     let mut connections: Slab<Connection> = Slab::new();
     let mut events = Events::with_capacity(1024);
     loop {
-        poll.poll(&mut events, None)?;
+        match poll.poll(&mut events, None) {
+            // Who is stopped and continued is interrupted.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            result => result?,
+        }
         for event in &events {
             if event.token() == LISTENER {
                 accept(&listener, &mut connections, poll.registry())?;
