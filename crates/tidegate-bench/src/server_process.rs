@@ -5,7 +5,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -89,9 +89,13 @@ impl ServerProcess {
         self.pid
     }
 
-    /// Whether it still runs (or is stopped).
-    pub fn is_alive(&mut self) -> bool {
-        matches!(self.child.try_wait(), Ok(None))
+    /// How it has ended, if it has.
+    ///
+    /// # Errors
+    ///
+    /// Those of asking.
+    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
     }
 
     /// Stops it, so that it takes no processor time from others.
@@ -227,7 +231,7 @@ mod tests {
         assert_eq!(server.address().to_string(), "127.0.0.1:7");
         server.pause();
         server.resume();
-        assert!(server.is_alive());
+        assert_eq!(server.ended().unwrap(), None);
         let pid = server.pid();
         drop(server);
         assert!(usage::resident(pid).is_err());

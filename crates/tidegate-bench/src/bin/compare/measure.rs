@@ -61,9 +61,9 @@ impl Bench {
         let measured = run_load(self.seconds, server, cell, mode);
         server.settle();
         server.pause();
-        if !server.is_alive() {
+        if let Some(status) = server.ended()? {
             self.running.remove(&key);
-            return Err(io::Error::other("the server has ended"));
+            return Err(io::Error::other(format!("the server has ended: {status}")));
         }
         measured
     }
