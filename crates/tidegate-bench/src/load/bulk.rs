@@ -199,6 +199,9 @@ impl Connection {
     }
 
     fn receive(&mut self, shared: &mut Shared, tally: &mut Tally) -> Step {
+        if tally.done >= tally.goal {
+            return Step::Waits;
+        }
         let Some(stream) = &mut self.stream else {
             return Step::Waits;
         };

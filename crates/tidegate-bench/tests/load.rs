@@ -1,0 +1,197 @@
+//! The load generator beside servers that are right and servers that are not.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Command;
+use std::thread;
+use std::time::Duration;
+use tidegate_bench::load::{Mode, Plan, Report, Until, run};
+use tidegate_bench::server_process::{Listening, ServerProcess, tied_to_us};
+use tidegate_bench::service::source_block;
+
+const SERVERS: [(&str, &[&str]); 7] = [
+    (env!("CARGO_BIN_EXE_serve"), &["--api", "protocol"]),
+    (env!("CARGO_BIN_EXE_serve"), &["--api", "buffered"]),
+    (env!("CARGO_BIN_EXE_serve"), &["--api", "streams"]),
+    (env!("CARGO_BIN_EXE_serve"), &["--write", "owned"]),
+    (env!("CARGO_BIN_EXE_serve_mio"), &[]),
+    (env!("CARGO_BIN_EXE_serve_tokio"), &["--buffers", "shared"]),
+    (env!("CARGO_BIN_EXE_serve_tokio"), &["--lines", "buffered"]),
+];
+
+fn start(program: &str, service: &str, options: &[&str]) -> ServerProcess {
+    let mut command: Command = tied_to_us(program);
+    command.arg(service).args(options);
+    command.args(["--listen", "127.0.0.1:0"]);
+    ServerProcess::start(command, Listening::Says).unwrap()
+}
+
+/// A mode with the service that it is for; connections, size, depth and messages.
+const LOADS: [(Mode, &str, [usize; 4]); 11] = [
+    (Mode::PingPong, "echo", [1, 1, 1, 100]),
+    (Mode::PingPong, "echo", [50, 64, 1, 2000]),
+    (Mode::Pipeline, "echo", [20, 64, 16, 5000]),
+    (Mode::Pipeline, "echo", [4, 100_000, 16, 200]),
+    (Mode::Lines, "lines", [20, 30, 16, 5000]),
+    (Mode::Lines, "lines", [3, 20_000, 4, 200]),
+    (Mode::Sink, "sink", [3, 70_000, 1, 200]),
+    (Mode::Source, "source", [3, 70_000, 1, 200]),
+    (Mode::Source, "source", [1, 9, 1, 20_001]),
+    (Mode::Churn, "echo", [5, 1000, 1, 100]),
+    (Mode::SlowReader, "echo", [3, 5000, 1, 12]),
+];
+
+#[test]
+fn every_mode_counts_the_messages_asked_for_and_finds_no_fault_in_servers_that_are_right() {
+    for (program, options) in SERVERS {
+        for service in ["echo", "lines", "sink", "source"] {
+            let server = start(program, service, options);
+            for (mode, of, [connections, size, depth, messages]) in LOADS {
+                if of != service {
+                    continue;
+                }
+                let mut plan = Plan::new(mode, server.address());
+                (plan.connections, plan.size, plan.depth) = (connections, size, depth);
+                plan.until = Until::Messages(messages as u64);
+                plan.warmup = 7;
+                let report = run(plan).unwrap();
+                let what = format!("{program} {options:?} {report}");
+                assert_eq!(report.errors, 0, "{what}");
+                let counted = report.messages;
+                if mode == Mode::SlowReader {
+                    // A tick reads on all connections.
+                    let most = (messages + connections) as u64;
+                    assert!((messages as u64..most).contains(&counted), "{what}");
+                } else {
+                    assert_eq!(counted, messages as u64, "{what}");
+                }
+                is_plausible(&report);
+            }
+        }
+    }
+}
+
+fn is_plausible(report: &Report) {
+    let whole = report.messages * report.size as u64;
+    // At either end of the measurement a message of each connection may be on its way.
+    let slack = (report.connections * report.size * (report.depth + 1)) as u64 + (1 << 16) * 3;
+    assert!(report.bytes.abs_diff(whole) <= slack, "{report}");
+    assert!(report.latencies.is_sorted(), "{report}");
+    let timed = matches!(
+        report.mode,
+        Mode::PingPong | Mode::Pipeline | Mode::Lines | Mode::Churn
+    );
+    assert_eq!(report.latencies[0].is_some(), timed, "{report}");
+    assert!(report.elapsed > Duration::ZERO, "{report}");
+    if report.mode == Mode::PingPong {
+        assert_eq!(report.bytes, whole, "{report}");
+        assert!(report.latencies[0] <= Some(report.elapsed), "{report}");
+    }
+}
+
+#[test]
+fn idle_connections_are_held_for_the_time_after_one_message_or_none() {
+    let server = start(SERVERS[0].0, "echo", &[]);
+    for size in [0, 64] {
+        let mut plan = Plan::new(Mode::Idle, server.address());
+        (plan.connections, plan.size) = (100, size);
+        plan.until = Until::Seconds(Duration::from_millis(50));
+        let report = run(plan).unwrap();
+        assert_eq!((report.messages, report.errors), (0, 0), "{report}");
+        assert!(report.elapsed >= Duration::from_millis(50), "{report}");
+    }
+}
+
+/// What a faulty server does to the bytes that it is to answer with, at one of them.
+type Fault = fn(&mut Vec<u8>, usize);
+
+/// An echo server, or with `source` that, whose answers are right until so many bytes.
+fn faulty(source: bool, right_until: usize, fault: Fault) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        while let Ok((stream, _)) = listener.accept() {
+            thread::spawn(move || answer_wrongly(stream, source, right_until, fault));
+        }
+    });
+    address
+}
+
+fn answer_wrongly(mut stream: TcpStream, source: bool, right_until: usize, fault: Fault) {
+    let mut answered = 0;
+    let mut buffer = source_block();
+    loop {
+        let len = match source {
+            true => buffer.len(),
+            false => stream.read(&mut buffer).unwrap_or(0),
+        };
+        if len == 0 {
+            return;
+        }
+        let mut answer = buffer[..len].to_vec();
+        if (answered..answered + len).contains(&right_until) {
+            fault(&mut answer, right_until - answered);
+        }
+        answered += len;
+        if stream.write_all(&answer).is_err() {
+            return;
+        }
+    }
+}
+
+#[test]
+fn one_wrong_missing_or_additional_byte_is_an_error_in_every_mode_that_receives() {
+    let faults: [Fault; 3] = [
+        |answer, place| answer[place] ^= 1,
+        |answer, place| answer.insert(place, b'x'),
+        |answer, place| {
+            answer.remove(place);
+        },
+    ];
+    let echoes = [
+        (Mode::PingPong, 1),
+        (Mode::Pipeline, 8),
+        (Mode::Lines, 8),
+        (Mode::Churn, 1),
+        (Mode::SlowReader, 1),
+        (Mode::Source, 1),
+    ];
+    for (index, fault) in faults.into_iter().enumerate() {
+        for (mode, depth) in echoes {
+            // In the middle of a message.
+            let right_until = if mode == Mode::Churn { 10 } else { 1010 };
+            let mut plan = Plan::new(mode, faulty(mode == Mode::Source, right_until, fault));
+            (plan.size, plan.depth) = (100, depth);
+            // Far more than come to pass.
+            plan.until = match mode {
+                Mode::Churn => Until::Messages(1),
+                _ => Until::Messages(20_000),
+            };
+            let report = run(plan).unwrap();
+            assert_eq!(report.errors, 1, "{mode} {index}: {report}");
+            assert!(report.messages < 10_000, "{mode} {index}: {report}");
+        }
+    }
+}
+
+#[test]
+fn the_program_prints_its_report_as_a_record_and_fails_when_there_were_errors() {
+    let server = start(SERVERS[0].0, "echo", &[]);
+    let load = |address: SocketAddr| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_load"));
+        command.args(["pingpong", "--messages", "50", "--connections", "2"]);
+        command.args(["--connect", &address.to_string()]);
+        command.output().unwrap()
+    };
+    let output = load(server.address());
+    assert!(output.status.success(), "{output:?}");
+    let line = String::from_utf8(output.stdout).unwrap();
+    let record: tidegate_bench::record::Record = line.parse().unwrap();
+    assert_eq!(record.number("messages"), Some(50.0));
+    assert_eq!(record.number("bytes"), Some(3200.0));
+    assert_eq!(record.number("errors"), Some(0.0));
+    assert_eq!(record.text("mode"), Some("pingpong"));
+    assert!(record.number("p999_us") > Some(0.0));
+    let output = load(faulty(false, 100, |answer, place| answer[place] ^= 1));
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+}
