@@ -175,6 +175,19 @@ fn one_wrong_missing_or_additional_byte_is_an_error_in_every_mode_that_receives(
 }
 
 #[test]
+fn a_server_that_falls_silent_is_an_error_and_not_waited_for_without_end() {
+    // The kernel takes connections for it, and that is all.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    for mode in [Mode::PingPong, Mode::Sink, Mode::Source, Mode::Churn] {
+        let mut plan = Plan::new(mode, listener.local_addr().unwrap());
+        plan.until = Until::Messages(1);
+        plan.silence = Duration::from_millis(50);
+        let report = run(plan).unwrap();
+        assert_eq!((report.messages, report.errors), (0, 1), "{report}");
+    }
+}
+
+#[test]
 fn the_program_prints_its_report_as_a_record_and_fails_when_there_were_errors() {
     let server = start(SERVERS[0].0, "echo", &[]);
     let load = |address: SocketAddr| {

@@ -29,9 +29,6 @@ use std::io;
 use std::time::{Duration, Instant};
 use tally::Tally;
 
-/// How long a server may be silent while it owes something.
-const SILENCE: Duration = Duration::from_secs(10);
-
 /// What keeps the connections busy.
 trait Drive {
     /// Begins on every connection.
@@ -139,7 +136,7 @@ impl Load {
     fn run(&mut self, messages: u64, deadline: Option<Instant>) -> io::Result<()> {
         let mut heard = self.tally.now;
         while self.tally.done < messages && self.drive.alive() > 0 {
-            let silent_until = heard + SILENCE;
+            let silent_until = heard + self.plan.silence;
             let end = deadline.unwrap_or(silent_until);
             let next = self.drive.next_tick().map_or(end, |tick| tick.min(end));
             let timeout = next
@@ -164,7 +161,7 @@ impl Load {
                 self.drive
                     .event(event, self.poll.registry(), &mut self.tally);
             }
-            if now >= silent_until && now - heard >= SILENCE {
+            if now - heard >= self.plan.silence {
                 self.tally.errors += 1;
                 return Ok(());
             }

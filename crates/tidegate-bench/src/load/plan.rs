@@ -85,6 +85,8 @@ pub struct Plan {
     pub until: Until,
     /// Messages before the measurement, on all connections together.
     pub warmup: u64,
+    /// How long a server may be silent while it owes something.
+    pub silence: Duration,
 }
 
 impl Plan {
@@ -98,6 +100,7 @@ impl Plan {
             depth: 1,
             until: Until::Seconds(Duration::from_secs(1)),
             warmup: 0,
+            silence: Duration::from_secs(10),
         }
     }
 
