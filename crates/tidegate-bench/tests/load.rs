@@ -90,6 +90,26 @@ fn is_plausible(report: &Report) {
 }
 
 #[test]
+fn what_a_server_had_to_keep_while_the_kernel_was_full_comes_back_right() {
+    // Each takes a second of slow reading, so all at once.
+    let checks = SERVERS.map(|(program, options)| {
+        thread::spawn(move || {
+            let server = start(program, "echo", options);
+            let mut plan = Plan::new(Mode::SlowReader, server.address());
+            plan.size = 65_536;
+            // More than the kernel's buffers of both sides hold by default.
+            plan.until = Until::Messages(120);
+            let report = run(plan).unwrap();
+            assert_eq!(report.errors, 0, "{program} {options:?} {report}");
+            assert!(report.messages >= 120, "{report}");
+        })
+    });
+    for check in checks {
+        check.join().unwrap();
+    }
+}
+
+#[test]
 fn idle_connections_are_held_for_the_time_after_one_message_or_none() {
     let server = start(SERVERS[0].0, "echo", &[]);
     for size in [0, 64] {
