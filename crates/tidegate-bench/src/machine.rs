@@ -4,7 +4,6 @@ use crate::peers::{run, workspace};
 use crate::record::Record;
 use std::env;
 use std::fs;
-use std::thread;
 
 /// Facts about this machine, as names and texts.
 pub fn facts() -> Record {
@@ -71,7 +70,9 @@ fn cpu() -> Option<String> {
     let text = fs::read_to_string("/proc/cpuinfo").ok()?;
     let model = text.lines().find(|line| line.starts_with("model name"));
     let model = model.and_then(|line| line.split_once(": ")).map(|(_, m)| m);
-    let count = thread::available_parallelism().ok()?;
+    // All of the machine's: this process may be tied to one of them.
+    let is_one = |line: &&str| line.starts_with("processor");
+    let count = text.lines().filter(is_one).count();
     Some(format!("{} x {}", count, model.unwrap_or("unknown")))
 }
 

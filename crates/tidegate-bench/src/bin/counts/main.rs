@@ -168,7 +168,7 @@ fn show(traffic: &str, peer: &Peer, counted: tools::Counted, ratio: f64) {
         "{traffic:15} {:10} {:8.1} instructions, {ratio:.3} x mio, {:6.3} allocations",
         peer.name(),
         counted.instructions,
-        counted.allocations + 0.0
+        counted.allocations
     );
 }
 
