@@ -8,7 +8,7 @@ import sys
 import time
 
 OFFERED = 48 * 1024 * 1024
-PIECE = b"." * (16 * 1024)
+PIECE = 16 * 1024
 
 
 async def flood(address):
@@ -17,9 +17,10 @@ async def flood(address):
     start, offered = time.monotonic(), 0
     while not writer.is_closing():
         due = OFFERED * (time.monotonic() - start)
-        while offered + len(PIECE) <= due:
-            writer.write(PIECE)
-            offered += len(PIECE)
+        while offered + PIECE <= due:
+            # A new object, as a program's messages are: one and the same would be kept once.
+            writer.write(bytes(PIECE))
+            offered += PIECE
         await asyncio.sleep(0.01)
 
 
