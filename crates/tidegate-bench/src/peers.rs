@@ -15,6 +15,8 @@ pub struct Peer {
     words: Vec<String>,
     /// Whether it is told a port, and may say nothing; the others say where they listen.
     told_port: bool,
+    /// The only mode in which it differs from another peer.
+    only: Option<&'static str>,
 }
 
 impl Peer {
@@ -23,6 +25,7 @@ impl Peer {
             name: name.to_owned(),
             words: words.map(str::to_owned).to_vec(),
             told_port: false,
+            only: None,
         }
     }
 
@@ -52,6 +55,11 @@ impl Peer {
             name: name.to_owned(),
             ..self.clone()
         }
+    }
+
+    /// Whether it is to be measured in a mode.
+    pub fn serves(&self, mode: &str) -> bool {
+        self.only.is_none_or(|only| only == mode)
     }
 
     /// Its name in tables.
@@ -143,6 +151,12 @@ pub fn rust_peers(programs: &Path) -> Vec<Peer> {
         let words = [&tokio, "{mode}", "--buffers", buffers, "--listen", ANY];
         peers.push(Peer::new(&name, words));
     }
+    // As a user of tokio writes it who knows that a write of a line is a system call.
+    let words = [&tokio, "{mode}", "--lines", "buffered", "--listen", ANY];
+    peers.push(Peer {
+        only: Some("lines"),
+        ..Peer::new("tokio-buffered", words)
+    });
     peers
 }
 

@@ -73,7 +73,7 @@ impl Arguments {
         let (quick_or, limit) = if arguments.quick {
             ((2, 0.15), 1.5)
         } else {
-            ((9, 0.3), 20.0)
+            ((9, 0.25), 20.0)
         };
         arguments.rounds = rounds.unwrap_or(quick_or.0);
         arguments.seconds = seconds.unwrap_or(quick_or.1);
