@@ -147,9 +147,9 @@ fn read(
 ) -> io::Result<Taken> {
     let mut ages = Vec::new();
     let mut buffer = vec![0; if rate.is_some() { MESSAGE } else { 64 << 10 }];
-    let (start, mut counted, mut from) = (Instant::now(), 0, None);
-    let mut total = 0_u64;
+    let (start, mut counted, mut total) = (Instant::now(), 0, 0_u64);
     while start.elapsed() < time {
+        let before = total;
         if let Some(rate) = rate {
             let due = Duration::from_secs_f64(total as f64 / rate);
             if let Some(early) = due.checked_sub(start.elapsed())
@@ -169,14 +169,12 @@ fn read(
         if start.elapsed() < time / 2 {
             continue;
         }
-        let (_, before) = *from.get_or_insert((Instant::now(), total));
-        counted = total - before;
+        counted += total - before;
         if rate.is_some() {
             let born = u64::from_le_bytes(buffer[..8].try_into().expect("eight bytes"));
             let age = epoch.elapsed().saturating_sub(Duration::from_nanos(born));
             ages.push(age.as_secs_f64());
         }
     }
-    let elapsed = from.map_or(Duration::ZERO, |(from, _)| from.elapsed());
-    Ok((counted, elapsed, ages))
+    Ok((counted, start.elapsed() - time / 2, ages))
 }
