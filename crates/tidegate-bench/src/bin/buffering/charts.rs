@@ -4,7 +4,7 @@ use crate::growth::Growth;
 use crate::watermarks::Setting;
 use tidegate_bench::drawing::{Drawing, size};
 
-const WIDTH: f64 = 900.0;
+const WIDTH: f64 = 960.0;
 const LEFT: f64 = 92.0;
 const RIGHT: f64 = 640.0;
 const TOP: f64 = 84.0;

@@ -10,6 +10,8 @@ const WIDTH: f64 = 980.0;
 const LEFT: f64 = 210.0;
 const RIGHT: f64 = 950.0;
 const ROW: f64 = 26.0;
+/// So many servers at the front are ours; their marks are larger.
+const OURS: usize = 3;
 /// Names of servers in a line of the legend.
 const IN_LINE: usize = 6;
 
@@ -75,7 +77,8 @@ pub(crate) fn throughput(report: &Report<'_>) -> Option<String> {
         // Ours are first among the servers: drawn last, they lie on top.
         for (series, ratio) in marks.iter().rev() {
             let what = format!("{}: {ratio:.2}", servers[*series]);
-            drawing.mark(*series, (scale.x(*ratio), y), 5.5, &what);
+            let radius = if *series < OURS { 6.5 } else { 4.5 };
+            drawing.mark(*series, (scale.x(*ratio), y), radius, &what);
         }
     }
     Some(drawing.finish())
