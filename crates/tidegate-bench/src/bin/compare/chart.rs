@@ -10,8 +10,8 @@ const WIDTH: f64 = 980.0;
 const LEFT: f64 = 210.0;
 const RIGHT: f64 = 950.0;
 const ROW: f64 = 26.0;
-/// So many servers at the front are ours; their marks are larger.
-const OURS: usize = 3;
+/// Their marks are larger.
+const OURS: [&str; 3] = ["protocol", "buffered", "streams"];
 /// Names of servers in a line of the legend.
 const IN_LINE: usize = 6;
 
@@ -77,7 +77,11 @@ pub(crate) fn throughput(report: &Report<'_>) -> Option<String> {
         // Ours are first among the servers: drawn last, they lie on top.
         for (series, ratio) in marks.iter().rev() {
             let what = format!("{}: {ratio:.2}", servers[*series]);
-            let radius = if *series < OURS { 6.5 } else { 4.5 };
+            let radius = if OURS.contains(&servers[*series].as_str()) {
+                6.5
+            } else {
+                4.5
+            };
             drawing.mark(*series, (scale.x(*ratio), y), radius, &what);
         }
     }
