@@ -1,7 +1,7 @@
 //! The load generator: a client on one thread, on mio, that says what a server does for it.
 //!
-//! [`plan`] is what was asked for. A mode ([`echo`], [`bulk`], [`churn`], [`slow_reader`]) keeps
-//! the connections busy and tells the [`tally`] what came of it; [`pattern`] is what is sent, and
+//! `plan` is what was asked for. A mode (`echo`, `bulk`, `churn`, `slow_reader`) keeps
+//! the connections busy and tells the `tally` what came of it; `pattern` is what is sent, and
 //! what must come back. Nothing is allocated between [`Load::warm_up`] and the end of
 //! [`Load::measure`], so that what is measured is the server.
 //!
