@@ -228,3 +228,15 @@ fn the_program_prints_its_report_as_a_record_and_fails_when_there_were_errors() 
     let output = load(faulty(false, 100, |answer, place| answer[place] ^= 1));
     assert_eq!(output.status.code(), Some(1), "{output:?}");
 }
+
+#[test]
+fn churn_against_a_server_that_is_gone_ends_with_an_error() {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let mut plan = Plan::new(Mode::Churn, address);
+    plan.warmup = 1;
+    plan.connections = 2;
+    let report = run(plan).unwrap();
+    assert_eq!((report.messages, report.errors), (0, 2), "{report}");
+}

@@ -105,7 +105,13 @@ impl Drive for Churn {
                 tally.bytes += self.size;
                 tally.complete(slot.called);
             }
-            Step::Failed => tally.errors += 1,
+            // It is not followed by another: a server that is gone would fail them for ever.
+            Step::Failed => {
+                tally.errors += 1;
+                slot.stream = None;
+                self.alive -= 1;
+                return;
+            }
         }
         self.call(index, registry, tally);
     }
