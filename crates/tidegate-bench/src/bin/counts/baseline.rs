@@ -70,7 +70,7 @@ pub(crate) fn write(figures: &Figures) -> String {
     text
 }
 
-/// Reads what [`write`] wrote.
+/// Reads what [`write`](fn@write) wrote.
 pub(crate) fn read(text: &str) -> Result<Figures, String> {
     let mut figures = Figures::new();
     let mut table = String::new();
