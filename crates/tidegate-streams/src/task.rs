@@ -9,7 +9,7 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -74,7 +74,7 @@ where
         executor: executor.clone(),
         key,
     };
-    let task = run(member, Given(Some(future)), finish);
+    let task = run(member, Held(Some(Box::pin(future))), finish);
     let (runnable, task) = async_task::spawn_local(task, executor.scheduler());
     executor.start(key, runnable);
     JoinHandle(State::Task {
@@ -96,13 +96,13 @@ impl Drop for Member {
     }
 }
 
+/// The future is in a box of its own: as an argument of an async function it would take its room
+/// twice, for as long as the task lives.
 async fn run<F: Future, T>(
     member: Member,
-    mut given: Given<F>,
+    mut held: Held<F>,
     finish: impl FnOnce(Result<F::Output, JoinError>) -> Result<T, JoinError>,
 ) -> Output<T> {
-    let future = pin!(given.0.take());
-    let mut held = Held(future);
     let ended = poll_fn(|context| {
         if member.executor.is_aborted(member.key) {
             let dropped = held.discard().map_err(JoinError::panicked);
@@ -118,17 +118,17 @@ async fn run<F: Future, T>(
 
 /// A future whose panics go no further, in its drop neither: where async-task drops a future, a
 /// panic ends the process.
-struct Held<'a, F>(Pin<&'a mut Option<F>>);
+struct Held<F>(Option<Pin<Box<F>>>);
 
-impl<F> Held<'_, F> {
+impl<F> Held<F> {
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<F::Output, Panic>>
     where
         F: Future,
     {
-        let Some(future) = self.0.as_mut().as_pin_mut() else {
+        let Some(future) = &mut self.0 else {
             return Poll::Pending;
         };
-        let polled = catching(|| future.poll(context));
+        let polled = catching(|| future.as_mut().poll(context));
         match polled {
             Ok(Poll::Pending) => Poll::Pending,
             Ok(Poll::Ready(value)) => Poll::Ready(match self.discard() {
@@ -147,22 +147,14 @@ impl<F> Held<'_, F> {
     }
 
     fn discard(&mut self) -> Result<(), Panic> {
-        catching(|| self.0.set(None))
+        let future = self.0.take();
+        catching(|| drop(future))
     }
 }
 
-impl<F> Drop for Held<'_, F> {
+impl<F> Drop for Held<F> {
     fn drop(&mut self) {
         self.discard().unwrap_or_else(dropping_panicked);
-    }
-}
-
-/// A future that has not begun; see [`Held`].
-struct Given<F>(Option<F>);
-
-impl<F> Drop for Given<F> {
-    fn drop(&mut self) {
-        catching(|| self.0 = None).unwrap_or_else(dropping_panicked);
     }
 }
 

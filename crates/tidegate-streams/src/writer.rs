@@ -33,7 +33,7 @@ pub struct StreamWriter {
     transport: Transport,
     waits: Cell<u32>,
     #[cfg(any(feature = "futures-io", feature = "tokio", feature = "hyper"))]
-    pub(crate) polled: crate::traits::Polled,
+    pub(crate) polled: Option<Box<crate::traits::Polled>>,
 }
 
 impl StreamWriter {
@@ -42,7 +42,7 @@ impl StreamWriter {
             transport,
             waits: Cell::new(0),
             #[cfg(any(feature = "futures-io", feature = "tokio", feature = "hyper"))]
-            polled: crate::traits::Polled::default(),
+            polled: None,
         }
     }
 

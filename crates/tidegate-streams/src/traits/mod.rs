@@ -24,6 +24,11 @@ pub(crate) struct Polled {
 }
 
 impl StreamWriter {
+    /// Kept in a box, for most writers are never polled and each of them is in a task's memory.
+    fn polled(&mut self) -> &mut Polled {
+        self.polled.get_or_insert_default()
+    }
+
     /// Waits while the transport is paused, then takes all of it.
     fn poll_write(
         &mut self,
@@ -34,11 +39,12 @@ impl StreamWriter {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
-        while self.polled.room.is_some() || self.transport().flow().is_paused() {
+        let waits = |this: &Self| this.polled.as_ref().is_some_and(|it| it.room.is_some());
+        while waits(self) || self.transport().flow().is_paused() {
             let transport = self.transport().clone();
-            let room = self.polled.room.get_or_insert_with(|| transport.drain());
+            let room = self.polled().room.get_or_insert_with(|| transport.drain());
             let drained = ready!(Pin::new(room).poll(context));
-            self.polled.room = None;
+            self.polled().room = None;
             drained?;
         }
         self.transport().write_vectored(slices)?;
@@ -51,10 +57,11 @@ impl StreamWriter {
         let transport = self.transport().clone();
         loop {
             let begin = || (transport.written(), transport.flush());
-            let (written, flushing) = self.polled.flushing.get_or_insert_with(begin);
+            let polled = self.polled();
+            let (written, flushing) = polled.flushing.get_or_insert_with(begin);
             let flushed = ready!(Pin::new(flushing).poll(context));
             let is_all = *written == transport.written();
-            self.polled.flushing = None;
+            polled.flushing = None;
             if is_all || flushed.is_err() {
                 return Poll::Ready(flushed);
             }
