@@ -11,6 +11,7 @@
 //! comes when the loop is gone waits in the inbox until this thread makes another executor or
 //! ends, and what comes even later is leaked.
 
+use crate::read_buffer::Spare;
 use async_task::Runnable;
 use slab::Slab;
 use std::cell::{Cell, OnceCell, RefCell};
@@ -146,6 +147,8 @@ pub(crate) struct Executor {
     attending: Cell<bool>,
     next: Cell<Option<Runnable>>,
     closed: Cell<bool>,
+    /// Of the readers of this loop.
+    spare_buffers: Rc<Spare>,
     /// Tasks of the loop that ended are being dropped.
     discarding: Cell<bool>,
 }
@@ -188,6 +191,7 @@ impl Executor {
             attending: Cell::new(false),
             next: Cell::new(None),
             closed: Cell::new(false),
+            spare_buffers: Rc::default(),
             discarding: Cell::new(false),
         });
         let known = executor.clone();
@@ -221,6 +225,10 @@ impl Executor {
 
     pub(crate) fn handle(&self) -> &Handle {
         &self.handle
+    }
+
+    pub(crate) fn spare_buffers(&self) -> Rc<Spare> {
+        self.spare_buffers.clone()
     }
 
     /// What schedules a task of this executor, from any thread.

@@ -3,7 +3,9 @@
 use crate::error::LimitOverrun;
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem;
+use std::cell::RefCell;
 use std::mem;
+use std::rc::Rc;
 
 /// An empty buffer that held more than this gives its memory back, so that a connection that is
 /// quiet after a burst costs little.
@@ -11,11 +13,33 @@ const KEPT: usize = 64 * 1024;
 
 const LEAST_ROOM: usize = 512;
 
+/// So many emptied buffers are kept for the next connections that receive something.
+const SPARE: usize = 16;
+
+/// Emptied buffers, of at most `KEPT` bytes: a connection that has nothing to read has no buffer.
+#[derive(Debug, Default)]
+pub(crate) struct Spare(RefCell<Vec<BytesMut>>);
+
+impl Spare {
+    fn take(&self) -> BytesMut {
+        self.0.borrow_mut().pop().unwrap_or_default()
+    }
+
+    fn give(&self, buffer: BytesMut) {
+        let mut spare = self.0.borrow_mut();
+        if spare.len() < SPARE {
+            spare.push(buffer);
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct ReadBuffer {
     bytes: BytesMut,
     /// It held more than `KEPT` since it was made.
     large: bool,
+    /// Where its memory goes when it is empty; without, it is kept.
+    spare: Option<Rc<Spare>>,
 }
 
 /// Where a search for a separator has got to.
@@ -31,6 +55,11 @@ pub(crate) enum Search {
 impl ReadBuffer {
     /// Answers how many bytes there are then.
     pub(crate) fn push(&mut self, data: &[u8]) -> usize {
+        if self.bytes.capacity() == 0
+            && let Some(spare) = &self.spare
+        {
+            self.bytes = spare.take();
+        }
         if self.bytes.capacity() - self.bytes.len() < data.len() {
             // Room for several small pieces: what is taken takes its room along.
             self.bytes.reserve(data.len().max(LEAST_ROOM));
@@ -60,9 +89,18 @@ impl ReadBuffer {
         self.shrink();
     }
 
+    pub(crate) fn keep_in(&mut self, spare: Rc<Spare>) {
+        self.spare = Some(spare);
+    }
+
     fn shrink(&mut self) {
-        if self.large && self.bytes.is_empty() {
+        if !self.bytes.is_empty() {
+            return;
+        }
+        if self.large {
             self.clear();
+        } else if let Some(spare) = &self.spare {
+            spare.give(mem::take(&mut self.bytes));
         }
     }
 
@@ -80,7 +118,8 @@ impl ReadBuffer {
     }
 
     pub(crate) fn clear(&mut self) {
-        *self = Self::default();
+        self.bytes = BytesMut::new();
+        self.large = false;
     }
 
     /// Looks for the separator that ends first, and of several that end there for the shortest.

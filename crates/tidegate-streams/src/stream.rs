@@ -148,6 +148,10 @@ impl StreamProtocol {
 impl Protocol for StreamProtocol {
     fn connection_made(&mut self, transport: &Transport) -> Result {
         self.executor = Executor::of(transport.handle());
+        if let Some(executor) = &self.executor {
+            let spare = executor.spare_buffers();
+            self.incoming.buffer.borrow_mut().keep_in(spare);
+        }
         if let Some(call) = self.on_made.take() {
             call(transport);
         }

@@ -5,14 +5,14 @@ use async_task::FallibleTask;
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use tidegate::{CloseReason, Failure, Handle};
 
 /// Runs a future as a task of the loop that is running on this thread. It begins in this turn of
@@ -60,7 +60,7 @@ where
 pub(crate) fn spawn_with<F, T>(
     handle: &Handle,
     future: F,
-    finish: impl FnOnce(Result<F::Output, JoinError>) -> Result<T, JoinError> + 'static,
+    finish: impl FnOnce(Result<F::Output, JoinError>) -> Result<T, JoinError> + Unpin + 'static,
 ) -> JoinHandle<T>
 where
     F: Future + 'static,
@@ -74,7 +74,11 @@ where
         executor: executor.clone(),
         key,
     };
-    let task = run(member, Held(Some(Box::pin(future))), finish);
+    let task = Run {
+        member,
+        held: Held(Some(Box::pin(future))),
+        finish: Some(finish),
+    };
     let (runnable, task) = async_task::spawn_local(task, executor.scheduler());
     executor.start(key, runnable);
     JoinHandle(State::Task {
@@ -96,23 +100,32 @@ impl Drop for Member {
     }
 }
 
-/// The future is in a box of its own: as an argument of an async function it would take its room
-/// twice, for as long as the task lives.
-async fn run<F: Future, T>(
+/// A future, and a last step. Written by hand: an async function keeps its arguments twice, for as
+/// long as the task lives. The future is in a box, so that no pin goes through this.
+struct Run<F, Finish> {
     member: Member,
-    mut held: Held<F>,
-    finish: impl FnOnce(Result<F::Output, JoinError>) -> Result<T, JoinError>,
-) -> Output<T> {
-    let ended = poll_fn(|context| {
-        if member.executor.is_aborted(member.key) {
-            let dropped = held.discard().map_err(JoinError::panicked);
-            return Poll::Ready(dropped.and(Err(JoinError(Kind::Cancelled))));
-        }
-        held.poll(context).map_err(JoinError::panicked)
-    });
-    Output {
-        result: Some(finish(ended.await)),
-        handle: member.executor.handle().clone(),
+    held: Held<F>,
+    finish: Option<Finish>,
+}
+
+impl<F, Finish, T> Future for Run<F, Finish>
+where
+    F: Future,
+    Finish: FnOnce(Result<F::Output, JoinError>) -> Result<T, JoinError> + Unpin,
+{
+    type Output = Output<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Output<T>> {
+        let this = &mut *self;
+        let ended = if this.member.executor.is_aborted(this.member.key) {
+            let dropped = this.held.discard().map_err(JoinError::panicked);
+            dropped.and(Err(JoinError(Kind::Cancelled)))
+        } else {
+            ready!(this.held.poll(context)).map_err(JoinError::panicked)
+        };
+        let result = this.finish.take().map(|finish| finish(ended));
+        let handle = this.member.executor.handle().clone();
+        Poll::Ready(Output { result, handle })
     }
 }
 
