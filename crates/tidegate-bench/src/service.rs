@@ -1,7 +1,9 @@
 //! What every server under test serves, and how each of ours is told.
 
 use lexopt::ValueExt;
+use memchr::memchr;
 use std::ffi::OsString;
+use std::iter::from_fn;
 use std::net::SocketAddr;
 use std::str::FromStr;
 
@@ -34,6 +36,18 @@ impl FromStr for Service {
             other => Err(format!("no such service: {other}")),
         }
     }
+}
+
+/// The lines of what has arrived, each with its end; the last may be without one. Searches as
+/// memchr(3) does, as the servers in C.
+pub fn lines(data: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = data;
+    from_fn(move || {
+        let end = memchr(b'\n', rest).map_or(rest.len(), |at| at + 1);
+        let (line, after) = rest.split_at(end);
+        rest = after;
+        (!line.is_empty()).then_some(line)
+    })
 }
 
 /// The period of the bytes of a source: byte number `n` of the stream is `n % SOURCE_PERIOD`.

@@ -14,7 +14,9 @@ use slab::Slab;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 use tidegate_bench::page_buffer::PageBuffer;
-use tidegate_bench::service::{READ_BUFFER, ServerArguments, Service, announce, source_block};
+use tidegate_bench::service::{
+    self, READ_BUFFER, ServerArguments, Service, announce, source_block,
+};
 use tidegate_bench::usage;
 
 const LISTENER: Token = Token(usize::MAX);
@@ -140,7 +142,7 @@ impl Server {
             Service::Echo => connection.send(data)?,
             Service::Lines => {
                 self.answers.clear();
-                for line in data.split_inclusive(|byte| *byte == b'\n') {
+                for line in service::lines(data) {
                     if line.ends_with(b"\n") {
                         self.answers.append(&mut connection.partial);
                         self.answers.extend_from_slice(line);

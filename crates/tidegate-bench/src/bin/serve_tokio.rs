@@ -10,6 +10,7 @@
 //! `--lines buffered` with a `BufWriter` that is flushed when no complete line is left.
 
 use lexopt::ValueExt;
+use memchr::memchr;
 use std::cell::RefCell;
 use std::io;
 use std::process::ExitCode;
@@ -111,7 +112,7 @@ async fn answer_lines(mut stream: TcpStream, lines: Lines) -> io::Result<()> {
                 writer.write_all(&line).await?;
                 line.clear();
                 // Before it waits for more, what was answered must go.
-                if !reader.buffer().contains(&b'\n') {
+                if memchr(b'\n', reader.buffer()).is_none() {
                     writer.flush().await?;
                 }
             }

@@ -4,7 +4,7 @@ use crate::Writes;
 use bytes::Bytes;
 use std::net::SocketAddr;
 use tidegate::{Address, Handle, Protocol, Result, Transport};
-use tidegate_bench::service::{Service, source_block};
+use tidegate_bench::service::{Service, lines, source_block};
 
 /// Serves, and says where.
 pub(crate) fn listen(
@@ -46,7 +46,7 @@ pub(crate) struct Lines {
 impl Lines {
     /// Takes what has arrived.
     pub(crate) fn arrived(&mut self, transport: &Transport, data: &[u8]) -> Result {
-        for line in data.split_inclusive(|byte| *byte == b'\n') {
+        for line in lines(data) {
             if !line.ends_with(b"\n") {
                 self.partial.extend_from_slice(line);
             } else if self.partial.is_empty() {
