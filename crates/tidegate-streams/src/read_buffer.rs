@@ -14,15 +14,20 @@ const KEPT: usize = 64 * 1024;
 const LEAST_ROOM: usize = 512;
 
 /// So many emptied buffers are kept for the next connections that receive something.
-const SPARE: usize = 16;
+const SPARE: usize = 64;
 
 /// Emptied buffers, of at most `KEPT` bytes: a connection that has nothing to read has no buffer.
 #[derive(Debug, Default)]
 pub(crate) struct Spare(RefCell<Vec<BytesMut>>);
 
 impl Spare {
-    fn take(&self) -> BytesMut {
-        self.0.borrow_mut().pop().unwrap_or_default()
+    /// One with so much room, if there is one: of some, what was taken may still be in use.
+    fn take(&self, room: usize) -> BytesMut {
+        let mut spare = self.0.borrow_mut();
+        let free = spare
+            .iter_mut()
+            .rposition(|buffer| buffer.try_reclaim(room));
+        free.map(|at| spare.swap_remove(at)).unwrap_or_default()
     }
 
     fn give(&self, buffer: BytesMut) {
@@ -58,7 +63,7 @@ impl ReadBuffer {
         if self.bytes.capacity() == 0
             && let Some(spare) = &self.spare
         {
-            self.bytes = spare.take();
+            self.bytes = spare.take(data.len());
         }
         if self.bytes.capacity() - self.bytes.len() < data.len() {
             // Room for several small pieces: what is taken takes its room along.
