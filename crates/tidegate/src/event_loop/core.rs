@@ -213,11 +213,11 @@ impl Core {
     }
 
     fn first_deadline(&self) -> Option<Instant> {
-        let first = self.timers.borrow().next_deadline();
-        if first.is_none() {
+        let timers = self.timers.borrow();
+        if timers.len() == 0 {
             self.todo.clear(Todo::TIMERS);
         }
-        first
+        timers.next_deadline()
     }
 
     pub(crate) fn timers_created(&self) -> u64 {
