@@ -68,9 +68,7 @@ fn times_without_end_are_the_end_of_time_and_no_panic() {
     for link in [far, Link::new()] {
         let mut world = World::builder().link(link).step_limit(10_000).build();
         let (a, b) = (world.add_host("a").unwrap(), world.add_host("b").unwrap());
-        let log = Log::new();
-        let served = log.clone();
-        let protocol = move || Recorder::new(&served);
+        let protocol = || Recorder::new(&Log::new());
         b.handle().create_server(b.addr(7), protocol).unwrap();
         let connect = |log: &Log| {
             let to = ConnectOptions::new(b.addr(7)).timeout(Duration::MAX);
