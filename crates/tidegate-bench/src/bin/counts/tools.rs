@@ -49,8 +49,8 @@ pub(crate) fn callgrind(
     let messages = (runs[1] - runs[0]) as f64;
     Ok(Counted {
         instructions: (long.instructions - short.instructions) / messages,
-        // Without what is far below one in a thousand messages, and without a "-0".
-        allocations: ((long.allocations - short.allocations) / messages * 1e3).round() / 1e3 + 0.0,
+        // Without what is far below one in a hundred messages, and without a "-0".
+        allocations: ((long.allocations - short.allocations) / messages * 1e2).round() / 1e2 + 0.0,
     })
 }
 
