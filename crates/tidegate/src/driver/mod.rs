@@ -200,7 +200,8 @@ pub trait ListenerSocket: Any + fmt::Debug {
 }
 
 /// A stream of another world. Errors are those of the socket calls of the same names; a read, a
-/// write or an accept that was interrupted is made again. What has a body here suits a world without addresses, options and errors that come by themselves.
+/// write or an accept that was interrupted is made again. What has a body here suits a world
+/// without addresses, options and errors that come by themselves.
 pub trait StreamSocket: Any + fmt::Debug {
     /// `Ok(0)` is the end of the stream.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;

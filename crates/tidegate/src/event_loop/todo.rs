@@ -29,14 +29,8 @@ impl Todo {
 }
 
 /// The flags of one loop.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct TodoCell(Cell<u8>);
-
-impl Default for TodoCell {
-    fn default() -> Self {
-        Self(Cell::new(0))
-    }
-}
 
 impl TodoCell {
     pub(crate) fn any(&self, flags: Todo) -> bool {

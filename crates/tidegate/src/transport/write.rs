@@ -274,12 +274,10 @@ impl Transport {
         if sent < offered {
             conn.clear(State::WRITABLE);
         }
-        if sent > 0 {
-            // Sending can only resume. Whether what was offered pauses is decided when the kernel
-            // has refused the rest of it, not between two system calls.
-            if conn.is(State::PAUSED) {
-                self.reflow();
-            }
+        // Sending can only resume. Whether what was offered pauses is decided when the kernel has
+        // refused the rest of it, not between two system calls.
+        if sent > 0 && conn.is(State::PAUSED) {
+            self.reflow();
         }
         match result {
             Ok(_) => {}
