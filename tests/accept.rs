@@ -10,8 +10,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tests::Served;
 use tidegate::driver::{
-    BindOptions, Driver, Listener, ListenerSocket, Readiness, Socket, SocketOption, StreamSocket,
-    Token, Wake,
+    BindOptions, Driver, Events, Listener, ListenerSocket, Readiness, Socket, SocketOption,
+    StreamSocket, Token, Wake,
 };
 use tidegate::{Address, EventLoop};
 
@@ -44,16 +44,12 @@ struct Scripted {
 }
 
 impl Driver for Scripted {
-    fn poll(
-        &mut self,
-        events: &mut Vec<(Token, Readiness)>,
-        timeout: Option<Duration>,
-    ) -> io::Result<()> {
+    fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         // Edge-triggered: what waits is announced once.
         if let Some(token) = self.world.listening.get()
             && self.world.announced.replace(false)
         {
-            events.push((token, Readiness::new().with_readable()));
+            events.push(token, Readiness::new().with_readable());
             return Ok(());
         }
         let slept = timeout.expect("a sleep that nothing would end");

@@ -11,7 +11,7 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 use tests::{Log, Peer, Recorder, Served, drive, settle};
 use tidegate::driver::{
-    BindOptions, Driver, Listener, ListenerSocket, Readiness, Socket, Token, Wake,
+    BindOptions, Driver, Events, Listener, ListenerSocket, Socket, Token, Wake,
 };
 use tidegate::{Address, EventLoop, EventLoopBuilder, Handle, ListenOptions};
 
@@ -215,7 +215,7 @@ impl ListenerSocket for Bound {
 }
 
 impl Driver for Scripted {
-    fn poll(&mut self, _: &mut Vec<(Token, Readiness)>, _: Option<Duration>) -> io::Result<()> {
+    fn poll(&mut self, _: &mut Events, _: Option<Duration>) -> io::Result<()> {
         Ok(())
     }
 

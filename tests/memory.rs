@@ -9,14 +9,12 @@ use std::sync::{Arc, atomic};
 use std::time::{Duration, Instant};
 use tidegate::Address;
 use tidegate::driver::{
-    BindOptions, Driver, Listener, ListenerSocket, Readiness, Socket, StreamSocket, Token, WAKE,
-    Wake,
+    BindOptions, Driver, Events, Listener, ListenerSocket, Readiness, Socket, StreamSocket, Token,
+    WAKE, Wake,
 };
 
 /// So many bytes wait between two sockets at most.
 pub(crate) const CAPACITY: usize = 1000;
-
-type Events = Vec<(Token, Readiness)>;
 
 /// What the loop, its sockets and the test share.
 #[derive(Debug)]
@@ -24,7 +22,7 @@ pub(crate) struct World {
     pub(crate) now: Cell<Instant>,
     pub(crate) clock_reads: Cell<usize>,
     pub(crate) timeouts: RefCell<Vec<Option<Duration>>>,
-    events: RefCell<Events>,
+    events: RefCell<Vec<(Token, Readiness)>>,
     listeners: RefCell<Vec<(Address, Token)>>,
     backlog: RefCell<VecDeque<Stream>>,
     pub(crate) woken: Arc<Woken>,
@@ -82,9 +80,9 @@ impl Driver for Memory {
     fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
         self.0.timeouts.borrow_mut().push(timeout);
         if self.0.woken.0.swap(0, atomic::Ordering::SeqCst) > 0 {
-            events.push((WAKE, Readiness::new()));
+            events.push(WAKE, Readiness::new());
         }
-        events.append(&mut self.0.events.borrow_mut());
+        events.extend(self.0.events.borrow_mut().drain(..));
         Ok(())
     }
 

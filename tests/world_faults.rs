@@ -82,7 +82,7 @@ fn every_fault_strikes_and_leaves_nothing_behind() {
         let (likely, harmless) = row(fault);
         let mut faults = Faults::none().with(fault, likely);
         if fault == Fault::ResetDiscards {
-            faults = faults.with(Fault::Reset, 0.01);
+            faults = faults.with(Fault::Reset, 0.05);
         }
         let (mut whole, mut times) = (0, 0);
         for seed in 0..SEEDS {

@@ -142,14 +142,15 @@ impl Server {
             Service::Echo => connection.send(data)?,
             Service::Lines => {
                 self.answers.clear();
-                for line in service::lines(data) {
-                    if line.ends_with(b"\n") {
+                let mut rest = data;
+                while let Some((line, after)) = service::split_line(rest) {
+                    if !connection.partial.is_empty() {
                         self.answers.append(&mut connection.partial);
-                        self.answers.extend_from_slice(line);
-                    } else {
-                        connection.partial.extend_from_slice(line);
                     }
+                    self.answers.extend_from_slice(line);
+                    rest = after;
                 }
+                connection.partial.extend_from_slice(rest);
                 connection.send(&self.answers)?;
             }
             Service::Sink | Service::Source => {}

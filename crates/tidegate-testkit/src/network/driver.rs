@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidegate::Address;
 use tidegate::driver::{
-    BindOptions, Driver, Job, JobId, JobStart, Listener, ListenerSocket, Readiness, Socket,
+    BindOptions, Driver, Events, Job, JobId, JobStart, Listener, ListenerSocket, Readiness, Socket,
     SocketOption, StreamSocket, Token, WAKE, Wake,
 };
 
@@ -35,20 +35,18 @@ impl SimulatedDriver {
 }
 
 impl Driver for SimulatedDriver {
-    fn poll(
-        &mut self,
-        events: &mut Vec<(Token, Readiness)>,
-        _: Option<Duration>,
-    ) -> io::Result<()> {
+    fn poll(&mut self, events: &mut Events, _: Option<Duration>) -> io::Result<()> {
         self.with(|state, host| {
             if state.dice.strikes(Fault::Interrupted) {
                 return Err(io::ErrorKind::Interrupted.into());
             }
-            if state.host(host).bell.take() {
-                events.push((WAKE, Readiness::new()));
+            let rang = state.host(host).bell.take();
+            if rang {
+                events.push(WAKE, Readiness::new());
             }
-            state.take_events(host, events);
-            let count = events.len() as u64;
+            let taken = state.take_events(host);
+            let count = taken.len() as u64 + u64::from(rang);
+            events.extend(taken);
             state.note(("turn", host.0 as u64, count), &[], || {
                 format!("{host} turn, {count} events")
             });

@@ -190,21 +190,21 @@ impl State {
     }
 
     /// What a poll reports.
-    pub(super) fn take_events(&mut self, host: HostId, into: &mut Vec<(Token, Readiness)>) {
+    pub(super) fn take_events(&mut self, host: HostId) -> Vec<(Token, Readiness)> {
         let kernel = &mut self.hosts[host.0];
         let mut count = kernel.order.len();
         if count > 1 && self.dice.strikes(Fault::FewEvents) {
             count = 1 + self.dice.below(count - 1);
         }
-        let from = into.len();
+        let mut taken = Vec::new();
         for token in kernel.order.drain(..count) {
             let readiness = kernel.events.remove(&token).unwrap_or_default();
-            into.push((token, readiness));
+            taken.push((token, readiness));
         }
         if count > 1 && self.dice.strikes(Fault::Reorder) {
             for n in (1..count).rev() {
                 let other = self.dice.below(n + 1);
-                into.swap(from + n, from + other);
+                taken.swap(n, other);
             }
         }
         if self.dice.strikes(Fault::SpuriousEvent)
@@ -217,8 +217,9 @@ impl State {
                 2 => any.with_read_to_end(),
                 _ => any.with_failed(),
             };
-            into.push((token, readiness));
+            taken.push((token, readiness));
         }
+        taken
     }
 
     fn some_token(&mut self, host: HostId) -> Option<Token> {

@@ -15,11 +15,13 @@ use crate::logging::guarded;
 use std::any::Any;
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::iter::from_fn;
 use std::net::SocketAddr;
 use std::ops::BitOr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use os::OsEvents;
 pub(crate) use os::{OsDriver, OsListener, OsStream};
 
 /// Names a source of events; chosen by the loop, handed back with each event.
@@ -94,14 +96,38 @@ impl BitOr for Readiness {
     }
 }
 
+/// The events of one poll. Those of the real world stay where the system put them, and are read
+/// one after the other.
+#[derive(Debug)]
+pub struct Events {
+    os: OsEvents,
+    pushed: Vec<(Token, Readiness)>,
+}
+
+impl Events {
+    /// Adds one.
+    pub fn push(&mut self, token: Token, readiness: Readiness) {
+        self.pushed.push((token, readiness));
+    }
+
+    #[inline(always)]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Token, Readiness)> {
+        let (mut os, mut pushed) = (self.os.iter(), self.pushed.iter().copied());
+        // One place to take from, unlike a chain of both.
+        from_fn(move || os.next().or_else(|| pushed.next()))
+    }
+}
+
+impl Extend<(Token, Readiness)> for Events {
+    fn extend<I: IntoIterator<Item = (Token, Readiness)>>(&mut self, events: I) {
+        self.pushed.extend(events);
+    }
+}
+
 /// A world for the loop to run in.
 pub trait Driver: fmt::Debug {
-    /// Waits for events, at most for `timeout`, and appends them. May return early and empty.
-    fn poll(
-        &mut self,
-        events: &mut Vec<(Token, Readiness)>,
-        timeout: Option<Duration>,
-    ) -> io::Result<()>;
+    /// Waits for events, at most for `timeout`, and pushes them. May return early and empty.
+    fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()>;
 
     /// What ends a poll from any thread with an event for [`WAKE`].
     fn waker(&self) -> Arc<dyn Wake>;
@@ -377,10 +403,15 @@ impl Socket {
 fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if is_interruption(&error) => {}
             other => return other,
         }
     }
+}
+
+#[cold]
+fn is_interruption(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Interrupted
 }
 
 fn of_another_driver() -> io::Error {
@@ -405,19 +436,34 @@ impl AnyDriver {
         }
     }
 
+    /// Room for what it polls.
+    pub(crate) fn events(&self) -> Events {
+        let os = match self {
+            Self::Os(_) => OsEvents::with_room(),
+            Self::Foreign(_) => OsEvents::without_room(),
+        };
+        let pushed = Vec::new();
+        Events { os, pushed }
+    }
+
+    /// Puts what has happened in place of the events of the poll before.
     #[inline]
     pub(crate) fn poll(
         &mut self,
-        events: &mut Vec<(Token, Readiness)>,
+        events: &mut Events,
         timeout: Option<Duration>,
     ) -> io::Result<()> {
+        events.pushed.clear();
         let polled = match self {
             Self::Os(driver) => driver.poll(events, timeout),
             Self::Foreign(driver) => driver.poll(events, timeout),
         };
         match polled {
             // A signal: the loop comes round and computes the timeout anew.
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            Err(error) if is_interruption(&error) => {
+                events.os.clear();
+                Ok(())
+            }
             other => other,
         }
     }

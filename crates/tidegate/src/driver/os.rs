@@ -3,13 +3,13 @@
 use super::executor_pool::ExecutorPool;
 use super::unix_path::SocketFile;
 use super::{
-    BindOptions, Driver, Job, JobId, JobStart, Listener, Readiness, Socket, SocketOption, Token,
-    WAKE, Wake, of_another_driver,
+    BindOptions, Driver, Events, Job, JobId, JobStart, Listener, Readiness, Socket, SocketOption,
+    Token, WAKE, Wake, of_another_driver,
 };
 use crate::Address;
 use crate::logging::guarded;
 use mio::unix::SourceFd;
-use mio::{Events, Interest, Poll};
+use mio::{Interest, Poll};
 use socket2::{Domain, SockAddr, SockRef, Type};
 use std::io::{self, IoSlice, Read};
 use std::net::SocketAddr;
@@ -22,7 +22,6 @@ const EVENTS_PER_POLL: usize = 1024;
 #[derive(Debug)]
 pub(crate) struct OsDriver {
     poll: Poll,
-    events: Events,
     waker: Arc<mio::Waker>,
     jobs: ExecutorPool,
     job_grace: Duration,
@@ -35,7 +34,6 @@ impl OsDriver {
         let waker = mio::Waker::new(poll.registry(), mio::Token(token_word(WAKE)))?;
         Ok(Self {
             poll,
-            events: Events::with_capacity(EVENTS_PER_POLL),
             waker: Arc::new(waker),
             jobs: ExecutorPool::new(jobs),
             job_grace,
@@ -49,6 +47,55 @@ impl OsDriver {
     }
 }
 
+/// What a poll of the system brought.
+#[derive(Debug)]
+pub(super) struct OsEvents(mio::Events);
+
+impl OsEvents {
+    pub(super) fn with_room() -> Self {
+        Self(mio::Events::with_capacity(EVENTS_PER_POLL))
+    }
+
+    /// For a loop that polls another world.
+    pub(super) fn without_room() -> Self {
+        Self(mio::Events::with_capacity(0))
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Token, Readiness)> {
+        let events = self.0.iter();
+        events.map(|event| (Token(event.token().0 as u64), readiness(event)))
+    }
+}
+
+#[inline(always)]
+fn readiness(event: &mio::event::Event) -> Readiness {
+    let mut readiness = Readiness::new();
+    if event.is_readable() {
+        readiness = readiness.with_readable();
+    }
+    if event.is_writable() {
+        readiness = readiness.with_writable();
+    }
+    if event.is_error() || event.is_read_closed() || event.is_priority() {
+        readiness = readiness | unusual(event);
+    }
+    readiness
+}
+
+#[cold]
+fn unusual(event: &mio::event::Event) -> Readiness {
+    let readiness = Readiness::new().with_read_to_end();
+    if event.is_error() || (event.is_read_closed() && event.is_write_closed()) {
+        readiness.with_writable().with_failed()
+    } else {
+        readiness
+    }
+}
+
 /// Tokens are 64 bits wide: a slot and a generation.
 fn token_word(token: Token) -> usize {
     const { assert!(usize::BITS == 64, "tidegate needs a 64-bit platform") };
@@ -56,29 +103,9 @@ fn token_word(token: Token) -> usize {
 }
 
 impl Driver for OsDriver {
-    fn poll(
-        &mut self,
-        events: &mut Vec<(Token, Readiness)>,
-        timeout: Option<Duration>,
-    ) -> io::Result<()> {
-        self.poll.poll(&mut self.events, timeout)?;
-        for event in &self.events {
-            let mut readiness = Readiness::new();
-            if event.is_readable() {
-                readiness = readiness.with_readable();
-            }
-            if event.is_writable() {
-                readiness = readiness.with_writable();
-            }
-            let hung_up = event.is_read_closed();
-            if event.is_error() || (hung_up && event.is_write_closed()) {
-                readiness = readiness.with_read_to_end().with_writable().with_failed();
-            } else if hung_up || event.is_priority() {
-                readiness = readiness.with_read_to_end();
-            }
-            events.push((Token(event.token().0 as u64), readiness));
-        }
-        Ok(())
+    #[inline]
+    fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        self.poll.poll(&mut events.os.0, timeout)
     }
 
     fn waker(&self) -> Arc<dyn Wake> {

@@ -14,7 +14,7 @@ use crate::jobs::Jobs;
 use crate::log_limit::LogLimit;
 use crate::resolve::Resolver;
 use crate::timers::{TimerId, Timers};
-use crate::transport::Transport;
+use crate::transport::{MOST_GATHERED, Transport};
 use crate::write_buffer::WriteBuffer;
 use crate::{Handle, Protocol, TransportId};
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
+use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
@@ -76,9 +77,10 @@ pub(crate) struct Core {
     pub(super) error_handler: RefCell<Option<ErrorHandler>>,
     pub(super) failure_log: RefCell<LogLimit>,
 
-    /// Small writes of the callback that is running, of the transport `gathering`.
+    /// Small writes of the callback that is running. It does not grow.
     pub(crate) gather: RefCell<Vec<u8>>,
-    pub(crate) gathering: Cell<TransportId>,
+    /// Of the read that has just failed.
+    pub(crate) read_error: Cell<Option<io::Error>>,
     #[expect(
         clippy::vec_box,
         reason = "they move in and out of connections as boxes"
@@ -95,6 +97,8 @@ pub(crate) struct Core {
     pub(super) panic_policy: PanicPolicy,
     pub(super) parked_panic: Cell<Option<PanicPayload>>,
     pub(super) slow_callback: Option<Duration>,
+    /// When the callback that is running began, with `slow_callback`.
+    pub(super) callback_began: Cell<Option<Instant>>,
 }
 
 impl Core {
@@ -122,8 +126,8 @@ impl Core {
             inbox,
             error_handler: RefCell::default(),
             failure_log: RefCell::default(),
-            gather: RefCell::default(),
-            gathering: Cell::new(TransportId::NONE),
+            gather: RefCell::new(Vec::with_capacity(MOST_GATHERED)),
+            read_error: Cell::new(None),
             spare_buffers: RefCell::default(),
             counters: Counters::default(),
             tick: Cell::new(0),
@@ -134,6 +138,7 @@ impl Core {
             panic_policy,
             parked_panic: Cell::new(None),
             slow_callback,
+            callback_began: Cell::new(None),
         })
     }
 
@@ -288,8 +293,13 @@ impl Core {
     }
 
     pub(crate) fn transport(&self, id: TransportId) -> Option<Transport> {
+        self.connection(id).filter(|transport| !transport.is_lost())
+    }
+
+    /// Also one that has ended and is not let go of yet.
+    pub(super) fn connection(&self, id: TransportId) -> Option<Transport> {
         match self.registry.borrow().get(id) {
-            Some(Source::Connection(transport)) if !transport.is_lost() => Some(transport.clone()),
+            Some(Source::Connection(transport)) => Some(transport.clone()),
             _ => None,
         }
     }

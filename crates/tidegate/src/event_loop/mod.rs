@@ -13,7 +13,7 @@ mod user_code;
 use crate::TransportId;
 use crate::callback::Once;
 use crate::completion::Completion;
-use crate::driver::{Readiness, Token, WAKE};
+use crate::driver::{Events, Readiness, Token, WAKE};
 use handle::Entered;
 use std::fmt;
 use std::io;
@@ -35,8 +35,8 @@ pub use remote::{LoopClosed, RemoteHandle};
 
 /// One read buffer serves every connection of the loop. It starts at a page: the kernel copies
 /// large blocks much slower into memory that does not.
-const READ_BUFFER: usize = 128 * 1024;
-const PAGE: usize = 4096;
+#[repr(C, align(4096))]
+struct ReadBuffer([u8; 128 * 1024]);
 
 /// An event loop. It and everything it drives live on one thread; many cores are many loops.
 ///
@@ -64,9 +64,8 @@ const PAGE: usize = 4096;
 pub struct EventLoop {
     core: Rc<Core>,
     handle: Handle,
-    /// Longer than [`READ_BUFFER`] by a page, to be aligned within.
-    buffer: Vec<u8>,
-    events: Vec<(Token, Readiness)>,
+    buffer: Box<ReadBuffer>,
+    events: Events,
     /// Empty between turns; kept for their memory.
     leftover: Vec<TransportId>,
     dirty: Vec<TransportId>,
@@ -90,9 +89,9 @@ impl EventLoop {
     fn with_core(core: Rc<Core>) -> Self {
         Self {
             handle: Handle::new(core.clone()),
+            buffer: Box::new(ReadBuffer([0; _])),
+            events: core.with_driver(|driver| driver.events()),
             core,
-            buffer: vec![0; READ_BUFFER + PAGE],
-            events: Vec::new(),
             leftover: Vec::new(),
             dirty: Vec::new(),
         }
@@ -173,78 +172,50 @@ impl EventLoop {
 
     #[inline]
     fn turn(&mut self, wait: Option<Duration>) -> io::Result<()> {
-        let core = self.core.clone();
+        let core = &*self.core;
         // 1.
         core.begin_tick();
-        let timeout = poll_timeout(&core, wait);
-        self.events.clear();
+        let timeout = poll_timeout(core, wait);
         core.with_driver(|driver| driver.poll(&mut self.events, timeout))?;
         core.set_turn_time(TurnTime::Unread);
         // 2.
-        let woken = self.run_io(&core);
-        // 3.
-        self.run_timers(&core);
-        // 4.
-        if woken {
-            for call in core.inbox.take() {
-                core.push_ready(Once::new("call_soon_threadsafe", call));
-            }
+        self.run_io();
+        // 3., 4., 5.
+        if self.core.todo.any(Todo::AFTER_IO) {
+            self.run_rest();
         }
-        if core.todo.any(Todo::READY) {
-            for _ in 0..core.ready_len() {
-                if let Some(run) = core.pop_ready() {
-                    run.run(&self.handle);
-                }
-            }
-        }
-        // 5.
-        if core.todo.any(Todo::DIRTY) {
-            core.swap_dirty(&mut self.dirty);
-            for id in self.dirty.drain(..) {
-                if let Some(Source::Connection(transport)) = core.source(id) {
-                    transport.settle_dirty();
-                }
-            }
-        }
-        if core.todo.any(Todo::GRAVES) {
-            core.empty_graveyard();
-        }
-        core.set_turn_time(TurnTime::NoTurn);
-        if core.todo.any(Todo::PANIC)
-            && let Some(payload) = core.take_panic()
+        self.core.set_turn_time(TurnTime::NoTurn);
+        if self.core.todo.any(Todo::PANIC)
+            && let Some(payload) = self.core.take_panic()
         {
             resume_unwind(payload);
         }
         Ok(())
     }
 
-    /// Answers whether another thread has left something.
-    #[inline]
-    fn run_io(&mut self, core: &Rc<Core>) -> bool {
-        let aligned = self.buffer.as_ptr().align_offset(PAGE).min(PAGE);
-        let buffer = &mut self.buffer[aligned..aligned + READ_BUFFER];
-        let mut woken = false;
+    #[inline(always)]
+    fn run_io(&mut self) {
+        let core = &self.core;
+        let buffer = &mut self.buffer.0[..];
         let leftover = core.todo.any(Todo::LEFTOVER);
         if leftover {
             core.swap_leftover(&mut self.leftover);
         }
-        add(&core.counters.events, self.events.len());
-        for &(token, readiness) in &self.events {
-            if token == WAKE {
-                woken = true;
-                continue;
-            }
-            match core.source(TransportId::from_token(token)) {
-                Some(Source::Connection(transport)) => transport.on_event(readiness, buffer),
-                Some(Source::Attempt(attempt)) => attempt.on_event(readiness, buffer),
-                Some(Source::Listener(listener)) => listener.on_event(core),
-                Some(Source::Lingering(socket)) => socket.on_event(core, readiness, buffer),
-                None => add(&core.counters.stale_events, 1),
+        for (token, readiness) in self.events.iter() {
+            add(&core.counters.events, 1);
+            match core.connection(TransportId::from_token(token)) {
+                Some(transport) => transport.on_event(readiness, buffer),
+                None => on_other_event(core, token, readiness, buffer),
             }
         }
-        if !leftover {
-            return woken;
+        if leftover {
+            self.run_leftover();
         }
+    }
+
+    fn run_leftover(&mut self) {
+        let core = &self.core;
+        let buffer = &mut self.buffer.0[..];
         for id in self.leftover.drain(..) {
             match core.source(id) {
                 Some(Source::Connection(transport)) => transport.read_leftover(buffer),
@@ -253,23 +224,57 @@ impl EventLoop {
                 Some(Source::Attempt(_)) | None => {}
             }
         }
-        woken
     }
 
-    #[inline]
-    fn run_timers(&self, core: &Rc<Core>) {
-        if core.next_deadline().is_none() {
-            return;
+    /// What follows the I/O callbacks.
+    fn run_rest(&mut self) {
+        let core = &self.core;
+        // 3.
+        if core.next_deadline().is_some() {
+            let now = core.clock();
+            let created = core.timers_created();
+            while let Some(run) = core.pop_due(now, created) {
+                run.run(&self.handle);
+            }
         }
-        let now = core.clock();
-        let created = core.timers_created();
-        while let Some(run) = core.pop_due(now, created) {
-            run.run(&self.handle);
+        // 4.
+        if core.todo.take(Todo::WOKEN) {
+            for call in core.inbox.take() {
+                core.push_ready(Once::new("call_soon_threadsafe", call));
+            }
         }
+        for _ in 0..core.ready_len() {
+            if let Some(run) = core.pop_ready() {
+                run.run(&self.handle);
+            }
+        }
+        // 5.
+        core.swap_dirty(&mut self.dirty);
+        for id in self.dirty.drain(..) {
+            if let Some(Source::Connection(transport)) = core.source(id) {
+                transport.settle_dirty();
+            }
+        }
+        core.empty_graveyard();
     }
 }
 
-#[inline]
+/// An event of anything but a connection.
+#[cold]
+fn on_other_event(core: &Core, token: Token, readiness: Readiness, buffer: &mut [u8]) {
+    if token == WAKE {
+        core.todo.set(Todo::WOKEN);
+        return;
+    }
+    match core.source(TransportId::from_token(token)) {
+        Some(Source::Attempt(attempt)) => attempt.on_event(readiness, buffer),
+        Some(Source::Listener(listener)) => listener.on_event(core),
+        Some(Source::Lingering(socket)) => socket.on_event(core, readiness, buffer),
+        Some(Source::Connection(_)) | None => add(&core.counters.stale_events, 1),
+    }
+}
+
+#[inline(always)]
 fn poll_timeout(core: &Core, wait: Option<Duration>) -> Option<Duration> {
     if core.todo.any(Todo::NOW) {
         return Some(Duration::ZERO);

@@ -22,6 +22,12 @@ impl Todo {
     pub(crate) const TIMERS: Self = Self(1 << 5);
     /// A panic that is to go on.
     pub(crate) const PANIC: Self = Self(1 << 6);
+    /// Calls from other threads.
+    pub(crate) const WOKEN: Self = Self(1 << 7);
+
+    /// Without any of these a turn ends after its I/O callbacks.
+    pub(crate) const AFTER_IO: Self =
+        Self(Self::TIMERS.0 | Self::WOKEN.0 | Self::READY.0 | Self::DIRTY.0 | Self::GRAVES.0);
 
     /// With any of these the loop must not sleep.
     pub(crate) const NOW: Self =
@@ -48,7 +54,9 @@ impl TodoCell {
     /// Clears; answers whether one was set.
     pub(crate) fn take(&self, flags: Todo) -> bool {
         let any = self.any(flags);
-        self.clear(flags);
+        if any {
+            self.clear(flags);
+        }
         any
     }
 }

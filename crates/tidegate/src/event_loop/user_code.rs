@@ -10,19 +10,15 @@ use crate::logging::guarded;
 use crate::{CloseReason, Handle};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 impl Core {
-    pub(crate) fn slow_callback(&self) -> Option<Duration> {
-        self.slow_callback
-    }
-
     /// Runs user code that belongs to no connection.
     pub(crate) fn guard<R>(&self, context: &'static str, call: impl FnOnce() -> R) -> Option<R> {
         add(&self.counters.callbacks, 1);
-        let started = self.slow_callback.map(|_| self.clock());
+        self.begin_callback();
         let result = catch_unwind(AssertUnwindSafe(call));
-        self.check_slow(started, || context.to_owned());
+        self.end_callback(|| context.to_owned());
         match result {
             Ok(value) => Some(value),
             Err(payload) => {
@@ -33,12 +29,30 @@ impl Core {
         }
     }
 
-    pub(crate) fn check_slow(&self, started: Option<Instant>, name: impl FnOnce() -> String) {
-        if let (Some(started), Some(limit)) = (started, self.slow_callback) {
-            let took = self.clock().saturating_duration_since(started);
-            if took > limit {
-                guarded(|| log::warn!(target: "tidegate::slow", "{} took {took:?}", name()));
-            }
+    /// Notes when a callback begins, if somebody wants to know of slow ones.
+    #[inline(always)]
+    pub(crate) fn begin_callback(&self) {
+        if self.slow_callback.is_some() {
+            self.callback_began.set(Some(self.clock()));
+        }
+    }
+
+    /// Says so if it was slow.
+    #[inline(always)]
+    pub(crate) fn end_callback(&self, name: impl FnOnce() -> String) {
+        if let Some(limit) = self.slow_callback {
+            self.check_slow(limit, name);
+        }
+    }
+
+    #[cold]
+    fn check_slow(&self, limit: Duration, name: impl FnOnce() -> String) {
+        let Some(began) = self.callback_began.take() else {
+            return;
+        };
+        let took = self.clock().saturating_duration_since(began);
+        if took > limit {
+            guarded(|| log::warn!(target: "tidegate::slow", "{} took {took:?}", name()));
         }
     }
 

@@ -10,6 +10,7 @@ use crate::flow::{Flow, Watermarks};
 use crate::server::ServerState;
 use crate::timers::TimerId;
 use crate::write_buffer::{MAX_OFFER, WriteBuffer};
+
 use crate::{Address, CloseReason, Closed, Handle, Protocol, TransportId, WriteError};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
@@ -30,9 +31,8 @@ pub(crate) struct Conn {
     pub(super) round_tick: Cell<u32>,
     /// The turn that read last.
     pub(super) read_tick: Cell<u32>,
-    /// The turn that sent last, and how much it has sent.
-    pub(super) sent_tick: Cell<u32>,
-    pub(super) sent_in_tick: Cell<u32>,
+    /// The turn that sent last, and what is left of its budget.
+    pub(super) budget: Cell<(u32, u32)>,
     pub(super) handle: Handle,
     /// Borrowed while a callback runs, and during `with_protocol`. Everyone else only tries.
     pub(super) protocol: RefCell<Option<Box<dyn Protocol>>>,
@@ -152,11 +152,18 @@ impl Conn {
 
     /// Bytes that may still be sent in this turn.
     pub(super) fn budget(&self) -> usize {
-        if self.sent_tick.get() == self.core().tick() {
-            MAX_OFFER.saturating_sub(self.sent_in_tick.get() as usize)
+        let (tick, left) = self.budget.get();
+        if tick == self.core().tick() {
+            left as usize
         } else {
             MAX_OFFER
         }
+    }
+
+    /// Takes so much from a budget of this turn.
+    pub(super) fn spend(&self, budget: usize, cost: usize) {
+        let left = budget.saturating_sub(cost) as u32;
+        self.budget.set((self.core().tick(), left));
     }
 
     pub(super) fn with_extra<R>(&self, call: impl FnOnce(&mut Extra) -> R) -> R {

@@ -4,7 +4,7 @@
 use super::Transport;
 use super::state::{State, Step};
 use crate::event_loop::{Grave, PanicPayload, add};
-use crate::{BoxError, CloseReason, OnPause, Protocol, Result, TransportId};
+use crate::{BoxError, CloseReason, OnPause, Protocol, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// A protocol whose callbacks always cause another one must not hold the loop.
@@ -13,45 +13,66 @@ const STEPS_PER_SETTLE: usize = 32;
 impl Transport {
     /// Calls the protocol. What the callback wrote is sent when it has returned; an error or a
     /// panic ends the connection. `None` when there was no answer.
-    #[inline]
+    #[inline(always)]
     pub(super) fn call<R>(
         &self,
         context: &'static str,
         callback: impl FnOnce(&mut dyn Protocol, &Self) -> Result<R>,
     ) -> Option<R> {
         let conn = self.conn();
-        let core = conn.core();
+        let core = &**conn.core();
         add(&core.counters.callbacks, 1);
-        let started = core.slow_callback().map(|_| core.clock());
+        core.begin_callback();
         // Callers have made sure that it is there and free.
         let mut slot = conn.protocol.try_borrow_mut().ok()?;
         let protocol = slot.as_deref_mut()?;
         conn.set(State::RUNNING);
-        core.gathering.set(conn.id);
         let outcome = catch_unwind(AssertUnwindSafe(|| callback(protocol, self)));
         drop(slot);
-        core.gathering.set(TransportId::NONE);
-        let (answer, fault) = match outcome {
-            Ok(Ok(answer)) => (Some(answer), None),
-            Ok(Err(error)) => (None, self.fault_of(Ok(error))),
-            Err(payload) => (None, self.fault_of(Err(payload))),
-        };
-        if !core.gather.borrow().is_empty() {
-            self.send_gathered();
+        match outcome {
+            Ok(Ok(answer)) => {
+                self.leave(context);
+                Some(answer)
+            }
+            Ok(Err(error)) => {
+                self.leave_failed(context, Ok(error));
+                None
+            }
+            Err(payload) => {
+                self.leave_failed(context, Err(payload));
+                None
+            }
         }
-        conn.clear(State::RUNNING);
-        if started.is_some() {
+    }
+
+    /// A callback has returned: what it wrote goes out.
+    #[inline(always)]
+    fn leave(&self, context: &'static str) {
+        let core = &**self.core();
+        if self.conn().buffered() > 0 {
+            self.send_gathered(core);
+        }
+        self.conn().clear(State::RUNNING);
+        core.end_callback(|| {
             let name = self.protocol_name().unwrap_or("a protocol");
-            core.check_slow(started, || format!("{context} of {name}"));
-        }
+            format!("{context} of {name}")
+        });
+    }
+
+    #[cold]
+    fn leave_failed(
+        &self,
+        context: &'static str,
+        failed: std::result::Result<BoxError, PanicPayload>,
+    ) {
+        let fault = self.fault_of(failed);
+        self.leave(context);
         if let Some(fault) = fault {
             self.callback_failed(context, fault);
         }
-        answer
     }
 
     /// What a callback that failed ends its connection with, if it does.
-    #[cold]
     fn fault_of(&self, failed: std::result::Result<BoxError, PanicPayload>) -> Option<CloseReason> {
         let core = self.core();
         let fault = match failed {

@@ -6,9 +6,6 @@ use std::fmt;
 pub struct TransportId(u64);
 
 impl TransportId {
-    /// Names nothing.
-    pub(crate) const NONE: Self = Self(u64::MAX);
-
     /// A slot of the registry and the generation of its use.
     pub(crate) fn new(slot: usize, generation: u32) -> Self {
         Self(u64::from(generation) << 32 | slot as u64)

@@ -39,6 +39,7 @@ use write::Payload;
 pub use id::TransportId;
 pub(crate) use linger::Lingering;
 pub use stats::TransportStats;
+pub(crate) use write::MOST_GATHERED;
 
 /// One end of a connection: what a protocol writes to, pauses and closes.
 ///
@@ -94,8 +95,7 @@ impl Transport {
             marks: Cell::new(new.marks),
             round_tick: Cell::new(0),
             read_tick: Cell::new(0),
-            sent_tick: Cell::new(0),
-            sent_in_tick: Cell::new(0),
+            budget: Cell::new((0, 0)),
             handle: handle.clone(),
             protocol: RefCell::new(Some(new.protocol)),
             socket: RefCell::new(Some(new.socket)),

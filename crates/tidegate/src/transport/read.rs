@@ -1,6 +1,6 @@
 //! The read path: from readiness to `data_received` or `buffer_updated`.
 
-use super::state::State;
+use super::state::{Input, State};
 use super::{Transport, is_out_of_memory};
 use crate::driver::Readiness;
 use crate::event_loop::add;
@@ -15,29 +15,33 @@ use std::sync::Arc;
 pub(crate) const READS_PER_TICK: usize = 16;
 
 /// What one read came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Read {
-    Delivered,
-    /// Stopped by `get_buffer` before the kernel was asked.
-    Stopped,
+    /// Delivered, or stopped by `get_buffer` before the kernel was asked.
+    Done,
     Eof,
-    Failed(io::Error),
+    /// The error is in [`Core::read_error`](crate::event_loop::Core).
+    Failed,
 }
 
 impl Transport {
-    // Inlined by order: left to itself, the compiler makes four functions of this way, which costs
-    // one in twelve instructions of a small message.
-    #[inline(always)]
+    #[inline]
     pub(crate) fn on_event(&self, readiness: Readiness, buffer: &mut [u8]) {
         let conn = self.conn();
         conn.set(State::of(readiness));
-        if readiness.is_failed() && conn.is(State::NO_READ | State::EOF_SEEN) {
-            self.look_for_error();
+        if readiness.is_failed() {
+            self.on_failure();
         }
-        if conn.is(State::OWED) {
-            self.settle();
-        }
-        if conn.state.get().wants_read() {
+        if conn.is(State::OWED | State::TO_READ) {
             self.read(buffer);
+        }
+    }
+
+    /// Asks for an error that no read would tell of.
+    #[cold]
+    fn on_failure(&self) {
+        if self.conn().is(State::NO_READ | State::EOF_SEEN) {
+            self.look_for_error();
         }
     }
 
@@ -49,40 +53,70 @@ impl Transport {
     }
 
     /// Delivers what is there, as much as one connection gets in a turn.
-    #[inline(always)]
+    // All of the way from here to the callback and back is one function, by order: left to itself,
+    // the compiler makes six of it, which costs every fourth instruction of a small message.
+    #[inline(never)]
     fn read(&self, buffer: &mut [u8]) {
         let conn = self.conn();
         conn.read_tick.set(conn.core().tick());
         if self.is_borrowed() {
-            conn.core().push_leftover(conn.id);
-            conn.set(State::READ_QUEUED);
+            self.read_later();
             return;
         }
         conn.set(State::READ_QUEUED);
         for _ in 0..READS_PER_TICK {
-            if conn.is(State::OWED) {
-                self.settle();
-            }
             let state = conn.state.get();
-            if !state.wants_read() {
+            if !state.any(State::OWED | State::TO_READ) {
                 break;
             }
-            if state.any(State::UNREAD) {
-                self.deliver_unread();
-            } else if state.any(State::EOF_SEEN) {
-                self.deliver_eof();
-            } else {
-                self.read_once(buffer);
+            if !state.is_plain_read() {
+                match self.deliver_other() {
+                    Input::Kernel => {}
+                    Input::Nothing => break,
+                    Input::Unread | Input::Eof => continue,
+                }
             }
+            self.read_once(buffer);
         }
         conn.clear(State::READ_QUEUED);
+        if conn.is(State::OWED | State::TO_READ | State::READ_TO_END) {
+            self.after_reads();
+        }
+    }
+
+    /// Somebody runs the loop from within `with_protocol`.
+    #[cold]
+    fn read_later(&self) {
+        let conn = self.conn();
+        conn.clear(State::READ_QUEUED);
+        self.settle();
+        if conn.state.get().input() != Input::Nothing {
+            conn.set(State::READ_QUEUED);
+            conn.core().push_leftover(conn.id);
+        }
+    }
+
+    /// Delivers what comes before the next read from the kernel, and answers what that was.
+    fn deliver_other(&self) -> Input {
+        if self.conn().is(State::OWED) {
+            self.settle();
+        }
+        let input = self.conn().state.get().input();
+        match input {
+            Input::Unread => self.deliver_unread(),
+            Input::Eof => self.deliver_eof(),
+            Input::Kernel | Input::Nothing => {}
+        }
+        input
+    }
+
+    fn after_reads(&self) {
+        let conn = self.conn();
         if conn.is(State::READ_TO_END) && conn.is(State::READING_PAUSED | State::HELD) {
             // An error may wait behind what is not read now.
             self.look_for_error();
         }
-        if conn.is(State::OWED | State::TO_READ) {
-            self.settle();
-        }
+        self.settle();
     }
 
     /// `get_buffer`, the read and `buffer_updated`, or the read and `data_received`, are one
@@ -92,17 +126,24 @@ impl Transport {
         let read = self.call("data_received", |protocol, transport| {
             transport.read_into(protocol, buffer)
         });
+        if let Some(ended @ (Read::Eof | Read::Failed)) = read {
+            self.read_ended(ended);
+        }
+    }
+
+    fn read_ended(&self, read: Read) {
         let conn = self.conn();
-        match read {
-            None | Some(Read::Delivered | Read::Stopped) => {}
-            Some(Read::Eof) => {
-                conn.set(State::EOF_SEEN);
-                if conn.is(State::WRITE_DEAD) {
-                    conn.set(State::DEAD);
-                    self.touch();
-                }
+        if read == Read::Failed {
+            let error = conn.core().read_error.take();
+            if let Some(error) = error {
+                self.read_failed(error);
             }
-            Some(Read::Failed(error)) => self.read_failed(error),
+            return;
+        }
+        conn.set(State::EOF_SEEN);
+        if conn.is(State::WRITE_DEAD) {
+            conn.set(State::DEAD);
+            self.touch();
         }
     }
 
@@ -110,20 +151,32 @@ impl Transport {
     fn read_into(&self, protocol: &mut dyn Protocol, buffer: &mut [u8]) -> Result<Read> {
         let own = protocol.get_buffer(self, 0);
         if self.conn().is(State::NO_READ) {
-            return Ok(Read::Stopped);
+            return Ok(Read::Done);
         }
-        let is_own = own.is_some();
-        let target = own.unwrap_or(&mut *buffer);
-        if target.is_empty() {
-            return Err(EmptyBuffer.into());
+        if let Some(own) = own {
+            if own.is_empty() {
+                return Err(EmptyBuffer.into());
+            }
+            match self.receive(own) {
+                Ok(0) => return Ok(Read::Eof),
+                Ok(len) => protocol.buffer_updated(self, len)?,
+                Err(error) => return Ok(self.park(error)),
+            }
+        } else {
+            match self.receive(buffer) {
+                Ok(0) => return Ok(Read::Eof),
+                Ok(len) => protocol.data_received(self, &buffer[..len])?,
+                Err(error) => return Ok(self.park(error)),
+            }
         }
-        match self.receive(target) {
-            Ok(0) => return Ok(Read::Eof),
-            Ok(len) if is_own => protocol.buffer_updated(self, len)?,
-            Ok(len) => protocol.data_received(self, &buffer[..len])?,
-            Err(error) => return Ok(Read::Failed(error)),
-        }
-        Ok(Read::Delivered)
+        Ok(Read::Done)
+    }
+
+    /// Keeps the error out of the way of those reads that have none.
+    #[cold]
+    fn park(&self, error: io::Error) -> Read {
+        self.conn().core().read_error.set(Some(error));
+        Read::Failed
     }
 
     /// One system call.

@@ -85,6 +85,9 @@ impl State {
     /// A write timeout is set.
     pub(crate) const WRITE_TIMED: Self = Self(1 << 30);
 
+    /// Somebody may wait in `drain` or `flush`.
+    pub(crate) const AWAITED: Self = Self(1 << 31);
+
     /// Any of these refuses a write.
     pub(crate) const NO_WRITE: Self = Self(
         Self::CLOSING.0 | Self::EOF_ASKED.0 | Self::WRITE_DEAD.0 | Self::DEAD.0 | Self::LOST.0,
@@ -114,6 +117,13 @@ impl State {
     );
     /// With none of these, there is nothing to read.
     pub(crate) const TO_READ: Self = Self(Self::READABLE.0 | Self::UNREAD.0 | Self::EOF_SEEN.0);
+    /// Of these just [`READABLE`](Self::READABLE) is set when there is nothing to do but to read.
+    const PLAIN_READ: Self = Self(Self::OWED.0 | Self::NO_READ.0 | Self::TO_READ.0);
+    /// With none of these, bytes that the kernel has taken are only counted.
+    pub(crate) const WATCHED: Self = Self(Self::PAUSED.0 | Self::WRITE_TIMED.0 | Self::AWAITED.0);
+    /// Of these just [`RUNNING`](Self::RUNNING) is set while small writes are gathered.
+    const GATHERING: Self =
+        Self(Self::NO_WRITE.0 | Self::QUEUED.0 | Self::PAUSED.0 | Self::RUNNING.0);
     /// Why the connection is ending, in every form.
     pub(crate) const ENDING: Self =
         Self(Self::CLOSING.0 | Self::WRITE_DEAD.0 | Self::DEAD.0 | Self::LOST.0);
@@ -138,17 +148,33 @@ impl State {
         Self(self.0 & !flags.0)
     }
 
-    /// Whether a read would deliver something.
-    pub(crate) fn wants_read(self) -> bool {
+    /// What a read would deliver.
+    pub(crate) fn input(self) -> Input {
         if self.any(Self::NO_READ) {
-            false
+            Input::Nothing
         } else if self.any(Self::UNREAD) {
-            true
+            Input::Unread
         } else if self.any(Self::EOF_SEEN) {
-            !self.any(Self::EOF_TOLD.with(Self::WRITE_DEAD))
+            if self.any(Self::EOF_TOLD.with(Self::WRITE_DEAD)) {
+                Input::Nothing
+            } else {
+                Input::Eof
+            }
+        } else if self.any(Self::READABLE) {
+            Input::Kernel
         } else {
-            self.any(Self::READABLE)
+            Input::Nothing
         }
+    }
+
+    /// Whether [`input`](Self::input) is the kernel's, and nothing is owed before it.
+    pub(crate) fn is_plain_read(self) -> bool {
+        self.0 & Self::PLAIN_READ.0 == Self::READABLE.0
+    }
+
+    /// Whether small writes are gathered: those of a running callback, with nothing before them.
+    pub(crate) fn is_gathering(self) -> bool {
+        self.0 & Self::GATHERING.0 == Self::RUNNING.0
     }
 
     /// What is owed now. The order of these lines is the order of the callbacks.
@@ -197,7 +223,7 @@ impl State {
                 postponed = true;
             }
         }
-        if self.wants_read() && !self.any(Self::READ_QUEUED) {
+        if self.input() != Input::Nothing && !self.any(Self::READ_QUEUED) {
             return Step::QueueRead;
         }
         if postponed {
@@ -215,6 +241,19 @@ impl BitOr for State {
     fn bitor(self, other: Self) -> Self {
         self.with(other)
     }
+}
+
+/// What a connection has to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// Or nothing may be delivered now.
+    Nothing,
+    /// What `set_protocol` was given.
+    Unread,
+    /// The end of the stream.
+    Eof,
+    /// What the kernel has.
+    Kernel,
 }
 
 /// What this turn of the loop has already used up for one connection.
@@ -253,7 +292,7 @@ pub(crate) enum Step {
 
 impl std::fmt::Debug for State {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        const NAMES: [&str; 31] = [
+        const NAMES: [&str; 32] = [
             "unmade",
             "accepted",
             "readable",
@@ -285,6 +324,7 @@ impl std::fmt::Debug for State {
             "stops",
             "answering",
             "write-timed",
+            "awaited",
         ];
         let mut set = f.debug_set();
         for (bit, name) in NAMES.iter().enumerate() {

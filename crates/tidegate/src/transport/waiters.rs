@@ -18,6 +18,7 @@ impl Transport {
         }
         let (completer, completion) = Completion::pair(&conn.handle);
         conn.with_extra(|extra| push_live(&mut extra.drains, completer));
+        conn.set(State::AWAITED);
         completion
     }
 
@@ -37,6 +38,7 @@ impl Transport {
             }
             extra.flushes.push_back((target, completer));
         });
+        conn.set(State::AWAITED);
         completion
     }
 
@@ -57,12 +59,15 @@ impl Transport {
     /// woke it: were each to answer the next within its own write, the stack would bound them.
     pub(super) fn answer_waiters(&self) {
         let conn = self.conn();
-        if !conn.has_extra() || conn.is(State::ANSWERING) {
+        if !conn.is(State::AWAITED) || conn.is(State::ANSWERING) {
             return;
         }
         conn.set(State::ANSWERING);
         self.answer_reached();
         conn.clear(State::ANSWERING);
+        if conn.with_extra(|extra| extra.drains.is_empty() && extra.flushes.is_empty()) {
+            conn.clear(State::AWAITED);
+        }
     }
 
     fn answer_reached(&self) {

@@ -8,6 +8,7 @@ use crate::event_loop::{Core, Grave, add};
 use crate::flow::{Crossing, Flow};
 use crate::write_buffer::{CHUNK_OVERHEAD, MAX_OFFER, MAX_SLICES, Offer, WriteBuffer};
 use bytes::{Buf, Bytes};
+use std::cell::RefMut;
 use std::io::{self, IoSlice};
 use std::time::Duration;
 
@@ -22,8 +23,8 @@ const LEAST_COST: usize = MAX_OFFER / 16;
 /// What most offers fit in.
 const FEW_SLICES: usize = 2;
 
-/// Gathered writes keep no more memory than this between callbacks.
-const GATHER_KEPT: usize = 256 * 1024;
+/// So much is gathered at the most, which is no more than any system call costs.
+pub(crate) const MOST_GATHERED: usize = LEAST_COST;
 
 /// How long to wait when the kernel is out of memory; no event says when it is over.
 const MEMORY_RETRY: Duration = Duration::from_millis(20);
@@ -69,6 +70,19 @@ impl<'a> Payload<'a> {
         }
     }
 
+    /// Copies it behind what is there, but for owned bytes, which are not to be copied.
+    #[inline(always)]
+    fn append_to(&self, bytes: &mut Vec<u8>) -> bool {
+        match self {
+            Self::Slice(data) => bytes.extend_from_slice(data),
+            Self::Slices { slices, .. } => {
+                slices.iter().for_each(|data| bytes.extend_from_slice(data));
+            }
+            Self::Owned(_) => return false,
+        }
+        true
+    }
+
     /// Calls `visit` with one part after the other, until it has enough.
     fn visit<'s>(&'s self, mut visit: impl FnMut(&'s [u8]) -> bool) {
         match self {
@@ -111,10 +125,24 @@ impl<'a> Payload<'a> {
 
 impl Transport {
     /// Takes a write, all of it or nothing. Every byte that is ever sent comes through here.
-    #[inline]
+    // Inlined by order: what the payload is, is known where it is written.
+    #[inline(always)]
     pub(super) fn enqueue(&self, payload: Payload<'_>) -> Result<Flow, WriteError> {
         let conn = self.conn();
         let len = payload.len();
+        if conn.state.get().is_gathering() && len < LARGE_WRITE && conn.fits(len) {
+            let mut gather = conn.core().gather.borrow_mut();
+            let room = gather.capacity() - gather.len();
+            if len <= room && payload.append_to(&mut gather) {
+                conn.written.set(conn.written.get() + len as u64);
+                return Ok(Flow::Open);
+            }
+        }
+        self.enqueue_ungathered(payload, len)
+    }
+
+    fn enqueue_ungathered(&self, mut payload: Payload<'_>, len: usize) -> Result<Flow, WriteError> {
+        let conn = self.conn();
         if len == 0 {
             conn.core().bury_payload(payload);
             return Ok(conn.flow());
@@ -123,20 +151,7 @@ impl Transport {
             conn.core().bury_payload(payload);
             return Err(conn.refusal());
         }
-        let fits = !conn.marks.get().above_high(conn.buffered() + len as u64);
-        if fits && len < LARGE_WRITE && conn.gather(&payload, len) {
-            return Ok(conn.flow());
-        }
-        self.enqueue_ungathered(payload, len, fits)
-    }
-
-    fn enqueue_ungathered(
-        &self,
-        mut payload: Payload<'_>,
-        len: usize,
-        fits: bool,
-    ) -> Result<Flow, WriteError> {
-        let conn = self.conn();
+        let fits = conn.fits(len);
         conn.spill();
         if conn.marks.get().at_cap(conn.cost()) {
             if conn.is(State::WRITABLE) {
@@ -174,28 +189,32 @@ impl Transport {
     }
 
     /// Sends what the callback that has just returned wrote in small writes.
-    #[inline]
-    pub(super) fn send_gathered(&self) {
+    #[inline(always)]
+    pub(super) fn send_gathered(&self, core: &Core) {
         let conn = self.conn();
-        let core = conn.core();
         let mut gather = core.gather.borrow_mut();
-        let most = gather.len().min(conn.budget());
-        if !conn.is(State::WRITABLE) || most == 0 {
+        let (len, budget) = (gather.len(), conn.budget());
+        if !(1..=budget).contains(&len) || !conn.is(State::WRITABLE) {
+            // What is too much for this turn goes out as far as it is not.
             conn.queue_gathered(&mut gather, 0);
             return;
         }
-        let result = conn.send(&[IoSlice::new(&gather[..most])]);
-        let sent = *result.as_ref().unwrap_or(&0);
-        if sent == gather.len() {
-            empty(&mut gather);
-        } else {
-            conn.queue_gathered(&mut gather, sent);
+        match conn.send(&[IoSlice::new(&gather)]) {
+            Ok(sent) if sent == len && !conn.is(State::WATCHED) => {
+                gather.clear();
+                conn.spend(budget, LEAST_COST);
+                conn.count_sent(sent);
+            }
+            result => self.account_gathered(gather, result),
         }
+    }
+
+    fn account_gathered(&self, mut gather: RefMut<'_, Vec<u8>>, result: io::Result<usize>) {
+        let (offered, sent) = (gather.len(), *result.as_ref().unwrap_or(&0));
+        self.conn().queue_gathered(&mut gather, sent);
         drop(gather);
-        self.account(sent, most, result);
-        if conn.has_extra() {
-            self.answer_waiters();
-        }
+        self.account(sent, offered, result);
+        self.answer_waiters();
     }
 
     /// Sends what is buffered, as far as this turn's budget goes.
@@ -261,6 +280,7 @@ impl Transport {
     fn account(&self, sent: usize, offered: usize, result: io::Result<usize>) {
         let conn = self.conn();
         if sent > 0 {
+            conn.spend(conn.budget(), sent.max(LEAST_COST));
             conn.count_sent(sent);
         }
         // The kernel took everything, and nobody waits for that.
@@ -349,46 +369,22 @@ impl Conn {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn count_sent(&self, sent: usize) {
-        let core = self.core();
-        let tick = core.tick();
-        let before = if self.sent_tick.replace(tick) == tick {
-            self.sent_in_tick.get()
-        } else {
-            0
-        };
-        let cost = sent.max(LEAST_COST);
-        self.sent_in_tick.set(before.saturating_add(cost as u32));
         self.sent.set(self.sent.get() + sent as u64);
-        add(&core.counters.bytes_sent, sent);
+        add(&self.core().counters.bytes_sent, sent);
     }
 
-    /// Adds a small write to those of the running callback, if it is this connection's and
-    /// nothing is queued before it.
-    #[inline]
-    fn gather(&self, payload: &Payload<'_>, len: usize) -> bool {
-        let core = self.core();
-        if core.gathering.get() != self.id || self.is(State::QUEUED) {
-            return false;
-        }
-        let mut gather = core.gather.borrow_mut();
-        match payload {
-            Payload::Slice(data) => gather.extend_from_slice(data),
-            Payload::Slices { slices, .. } => slices
-                .iter()
-                .for_each(|data| gather.extend_from_slice(data)),
-            Payload::Owned(_) => return false,
-        }
-        self.written.set(self.written.get() + len as u64);
-        true
+    /// Whether so much more does not pause.
+    #[inline(always)]
+    fn fits(&self, len: usize) -> bool {
+        !self.marks.get().above_high(self.buffered() + len as u64)
     }
 
     /// Moves gathered writes of this connection into its own buffer.
     pub(super) fn spill(&self) {
-        let core = self.core();
-        if core.gathering.get() == self.id {
-            self.queue_gathered(&mut core.gather.borrow_mut(), 0);
+        if self.is(State::RUNNING) {
+            self.queue_gathered(&mut self.core().gather.borrow_mut(), 0);
         }
     }
 
@@ -396,7 +392,7 @@ impl Conn {
         if skip < gather.len() {
             self.with_queue(|queue| queue.push_copy(&gather[skip..]));
         }
-        empty(gather);
+        gather.clear();
     }
 
     fn queue_rest(&self, payload: Payload<'_>) {
@@ -441,21 +437,14 @@ impl Conn {
     /// Throws away what is buffered.
     pub(super) fn drop_buffered(&self) {
         let core = self.core();
-        if core.gathering.get() == self.id {
-            empty(&mut core.gather.borrow_mut());
+        if self.is(State::RUNNING) {
+            core.gather.borrow_mut().clear();
         }
         self.end_stall();
         if let Some(queue) = self.queue.take() {
             self.clear(State::QUEUED);
             core.bury(Grave::Value(queue));
         }
-    }
-}
-
-fn empty(gather: &mut Vec<u8>) {
-    gather.clear();
-    if gather.capacity() > GATHER_KEPT {
-        gather.shrink_to(GATHER_KEPT);
     }
 }
 

@@ -4,7 +4,7 @@ use crate::Writes;
 use bytes::Bytes;
 use std::net::SocketAddr;
 use tidegate::{Address, Handle, Protocol, Result, Transport};
-use tidegate_bench::service::{Service, lines, source_block};
+use tidegate_bench::service::{Service, source_block, split_line};
 
 /// Serves, and says where.
 pub(crate) fn listen(
@@ -46,10 +46,10 @@ pub(crate) struct Lines {
 impl Lines {
     /// Takes what has arrived.
     pub(crate) fn arrived(&mut self, transport: &Transport, data: &[u8]) -> Result {
-        for line in lines(data) {
-            if !line.ends_with(b"\n") {
-                self.partial.extend_from_slice(line);
-            } else if self.partial.is_empty() {
+        let mut rest = data;
+        while let Some((line, after)) = split_line(rest) {
+            rest = after;
+            if self.partial.is_empty() {
                 transport.write(line)?;
             } else {
                 self.partial.extend_from_slice(line);
@@ -57,6 +57,7 @@ impl Lines {
                 self.partial.clear();
             }
         }
+        self.partial.extend_from_slice(rest);
         Ok(())
     }
 }
