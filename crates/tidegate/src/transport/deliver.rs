@@ -49,9 +49,7 @@ impl Transport {
     #[inline(always)]
     fn leave(&self, context: &'static str) {
         let core = &**self.core();
-        if self.conn().buffered() > 0 {
-            self.send_gathered(core);
-        }
+        self.send_gathered(core);
         self.conn().clear(State::RUNNING);
         core.end_callback(|| {
             let name = self.protocol_name().unwrap_or("a protocol");

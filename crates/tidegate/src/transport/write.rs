@@ -188,13 +188,16 @@ impl Transport {
         Ok(flow)
     }
 
-    /// Sends what the callback that has just returned wrote in small writes.
+    /// Sends what the callback that has just returned wrote in small writes, if it did.
     #[inline(always)]
     pub(super) fn send_gathered(&self, core: &Core) {
         let conn = self.conn();
         let mut gather = core.gather.borrow_mut();
+        if gather.is_empty() {
+            return;
+        }
         let (len, budget) = (gather.len(), conn.budget());
-        if !(1..=budget).contains(&len) || !conn.is(State::WRITABLE) {
+        if len > budget || !conn.is(State::WRITABLE) {
             // What is too much for this turn goes out as far as it is not.
             conn.queue_gathered(&mut gather, 0);
             return;

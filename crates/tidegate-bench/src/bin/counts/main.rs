@@ -44,10 +44,10 @@ const TRAFFIC: [Traffic; 3] = [
         ..PING_PONG
     },
     Traffic {
-        name: "lines-depth16",
+        name: "lines-x64-depth16",
         load: "lines",
         server: "lines",
-        connections: 1,
+        connections: 64,
         depth: 16,
     },
 ];
