@@ -80,6 +80,15 @@ impl Peer {
     ///
     /// When it does not start, or does not know the mode.
     pub fn start(&self, mode: &str) -> io::Result<ServerProcess> {
+        self.start_under(&[], mode)
+    }
+
+    /// Starts it as an argument of a tool, which is given as its words.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_under(&self, tool: &[&str], mode: &str) -> io::Result<ServerProcess> {
         let listening = if self.told_port {
             Listening::At(free_port()?)
         } else {
@@ -89,7 +98,8 @@ impl Peer {
             Listening::At(address) => address.port(),
             Listening::Says => 0,
         };
-        let words = self.words(mode, port);
+        let tool = tool.iter().copied().map(str::to_owned);
+        let words: Vec<String> = tool.chain(self.words(mode, port)).collect();
         let mut command = tied_to_us(&words[0]);
         // What it complains about a mode that it does not know is said once, as the reason.
         command.args(&words[1..]).stderr(Stdio::null());
@@ -138,14 +148,18 @@ pub fn build_programs() -> io::Result<PathBuf> {
     Ok(target.join("release"))
 }
 
+/// Names of ours: protocols that are given their bytes, those with a buffer of their own, streams.
+pub const OURS: [&str; 3] = ["tidegate", "tidegate-buffered", "tidegate-streams"];
+
 /// Ours, and those in Rust that every checkout can build.
 pub fn rust_peers(programs: &Path) -> Vec<Peer> {
     let program = |name: &str| programs.join(name).to_string_lossy().into_owned();
     let ours = program("serve");
     let tokio = program("serve_tokio");
-    let mut peers: Vec<Peer> = ["protocol", "buffered", "streams"]
-        .map(|api| Peer::new(api, [&ours, "{mode}", "--api", api, "--listen", ANY]))
-        .into();
+    let apis = ["protocol", "buffered", "streams"];
+    let mut peers: Vec<Peer> = (OURS.iter().zip(apis))
+        .map(|(name, api)| Peer::new(name, [&ours, "{mode}", "--api", api, "--listen", ANY]))
+        .collect();
     let mio = program("serve_mio");
     peers.push(Peer::new("mio", [&mio, "{mode}", "--listen", ANY]));
     for buffers in ["task", "shared"] {

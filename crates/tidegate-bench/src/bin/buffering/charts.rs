@@ -6,7 +6,7 @@ use tidegate_bench::drawing::{Drawing, size};
 
 const WIDTH: f64 = 960.0;
 const LEFT: f64 = 92.0;
-const RIGHT: f64 = 640.0;
+const RIGHT: f64 = 600.0;
 const TOP: f64 = 84.0;
 const BOTTOM: f64 = 404.0;
 

@@ -4,16 +4,15 @@ use crate::cells::Kind;
 use crate::report::Report;
 use crate::results::TWIN;
 use tidegate_bench::drawing::Drawing;
+use tidegate_bench::peers::OURS;
 use tidegate_bench::statistics::median;
 
 const WIDTH: f64 = 980.0;
 const LEFT: f64 = 210.0;
 const RIGHT: f64 = 950.0;
 const ROW: f64 = 26.0;
-/// Their marks are larger.
-const OURS: [&str; 3] = ["protocol", "buffered", "streams"];
 /// Names of servers in a line of the legend.
-const IN_LINE: usize = 6;
+const IN_LINE: usize = 5;
 
 /// `None` when there is nothing to draw.
 pub(crate) fn throughput(report: &Report<'_>) -> Option<String> {
@@ -42,7 +41,8 @@ pub(crate) fn throughput(report: &Report<'_>) -> Option<String> {
         return None;
     }
     let all = rows.iter().flat_map(|(_, marks)| marks);
-    let scale = Scale::of(all.map(|(_, ratio)| *ratio));
+    let most = all.map(|(_, ratio)| *ratio).fold(1.1, f64::max);
+    let place = |ratio: f64| LEFT + (RIGHT - LEFT) * ratio / most;
 
     let legend = servers.len().div_ceil(IN_LINE) as f64 * 20.0;
     let top = 90.0 + legend;
@@ -55,20 +55,20 @@ pub(crate) fn throughput(report: &Report<'_>) -> Option<String> {
     );
     let mut drawing = Drawing::new(WIDTH, bottom + 64.0, &title, &subtitle);
     for (series, server) in servers.iter().enumerate() {
-        let x = 30.0 + (series % IN_LINE) as f64 * 154.0;
+        let x = 30.0 + (series % IN_LINE) as f64 * 184.0;
         let y = 84.0 + (series / IN_LINE) as f64 * 20.0;
         drawing.mark(series, (x, y), 5.0, server);
         drawing.text("name", (x + 12.0, y + 4.5), "start", server);
     }
-    for tick in scale.ticks() {
-        let x = scale.x(tick);
-        let class = if tick == 1.0 { "reference" } else { "grid" };
+    for tick in 0..=(most * 5.0) as u32 {
+        let x = place(f64::from(tick) / 5.0);
+        let class = if tick == 5 { "reference" } else { "grid" };
         drawing.line(class, (x, top), (x, bottom));
-        let label = format!("{} %", tick * 100.0);
+        let label = format!("{} %", tick * 20);
         drawing.text("tick", (x, bottom + 20.0), "middle", &label);
     }
     let middle = (LEFT + RIGHT) / 2.0;
-    let unit = format!("share of {}'s throughput (log scale)", report.baseline);
+    let unit = format!("share of {}'s throughput", report.baseline);
     drawing.text("unit", (middle, bottom + 44.0), "middle", &unit);
     for (row, (name, marks)) in rows.iter().enumerate() {
         let y = top + (row as f64 + 0.5) * ROW;
@@ -77,44 +77,14 @@ pub(crate) fn throughput(report: &Report<'_>) -> Option<String> {
         // Ours are first among the servers: drawn last, they lie on top.
         for (series, ratio) in marks.iter().rev() {
             let what = format!("{}: {ratio:.2}", servers[*series]);
+            // Larger marks for ours.
             let radius = if OURS.contains(&servers[*series].as_str()) {
                 6.5
             } else {
                 4.5
             };
-            drawing.mark(*series, (scale.x(*ratio), y), radius, &what);
+            drawing.mark(*series, (place(*ratio), y), radius, &what);
         }
     }
     Some(drawing.finish())
-}
-
-/// From shares to places.
-struct Scale {
-    least: f64,
-    most: f64,
-}
-
-const TICKS: [f64; 10] = [0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0];
-
-impl Scale {
-    fn of(ratios: impl Iterator<Item = f64> + Clone) -> Self {
-        let least = ratios.clone().fold(0.9, f64::min);
-        let most = ratios.fold(1.1, f64::max);
-        Self {
-            least: (least * 0.9).max(TICKS[0]),
-            most: most * 1.1,
-        }
-    }
-
-    fn ticks(&self) -> impl Iterator<Item = f64> {
-        let (least, most) = (self.least, self.most);
-        let shown = move |tick: &f64| *tick >= least && *tick <= most;
-        TICKS.into_iter().filter(shown)
-    }
-
-    fn x(&self, ratio: f64) -> f64 {
-        let ratio = ratio.clamp(self.least, self.most);
-        let share = (ratio / self.least).ln() / (self.most / self.least).ln();
-        LEFT + (RIGHT - LEFT) * share
-    }
 }

@@ -18,16 +18,15 @@ impl Report<'_> {
     pub(crate) fn markdown(&self) -> String {
         let mut page = String::from("# Comparison\n\n");
         self.machine(&mut page);
-        let (rates, cpu) = (self.speed("per_second"), self.speed("cpu_us_per_message"));
-        let baseline = self.baseline;
-        if !rates.is_empty() {
+        let (speed, baseline) = (self.speed(), self.baseline);
+        if !speed.is_empty() {
             let _ = write!(
                 page,
-                "\nThroughput as a share of that of {baseline}, the median over the rounds of the \
-                 ratio within each round; more is better. \"=\": the difference is smaller than \
-                 between {baseline} and itself, measured twice under two names.\n\n{rates}\n\
-                 Processor time of the server for each message, as a multiple of that of \
-                 {baseline}; less is better.\n\n{cpu}\n"
+                "\nThroughput as a share of that of {baseline}, more is better, and in brackets the \
+                 server's processor time for each message as a multiple of that of {baseline}, \
+                 less is better: medians over the rounds of the ratio within each round. \"=\": \
+                 the difference is smaller than the noise, which is that between {baseline} and \
+                 itself, measured twice under two names.\n\n{speed}\n"
             );
             self.absolute(&mut page);
         }
@@ -66,24 +65,34 @@ impl Report<'_> {
         self.cells.iter().filter(is_load)
     }
 
-    fn speed(&self, figure: &str) -> String {
+    fn speed(&self) -> String {
+        const RATE_AND_CPU: [&str; 2] = ["per_second", "cpu_us_per_message"];
         let mut rows = Vec::new();
         for cell in self.loads() {
             let mut row = vec![cell.name.clone()];
-            for server in self.compared() {
-                let standing = self.results.standing(cell, server, self.baseline, figure);
-                row.push(match standing {
-                    Standing::Nothing => "-".to_owned(),
-                    Standing::Equal => "=".to_owned(),
-                    Standing::Ratio(ratio) => format!("{ratio:.2}"),
+            for server in self.compared().filter(|server| *server != self.baseline) {
+                let [rate, cpu] = RATE_AND_CPU.map(|figure| {
+                    match self.results.standing(cell, server, self.baseline, figure) {
+                        Standing::Nothing => "-".to_owned(),
+                        Standing::Equal => "=".to_owned(),
+                        Standing::Ratio(ratio) => format!("{ratio:.2}"),
+                    }
+                });
+                let has_none = rate == "-";
+                row.push(if has_none {
+                    rate
+                } else {
+                    format!("{rate} ({cpu})")
                 });
             }
-            let noise = self.results.noise(cell, self.baseline, figure);
-            row.push(format!("±{:.1} %", noise * 100.0));
+            let [rate, cpu] =
+                RATE_AND_CPU.map(|figure| 100.0 * self.results.noise(cell, self.baseline, figure));
+            row.push(format!("{rate:.1} % ({cpu:.1} %)"));
             rows.push(row);
         }
         let mut head = vec!["cell".to_owned()];
-        head.extend(self.compared().cloned());
+        let others = self.compared().filter(|server| *server != self.baseline);
+        head.extend(others.cloned());
         head.push("noise".to_owned());
         table(&head, &rows)
     }

@@ -26,7 +26,11 @@ use tidegate_bench::peers::{self, Peer};
 use tidegate_bench::{machine, memory, usage};
 use tools::Traffic;
 
-const USAGE: &str = "usage: counts [--record] [--baseline FILE]";
+const USAGE: &str = "\
+usage: counts [--record] [--baseline FILE] [--all]
+
+--record   makes the figures the baseline
+--all      counts the other peers too, which takes some minutes; they have no baseline";
 
 const PING_PONG: Traffic = Traffic {
     name: "echo-x1",
@@ -58,12 +62,10 @@ const RUNS: [u64; 2] = [6_400, 38_400];
 /// Idle connections before and after: as many as 1,024 descriptors allow.
 const IDLE_CONNECTIONS: [usize; 2] = [100, 900];
 
-/// Those that are compared with raw mio.
-const OURS: [&str; 2] = ["protocol", "streams"];
-
 struct Arguments {
     record: bool,
     baseline: PathBuf,
+    all: bool,
 }
 
 fn main() -> ExitCode {
@@ -97,12 +99,14 @@ fn parse() -> Result<Option<Arguments>, lexopt::Error> {
     use lexopt::prelude::*;
     let mut arguments = Arguments {
         record: false,
+        all: false,
         baseline: peers::workspace().join("crates/tidegate-bench/baseline.toml"),
     };
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
             Long("record") => arguments.record = true,
+            Long("all") => arguments.all = true,
             Long("baseline") => arguments.baseline = parser.value()?.into(),
             Short('h') | Long("help") => return Ok(None),
             other => return Err(other.unexpected()),
@@ -126,10 +130,17 @@ fn run(arguments: &Arguments) -> Result<Vec<String>, Box<dyn Error>> {
     let servers = peers::rust_peers(&programs);
     let find = |name: &str| servers.iter().find(|peer| peer.name() == name);
     let mio = find("mio").ok_or("there is no mio server")?;
-    let ours: Vec<&Peer> = OURS.iter().filter_map(|name| find(name)).collect();
+    let [protocol, buffered, streams] = peers::OURS;
+    let ours: Vec<&Peer> = [protocol, streams].into_iter().filter_map(find).collect();
+    let mut others = Vec::new();
+    if arguments.all {
+        let known = [protocol, buffered, streams, mio.name(), "epoll-again"];
+        others = peers::find(&programs, false).found;
+        others.retain(|peer| !known.contains(&peer.name()));
+    }
 
     let mut figures = Figures::new();
-    per_message(&scratch, mio, &ours, &mut figures)?;
+    per_message(&scratch, mio, &ours, &others, &mut figures)?;
     system_calls(&scratch, mio, &ours, &mut figures)?;
     idle(mio, &ours, &mut figures)?;
     if arguments.record {
@@ -146,6 +157,7 @@ fn per_message(
     scratch: &Path,
     mio: &Peer,
     ours: &[&Peer],
+    others: &[Peer],
     figures: &mut Figures,
 ) -> io::Result<()> {
     println!("\nuser-space instructions and heap allocations for each message (callgrind):");
@@ -160,13 +172,18 @@ fn per_message(
             figures.insert(format!("{name}.{INSTRUCTIONS}"), ratio);
             figures.insert(format!("{name}.{ALLOCATIONS}"), counted.allocations);
         }
+        for peer in others.iter().filter(|peer| peer.serves(traffic.server)) {
+            let counted = tools::callgrind(scratch, peer, traffic, RUNS)?;
+            let ratio = counted.instructions / floor.instructions;
+            show(traffic.name, peer, counted, ratio);
+        }
     }
     Ok(())
 }
 
 fn show(traffic: &str, peer: &Peer, counted: tools::Counted, ratio: f64) {
     println!(
-        "{traffic:15} {:10} {:8.1} instructions, {ratio:.3} x mio, {:6.3} allocations",
+        "{traffic:17} {:17} {:8.1} instructions, {ratio:.3} x mio, {:6.3} allocations",
         peer.name(),
         counted.instructions,
         counted.allocations
@@ -186,7 +203,7 @@ fn system_calls(
             .iter()
             .map(|(name, calls)| format!("{name} {calls:.2}"))
             .collect();
-        println!("{:10} {calls:.3}: {}", peer.name(), names.join(", "));
+        println!("{:17} {calls:.3}: {}", peer.name(), names.join(", "));
         if peer.name() != mio.name() {
             let name = format!("{}.{}.{SYSTEM_CALLS}", peer.name(), PING_PONG.name);
             figures.insert(name, calls);
@@ -201,7 +218,7 @@ fn idle(mio: &Peer, ours: &[&Peer], figures: &mut Figures) -> io::Result<()> {
     for peer in [&[mio], ours].concat() {
         let server = peer.start("echo")?;
         let bytes = memory::idle(&server, IDLE_CONNECTIONS[0], IDLE_CONNECTIONS[1])?;
-        println!("{:10} {bytes:.0}", peer.name());
+        println!("{:17} {bytes:.0}", peer.name());
         if peer.name() != mio.name() {
             figures.insert(format!("{}.idle.{IDLE}", peer.name()), bytes);
         }

@@ -6,7 +6,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use tidegate_bench::load::{self, Plan, Until};
 use tidegate_bench::peers::Peer;
-use tidegate_bench::server_process::{Listening, ServerProcess, tied_to_us};
+use tidegate_bench::server_process::ServerProcess;
 
 /// The traffic for which a server is counted.
 #[derive(Debug, Clone, Copy)]
@@ -40,7 +40,7 @@ pub(crate) fn callgrind(
         let out = scratch.join("callgrind.out");
         let option = format!("--callgrind-out-file={}", out.display());
         let tool = ["valgrind", "--tool=callgrind", "-q", &option];
-        let server = start(&tool, peer, traffic)?;
+        let server = peer.start_under(&tool, traffic.server)?;
         load(&server, traffic, messages)?;
         server.terminate()?;
         *counted = read_callgrind(&fs::read_to_string(out)?)?;
@@ -66,7 +66,9 @@ pub(crate) fn strace(
         let out = scratch.join("strace.out");
         let path = out.to_string_lossy();
         let tool = ["strace", "-f", "-c", "-o", &path];
-        let server = start(&tool, peer, traffic)?.is_child_of_tool()?;
+        let server = peer
+            .start_under(&tool, traffic.server)?
+            .is_child_of_tool()?;
         load(&server, traffic, messages)?;
         server.terminate()?;
         counted.push(read_strace(&fs::read_to_string(&out)?));
@@ -81,13 +83,6 @@ pub(crate) fn strace(
     let sum = calls.iter().map(|(_, calls)| calls).sum();
     calls.retain(|(_, calls)| calls.abs() >= 0.005);
     Ok((sum, calls))
-}
-
-fn start(tool: &[&str], peer: &Peer, traffic: Traffic) -> io::Result<ServerProcess> {
-    let mut command = tied_to_us(tool[0]);
-    command.args(&tool[1..]);
-    command.args(peer.words(traffic.server, 0));
-    ServerProcess::start(command, Listening::Says)
 }
 
 fn load(server: &ServerProcess, traffic: Traffic, messages: u64) -> io::Result<()> {

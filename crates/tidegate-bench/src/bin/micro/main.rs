@@ -42,6 +42,11 @@ fn cases(quick: bool) -> Vec<Case> {
                 theirs::insert as Measure,
             ),
             ("cancel a timer", ours::cancel, theirs::cancel),
+            (
+                "insert and cancel one beside so many",
+                ours::insert_and_cancel,
+                theirs::insert_and_cancel,
+            ),
             ("expire a timer", ours::expire, theirs::expire),
         ] {
             cases.push(Case {

@@ -49,6 +49,19 @@ pub(crate) fn cancel(count: usize) -> Duration {
     elapsed
 }
 
+pub(crate) fn insert_and_cancel(count: usize) -> Duration {
+    let event_loop = event_loop();
+    let live = timers(event_loop.handle(), count);
+    let start = Instant::now();
+    for index in 0..count {
+        let delay = LONG + super::spread(index + count);
+        event_loop.handle().call_later(delay, |_| {}).cancel();
+    }
+    let elapsed = start.elapsed();
+    assert_eq!(event_loop.handle().snapshot().timers, live.len());
+    elapsed
+}
+
 pub(crate) fn expire(count: usize) -> Duration {
     let mut event_loop = event_loop();
     let handle = event_loop.handle().clone();

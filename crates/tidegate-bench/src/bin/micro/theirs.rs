@@ -57,6 +57,22 @@ pub(crate) fn cancel(count: usize) -> Duration {
     })
 }
 
+pub(crate) fn insert_and_cancel(count: usize) -> Duration {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let live = sleeps(count);
+        let mut context = Context::from_waker(Waker::noop());
+        let start = Instant::now();
+        for index in 0..count {
+            let mut timer = Box::pin(sleep(LONG + super::spread(index + count)));
+            assert!(timer.as_mut().poll(&mut context).is_pending());
+        }
+        let elapsed = start.elapsed();
+        assert_eq!(live.len(), count);
+        elapsed
+    })
+}
+
 pub(crate) fn expire(count: usize) -> Duration {
     let runtime = runtime();
     let local = LocalSet::new();
