@@ -89,8 +89,7 @@ impl Transport {
     fn read_later(&self) {
         let conn = self.conn();
         conn.clear(State::READ_QUEUED);
-        self.settle();
-        if conn.state.get().input() != Input::Nothing {
+        if self.settled_input() != Input::Nothing {
             conn.set(State::READ_QUEUED);
             conn.core().push_leftover(conn.id);
         }
@@ -98,16 +97,20 @@ impl Transport {
 
     /// Delivers what comes before the next read from the kernel, and answers what that was.
     fn deliver_other(&self) -> Input {
-        if self.conn().is(State::OWED) {
-            self.settle();
-        }
-        let input = self.conn().state.get().input();
+        let input = self.settled_input();
         match input {
             Input::Unread => self.deliver_unread(),
             Input::Eof => self.deliver_eof(),
             Input::Kernel | Input::Nothing => {}
         }
         input
+    }
+
+    fn settled_input(&self) -> Input {
+        if self.conn().is(State::OWED) {
+            self.settle();
+        }
+        self.conn().state.get().input()
     }
 
     fn after_reads(&self) {
