@@ -28,10 +28,30 @@ use tidegate::{Callback, Handle, RemoteHandle};
 /// Lists that were longer once are given back when they are empty.
 const KEPT: usize = 1024;
 
+/// Who need not wait does so nevertheless once in so many calls, so that a task that always finds
+/// room lets the loop go on.
+const WAITS_PER_TURN: u32 = 64;
+
 thread_local! {
+    /// So many times the task that runs had no need to wait since it has begun to run.
+    static WAITS: Cell<u32> = const { Cell::new(0) };
+
     static LOCAL: RefCell<Local> = const {
         RefCell::new(Local { executors: Vec::new(), left: Vec::new() })
     };
+}
+
+/// Counts what need not wait, and says when the task should let the loop go on nevertheless.
+#[inline]
+pub(crate) fn is_turn_over() -> bool {
+    let waits = WAITS.get() + 1;
+    WAITS.set(waits % WAITS_PER_TURN);
+    waits == WAITS_PER_TURN
+}
+
+fn run(task: Runnable) {
+    WAITS.set(0);
+    task.run();
 }
 
 /// Executors that were made, in all threads.
@@ -357,7 +377,7 @@ impl Executor {
         // What is woken from here on waits for its turn.
         self.attending.set(false);
         if let Some(task) = self.next.take() {
-            task.run();
+            run(task);
         }
         drop(attention);
     }
@@ -369,9 +389,9 @@ impl Executor {
         for _ in 0..now_ready {
             let task = self.ready.borrow_mut().pop_front();
             match task {
-                Some(task) => task.run(),
+                Some(task) => run(task),
                 None => break,
-            };
+            }
         }
         drop(rest);
     }
