@@ -3,7 +3,8 @@
 use crate::error::LimitOverrun;
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::mem;
 use std::rc::Rc;
 
@@ -17,24 +18,47 @@ const LEAST_ROOM: usize = 512;
 const SPARE: usize = 64;
 
 /// Emptied buffers, of at most `KEPT` bytes: a connection that has nothing to read has no buffer.
-#[derive(Debug, Default)]
-pub(crate) struct Spare(RefCell<Vec<BytesMut>>);
+#[derive(Default)]
+pub(crate) struct Spare {
+    /// The last one that was given, mostly the next one to be taken.
+    last: Cell<Option<BytesMut>>,
+    others: RefCell<Vec<BytesMut>>,
+}
 
 impl Spare {
     /// One with so much room, if there is one: of some, what was taken may still be in use.
+    #[inline]
     fn take(&self, room: usize) -> BytesMut {
-        let mut spare = self.0.borrow_mut();
-        let free = spare
+        let mut last = self.last.take();
+        if let Some(free) = last.take_if(|last| last.try_reclaim(room)) {
+            return free;
+        }
+        self.last.set(last);
+        let mut others = self.others.borrow_mut();
+        let free = others
             .iter_mut()
             .rposition(|buffer| buffer.try_reclaim(room));
-        free.map(|at| spare.swap_remove(at)).unwrap_or_default()
+        free.map(|at| others.swap_remove(at)).unwrap_or_default()
     }
 
+    #[inline]
     fn give(&self, buffer: BytesMut) {
-        let mut spare = self.0.borrow_mut();
-        if spare.len() < SPARE {
-            spare.push(buffer);
+        if let Some(before) = self.last.replace(Some(buffer)) {
+            self.keep(before);
         }
+    }
+
+    fn keep(&self, buffer: BytesMut) {
+        let mut others = self.others.borrow_mut();
+        if others.len() < SPARE {
+            others.push(buffer);
+        }
+    }
+}
+
+impl fmt::Debug for Spare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spare").finish_non_exhaustive()
     }
 }
 
@@ -60,18 +84,25 @@ pub(crate) enum Search {
 impl ReadBuffer {
     /// Answers how many bytes there are then.
     pub(crate) fn push(&mut self, data: &[u8]) -> usize {
-        if self.bytes.capacity() == 0
-            && let Some(spare) = &self.spare
-        {
-            self.bytes = spare.take(data.len());
-        }
         if self.bytes.capacity() - self.bytes.len() < data.len() {
-            // Room for several small pieces: what is taken takes its room along.
-            self.bytes.reserve(data.len().max(LEAST_ROOM));
+            self.make_room(data.len());
         }
         self.bytes.extend_from_slice(data);
         self.large |= self.bytes.len() > KEPT;
         self.bytes.len()
+    }
+
+    #[inline]
+    fn make_room(&mut self, room: usize) {
+        if self.bytes.capacity() == 0
+            && let Some(spare) = &self.spare
+        {
+            self.bytes = spare.take(room);
+        }
+        if self.bytes.capacity() - self.bytes.len() < room {
+            // Room for several small pieces: what is taken takes its room along.
+            self.bytes.reserve(room.max(LEAST_ROOM));
+        }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -143,8 +174,28 @@ impl ReadBuffer {
             }
         }
         let longest = separators.iter().map(|one| one.len()).max().unwrap_or(1);
+        self.judge(best, from, longest, limit)
+    }
+
+    /// As [`find`](Self::find) with this one byte, of which lines are made.
+    #[inline]
+    pub(crate) fn find_byte(&self, separator: u8, from: usize, limit: usize) -> Search {
+        let place = self.bytes.get(from..).unwrap_or_default();
+        let found = memchr::memchr(separator, place).map(|at| (from + at + 1, from + at));
+        self.judge(found, from, 1, limit)
+    }
+
+    /// What a search comes to that has found one with this end and this begin, or none.
+    #[inline]
+    fn judge(
+        &self,
+        found: Option<(usize, usize)>,
+        from: usize,
+        longest: usize,
+        limit: usize,
+    ) -> Search {
         let searched = (self.bytes.len() + 1).saturating_sub(longest).max(from);
-        match best {
+        match found {
             Some((_, start)) if start > limit => Search::Overrun(LimitOverrun {
                 consumed: start,
                 found: true,
@@ -342,6 +393,10 @@ mod tests {
             let separators: Vec<_> = separators.iter().filter(|one| !one.is_empty()).collect();
             prop_assume!(!separators.is_empty());
             let separators: Vec<_> = separators.iter().map(|one| one.as_slice()).collect();
+            prop_assert_eq!(
+                holding(&data).find_byte(b'\n', 0, limit),
+                naive(&data, &[b"\n"], limit)
+            );
             prop_assert_eq!(
                 holding(&data).find(&separators, 0, limit),
                 naive(&data, &separators, limit)

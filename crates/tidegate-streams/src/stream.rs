@@ -103,8 +103,16 @@ impl Incoming {
     }
 
     /// Bytes were read, or more are waited for.
+    #[inline]
     pub(crate) fn make_room(&self, transport: &Transport, waits: bool) {
-        if self.full.get() && (waits || self.buffered() <= self.limit.get()) {
+        if self.full.get() {
+            self.go_on(transport, waits);
+        }
+    }
+
+    #[cold]
+    fn go_on(&self, transport: &Transport, waits: bool) {
+        if waits || self.buffered() <= self.limit.get() {
             self.full.set(false);
             transport.resume_reading();
         }
