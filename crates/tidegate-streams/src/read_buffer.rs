@@ -3,8 +3,7 @@
 use crate::error::LimitOverrun;
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem;
-use std::cell::{Cell, RefCell};
-use std::fmt;
+use std::cell::RefCell;
 use std::mem;
 use std::rc::Rc;
 
@@ -18,47 +17,51 @@ const LEAST_ROOM: usize = 512;
 const SPARE: usize = 64;
 
 /// Emptied buffers, of at most `KEPT` bytes: a connection that has nothing to read has no buffer.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Spare {
-    /// The last one that was given, mostly the next one to be taken.
-    last: Cell<Option<BytesMut>>,
+    /// The last one that was given, mostly the next one to be taken; none is an empty one.
+    last: RefCell<BytesMut>,
     others: RefCell<Vec<BytesMut>>,
 }
 
 impl Spare {
-    /// One with so much room, if there is one: of some, what was taken may still be in use.
+    /// Puts one with so much room in place of an empty buffer, if there is one: of some, what was
+    /// taken may still be in use.
     #[inline]
-    fn take(&self, room: usize) -> BytesMut {
-        let mut last = self.last.take();
-        if let Some(free) = last.take_if(|last| last.try_reclaim(room)) {
-            return free;
+    fn take(&self, room: usize, buffer: &mut BytesMut) {
+        let mut last = self.last.borrow_mut();
+        if last.try_reclaim(room) {
+            mem::swap(buffer, &mut last);
+        } else {
+            self.take_other(room, buffer);
         }
-        self.last.set(last);
+    }
+
+    #[cold]
+    fn take_other(&self, room: usize, buffer: &mut BytesMut) {
         let mut others = self.others.borrow_mut();
         let free = others
             .iter_mut()
             .rposition(|buffer| buffer.try_reclaim(room));
-        free.map(|at| others.swap_remove(at)).unwrap_or_default()
-    }
-
-    #[inline]
-    fn give(&self, buffer: BytesMut) {
-        if let Some(before) = self.last.replace(Some(buffer)) {
-            self.keep(before);
+        if let Some(at) = free {
+            *buffer = others.swap_remove(at);
         }
     }
 
+    #[inline]
+    fn give(&self, buffer: &mut BytesMut) {
+        mem::swap(buffer, &mut self.last.borrow_mut());
+        if buffer.capacity() > 0 {
+            self.keep(mem::take(buffer));
+        }
+    }
+
+    #[cold]
     fn keep(&self, buffer: BytesMut) {
         let mut others = self.others.borrow_mut();
         if others.len() < SPARE {
             others.push(buffer);
         }
-    }
-}
-
-impl fmt::Debug for Spare {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Spare").finish_non_exhaustive()
     }
 }
 
@@ -97,7 +100,7 @@ impl ReadBuffer {
         if self.bytes.capacity() == 0
             && let Some(spare) = &self.spare
         {
-            self.bytes = spare.take(room);
+            spare.take(room, &mut self.bytes);
         }
         if self.bytes.capacity() - self.bytes.len() < room {
             // Room for several small pieces: what is taken takes its room along.
@@ -109,7 +112,9 @@ impl ReadBuffer {
         self.bytes.len()
     }
 
-    /// Takes the first bytes, at most so many, without copying them.
+    /// Takes the first bytes, at most so many, without copying them. In one piece for all who call
+    /// it: inlined into some, it costs each of them more.
+    #[inline(never)]
     pub(crate) fn take(&mut self, most: usize) -> Bytes {
         let most = most.min(self.bytes.len());
         let taken = self.bytes.split_to(most).freeze();
@@ -136,7 +141,7 @@ impl ReadBuffer {
         if self.large {
             self.clear();
         } else if let Some(spare) = &self.spare {
-            spare.give(mem::take(&mut self.bytes));
+            spare.give(&mut self.bytes);
         }
     }
 

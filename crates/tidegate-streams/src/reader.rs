@@ -44,8 +44,9 @@ use tidegate::{Closed, Transport};
 pub struct StreamReader {
     incoming: Rc<Incoming>,
     transport: Transport,
-    /// Taken out of the buffer to be lent by `poll_fill_buf`; `incoming` knows how many they are.
-    lent: BytesMut,
+    /// Taken out of the buffer to be lent by `poll_fill_buf`; `incoming` knows how many they are. In
+    /// a box, for most readers never lend and each of them is in a task's memory.
+    lent: Option<Box<BytesMut>>,
 }
 
 impl StreamReader {
@@ -53,7 +54,7 @@ impl StreamReader {
         Self {
             incoming,
             transport,
-            lent: BytesMut::new(),
+            lent: None,
         }
     }
 
@@ -247,11 +248,17 @@ impl StreamReader {
         find: impl FnOnce(&ReadBuffer, usize) -> Search,
     ) -> Poll<Result<Bytes, ReadError>> {
         self.unlend();
-        let found = find(&self.incoming.buffer.borrow(), *searched);
-        match found {
-            Search::Found(end) => Poll::Ready(Ok(self.take(end))),
+        let mut buffer = self.incoming.buffer.borrow_mut();
+        match find(&buffer, *searched) {
+            Search::Found(end) => {
+                let taken = buffer.take(end);
+                drop(buffer);
+                self.incoming.make_room(&self.transport, false);
+                Poll::Ready(Ok(taken))
+            }
             Search::Overrun(overrun) => Poll::Ready(Err(ReadError::LimitOverrun(overrun))),
             Search::Missing(place) => {
+                drop(buffer);
                 *searched = place;
                 ready!(self.poll_more(context))?;
                 Poll::Ready(Err(self.incomplete(None)))
@@ -297,8 +304,10 @@ impl StreamReader {
     #[cold]
     fn put_back(&mut self) {
         self.incoming.lent.set(0);
-        let front = mem::take(&mut self.lent);
-        self.incoming.buffer.borrow_mut().put_back(front);
+        if let Some(lent) = &mut self.lent {
+            let front = mem::take(&mut **lent);
+            self.incoming.buffer.borrow_mut().put_back(front);
+        }
     }
 
     pub(crate) fn poll_read(
@@ -324,9 +333,9 @@ impl StreamReader {
         if most > 0 {
             ready!(self.poll_some(context))?;
             #[cfg(feature = "futures-io")]
-            if !self.lent.is_empty() {
-                let most = most.min(self.lent.len());
-                give(&self.lent[..most]);
+            if let Some(lent) = self.lent.as_mut().filter(|lent| !lent.is_empty()) {
+                let most = most.min(lent.len());
+                give(&lent[..most]);
                 self.consume(most);
                 return Poll::Ready(Ok(()));
             }
@@ -342,23 +351,26 @@ impl StreamReader {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Result<&[u8], ReadError>> {
-        if self.lent.is_empty() {
+        if self.incoming.lent.get() == 0 {
             ready!(self.poll_some(context))?;
-            self.lent = self.incoming.buffer.borrow_mut().lend();
-            self.incoming.lent.set(self.lent.len());
+            let lent = self.incoming.buffer.borrow_mut().lend();
+            self.incoming.lent.set(lent.len());
+            **self.lent.get_or_insert_default() = lent;
         }
-        Poll::Ready(Ok(&self.lent))
+        Poll::Ready(Ok(self.lent.as_deref().map_or(&[], |lent| lent)))
     }
 
     #[cfg(feature = "futures-io")]
     pub(crate) fn consume(&mut self, len: usize) {
-        let len = len.min(self.lent.len());
-        bytes::Buf::advance(&mut self.lent, len);
-        if self.lent.is_empty() {
+        let Some(lent) = self.lent.as_deref_mut() else {
+            return;
+        };
+        bytes::Buf::advance(lent, len.min(lent.len()));
+        if lent.is_empty() {
             // An empty one would keep the buffer from using its memory again.
-            self.lent = BytesMut::new();
+            *lent = BytesMut::new();
         }
-        self.incoming.lent.set(self.lent.len());
+        self.incoming.lent.set(lent.len());
         self.incoming.make_room(&self.transport, false);
     }
 
@@ -467,8 +479,15 @@ impl Lines<'_> {
     ///
     /// Those of `read_line`.
     #[doc(alias = "__anext__")]
-    pub async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
-        let line = self.reader.read_line().await?;
-        Ok(Some(line).filter(|line| !line.is_empty()))
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "as an async function it would have the same name and cost more"
+    )]
+    pub fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, ReadError>> {
+        let (limit, mut searched) = (self.reader.limit(), 0);
+        poll_fn(move |context| {
+            let line = self.reader.poll_line(context, &mut searched, limit);
+            line.map_ok(|line| Some(line).filter(|line| !line.is_empty()))
+        })
     }
 }
