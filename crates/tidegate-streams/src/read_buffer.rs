@@ -3,7 +3,8 @@
 use crate::error::LimitOverrun;
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::mem;
 use std::rc::Rc;
 
@@ -17,47 +18,45 @@ const LEAST_ROOM: usize = 512;
 const SPARE: usize = 64;
 
 /// Emptied buffers, of at most `KEPT` bytes: a connection that has nothing to read has no buffer.
-#[derive(Debug, Default)]
+/// They are in boxes, to be handed over in one word.
+#[derive(Default)]
 pub(crate) struct Spare {
-    /// The last one that was given, mostly the next one to be taken; none is an empty one.
-    last: RefCell<BytesMut>,
-    others: RefCell<Vec<BytesMut>>,
+    /// The last one that was given, mostly the next one to be taken.
+    last: Cell<Option<Box<BytesMut>>>,
+    #[expect(clippy::vec_box, reason = "they come in boxes and go in them")]
+    others: RefCell<Vec<Box<BytesMut>>>,
 }
 
 impl Spare {
-    /// Puts one with so much room in place of an empty buffer, if there is one: of some, what was
-    /// taken may still be in use.
+    /// One with so much room, if there is one: of some, what was taken may still be in use.
     #[inline]
-    fn take(&self, room: usize, buffer: &mut BytesMut) {
-        let mut last = self.last.borrow_mut();
-        if last.try_reclaim(room) {
-            mem::swap(buffer, &mut last);
-        } else {
-            self.take_other(room, buffer);
+    fn take(&self, room: usize) -> Option<Box<BytesMut>> {
+        let mut last = self.last.take();
+        let free = last.take_if(|last| last.try_reclaim(room));
+        if free.is_some() {
+            return free;
         }
+        self.last.set(last);
+        self.take_other(room)
     }
 
     #[cold]
-    fn take_other(&self, room: usize, buffer: &mut BytesMut) {
+    fn take_other(&self, room: usize) -> Option<Box<BytesMut>> {
         let mut others = self.others.borrow_mut();
-        let free = others
-            .iter_mut()
-            .rposition(|buffer| buffer.try_reclaim(room));
-        if let Some(at) = free {
-            *buffer = others.swap_remove(at);
-        }
+        let mut from_last = others.iter_mut();
+        let free = from_last.rposition(|buffer| buffer.try_reclaim(room))?;
+        Some(others.swap_remove(free))
     }
 
     #[inline]
-    fn give(&self, buffer: &mut BytesMut) {
-        mem::swap(buffer, &mut self.last.borrow_mut());
-        if buffer.capacity() > 0 {
-            self.keep(mem::take(buffer));
+    fn give(&self, buffer: Option<Box<BytesMut>>) {
+        if let Some(before) = self.last.replace(buffer) {
+            self.keep(before);
         }
     }
 
     #[cold]
-    fn keep(&self, buffer: BytesMut) {
+    fn keep(&self, buffer: Box<BytesMut>) {
         let mut others = self.others.borrow_mut();
         if others.len() < SPARE {
             others.push(buffer);
@@ -65,9 +64,16 @@ impl Spare {
     }
 }
 
+impl fmt::Debug for Spare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spare").finish_non_exhaustive()
+    }
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct ReadBuffer {
-    bytes: BytesMut,
+    /// `None` while it is empty and its memory is with the spare ones.
+    held: Option<Box<BytesMut>>,
     /// It held more than `KEPT` since it was made.
     large: bool,
     /// Where its memory goes when it is empty; without, it is kept.
@@ -87,79 +93,86 @@ pub(crate) enum Search {
 impl ReadBuffer {
     /// Answers how many bytes there are then.
     pub(crate) fn push(&mut self, data: &[u8]) -> usize {
-        if self.bytes.capacity() - self.bytes.len() < data.len() {
-            self.make_room(data.len());
+        let held = self.held.get_or_insert_with(|| {
+            let spare = self.spare.as_ref().and_then(|spare| spare.take(data.len()));
+            spare.unwrap_or_default()
+        });
+        if held.capacity() - held.len() < data.len() {
+            // Room for several small pieces: what is taken takes its room along.
+            held.reserve(data.len().max(LEAST_ROOM));
         }
-        self.bytes.extend_from_slice(data);
-        self.large |= self.bytes.len() > KEPT;
-        self.bytes.len()
+        held.extend_from_slice(data);
+        let len = held.len();
+        self.large |= len > KEPT;
+        len
     }
 
-    #[inline]
-    fn make_room(&mut self, room: usize) {
-        if self.bytes.capacity() == 0
-            && let Some(spare) = &self.spare
-        {
-            spare.take(room, &mut self.bytes);
-        }
-        if self.bytes.capacity() - self.bytes.len() < room {
-            // Room for several small pieces: what is taken takes its room along.
-            self.bytes.reserve(room.max(LEAST_ROOM));
-        }
+    fn bytes(&self) -> &[u8] {
+        self.held.as_deref().map_or(&[], |held| held)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
+        self.held.as_ref().map_or(0, |held| held.len())
     }
 
     /// Takes the first bytes, at most so many, without copying them. In one piece for all who call
     /// it: inlined into some, it costs each of them more.
     #[inline(never)]
     pub(crate) fn take(&mut self, most: usize) -> Bytes {
-        let most = most.min(self.bytes.len());
-        let taken = self.bytes.split_to(most).freeze();
-        self.shrink();
+        let Some(held) = &mut self.held else {
+            return Bytes::new();
+        };
+        let taken = held.split_to(most.min(held.len())).freeze();
+        if held.is_empty() {
+            self.shrink();
+        }
         taken
     }
 
     /// As [`take`](Self::take), but lends the bytes, to be copied.
     pub(crate) fn give(&mut self, most: usize, copy: impl FnOnce(&[u8])) {
-        let most = most.min(self.bytes.len());
-        copy(&self.bytes[..most]);
-        self.bytes.advance(most);
-        self.shrink();
+        let Some(held) = &mut self.held else {
+            return copy(&[]);
+        };
+        let most = most.min(held.len());
+        copy(&held[..most]);
+        held.advance(most);
+        if held.is_empty() {
+            self.shrink();
+        }
     }
 
     pub(crate) fn keep_in(&mut self, spare: Rc<Spare>) {
         self.spare = Some(spare);
     }
 
+    /// It is empty.
+    #[inline]
     fn shrink(&mut self) {
-        if !self.bytes.is_empty() {
-            return;
-        }
         if self.large {
             self.clear();
         } else if let Some(spare) = &self.spare {
-            spare.give(&mut self.bytes);
+            spare.give(self.held.take());
         }
     }
 
     /// Takes all, to be put back.
     #[cfg(any(test, feature = "futures-io"))]
     pub(crate) fn lend(&mut self) -> BytesMut {
-        self.bytes.split()
+        let held = self.held.as_mut();
+        held.map(|held| held.split()).unwrap_or_default()
     }
 
     /// Puts back what is left of what was lent. Copies only what had no room behind it.
     pub(crate) fn put_back(&mut self, front: BytesMut) {
-        let back = mem::replace(&mut self.bytes, front);
-        self.bytes.unsplit(back);
-        self.large |= self.bytes.len() > KEPT;
+        let held = self.held.get_or_insert_default();
+        let back = mem::replace(&mut **held, front);
+        held.unsplit(back);
+        self.large |= held.len() > KEPT;
     }
 
     pub(crate) fn clear(&mut self) {
-        self.bytes = BytesMut::new();
+        self.held = None;
         self.large = false;
     }
 
@@ -169,8 +182,8 @@ impl ReadBuffer {
         let mut best: Option<(usize, usize)> = None;
         for separator in separators {
             // One that ends later than the best so far is of no use.
-            let end = best.map_or(self.bytes.len(), |(end, _)| end);
-            let place = self.bytes.get(from..end).unwrap_or_default();
+            let end = best.map_or(self.len(), |(end, _)| end);
+            let place = self.bytes().get(from..end).unwrap_or_default();
             if let Some(at) = memmem::find(place, separator) {
                 let (start, end) = (from + at, from + at + separator.len());
                 if best.is_none_or(|best| (end, best.1) < (best.0, start)) {
@@ -185,8 +198,8 @@ impl ReadBuffer {
     /// As [`find`](Self::find) with this one byte, of which lines are made.
     #[inline]
     pub(crate) fn find_byte(&self, separator: u8, from: usize, limit: usize) -> Search {
-        let place = self.bytes.get(from..).unwrap_or_default();
-        let found = memchr::memchr(separator, place).map(|at| (from + at + 1, from + at));
+        let found =
+            memchr::memchr(separator, &self.bytes()[from..]).map(|at| (from + at + 1, from + at));
         self.judge(found, from, 1, limit)
     }
 
@@ -199,7 +212,7 @@ impl ReadBuffer {
         longest: usize,
         limit: usize,
     ) -> Search {
-        let searched = (self.bytes.len() + 1).saturating_sub(longest).max(from);
+        let searched = (self.len() + 1).saturating_sub(longest).max(from);
         match found {
             Some((_, start)) if start > limit => Search::Overrun(LimitOverrun {
                 consumed: start,
@@ -299,14 +312,14 @@ mod tests {
     #[test]
     fn what_was_lent_and_put_back_is_not_copied_when_nothing_came_meanwhile() {
         let mut buffer = holding(&[7; 1000]);
-        let place = buffer.bytes.as_ptr();
+        let place = buffer.bytes().as_ptr();
         for _ in 0..10 {
             let mut lent = buffer.lend();
             lent.advance(1);
             buffer.put_back(lent);
         }
         assert_eq!(buffer.len(), 990);
-        assert_eq!(buffer.bytes.as_ptr(), place.wrapping_add(10));
+        assert_eq!(buffer.bytes().as_ptr(), place.wrapping_add(10));
     }
 
     #[test]
@@ -317,10 +330,10 @@ mod tests {
         ] {
             let mut buffer = holding(&[7; KEPT + 1]);
             empty(&mut buffer);
-            assert!(!buffer.bytes.try_reclaim(1));
+            assert!(!buffer.held.is_some_and(|mut held| held.try_reclaim(1)));
             let mut buffer = holding(&[7; KEPT]);
             empty(&mut buffer);
-            assert!(buffer.bytes.try_reclaim(1));
+            assert!(buffer.held.is_some_and(|mut held| held.try_reclaim(1)));
         }
     }
 
@@ -379,7 +392,7 @@ mod tests {
                         model.extend(data);
                     }
                 }
-                prop_assert_eq!(&buffer.bytes[..], &model[..]);
+                prop_assert_eq!(buffer.bytes(), &model[..]);
                 prop_assert_eq!(buffer.len(), model.len());
             }
             // What was taken shares memory with the buffer, and did not change since.
