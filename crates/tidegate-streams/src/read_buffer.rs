@@ -22,17 +22,17 @@ const SPARE: usize = 64;
 #[derive(Default)]
 pub(crate) struct Spare {
     /// The last one that was given, mostly the next one to be taken.
-    last: Cell<Option<Box<BytesMut>>>,
+    last: Cell<Option<Box<Held>>>,
     #[expect(clippy::vec_box, reason = "they come in boxes and go in them")]
-    others: RefCell<Vec<Box<BytesMut>>>,
+    others: RefCell<Vec<Box<Held>>>,
 }
 
 impl Spare {
     /// One with so much room, if there is one: of some, what was taken may still be in use.
     #[inline]
-    fn take(&self, room: usize) -> Option<Box<BytesMut>> {
+    fn take(&self, room: usize) -> Option<Box<Held>> {
         let mut last = self.last.take();
-        let free = last.take_if(|last| last.try_reclaim(room));
+        let free = last.take_if(|last| last.bytes.try_reclaim(room));
         if free.is_some() {
             return free;
         }
@@ -41,22 +41,22 @@ impl Spare {
     }
 
     #[cold]
-    fn take_other(&self, room: usize) -> Option<Box<BytesMut>> {
+    fn take_other(&self, room: usize) -> Option<Box<Held>> {
         let mut others = self.others.borrow_mut();
         let mut from_last = others.iter_mut();
-        let free = from_last.rposition(|buffer| buffer.try_reclaim(room))?;
+        let free = from_last.rposition(|buffer| buffer.bytes.try_reclaim(room))?;
         Some(others.swap_remove(free))
     }
 
     #[inline]
-    fn give(&self, buffer: Option<Box<BytesMut>>) {
+    fn give(&self, buffer: Option<Box<Held>>) {
         if let Some(before) = self.last.replace(buffer) {
             self.keep(before);
         }
     }
 
     #[cold]
-    fn keep(&self, buffer: Box<BytesMut>) {
+    fn keep(&self, buffer: Box<Held>) {
         let mut others = self.others.borrow_mut();
         if others.len() < SPARE {
             others.push(buffer);
@@ -71,11 +71,16 @@ impl fmt::Debug for Spare {
 }
 
 #[derive(Debug, Default)]
+struct Held {
+    bytes: BytesMut,
+    /// There were more than `KEPT` since it was made.
+    large: bool,
+}
+
+#[derive(Debug, Default)]
 pub(crate) struct ReadBuffer {
     /// `None` while it is empty and its memory is with the spare ones.
-    held: Option<Box<BytesMut>>,
-    /// It held more than `KEPT` since it was made.
-    large: bool,
+    held: Option<Box<Held>>,
     /// Where its memory goes when it is empty; without, it is kept.
     spare: Option<Rc<Spare>>,
 }
@@ -97,22 +102,22 @@ impl ReadBuffer {
             let spare = self.spare.as_ref().and_then(|spare| spare.take(data.len()));
             spare.unwrap_or_default()
         });
-        if held.capacity() - held.len() < data.len() {
+        let bytes = &mut held.bytes;
+        if bytes.capacity() - bytes.len() < data.len() {
             // Room for several small pieces: what is taken takes its room along.
-            held.reserve(data.len().max(LEAST_ROOM));
+            bytes.reserve(data.len().max(LEAST_ROOM));
         }
-        held.extend_from_slice(data);
-        let len = held.len();
-        self.large |= len > KEPT;
-        len
+        bytes.extend_from_slice(data);
+        held.large |= bytes.len() > KEPT;
+        bytes.len()
     }
 
     fn bytes(&self) -> &[u8] {
-        self.held.as_deref().map_or(&[], |held| held)
+        self.held.as_ref().map_or(&[], |held| &held.bytes)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.held.as_ref().map_or(0, |held| held.len())
+        self.held.as_ref().map_or(0, |held| held.bytes.len())
     }
 
     /// Takes the first bytes, at most so many, without copying them. In one piece for all who call
@@ -122,8 +127,9 @@ impl ReadBuffer {
         let Some(held) = &mut self.held else {
             return Bytes::new();
         };
-        let taken = held.split_to(most.min(held.len())).freeze();
-        if held.is_empty() {
+        let most = most.min(held.bytes.len());
+        let taken = held.bytes.split_to(most).freeze();
+        if held.bytes.is_empty() {
             self.shrink();
         }
         taken
@@ -134,10 +140,10 @@ impl ReadBuffer {
         let Some(held) = &mut self.held else {
             return copy(&[]);
         };
-        let most = most.min(held.len());
-        copy(&held[..most]);
-        held.advance(most);
-        if held.is_empty() {
+        let most = most.min(held.bytes.len());
+        copy(&held.bytes[..most]);
+        held.bytes.advance(most);
+        if held.bytes.is_empty() {
             self.shrink();
         }
     }
@@ -149,7 +155,7 @@ impl ReadBuffer {
     /// It is empty.
     #[inline]
     fn shrink(&mut self) {
-        if self.large {
+        if self.held.as_ref().is_some_and(|held| held.large) {
             self.clear();
         } else if let Some(spare) = &self.spare {
             spare.give(self.held.take());
@@ -160,20 +166,19 @@ impl ReadBuffer {
     #[cfg(any(test, feature = "futures-io"))]
     pub(crate) fn lend(&mut self) -> BytesMut {
         let held = self.held.as_mut();
-        held.map(|held| held.split()).unwrap_or_default()
+        held.map(|held| held.bytes.split()).unwrap_or_default()
     }
 
     /// Puts back what is left of what was lent. Copies only what had no room behind it.
     pub(crate) fn put_back(&mut self, front: BytesMut) {
         let held = self.held.get_or_insert_default();
-        let back = mem::replace(&mut **held, front);
-        held.unsplit(back);
-        self.large |= held.len() > KEPT;
+        let back = mem::replace(&mut held.bytes, front);
+        held.bytes.unsplit(back);
+        held.large |= held.bytes.len() > KEPT;
     }
 
     pub(crate) fn clear(&mut self) {
         self.held = None;
-        self.large = false;
     }
 
     /// Looks for the separator that ends first, and of several that end there for the shortest.
@@ -330,10 +335,18 @@ mod tests {
         ] {
             let mut buffer = holding(&[7; KEPT + 1]);
             empty(&mut buffer);
-            assert!(!buffer.held.is_some_and(|mut held| held.try_reclaim(1)));
+            assert!(
+                !buffer
+                    .held
+                    .is_some_and(|mut held| held.bytes.try_reclaim(1))
+            );
             let mut buffer = holding(&[7; KEPT]);
             empty(&mut buffer);
-            assert!(buffer.held.is_some_and(|mut held| held.try_reclaim(1)));
+            assert!(
+                buffer
+                    .held
+                    .is_some_and(|mut held| held.bytes.try_reclaim(1))
+            );
         }
     }
 
