@@ -203,8 +203,8 @@ impl ReadBuffer {
     /// As [`find`](Self::find) with this one byte, of which lines are made.
     #[inline]
     pub(crate) fn find_byte(&self, separator: u8, from: usize, limit: usize) -> Search {
-        let found =
-            memchr::memchr(separator, &self.bytes()[from..]).map(|at| (from + at + 1, from + at));
+        let found = find(separator, &self.bytes()[from..]);
+        let found = found.map(|at| (from + at + 1, from + at));
         self.judge(found, from, 1, limit)
     }
 
@@ -231,6 +231,20 @@ impl ReadBuffer {
             None => Search::Missing(searched),
         }
     }
+}
+
+/// Where a byte is first. Lines are mostly short: the choice among instruction sets, which
+/// [`memchr::memchr`] makes at each call, costs more than wider ones save.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn find(byte: u8, data: &[u8]) -> Option<usize> {
+    memchr::arch::x86_64::sse2::memchr::One::new(byte)?.find(data)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+fn find(byte: u8, data: &[u8]) -> Option<usize> {
+    memchr::memchr(byte, data)
 }
 
 #[cfg(test)]
