@@ -1,13 +1,14 @@
 //! What each way to read answers while the connection lives and when the peer ends its stream.
 
-use std::cell::RefCell;
-use std::future::Future;
-use std::pin::Pin;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
-use tests::{Kind, Polled, Streamed, drive, give_up, now, pattern, wait};
-use tidegate_streams::{ReadError, Separators};
+use tests::{Kind, Polled, Streamed, drive, give_up, now, pattern, settle, wait};
+use tidegate_streams::{ReadError, Separators, spawn_on};
 
 #[track_caller]
 fn assert_incomplete<T>(result: Result<T, ReadError>, partial: &[u8], expected: Option<usize>) {
@@ -114,6 +115,79 @@ fn a_waker_that_a_read_leaves_while_it_is_woken_is_woken_next() {
         READING.take();
         drop(writer);
     }
+}
+
+/// Polls a future with a waker of its own, as those do that poll many.
+async fn wrapped<F: Future>(future: F) -> F::Output {
+    struct Wraps(Waker);
+    impl Wake for Wraps {
+        fn wake(self: Arc<Self>) {
+            self.0.wake_by_ref();
+        }
+    }
+    let mut future = pin!(future);
+    poll_fn(|context| {
+        let waker = Arc::new(Wraps(context.waker().clone())).into();
+        future.as_mut().poll(&mut Context::from_waker(&waker))
+    })
+    .await
+}
+
+#[test]
+fn a_reader_that_goes_from_task_to_task_wakes_who_reads_whatever_the_waker_is() {
+    for kind in Kind::ALL {
+        let Streamed {
+            mut reader,
+            writer,
+            mut peer,
+            mut event_loop,
+        } = Streamed::new(kind);
+        for round in 0..8 {
+            let task = spawn_on(event_loop.handle(), async move {
+                for waits in 0..4 {
+                    let read = reader.read_chunk(9);
+                    let chunk = match (round + waits) % 3 {
+                        0 => wrapped(read).await,
+                        _ => read.await,
+                    };
+                    assert_eq!(chunk.unwrap().len(), 1);
+                }
+                reader
+            });
+            for _ in 0..4 {
+                settle(&mut event_loop);
+                assert!(!task.is_finished());
+                peer.send(b"a");
+            }
+            drive(&mut event_loop, "the last byte", || task.is_finished());
+            reader = now(task).unwrap();
+        }
+        drop((reader, writer));
+    }
+}
+
+#[test]
+fn what_a_task_that_has_read_came_to_is_dropped_at_its_end_though_its_reader_lives_on() {
+    let Streamed {
+        mut reader,
+        writer,
+        mut peer,
+        mut event_loop,
+    } = Streamed::new(Kind::Unix);
+    let (value, shelf) = (Rc::new(()), Rc::new(Cell::new(None)));
+    let (held, keeps) = (value.clone(), shelf.clone());
+    drop(spawn_on(event_loop.handle(), async move {
+        reader.read_chunk(9).await.unwrap();
+        keeps.set(Some(reader));
+        held
+    }));
+    settle(&mut event_loop);
+    peer.send(b"a");
+    drive(&mut event_loop, "the end of the task", || {
+        Rc::strong_count(&value) == 1
+    });
+    assert!(shelf.take().is_some());
+    drop(writer);
 }
 
 #[test]

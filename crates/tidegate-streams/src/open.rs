@@ -46,7 +46,7 @@ pub async fn open_connection_with(
 ) -> io::Result<(StreamReader, StreamWriter)> {
     let handle = Handle::current().ok_or(NoEventLoop)?;
     let incoming = Incoming::new(options);
-    let protocol = StreamProtocol::new(incoming.clone());
+    let protocol = StreamProtocol::new(incoming.clone(), None);
     let transport = handle.create_connection(to, protocol).await?;
     let reader = StreamReader::new(incoming, transport.clone());
     Ok((reader, StreamWriter::new(transport)))

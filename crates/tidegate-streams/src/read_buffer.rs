@@ -3,7 +3,8 @@
 use crate::error::LimitOverrun;
 use bytes::{Buf, Bytes, BytesMut};
 use memchr::memmem;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::mem;
 use std::rc::Rc;
 
@@ -17,32 +18,69 @@ const LEAST_ROOM: usize = 512;
 const SPARE: usize = 64;
 
 /// Emptied buffers, of at most `KEPT` bytes: a connection that has nothing to read has no buffer.
-#[derive(Debug, Default)]
-pub(crate) struct Spare(RefCell<Vec<BytesMut>>);
+/// They are in boxes, to be handed over in one word.
+#[derive(Default)]
+pub(crate) struct Spare {
+    /// The last one that was given, mostly the next one to be taken.
+    last: Cell<Option<Box<Held>>>,
+    #[expect(clippy::vec_box, reason = "they come in boxes and go in them")]
+    others: RefCell<Vec<Box<Held>>>,
+}
 
 impl Spare {
     /// One with so much room, if there is one: of some, what was taken may still be in use.
-    fn take(&self, room: usize) -> BytesMut {
-        let mut spare = self.0.borrow_mut();
-        let free = spare
-            .iter_mut()
-            .rposition(|buffer| buffer.try_reclaim(room));
-        free.map(|at| spare.swap_remove(at)).unwrap_or_default()
+    #[inline]
+    fn take(&self, room: usize) -> Option<Box<Held>> {
+        let mut last = self.last.take();
+        let free = last.take_if(|last| last.bytes.try_reclaim(room));
+        if free.is_some() {
+            return free;
+        }
+        self.last.set(last);
+        self.take_other(room)
     }
 
-    fn give(&self, buffer: BytesMut) {
-        let mut spare = self.0.borrow_mut();
-        if spare.len() < SPARE {
-            spare.push(buffer);
+    #[cold]
+    fn take_other(&self, room: usize) -> Option<Box<Held>> {
+        let mut others = self.others.borrow_mut();
+        let mut from_last = others.iter_mut();
+        let free = from_last.rposition(|buffer| buffer.bytes.try_reclaim(room))?;
+        Some(others.swap_remove(free))
+    }
+
+    #[inline]
+    fn give(&self, buffer: Option<Box<Held>>) {
+        if let Some(before) = self.last.replace(buffer) {
+            self.keep(before);
+        }
+    }
+
+    #[cold]
+    fn keep(&self, buffer: Box<Held>) {
+        let mut others = self.others.borrow_mut();
+        if others.len() < SPARE {
+            others.push(buffer);
         }
     }
 }
 
+impl fmt::Debug for Spare {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Spare").finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    bytes: BytesMut,
+    /// There were more than `KEPT` since it was made.
+    large: bool,
+}
+
 #[derive(Debug, Default)]
 pub(crate) struct ReadBuffer {
-    bytes: BytesMut,
-    /// It held more than `KEPT` since it was made.
-    large: bool,
+    /// `None` while it is empty and its memory is with the spare ones.
+    held: Option<Box<Held>>,
     /// Where its memory goes when it is empty; without, it is kept.
     spare: Option<Rc<Spare>>,
 }
@@ -60,71 +98,87 @@ pub(crate) enum Search {
 impl ReadBuffer {
     /// Answers how many bytes there are then.
     pub(crate) fn push(&mut self, data: &[u8]) -> usize {
-        if self.bytes.capacity() == 0
-            && let Some(spare) = &self.spare
-        {
-            self.bytes = spare.take(data.len());
-        }
-        if self.bytes.capacity() - self.bytes.len() < data.len() {
+        let held = self.held.get_or_insert_with(|| {
+            let spare = self.spare.as_ref().and_then(|spare| spare.take(data.len()));
+            spare.unwrap_or_default()
+        });
+        let bytes = &mut held.bytes;
+        if bytes.capacity() - bytes.len() < data.len() {
             // Room for several small pieces: what is taken takes its room along.
-            self.bytes.reserve(data.len().max(LEAST_ROOM));
+            bytes.reserve(data.len().max(LEAST_ROOM));
         }
-        self.bytes.extend_from_slice(data);
-        self.large |= self.bytes.len() > KEPT;
-        self.bytes.len()
+        bytes.extend_from_slice(data);
+        held.large |= bytes.len() > KEPT;
+        bytes.len()
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.held.as_ref().map_or(&[], |held| &held.bytes)
     }
 
     pub(crate) fn len(&self) -> usize {
-        self.bytes.len()
+        self.held.as_ref().map_or(0, |held| held.bytes.len())
     }
 
-    /// Takes the first bytes, at most so many, without copying them.
+    /// Takes the first bytes, at most so many, without copying them. In one piece for all who call
+    /// it: inlined into some, it costs each of them more.
+    #[inline(never)]
     pub(crate) fn take(&mut self, most: usize) -> Bytes {
-        let most = most.min(self.bytes.len());
-        let taken = self.bytes.split_to(most).freeze();
-        self.shrink();
+        let Some(held) = &mut self.held else {
+            return Bytes::new();
+        };
+        let most = most.min(held.bytes.len());
+        let taken = held.bytes.split_to(most).freeze();
+        if held.bytes.is_empty() {
+            self.shrink();
+        }
         taken
     }
 
     /// As [`take`](Self::take), but lends the bytes, to be copied.
     pub(crate) fn give(&mut self, most: usize, copy: impl FnOnce(&[u8])) {
-        let most = most.min(self.bytes.len());
-        copy(&self.bytes[..most]);
-        self.bytes.advance(most);
-        self.shrink();
+        let Some(held) = &mut self.held else {
+            return copy(&[]);
+        };
+        let most = most.min(held.bytes.len());
+        copy(&held.bytes[..most]);
+        held.bytes.advance(most);
+        if held.bytes.is_empty() {
+            self.shrink();
+        }
     }
 
     pub(crate) fn keep_in(&mut self, spare: Rc<Spare>) {
         self.spare = Some(spare);
     }
 
+    /// It is empty.
+    #[inline]
     fn shrink(&mut self) {
-        if !self.bytes.is_empty() {
-            return;
-        }
-        if self.large {
+        if self.held.as_ref().is_some_and(|held| held.large) {
             self.clear();
         } else if let Some(spare) = &self.spare {
-            spare.give(mem::take(&mut self.bytes));
+            spare.give(self.held.take());
         }
     }
 
     /// Takes all, to be put back.
     #[cfg(any(test, feature = "futures-io"))]
     pub(crate) fn lend(&mut self) -> BytesMut {
-        self.bytes.split()
+        let held = self.held.as_mut();
+        held.map(|held| held.bytes.split()).unwrap_or_default()
     }
 
     /// Puts back what is left of what was lent. Copies only what had no room behind it.
     pub(crate) fn put_back(&mut self, front: BytesMut) {
-        let back = mem::replace(&mut self.bytes, front);
-        self.bytes.unsplit(back);
-        self.large |= self.bytes.len() > KEPT;
+        let held = self.held.get_or_insert_default();
+        let back = mem::replace(&mut held.bytes, front);
+        held.bytes.unsplit(back);
+        held.large |= held.bytes.len() > KEPT;
     }
 
     pub(crate) fn clear(&mut self) {
-        self.bytes = BytesMut::new();
-        self.large = false;
+        self.held = None;
     }
 
     /// Looks for the separator that ends first, and of several that end there for the shortest.
@@ -133,8 +187,8 @@ impl ReadBuffer {
         let mut best: Option<(usize, usize)> = None;
         for separator in separators {
             // One that ends later than the best so far is of no use.
-            let end = best.map_or(self.bytes.len(), |(end, _)| end);
-            let place = self.bytes.get(from..end).unwrap_or_default();
+            let end = best.map_or(self.len(), |(end, _)| end);
+            let place = self.bytes().get(from..end).unwrap_or_default();
             if let Some(at) = memmem::find(place, separator) {
                 let (start, end) = (from + at, from + at + separator.len());
                 if best.is_none_or(|best| (end, best.1) < (best.0, start)) {
@@ -143,8 +197,28 @@ impl ReadBuffer {
             }
         }
         let longest = separators.iter().map(|one| one.len()).max().unwrap_or(1);
-        let searched = (self.bytes.len() + 1).saturating_sub(longest).max(from);
-        match best {
+        self.judge(best, from, longest, limit)
+    }
+
+    /// As [`find`](Self::find) with this one byte, of which lines are made.
+    #[inline]
+    pub(crate) fn find_byte(&self, separator: u8, from: usize, limit: usize) -> Search {
+        let found = find(separator, &self.bytes()[from..]);
+        let found = found.map(|at| (from + at + 1, from + at));
+        self.judge(found, from, 1, limit)
+    }
+
+    /// What a search comes to that has found one with this end and this begin, or none.
+    #[inline]
+    fn judge(
+        &self,
+        found: Option<(usize, usize)>,
+        from: usize,
+        longest: usize,
+        limit: usize,
+    ) -> Search {
+        let searched = (self.len() + 1).saturating_sub(longest).max(from);
+        match found {
             Some((_, start)) if start > limit => Search::Overrun(LimitOverrun {
                 consumed: start,
                 found: true,
@@ -157,6 +231,20 @@ impl ReadBuffer {
             None => Search::Missing(searched),
         }
     }
+}
+
+/// Where a byte is first. Lines are mostly short: the choice among instruction sets, which
+/// [`memchr::memchr`] makes at each call, costs more than wider ones save.
+#[cfg(target_arch = "x86_64")]
+#[inline]
+fn find(byte: u8, data: &[u8]) -> Option<usize> {
+    memchr::arch::x86_64::sse2::memchr::One::new(byte)?.find(data)
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+#[inline]
+fn find(byte: u8, data: &[u8]) -> Option<usize> {
+    memchr::memchr(byte, data)
 }
 
 #[cfg(test)]
@@ -243,14 +331,14 @@ mod tests {
     #[test]
     fn what_was_lent_and_put_back_is_not_copied_when_nothing_came_meanwhile() {
         let mut buffer = holding(&[7; 1000]);
-        let place = buffer.bytes.as_ptr();
+        let place = buffer.bytes().as_ptr();
         for _ in 0..10 {
             let mut lent = buffer.lend();
             lent.advance(1);
             buffer.put_back(lent);
         }
         assert_eq!(buffer.len(), 990);
-        assert_eq!(buffer.bytes.as_ptr(), place.wrapping_add(10));
+        assert_eq!(buffer.bytes().as_ptr(), place.wrapping_add(10));
     }
 
     #[test]
@@ -261,10 +349,18 @@ mod tests {
         ] {
             let mut buffer = holding(&[7; KEPT + 1]);
             empty(&mut buffer);
-            assert!(!buffer.bytes.try_reclaim(1));
+            assert!(
+                !buffer
+                    .held
+                    .is_some_and(|mut held| held.bytes.try_reclaim(1))
+            );
             let mut buffer = holding(&[7; KEPT]);
             empty(&mut buffer);
-            assert!(buffer.bytes.try_reclaim(1));
+            assert!(
+                buffer
+                    .held
+                    .is_some_and(|mut held| held.bytes.try_reclaim(1))
+            );
         }
     }
 
@@ -323,7 +419,7 @@ mod tests {
                         model.extend(data);
                     }
                 }
-                prop_assert_eq!(&buffer.bytes[..], &model[..]);
+                prop_assert_eq!(buffer.bytes(), &model[..]);
                 prop_assert_eq!(buffer.len(), model.len());
             }
             // What was taken shares memory with the buffer, and did not change since.
@@ -342,6 +438,10 @@ mod tests {
             let separators: Vec<_> = separators.iter().filter(|one| !one.is_empty()).collect();
             prop_assume!(!separators.is_empty());
             let separators: Vec<_> = separators.iter().map(|one| one.as_slice()).collect();
+            prop_assert_eq!(
+                holding(&data).find_byte(b'\n', 0, limit),
+                naive(&data, &[b"\n"], limit)
+            );
             prop_assert_eq!(
                 holding(&data).find(&separators, 0, limit),
                 naive(&data, &separators, limit)

@@ -1,12 +1,15 @@
 //! The reading half of a connection.
+//!
+//! What is called for each message is a plain function that answers with a future, not an async
+//! one: that would keep its arguments twice, and take a function call and more for each await.
 
 use crate::error::{IncompleteRead, LimitOverrun, ReadError};
-use crate::read_buffer::Search;
+use crate::read_buffer::{ReadBuffer, Search};
 use crate::separators::Separators;
 use crate::stream::Incoming;
 use bytes::{Bytes, BytesMut};
 use std::fmt;
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::mem;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -41,8 +44,9 @@ use tidegate::{Closed, Transport};
 pub struct StreamReader {
     incoming: Rc<Incoming>,
     transport: Transport,
-    /// Taken out of the buffer to be lent by `poll_fill_buf`; `incoming` knows how many they are.
-    lent: BytesMut,
+    /// Taken out of the buffer to be lent by `poll_fill_buf`; `incoming` knows how many they are. In
+    /// a box, for most readers never lend and each of them is in a task's memory.
+    lent: Option<Box<BytesMut>>,
 }
 
 impl StreamReader {
@@ -50,7 +54,7 @@ impl StreamReader {
         Self {
             incoming,
             transport,
-            lent: BytesMut::new(),
+            lent: None,
         }
     }
 
@@ -77,17 +81,8 @@ impl StreamReader {
     /// # Errors
     ///
     /// [`ReadError::Closed`].
-    pub async fn read_chunk(&mut self, max: usize) -> Result<Bytes, ReadError> {
-        if max == 0 {
-            return Ok(Bytes::new());
-        }
-        poll_fn(|context| {
-            if self.incoming.buffered() == 0 {
-                ready!(self.poll_some(context))?;
-            }
-            Poll::Ready(Ok(self.take(max)))
-        })
-        .await
+    pub fn read_chunk(&mut self, max: usize) -> impl Future<Output = Result<Bytes, ReadError>> {
+        poll_fn(move |context| self.poll_chunk(context, max))
     }
 
     /// Fills `buffer`. It may be longer than the limit: then so much is read ahead.
@@ -149,7 +144,7 @@ impl StreamReader {
         separators: impl Into<Separators<'s>>,
     ) -> Result<Bytes, ReadError> {
         let limit = self.limit();
-        self.until(separators.into(), limit).await
+        self.with_limit(limit).read_until(separators).await
     }
 
     /// Reads a line with its `\n`. The last one of a stream may have none; an empty one is the end
@@ -162,9 +157,9 @@ impl StreamReader {
     /// [`ReadError::LimitOverrun`] when it is longer than the limit, and all of it stays in the
     /// reader; [`ReadError::Closed`].
     #[doc(alias = "readline")]
-    pub async fn read_line(&mut self) -> Result<Bytes, ReadError> {
+    pub fn read_line(&mut self) -> impl Future<Output = Result<Bytes, ReadError>> {
         let limit = self.limit();
-        self.line(limit).await
+        self.with_limit(limit).read_line()
     }
 
     /// The lines, one after the other; asyncio's `async for line in reader`.
@@ -232,39 +227,56 @@ impl StreamReader {
         &self.transport
     }
 
-    async fn until(
+    #[inline]
+    fn poll_chunk(
         &mut self,
-        separators: Separators<'_>,
-        limit: usize,
-    ) -> Result<Bytes, ReadError> {
-        self.unlend();
-        let separators = separators.as_slices();
-        if separators.is_empty() || separators.iter().any(|one| one.is_empty()) {
-            return Err(ReadError::NoSeparator);
+        context: &mut Context<'_>,
+        max: usize,
+    ) -> Poll<Result<Bytes, ReadError>> {
+        if max > 0 {
+            ready!(self.poll_some(context))?;
         }
-        let mut from = 0;
-        let mut search = Search::Missing(0);
-        let waited = poll_fn(|context| {
-            self.poll_ready_with(context, |incoming| {
-                search = incoming.buffer.borrow().find(separators, from, limit);
-                if let Search::Missing(searched) = search {
-                    from = searched;
-                }
-                !matches!(search, Search::Missing(_))
-            })
-        });
-        waited.await?;
-        match search {
-            Search::Found(end) => Ok(self.take(end)),
-            Search::Overrun(overrun) => Err(ReadError::LimitOverrun(overrun)),
-            Search::Missing(_) => Err(self.incomplete(None)),
+        Poll::Ready(Ok(self.take(max)))
+    }
+
+    /// Takes what `find` finds, which is also told where its last search has got to.
+    #[inline]
+    fn poll_found(
+        &mut self,
+        context: &mut Context<'_>,
+        searched: &mut usize,
+        find: impl FnOnce(&ReadBuffer, usize) -> Search,
+    ) -> Poll<Result<Bytes, ReadError>> {
+        self.unlend();
+        let mut buffer = self.incoming.buffer.borrow_mut();
+        match find(&buffer, *searched) {
+            Search::Found(end) => {
+                let taken = buffer.take(end);
+                drop(buffer);
+                self.incoming.make_room(&self.transport, false);
+                Poll::Ready(Ok(taken))
+            }
+            Search::Overrun(overrun) => Poll::Ready(Err(ReadError::LimitOverrun(overrun))),
+            Search::Missing(place) => {
+                drop(buffer);
+                *searched = place;
+                ready!(self.poll_more(context))?;
+                Poll::Ready(Err(self.incomplete(None)))
+            }
         }
     }
 
-    async fn line(&mut self, limit: usize) -> Result<Bytes, ReadError> {
-        match self.until(Separators::from(b"\n"), limit).await {
-            Err(ReadError::Incomplete(rest)) => Ok(rest.partial),
-            other => other,
+    #[inline]
+    fn poll_line(
+        &mut self,
+        context: &mut Context<'_>,
+        searched: &mut usize,
+        limit: usize,
+    ) -> Poll<Result<Bytes, ReadError>> {
+        let find = |buffer: &ReadBuffer, from| buffer.find_byte(b'\n', from, limit);
+        match ready!(self.poll_found(context, searched, find)) {
+            Err(ReadError::Incomplete(rest)) => Poll::Ready(Ok(rest.partial)),
+            line => Poll::Ready(line),
         }
     }
 
@@ -274,6 +286,7 @@ impl StreamReader {
         ReadError::Incomplete(IncompleteRead { partial, expected })
     }
 
+    #[inline]
     fn take(&mut self, most: usize) -> Bytes {
         self.unlend();
         let taken = self.incoming.buffer.borrow_mut().take(most);
@@ -281,10 +294,18 @@ impl StreamReader {
         taken
     }
 
+    #[inline]
     fn unlend(&mut self) {
         if self.incoming.lent.get() > 0 {
-            self.incoming.lent.set(0);
-            let front = mem::take(&mut self.lent);
+            self.put_back();
+        }
+    }
+
+    #[cold]
+    fn put_back(&mut self) {
+        self.incoming.lent.set(0);
+        if let Some(lent) = &mut self.lent {
+            let front = mem::take(&mut **lent);
             self.incoming.buffer.borrow_mut().put_back(front);
         }
     }
@@ -312,9 +333,9 @@ impl StreamReader {
         if most > 0 {
             ready!(self.poll_some(context))?;
             #[cfg(feature = "futures-io")]
-            if !self.lent.is_empty() {
-                let most = most.min(self.lent.len());
-                give(&self.lent[..most]);
+            if let Some(lent) = self.lent.as_mut().filter(|lent| !lent.is_empty()) {
+                let most = most.min(lent.len());
+                give(&lent[..most]);
                 self.consume(most);
                 return Poll::Ready(Ok(()));
             }
@@ -330,23 +351,26 @@ impl StreamReader {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Result<&[u8], ReadError>> {
-        if self.lent.is_empty() {
+        if self.incoming.lent.get() == 0 {
             ready!(self.poll_some(context))?;
-            self.lent = self.incoming.buffer.borrow_mut().lend();
-            self.incoming.lent.set(self.lent.len());
+            let lent = self.incoming.buffer.borrow_mut().lend();
+            self.incoming.lent.set(lent.len());
+            **self.lent.get_or_insert_default() = lent;
         }
-        Poll::Ready(Ok(&self.lent))
+        Poll::Ready(Ok(self.lent.as_deref().map_or(&[], |lent| lent)))
     }
 
     #[cfg(feature = "futures-io")]
     pub(crate) fn consume(&mut self, len: usize) {
-        let len = len.min(self.lent.len());
-        bytes::Buf::advance(&mut self.lent, len);
-        if self.lent.is_empty() {
+        let Some(lent) = self.lent.as_deref_mut() else {
+            return;
+        };
+        bytes::Buf::advance(lent, len.min(lent.len()));
+        if lent.is_empty() {
             // An empty one would keep the buffer from using its memory again.
-            self.lent = BytesMut::new();
+            *lent = BytesMut::new();
         }
-        self.incoming.lent.set(self.lent.len());
+        self.incoming.lent.set(lent.len());
         self.incoming.make_room(&self.transport, false);
     }
 
@@ -355,23 +379,23 @@ impl StreamReader {
         self.poll_ready(context, |there| there > 0)
     }
 
+    /// Ready when `enough` says so of what is there, or the stream has ended.
+    #[inline]
     fn poll_ready(
         &mut self,
         context: &mut Context<'_>,
         enough: impl FnOnce(usize) -> bool,
     ) -> Poll<Result<(), ReadError>> {
-        let there = self.incoming.buffered();
-        self.poll_ready_with(context, |_| enough(there))
+        if enough(self.incoming.buffered()) {
+            return Poll::Ready(Ok(()));
+        }
+        self.poll_more(context)
     }
 
-    /// Ready when `enough` says so, or the stream has ended. The error of a connection that ended
-    /// otherwise comes when there is nothing more to wait for.
-    fn poll_ready_with(
-        &mut self,
-        context: &mut Context<'_>,
-        enough: impl FnOnce(&Incoming) -> bool,
-    ) -> Poll<Result<(), ReadError>> {
-        if enough(&self.incoming) || self.incoming.ended.get() {
+    /// What is there is not enough. Ready when the stream has ended; the error of a connection that
+    /// ended otherwise comes when there is nothing more to wait for.
+    fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ReadError>> {
+        if self.incoming.ended.get() {
             return Poll::Ready(Ok(()));
         }
         if self.incoming.lost.get()
@@ -417,7 +441,17 @@ impl Limited<'_> {
         self,
         separators: impl Into<Separators<'s>>,
     ) -> Result<Bytes, ReadError> {
-        self.reader.until(separators.into(), self.limit).await
+        let separators = separators.into();
+        let separators = separators.as_slices();
+        if separators.is_empty() || separators.iter().any(|one| one.is_empty()) {
+            return Err(ReadError::NoSeparator);
+        }
+        let mut searched = 0;
+        poll_fn(|context| {
+            let find = |buffer: &ReadBuffer, from| buffer.find(separators, from, self.limit);
+            self.reader.poll_found(context, &mut searched, find)
+        })
+        .await
     }
 
     /// [`StreamReader::read_line`] within this limit; cancel safe as that.
@@ -425,8 +459,9 @@ impl Limited<'_> {
     /// # Errors
     ///
     /// The same.
-    pub async fn read_line(self) -> Result<Bytes, ReadError> {
-        self.reader.line(self.limit).await
+    pub fn read_line(self) -> impl Future<Output = Result<Bytes, ReadError>> {
+        let mut searched = 0;
+        poll_fn(move |context| self.reader.poll_line(context, &mut searched, self.limit))
     }
 }
 
@@ -444,8 +479,15 @@ impl Lines<'_> {
     ///
     /// Those of `read_line`.
     #[doc(alias = "__anext__")]
-    pub async fn next(&mut self) -> Result<Option<Bytes>, ReadError> {
-        let line = self.reader.read_line().await?;
-        Ok(Some(line).filter(|line| !line.is_empty()))
+    #[expect(
+        clippy::should_implement_trait,
+        reason = "as an async function it would have the same name and cost more"
+    )]
+    pub fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, ReadError>> {
+        let (limit, mut searched) = (self.reader.limit(), 0);
+        poll_fn(move |context| {
+            let line = self.reader.poll_line(context, &mut searched, limit);
+            line.map_ok(|line| Some(line).filter(|line| !line.is_empty()))
+        })
     }
 }

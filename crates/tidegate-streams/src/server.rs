@@ -3,12 +3,12 @@
 use crate::error::NoEventLoop;
 use crate::options::StreamOptions;
 use crate::reader::StreamReader;
-use crate::stream::{Incoming, StreamProtocol};
+use crate::stream::{Incoming, Serve, StreamProtocol};
 use crate::task::{JoinHandle, spawn_on, spawn_with};
 use crate::time::timeout_at;
 use crate::writer::StreamWriter;
+use slab::Slab;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -106,28 +106,46 @@ fn start<F>(
 where
     F: AsyncFn(StreamReader, StreamWriter) -> Result + 'static,
 {
-    let handler = Rc::new(handler);
     let served = Rc::new(Served::default());
-    let of_factory = served.clone();
+    let serves = Rc::new(Serves {
+        handler,
+        served: served.clone(),
+    });
     let server = handle.create_server(at, move || {
-        let (handler, served, counted) = (handler.clone(), of_factory.clone(), of_factory.clone());
-        let incoming = Incoming::new(options);
-        StreamProtocol::new(incoming.clone())
-            .on_made(move |transport| {
-                let reader = StreamReader::new(incoming, transport.clone());
-                let writer = StreamWriter::new(transport.clone());
-                served.serve(transport, async move { (*handler)(reader, writer).await });
-            })
-            .on_lost(move |_, closed| counted.count(closed))
+        StreamProtocol::new(Incoming::new(options), Some(serves.clone()))
     })?;
     Ok(StreamServer { server, served })
+}
+
+/// A server's handler, and its connections.
+struct Serves<F> {
+    handler: F,
+    served: Rc<Served>,
+}
+
+impl<F> Serve for Serves<F>
+where
+    F: AsyncFn(StreamReader, StreamWriter) -> Result + 'static,
+{
+    fn made(self: Rc<Self>, transport: &Transport, incoming: Rc<Incoming>) {
+        let reader = StreamReader::new(incoming, transport.clone());
+        let writer = StreamWriter::new(transport.clone());
+        let served = self.served.clone();
+        served.serve(
+            transport,
+            async move { (self.handler)(reader, writer).await },
+        );
+    }
+
+    fn lost(&self, closed: &Closed) {
+        self.served.count(closed);
+    }
 }
 
 /// What a server's handlers share.
 #[derive(Default)]
 struct Served {
-    begun: Cell<u64>,
-    tasks: RefCell<BTreeMap<u64, JoinHandle<()>>>,
+    tasks: RefCell<Slab<JoinHandle<()>>>,
     /// They wait for the last task to end.
     waiting: RefCell<Vec<Waker>>,
     report: Cell<Option<ShutdownReport>>,
@@ -141,14 +159,13 @@ impl Served {
         transport: &Transport,
         handler: impl Future<Output = Result> + 'static,
     ) {
-        let (handle, id) = (transport.handle().clone(), transport.id());
-        let number = self.begun.get();
-        self.begun.set(number + 1);
+        let id = transport.id();
+        let number = self.tasks.borrow().vacant_key();
         let place = Place {
             served: self.clone(),
             number,
         };
-        let task = spawn_with(transport.handle(), handler, move |ended| {
+        let task = spawn_with(transport.handle(), handler, move |handle, ended| {
             let reason = match ended {
                 Ok(result) => result
                     .err()
@@ -162,12 +179,13 @@ impl Served {
             Ok(())
         });
         if !task.is_finished() {
-            self.tasks.borrow_mut().insert(number, task);
+            let inserted = self.tasks.borrow_mut().insert(task);
+            debug_assert_eq!(inserted, number);
         }
     }
 
-    fn ended(&self, number: u64) {
-        let task = self.tasks.borrow_mut().remove(&number);
+    fn ended(&self, number: usize) {
+        let task = self.tasks.borrow_mut().try_remove(number);
         drop(task);
         if self.tasks.borrow().is_empty() {
             let waiting = self.waiting.take();
@@ -187,7 +205,7 @@ impl Served {
     }
 
     fn abort_tasks(&self) {
-        for task in self.tasks.borrow().values() {
+        for (_, task) in self.tasks.borrow().iter() {
             task.abort();
         }
     }
@@ -208,7 +226,7 @@ impl Served {
 /// The place of a handler among those of its server.
 struct Place {
     served: Rc<Served>,
-    number: u64,
+    number: usize,
 }
 
 impl Drop for Place {

@@ -1,9 +1,9 @@
 //! The connection under a reader and a writer: a protocol that keeps what arrives.
 
-use crate::executor::Executor;
+use crate::executor::{Executor, Task};
 use crate::options::StreamOptions;
 use crate::read_buffer::ReadBuffer;
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::rc::Rc;
 use std::task::Waker;
@@ -26,9 +26,28 @@ pub(crate) struct Incoming {
     full: Cell<bool>,
     /// The reader is gone: what comes is thrown away.
     abandoned: Cell<bool>,
-    waker: Cell<Option<Waker>>,
-    /// Since a read has left its waker, until it is woken.
+    /// Who has read last, and waited.
+    reader: RefCell<Option<Reader>>,
+    /// Since a read has begun to wait, until it is woken.
     waiting: Cell<bool>,
+    /// Of the loop, once the connection is made.
+    executor: OnceCell<Rc<Executor>>,
+}
+
+/// Who is woken when something has arrived.
+enum Reader {
+    /// A task of the same loop, which can be run without its waker.
+    Task(Rc<Task>),
+    Other(Waker),
+}
+
+impl Reader {
+    fn is_woken_by(&self, waker: &Waker) -> bool {
+        match self {
+            Self::Task(task) => task.is_woken_by(waker),
+            Self::Other(known) => known.will_wake(waker),
+        }
+    }
 }
 
 impl Incoming {
@@ -41,8 +60,9 @@ impl Incoming {
             lost: Cell::new(false),
             full: Cell::new(false),
             abandoned: Cell::new(false),
-            waker: Cell::default(),
+            reader: RefCell::default(),
             waiting: Cell::new(false),
+            executor: OnceCell::new(),
         })
     }
 
@@ -56,27 +76,61 @@ impl Incoming {
         self.abandoned.set(true);
         self.lent.set(0);
         self.buffer.borrow_mut().clear();
-        let waker = self.waker.take();
-        drop(waker);
+        let reader = self.reader.take();
+        drop(reader);
         self.make_room(transport, true);
     }
 
-    /// Wakes whoever reads. The waker is kept for the next time: a task reads with the same one.
+    /// Wakes whoever reads, and keeps its waker for the next time: a task reads with the same one.
     fn wake(&self) {
-        if self.waiting.replace(false)
-            && let Some(waker) = self.waker.take()
-        {
-            waker.wake_by_ref();
-            // It may have read at once, and left another.
-            let newer = self.waker.take();
-            self.waker.set(Some(newer.unwrap_or(waker)));
+        if !self.waiting.replace(false) {
+            return;
+        }
+        let reader = self.reader.take();
+        match &reader {
+            Some(Reader::Task(task)) => task.wake(),
+            Some(Reader::Other(waker)) => waker.wake_by_ref(),
+            None => {}
+        }
+        // It may have read at once, and left another.
+        let newer = self.reader.take();
+        self.reader.replace(newer.or(reader));
+    }
+
+    /// As [`wake`](Self::wake), and runs it, if it is a task of this loop.
+    #[inline]
+    fn wake_and_run(&self) {
+        let task = match &*self.reader.borrow() {
+            Some(Reader::Task(task)) if self.waiting.get() => Some(task.clone()),
+            _ => None,
+        };
+        match (task, self.executor.get()) {
+            (Some(task), Some(executor)) => {
+                self.waiting.set(false);
+                executor.run_at_once(&task);
+            }
+            _ => self.wake(),
         }
     }
 
     pub(crate) fn set_waker(&self, waker: &Waker) {
-        let known = self.waker.take().filter(|known| known.will_wake(waker));
-        self.waker.set(Some(known.unwrap_or_else(|| waker.clone())));
         self.waiting.set(true);
+        let known = self.reader.borrow();
+        if !known.as_ref().is_some_and(|known| known.is_woken_by(waker)) {
+            drop(known);
+            self.set_reader(waker);
+        }
+    }
+
+    #[cold]
+    fn set_reader(&self, waker: &Waker) {
+        let executor = self.executor.get();
+        let reader = match executor.and_then(|executor| executor.task_of(waker)) {
+            Some(task) => Reader::Task(task),
+            None => Reader::Other(waker.clone()),
+        };
+        let before = self.reader.replace(Some(reader));
+        drop(before);
     }
 
     fn take_in(&self, transport: &Transport, data: &[u8]) {
@@ -85,7 +139,7 @@ impl Incoming {
         }
         let held = self.buffer.borrow_mut().push(data) + self.lent.get();
         self.hold_back(transport, held);
-        self.wake();
+        self.wake_and_run();
     }
 
     /// Stops reading when there is more than enough.
@@ -103,67 +157,54 @@ impl Incoming {
     }
 
     /// Bytes were read, or more are waited for.
+    #[inline]
     pub(crate) fn make_room(&self, transport: &Transport, waits: bool) {
-        if self.full.get() && (waits || self.buffered() <= self.limit.get()) {
+        if self.full.get() {
+            self.go_on(transport, waits);
+        }
+    }
+
+    #[cold]
+    fn go_on(&self, transport: &Transport, waits: bool) {
+        if waits || self.buffered() <= self.limit.get() {
             self.full.set(false);
             transport.resume_reading();
         }
     }
 }
 
-/// What is done when the connection has been made.
-type OnMade = Box<dyn FnOnce(&Transport)>;
-/// What is done when it has ended.
-type OnLost = Box<dyn FnOnce(&Transport, &Closed)>;
+/// What a server does with its connections.
+pub(crate) trait Serve {
+    fn made(self: Rc<Self>, transport: &Transport, incoming: Rc<Incoming>);
+    fn lost(&self, closed: &Closed);
+}
 
 pub(crate) struct StreamProtocol {
     incoming: Rc<Incoming>,
-    /// Of the loop.
-    executor: Option<Rc<Executor>>,
-    on_made: Option<OnMade>,
-    on_lost: Option<OnLost>,
+    server: Option<Rc<dyn Serve>>,
 }
 
 impl StreamProtocol {
-    pub(crate) fn new(incoming: Rc<Incoming>) -> Self {
-        Self {
-            incoming,
-            executor: None,
-            on_made: None,
-            on_lost: None,
-        }
-    }
-
-    pub(crate) fn on_made(mut self, call: impl FnOnce(&Transport) + 'static) -> Self {
-        self.on_made = Some(Box::new(call));
-        self
-    }
-
-    pub(crate) fn on_lost(mut self, call: impl FnOnce(&Transport, &Closed) + 'static) -> Self {
-        self.on_lost = Some(Box::new(call));
-        self
+    pub(crate) fn new(incoming: Rc<Incoming>, server: Option<Rc<dyn Serve>>) -> Self {
+        Self { incoming, server }
     }
 }
 
 impl Protocol for StreamProtocol {
     fn connection_made(&mut self, transport: &Transport) -> Result {
-        self.executor = Executor::of(transport.handle());
-        if let Some(executor) = &self.executor {
+        if let Some(executor) = Executor::of(transport.handle()) {
             let spare = executor.spare_buffers();
             self.incoming.buffer.borrow_mut().keep_in(spare);
+            self.incoming.executor.get_or_init(|| executor);
         }
-        if let Some(call) = self.on_made.take() {
-            call(transport);
+        if let Some(server) = &self.server {
+            server.clone().made(transport, self.incoming.clone());
         }
         Ok(())
     }
 
     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
-        let take_in = || self.incoming.take_in(transport, data);
-        match &self.executor {
-            Some(executor) => executor.run_woken_by(take_in),
-            None => take_in(),
-        }
+        self.incoming.take_in(transport, data);
         Ok(())
     }
 
@@ -186,8 +227,8 @@ impl Protocol for StreamProtocol {
             let (id, unsent) = (transport.id(), closed.unsent());
             log::warn!(target: "tidegate::streams", "{id} was cut with {unsent} bytes unsent");
         }
-        if let Some(call) = self.on_lost.take() {
-            call(transport, closed);
+        if let Some(server) = &self.server {
+            server.lost(closed);
         }
     }
 }

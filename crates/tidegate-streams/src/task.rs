@@ -1,8 +1,8 @@
 //! Tasks: futures that the loop runs beside each other.
 
-use crate::executor::{Executor, TaskKey};
-use async_task::FallibleTask;
+use crate::executor::{Executor, Task, Work};
 use std::any::Any;
+use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
@@ -10,9 +10,9 @@ use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::rc::{Rc, Weak};
+use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use tidegate::{CloseReason, Failure, Handle};
 
 /// Runs a future as a task of the loop that is running on this thread. It begins in this turn of
@@ -53,14 +53,14 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    spawn_with(handle, future, |ended| ended)
+    spawn_with(handle, future, |_, ended| ended)
 }
 
 /// As [`spawn_on`], with a last step, which a task that is dropped does not come to.
 pub(crate) fn spawn_with<F, T>(
     handle: &Handle,
     future: F,
-    finish: impl FnOnce(Result<F::Output, JoinError>) -> Result<T, JoinError> + Unpin + 'static,
+    finish: impl FnOnce(&Handle, Result<F::Output, JoinError>) -> Result<T, JoinError> + 'static,
 ) -> JoinHandle<T>
 where
     F: Future + 'static,
@@ -69,106 +69,96 @@ where
     let Some(executor) = Executor::of(handle) else {
         return JoinHandle(State::Failed(Kind::NoLoop));
     };
-    let key = executor.enter();
-    let member = Member {
-        executor: executor.clone(),
-        key,
-    };
-    let task = Run {
-        member,
-        held: Held(Some(Box::pin(future))),
-        finish: Some(finish),
-    };
-    let (runnable, task) = async_task::spawn_local(task, executor.scheduler());
-    executor.start(key, runnable);
-    JoinHandle(State::Task {
-        task: Some(task.fallible()),
-        executor: Rc::downgrade(&executor),
-        key,
-    })
+    let task = executor.start(Spawned {
+        future: Cell::new(Some(Box::pin(future))),
+        finish: Cell::new(Some(finish)),
+        output: Cell::new(None),
+        joiner: Cell::new(None),
+        aborted: Cell::new(false),
+        ended: Cell::new(false),
+        joined: Cell::new(true),
+    });
+    JoinHandle(State::Task(task))
 }
 
-/// The place of a task in its executor, until it ends or is dropped.
-struct Member {
-    executor: Rc<Executor>,
-    key: TaskKey,
+/// The work of a task: a future and a last step, and then what came of them.
+struct Spawned<F, Finish, T> {
+    /// In a box, so that no pin goes through this. Not here while it is polled, nor after the end.
+    future: Cell<Option<Pin<Box<F>>>>,
+    finish: Cell<Option<Finish>>,
+    /// From the end on, until it is joined.
+    output: Cell<Option<Output<T>>>,
+    /// Who waits in the join handle.
+    joiner: Cell<Option<Waker>>,
+    aborted: Cell<bool>,
+    ended: Cell<bool>,
+    /// It has a join handle.
+    joined: Cell<bool>,
 }
 
-impl Drop for Member {
-    fn drop(&mut self) {
-        self.executor.leave(self.key);
-    }
-}
-
-/// A future, and a last step. Written by hand: an async function keeps its arguments twice, for as
-/// long as the task lives. The future is in a box, so that no pin goes through this.
-struct Run<F, Finish> {
-    member: Member,
-    held: Held<F>,
-    finish: Option<Finish>,
-}
-
-impl<F, Finish, T> Future for Run<F, Finish>
+impl<F, Finish, T> Work for Spawned<F, Finish, T>
 where
     F: Future,
-    Finish: FnOnce(Result<F::Output, JoinError>) -> Result<T, JoinError> + Unpin,
+    Finish: FnOnce(&Handle, Result<F::Output, JoinError>) -> Result<T, JoinError>,
 {
-    type Output = Output<T>;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Output<T>> {
-        let this = &mut *self;
-        let ended = if this.member.executor.is_aborted(this.member.key) {
-            let dropped = this.held.discard().map_err(JoinError::panicked);
+    fn run(&self, context: &mut Context<'_>, handle: &Handle) -> bool {
+        let Some(mut future) = self.future.take() else {
+            return false;
+        };
+        let ended = if self.aborted.get() {
+            let dropped = discard(future).map_err(JoinError::panicked);
             dropped.and(Err(JoinError(Kind::Cancelled)))
         } else {
-            ready!(this.held.poll(context)).map_err(JoinError::panicked)
+            let value = match catching(|| future.as_mut().poll(context)) {
+                Ok(Poll::Pending) => {
+                    self.future.set(Some(future));
+                    return false;
+                }
+                Ok(Poll::Ready(value)) => Ok(value),
+                Err(panic) => Err(panic),
+            };
+            discard_with(future, value).map_err(JoinError::panicked)
         };
-        let result = this.finish.take().map(|finish| finish(ended));
-        let handle = this.member.executor.handle().clone();
-        Poll::Ready(Output { result, handle })
+        let result = self.finish.take().map(|finish| finish(handle, ended));
+        let handle = handle.clone();
+        self.end(Some(Output { result, handle }));
+        true
+    }
+
+    fn cut(&self) {
+        let left = (self.future.take(), self.finish.take());
+        catching(|| drop(left)).unwrap_or_else(dropping_panicked);
+        self.end(None);
     }
 }
 
-/// A future whose panics go no further, in its drop neither: where async-task drops a future, a
-/// panic ends the process.
-struct Held<F>(Option<Pin<Box<F>>>);
-
-impl<F> Held<F> {
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Result<F::Output, Panic>>
-    where
-        F: Future,
-    {
-        let Some(future) = &mut self.0 else {
-            return Poll::Pending;
-        };
-        let polled = catching(|| future.as_mut().poll(context));
-        match polled {
-            Ok(Poll::Pending) => Poll::Pending,
-            Ok(Poll::Ready(value)) => Poll::Ready(match self.discard() {
-                Ok(()) => Ok(value),
-                Err(panic) => {
-                    catching(|| drop(value)).unwrap_or_else(mem::forget);
-                    Err(panic)
-                }
-            }),
-            Err(panic) => {
-                // The first one counts.
-                self.discard().unwrap_or_else(mem::forget);
-                Poll::Ready(Err(panic))
-            }
+impl<F, Finish, T> Spawned<F, Finish, T> {
+    fn end(&self, output: Option<Output<T>>) {
+        self.ended.set(true);
+        self.output.set(output.filter(|_| self.joined.get()));
+        if let Some(joiner) = self.joiner.take() {
+            joiner.wake();
         }
     }
+}
 
-    fn discard(&mut self) -> Result<(), Panic> {
-        let future = self.0.take();
-        catching(|| drop(future))
+/// Drops a future whose poll came to this. A panic goes no further, in the drop neither.
+fn discard_with<F, V>(future: Pin<Box<F>>, value: Result<V, Panic>) -> Result<V, Panic> {
+    match (value, discard(future)) {
+        (Ok(value), Ok(())) => Ok(value),
+        (Ok(value), Err(panic)) => {
+            catching(|| drop(value)).unwrap_or_else(mem::forget);
+            Err(panic)
+        }
+        (Err(first), dropped) => {
+            dropped.unwrap_or_else(mem::forget);
+            Err(first)
+        }
     }
 }
 
-impl<F> Drop for Held<F> {
-    fn drop(&mut self) {
-        self.discard().unwrap_or_else(dropping_panicked);
-    }
+fn discard<F>(future: Pin<Box<F>>) -> Result<(), Panic> {
+    catching(|| drop(future))
 }
 
 /// For the log: nobody else could be told, as the loop is gone, or the task was cut with it.
@@ -220,12 +210,46 @@ impl<T> Drop for Output<T> {
 pub struct JoinHandle<T>(State<T>);
 
 enum State<T> {
-    Task {
-        task: Option<FallibleTask<Output<T>>>,
-        executor: Weak<Executor>,
-        key: TaskKey,
-    },
+    Task(Rc<dyn Join<T>>),
     Failed(Kind),
+}
+
+/// A task, as its join handle sees it.
+trait Join<T> {
+    fn is_ended(&self) -> bool;
+    fn abort(&self);
+    fn poll_join(&self, context: &mut Context<'_>) -> Poll<Result<T, JoinError>>;
+    /// Nobody will join it.
+    fn detach(&self);
+}
+
+impl<F, Finish, T> Join<T> for Task<Spawned<F, Finish, T>> {
+    fn is_ended(&self) -> bool {
+        self.work.ended.get()
+    }
+
+    fn abort(&self) {
+        if !self.work.ended.get() && !self.work.aborted.replace(true) {
+            self.wake();
+        }
+    }
+
+    fn poll_join(&self, context: &mut Context<'_>) -> Poll<Result<T, JoinError>> {
+        if !self.work.ended.get() {
+            self.work.joiner.set(Some(context.waker().clone()));
+            return Poll::Pending;
+        }
+        let output = self.work.output.take();
+        let result = output.and_then(|mut output| output.result.take());
+        // A task that was dropped by the end of its loop has no output.
+        Poll::Ready(result.unwrap_or(Err(JoinError(Kind::Cancelled))))
+    }
+
+    fn detach(&self) {
+        self.work.joined.set(false);
+        let left = (self.work.joiner.take(), self.work.output.take());
+        drop(left);
+    }
 }
 
 impl<T> JoinHandle<T> {
@@ -233,11 +257,8 @@ impl<T> JoinHandle<T> {
     /// joining it answers [`JoinError::is_cancelled`]. Does nothing to a task that has ended.
     #[doc(alias = "cancel")]
     pub fn abort(&self) {
-        if let State::Task { executor, key, .. } = &self.0
-            && !self.is_finished()
-            && let Some(executor) = executor.upgrade()
-        {
-            executor.abort(*key);
+        if let State::Task(task) = &self.0 {
+            task.abort();
         }
     }
 
@@ -245,7 +266,7 @@ impl<T> JoinHandle<T> {
     #[doc(alias = "done")]
     pub fn is_finished(&self) -> bool {
         match &self.0 {
-            State::Task { task, .. } => task.as_ref().is_none_or(FallibleTask::is_finished),
+            State::Task(task) => task.is_ended(),
             State::Failed(_) => true,
         }
     }
@@ -257,29 +278,18 @@ impl<T> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let task = match &mut self.0 {
-            State::Task { task, .. } => task,
-            State::Failed(kind) => {
-                let kind = mem::replace(kind, Kind::Taken);
-                return Poll::Ready(Err(JoinError(kind)));
-            }
+        let answer = match &mut self.0 {
+            State::Task(task) => ready!(task.poll_join(context)),
+            State::Failed(kind) => Err(JoinError(mem::replace(kind, Kind::Taken))),
         };
-        let answer = match task.as_mut().map(|task| Pin::new(task).poll(context)) {
-            Some(Poll::Pending) => return Poll::Pending,
-            Some(Poll::Ready(answer)) => answer.and_then(|mut output| output.result.take()),
-            None => Some(Err(JoinError(Kind::Taken))),
-        };
-        *task = None;
-        // A task that was dropped by the end of its loop has no output.
-        Poll::Ready(answer.unwrap_or(Err(JoinError(Kind::Cancelled))))
+        self.0 = State::Failed(Kind::Taken);
+        Poll::Ready(answer)
     }
 }
 
 impl<T> Drop for JoinHandle<T> {
     fn drop(&mut self) {
-        if let State::Task { task, .. } = &mut self.0
-            && let Some(task) = task.take()
-        {
+        if let State::Task(task) = &self.0 {
             task.detach();
         }
     }

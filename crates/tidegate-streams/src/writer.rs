@@ -1,13 +1,12 @@
 //! The writing half of a connection.
 
-use std::cell::Cell;
+use crate::executor;
 use std::fmt;
+use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 use tidegate::{Closed, Completion, Flow, Transport, WriteError};
-
-/// Who need not wait does so nevertheless once in so many calls, so that a task that always finds
-/// room lets the loop go on.
-const WAITS_PER_TURN: u32 = 64;
 
 /// Writes to a connection. Made by [`open_connection`](crate::open_connection) and
 /// [`start_server`](crate::start_server), together with a [`StreamReader`](crate::StreamReader).
@@ -31,7 +30,6 @@ const WAITS_PER_TURN: u32 = 64;
 /// exists, gets what has arrived.
 pub struct StreamWriter {
     transport: Transport,
-    waits: Cell<u32>,
     #[cfg(any(feature = "futures-io", feature = "tokio", feature = "hyper"))]
     pub(crate) polled: Option<Box<crate::traits::Polled>>,
 }
@@ -40,7 +38,6 @@ impl StreamWriter {
     pub(crate) fn new(transport: Transport) -> Self {
         Self {
             transport,
-            waits: Cell::new(0),
             #[cfg(any(feature = "futures-io", feature = "tokio", feature = "hyper"))]
             polled: None,
         }
@@ -54,6 +51,8 @@ impl StreamWriter {
     ///
     /// [`WriteError`]: after `write_eof`, after `close` or the end, and from the cap on. None of
     /// `data` was taken then.
+    // Inlined by order, as the way below it is: what is called for each message.
+    #[inline(always)]
     pub fn write(&self, data: &[u8]) -> Result<Flow, WriteError> {
         self.transport.write(data)
     }
@@ -79,26 +78,44 @@ impl StreamWriter {
     /// # Cancel safety
     ///
     /// It only waits.
-    pub async fn drain(&self) -> io::Result<()> {
-        self.give_way().await;
-        if !self.transport.flow().is_paused() && !self.transport.is_closing() {
-            return Ok(());
+    pub fn drain(&self) -> impl Future<Output = io::Result<()>> {
+        let mut waiting = None;
+        poll_fn(move |context| self.poll_drain(context, &mut waiting))
+    }
+
+    /// Mostly there is nothing to wait for: what is then to be done is in here, the rest is not.
+    #[inline]
+    fn poll_drain(
+        &self,
+        context: &mut Context<'_>,
+        waiting: &mut Option<Completion<()>>,
+    ) -> Poll<io::Result<()>> {
+        if waiting.is_none() {
+            if executor::is_turn_over() {
+                context.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            if !self.transport.flow().is_paused() && !self.transport.is_closing() {
+                return Poll::Ready(Ok(()));
+            }
         }
-        self.transport.drain().await
+        self.poll_room(context, waiting)
+    }
+
+    #[cold]
+    fn poll_room(
+        &self,
+        context: &mut Context<'_>,
+        waiting: &mut Option<Completion<()>>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(waiting.get_or_insert_with(|| self.transport.drain())).poll(context)
     }
 
     /// Lets the loop turn once in so many calls.
-    async fn give_way(&self) {
-        if self.is_turn_over() {
+    async fn give_way() {
+        if executor::is_turn_over() {
             crate::time::yield_now().await;
         }
-    }
-
-    /// Counts what need not wait, and says when the loop should go on nevertheless.
-    pub(crate) fn is_turn_over(&self) -> bool {
-        let waits = self.waits.get() + 1;
-        self.waits.set(waits % WAITS_PER_TURN);
-        waits == WAITS_PER_TURN
     }
 
     /// Writes, and waits until the kernel has these bytes. It first waits until the transport is not
@@ -140,7 +157,7 @@ impl StreamWriter {
     /// It only waits.
     pub async fn flush(&self) -> io::Result<()> {
         let flush = self.transport.flush();
-        self.give_way().await;
+        Self::give_way().await;
         flush.await
     }
 

@@ -8,7 +8,7 @@ pub mod hyper;
 #[cfg(feature = "tokio")]
 mod tokio;
 
-use crate::{Connection, StreamReader, StreamWriter};
+use crate::{Connection, StreamReader, StreamWriter, executor};
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -35,7 +35,7 @@ impl StreamWriter {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.is_turn_over() {
+        if executor::is_turn_over() {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
