@@ -160,6 +160,11 @@ pub fn rust_peers(programs: &Path) -> Vec<Peer> {
     let mut peers: Vec<Peer> = (OURS.iter().zip(apis))
         .map(|(name, api)| Peer::new(name, [&ours, "{mode}", "--api", api, "--listen", ANY]))
         .collect();
+    let words = [&ours, "{mode}", "--write", "owned", "--listen", ANY];
+    peers.push(Peer {
+        only: Some("source"),
+        ..Peer::new("tidegate-owned", words)
+    });
     let mio = program("serve_mio");
     peers.push(Peer::new("mio", [&mio, "{mode}", "--listen", ANY]));
     for buffers in ["task", "shared"] {

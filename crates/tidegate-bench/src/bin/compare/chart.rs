@@ -4,7 +4,6 @@ use crate::cells::Kind;
 use crate::report::Report;
 use crate::results::TWIN;
 use tidegate_bench::drawing::Drawing;
-use tidegate_bench::peers::OURS;
 use tidegate_bench::statistics::median;
 
 const WIDTH: f64 = 980.0;
@@ -78,11 +77,8 @@ pub(crate) fn throughput(report: &Report<'_>) -> Option<String> {
         for (series, ratio) in marks.iter().rev() {
             let what = format!("{}: {ratio:.2}", servers[*series]);
             // Larger marks for ours.
-            let radius = if OURS.contains(&servers[*series].as_str()) {
-                6.5
-            } else {
-                4.5
-            };
+            let is_ours = servers[*series].starts_with("tidegate");
+            let radius = if is_ours { 6.5 } else { 4.5 };
             drawing.mark(*series, (place(*ratio), y), radius, &what);
         }
     }
