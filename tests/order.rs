@@ -3,11 +3,16 @@
 
 use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use std::time::{Duration, SystemTime};
-use tests::{How, Kind, Log, Recorder, Seen, adopted, limits, settle, strict_loop, text};
+use tests::{
+    How, Kind, Log, Recorder, Seen, adopted, drive, limits, put, settle, strict_loop, text,
+};
 use tidegate::{OnPause, Transport};
 
 type Batch = Vec<(How, usize)>;
@@ -152,5 +157,53 @@ fn any_mixture_of_writes_arrives_in_the_order_of_the_calls() {
     });
     if let Err(error) = result {
         panic!("seed {seed}: {error}");
+    }
+}
+
+thread_local! {
+    static WRITES_WHEN_WOKEN: Cell<Option<Transport>> = const { Cell::new(None) };
+}
+
+struct WriteInWake;
+
+impl Wake for WriteInWake {
+    fn wake(self: Arc<Self>) {
+        if let Some(transport) = WRITES_WHEN_WOKEN.take() {
+            put(&transport, 7);
+        }
+    }
+}
+
+#[test]
+fn a_small_write_of_a_waker_that_the_sending_of_a_callbacks_writes_wakes_reaches_its_own_peer() {
+    for kind in Kind::ALL {
+        let mut event_loop = strict_loop();
+        let log = Log::new();
+        let (one, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (other, mut other_peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        settle(&mut event_loop);
+        WRITES_WHEN_WOKEN.set(Some(one.clone()));
+        let waiting = Rc::new(Cell::new(None));
+        let flush = waiting.clone();
+        one.call_soon(move |_: &mut Recorder, transport| {
+            put(transport, 200);
+            let waker = Waker::from(Arc::new(WriteInWake));
+            let mut completion = transport.flush();
+            let poll = pin!(&mut completion).poll(&mut Context::from_waker(&waker));
+            assert!(poll.is_pending());
+            flush.set(Some(completion));
+            Ok(())
+        });
+        drive(&mut event_loop, "the first", || one.sent() >= 200);
+        other.call_soon(|_: &mut Recorder, transport| {
+            put(transport, 10);
+            Ok(())
+        });
+        drive(&mut event_loop, "the second", || other.sent() == 10);
+        drive(&mut event_loop, "what the waker wrote", || {
+            one.sent() == 207
+        });
+        peer.expect_text(&mut event_loop, &one);
+        other_peer.expect_text(&mut event_loop, &other);
     }
 }

@@ -10,13 +10,14 @@
 //! `--lines buffered` with a `BufWriter` that is flushed when no complete line is left.
 
 use lexopt::ValueExt;
-use memchr::memchr;
 use std::cell::RefCell;
 use std::io;
 use std::process::ExitCode;
 use std::rc::Rc;
 use tidegate_bench::page_buffer::PageBuffer;
-use tidegate_bench::service::{READ_BUFFER, ServerArguments, Service, announce, source_block};
+use tidegate_bench::service::{
+    READ_BUFFER, ServerArguments, Service, announce, source_block, split_line,
+};
 use tidegate_bench::usage;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::{TcpListener, TcpStream};
@@ -112,7 +113,7 @@ async fn answer_lines(mut stream: TcpStream, lines: Lines) -> io::Result<()> {
                 writer.write_all(&line).await?;
                 line.clear();
                 // Before it waits for more, what was answered must go.
-                if memchr(b'\n', reader.buffer()).is_none() {
+                if split_line(reader.buffer()).is_none() {
                     writer.flush().await?;
                 }
             }

@@ -36,7 +36,9 @@ pub use remote::{LoopClosed, RemoteHandle};
 /// One read buffer serves every connection of the loop. It starts at a page: the kernel copies
 /// large blocks much slower into memory that does not.
 #[repr(C, align(4096))]
-struct ReadBuffer([u8; 128 * 1024]);
+struct ReadBuffer([u8; READ_BUFFER]);
+
+const READ_BUFFER: usize = 128 * 1024;
 
 /// An event loop. It and everything it drives live on one thread; many cores are many loops.
 ///
@@ -89,7 +91,7 @@ impl EventLoop {
     fn with_core(core: Rc<Core>) -> Self {
         Self {
             handle: Handle::new(core.clone()),
-            buffer: Box::new(ReadBuffer([0; _])),
+            buffer: Box::new(ReadBuffer([0; READ_BUFFER])),
             events: core.with_driver(|driver| driver.events()),
             core,
             leftover: Vec::new(),

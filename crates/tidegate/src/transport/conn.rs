@@ -10,7 +10,6 @@ use crate::flow::{Flow, Watermarks};
 use crate::server::ServerState;
 use crate::timers::TimerId;
 use crate::write_buffer::{MAX_OFFER, WriteBuffer};
-
 use crate::{Address, CloseReason, Closed, Handle, Protocol, TransportId, WriteError};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeSet, VecDeque};

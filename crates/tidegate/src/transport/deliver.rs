@@ -23,6 +23,7 @@ impl Transport {
         let core = &**conn.core();
         add(&core.counters.callbacks, 1);
         core.begin_callback();
+        debug_assert!(core.gather.borrow().is_empty(), "bytes of another callback");
         // Callers have made sure that it is there and free.
         let mut slot = conn.protocol.try_borrow_mut().ok()?;
         let protocol = slot.as_deref_mut()?;

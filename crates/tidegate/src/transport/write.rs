@@ -218,6 +218,8 @@ impl Transport {
         drop(gather);
         self.account(sent, offered, result);
         self.answer_waiters();
+        // What wakers have written just now was gathered once more.
+        self.conn().spill();
     }
 
     /// Sends what is buffered, as far as this turn's budget goes.

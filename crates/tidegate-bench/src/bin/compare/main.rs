@@ -33,6 +33,9 @@ use tidegate_bench::peers::{self, Peer};
 use tidegate_bench::record::Record;
 use tidegate_bench::{machine, usage};
 
+const CPU: &str = "client and server on CPU";
+const SECONDS: &str = "seconds for each measurement";
+
 fn main() -> ExitCode {
     let arguments = match Arguments::parse() {
         Ok(Some(arguments)) => arguments,
@@ -77,8 +80,11 @@ fn compare(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let raw = out.join("raw.jsonl");
     let mut results = Results::open(&raw, arguments.resume)
         .map_err(|error| format!("{}: {error}", raw.display()))?;
-    if results.run().is_none() {
-        results.add(about_this_run(arguments, cpu))?;
+    let now = about_this_run(arguments, cpu);
+    if let Some(before) = results.run() {
+        same_run(before, &now)?;
+    } else {
+        results.add(now)?;
         for (name, why) in &found.left_out {
             let record = Record::new().with("kind", "left-out");
             results.add(record.with("name", name.as_str()).with("why", why.as_str()))?;
@@ -167,10 +173,25 @@ fn about_this_run(arguments: &Arguments, cpu: usize) -> Record {
         record = record.with(name, value.clone());
     }
     record
-        .with("client and server on CPU", cpu as f64)
+        .with(CPU, cpu as f64)
         .with("rounds", f64::from(arguments.rounds))
-        .with("seconds for each measurement", arguments.seconds)
+        .with(SECONDS, arguments.seconds)
         .with("seed", seed as f64)
+}
+
+/// What was measured elsewhere, or of other code, cannot stand in one table with what comes now.
+fn same_run(before: &Record, now: &Record) -> Result<(), String> {
+    const SAME: [&str; 6] = ["commit", "kernel", "cpu", "rustc", CPU, SECONDS];
+    let differs = |name: &&str| {
+        let of = |record: &Record| (record.text(name).map(str::to_owned), record.number(name));
+        of(before) != of(now)
+    };
+    match SAME.iter().find(differs) {
+        Some(name) => Err(format!(
+            "the run to be resumed has another {name}: begin a new one"
+        )),
+        None => Ok(()),
+    }
 }
 
 fn rounds(

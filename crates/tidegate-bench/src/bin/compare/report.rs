@@ -20,13 +20,20 @@ impl Report<'_> {
         self.machine(&mut page);
         let (speed, baseline) = (self.speed(), self.baseline);
         if !speed.is_empty() {
+            let noise = if self.has_twin() {
+                format!(
+                    " \"=\": the difference is smaller than the noise, which is that between \
+                     {baseline} and itself, measured twice under two names."
+                )
+            } else {
+                String::new()
+            };
             let _ = write!(
                 page,
                 "\nThroughput as a share of that of {baseline}, more is better, and in brackets the \
                  server's processor time for each message as a multiple of that of {baseline}, \
-                 less is better: medians over the rounds of the ratio within each round. \"=\": \
-                 the difference is smaller than the noise, which is that between {baseline} and \
-                 itself, measured twice under two names.\n\n{speed}\n"
+                 less is better: medians over the rounds of the ratio within each \
+                 round.{noise}\n\n{speed}\n"
             );
             self.absolute(&mut page);
         }
@@ -85,21 +92,30 @@ impl Report<'_> {
                     format!("{rate} ({cpu})")
                 });
             }
-            let [rate, cpu] =
-                RATE_AND_CPU.map(|figure| 100.0 * self.results.noise(cell, self.baseline, figure));
-            row.push(format!("{rate:.1} % ({cpu:.1} %)"));
+            if self.has_twin() {
+                let [rate, cpu] = RATE_AND_CPU
+                    .map(|figure| 100.0 * self.results.noise(cell, self.baseline, figure));
+                row.push(format!("{rate:.1} % ({cpu:.1} %)"));
+            }
             rows.push(row);
         }
         let mut head = vec!["cell".to_owned()];
         let others = self.compared().filter(|server| *server != self.baseline);
         head.extend(others.cloned());
-        head.push("noise".to_owned());
+        if self.has_twin() {
+            head.push("noise".to_owned());
+        }
         table(&head, &rows)
     }
 
     /// The servers, without the twin, which is in the noise.
     fn compared(&self) -> impl Iterator<Item = &String> {
         self.servers.iter().filter(|server| *server != TWIN)
+    }
+
+    /// Whether the baseline is measured under a second name.
+    fn has_twin(&self) -> bool {
+        self.servers.iter().any(|server| server == TWIN)
     }
 
     fn absolute(&self, page: &mut String) {

@@ -30,7 +30,8 @@ const USAGE: &str = "\
 usage: counts [--record] [--baseline FILE] [--all]
 
 --record   makes the figures the baseline
---all      counts the other peers too, which takes some minutes; they have no baseline";
+--all      counts instructions and allocations of the other peers too, which takes some minutes;
+           they have no baseline";
 
 const PING_PONG: Traffic = Traffic {
     name: "echo-x1",
@@ -135,7 +136,11 @@ fn run(arguments: &Arguments) -> Result<Vec<String>, Box<dyn Error>> {
     let mut others = Vec::new();
     if arguments.all {
         let known = [protocol, buffered, streams, mio.name(), "epoll-again"];
-        others = peers::find(&programs, false).found;
+        let found = peers::find(&programs, false);
+        for (name, why) in &found.left_out {
+            println!("left out: {name} ({why})");
+        }
+        others = found.found;
         others.retain(|peer| !known.contains(&peer.name()));
     }
 
