@@ -117,7 +117,7 @@ fn bytes_arrive_in_the_order_of_the_calls(kind: Kind, ops: Vec<Op>, refill: Batc
     }
     // What is scheduled runs first; then every pause has its resume, which may write again.
     settle(&mut event_loop);
-    tests::drive(&mut event_loop, "the whole stream", || {
+    drive(&mut event_loop, "the whole stream", || {
         peer.read_available();
         at_data.borrow().is_empty()
             && log.count(&Seen::Pause) == log.count(&Seen::Resume)
@@ -131,7 +131,7 @@ fn bytes_arrive_in_the_order_of_the_calls(kind: Kind, ops: Vec<Op>, refill: Batc
     peer.expect_end(&mut event_loop);
     assert_eq!(peer.received().len() as u64, transport.written());
     peer.close();
-    tests::drive(&mut event_loop, "lost", || log.is_lost());
+    drive(&mut event_loop, "lost", || log.is_lost());
     assert_eq!(log.closed().unsent(), 0);
 }
 

@@ -182,7 +182,7 @@ fn about_this_run(arguments: &Arguments, cpu: usize) -> Record {
 /// What was measured elsewhere, or of other code, cannot stand in one table with what comes now.
 fn same_run(before: &Record, now: &Record) -> Result<(), String> {
     const SAME: [&str; 6] = ["commit", "kernel", "cpu", "rustc", CPU, SECONDS];
-    let differs = |name: &&str| {
+    let differs = |name: &&&str| {
         let of = |record: &Record| (record.text(name).map(str::to_owned), record.number(name));
         of(before) != of(now)
     };
