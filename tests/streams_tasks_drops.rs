@@ -7,8 +7,11 @@ mod tasks;
 
 use memory::{Memory, World};
 use std::cell::{Cell, RefCell};
-use std::future::pending;
+use std::future::{Future, pending};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Wake, Waker};
 use std::thread;
 use tasks::{Drops, Signal, poll, run};
 use tests::{drive, failures, settle};
@@ -124,10 +127,7 @@ fn a_drop_that_panics_at_the_end_of_a_future_comes_out_of_the_join() {
     struct ReadyWith<B>(B);
     impl<B> Future for ReadyWith<B> {
         type Output = OnDrop<fn()>;
-        fn poll(
-            self: std::pin::Pin<&mut Self>,
-            _: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<Self::Output> {
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> std::task::Poll<Self::Output> {
             std::task::Poll::Ready(OnDrop(|| panic!("the value's drop panicked too")))
         }
     }
@@ -144,10 +144,7 @@ fn of_two_panics_the_one_of_the_poll_counts() {
     struct Twice;
     impl Future for Twice {
         type Output = ();
-        fn poll(
-            self: std::pin::Pin<&mut Self>,
-            _: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<()> {
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> std::task::Poll<()> {
             panic!("the first")
         }
     }
@@ -181,6 +178,61 @@ fn drops_that_panic_at_the_end_of_the_loop_harm_nobody() {
     }
     drop(event_loop);
     drops.assert_all_on(thread::current().id(), 20);
+}
+
+/// A waker whose wake panics.
+struct Explosive;
+
+impl Wake for Explosive {
+    fn wake(self: Arc<Self>) {
+        panic!("the waker panicked on purpose");
+    }
+}
+
+/// A task that is joined with such a waker.
+fn joined_with_a_panic(
+    handle: &Handle,
+    future: impl Future<Output = ()> + 'static,
+) -> JoinHandle<()> {
+    let mut join = spawn_on(handle, future);
+    let waker = Waker::from(Arc::new(Explosive));
+    let waits = Pin::new(&mut join).poll(&mut Context::from_waker(&waker));
+    assert!(waits.is_pending());
+    join
+}
+
+#[test]
+fn a_waker_of_a_join_that_panics_at_the_end_of_the_loop_keeps_no_other_task() {
+    let event_loop = EventLoop::new().unwrap();
+    let handle = event_loop.handle().clone();
+    let drops = Drops::new();
+    let joins: Vec<_> = (0..3)
+        .map(|_| {
+            let counted = drops.counted();
+            joined_with_a_panic(&handle, async move {
+                let _held = counted;
+                pending().await
+            })
+        })
+        .collect();
+    drop(event_loop);
+    drops.assert_all_on(thread::current().id(), 3);
+    assert!(joins.iter().all(JoinHandle::is_finished));
+    assert!(spawn_on(&handle, async {}).is_finished(), "not closed");
+}
+
+#[test]
+fn a_waker_of_a_join_that_panics_when_a_task_ends_harms_nobody() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let handle = event_loop.handle().clone();
+    let failed = failures(&handle);
+    let mut join = joined_with_a_panic(&handle, async {});
+    let other = Rc::new(Cell::new(false));
+    let ran = other.clone();
+    spawn_on(&handle, async move { ran.set(true) });
+    drive(&mut event_loop, "the other task", || other.get());
+    assert!(matches!(poll(&mut join), std::task::Poll::Ready(Ok(()))));
+    assert_eq!(failed.borrow().len(), 0, "it goes to the log");
 }
 
 #[test]

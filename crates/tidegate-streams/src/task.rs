@@ -127,7 +127,8 @@ where
 
     fn cut(&self) {
         let left = (self.future.take(), self.finish.take());
-        catching(|| drop(left)).unwrap_or_else(dropping_panicked);
+        // The loop is gone, or the task was cut with it.
+        catching(|| drop(left)).unwrap_or_else(|panic| log_panic("dropping a task", panic));
         self.end(None);
     }
 }
@@ -137,7 +138,8 @@ impl<F, Finish, T> Spawned<F, Finish, T> {
         self.ended.set(true);
         self.output.set(output.filter(|_| self.joined.get()));
         if let Some(joiner) = self.joiner.take() {
-            joiner.wake();
+            // It is of somebody else: its panic is no business of this task, nor of its loop.
+            catching(|| joiner.wake()).unwrap_or_else(|panic| log_panic("a waker", panic));
         }
     }
 }
@@ -161,11 +163,11 @@ fn discard<F>(future: Pin<Box<F>>) -> Result<(), Panic> {
     catching(|| drop(future))
 }
 
-/// For the log: nobody else could be told, as the loop is gone, or the task was cut with it.
-fn dropping_panicked(panic: Panic) {
+/// Where nobody else could be told.
+fn log_panic(what: &str, panic: Panic) {
     // The logger is user code too, and so is a payload.
     let said = catching(|| {
-        log::error!(target: "tidegate::streams", "dropping a task: {}", panic.message());
+        log::error!(target: "tidegate::streams", "{what}: {}", panic.message());
     });
     mem::forget((said, panic));
 }
