@@ -113,6 +113,21 @@ impl Incoming {
         }
     }
 
+    /// Waits, if all is as it was when the last read did: mostly it is. Not inlined, so that the
+    /// polls that call it are. Borrows mutably, for that is checked with less.
+    #[inline(never)]
+    pub(crate) fn waits_again(&self, waker: &Waker) -> bool {
+        let reader = self.reader.borrow_mut();
+        let again = !(self.ended.get() | self.lost.get() | self.full.get())
+            && reader
+                .as_ref()
+                .is_some_and(|known| known.is_woken_by(waker));
+        if again {
+            self.waiting.set(true);
+        }
+        again
+    }
+
     pub(crate) fn set_waker(&self, waker: &Waker) {
         self.waiting.set(true);
         let known = self.reader.borrow();
