@@ -254,7 +254,6 @@ impl StreamReader {
         last: impl FnOnce(IncompleteRead) -> Result<T, ReadError>,
     ) -> Poll<Result<T, ReadError>> {
         self.unlend();
-        // Mutably, for that is checked with less.
         let found = find(&self.incoming.buffer.borrow_mut(), *searched);
         match found {
             Search::Found(end) => Poll::Ready(Ok(self.take(end).into())),
