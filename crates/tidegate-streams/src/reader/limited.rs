@@ -72,8 +72,9 @@ impl Lines<'_> {
         reason = "as an async function it would have the same name and cost more"
     )]
     pub fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, ReadError>> {
-        let (limit, mut searched) = (self.reader.limit(), 0);
+        let mut searched = 0;
         poll_fn(move |context| {
+            let limit = self.reader.limit();
             let last = |rest| Some(rest).filter(|rest: &Bytes| !rest.is_empty());
             self.reader.poll_line(context, &mut searched, limit, last)
         })
