@@ -30,8 +30,8 @@ const KEPT: usize = 1024;
 const WAITS_PER_TURN: u32 = 64;
 
 thread_local! {
-    /// So many times the task that runs had no need to wait since it has begun to run.
-    static WAITS: Cell<u32> = const { Cell::new(0) };
+    /// So many times the task that runs may yet go on when it need not wait.
+    static WAITS: Cell<u32> = const { Cell::new(WAITS_PER_TURN) };
 
     /// The executors of this thread, until their loops end.
     static LOCAL: RefCell<Vec<Rc<Executor>>> = const { RefCell::new(Vec::new()) };
@@ -40,9 +40,12 @@ thread_local! {
 /// Counts what need not wait, and says when the task should let the loop go on nevertheless.
 #[inline]
 pub(crate) fn is_turn_over() -> bool {
-    let waits = WAITS.get() + 1;
-    WAITS.set(waits % WAITS_PER_TURN);
-    waits == WAITS_PER_TURN
+    let left = WAITS.get() - 1;
+    WAITS.set(left);
+    if left == 0 {
+        WAITS.set(WAITS_PER_TURN);
+    }
+    left == 0
 }
 
 /// A task, as its executor and its wakers know it.
@@ -285,7 +288,8 @@ impl Executor {
     /// Wakes a task and runs it, now and not later in the turn. Done within a callback of a
     /// connection, this has its task write as the callback itself would: what it writes is gathered
     /// and sent when the callback returns. What was ready before stays for its turn, or it would
-    /// run once for each connection that has data.
+    /// run once for each connection that has data. Its mark stays: who wakes it from another thread
+    /// meanwhile has it run again.
     #[inline]
     pub(crate) fn run_at_once(&self, task: &Task) {
         if !task.shared.woken.load(Ordering::Relaxed) {
@@ -293,12 +297,18 @@ impl Executor {
         }
     }
 
+    /// Runs a task that was woken.
     #[inline]
-    fn run_task(&self, task: &Task) {
-        WAITS.set(0);
-        self.running.set(task.shared.place);
+    fn run_woken(&self, task: &Task) {
         // What others did before they found it woken is to be seen by the task.
         task.shared.woken.swap(false, Ordering::AcqRel);
+        self.run_task(task);
+    }
+
+    #[inline]
+    fn run_task(&self, task: &Task) {
+        WAITS.set(WAITS_PER_TURN);
+        self.running.set(task.shared.place);
         let mut context = Context::from_waker(&task.waker);
         if task.work.run(&mut context, &self.handle) {
             task.shared.woken.store(true, Ordering::Release);
@@ -313,7 +323,7 @@ impl Executor {
         for _ in 0..now_ready {
             let task = self.ready.borrow_mut().pop_front();
             match task {
-                Some(task) => self.run_task(&task),
+                Some(task) => self.run_woken(&task),
                 None => break,
             }
         }

@@ -120,9 +120,8 @@ impl ReadBuffer {
         self.held.as_ref().map_or(0, |held| held.bytes.len())
     }
 
-    /// Takes the first bytes, at most so many, without copying them. In one piece for all who call
-    /// it: inlined into some, it costs each of them more.
-    #[inline(never)]
+    /// Takes the first bytes, at most so many, without copying them.
+    #[inline]
     pub(crate) fn take(&mut self, most: usize) -> Bytes {
         let Some(held) = &mut self.held else {
             return Bytes::new();

@@ -15,6 +15,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tidegate::{Closed, Transport};
 
+mod limited;
+
+pub use limited::{Limited, Lines};
+
 /// Reads what a connection receives. Made by [`open_connection`](crate::open_connection) and
 /// [`start_server`](crate::start_server), together with a [`StreamWriter`](crate::StreamWriter).
 ///
@@ -111,7 +115,7 @@ impl StreamReader {
         if there >= len {
             return Ok(());
         }
-        Err(self.incomplete(Some(len)))
+        Err(ReadError::Incomplete(self.incomplete(Some(len))))
     }
 
     /// Reads up to a separator, and it too. With several (`[b"\r\n", b"\n"]` as slices) the one
@@ -233,60 +237,55 @@ impl StreamReader {
         context: &mut Context<'_>,
         max: usize,
     ) -> Poll<Result<Bytes, ReadError>> {
-        if max > 0 {
-            ready!(self.poll_some(context))?;
+        if max > 0 && self.incoming.buffered() == 0 {
+            return self.poll_more(context, |_| Ok(Bytes::new()));
         }
         Poll::Ready(Ok(self.take(max)))
     }
 
-    /// Takes what `find` finds, which is also told where its last search has got to.
+    /// Takes what `find` finds, which is also told where its last search has got to; `last` is what
+    /// becomes of the rest of an ended stream.
     #[inline]
-    fn poll_found(
+    fn poll_found<T: From<Bytes>>(
         &mut self,
         context: &mut Context<'_>,
         searched: &mut usize,
         find: impl FnOnce(&ReadBuffer, usize) -> Search,
-    ) -> Poll<Result<Bytes, ReadError>> {
+        last: impl FnOnce(IncompleteRead) -> Result<T, ReadError>,
+    ) -> Poll<Result<T, ReadError>> {
         self.unlend();
-        let mut buffer = self.incoming.buffer.borrow_mut();
-        match find(&buffer, *searched) {
-            Search::Found(end) => {
-                let taken = buffer.take(end);
-                drop(buffer);
-                self.incoming.make_room(&self.transport, false);
-                Poll::Ready(Ok(taken))
-            }
+        let found = find(&self.incoming.buffer.borrow_mut(), *searched);
+        match found {
+            Search::Found(end) => Poll::Ready(Ok(self.take(end).into())),
             Search::Overrun(overrun) => Poll::Ready(Err(ReadError::LimitOverrun(overrun))),
             Search::Missing(place) => {
-                drop(buffer);
                 *searched = place;
-                ready!(self.poll_more(context))?;
-                Poll::Ready(Err(self.incomplete(None)))
+                self.poll_more(context, |reader| last(reader.incomplete(None)))
             }
         }
     }
 
     #[inline]
-    fn poll_line(
+    fn poll_line<T: From<Bytes>>(
         &mut self,
         context: &mut Context<'_>,
         searched: &mut usize,
         limit: usize,
-    ) -> Poll<Result<Bytes, ReadError>> {
+        last: impl FnOnce(Bytes) -> T,
+    ) -> Poll<Result<T, ReadError>> {
         let find = |buffer: &ReadBuffer, from| buffer.find_byte(b'\n', from, limit);
-        match ready!(self.poll_found(context, searched, find)) {
-            Err(ReadError::Incomplete(rest)) => Poll::Ready(Ok(rest.partial)),
-            line => Poll::Ready(line),
-        }
+        self.poll_found(context, searched, find, |rest| Ok(last(rest.partial)))
     }
 
     /// Takes out what is left of an ended stream.
-    fn incomplete(&mut self, expected: Option<usize>) -> ReadError {
+    #[cold]
+    fn incomplete(&mut self, expected: Option<usize>) -> IncompleteRead {
         let partial = self.take(usize::MAX);
-        ReadError::Incomplete(IncompleteRead { partial, expected })
+        IncompleteRead { partial, expected }
     }
 
-    #[inline]
+    /// In one piece for all who call it: `split_to` is inlined where it is called from one place.
+    #[inline(never)]
     fn take(&mut self, most: usize) -> Bytes {
         self.unlend();
         let taken = self.incoming.buffer.borrow_mut().take(most);
@@ -389,14 +388,32 @@ impl StreamReader {
         if enough(self.incoming.buffered()) {
             return Poll::Ready(Ok(()));
         }
-        self.poll_more(context)
+        self.poll_more(context, |_| Ok(()))
     }
 
-    /// What is there is not enough. Ready when the stream has ended; the error of a connection that
-    /// ended otherwise comes when there is nothing more to wait for.
-    fn poll_more(&mut self, context: &mut Context<'_>) -> Poll<Result<(), ReadError>> {
+    /// What is there is not enough. Ready when the stream has ended, with what `end` says then; the
+    /// error of a connection that ended otherwise comes when there is nothing more to wait for.
+    #[inline]
+    fn poll_more<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        end: impl FnOnce(&mut Self) -> Result<T, ReadError>,
+    ) -> Poll<Result<T, ReadError>> {
+        if self.incoming.waits_again(context.waker()) {
+            return Poll::Pending;
+        }
+        self.poll_end(context, end)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn poll_end<T>(
+        &mut self,
+        context: &mut Context<'_>,
+        end: impl FnOnce(&mut Self) -> Result<T, ReadError>,
+    ) -> Poll<Result<T, ReadError>> {
         if self.incoming.ended.get() {
-            return Poll::Ready(Ok(()));
+            return Poll::Ready(end(self));
         }
         if self.incoming.lost.get()
             && let Some(closed) = self.transport.closed()
@@ -421,73 +438,5 @@ impl fmt::Debug for StreamReader {
             .field("transport", &self.transport.id())
             .field("incoming", &self.incoming)
             .finish_non_exhaustive()
-    }
-}
-
-/// A reader with another limit, for one call: see [`StreamReader::with_limit`].
-#[derive(Debug)]
-pub struct Limited<'r> {
-    reader: &'r mut StreamReader,
-    limit: usize,
-}
-
-impl Limited<'_> {
-    /// [`StreamReader::read_until`] within this limit; cancel safe as that.
-    ///
-    /// # Errors
-    ///
-    /// The same.
-    pub async fn read_until<'s>(
-        self,
-        separators: impl Into<Separators<'s>>,
-    ) -> Result<Bytes, ReadError> {
-        let separators = separators.into();
-        let separators = separators.as_slices();
-        if separators.is_empty() || separators.iter().any(|one| one.is_empty()) {
-            return Err(ReadError::NoSeparator);
-        }
-        let mut searched = 0;
-        poll_fn(|context| {
-            let find = |buffer: &ReadBuffer, from| buffer.find(separators, from, self.limit);
-            self.reader.poll_found(context, &mut searched, find)
-        })
-        .await
-    }
-
-    /// [`StreamReader::read_line`] within this limit; cancel safe as that.
-    ///
-    /// # Errors
-    ///
-    /// The same.
-    pub fn read_line(self) -> impl Future<Output = Result<Bytes, ReadError>> {
-        let mut searched = 0;
-        poll_fn(move |context| self.reader.poll_line(context, &mut searched, self.limit))
-    }
-}
-
-/// The lines of a reader: see [`StreamReader::lines`].
-#[derive(Debug)]
-pub struct Lines<'r> {
-    reader: &'r mut StreamReader,
-}
-
-impl Lines<'_> {
-    /// The next line, with its `\n`; `None` at the end of the stream. Cancel safe, as
-    /// [`read_line`](StreamReader::read_line).
-    ///
-    /// # Errors
-    ///
-    /// Those of `read_line`.
-    #[doc(alias = "__anext__")]
-    #[expect(
-        clippy::should_implement_trait,
-        reason = "as an async function it would have the same name and cost more"
-    )]
-    pub fn next(&mut self) -> impl Future<Output = Result<Option<Bytes>, ReadError>> {
-        let (limit, mut searched) = (self.reader.limit(), 0);
-        poll_fn(move |context| {
-            let line = self.reader.poll_line(context, &mut searched, limit);
-            line.map_ok(|line| Some(line).filter(|line| !line.is_empty()))
-        })
     }
 }

@@ -12,7 +12,8 @@ use tidegate::{CloseReason, Closed, OnEof, OnPause, Protocol, Result, Transport}
 /// How much a reader takes in before it stops reading is twice this; it goes on at this.
 pub(crate) const DEFAULT_LIMIT: usize = 64 * 1024;
 
-/// What a connection's protocol and its reader share.
+/// What a connection's protocol and its reader share. For each message it is borrowed mutably even
+/// to be looked at: that takes less to check.
 pub(crate) struct Incoming {
     pub(crate) buffer: RefCell<ReadBuffer>,
     /// So many bytes the reader has out of the buffer, and may put back.
@@ -68,7 +69,7 @@ impl Incoming {
 
     /// How many bytes wait to be read.
     pub(crate) fn buffered(&self) -> usize {
-        self.buffer.borrow().len() + self.lent.get()
+        self.buffer.borrow_mut().len() + self.lent.get()
     }
 
     /// The reader is gone: what came and what comes is thrown away.
@@ -100,7 +101,7 @@ impl Incoming {
     /// As [`wake`](Self::wake), and runs it, if it is a task of this loop.
     #[inline]
     fn wake_and_run(&self) {
-        let task = match &*self.reader.borrow() {
+        let task = match &*self.reader.borrow_mut() {
             Some(Reader::Task(task)) if self.waiting.get() => Some(task.clone()),
             _ => None,
         };
@@ -111,6 +112,21 @@ impl Incoming {
             }
             _ => self.wake(),
         }
+    }
+
+    /// Waits, if all is as it was when the last read did: mostly it is. Not inlined, so that the
+    /// polls that call it are.
+    #[inline(never)]
+    pub(crate) fn waits_again(&self, waker: &Waker) -> bool {
+        let reader = self.reader.borrow_mut();
+        let again = !(self.ended.get() | self.lost.get() | self.full.get())
+            && reader
+                .as_ref()
+                .is_some_and(|known| known.is_woken_by(waker));
+        if again {
+            self.waiting.set(true);
+        }
+        again
     }
 
     pub(crate) fn set_waker(&self, waker: &Waker) {
