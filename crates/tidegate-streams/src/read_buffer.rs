@@ -168,6 +168,14 @@ impl ReadBuffer {
         held.map(|held| held.bytes.split()).unwrap_or_default()
     }
 
+    /// What was lent is not in use any more.
+    #[cfg(any(test, feature = "futures-io"))]
+    pub(crate) fn used_up(&mut self) {
+        if self.held.as_ref().is_some_and(|held| held.bytes.is_empty()) {
+            self.shrink();
+        }
+    }
+
     /// Puts back what is left of what was lent. Copies only what had no room behind it.
     pub(crate) fn put_back(&mut self, front: BytesMut) {
         let held = self.held.get_or_insert_default();
@@ -301,6 +309,29 @@ mod tests {
             Search::Missing(4)
         );
         assert_eq!(holding(b"four---").find(separators, 0, 4), Search::Found(7));
+    }
+
+    #[test]
+    fn a_buffer_whose_lent_bytes_are_used_up_is_given_back() {
+        for len in [10, KEPT + 1] {
+            let spare = Rc::new(Spare::default());
+            let mut buffer = ReadBuffer::default();
+            buffer.keep_in(spare.clone());
+            buffer.push(&vec![b'+'; len]);
+            let lent = buffer.lend();
+            assert_eq!(lent.len(), len);
+            drop(lent);
+            buffer.used_up();
+            assert!(buffer.held.is_none());
+            // One that was large is no longer there for others.
+            assert_eq!(spare.last.take().is_some(), len <= KEPT);
+        }
+        let mut buffer = holding(b"two");
+        let lent = buffer.lend();
+        buffer.push(b"more");
+        drop(lent);
+        buffer.used_up();
+        assert_eq!(buffer.len(), 4);
     }
 
     #[test]

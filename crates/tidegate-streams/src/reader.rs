@@ -368,6 +368,7 @@ impl StreamReader {
         if lent.is_empty() {
             // An empty one would keep the buffer from using its memory again.
             *lent = BytesMut::new();
+            self.incoming.buffer.borrow_mut().used_up();
         }
         self.incoming.lent.set(lent.len());
         self.incoming.make_room(&self.transport, false);
