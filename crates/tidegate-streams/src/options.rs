@@ -1,6 +1,7 @@
 //! What is set for a stream from its start.
 
-use crate::stream::DEFAULT_LIMIT;
+/// How much a reader takes in before it stops reading is twice this; it goes on at this.
+const DEFAULT_LIMIT: usize = 64 * 1024;
 
 /// Options of a stream; see [`open_connection_with`](crate::open_connection_with) and
 /// [`start_server_with`](crate::start_server_with). Addresses, time limits and write limits are

@@ -9,9 +9,6 @@ use std::rc::Rc;
 use std::task::Waker;
 use tidegate::{CloseReason, Closed, OnEof, OnPause, Protocol, Result, Transport};
 
-/// How much a reader takes in before it stops reading is twice this; it goes on at this.
-pub(crate) const DEFAULT_LIMIT: usize = 64 * 1024;
-
 /// What a connection's protocol and its reader share. For each message it is borrowed mutably even
 /// to be looked at: that takes less to check.
 pub(crate) struct Incoming {

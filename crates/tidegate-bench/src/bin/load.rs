@@ -8,15 +8,27 @@
 //! of a `lines` server, `sink` and `source` of those. `connected` on standard error says that the
 //! warm-up is over. It ends with status 1 when a connection failed or a byte was wrong.
 
+use std::env;
 use std::process::ExitCode;
 use tidegate_bench::load::{Load, Plan};
 use tidegate_bench::usage;
 
+const USAGE: &str = "\
+usage: load MODE --connect IP:PORT (--seconds S | --messages N)
+            [--connections 1] [--size 64] [--depth 1] [--warmup 0]
+
+Modes: pingpong, pipeline, churn, idle and slow-reader of an echo server; lines, sink and source.
+Sizes are bytes; --warmup is so many messages before those that count.";
+
 fn main() -> ExitCode {
-    let plan = match Plan::parse(std::env::args_os()) {
+    if env::args_os().any(|argument| argument == "--help" || argument == "-h") {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    let plan = match Plan::parse(env::args_os()) {
         Ok(plan) => plan,
         Err(error) => {
-            eprintln!("load: {error}");
+            eprintln!("load: {error}\n{USAGE}");
             return ExitCode::from(2);
         }
     };

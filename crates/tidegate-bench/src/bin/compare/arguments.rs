@@ -8,7 +8,7 @@ use tidegate_bench::peers::Peer;
 pub(crate) const USAGE: &str = "\
 usage: compare [--quick] [--rounds N] [--seconds S] [--minutes M] [--seed N] [--cpu N]
                [--only PATTERN]... [--extra NAME='CMD {mode} {port}']...
-               [--out DIRECTORY] [--resume]
+               [--out DIRECTORY] [--resume | --report]
 
 Measures tidegate beside every peer that this machine has. The table, the chart and the raw
 figures go to DIRECTORY (target/compare), the table also to stdout.
@@ -18,6 +18,7 @@ figures go to DIRECTORY (target/compare), the table also to stdout.
 --extra    another server: modes are echo, lines, sink, source. Without {port} in it, it has to
            print `listening on IP:PORT`.
 --resume   goes on with the raw figures that are in DIRECTORY
+--report   writes the table and the chart of the raw figures that are in DIRECTORY, no more
 --minutes  no round begins that would end later (20)";
 
 #[derive(Debug)]
@@ -32,6 +33,7 @@ pub(crate) struct Arguments {
     pub(crate) extra: Vec<Peer>,
     pub(crate) out: Option<PathBuf>,
     pub(crate) resume: bool,
+    pub(crate) report: bool,
 }
 
 impl Arguments {
@@ -49,6 +51,7 @@ impl Arguments {
             extra: Vec::new(),
             out: None,
             resume: false,
+            report: false,
         };
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next()? {
@@ -66,6 +69,7 @@ impl Arguments {
                 }
                 Long("out") => arguments.out = Some(parser.value()?.into()),
                 Long("resume") => arguments.resume = true,
+                Long("report") => arguments.report = true,
                 Short('h') | Long("help") => return Ok(None),
                 other => return Err(other.unexpected()),
             }

@@ -52,7 +52,7 @@ pub(crate) fn throughput(report: &Report<'_>) -> Option<String> {
          is faster",
         report.baseline
     );
-    let mut drawing = Drawing::new(WIDTH, bottom + 64.0, &title, &subtitle);
+    let mut drawing = Drawing::new(WIDTH, bottom + 84.0, &title, &subtitle);
     for (series, server) in servers.iter().enumerate() {
         let x = 30.0 + (series % IN_LINE) as f64 * 184.0;
         let y = 84.0 + (series / IN_LINE) as f64 * 20.0;
@@ -69,6 +69,12 @@ pub(crate) fn throughput(report: &Report<'_>) -> Option<String> {
     let middle = (LEFT + RIGHT) / 2.0;
     let unit = format!("share of {}'s throughput", report.baseline);
     drawing.text("unit", (middle, bottom + 44.0), "middle", &unit);
+    drawing.text(
+        "unit",
+        (WIDTH / 2.0, bottom + 70.0),
+        "middle",
+        &facts(report),
+    );
     for (row, (name, marks)) in rows.iter().enumerate() {
         let y = top + (row as f64 + 0.5) * ROW;
         drawing.text("name", (LEFT - 14.0, y + 4.5), "end", name);
@@ -83,4 +89,18 @@ pub(crate) fn throughput(report: &Report<'_>) -> Option<String> {
         }
     }
     Some(drawing.finish())
+}
+
+/// Of which machine and which programs it is.
+fn facts(report: &Report<'_>) -> String {
+    let Some(run) = report.results.run() else {
+        return String::new();
+    };
+    let versions = ["tokio", "libuv", "mio"].map(|name| {
+        let version = run.text(name);
+        version.map(|version| format!("{name} {version}"))
+    });
+    let others = ["python", "date", "cpu", "kernel"].map(|name| run.text(name).map(str::to_owned));
+    let known: Vec<String> = versions.into_iter().chain(others).flatten().collect();
+    known.join(" \u{b7} ")
 }

@@ -27,6 +27,7 @@ use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::error::Error;
 use std::fs;
 use std::io;
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use tidegate_bench::peers::{self, Peer};
@@ -48,7 +49,12 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match compare(&arguments) {
+    let done = if arguments.report {
+        report(&arguments)
+    } else {
+        compare(&arguments)
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("compare: {error}");
@@ -104,10 +110,38 @@ fn compare(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         servers: &servers,
         baseline,
     };
+    write(&report, &out)?;
+    Ok(())
+}
+
+/// What was measured before, once more as a table and a chart.
+fn report(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+    let out = arguments.out.as_deref().ok_or("--out is missing")?;
+    let raw = out.join("raw.jsonl");
+    let results = Results::read(&raw).map_err(|error| format!("{}: {error}", raw.display()))?;
+    let servers = results.servers();
+    let has_epoll = servers.iter().any(|server| server == "epoll");
+    let mut cells = cells(arguments.quick, u64::from(u16::MAX));
+    cells.retain(|cell| {
+        servers
+            .iter()
+            .any(|server| results.has(1, &cell.name, server))
+    });
+    let report = Report {
+        results: &results,
+        cells: &cells,
+        servers: &servers,
+        baseline: if has_epoll { "epoll" } else { "mio" },
+    };
+    write(&report, out)?;
+    Ok(())
+}
+
+fn write(report: &Report<'_>, out: &Path) -> io::Result<()> {
     let page = report.markdown();
     println!("{page}");
     fs::write(out.join("report.md"), page)?;
-    if let Some(svg) = chart::throughput(&report) {
+    if let Some(svg) = chart::throughput(report) {
         fs::write(out.join("throughput.svg"), svg)?;
     }
     eprintln!(

@@ -1,6 +1,7 @@
 //! The raw figures: a file with a record a line, and what they come to.
 
 use crate::cells::{Cell, Kind};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
@@ -11,31 +12,57 @@ use tidegate_bench::statistics::{median, noise};
 pub(crate) const TWIN: &str = "epoll-again";
 
 pub(crate) struct Results {
-    file: File,
+    /// For what is added.
+    file: Option<File>,
     records: Vec<Record>,
 }
 
 impl Results {
     /// Opens the file, empty or with what an earlier run has left there.
     pub(crate) fn open(path: &Path, resume: bool) -> io::Result<Self> {
-        let mut records: Vec<Record> = Vec::new();
-        if resume {
-            let text = fs::read_to_string(path)?;
-            // A line that was cut off when the run was ended is measured again.
-            records.extend(text.lines().filter_map(|line| line.parse().ok()));
-        }
+        let records = if resume {
+            Self::read(path)?.records
+        } else {
+            Vec::new()
+        };
         // Written anew, so that no half line stays in the middle.
         let mut file = File::create(path)?;
         for record in &records {
             writeln!(file, "{record}")?;
         }
-        Ok(Self { file, records })
+        Ok(Self {
+            file: Some(file),
+            records,
+        })
+    }
+
+    /// What an earlier run has left in the file. A line that was cut off when that was ended is left
+    /// out, and measured again.
+    pub(crate) fn read(path: &Path) -> io::Result<Self> {
+        let text = fs::read_to_string(path)?;
+        let records = text.lines().filter_map(|line| line.parse().ok());
+        Ok(Self {
+            file: None,
+            records: records.collect(),
+        })
     }
 
     pub(crate) fn add(&mut self, record: Record) -> io::Result<()> {
-        writeln!(self.file, "{record}")?;
+        if let Some(file) = &mut self.file {
+            writeln!(file, "{record}")?;
+        }
         self.records.push(record);
         Ok(())
+    }
+
+    /// Who was measured: ours first, the others by name.
+    pub(crate) fn servers(&self) -> Vec<String> {
+        let figures = self.of_kind("figures");
+        let names: BTreeSet<_> = figures.filter_map(|record| record.text("server")).collect();
+        let (ours, others): (Vec<&str>, Vec<&str>) = names
+            .into_iter()
+            .partition(|name| name.starts_with("tidegate"));
+        ours.into_iter().chain(others).map(str::to_owned).collect()
     }
 
     /// The record about the machine and the run.
@@ -156,7 +183,7 @@ mod tests {
     fn a_run_is_resumed_behind_the_last_whole_line() {
         with_results(|results, path| {
             results.add(figures(1, "churn", "mio", 5.0)).unwrap();
-            write!(results.file, "{{\"kind\":\"fig").unwrap();
+            write!(results.file.as_ref().unwrap(), "{{\"kind\":\"fig").unwrap();
             let again = Results::open(path, true).unwrap();
             assert!(again.has(1, "churn", "mio"));
             assert!(!again.has(2, "churn", "mio"));
