@@ -79,7 +79,7 @@ impl<W: ?Sized> Task<W> {
 struct TaskWaker {
     /// The place of the task; another one may have it when this one has ended.
     place: usize,
-    /// Since it was woken, until it runs; for ever when it has ended.
+    /// Since it was woken, until it runs; also when it has ended, so that it costs no more.
     woken: AtomicBool,
     inbox: Arc<Inbox>,
 }
@@ -285,11 +285,11 @@ impl Executor {
         known.filter(|task| task.is_woken_by(waker)).cloned()
     }
 
-    /// Wakes a task and runs it, now and not later in the turn. Done within a callback of a
+    /// Runs a task that was not woken, now and not later in the turn. Done within a callback of a
     /// connection, this has its task write as the callback itself would: what it writes is gathered
     /// and sent when the callback returns. What was ready before stays for its turn, or it would
-    /// run once for each connection that has data. Its mark stays: who wakes it from another thread
-    /// meanwhile has it run again.
+    /// run once for each connection that has data. Its mark stays unset: who wakes it
+    /// from another thread meanwhile has it run again.
     #[inline]
     pub(crate) fn run_at_once(&self, task: &Task) {
         if !task.shared.woken.load(Ordering::Relaxed) {

@@ -90,9 +90,12 @@ impl Incoming {
             Some(Reader::Other(waker)) => waker.wake_by_ref(),
             None => {}
         }
-        // It may have read at once, and left another.
-        let newer = self.reader.take();
-        self.reader.replace(newer.or(reader));
+        let mut known = self.reader.borrow_mut();
+        // It may have read at once, and left another. Then the old one is dropped when that is back in
+        // its place, for the drop may be code of users.
+        if known.is_none() {
+            *known = reader;
+        }
     }
 
     /// As [`wake`](Self::wake), and runs it, if it is a task of this loop.

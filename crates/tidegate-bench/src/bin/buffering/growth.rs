@@ -20,10 +20,12 @@ const START: Duration = Duration::from_secs(10);
 /// Words of a command that is given an address.
 pub(crate) type Words = Vec<OsString>;
 
-/// All writers that this machine has, with their names; and those left out, with the reason.
+/// All writers that this machine has, with their names; and those left out, with the reason. With
+/// `quick` nothing is installed for them.
 #[expect(clippy::type_complexity, reason = "two lists of pairs")]
 pub(crate) fn writers(
     programs: &Path,
+    quick: bool,
 ) -> io::Result<(Vec<(String, Words)>, Vec<(String, String)>)> {
     let here = env::current_exe()?.into_os_string();
     let names = [
@@ -41,8 +43,12 @@ pub(crate) fn writers(
     let script = script.into_os_string();
     let python = peers::run("python3", &["-c", "import sys; print(sys.executable)"]);
     let asyncio = python.map(|python| vec![python.into(), script.clone()]);
-    let uvloop =
-        peers::uvloop(programs).map(|python| vec![python.into(), script, "--uvloop".into()]);
+    let uvloop = if quick {
+        Err("it would have to be installed".to_owned())
+    } else {
+        peers::uvloop(programs)
+    };
+    let uvloop = uvloop.map(|python| vec![python.into(), script, "--uvloop".into()]);
     let libuv = peers::run("pkg-config", &["--cflags", "--libs", "libuv"])
         .and_then(|flags| {
             let flags: Vec<&str> = flags.split_whitespace().collect();

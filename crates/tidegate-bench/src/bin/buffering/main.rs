@@ -39,6 +39,7 @@ struct Arguments {
     /// Of each setting of the watermarks.
     measure: Duration,
     out: Option<PathBuf>,
+    quick: bool,
 }
 
 fn main() -> ExitCode {
@@ -95,6 +96,7 @@ fn parse() -> Result<Option<Arguments>, lexopt::Error> {
         rounds: rounds.unwrap_or(default_rounds).max(1),
         measure: Duration::from_millis(measure),
         out,
+        quick,
     }))
 }
 
@@ -104,7 +106,7 @@ fn run(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let out = arguments.out.clone().unwrap_or_else(default);
     fs::create_dir_all(&out)?;
 
-    let (writers, left_out) = growth::writers(&programs)?;
+    let (writers, left_out) = growth::writers(&programs, arguments.quick)?;
     let seconds = Duration::from_secs_f64(arguments.seconds);
     let mut grown = Vec::new();
     for (name, command) in writers {
