@@ -148,6 +148,9 @@ pub fn build_programs() -> io::Result<PathBuf> {
     Ok(target.join("release"))
 }
 
+/// Another name of `epoll`: what differs between the two is noise.
+pub const TWIN: &str = "epoll-again";
+
 /// Names of ours: protocols that are given their bytes, those with a buffer of their own, streams.
 pub const OURS: [&str; 3] = ["tidegate", "tidegate-buffered", "tidegate-streams"];
 
@@ -188,7 +191,7 @@ pub fn find(programs: &Path, quick: bool) -> Peers {
     let mut peers = Peers::default();
     peers.add("epoll", || build_c(programs, "epoll", &[]));
     if let Some(epoll) = peers.found.first() {
-        let twin = epoll.named("epoll-again");
+        let twin = epoll.named(TWIN);
         peers.found.push(twin);
     }
     peers.found.extend(rust_peers(programs));

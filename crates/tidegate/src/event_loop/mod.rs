@@ -253,7 +253,7 @@ impl EventLoop {
         // 5.
         core.swap_dirty(&mut self.dirty);
         for id in self.dirty.drain(..) {
-            if let Some(Source::Connection(transport)) = core.source(id) {
+            if let Some(transport) = core.connection(id) {
                 transport.settle_dirty();
             }
         }

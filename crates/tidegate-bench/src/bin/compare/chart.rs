@@ -2,8 +2,8 @@
 
 use crate::cells::Kind;
 use crate::report::Report;
-use crate::results::TWIN;
 use tidegate_bench::drawing::Drawing;
+use tidegate_bench::peers::TWIN;
 use tidegate_bench::statistics::median;
 
 const WIDTH: f64 = 980.0;

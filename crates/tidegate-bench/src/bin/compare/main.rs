@@ -72,9 +72,7 @@ fn compare(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         eprintln!("left out: {name} ({why})");
     }
     let mut cells = cells(arguments.quick, usage::raise_descriptor_limit());
-    // Either of the two stands for what a loop costs at the least.
-    let has_epoll = peers.iter().any(|peer| peer.name() == "epoll");
-    let baseline = if has_epoll { "epoll" } else { "mio" };
+    let baseline = baseline_of(peers.iter().map(Peer::name));
     select(&arguments.only, baseline, &mut cells, &mut peers)?;
     let cpu = pin(arguments.cpu)?;
 
@@ -120,7 +118,6 @@ fn report(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     let raw = out.join("raw.jsonl");
     let results = Results::read(&raw).map_err(|error| format!("{}: {error}", raw.display()))?;
     let servers = results.servers();
-    let has_epoll = servers.iter().any(|server| server == "epoll");
     let mut cells = cells(arguments.quick, u64::from(u16::MAX));
     cells.retain(|cell| {
         servers
@@ -131,10 +128,19 @@ fn report(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         results: &results,
         cells: &cells,
         servers: &servers,
-        baseline: if has_epoll { "epoll" } else { "mio" },
+        baseline: baseline_of(servers.iter().map(String::as_str)),
     };
     write(&report, out)?;
     Ok(())
+}
+
+/// Either of the two stands for what a loop costs at the least.
+fn baseline_of<'a>(mut servers: impl Iterator<Item = &'a str>) -> &'static str {
+    if servers.any(|server| server == "epoll") {
+        "epoll"
+    } else {
+        "mio"
+    }
 }
 
 fn write(report: &Report<'_>, out: &Path) -> io::Result<()> {
@@ -177,8 +183,8 @@ fn select(
         cells.retain(|cell| named(&cell.name));
     }
     if peers.iter().any(|peer| named(peer.name())) {
-        let twin = results::TWIN;
-        peers.retain(|peer| named(peer.name()) || [baseline, twin].contains(&peer.name()));
+        let always = [baseline, peers::TWIN];
+        peers.retain(|peer| named(peer.name()) || always.contains(&peer.name()));
     }
     Ok(())
 }

@@ -1,9 +1,10 @@
 //! The figures as a page of Markdown.
 
 use crate::cells::{Cell, Kind};
-use crate::results::{Results, Standing, TWIN};
+use crate::results::{Results, Standing};
 use std::fmt::Write;
 use tidegate_bench::drawing::size;
+use tidegate_bench::peers::TWIN;
 use tidegate_bench::record::Value;
 
 /// What the report is about.
@@ -77,7 +78,7 @@ impl Report<'_> {
         let mut rows = Vec::new();
         for cell in self.loads() {
             let mut row = vec![cell.name.clone()];
-            for server in self.compared().filter(|server| *server != self.baseline) {
+            for server in self.others() {
                 let [rate, cpu] = RATE_AND_CPU.map(|figure| {
                     match self.results.standing(cell, server, self.baseline, figure) {
                         Standing::Nothing => "-".to_owned(),
@@ -100,8 +101,7 @@ impl Report<'_> {
             rows.push(row);
         }
         let mut head = vec!["cell".to_owned()];
-        let others = self.compared().filter(|server| *server != self.baseline);
-        head.extend(others.cloned());
+        head.extend(self.others().cloned());
         if self.has_twin() {
             head.push("noise".to_owned());
         }
@@ -111,6 +111,11 @@ impl Report<'_> {
     /// The servers, without the twin, which is in the noise.
     fn compared(&self) -> impl Iterator<Item = &String> {
         self.servers.iter().filter(|server| *server != TWIN)
+    }
+
+    /// Those that are compared with the baseline.
+    fn others(&self) -> impl Iterator<Item = &String> {
+        self.compared().filter(|server| *server != self.baseline)
     }
 
     /// Whether the baseline is measured under a second name.

@@ -5,11 +5,9 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
+use tidegate_bench::peers::TWIN;
 use tidegate_bench::record::Record;
 use tidegate_bench::statistics::{median, noise};
-
-/// The same server as the baseline under another name: what differs between the two is noise.
-pub(crate) const TWIN: &str = "epoll-again";
 
 pub(crate) struct Results {
     /// For what is added.

@@ -135,7 +135,7 @@ fn run(arguments: &Arguments) -> Result<Vec<String>, Box<dyn Error>> {
     let ours: Vec<&Peer> = [protocol, streams].into_iter().filter_map(find).collect();
     let mut others = Vec::new();
     if arguments.all {
-        let known = [protocol, buffered, streams, mio.name(), "epoll-again"];
+        let known = [protocol, buffered, streams, mio.name(), peers::TWIN];
         let found = peers::find(&programs, false);
         for (name, why) in &found.left_out {
             println!("left out: {name} ({why})");

@@ -173,7 +173,8 @@ fn run(rounds: usize, quick: bool) {
 
 const NOTES: &str = "\
 Insert: `call_later`; a boxed `sleep`, polled once. Cancel: the handle's `cancel`; the drop of the \
-`sleep`. Beside so many: that many stay, and as many more are inserted and cancelled at once. Expire: from the first of them that fired to the last, all due at one time; with tokio a \
-spawned task waits for each. `call_soon`: schedule and run; with tokio a spawned task. A wake and \
-answer: `call_soon_threadsafe`, with tokio `spawn` from the other thread, each answered over a \
-channel of the standard library. Of many: the same, all called in a row.";
+`sleep`. Beside so many: that many stay, and as many more are inserted and cancelled at once. \
+Expire: from the first of them that fired to the last, all due at one time; with tokio a spawned \
+task waits for each. `call_soon`: schedule and run; with tokio a spawned task. A wake and answer: \
+`call_soon_threadsafe`, with tokio `spawn` from the other thread, each answered over a channel of \
+the standard library. Of many: the same, all called in a row.";
