@@ -8,6 +8,7 @@ use super::todo::Todo;
 use crate::callback::Run;
 use crate::logging::guarded;
 use crate::{CloseReason, Handle};
+use bytes::Bytes;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::time::Duration;
@@ -148,6 +149,15 @@ impl Core {
     pub(crate) fn bury_call(&self, run: &dyn Run) {
         if let Some(call) = run.take() {
             self.bury(Grave::Value(call));
+        }
+    }
+
+    /// Owned bytes that are done with. Plain memory is freed now, or a callback that ignores
+    /// every refusal would pile it up; bytes with an owner are left to the loop, because dropping
+    /// that one is user code.
+    pub(crate) fn bury_bytes(&self, data: Bytes) {
+        if let Err(owned) = data.try_into_mut() {
+            self.bury(Grave::Bytes(owned));
         }
     }
 

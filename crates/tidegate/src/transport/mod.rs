@@ -1,19 +1,25 @@
 //! Transports: the handle to a connection that a protocol writes to.
 //!
-//! The way of a byte: [`read`] takes it from the kernel to the protocol; [`mod@write`] takes what
-//! the protocol answers through the [buffer](crate::write_buffer) back; [`deliver`] makes every
-//! callback; [`state`] decides in which order they come; [`close`] ends it, [`linger`] waits for
-//! the peer, [`write_timeout`] not for ever. [`options`], [`schedule`] and [`stats`] are the rest
-//! of the public handle.
+//! The way of a byte: [`read`] takes it from the kernel, [`callback_frame`] calls the protocol
+//! with it, [`mod@write`] takes the bytes of an answer ([`payload`]), [`flush`] offers them to the
+//! kernel, and those that it refuses wait in the [buffer](crate::write_buffer).
+//!
+//! [`state`] decides which callback is next, and [`settle`] makes it. [`close`] ends a connection,
+//! [`linger`] waits for the peer, [`waiters`] completes `drain`, `flush` and `wait_closed`, and
+//! [`write_timeout`] cuts a peer that does not read. [`options`], [`schedule`] and [`stats`] are
+//! the work behind the rest of the public methods, all of which are in this file.
 
+mod callback_frame;
 mod close;
 mod conn;
-mod deliver;
+mod flush;
 mod id;
 mod linger;
 mod options;
+mod payload;
 mod read;
 mod schedule;
+mod settle;
 mod state;
 mod stats;
 mod waiters;
@@ -28,18 +34,18 @@ use crate::server::ServerState;
 use crate::{Address, CloseReason, Closed, Handle, Protocol, WriteError, protocol};
 use bytes::Bytes;
 use conn::{Conn, Next};
+use payload::Payload;
 use state::State;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::time::Duration;
-use write::Payload;
 
+pub(crate) use flush::MOST_GATHERED;
 pub use id::TransportId;
 pub(crate) use linger::Lingering;
 pub use stats::TransportStats;
-pub(crate) use write::MOST_GATHERED;
 
 /// One end of a connection: what a protocol writes to, pauses and closes.
 ///

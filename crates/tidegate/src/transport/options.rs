@@ -17,11 +17,11 @@ impl Transport {
         let marks = limits.resolve()?;
         let conn = self.conn();
         conn.marks.set(marks);
-        conn.spill();
+        conn.queue_gathered();
         if marks.above_high(conn.buffered()) {
             self.offer_once();
         }
-        self.reflow();
+        self.update_flow();
         self.touch();
         self.answer_waiters();
         Ok(())

@@ -1,7 +1,7 @@
 //! The state of a connection, one word of flags, and the decision what is owed next.
 //!
 //! Pure: a word goes in, a step comes out. Nothing else in the crate decides in which order a
-//! connection's callbacks come; [`deliver`](super::deliver) carries the steps out.
+//! connection's callbacks come; [`settle`](super::settle) carries the steps out.
 
 use crate::driver::Readiness;
 use std::ops::BitOr;

@@ -1,7 +1,7 @@
 //! The limit on the time for which the kernel may take nothing of what is buffered.
 //!
 //! A stall begins when the kernel refuses bytes and ends when none are buffered any more;
-//! [`account`](super::write) tells of both. While it lasts there is one timer. Progress notes the
+//! [`record_sent`](super::flush) tells of both. While it lasts there is one timer. Progress notes the
 //! time and leaves the timer where it is, so it costs no more than reading the clock; when the
 //! timer fires, it starts itself again from the last progress. So none is due too late.
 

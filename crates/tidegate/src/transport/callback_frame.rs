@@ -1,0 +1,89 @@
+//! One call of a protocol's code: before it, after it, and its error or panic.
+
+use super::Transport;
+use super::state::State;
+use crate::event_loop::{Grave, PanicPayload, add};
+use crate::{BoxError, CloseReason, Protocol, Result};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+impl Transport {
+    /// Calls the protocol. What the callback wrote is sent when it has returned; an error or a
+    /// panic ends the connection. `None` when there was no answer.
+    #[inline(always)]
+    pub(super) fn call<R>(
+        &self,
+        context: &'static str,
+        callback: impl FnOnce(&mut dyn Protocol, &Self) -> Result<R>,
+    ) -> Option<R> {
+        let conn = self.conn();
+        let core = &**conn.core();
+        add(&core.counters.callbacks, 1);
+        core.begin_callback();
+        debug_assert!(core.gather.borrow().is_empty(), "bytes of another callback");
+        // Callers have made sure that it is there and free.
+        let mut slot = conn.protocol.try_borrow_mut().ok()?;
+        let protocol = slot.as_deref_mut()?;
+        conn.set(State::RUNNING);
+        let outcome = catch_unwind(AssertUnwindSafe(|| callback(protocol, self)));
+        drop(slot);
+        match outcome {
+            Ok(Ok(answer)) => {
+                self.leave(context);
+                Some(answer)
+            }
+            Ok(Err(error)) => {
+                self.leave_failed(context, Ok(error));
+                None
+            }
+            Err(payload) => {
+                self.leave_failed(context, Err(payload));
+                None
+            }
+        }
+    }
+
+    /// A callback has returned: what it wrote goes out.
+    #[inline(always)]
+    fn leave(&self, context: &'static str) {
+        let core = &**self.core();
+        self.send_gathered(core);
+        self.conn().clear(State::RUNNING);
+        core.end_callback(|| {
+            let name = self.protocol_name().unwrap_or("a protocol");
+            format!("{context} of {name}")
+        });
+    }
+
+    #[cold]
+    fn leave_failed(
+        &self,
+        context: &'static str,
+        failed: std::result::Result<BoxError, PanicPayload>,
+    ) {
+        let fault = self.fault_of(failed);
+        self.leave(context);
+        if let Some(fault) = fault {
+            self.callback_failed(context, fault);
+        }
+    }
+
+    /// What a callback that failed ends its connection with, if it does.
+    fn fault_of(&self, failed: std::result::Result<BoxError, PanicPayload>) -> Option<CloseReason> {
+        let core = self.core();
+        let fault = match failed {
+            Ok(error) if self.is_own_ending(&error) => {
+                core.bury(Grave::Value(Box::new(error)));
+                return None;
+            }
+            Ok(error) => CloseReason::Callback(error.into()),
+            Err(payload) => core.park_panic(payload),
+        };
+        self.note_failure(&fault);
+        Some(fault)
+    }
+
+    /// Whether `with_protocol` is on the stack: somebody runs the loop from within it.
+    pub(crate) fn is_borrowed(&self) -> bool {
+        self.conn().protocol.try_borrow_mut().is_err()
+    }
+}

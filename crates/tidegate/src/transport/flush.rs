@@ -1,0 +1,241 @@
+//! Sending: offering buffered bytes to the kernel, and the consequences of each system call.
+
+use super::conn::Conn;
+use super::payload::Payload;
+use super::state::State;
+use super::{Transport, is_out_of_memory};
+use crate::event_loop::{Core, Grave, add};
+use crate::flow::Crossing;
+use crate::write_buffer::{MAX_OFFER, MAX_SLICES, Offer};
+use std::cell::RefMut;
+use std::io::{self, IoSlice};
+use std::time::Duration;
+
+/// What a system call costs of the bytes that one transport may send in a turn, at least: so tiny
+/// chunks cannot hold the loop with thousands of calls.
+const LEAST_COST: usize = MAX_OFFER / 16;
+
+/// What most offers fit in.
+const FEW_SLICES: usize = 2;
+
+/// So much is gathered at the most, which is no more than any system call costs.
+pub(crate) const MOST_GATHERED: usize = LEAST_COST;
+
+/// How long to wait when the kernel is out of memory; no event says when it is over.
+const MEMORY_RETRY: Duration = Duration::from_millis(20);
+
+impl Transport {
+    /// Sends what the callback that has just returned wrote in small writes, if it did.
+    #[inline(always)]
+    pub(super) fn send_gathered(&self, core: &Core) {
+        let conn = self.conn();
+        let mut gather = core.gather.borrow_mut();
+        if gather.is_empty() {
+            return;
+        }
+        let (len, budget) = (gather.len(), conn.budget());
+        if len > budget || !conn.is(State::WRITABLE) {
+            // What is too much for this turn goes out as far as it is not.
+            conn.queue_unsent(&mut gather, 0);
+            return;
+        }
+        match conn.send(&[IoSlice::new(&gather)]) {
+            Ok(sent) if sent == len && !conn.is(State::WATCHED) => {
+                gather.clear();
+                conn.spend(budget, LEAST_COST);
+                conn.count_sent(sent);
+            }
+            result => self.record_gathered(gather, result),
+        }
+    }
+
+    fn record_gathered(&self, mut gather: RefMut<'_, Vec<u8>>, result: io::Result<usize>) {
+        let (offered, sent) = (gather.len(), *result.as_ref().unwrap_or(&0));
+        self.conn().queue_unsent(&mut gather, sent);
+        drop(gather);
+        self.record_sent(sent, offered, result);
+        self.answer_waiters();
+        // What wakers have written just now was gathered once more.
+        self.conn().queue_gathered();
+    }
+
+    /// Sends what is buffered, as far as this turn's budget goes.
+    pub(super) fn flush_queue(&self) {
+        self.offer(&mut Payload::nothing(), self.conn().budget());
+        self.answer_waiters();
+    }
+
+    /// Offers what is buffered, and then the payload, until the kernel refuses, an error comes,
+    /// all is sent, or `limit` bytes are; a call counts as [`LEAST_COST`] at least. Takes from the
+    /// payload what was sent of it.
+    pub(super) fn offer(&self, payload: &mut Payload<'_>, limit: usize) {
+        let chunks = self.conn().chunks();
+        if chunks + payload.parts() <= FEW_SLICES {
+            self.offer_slices::<FEW_SLICES>(payload, limit);
+        } else {
+            self.offer_slices::<MAX_SLICES>(payload, limit);
+        }
+    }
+
+    fn offer_slices<const N: usize>(&self, payload: &mut Payload<'_>, limit: usize) {
+        let conn = self.conn();
+        let mut spent = Vec::new();
+        let mut left = limit;
+        while left > 0 && conn.is(State::WRITABLE) {
+            let mut queue = conn.queue.borrow_mut();
+            let mut offer = Offer::<N>::new(left.min(MAX_OFFER));
+            if let Some(queue) = queue.as_deref() {
+                queue.fill(&mut offer);
+            }
+            payload.visit(|data| offer.push(data));
+            let offered = offer.bytes();
+            if offered == 0 {
+                break;
+            }
+            let result = conn.send(offer.slices());
+            let sent = *result.as_ref().unwrap_or(&0);
+            let queued = queue.as_deref_mut().map_or(0, |queue| {
+                let queued = sent.min(queue.len());
+                queue.advance(queued, &mut spent);
+                queued
+            });
+            drop(queue);
+            payload.advance(sent - queued);
+            left = left.saturating_sub(sent.max(LEAST_COST));
+            self.record_sent(sent, offered, result);
+        }
+        conn.release_queue();
+        for bytes in spent {
+            conn.core().bury_bytes(bytes);
+        }
+    }
+
+    /// Offers what is buffered before it is given up.
+    pub(super) fn offer_once(&self) {
+        self.offer(&mut Payload::nothing(), MAX_OFFER);
+        self.answer_waiters();
+    }
+
+    /// Draws the consequences of one system call that was offered `offered` bytes. The caller
+    /// answers the waiters once everything is in its place: a waker may write.
+    #[inline]
+    fn record_sent(&self, sent: usize, offered: usize, result: io::Result<usize>) {
+        let conn = self.conn();
+        if sent > 0 {
+            conn.spend(conn.budget(), sent.max(LEAST_COST));
+            conn.count_sent(sent);
+        }
+        // The kernel took everything, and nobody waits for that.
+        if sent < offered || conn.is(State::PAUSED | State::WRITE_TIMED) {
+            self.record_remainder(sent, offered, result);
+        }
+    }
+
+    fn record_remainder(&self, sent: usize, offered: usize, result: io::Result<usize>) {
+        let conn = self.conn();
+        if sent < offered {
+            conn.clear(State::WRITABLE);
+        }
+        // Sending can only resume. Whether what was offered pauses is decided when the kernel has
+        // refused the rest of it, not between two system calls.
+        if sent > 0 && conn.is(State::PAUSED) {
+            self.update_flow();
+        }
+        match result {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(error) if is_out_of_memory(&error) => self.retry_later(),
+            Err(error) => {
+                self.write_failed(error);
+                return;
+            }
+        }
+        if conn.is(State::WRITE_TIMED) {
+            self.note_progress(sent, sent < offered);
+        }
+    }
+
+    /// Looks for a crossing of a watermark.
+    pub(super) fn update_flow(&self) {
+        let conn = self.conn();
+        if conn.is(State::WRITE_DEAD | State::DEAD) {
+            return;
+        }
+        let paused = conn.is(State::PAUSED);
+        match conn.marks.get().crossing(paused, conn.buffered()) {
+            Crossing::None => {}
+            Crossing::Pause => {
+                conn.set(State::PAUSED);
+                if conn.is(State::TOLD) && conn.is(State::STOPS) {
+                    // The resume of the pause before was not delivered yet: its answer stands.
+                    conn.set(State::HELD);
+                }
+                conn.pauses.set(conn.pauses.get().wrapping_add(1));
+                add(&conn.core().counters.pauses, 1);
+            }
+            Crossing::Resume => {
+                conn.clear(State::PAUSED);
+                if !conn.is(State::TOLD) {
+                    conn.set(State::ROUND);
+                }
+                add(&conn.core().counters.resumes, 1);
+            }
+        }
+    }
+
+    /// The kernel is out of memory: nothing will tell when it is over, so a timer asks again.
+    pub(super) fn retry_later(&self) {
+        let conn = self.conn();
+        if conn.is(State::RETRYING) {
+            return;
+        }
+        conn.set(State::RETRYING);
+        let deadline = conn.core().clock() + MEMORY_RETRY;
+        self.timer_at(deadline, |transport| {
+            let conn = transport.conn();
+            conn.clear(State::RETRYING);
+            conn.set(State::READABLE | State::WRITABLE);
+            transport.touch();
+        });
+    }
+}
+
+impl Conn {
+    /// One system call; counted.
+    #[inline(always)]
+    fn send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        add(&self.core().counters.writes, 1);
+        match self.socket.borrow_mut().as_mut() {
+            Some(socket) => socket.write(slices),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    #[inline(always)]
+    fn count_sent(&self, sent: usize) {
+        self.sent.set(self.sent.get() + sent as u64);
+        add(&self.core().counters.bytes_sent, sent);
+    }
+
+    /// Gives the buffer's memory back to the loop once it is empty.
+    fn release_queue(&self) {
+        let mut queue = self.queue.borrow_mut();
+        if let Some(empty) = queue.take_if(|queue| queue.is_empty()) {
+            self.core().give_buffer(empty);
+            self.clear(State::QUEUED);
+        }
+    }
+
+    /// Throws away what is buffered.
+    pub(super) fn drop_buffered(&self) {
+        let core = self.core();
+        if self.is(State::RUNNING) {
+            core.gather.borrow_mut().clear();
+        }
+        self.end_stall();
+        if let Some(queue) = self.queue.take() {
+            self.clear(State::QUEUED);
+            core.bury(Grave::Value(queue));
+        }
+    }
+}
