@@ -15,15 +15,15 @@ impl Transport {
     /// `close`: send what is buffered, then end.
     pub(super) fn begin_close(&self) {
         let conn = self.conn();
-        if conn.is(State::DEAD | State::LOST | State::CLOSING) {
+        if conn.is(State::ENDED | State::LOST_CALLED | State::CLOSING) {
             return;
         }
-        if conn.is(State::WRITE_DEAD) {
-            conn.set(State::DEAD);
+        if conn.is(State::WRITE_FAILED) {
+            conn.set(State::ENDED);
         } else {
             conn.set(State::CLOSING);
             if conn.is(State::EOF_DELIVERED) {
-                conn.set(State::EOF_FIRST);
+                conn.set(State::EOF_BEFORE_CLOSE);
             }
         }
         self.touch();
@@ -36,7 +36,7 @@ impl Transport {
         let Some(deadline) = conn.core().clock().checked_add(limit) else {
             return;
         };
-        if conn.is(State::DEAD | State::LOST) {
+        if conn.is(State::ENDED | State::LOST_CALLED) {
             return;
         }
         let earlier = conn.with_extra(|extra| extra.close_deadline);
@@ -58,12 +58,12 @@ impl Transport {
     /// Ends it now; what is buffered is lost.
     pub(crate) fn end(&self, reason: CloseReason) {
         let conn = self.conn();
-        if conn.is(State::DEAD | State::LOST) {
+        if conn.is(State::ENDED | State::LOST_CALLED) {
             return;
         }
         self.fix_closed(reason);
         conn.drop_buffered();
-        conn.set(State::DEAD);
+        conn.set(State::ENDED);
         self.touch();
     }
 
@@ -78,8 +78,8 @@ impl Transport {
         }
         let closed = self.fix_closed(reason);
         conn.drop_buffered();
-        conn.clear(State::PAUSED | State::TOLD | State::ROUND | State::HELD);
-        conn.set(State::WRITE_DEAD | State::READABLE | State::READ_TO_END);
+        conn.clear(State::PAUSED | State::PAUSE_TOLD | State::PAUSE_MISSED | State::HELD);
+        conn.set(State::WRITE_FAILED | State::READABLE | State::READ_TO_END);
         self.touch();
         self.fail_waiters(&closed);
         if let Some(run) = conn.with_extra(|extra| extra.write_failed.take()) {
@@ -90,7 +90,7 @@ impl Transport {
     /// Asks for an error that reading would not find because it is stopped.
     pub(super) fn look_for_error(&self) {
         let conn = self.conn();
-        if conn.is(State::WRITE_DEAD | State::DEAD | State::LOST) {
+        if conn.is(State::WRITE_FAILED | State::ENDED | State::LOST_CALLED) {
             return;
         }
         let error = match conn.socket.borrow_mut().as_mut() {
@@ -107,7 +107,7 @@ impl Transport {
     /// as the reason of the end, it does so whatever sending the rest meets.
     pub(super) fn note_failure(&self, reason: &CloseReason) {
         let conn = self.conn();
-        if conn.is(State::LOST) {
+        if conn.is(State::LOST_CALLED) {
             return;
         }
         let ends = !conn.is(State::CLOSING) || conn.buffered() > 0;
@@ -122,7 +122,7 @@ impl Transport {
     /// ... and now what it wrote was gathered.
     pub(super) fn callback_failed(&self, context: &'static str, reason: CloseReason) {
         let conn = self.conn();
-        if !conn.is(State::LOST) {
+        if !conn.is(State::LOST_CALLED) {
             self.offer_once();
             self.end(reason.clone());
         }
@@ -165,7 +165,7 @@ impl Transport {
             failure.reason
         } else if !conn.is(State::CLOSING) || unsent > 0 {
             reason
-        } else if conn.is(State::EOF_FIRST) {
+        } else if conn.is(State::EOF_BEFORE_CLOSE) {
             CloseReason::PeerEof
         } else {
             CloseReason::LocalClose
@@ -179,12 +179,12 @@ impl Transport {
     pub(super) fn finish(&self) {
         let conn = self.conn();
         let core = conn.core();
-        let graceful = !conn.is(State::DEAD);
+        let graceful = !conn.is(State::ENDED);
         let closed = self.fix_closed(CloseReason::LocalClose);
         if conn.is(State::SWITCH) {
             self.switch();
         }
-        conn.set(State::LOST);
+        conn.set(State::LOST_CALLED);
         for timer in conn.with_extra(|extra| mem::take(&mut extra.timers)) {
             core.cancel_timer(timer);
         }

@@ -1,6 +1,7 @@
 //! A connection's data. What changes it lies in the files beside.
 
-use super::state::{Spent, State};
+use super::state::State;
+use super::step::Spent;
 use super::write_timeout::Stall;
 use crate::callback::Run;
 use crate::completion::Completer;
@@ -26,11 +27,11 @@ pub(crate) struct Conn {
     pub(super) sent: Cell<u64>,
     pub(super) received: Cell<u64>,
     pub(super) marks: Cell<Watermarks>,
-    /// The turn that delivered the last `resume_writing`.
-    pub(super) round_tick: Cell<u32>,
-    /// The turn that read last.
+    /// The tick that delivered the last `resume_writing`.
+    pub(super) resume_tick: Cell<u32>,
+    /// The tick that read last.
     pub(super) read_tick: Cell<u32>,
-    /// The turn that sent last, and what is left of its budget.
+    /// The tick that sent last, and what is left of its budget.
     pub(super) budget: Cell<(u32, u32)>,
     pub(super) handle: Handle,
     /// Borrowed while a callback runs, and during `with_protocol`. Everyone else only tries.
@@ -144,12 +145,12 @@ impl Conn {
     pub(super) fn spent(&self) -> Spent {
         let tick = self.core().tick();
         Spent {
-            round: self.round_tick.get() == tick,
+            resume: self.resume_tick.get() == tick,
             budget: self.budget() == 0,
         }
     }
 
-    /// Bytes that may still be sent in this turn.
+    /// Bytes that may still be sent in this tick.
     pub(super) fn budget(&self) -> usize {
         let (tick, left) = self.budget.get();
         if tick == self.core().tick() {
@@ -159,7 +160,7 @@ impl Conn {
         }
     }
 
-    /// Takes so much from a budget of this turn.
+    /// Takes `cost` from the budget of this tick.
     pub(super) fn spend(&self, budget: usize, cost: usize) {
         let left = budget.saturating_sub(cost) as u32;
         self.budget.set((self.core().tick(), left));

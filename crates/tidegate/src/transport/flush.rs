@@ -158,7 +158,7 @@ impl Transport {
     /// Looks for a crossing of a watermark.
     pub(super) fn update_flow(&self) {
         let conn = self.conn();
-        if conn.is(State::WRITE_DEAD | State::DEAD) {
+        if conn.is(State::WRITE_FAILED | State::ENDED) {
             return;
         }
         let paused = conn.is(State::PAUSED);
@@ -166,7 +166,7 @@ impl Transport {
             Crossing::None => {}
             Crossing::Pause => {
                 conn.set(State::PAUSED);
-                if conn.is(State::TOLD) && conn.is(State::STOPS) {
+                if conn.is(State::PAUSE_TOLD) && conn.is(State::HOLDS_READING) {
                     // The resume of the pause before was not delivered yet: its answer stands.
                     conn.set(State::HELD);
                 }
@@ -175,8 +175,8 @@ impl Transport {
             }
             Crossing::Resume => {
                 conn.clear(State::PAUSED);
-                if !conn.is(State::TOLD) {
-                    conn.set(State::ROUND);
+                if !conn.is(State::PAUSE_TOLD) {
+                    conn.set(State::PAUSE_MISSED);
                 }
                 add(&conn.core().counters.resumes, 1);
             }

@@ -36,7 +36,7 @@ impl Transport {
         let conn = self.conn();
         let core = conn.core();
         let socket = conn.socket.take();
-        let stop = State::EOF_SEEN | State::WRITE_DEAD;
+        let stop = State::EOF_SEEN | State::WRITE_FAILED;
         if let Some(mut socket) = socket
             && graceful
             && !conn.is(stop)

@@ -4,7 +4,7 @@
 //! with it, [`mod@write`] takes the bytes of an answer ([`payload`]), [`flush`] offers them to the
 //! kernel, and those that it refuses wait in the [buffer](crate::write_buffer).
 //!
-//! [`state`] decides which callback is next, and [`settle`] makes it. [`close`] ends a connection,
+//! [`step`] decides from the [`state`] which callback is next, and [`settle`] makes it. [`close`] ends a connection,
 //! [`linger`] waits for the peer, [`waiters`] completes `drain`, `flush` and `wait_closed`, and
 //! [`write_timeout`] cuts a peer that does not read. [`options`], [`schedule`] and [`stats`] are
 //! the work behind the rest of the public methods, all of which are in this file.
@@ -22,6 +22,7 @@ mod schedule;
 mod settle;
 mod state;
 mod stats;
+mod step;
 mod waiters;
 mod write;
 mod write_timeout;
@@ -92,14 +93,14 @@ impl Transport {
             State::EMPTY
         };
         Self(Rc::new(Conn {
-            state: Cell::new(side | State::UNMADE | State::WRITABLE),
+            state: Cell::new(side | State::CONNECTING | State::WRITABLE),
             pauses: Cell::new(0),
             id,
             written: Cell::new(0),
             sent: Cell::new(0),
             received: Cell::new(0),
             marks: Cell::new(new.marks),
-            round_tick: Cell::new(0),
+            resume_tick: Cell::new(0),
             read_tick: Cell::new(0),
             budget: Cell::new((0, 0)),
             handle: handle.clone(),
@@ -228,7 +229,7 @@ impl Transport {
     pub fn write_buffer_size(&self) -> usize {
         if self
             .conn()
-            .is(State::WRITE_DEAD | State::DEAD | State::LOST)
+            .is(State::WRITE_FAILED | State::ENDED | State::LOST_CALLED)
         {
             return 0;
         }
@@ -310,7 +311,7 @@ impl Transport {
     }
 
     pub(crate) fn is_lost(&self) -> bool {
-        self.conn().is(State::LOST)
+        self.conn().is(State::LOST_CALLED)
     }
 
     // Reading.
@@ -332,7 +333,7 @@ impl Transport {
     /// Whether bytes that arrive are delivered: neither paused, nor held by
     /// [`StopReading`](crate::OnPause::StopReading), nor ending.
     pub fn is_reading(&self) -> bool {
-        let passing = State::UNMADE | State::SWITCH;
+        let passing = State::CONNECTING | State::SWITCH;
         !self.conn().is(State::NO_READ.without(passing)) && !self.conn().is(State::EOF_TOLD)
     }
 
@@ -354,7 +355,7 @@ impl Transport {
     pub fn set_protocol(&self, protocol: impl Protocol, unread: &[u8]) -> Result<(), Closed> {
         let conn = self.conn();
         let protocol = protocol.boxed();
-        if conn.is(State::LOST) {
+        if conn.is(State::LOST_CALLED) {
             self.core().bury(Grave::Protocol(protocol));
             return Err(conn
                 .closed()
@@ -401,11 +402,11 @@ impl Transport {
         call: impl FnOnce(&mut P, &Self) -> R,
     ) -> Option<R> {
         let conn = self.conn();
-        if conn.is(State::LOST | State::RUNNING) {
+        if conn.is(State::LOST_CALLED | State::RUNNING) {
             return None;
         }
         // Before `connection_made` the one in place is the one that will get it.
-        if conn.is(State::SWITCH) && !conn.is(State::UNMADE) && !self.is_borrowed() {
+        if conn.is(State::SWITCH) && !conn.is(State::CONNECTING) && !self.is_borrowed() {
             self.switch();
             self.touch();
         }

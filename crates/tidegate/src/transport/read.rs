@@ -1,6 +1,7 @@
 //! The read path: from readiness to `data_received` or `buffer_updated`.
 
-use super::state::{Input, State};
+use super::state::State;
+use super::step::Input;
 use super::{Transport, is_out_of_memory};
 use crate::driver::Readiness;
 use crate::event_loop::add;
@@ -144,8 +145,8 @@ impl Transport {
             return;
         }
         conn.set(State::EOF_SEEN);
-        if conn.is(State::WRITE_DEAD) {
-            conn.set(State::DEAD);
+        if conn.is(State::WRITE_FAILED) {
+            conn.set(State::ENDED);
             self.touch();
         }
     }
@@ -208,7 +209,7 @@ impl Transport {
         let conn = self.conn();
         if error.kind() == io::ErrorKind::WouldBlock {
             conn.clear(State::READABLE | State::READ_TO_END);
-            if !conn.is(State::WRITE_DEAD) {
+            if !conn.is(State::WRITE_FAILED) {
                 return;
             }
         } else if is_out_of_memory(&error) {

@@ -49,11 +49,11 @@ impl Transport {
     /// each connection, the last.
     pub(crate) fn on_write_failed(&self, call: impl FnOnce(&Handle) + 'static) {
         let conn = self.conn();
-        if conn.is(State::DEAD | State::LOST) {
+        if conn.is(State::ENDED | State::LOST_CALLED) {
             return;
         }
         let run: Rc<dyn Run> = Once::new("a failed write", call);
-        if conn.is(State::WRITE_DEAD) {
+        if conn.is(State::WRITE_FAILED) {
             self.core().push_ready(run);
             return;
         }

@@ -3,7 +3,8 @@
 //! [`State::next`] names the next step. A callback is never made from within a call of the user.
 
 use super::Transport;
-use super::state::{State, Step};
+use super::state::State;
+use super::step::Step;
 use crate::event_loop::Grave;
 use crate::{OnPause, Protocol, Result};
 
@@ -18,10 +19,10 @@ impl Transport {
         context: &'static str,
         callback: impl FnOnce(&mut dyn Protocol, &Self) -> Result,
     ) {
-        if self.conn().is(State::UNMADE | State::SWITCH) {
+        if self.conn().is(State::CONNECTING | State::SWITCH) {
             self.settle();
         }
-        if self.conn().is(State::LOST) {
+        if self.conn().is(State::LOST_CALLED) {
             self.conn().core().drop_value(callback);
             return;
         }
@@ -72,7 +73,7 @@ impl Transport {
     /// Something was changed from outside: the loop is to look before it sleeps. Within a
     /// callback of this connection its return does that.
     pub(crate) fn touch(&self) {
-        if !self.conn().is(State::RUNNING | State::LOST) {
+        if !self.conn().is(State::RUNNING | State::LOST_CALLED) {
             self.postpone();
         }
     }
@@ -87,7 +88,7 @@ impl Transport {
         self.call("connection_made", |protocol, transport| {
             protocol.connection_made(transport)
         });
-        self.conn().clear(State::UNMADE);
+        self.conn().clear(State::CONNECTING);
     }
 
     fn shut_write(&self) {
@@ -108,16 +109,16 @@ impl Transport {
 
     fn pause(&self) {
         let conn = self.conn();
-        conn.clear(State::ROUND);
-        conn.set(State::TOLD);
+        conn.clear(State::PAUSE_MISSED);
+        conn.set(State::PAUSE_TOLD);
         let answer = self.call("pause_writing", |protocol, transport| {
             protocol.pause_writing(transport)
         });
-        conn.clear(State::STOPS);
+        conn.clear(State::HOLDS_READING);
         if answer == Some(OnPause::StopReading) {
-            conn.set(State::STOPS);
+            conn.set(State::HOLDS_READING);
         }
-        if conn.is(State::PAUSED) && conn.is(State::STOPS) {
+        if conn.is(State::PAUSED) && conn.is(State::HOLDS_READING) {
             conn.set(State::HELD);
         } else {
             conn.clear(State::HELD);
@@ -126,8 +127,8 @@ impl Transport {
 
     fn resume(&self) {
         let conn = self.conn();
-        conn.clear(State::TOLD | State::HELD);
-        conn.round_tick.set(conn.core().tick());
+        conn.clear(State::PAUSE_TOLD | State::HELD);
+        conn.resume_tick.set(conn.core().tick());
         self.call("resume_writing", |protocol, transport| {
             protocol.resume_writing(transport)
         });
@@ -136,7 +137,7 @@ impl Transport {
     /// Puts the protocol that `set_protocol` brought in its place.
     pub(super) fn switch(&self) {
         let conn = self.conn();
-        conn.clear(State::SWITCH | State::TOLD | State::EOF_TOLD | State::KEPT_OPEN);
+        conn.clear(State::SWITCH | State::PAUSE_TOLD | State::EOF_TOLD | State::KEPT_OPEN);
         if !conn.is(State::PAUSED) {
             conn.clear(State::HELD);
         }

@@ -44,7 +44,7 @@ impl Transport {
 
     pub(super) fn wait_lost(&self) -> Completion<Closed> {
         let conn = self.conn();
-        if conn.is(State::LOST)
+        if conn.is(State::LOST_CALLED)
             && let Some(closed) = conn.closed()
         {
             return Completion::known(&conn.handle, Ok(closed));
@@ -59,12 +59,12 @@ impl Transport {
     /// woke it: were each to answer the next within its own write, the stack would bound them.
     pub(super) fn answer_waiters(&self) {
         let conn = self.conn();
-        if !conn.is(State::AWAITED) || conn.is(State::ANSWERING) {
+        if !conn.is(State::AWAITED) || conn.is(State::COMPLETING) {
             return;
         }
-        conn.set(State::ANSWERING);
+        conn.set(State::COMPLETING);
         self.answer_reached();
-        conn.clear(State::ANSWERING);
+        conn.clear(State::COMPLETING);
         if conn.with_extra(|extra| extra.drains.is_empty() && extra.flushes.is_empty()) {
             conn.clear(State::AWAITED);
         }

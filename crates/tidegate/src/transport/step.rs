@@ -1,0 +1,241 @@
+//! The decision which step is owed to a connection next.
+//!
+//! Pure: a [`State`] goes in, a [`Step`] comes out. Nothing else in the crate decides the order of
+//! a connection's callbacks; [`settle`](super::settle) carries the steps out.
+
+use super::state::State;
+
+/// What a connection has to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Input {
+    /// Or nothing may be delivered now.
+    Nothing,
+    /// What `set_protocol` was given.
+    Unread,
+    /// The end of the stream.
+    Eof,
+    /// What the kernel has.
+    Kernel,
+}
+
+/// What this turn of the loop has already used up for one connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Spent {
+    pub(crate) resume: bool,
+    pub(crate) budget: bool,
+}
+
+/// One thing that is owed to a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Call `connection_made`.
+    Made,
+    /// Put the new protocol in its place.
+    Switch,
+    /// Call `connection_lost` and let go.
+    Finish,
+    /// Offer the buffer to the kernel.
+    Flush,
+    /// Shut down the write side.
+    ShutdownWrite,
+    /// Both sides are done: close.
+    Close,
+    /// Call `pause_writing`.
+    Pause,
+    /// Lift the hold and call `resume_writing`.
+    Resume,
+    /// Put it on the list of reads that are owed.
+    QueueRead,
+    /// Look again in the next turn.
+    Postpone,
+    /// Nothing is owed.
+    Rest,
+}
+
+impl State {
+    /// What a read would deliver.
+    pub(crate) fn input(self) -> Input {
+        if self.any(Self::NO_READ) {
+            Input::Nothing
+        } else if self.any(Self::UNREAD) {
+            Input::Unread
+        } else if self.any(Self::EOF_SEEN) {
+            if self.any(Self::EOF_TOLD.with(Self::WRITE_FAILED)) {
+                Input::Nothing
+            } else {
+                Input::Eof
+            }
+        } else if self.any(Self::READABLE) {
+            Input::Kernel
+        } else {
+            Input::Nothing
+        }
+    }
+
+    /// What is owed now. The order of these lines is the order of the callbacks.
+    ///
+    /// `spent.resume`: this turn of the loop has already delivered a resume.
+    /// `spent.budget`: it has already sent what one transport may send in a turn.
+    pub(crate) fn next(self, spent: Spent) -> Step {
+        if self.any(Self::LOST_CALLED) {
+            return Step::Rest;
+        }
+        if self.any(Self::CONNECTING) {
+            return Step::Made;
+        }
+        if self.any(Self::SWITCH) {
+            return Step::Switch;
+        }
+        if self.any(Self::ENDED) {
+            return Step::Finish;
+        }
+        let flushable = self.any(Self::QUEUED) && self.any(Self::WRITABLE);
+        if flushable && !spent.budget {
+            return Step::Flush;
+        }
+        let mut postponed = flushable;
+        if self.any(Self::CLOSING) {
+            if !self.any(Self::QUEUED) {
+                return Step::Finish;
+            }
+        } else if !self.any(Self::WRITE_FAILED) {
+            if self.any(Self::EOF_ASKED) && !self.any(Self::EOF_SENT.with(Self::QUEUED)) {
+                return Step::ShutdownWrite;
+            }
+            if self.any(Self::EOF_SENT) && self.any(Self::KEPT_OPEN) {
+                return Step::Close;
+            }
+            if !self.any(Self::PAUSE_TOLD) {
+                if self.any(Self::PAUSED.with(Self::PAUSE_MISSED)) {
+                    return Step::Pause;
+                }
+            } else if !self.any(Self::PAUSED) {
+                // It is the resume that waits: were it the pause, its hold would come too late
+                // for what is read in this turn.
+                if !spent.resume {
+                    return Step::Resume;
+                }
+                postponed = true;
+            }
+        }
+        if self.input() != Input::Nothing && !self.any(Self::READ_QUEUED) {
+            return Step::QueueRead;
+        }
+        if postponed {
+            Step::Postpone
+        } else {
+            Step::Rest
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FRESH: Spent = Spent {
+        resume: false,
+        budget: false,
+    };
+
+    #[test]
+    fn the_order_of_what_is_owed_is_this_table() {
+        use Step::*;
+        type S = State;
+        let all_owed = S::CONNECTING
+            | S::SWITCH
+            | S::ENDED
+            | S::QUEUED
+            | S::WRITABLE
+            | S::EOF_ASKED
+            | S::PAUSED
+            | S::READABLE;
+        let table = [
+            (S::EMPTY, Rest),
+            (all_owed, Made),
+            (all_owed.without(S::CONNECTING), Switch),
+            (all_owed.without(S::CONNECTING | S::SWITCH), Finish),
+            (
+                all_owed.without(S::CONNECTING | S::SWITCH | S::ENDED),
+                Flush,
+            ),
+            (S::EOF_ASKED | S::PAUSED | S::READABLE, ShutdownWrite),
+            (S::EOF_ASKED | S::QUEUED, Rest),
+            (
+                S::EOF_ASKED | S::EOF_SENT | S::KEPT_OPEN | S::EOF_TOLD,
+                Close,
+            ),
+            (S::EOF_ASKED | S::EOF_SENT, Rest),
+            (S::PAUSED | S::QUEUED | S::READABLE, Pause),
+            (S::PAUSE_MISSED, Pause),
+            (S::PAUSE_MISSED | S::PAUSE_TOLD, Resume),
+            (S::PAUSE_TOLD | S::HELD, Resume),
+            (S::PAUSE_TOLD | S::PAUSED | S::QUEUED, Rest),
+            (S::READABLE, QueueRead),
+            (S::READABLE | S::READ_QUEUED, Rest),
+            (S::READABLE | S::HELD, Rest),
+            (S::READABLE | S::READING_PAUSED, Rest),
+            (S::UNREAD, QueueRead),
+            (S::EOF_SEEN, QueueRead),
+            (S::EOF_SEEN | S::READABLE | S::EOF_TOLD, Rest),
+            (S::EOF_SEEN | S::WRITE_FAILED, Rest),
+            (S::WRITE_FAILED | S::READABLE, QueueRead),
+            (S::WRITE_FAILED | S::EOF_ASKED, Rest),
+            (S::CLOSING, Finish),
+            (S::CLOSING | S::QUEUED, Rest),
+            (S::CLOSING | S::QUEUED | S::WRITABLE, Flush),
+            (S::CLOSING | S::QUEUED | S::PAUSED | S::READABLE, Rest),
+            (S::CLOSING | S::QUEUED | S::PAUSE_TOLD, Rest),
+            (all_owed | S::LOST_CALLED, Rest),
+        ];
+        for (state, expected) in table {
+            assert_eq!(state.next(FRESH), expected, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_turn_has_used_up_waits_for_the_next() {
+        type S = State;
+        let resume = Spent {
+            resume: true,
+            ..FRESH
+        };
+        let budget = Spent {
+            budget: true,
+            ..FRESH
+        };
+        let queued = S::QUEUED | S::WRITABLE;
+        let table = [
+            (S::PAUSE_TOLD, resume, Step::Postpone),
+            (
+                S::PAUSE_TOLD | S::HELD | S::READABLE,
+                resume,
+                Step::Postpone,
+            ),
+            (S::PAUSE_TOLD | S::READABLE, resume, Step::QueueRead),
+            (S::PAUSED | S::READABLE, resume, Step::Pause),
+            (S::PAUSE_MISSED, resume, Step::Pause),
+            (queued, budget, Step::Postpone),
+            (queued | S::CLOSING, budget, Step::Postpone),
+            (queued | S::PAUSED, budget, Step::Pause),
+            (S::QUEUED, budget, Step::Rest),
+        ];
+        for (state, spent, expected) in table {
+            assert_eq!(state.next(spent), expected, "{state:?} {spent:?}");
+        }
+    }
+
+    #[test]
+    fn a_state_without_owed_or_readable_flags_rests() {
+        let quiet = [
+            State::ACCEPTED,
+            State::WRITABLE,
+            State::RUNNING,
+            State::DIRTY,
+        ];
+        for flag in quiet {
+            assert!(!flag.any(State::OWED | State::TO_READ));
+            assert_eq!(flag.next(FRESH), Step::Rest);
+        }
+    }
+}
