@@ -1,7 +1,7 @@
 //! Any protocol, with its callbacks recorded and checked.
 
 use crate::log::{Log, Seen};
-use tidegate::{Closed, OnEof, OnPause, Protocol, Result, Transport};
+use tidegate::{Closed, Internal, OnEof, OnPause, Protocol, Result, Transport};
 
 /// Records the callbacks of a protocol in a [`Log`], which checks their order, and forwards all of
 /// them. [`with_protocol`](Transport::with_protocol) finds the protocol in it.
@@ -131,8 +131,8 @@ impl<P: Protocol> Protocol for Watched<P> {
     }
 
     /// The user's, in logs and failures.
-    fn type_name(&self) -> &'static str {
-        self.protocol.type_name()
+    fn __type_name(&self, internal: Internal) -> &'static str {
+        self.protocol.__type_name(internal)
     }
 }
 

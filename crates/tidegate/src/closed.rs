@@ -10,7 +10,7 @@ use std::sync::Arc;
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
 /// What callbacks return. Every error converts into it with `?`.
-pub type Result<T = ()> = std::result::Result<T, BoxError>;
+pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 
 /// How a connection ended and what was lost.
 ///

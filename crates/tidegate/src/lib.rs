@@ -125,6 +125,7 @@ mod write_buffer;
 
 pub use address::Address;
 pub use adopt::StdStream;
+pub use bytes::Bytes;
 pub use callback::{Callback, CallbackHandle};
 pub use closed::{BoxError, CloseReason, Closed, Result, TimeoutKind, WriteError};
 pub use completion::{Completer, Completion};
@@ -135,6 +136,9 @@ pub use event_loop::{
 pub use flow::{Flow, WriteLimits};
 pub use jobs::JobPanicked;
 pub use listen::ListenOptions;
+#[cfg(feature = "unstable-driver")]
+#[doc(hidden)]
+pub use protocol::Internal;
 pub use protocol::{OnEof, OnPause, Protocol};
 pub use relay::{Relay, RelayReport, Relayed};
 pub use server::{Server, ShutdownReport};

@@ -3,6 +3,7 @@
 use crate::transport::Transport;
 use crate::{Closed, Result};
 use std::any::Any;
+use std::mem;
 
 /// A connection's protocol: callbacks on a plain `&mut self`, driven by the loop.
 ///
@@ -15,7 +16,7 @@ use std::any::Any;
 /// * From [`close`](Transport::close) or [`abort`](Transport::abort) on, only `connection_lost`
 ///   comes, and always from the loop: a method that ends the connection returns first.
 /// * There is one callback at a time. What it brings about for its own protocol follows as soon
-///   as it has returned, with nothing in between; for other connections, in the same turn of the
+///   as it has returned, with nothing in between; for other connections, in the same tick of the
 ///   loop or the one after.
 /// * `pause_writing` and `resume_writing` strictly alternate.
 /// * An `Err` or a panic ends this connection and no other. The kernel gets one chance to take what
@@ -27,68 +28,31 @@ use std::any::Any;
 /// The names, and the order of the calls, are those of asyncio's `Protocol` and
 /// `BufferedProtocol`.
 pub trait Protocol: Any {
-    /// The connection is there. Reading starts after this has returned.
+    /// Called once, when the connection is established. Reading starts after this method returns.
     fn connection_made(&mut self, transport: &Transport) -> Result {
         let _ = transport;
         Ok(())
     }
 
-    /// Bytes arrived. They are in the loop's read buffer, which the next read uses again: keep
-    /// what is needed later.
-    fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result;
-
-    /// The peer will send nothing more. [`OnEof::Close`], which the provided method answers,
-    /// closes after what is buffered was sent, as [`close`](Transport::close) does: without a time
-    /// limit, and what is written later (by a timer, or for another thread) is refused.
-    /// [`OnEof::KeepOpen`] keeps our side usable until we close it or call
-    /// [`write_eof`](Transport::write_eof).
-    fn eof_received(&mut self, transport: &Transport) -> Result<OnEof> {
-        let _ = transport;
-        Ok(OnEof::Close)
-    }
-
-    /// The write buffer went above its high-water mark.
+    /// Called with bytes that arrived. They are in the loop's read buffer, which the next read
+    /// overwrites: copy what is needed later.
     ///
-    /// [`OnPause::StopReading`] holds reading back until the buffer has fallen to its low-water
-    /// mark; the loop lifts the hold by itself, and `resume_writing` comes next. A
-    /// [`pause_reading`](Transport::pause_reading) is another thing, which the loop does not lift:
-    /// reading goes on when there is neither. When the buffer goes above the mark again before
-    /// `resume_writing` was called, there is no second call: the answer to the first holds.
-    ///
-    /// The provided method answers by side: `StopReading` on a connection that we accepted (or
-    /// adopted), `KeepReading` on one that we opened. So a server that answers what it reads is
-    /// bounded as it stands: it does not listen to a peer that leaves its answers lying. With the
-    /// same answer on both ends, two of them that send much could block each other with full
-    /// buffers, neither reading; so the caller's end reads on, and the
-    /// [cap](crate::WriteLimits) bounds it.
-    fn pause_writing(&mut self, transport: &Transport) -> Result<OnPause> {
-        Ok(if transport.is_accepted() {
-            OnPause::StopReading
-        } else {
-            OnPause::KeepReading
-        })
-    }
-
-    /// The write buffer fell to its low-water mark.
-    fn resume_writing(&mut self, transport: &Transport) -> Result {
-        let _ = transport;
+    /// The default implementation discards them. So a protocol that always gives a buffer
+    /// ([`get_buffer`](Protocol::get_buffer)), or that only sends, need not write this method.
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+        let _ = (transport, data);
         Ok(())
     }
 
-    /// The connection ended; `closed` says how and how many bytes were lost.
-    fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
-        let _ = (transport, closed);
-    }
-
-    /// A buffer to read into directly, as with asyncio's `BufferedProtocol`.
+    /// Returns a buffer to read into directly, as with asyncio's `BufferedProtocol`.
     ///
-    /// It is asked before every read. `Some` takes the place of `data_received`: the bytes are read
-    /// into it and [`buffer_updated`](Protocol::buffer_updated) says how many. `None`, which the
-    /// provided method answers, has the next bytes given to `data_received`. An empty buffer is an
-    /// error.
+    /// Called before every read. If it returns `Some`, the bytes are read into that buffer, and
+    /// [`buffer_updated`](Protocol::buffer_updated) is called in place of `data_received`. If it
+    /// returns `None`, as the default implementation does, the next bytes go to `data_received`.
+    /// An empty buffer is an error.
     ///
-    /// `size_hint` is how many bytes are known to be there: those given to
-    /// [`set_protocol`](Transport::set_protocol) as unread. It is 0 for what the kernel has. A
+    /// `size_hint` is the number of bytes that are known to be there: those given to
+    /// [`set_protocol`](Transport::set_protocol) as unread. It is 0 for bytes of the kernel. A
     /// buffer stays unused when the call that gave it also closed, switched the protocol, or
     /// stopped reading; and when there turns out to be nothing to read.
     ///
@@ -108,11 +72,6 @@ pub trait Protocol: Any {
     ///         transport.write(&self.buffer[..len])?;
     ///         Ok(())
     ///     }
-    ///
-    ///     // Required, but not called: there always is a buffer.
-    ///     fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-    ///         Ok(())
-    ///     }
     /// }
     /// ```
     fn get_buffer(&mut self, transport: &Transport, size_hint: usize) -> Option<&mut [u8]> {
@@ -120,52 +79,93 @@ pub trait Protocol: Any {
         None
     }
 
-    /// The first `len` bytes of the buffer that [`get_buffer`](Protocol::get_buffer) gave were
-    /// filled.
+    /// Called when the first `len` bytes of the buffer from
+    /// [`get_buffer`](Protocol::get_buffer) were filled.
     fn buffer_updated(&mut self, transport: &Transport, len: usize) -> Result {
         let _ = (transport, len);
         Ok(())
     }
 
-    /// The protocol that this one wraps, so that
+    /// Called when the peer will send nothing more.
+    ///
+    /// [`OnEof::Close`], which the default implementation returns, closes the connection once the
+    /// buffered bytes were sent, as [`close`](Transport::close) does. There is no deadline, and
+    /// later writes (by a timer, or for another thread) are refused. [`OnEof::KeepOpen`] keeps our
+    /// side usable until we close it or call [`write_eof`](Transport::write_eof).
+    fn eof_received(&mut self, transport: &Transport) -> Result<OnEof> {
+        let _ = transport;
+        Ok(OnEof::Close)
+    }
+
+    /// Called when the write buffer went above its high-water mark.
+    ///
+    /// [`OnPause::StopReading`] holds reading back until the buffer has fallen to its low-water
+    /// mark. The loop then lifts the hold, and calls `resume_writing` next. A
+    /// [`pause_reading`](Transport::pause_reading) is independent of this, and the loop does not
+    /// lift it: reading resumes when there is neither. When the buffer goes above the mark again
+    /// before `resume_writing` was called, there is no second call: the first return value holds.
+    ///
+    /// The default implementation returns `StopReading` on a connection that we accepted or
+    /// adopted, and `KeepReading` on one that we opened. So a server that echoes what it reads
+    /// uses bounded memory: it stops reading from a peer that does not read. If both ends stopped
+    /// reading, two that send much could block each other with full buffers. So the end that
+    /// opened the connection reads on, and the [cap](crate::WriteLimits) bounds its buffer.
+    fn pause_writing(&mut self, transport: &Transport) -> Result<OnPause> {
+        Ok(if transport.is_accepted() {
+            OnPause::StopReading
+        } else {
+            OnPause::KeepReading
+        })
+    }
+
+    /// Called when the write buffer has fallen to its low-water mark.
+    fn resume_writing(&mut self, transport: &Transport) -> Result {
+        let _ = transport;
+        Ok(())
+    }
+
+    /// Called once, when the connection has ended. `closed` says how, and how many bytes were
+    /// lost.
+    fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
+        let _ = (transport, closed);
+    }
+
+    /// Returns the protocol that this one wraps, so that
     /// [`with_protocol`](Transport::with_protocol) and the typed callbacks find it.
     fn inner(&mut self) -> Option<&mut dyn Protocol> {
         None
     }
 
-    /// The name in logs and failures.
+    /// Returns the name in logs and failures. Only the library can call or override it.
     #[doc(hidden)]
-    fn type_name(&self) -> &'static str {
+    fn __type_name(&self, _: Internal) -> &'static str {
         std::any::type_name::<Self>()
-    }
-
-    /// Boxes the protocol, but not a box of one once more.
-    #[doc(hidden)]
-    fn boxed(self) -> Box<dyn Protocol>
-    where
-        Self: Sized,
-    {
-        Box::new(self)
     }
 }
 
-/// What happens after the peer's end of stream.
+/// An argument that users cannot name, so that they neither call nor override the method that takes
+/// it.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Internal;
+
+/// What the loop does after the peer's EOF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_enums, reason = "there is no third answer")]
+#[expect(clippy::exhaustive_enums, reason = "there is no third way")]
 pub enum OnEof {
-    /// Close, once what is buffered was sent.
+    /// Closes the connection, once the buffered bytes were sent.
     Close,
-    /// Keep our side open for writing.
+    /// Keeps our side open for writing.
     KeepOpen,
 }
 
-/// Whether a paused writer goes on reading.
+/// Whether a connection whose writer is paused goes on reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_enums, reason = "there is no third answer")]
+#[expect(clippy::exhaustive_enums, reason = "there is no third way")]
 pub enum OnPause {
-    /// Hold reading back until the buffer has drained.
+    /// Holds reading back until the buffer has drained.
     StopReading,
-    /// Go on reading.
+    /// Goes on reading.
     KeepReading,
 }
 
@@ -176,6 +176,14 @@ impl Protocol for Box<dyn Protocol> {
 
     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
         (**self).data_received(transport, data)
+    }
+
+    fn get_buffer(&mut self, transport: &Transport, size_hint: usize) -> Option<&mut [u8]> {
+        (**self).get_buffer(transport, size_hint)
+    }
+
+    fn buffer_updated(&mut self, transport: &Transport, len: usize) -> Result {
+        (**self).buffer_updated(transport, len)
     }
 
     fn eof_received(&mut self, transport: &Transport) -> Result<OnEof> {
@@ -194,27 +202,28 @@ impl Protocol for Box<dyn Protocol> {
         (**self).connection_lost(transport, closed);
     }
 
-    fn get_buffer(&mut self, transport: &Transport, size_hint: usize) -> Option<&mut [u8]> {
-        (**self).get_buffer(transport, size_hint)
-    }
-
-    fn buffer_updated(&mut self, transport: &Transport, len: usize) -> Result {
-        (**self).buffer_updated(transport, len)
-    }
-
     /// The boxed protocol itself, so that a wrapper that holds a box is looked through.
     fn inner(&mut self) -> Option<&mut dyn Protocol> {
         Some(&mut **self)
     }
 
-    fn type_name(&self) -> &'static str {
-        (**self).type_name()
-    }
-
-    fn boxed(self) -> Box<dyn Protocol> {
-        self
+    fn __type_name(&self, internal: Internal) -> &'static str {
+        (**self).__type_name(internal)
     }
 }
+
+/// Boxes a protocol; a box of one is returned as it is.
+pub(crate) fn boxed<P: Protocol>(mut protocol: P) -> Box<dyn Protocol> {
+    if let Some(boxed) = (&mut protocol as &mut dyn Any).downcast_mut::<Box<dyn Protocol>>() {
+        return mem::replace(boxed, Box::new(Discard));
+    }
+    Box::new(protocol)
+}
+
+/// Discards what arrives. It has no size, so a box of it allocates nothing.
+struct Discard;
+
+impl Protocol for Discard {}
 
 /// The `P` in a protocol or in what it wraps.
 pub(crate) fn find<P: Protocol>(protocol: &mut dyn Protocol) -> Option<&mut P> {
@@ -222,4 +231,28 @@ pub(crate) fn find<P: Protocol>(protocol: &mut dyn Protocol) -> Option<&mut P> {
         return (protocol as &mut dyn Any).downcast_mut();
     }
     find(protocol.inner()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Named;
+
+    impl Protocol for Named {}
+
+    #[test]
+    fn a_box_of_a_protocol_is_not_boxed_again() {
+        let once = boxed(Named);
+        let address: *const dyn Protocol = &*once;
+        let twice = boxed(once);
+        assert!(std::ptr::addr_eq(address, &*twice));
+        assert!((&*twice as &dyn Any).is::<Named>());
+    }
+
+    #[test]
+    fn a_boxed_protocol_has_the_name_of_its_type() {
+        let name = boxed(Named).__type_name(Internal);
+        assert!(name.ends_with("Named"), "{name}");
+    }
 }

@@ -10,6 +10,7 @@ use crate::completion::{Completer, Completion};
 use crate::connect::{ConnectOptions, connect};
 use crate::flow::WriteLimits;
 use crate::listen::ListenOptions;
+use crate::protocol::boxed;
 use crate::server::Server;
 use crate::transport::{NewConnection, Transport};
 use crate::{LoopClosed, Protocol, TransportId};
@@ -131,7 +132,7 @@ impl Handle {
         options: impl Into<ListenOptions>,
         mut factory: impl FnMut() -> P + 'static,
     ) -> io::Result<Server> {
-        let factory = Box::new(move || factory().boxed());
+        let factory = Box::new(move || boxed(factory()));
         Server::create(self, options.into(), factory)
     }
 
@@ -151,7 +152,7 @@ impl Handle {
         options: impl Into<ConnectOptions>,
         protocol: impl Protocol,
     ) -> Completion<Transport> {
-        connect(self, options.into(), protocol.boxed())
+        connect(self, options.into(), boxed(protocol))
     }
 
     /// Drives a connected stream of the standard library. It counts as accepted.
@@ -162,7 +163,7 @@ impl Handle {
     /// Those of the system; [`LoopClosed`].
     #[doc(alias = "connect_accepted_socket")]
     pub fn adopt(&self, stream: impl StdStream, protocol: impl Protocol) -> io::Result<Transport> {
-        let protocol = protocol.boxed();
+        let protocol = boxed(protocol);
         let prepared = if self.0.is_closed() {
             Err(LoopClosed.into())
         } else {

@@ -81,9 +81,4 @@ impl Transport {
         self.note_failure(&fault);
         Some(fault)
     }
-
-    /// Whether `with_protocol` is on the stack: somebody runs the loop from within it.
-    pub(crate) fn is_borrowed(&self) -> bool {
-        self.conn().protocol.try_borrow_mut().is_err()
-    }
 }

@@ -4,6 +4,7 @@
 use super::Transport;
 use super::conn::{CallbackFailure, Unread};
 use super::state::State;
+use crate::driver::SocketOption;
 use crate::event_loop::Failure;
 use crate::{BoxError, CloseReason, Closed, TimeoutKind, WriteError};
 use std::io;
@@ -48,7 +49,7 @@ impl Transport {
             conn.core().cancel_timer(timer);
         }
         let timer = self.timer_at(deadline, |transport| {
-            // What was written since the last turn was not offered yet.
+            // What was written since the last tick was not offered yet.
             transport.settle();
             transport.end(CloseReason::Timeout(TimeoutKind::Close));
         });
@@ -65,6 +66,29 @@ impl Transport {
         conn.drop_buffered();
         conn.set(State::ENDED);
         self.touch();
+    }
+
+    /// As [`reset`](Transport::reset), with another reason.
+    pub(crate) fn reset_for(&self, reason: CloseReason) {
+        if self.is_lost() {
+            // In `connection_lost` the kernel may still have bytes that count as sent.
+            return;
+        }
+        if let Some(socket) = self.conn().socket.borrow_mut().as_mut() {
+            // It fails on a socket that was reset already.
+            let _ = socket.set_option(SocketOption::ResetOnClose);
+        }
+        self.end(reason);
+    }
+
+    /// The end of the loop.
+    pub(crate) fn shut_down(&self) {
+        self.end(CloseReason::Shutdown);
+        self.settle();
+    }
+
+    pub(crate) fn is_lost(&self) -> bool {
+        self.conn().is(State::LOST_CALLED)
     }
 
     /// The kernel refused bytes for good, or said so when nothing was read: writing ends, what it

@@ -134,6 +134,28 @@ impl Conn {
         self.written.get() - self.sent.get()
     }
 
+    /// The buffered bytes that may still be sent.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        if self.is(State::WRITE_FAILED | State::ENDED | State::LOST_CALLED) {
+            return 0;
+        }
+        self.buffered() as usize
+    }
+
+    /// A step that is owed, such as `connection_made`, only delays reading.
+    pub(super) fn is_reading(&self) -> bool {
+        let passing = State::CONNECTING | State::SWITCH;
+        !self.is(State::NO_READ.without(passing)) && !self.is(State::EOF_TOLD)
+    }
+
+    pub(super) fn local_addr(&self) -> &Address {
+        self.local.get_or_init(|| {
+            let socket = self.socket.borrow();
+            let addr = socket.as_ref().and_then(|socket| socket.local_addr().ok());
+            Box::new(addr.unwrap_or(Address::Unnamed))
+        })
+    }
+
     pub(super) fn flow(&self) -> Flow {
         if self.is(State::PAUSED) {
             Flow::Paused

@@ -1,9 +1,9 @@
 //! Sending: offering buffered bytes to the kernel, and the consequences of each system call.
 
+use super::Transport;
 use super::conn::Conn;
 use super::payload::Payload;
 use super::state::State;
-use super::{Transport, is_out_of_memory};
 use crate::event_loop::{Core, Grave, add};
 use crate::flow::Crossing;
 use crate::write_buffer::{MAX_OFFER, MAX_SLICES, Offer};
@@ -11,7 +11,7 @@ use std::cell::RefMut;
 use std::io::{self, IoSlice};
 use std::time::Duration;
 
-/// What a system call costs of the bytes that one transport may send in a turn, at least: so tiny
+/// What a system call costs of the bytes that one transport may send in a tick, at least: so tiny
 /// chunks cannot hold the loop with thousands of calls.
 const LEAST_COST: usize = MAX_OFFER / 16;
 
@@ -35,7 +35,7 @@ impl Transport {
         }
         let (len, budget) = (gather.len(), conn.budget());
         if len > budget || !conn.is(State::WRITABLE) {
-            // What is too much for this turn goes out as far as it is not.
+            // What is too much for this tick goes out as far as it is not.
             conn.queue_unsent(&mut gather, 0);
             return;
         }
@@ -59,7 +59,7 @@ impl Transport {
         self.conn().queue_gathered();
     }
 
-    /// Sends what is buffered, as far as this turn's budget goes.
+    /// Sends what is buffered, as far as this tick's budget goes.
     pub(super) fn flush_queue(&self) {
         self.offer(&mut Payload::nothing(), self.conn().budget());
         self.answer_waiters();
@@ -238,4 +238,9 @@ impl Conn {
             core.bury(Grave::Value(queue));
         }
     }
+}
+
+/// The kernel had no memory for a call; nothing is wrong with the connection.
+pub(super) fn is_out_of_memory(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
 }

@@ -25,7 +25,7 @@ pub(crate) struct Lingering {
     id: TransportId,
     socket: RefCell<Option<Socket>>,
     timer: Cell<Option<TimerId>>,
-    /// The turn that discarded last.
+    /// The tick that discarded last.
     tick: Cell<u32>,
     server: Option<Rc<ServerState>>,
 }
@@ -93,7 +93,7 @@ impl Lingering {
         }
     }
 
-    /// Discards input, as much as one source may read in a turn. An event of the same turn, or a
+    /// Discards input, as much as one source may read in a tick. An event of the same tick, or a
     /// read that was owed to the connection, may have been faster.
     pub(crate) fn discard(&self, core: &Core, buffer: &mut [u8]) {
         if self.tick.replace(core.tick()) == core.tick() {

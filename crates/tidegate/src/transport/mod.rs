@@ -4,10 +4,11 @@
 //! with it, [`mod@write`] takes the bytes of an answer ([`payload`]), [`flush`] offers them to the
 //! kernel, and those that it refuses wait in the [buffer](crate::write_buffer).
 //!
-//! [`step`] decides from the [`state`] which callback is next, and [`settle`] makes it. [`close`] ends a connection,
+//! [`step`] decides from the [`state`] which callback is next, and [`settle`] makes it. [`start`]
+//! makes a connection of a socket, [`protocol_slot`] holds its protocol. [`close`] ends it,
 //! [`linger`] waits for the peer, [`waiters`] completes `drain`, `flush` and `wait_closed`, and
-//! [`write_timeout`] cuts a peer that does not read. [`options`], [`schedule`] and [`stats`] are
-//! the work behind the rest of the public methods, all of which are in this file.
+//! [`write_timeout`] cuts a peer that does not read. [`options`], [`schedule`] and [`stats`] do
+//! the work of the remaining public methods. All public methods are in this file.
 
 mod callback_frame;
 mod close;
@@ -17,9 +18,11 @@ mod id;
 mod linger;
 mod options;
 mod payload;
+mod protocol_slot;
 mod read;
 mod schedule;
 mod settle;
+mod start;
 mod state;
 mod stats;
 mod step;
@@ -27,17 +30,17 @@ mod waiters;
 mod write;
 mod write_timeout;
 
+use crate::callback::CallbackHandle;
 use crate::completion::Completion;
-use crate::driver::{Socket, SocketOption};
-use crate::event_loop::{Core, Grave, Source, add};
-use crate::flow::{Flow, Watermarks};
-use crate::server::ServerState;
-use crate::{Address, CloseReason, Closed, Handle, Protocol, WriteError, protocol};
+use crate::driver::SocketOption;
+use crate::event_loop::Core;
+use crate::flow::{Flow, WriteLimits};
+use crate::protocol::boxed;
+use crate::{Address, CloseReason, Closed, Handle, Protocol, Result, WriteError};
 use bytes::Bytes;
-use conn::{Conn, Next};
+use conn::Conn;
 use payload::Payload;
 use state::State;
-use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
@@ -46,91 +49,37 @@ use std::time::Duration;
 pub(crate) use flush::MOST_GATHERED;
 pub use id::TransportId;
 pub(crate) use linger::Lingering;
+pub(crate) use start::NewConnection;
 pub use stats::TransportStats;
 
-/// One end of a connection: what a protocol writes to, pauses and closes.
+/// One end of a connection, which a protocol writes to, pauses and closes.
 ///
 /// Clones name the same connection. Holding one does not keep the connection alive, and dropping
 /// one does nothing: the loop keeps a connection until it has ended. Every method may be called
-/// from any callback, in any state, also after the end, and none calls back before it returns
-/// (but for [`with_protocol`](Transport::with_protocol), which calls the closure it is given).
+/// from any callback, in any state, and after the end. None calls back before it returns, except
+/// [`with_protocol`](Transport::with_protocol), which calls the closure it is given.
 ///
-/// # Writing and backpressure
+/// # Backpressure
 ///
-/// [`write`](Transport::write) takes all of its bytes or nothing and never blocks. Above the
-/// high-water mark of the [`WriteLimits`](crate::WriteLimits) it answers [`Flow::Paused`] and the
-/// protocol gets `pause_writing`; at the cap it fails with [`WriteError::BufferFull`]. `Paused`
-/// means that the kernel refused bytes, or that this turn of the loop has sent what one transport
-/// may send. Small writes of a callback go out together when it returns.
+/// [`write`](Transport::write) takes all of its bytes or none, and never blocks. Above the
+/// high-water mark of the [`WriteLimits`] it returns [`Flow::Paused`], and the loop calls
+/// `pause_writing`. At the cap it fails with [`WriteError::BufferFull`]. `Paused` means that the
+/// kernel refused bytes, or that the transport has sent its share of this tick. Small writes of a
+/// callback go out together when it returns.
 ///
-/// # Ending
+/// # Ends
 ///
-/// * [`close`](Transport::close) sends what is buffered, then ends. If the peer may still be
-///   sending, the loop keeps the bare socket a moment and discards its input, up to 1 s, so that
-///   the kernel's reset does not destroy our last bytes on their way.
-/// * [`abort`](Transport::abort) and [`reset`](Transport::reset) end it now.
-/// * A failed write ends writing only: what the peer sent before is still delivered.
+/// * [`close`](Transport::close) sends the buffered bytes, then ends the connection. If the peer
+///   may still be sending, the loop keeps the bare socket for up to 1 s and discards its input.
+///   Otherwise the kernel's reset could destroy our last bytes on their way.
+/// * [`abort`](Transport::abort) and [`reset`](Transport::reset) end the connection now.
+/// * A failed write ends writing only: bytes that the peer sent before are still delivered.
 ///
-/// Whatever happens, one [`Closed`] is told to all, and `sent + unsent == written`.
+/// Every connection ends with one [`Closed`], and `sent + unsent == written`.
 #[derive(Clone)]
 pub struct Transport(Rc<Conn>);
 
-/// What is needed to make a connection of a socket.
-pub(crate) struct NewConnection {
-    pub(crate) socket: Socket,
-    pub(crate) peer: Address,
-    pub(crate) protocol: Box<dyn Protocol>,
-    pub(crate) accepted: bool,
-    pub(crate) marks: Watermarks,
-    pub(crate) server: Option<Rc<ServerState>>,
-}
-
 impl Transport {
-    pub(crate) fn new(handle: &Handle, id: TransportId, new: NewConnection) -> Self {
-        let side = if new.accepted {
-            State::ACCEPTED
-        } else {
-            State::EMPTY
-        };
-        Self(Rc::new(Conn {
-            state: Cell::new(side | State::CONNECTING | State::WRITABLE),
-            pauses: Cell::new(0),
-            id,
-            written: Cell::new(0),
-            sent: Cell::new(0),
-            received: Cell::new(0),
-            marks: Cell::new(new.marks),
-            resume_tick: Cell::new(0),
-            read_tick: Cell::new(0),
-            budget: Cell::new((0, 0)),
-            handle: handle.clone(),
-            protocol: RefCell::new(Some(new.protocol)),
-            socket: RefCell::new(Some(new.socket)),
-            queue: RefCell::new(None),
-            extra: RefCell::new(None),
-            peer: new.peer,
-            local: OnceCell::new(),
-            server: new.server,
-        }))
-    }
-
-    /// Puts it under the loop.
-    pub(crate) fn start(handle: &Handle, new: NewConnection) -> io::Result<Self> {
-        let core = handle.core();
-        let mut registry = core.registry.borrow_mut();
-        let transport = registry.insert(Source::Connection, |id| Self::new(handle, id, new));
-        drop(registry);
-        if let Err(error) = transport.register() {
-            let gone = core.registry.borrow_mut().remove(transport.id());
-            drop(gone);
-            if let Some(protocol) = transport.conn().protocol.take() {
-                core.bury(Grave::Protocol(protocol));
-            }
-            return Err(error);
-        }
-        Ok(transport)
-    }
-
     #[inline]
     pub(crate) fn conn(&self) -> &Conn {
         &self.0
@@ -139,10 +88,11 @@ impl Transport {
     fn core(&self) -> &Rc<Core> {
         self.0.core()
     }
+}
 
-    // Writing.
-
-    /// Takes all of `data`, or nothing. An empty write is no write.
+/// # Writing
+impl Transport {
+    /// Writes all of `data`, or nothing. An empty write does nothing.
     ///
     /// # Errors
     ///
@@ -152,9 +102,8 @@ impl Transport {
         self.enqueue(Payload::Slice(data))
     }
 
-    /// As [`write`](Transport::write), but what must wait for the kernel is not copied: the bytes
-    /// themselves are kept. An [owner](Bytes::from_owner) of them is dropped by the loop, never
-    /// within this call.
+    /// Writes bytes without copying those that must wait for the kernel. The loop drops an
+    /// [owner](Bytes::from_owner) of the bytes later, never within this call.
     ///
     /// # Errors
     ///
@@ -163,8 +112,7 @@ impl Transport {
         self.enqueue(Payload::Owned(data.into()))
     }
 
-    /// As one [`write`](Transport::write) of the slices one after the other. There may be any
-    /// number of them, and empty ones among them.
+    /// Writes any number of slices, one after the other, as one [`write`](Transport::write).
     ///
     /// # Errors
     ///
@@ -174,69 +122,37 @@ impl Transport {
         self.enqueue(Payload::slices(slices))
     }
 
-    /// What makes `write!(transport, "...")` work; one write of the whole text.
+    /// Writes the whole text as one write. The macro call `write!(transport, "...")` uses this.
     ///
     /// # Errors
     ///
     /// See [`WriteError`]; [`WriteError::Format`] when a value's own formatting fails.
     pub fn write_fmt(&self, args: fmt::Arguments<'_>) -> Result<Flow, WriteError> {
-        if let Some(text) = args.as_str() {
-            return self.write(text.as_bytes());
-        }
-        let mut text = String::new();
-        match fmt::write(&mut text, args) {
-            Ok(()) => self.write(text.as_bytes()),
-            Err(fmt::Error) => Err(WriteError::Format {
-                transport: self.id(),
-            }),
-        }
+        self.enqueue_text(args)
     }
 
-    /// Sends what is buffered, then ends our side of the stream; reading goes on. A second call
+    /// Sends the buffered bytes, then ends our side of the stream. Reading goes on. A second call
     /// does nothing. When the peer has ended its side too and `eof_received` kept the connection
-    /// open, it ends by itself.
+    /// open, the connection then ends by itself.
     ///
     /// # Errors
     ///
     /// [`WriteError::Closing`] after `close`, [`WriteError::Closed`] after the end.
     pub fn write_eof(&self) -> Result<(), WriteError> {
-        let conn = self.conn();
-        if conn.is(State::ENDING) {
-            return Err(conn.refusal());
-        }
-        conn.set(State::EOF_ASKED);
-        self.touch();
-        Ok(())
+        self.request_eof()
     }
+}
 
-    /// Whether the transport wants more bytes: paused from the crossing of the high-water mark
-    /// until the fall to the low one.
+/// # Flow control
+impl Transport {
+    /// Returns [`Flow::Paused`] from the crossing of the high-water mark until the buffer has
+    /// fallen to the low-water mark.
     pub fn flow(&self) -> Flow {
         self.conn().flow()
     }
 
-    /// Bytes that writes have taken so far.
-    pub fn written(&self) -> u64 {
-        self.conn().written.get()
-    }
-
-    /// Bytes that the kernel has taken so far.
-    pub fn sent(&self) -> u64 {
-        self.conn().sent.get()
-    }
-
-    /// Bytes that wait here for the kernel; a counter, not a sum.
-    pub fn write_buffer_size(&self) -> usize {
-        if self
-            .conn()
-            .is(State::WRITE_FAILED | State::ENDED | State::LOST_CALLED)
-        {
-            return 0;
-        }
-        self.conn().buffered() as usize
-    }
-
-    /// Completes when the transport is not paused: at once, or at the fall to the low-water mark.
+    /// Completes when the transport is not paused: at once, or when the buffer falls to the
+    /// low-water mark.
     ///
     /// # Errors
     ///
@@ -245,246 +161,274 @@ impl Transport {
         self.wait_drained()
     }
 
-    /// Completes when the kernel has all that was written before this call.
+    /// Completes when the kernel has all bytes that were written before this call.
     ///
     /// # Errors
     ///
-    /// The [`Closed`] of the connection when that cannot happen any more. After the end it is `Ok`
-    /// all the same if the kernel got these bytes.
+    /// The [`Closed`] of the connection when that cannot happen any more. After the end the
+    /// completion is `Ok` if the kernel got these bytes.
     pub fn flush(&self) -> Completion<()> {
         self.wait_flushed()
     }
 
-    // Ending.
-
-    /// Completes, never with an error of the connection, after `connection_lost`.
-    pub fn wait_closed(&self) -> Completion<Closed> {
-        self.wait_lost()
+    /// Returns the number of bytes that wait for the kernel in this process; a counter, not a sum.
+    pub fn write_buffer_size(&self) -> usize {
+        self.conn().waiting_bytes()
     }
+}
 
-    /// Ends when everything that is buffered has been sent, however long that takes, and reads no
-    /// more from now on. See [`close_within`](Transport::close_within) for a deadline.
-    pub fn close(&self) {
-        self.begin_close();
-    }
-
-    /// As [`close`](Transport::close), but what is not sent by then is lost and the connection
-    /// ends with [`CloseReason::Timeout`]; the peer sees that as after [`abort`](Transport::abort).
-    /// Of several deadlines the earliest holds; it may be set after `close` too.
-    pub fn close_within(&self, limit: Duration) {
-        self.close_by(limit);
-    }
-
-    /// Ends now. What is buffered is lost, and counted as unsent. The peer sees an end of stream,
-    /// which may look like any other, or a reset: see [`reset`](Transport::reset).
-    pub fn abort(&self) {
-        self.end(CloseReason::LocalAbort);
-    }
-
-    /// As [`abort`](Transport::abort), and a TCP peer sees a reset.
-    pub fn reset(&self) {
-        self.reset_for(CloseReason::LocalAbort);
-    }
-
-    /// As [`reset`](Transport::reset), with another reason.
-    pub(crate) fn reset_for(&self, reason: CloseReason) {
-        if self.is_lost() {
-            // In `connection_lost` the kernel may still have bytes that count as sent.
-            return;
-        }
-        if let Some(socket) = self.conn().socket.borrow_mut().as_mut() {
-            // It fails on a socket that was reset already.
-            let _ = socket.set_option(SocketOption::ResetOnClose);
-        }
-        self.end(reason);
-    }
-
-    /// Whether it is ending or has ended: from `close`, `abort` or an error on.
-    pub fn is_closing(&self) -> bool {
-        self.conn().is(State::ENDING)
-    }
-
-    /// How the connection ended, from the moment that this is fixed: before `connection_lost`
-    /// after `abort` or an error, at `connection_lost` after `close`.
-    pub fn closed(&self) -> Option<Closed> {
-        self.conn().closed()
-    }
-
-    pub(crate) fn is_lost(&self) -> bool {
-        self.conn().is(State::LOST_CALLED)
-    }
-
-    // Reading.
-
+/// # Reading
+impl Transport {
     /// Stops reading: no `data_received` and no `eof_received` until
     /// [`resume_reading`](Transport::resume_reading), also when called within `data_received`.
-    /// Nothing is lost, and a reset by the peer is still noticed: writes and
-    /// [`closed`](Transport::closed) tell.
+    ///
+    /// Nothing is lost. A reset by the peer is still noticed: by writes, and by
+    /// [`closed`](Transport::closed).
     pub fn pause_reading(&self) {
         self.conn().set(State::READING_PAUSED);
     }
 
-    /// Goes on reading, with what is there already first.
+    /// Resumes reading; bytes that have arrived meanwhile come first.
     pub fn resume_reading(&self) {
         self.conn().clear(State::READING_PAUSED);
         self.touch();
     }
 
-    /// Whether bytes that arrive are delivered: neither paused, nor held by
+    /// Returns whether bytes that arrive are delivered: reading is neither paused, nor held by
     /// [`StopReading`](crate::OnPause::StopReading), nor ending.
     pub fn is_reading(&self) -> bool {
-        let passing = State::CONNECTING | State::SWITCH;
-        !self.conn().is(State::NO_READ.without(passing)) && !self.conn().is(State::EOF_TOLD)
+        self.conn().is_reading()
+    }
+}
+
+/// # Ending
+impl Transport {
+    /// Stops reading, sends the buffered bytes however long that takes, then ends the connection.
+    /// See [`close_within`](Transport::close_within) for a deadline.
+    pub fn close(&self) {
+        self.begin_close();
     }
 
-    // The protocol.
-
-    /// Gives the connection another protocol, once the running callback has returned. The new one
-    /// goes on where the old one was, without a `connection_made`. It is told of a pause that
-    /// lasts (`pause_writing`), then reads `unread` before what the kernel has, and is told of an
-    /// end of stream that has come already (`eof_received`). The old one is not called again; the
-    /// loop drops it.
+    /// Closes as [`close`](Transport::close) does, but with a deadline: bytes that are unsent
+    /// after `limit` are lost, and the reason is [`CloseReason::Timeout`].
     ///
-    /// Of several calls within one callback the last protocol wins, and their `unread` is joined
-    /// in order. Otherwise the new `unread` is read before one that nobody has read yet.
+    /// The peer then sees what it sees after [`abort`](Transport::abort). Of several deadlines
+    /// the earliest holds. A deadline may be set after `close` too.
+    pub fn close_within(&self, limit: Duration) {
+        self.close_by(limit);
+    }
+
+    /// Ends the connection now. Buffered bytes are lost, and counted as unsent. The peer sees EOF,
+    /// which may look like any other, or a reset: see [`reset`](Transport::reset).
+    pub fn abort(&self) {
+        self.end(CloseReason::LocalAbort);
+    }
+
+    /// Ends the connection as [`abort`](Transport::abort) does; a TCP peer sees a reset.
+    pub fn reset(&self) {
+        self.reset_for(CloseReason::LocalAbort);
+    }
+
+    /// Returns whether the connection is ending or has ended: from `close`, `abort` or an error
+    /// on.
+    pub fn is_closing(&self) -> bool {
+        self.conn().is(State::ENDING)
+    }
+
+    /// Returns how the connection ended, or `None` while it is open. After `abort` or an error it
+    /// is set at once; after `close`, when `connection_lost` is called.
+    pub fn closed(&self) -> Option<Closed> {
+        self.conn().closed()
+    }
+
+    /// Completes after `connection_lost`, never with an error of the connection.
+    pub fn wait_closed(&self) -> Completion<Closed> {
+        self.wait_lost()
+    }
+}
+
+/// # The protocol
+impl Transport {
+    /// Replaces the connection's protocol, once the running callback has returned.
+    ///
+    /// The new protocol goes on where the old one was, without a `connection_made`. It is told of
+    /// a pause that lasts (`pause_writing`). Then it reads `unread` before the bytes of the
+    /// kernel, and is told of an EOF that has come already (`eof_received`). The old protocol is
+    /// not called again; the loop drops it.
+    ///
+    /// Of several calls within one callback the last protocol wins, and their `unread` bytes are
+    /// joined in order. Otherwise the new `unread` comes before unread bytes that are left.
     ///
     /// # Errors
     ///
     /// [`Closed`] in `connection_lost` and after it. While the connection is ending before that,
-    /// it is accepted, and the new protocol gets `connection_lost` alone.
+    /// the new protocol is accepted, and gets `connection_lost` alone.
     pub fn set_protocol(&self, protocol: impl Protocol, unread: &[u8]) -> Result<(), Closed> {
-        let conn = self.conn();
-        let protocol = protocol.boxed();
-        if conn.is(State::LOST_CALLED) {
-            self.core().bury(Grave::Protocol(protocol));
-            return Err(conn
-                .closed()
-                .unwrap_or_else(|| Closed::new(CloseReason::LocalClose, 0)));
-        }
-        let in_callback = conn.is(State::RUNNING);
-        let replaced = conn.with_extra(|extra| match &mut extra.next {
-            Some(next) if in_callback && next.in_callback => {
-                next.unread.extend_from_slice(unread);
-                Some(std::mem::replace(&mut next.protocol, protocol))
-            }
-            next => {
-                let replaced = next.replace(Next {
-                    protocol,
-                    unread: unread.to_vec(),
-                    in_callback,
-                })?;
-                // It would have come to its turn without us: ours goes in front of its bytes.
-                extra.unread.put_in_front(replaced.unread);
-                Some(replaced.protocol)
-            }
-        });
-        if let Some(replaced) = replaced {
-            self.core().bury(Grave::Protocol(replaced));
-        }
-        conn.with_extra(|extra| extra.switches += 1);
-        conn.set(State::SWITCH);
-        self.touch();
-        Ok(())
+        self.replace_protocol(boxed(protocol), unread)
     }
 
-    /// How often [`set_protocol`](Transport::set_protocol) was called: tells an old protocol, which
-    /// lives on for a moment, that there is a new one.
-    pub(crate) fn switches(&self) -> u64 {
-        let extra = self.conn().extra.borrow();
-        extra.as_ref().map_or(0, |extra| extra.switches)
-    }
-
-    /// Calls `call` with the protocol, now, if that is a `P` (or
-    /// [wraps](Protocol::inner) one). `None` within the protocol's own callbacks, after the end,
-    /// and for another type. A panic of `call` goes to the caller.
+    /// Calls `call` with the protocol, now, if that is a `P` or [wraps](Protocol::inner) one.
+    ///
+    /// Returns `None` within the protocol's own callbacks, after the end, and for another type. A
+    /// panic of `call` goes to the caller.
     pub fn with_protocol<P: Protocol, R>(
         &self,
         call: impl FnOnce(&mut P, &Self) -> R,
     ) -> Option<R> {
-        let conn = self.conn();
-        if conn.is(State::LOST_CALLED | State::RUNNING) {
-            return None;
-        }
-        // Before `connection_made` the one in place is the one that will get it.
-        if conn.is(State::SWITCH) && !conn.is(State::CONNECTING) && !self.is_borrowed() {
-            self.switch();
-            self.touch();
-        }
-        let mut slot = conn.protocol.try_borrow_mut().ok()?;
-        let found = protocol::find::<P>(slot.as_deref_mut()?)?;
-        let answer = call(found, self);
-        drop(slot);
-        if self.core().is_closed() {
-            // The loop was dropped meanwhile, and could not tell a protocol that was in use.
-            self.settle();
-        }
-        Some(answer)
+        self.call_with_protocol(call)
+    }
+}
+
+/// # Callbacks and timers
+impl Transport {
+    /// Runs `call` as a callback of this connection's protocol, in this tick of the loop or the
+    /// next.
+    ///
+    /// It is dropped without having run when the connection has ended by then, or its protocol is
+    /// no `P`.
+    pub fn call_soon<P: Protocol>(
+        &self,
+        call: impl FnOnce(&mut P, &Self) -> Result + 'static,
+    ) -> CallbackHandle {
+        self.schedule(call)
     }
 
-    pub(crate) fn protocol_name(&self) -> Option<&'static str> {
-        let slot = self.conn().protocol.try_borrow().ok()?;
-        slot.as_ref().map(|protocol| (**protocol).type_name())
+    /// Runs `call` after `delay`, as [`call_soon`](Transport::call_soon) does. The timer is
+    /// cancelled at the end of the connection.
+    pub fn call_later<P: Protocol>(
+        &self,
+        delay: Duration,
+        call: impl FnOnce(&mut P, &Self) -> Result + 'static,
+    ) -> CallbackHandle {
+        self.schedule_after(delay, call)
     }
+}
 
-    // Facts.
-
-    /// The peer's address.
+/// # Facts
+impl Transport {
+    /// Returns the peer's address.
     pub fn peer_addr(&self) -> &Address {
         &self.conn().peer
     }
 
-    /// Our own address; [`Address::Unnamed`] when it is first asked for after the end.
+    /// Returns our own address; [`Address::Unnamed`] when first called after the end.
     pub fn local_addr(&self) -> &Address {
-        self.conn().local.get_or_init(|| {
-            let socket = self.conn().socket.borrow();
-            let addr = socket.as_ref().and_then(|socket| socket.local_addr().ok());
-            Box::new(addr.unwrap_or(Address::Unnamed))
-        })
+        self.conn().local_addr()
     }
 
-    /// Whether the connection was accepted by a server (or adopted), not opened by us.
+    /// Returns whether a server accepted the connection, or it was adopted; `false` if we opened
+    /// it.
     pub fn is_accepted(&self) -> bool {
         self.conn().is(State::ACCEPTED)
     }
 
-    /// Names the connection within its loop. It may be sent to other threads, which a transport may
-    /// not: see [`RemoteHandle`](crate::RemoteHandle).
+    /// Returns the id that names the connection within its loop. Unlike a transport, it may be
+    /// sent to other threads: see [`RemoteHandle`](crate::RemoteHandle).
     pub fn id(&self) -> TransportId {
         self.conn().id
     }
 
-    /// The loop that drives it.
+    /// Returns a handle to the loop that drives the connection.
     pub fn handle(&self) -> &Handle {
         &self.conn().handle
     }
 
-    pub(crate) fn belongs_to(&self, server: &Rc<ServerState>) -> bool {
-        self.conn()
-            .server
-            .as_ref()
-            .is_some_and(|own| Rc::ptr_eq(own, server))
+    /// Returns the number of bytes that writes have taken so far.
+    pub fn written(&self) -> u64 {
+        self.conn().written.get()
     }
 
-    /// Tells the kernel to report events of it; once in its life.
-    pub(crate) fn register(&self) -> io::Result<()> {
-        let core = self.core();
-        add(&core.counters.registrations, 1);
-        match self.conn().socket.borrow_mut().as_mut() {
-            Some(socket) => {
-                core.with_driver(|driver| driver.as_dyn().register(socket, self.id().token()))
-            }
-            None => Err(io::ErrorKind::NotConnected.into()),
-        }
+    /// Returns the number of bytes that the kernel has taken so far.
+    pub fn sent(&self) -> u64 {
+        self.conn().sent.get()
     }
 
-    /// The end of the loop.
-    pub(crate) fn shut_down(&self) {
-        self.end(CloseReason::Shutdown);
-        self.settle();
+    /// Returns the numbers of this connection so far.
+    pub fn stats(&self) -> TransportStats {
+        TransportStats::of(self)
     }
 }
 
-/// The kernel had no memory for a call; nothing is wrong with the connection.
-fn is_out_of_memory(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
+/// # Options
+impl Transport {
+    /// Sets the watermarks and the cap. They hold at once: a pause or a resume that this causes
+    /// is delivered.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) unless `low <= high <= cap` and `cap > 0`;
+    /// nothing changes then.
+    pub fn set_write_limits(&self, limits: WriteLimits) -> io::Result<()> {
+        self.change_write_limits(limits)
+    }
+
+    /// Returns the limits in force.
+    pub fn write_limits(&self) -> WriteLimits {
+        self.conn().marks.get().limits()
+    }
+
+    /// Ends the connection with [`TimeoutKind::Write`](crate::TimeoutKind::Write) when bytes are
+    /// buffered here and the kernel takes none of them for `limit`. `None`, the default, means
+    /// never.
+    ///
+    /// The buffered bytes are then unsent, and the peer sees what it sees after
+    /// [`abort`](Transport::abort). asyncio has no such limit. Any byte the kernel accepts
+    /// restarts the timer, so `limit` is not a deadline for one write. Kernels report free space
+    /// late, in steps of up to several hundred kilobytes: choose a limit in which an acceptable
+    /// slow peer reads that much.
+    ///
+    /// * Nothing is timed while nothing is buffered, so an idle connection is not cut.
+    /// * After [`write_eof`](Transport::write_eof) and [`close`](Transport::close) the limit still
+    ///   holds, while the rest is being sent. Of it and the deadline of
+    ///   [`close_within`](Transport::close_within) the earlier one ends the connection.
+    /// * Before a connection is cut, its buffered bytes are offered to the kernel once more. So
+    ///   none is cut because the loop was busy with others.
+    /// * A change holds at once, also for bytes that the kernel refuses already. A new limit counts
+    ///   from the last byte that the kernel took, or, where there was no limit, from now.
+    /// * [`Duration::ZERO`] ends the connection in the first tick that finds the kernel full;
+    ///   [`Duration::MAX`] never does. After the end of the connection the call does nothing.
+    ///
+    /// The kernel takes bytes until its own buffers are full, at this end and at the peer's:
+    /// hundreds of kilobytes to some megabytes. Only then does the time begin, so a peer that is
+    /// sent less than that is not noticed. Nor does the limit tell a peer that vanished from one
+    /// that does not read. TCP has options that see both (tcp(7)): TCP_USER_TIMEOUT, for bytes
+    /// that the peer has not acknowledged or has no window for; and SO_KEEPALIVE, which finds a
+    /// peer that vanished while nothing was under way.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidegate::{Protocol, Result, Transport};
+    ///
+    /// struct Feed;
+    ///
+    /// impl Protocol for Feed {
+    ///     fn connection_made(&mut self, transport: &Transport) -> Result {
+    ///         transport.set_write_timeout(Some(Duration::from_secs(30)));
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    pub fn set_write_timeout(&self, limit: Option<Duration>) {
+        self.limit_stalls(limit);
+    }
+
+    /// Limits the unsent bytes in the kernel (TCP_NOTSENT_LOWAT), so that few of them lie before
+    /// the next write; `None` is the system's default. Costs throughput on bulk transfers.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](io::ErrorKind::Unsupported) on Unix sockets and where the system has no
+    /// such option; the [`Closed`] of an ended connection.
+    pub fn set_unsent_low_water(&self, bytes: Option<u32>) -> io::Result<()> {
+        self.set_option(SocketOption::UnsentLowWater(bytes.unwrap_or(0)))
+    }
+
+    /// Sets TCP_NODELAY, which is on from the start, as in asyncio. No effect on Unix sockets.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system; the [`Closed`] of an ended connection.
+    pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
+        self.set_option(SocketOption::NoDelay(on))
+    }
 }

@@ -1,8 +1,9 @@
 //! The read path: from readiness to `data_received` or `buffer_updated`.
 
+use super::Transport;
+use super::flush::is_out_of_memory;
 use super::state::State;
 use super::step::Input;
-use super::{Transport, is_out_of_memory};
 use crate::driver::Readiness;
 use crate::event_loop::add;
 use crate::{CloseReason, Protocol, Result};
@@ -12,7 +13,7 @@ use std::io;
 use std::mem;
 use std::sync::Arc;
 
-/// So many reads does one source get in a turn; the rest waits for the next, after the others.
+/// So many reads does one source get in a tick; the rest waits for the next, after the others.
 pub(crate) const READS_PER_TICK: usize = 16;
 
 /// What one read came to.
@@ -46,14 +47,14 @@ impl Transport {
         }
     }
 
-    /// From the list of reads that are owed. An event of the same turn may have been faster.
+    /// From the list of reads that are owed. An event of the same tick may have been faster.
     pub(crate) fn read_leftover(&self, buffer: &mut [u8]) {
         if self.conn().read_tick.get() != self.conn().core().tick() {
             self.read(buffer);
         }
     }
 
-    /// Delivers what is there, as much as one connection gets in a turn.
+    /// Delivers what is there, as much as one connection gets in a tick.
     // All of the way from here to the callback and back is one function, by order: left to itself,
     // the compiler makes six of it, which costs every fourth instruction of a small message.
     #[inline(never)]

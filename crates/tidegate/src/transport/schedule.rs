@@ -10,10 +10,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 impl Transport {
-    /// Runs `call` as a callback of this connection's protocol, in this turn of the loop or the
-    /// next. It is dropped without having run when the connection has ended by then, or its
-    /// protocol is no `P`.
-    pub fn call_soon<P: Protocol>(
+    pub(super) fn schedule<P: Protocol>(
         &self,
         call: impl FnOnce(&mut P, &Self) -> Result + 'static,
     ) -> CallbackHandle {
@@ -23,8 +20,7 @@ impl Transport {
         handle
     }
 
-    /// As [`call_soon`](Transport::call_soon), after `delay`. The timer dies with the connection.
-    pub fn call_later<P: Protocol>(
+    pub(super) fn schedule_after<P: Protocol>(
         &self,
         delay: Duration,
         call: impl FnOnce(&mut P, &Self) -> Result + 'static,

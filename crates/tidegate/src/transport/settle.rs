@@ -5,7 +5,6 @@
 use super::Transport;
 use super::state::State;
 use super::step::Step;
-use crate::event_loop::Grave;
 use crate::{OnPause, Protocol, Result};
 
 /// The maximum number of steps in one settling: a protocol whose callbacks always cause another
@@ -132,27 +131,5 @@ impl Transport {
         self.call("resume_writing", |protocol, transport| {
             protocol.resume_writing(transport)
         });
-    }
-
-    /// Puts the protocol that `set_protocol` brought in its place.
-    pub(super) fn switch(&self) {
-        let conn = self.conn();
-        conn.clear(State::SWITCH | State::PAUSE_TOLD | State::EOF_TOLD | State::KEPT_OPEN);
-        if !conn.is(State::PAUSED) {
-            conn.clear(State::HELD);
-        }
-        let Some(next) = conn.with_extra(|extra| extra.next.take()) else {
-            return;
-        };
-        conn.with_extra(|extra| {
-            extra.unread.put_in_front(next.unread);
-            if !extra.unread.rest().is_empty() {
-                conn.set(State::UNREAD);
-            }
-        });
-        let old = conn.protocol.replace(Some(next.protocol));
-        if let Some(old) = old {
-            conn.core().bury(Grave::Protocol(old));
-        }
     }
 }

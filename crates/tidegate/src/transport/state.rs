@@ -163,9 +163,12 @@ impl State {
     }
 }
 
-/// The masks of the hot path fit an operand of one instruction.
-const _: () = assert!(State::OWED.0 | State::NO_READ.0 | State::TO_READ.0 < 1 << 31);
-const _: () = assert!(State::NO_WRITE.0 | State::GATHERING.0 | State::WATCHED.0 < 1 << 31);
+/// The masks that join flags lie in the low 31 bits.
+const _: () = {
+    let reading = State::OWED.0 | State::NO_READ.0 | State::TO_READ.0;
+    let writing = State::NO_WRITE.0 | State::GATHERING.0 | State::WATCHED.0;
+    assert!((reading | writing).leading_zeros() > 32);
+};
 
 impl BitOr for State {
     type Output = Self;

@@ -3,20 +3,6 @@
 use super::Transport;
 use std::fmt;
 
-impl Transport {
-    /// Numbers of this connection so far.
-    pub fn stats(&self) -> TransportStats {
-        let conn = self.conn();
-        TransportStats {
-            received: conn.received.get(),
-            written: conn.written.get(),
-            sent: conn.sent.get(),
-            write_buffer_size: self.write_buffer_size(),
-            pauses: conn.pauses.get(),
-        }
-    }
-}
-
 /// Numbers of one connection; see [`Transport::stats`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -33,6 +19,19 @@ pub struct TransportStats {
     pub pauses: u32,
 }
 
+impl TransportStats {
+    pub(super) fn of(transport: &Transport) -> Self {
+        let conn = transport.conn();
+        Self {
+            received: conn.received.get(),
+            written: conn.written.get(),
+            sent: conn.sent.get(),
+            write_buffer_size: conn.waiting_bytes(),
+            pauses: conn.pauses.get(),
+        }
+    }
+}
+
 /// One line for logs; never what was written.
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,7 +42,7 @@ impl fmt::Debug for Transport {
             conn.id,
             conn.peer,
             conn.flow(),
-            self.write_buffer_size(),
+            conn.waiting_bytes(),
             conn.state.get(),
         )
     }

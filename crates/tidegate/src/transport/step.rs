@@ -18,7 +18,7 @@ pub(crate) enum Input {
     Kernel,
 }
 
-/// What this turn of the loop has already used up for one connection.
+/// What this tick of the loop has already used up for one connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Spent {
     pub(crate) resume: bool,
@@ -46,7 +46,7 @@ pub(crate) enum Step {
     Resume,
     /// Put it on the list of reads that are owed.
     QueueRead,
-    /// Look again in the next turn.
+    /// Look again in the next tick.
     Postpone,
     /// Nothing is owed.
     Rest,
@@ -74,8 +74,8 @@ impl State {
 
     /// What is owed now. The order of these lines is the order of the callbacks.
     ///
-    /// `spent.resume`: this turn of the loop has already delivered a resume.
-    /// `spent.budget`: it has already sent what one transport may send in a turn.
+    /// `spent.resume`: this tick of the loop has already delivered a resume.
+    /// `spent.budget`: it has already sent what one transport may send in a tick.
     pub(crate) fn next(self, spent: Spent) -> Step {
         if self.any(Self::LOST_CALLED) {
             return Step::Rest;
@@ -111,7 +111,7 @@ impl State {
                 }
             } else if !self.any(Self::PAUSED) {
                 // It is the resume that waits: were it the pause, its hold would come too late
-                // for what is read in this turn.
+                // for what is read in this tick.
                 if !spent.resume {
                     return Step::Resume;
                 }

@@ -7,6 +7,7 @@ use super::state::State;
 use crate::WriteError;
 use crate::flow::Flow;
 use crate::write_buffer::{CHUNK_OVERHEAD, WriteBuffer};
+use std::fmt;
 
 /// A write of this size with nothing buffered goes to the kernel at once, uncopied. Below it, the
 /// copy is cheaper than a system call of its own.
@@ -75,6 +76,31 @@ impl Transport {
         let flow = conn.flow();
         self.answer_waiters();
         Ok(flow)
+    }
+
+    /// Writes the whole text at once.
+    pub(super) fn enqueue_text(&self, args: fmt::Arguments<'_>) -> Result<Flow, WriteError> {
+        if let Some(text) = args.as_str() {
+            return self.write(text.as_bytes());
+        }
+        let mut text = String::new();
+        match fmt::write(&mut text, args) {
+            Ok(()) => self.write(text.as_bytes()),
+            Err(fmt::Error) => Err(WriteError::Format {
+                transport: self.id(),
+            }),
+        }
+    }
+
+    /// Notes that our side of the stream ends behind the bytes that are buffered.
+    pub(super) fn request_eof(&self) -> Result<(), WriteError> {
+        let conn = self.conn();
+        if conn.is(State::ENDING) {
+            return Err(conn.refusal());
+        }
+        conn.set(State::EOF_ASKED);
+        self.touch();
+        Ok(())
     }
 }
 

@@ -21,54 +21,8 @@ pub(super) struct Stall {
 }
 
 impl Transport {
-    /// Ends the connection with [`TimeoutKind::Write`] when bytes are buffered here and the
-    /// kernel takes none of them for `limit`; these bytes are then unsent, and the peer sees what
-    /// it sees after [`abort`](Transport::abort). `None`, as it is from the start: never. asyncio
-    /// has no such limit.
-    ///
-    /// Every single byte that the kernel takes starts the time anew: `limit` is not the time of a
-    /// write or of a message. But kernels pass on late, and in steps of up to some hundred
-    /// kilobytes, what room a peer makes by reading: choose a limit of many seconds, in which a
-    /// slow peer that is welcome reads as much. Nothing is timed while nothing is buffered, so an
-    /// idle connection is not cut. The limit holds after [`write_eof`](Transport::write_eof) and
-    /// [`close`](Transport::close) too, while the rest is being sent; of it and the deadline of
-    /// [`close_within`](Transport::close_within) the earlier one ends the connection. Before a
-    /// connection is cut, what is buffered is offered to the kernel once more, so none is cut
-    /// because the loop was busy with others.
-    ///
-    /// The kernel takes bytes until its own buffers are full, at this end and at the peer's:
-    /// hundreds of kilobytes to some megabytes. A peer that stops reading is noticed when these
-    /// are full and `limit` is over, and one that gets less than that is not noticed. Nor does
-    /// this tell a peer that vanished from one that does not read. TCP has options that go by what
-    /// the kernel itself holds, and see both (tcp(7)): TCP_USER_TIMEOUT, for bytes that the peer
-    /// has not acknowledged or has no window for, and SO_KEEPALIVE, which finds a peer that
-    /// vanished while nothing was under way.
-    ///
-    /// A change holds at once, also for bytes that the kernel refuses already: a new limit counts
-    /// from the last byte that it took. Where there was no limit that is not known, and the time
-    /// begins now. [`Duration::ZERO`] ends the connection in the first turn of the loop that finds
-    /// the kernel full; [`Duration::MAX`] never does.
-    ///
-    /// After the end of the connection this does nothing.
-    ///
-    /// ```
-    /// use std::time::Duration;
-    /// use tidegate::{Protocol, Result, Transport};
-    ///
-    /// struct Feed;
-    ///
-    /// impl Protocol for Feed {
-    ///     fn connection_made(&mut self, transport: &Transport) -> Result {
-    ///         transport.set_write_timeout(Some(Duration::from_secs(30)));
-    ///         Ok(())
-    ///     }
-    ///
-    ///     fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-    ///         Ok(())
-    ///     }
-    /// }
-    /// ```
-    pub fn set_write_timeout(&self, limit: Option<Duration>) {
+    /// Sets the limit, takes it away, or changes it for a stall that lasts.
+    pub(super) fn limit_stalls(&self, limit: Option<Duration>) {
         let conn = self.conn();
         let Some(limit) = limit else {
             conn.end_stall();
@@ -132,7 +86,7 @@ impl Transport {
             return;
         }
         let sent = conn.sent.get();
-        // Room may have come while this turn was busy; and a kernel reports room only when there
+        // Room may have come while this tick was busy; and a kernel reports room only when there
         // is much of it, but takes bytes before.
         conn.set(State::WRITABLE);
         self.offer_once();

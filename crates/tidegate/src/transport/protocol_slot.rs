@@ -1,0 +1,113 @@
+//! The place of a connection's protocol: its change, and calls of user code with it.
+
+use super::Transport;
+use super::conn::Next;
+use super::state::State;
+use crate::event_loop::Grave;
+use crate::protocol::Internal;
+use crate::{CloseReason, Closed, Protocol, Result, protocol};
+
+impl Transport {
+    /// Notes the protocol of `set_protocol`; [`switch`](Self::switch) puts it in its place.
+    pub(super) fn replace_protocol(
+        &self,
+        protocol: Box<dyn Protocol>,
+        unread: &[u8],
+    ) -> Result<(), Closed> {
+        let conn = self.conn();
+        if conn.is(State::LOST_CALLED) {
+            self.core().bury(Grave::Protocol(protocol));
+            return Err(conn
+                .closed()
+                .unwrap_or_else(|| Closed::new(CloseReason::LocalClose, 0)));
+        }
+        let in_callback = conn.is(State::RUNNING);
+        let replaced = conn.with_extra(|extra| match &mut extra.next {
+            Some(next) if in_callback && next.in_callback => {
+                next.unread.extend_from_slice(unread);
+                Some(std::mem::replace(&mut next.protocol, protocol))
+            }
+            next => {
+                let replaced = next.replace(Next {
+                    protocol,
+                    unread: unread.to_vec(),
+                    in_callback,
+                })?;
+                // It would have come to its turn without us: ours goes in front of its bytes.
+                extra.unread.put_in_front(replaced.unread);
+                Some(replaced.protocol)
+            }
+        });
+        if let Some(replaced) = replaced {
+            self.core().bury(Grave::Protocol(replaced));
+        }
+        conn.with_extra(|extra| extra.switches += 1);
+        conn.set(State::SWITCH);
+        self.touch();
+        Ok(())
+    }
+
+    /// Puts the protocol that `set_protocol` brought in its place.
+    pub(super) fn switch(&self) {
+        let conn = self.conn();
+        conn.clear(State::SWITCH | State::PAUSE_TOLD | State::EOF_TOLD | State::KEPT_OPEN);
+        if !conn.is(State::PAUSED) {
+            conn.clear(State::HELD);
+        }
+        let Some(next) = conn.with_extra(|extra| extra.next.take()) else {
+            return;
+        };
+        conn.with_extra(|extra| {
+            extra.unread.put_in_front(next.unread);
+            if !extra.unread.rest().is_empty() {
+                conn.set(State::UNREAD);
+            }
+        });
+        let old = conn.protocol.replace(Some(next.protocol));
+        if let Some(old) = old {
+            conn.core().bury(Grave::Protocol(old));
+        }
+    }
+
+    /// How often [`set_protocol`](Transport::set_protocol) was called: tells an old protocol, which
+    /// lives on for a moment, that there is a new one.
+    pub(crate) fn switches(&self) -> u64 {
+        let extra = self.conn().extra.borrow();
+        extra.as_ref().map_or(0, |extra| extra.switches)
+    }
+
+    pub(super) fn call_with_protocol<P: Protocol, R>(
+        &self,
+        call: impl FnOnce(&mut P, &Self) -> R,
+    ) -> Option<R> {
+        let conn = self.conn();
+        if conn.is(State::LOST_CALLED | State::RUNNING) {
+            return None;
+        }
+        // Before `connection_made` the one in place is the one that will get it.
+        if conn.is(State::SWITCH) && !conn.is(State::CONNECTING) && !self.is_borrowed() {
+            self.switch();
+            self.touch();
+        }
+        let mut slot = conn.protocol.try_borrow_mut().ok()?;
+        let found = protocol::find::<P>(slot.as_deref_mut()?)?;
+        let answer = call(found, self);
+        drop(slot);
+        if self.core().is_closed() {
+            // The loop was dropped meanwhile, and could not tell a protocol that was in use.
+            self.settle();
+        }
+        Some(answer)
+    }
+
+    /// Whether `with_protocol` is on the stack: somebody runs the loop from within it.
+    pub(crate) fn is_borrowed(&self) -> bool {
+        self.conn().protocol.try_borrow_mut().is_err()
+    }
+
+    pub(crate) fn protocol_name(&self) -> Option<&'static str> {
+        let slot = self.conn().protocol.try_borrow().ok()?;
+        slot.as_ref()
+            .map(|protocol| (**protocol).__type_name(Internal))
+    }
+}

@@ -1,0 +1,89 @@
+//! How a connection begins: a socket and a protocol become a transport under the loop.
+
+use super::Transport;
+use super::conn::Conn;
+use super::state::State;
+use crate::driver::Socket;
+use crate::event_loop::{Grave, Source, add};
+use crate::flow::Watermarks;
+use crate::server::ServerState;
+use crate::{Address, Handle, Protocol, TransportId};
+use std::cell::{Cell, OnceCell, RefCell};
+use std::io;
+use std::rc::Rc;
+
+/// What is needed to make a connection of a socket.
+pub(crate) struct NewConnection {
+    pub(crate) socket: Socket,
+    pub(crate) peer: Address,
+    pub(crate) protocol: Box<dyn Protocol>,
+    pub(crate) accepted: bool,
+    pub(crate) marks: Watermarks,
+    pub(crate) server: Option<Rc<ServerState>>,
+}
+
+impl Transport {
+    pub(crate) fn new(handle: &Handle, id: TransportId, new: NewConnection) -> Self {
+        let side = if new.accepted {
+            State::ACCEPTED
+        } else {
+            State::EMPTY
+        };
+        Self(Rc::new(Conn {
+            state: Cell::new(side | State::CONNECTING | State::WRITABLE),
+            pauses: Cell::new(0),
+            id,
+            written: Cell::new(0),
+            sent: Cell::new(0),
+            received: Cell::new(0),
+            marks: Cell::new(new.marks),
+            resume_tick: Cell::new(0),
+            read_tick: Cell::new(0),
+            budget: Cell::new((0, 0)),
+            handle: handle.clone(),
+            protocol: RefCell::new(Some(new.protocol)),
+            socket: RefCell::new(Some(new.socket)),
+            queue: RefCell::new(None),
+            extra: RefCell::new(None),
+            peer: new.peer,
+            local: OnceCell::new(),
+            server: new.server,
+        }))
+    }
+
+    /// Puts it under the loop.
+    pub(crate) fn start(handle: &Handle, new: NewConnection) -> io::Result<Self> {
+        let core = handle.core();
+        let mut registry = core.registry.borrow_mut();
+        let transport = registry.insert(Source::Connection, |id| Self::new(handle, id, new));
+        drop(registry);
+        if let Err(error) = transport.register() {
+            let gone = core.registry.borrow_mut().remove(transport.id());
+            drop(gone);
+            if let Some(protocol) = transport.conn().protocol.take() {
+                core.bury(Grave::Protocol(protocol));
+            }
+            return Err(error);
+        }
+        Ok(transport)
+    }
+
+    /// Tells the kernel to report events of it; once in its life.
+    pub(crate) fn register(&self) -> io::Result<()> {
+        let core = self.core();
+        add(&core.counters.registrations, 1);
+        match self.conn().socket.borrow_mut().as_mut() {
+            Some(socket) => {
+                core.with_driver(|driver| driver.as_dyn().register(socket, self.id().token()))
+            }
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+
+    pub(crate) fn belongs_to(&self, server: &Rc<ServerState>) -> bool {
+        self.conn()
+            .server
+            .as_ref()
+            .is_some_and(|own| Rc::ptr_eq(own, server))
+    }
+}
