@@ -2,8 +2,7 @@
 
 use crate::event_loop::{AtEnd, Core, Grave};
 use crate::timers::TimerId;
-use crate::transport::Transport;
-use crate::{Handle, Protocol, Result, TransportId, protocol};
+use crate::{Handle, TransportId};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -37,71 +36,6 @@ impl<F: FnOnce(&Handle) + 'static> Run for Once<F> {
         if let Some(call) = call {
             handle.core().guard(self.context, || call(handle));
         }
-    }
-
-    fn take(&self) -> Option<Box<dyn Any>> {
-        let call = self.call.take()?;
-        Some(Box::new(call))
-    }
-}
-
-/// A closure for the protocol of one connection: dropped when the connection has ended, or has a
-/// protocol of another type by then.
-pub(crate) struct OnTransport<P, F> {
-    id: TransportId,
-    context: &'static str,
-    timer: Cell<Option<TimerId>>,
-    call: RefCell<Option<F>>,
-    protocol: std::marker::PhantomData<fn(P)>,
-}
-
-impl<P, F> OnTransport<P, F>
-where
-    P: Protocol,
-    F: FnOnce(&mut P, &Transport) -> Result + 'static,
-{
-    pub(crate) fn new(transport: &Transport, context: &'static str, call: F) -> Rc<Self> {
-        Rc::new(Self {
-            id: transport.id(),
-            context,
-            timer: Cell::new(None),
-            call: RefCell::new(Some(call)),
-            protocol: std::marker::PhantomData,
-        })
-    }
-
-    pub(crate) fn set_timer(&self, id: TimerId) {
-        self.timer.set(Some(id));
-    }
-}
-
-impl<P, F> Run for OnTransport<P, F>
-where
-    P: Protocol,
-    F: FnOnce(&mut P, &Transport) -> Result + 'static,
-{
-    fn run(self: Rc<Self>, handle: &Handle) {
-        let transport = handle.transport(self.id);
-        if transport.as_ref().is_some_and(Transport::is_borrowed) {
-            handle.core().push_ready(self);
-            return;
-        }
-        let call = self.call.take();
-        let Some(call) = call else { return };
-        let Some(transport) = transport else {
-            handle.core().drop_value(call);
-            return;
-        };
-        if let Some(timer) = self.timer.take() {
-            transport.forget_timer(timer);
-        }
-        transport.run_callback(
-            self.context,
-            move |protocol, transport| match protocol::find::<P>(protocol) {
-                Some(protocol) => call(protocol, transport),
-                None => Ok(()),
-            },
-        );
     }
 
     fn take(&self) -> Option<Box<dyn Any>> {

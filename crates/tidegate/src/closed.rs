@@ -9,7 +9,23 @@ use std::sync::Arc;
 /// Any error, as callbacks may return it.
 pub type BoxError = Box<dyn Error + Send + Sync>;
 
-/// What callbacks return. Every error converts into it with `?`.
+/// The result of a callback: any error converts into its error with `?`.
+///
+/// Both parameters have defaults, so that this type can take the place of the standard library's:
+/// `Result` alone, `Result<T>` and `Result<T, E>` all mean what they say.
+///
+/// ```
+/// use tidegate::Result;
+///
+/// fn port(text: &str) -> Result<u16, std::num::ParseIntError> {
+///     text.parse()
+/// }
+///
+/// fn main() -> Result {
+///     assert_eq!(port("8888")?, 8888);
+///     Ok(())
+/// }
+/// ```
 pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 
 /// How a connection ended and what was lost.
@@ -17,7 +33,10 @@ pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 /// There is one for a connection: `connection_lost`, every pending and later
 /// [`drain`](crate::Transport::drain), [`flush`](crate::Transport::flush) and
 /// [`wait_closed`](crate::Transport::wait_closed), and every later write see the same.
-#[derive(Debug, Clone)]
+///
+/// Two are equal when their reasons are, as [`CloseReason`] defines that, and the same number of
+/// bytes is unsent.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Closed {
     reason: CloseReason,
     unsent: u64,
@@ -107,6 +126,13 @@ impl From<Closed> for io::Error {
 /// only if our `close` had not been called yet or there was still something to send. Nothing of
 /// the kind: [`PeerEof`](Self::PeerEof) if the protocol knew of the peer's end of stream when it
 /// was closed, and [`LocalClose`](Self::LocalClose) otherwise.
+///
+/// # Equality
+///
+/// * Errors of the operating system are equal when their numbers are. Errors that are only an
+///   [`ErrorKind`](io::ErrorKind) are equal when their kinds are.
+/// * Other errors cannot be compared: a reason that holds one equals only its own clones.
+/// * Panics are equal when their messages are.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum CloseReason {
@@ -137,6 +163,34 @@ pub enum TimeoutKind {
     Close,
     /// The one of [`Transport::set_write_timeout`](crate::Transport::set_write_timeout).
     Write,
+}
+
+impl PartialEq for CloseReason {
+    fn eq(&self, other: &Self) -> bool {
+        match (self, other) {
+            (Self::LocalClose, Self::LocalClose)
+            | (Self::LocalAbort, Self::LocalAbort)
+            | (Self::PeerEof, Self::PeerEof)
+            | (Self::Shutdown, Self::Shutdown) => true,
+            (Self::Timeout(one), Self::Timeout(other)) => one == other,
+            (Self::Io(one), Self::Io(other)) => is_same_error(one, other),
+            (Self::Callback(one), Self::Callback(other)) => Arc::ptr_eq(one, other),
+            (Self::Panic(one), Self::Panic(other)) => one == other,
+            _ => false,
+        }
+    }
+}
+
+impl Eq for CloseReason {}
+
+fn is_same_error(one: &Arc<io::Error>, other: &Arc<io::Error>) -> bool {
+    if Arc::ptr_eq(one, other) {
+        return true;
+    }
+    one.get_ref().is_none()
+        && other.get_ref().is_none()
+        && one.raw_os_error() == other.raw_os_error()
+        && one.kind() == other.kind()
 }
 
 impl fmt::Display for CloseReason {
@@ -170,21 +224,24 @@ impl Error for CloseReason {
 }
 
 /// Why a write was refused. Nothing of it was taken, except for what [`WriteError::Closed`] says.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum WriteError {
     /// [`close`](crate::Transport::close) was called; what was written before it is still sent.
+    #[non_exhaustive]
     Closing {
         /// The transport that was written to.
         transport: TransportId,
     },
     /// [`write_eof`](crate::Transport::write_eof) was called.
+    #[non_exhaustive]
     AfterEof {
         /// The transport that was written to.
         transport: TransportId,
     },
     /// The connection ended. The write that meets the error of the operating system itself says
     /// this too; its bytes then count as written and unsent.
+    #[non_exhaustive]
     Closed {
         /// The transport that was written to.
         transport: TransportId,
@@ -193,11 +250,13 @@ pub enum WriteError {
     },
     /// The buffer was at its cap. Wait for `resume_writing` or
     /// [`drain`](crate::Transport::drain), or give up on this peer.
+    #[non_exhaustive]
     BufferFull {
         /// The transport that was written to.
         transport: TransportId,
     },
     /// A `Display` implementation given to [`write_fmt`](crate::Transport::write_fmt) failed.
+    #[non_exhaustive]
     Format {
         /// The transport that was written to.
         transport: TransportId,
@@ -307,6 +366,51 @@ mod tests {
         }
         assert!(Closed::of(&io::ErrorKind::ConnectionReset.into()).is_none());
         assert!(Closed::of(&WriteError::Closing { transport }.into()).is_none());
+    }
+
+    #[test]
+    fn reasons_are_equal_when_they_say_the_same() {
+        let number = |number| CloseReason::Io(Arc::new(io::Error::from_raw_os_error(number)));
+        let reasons = || {
+            [
+                CloseReason::LocalClose,
+                CloseReason::LocalAbort,
+                CloseReason::PeerEof,
+                CloseReason::Shutdown,
+                CloseReason::Timeout(TimeoutKind::Close),
+                CloseReason::Timeout(TimeoutKind::Write),
+                CloseReason::Panic("one".into()),
+                CloseReason::Panic("two".into()),
+                io(io::ErrorKind::ConnectionReset),
+                io(io::ErrorKind::BrokenPipe),
+                number(libc::ECONNRESET),
+                number(libc::EPIPE),
+            ]
+        };
+        for (i, one) in reasons().iter().enumerate() {
+            for (j, other) in reasons().iter().enumerate() {
+                assert_eq!(one == other, i == j, "{one:?} and {other:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_reason_with_any_error_equals_its_clones_alone() {
+        let other = || CloseReason::Io(Arc::new(io::Error::other("same")));
+        let callback = || CloseReason::Callback(Arc::from(BoxError::from("same")));
+        for make in [&other as &dyn Fn() -> CloseReason, &callback] {
+            let reason = make();
+            assert_eq!(reason, reason.clone());
+            assert_ne!(reason, make());
+        }
+    }
+
+    #[test]
+    fn ends_are_equal_when_reason_and_unsent_are() {
+        let end = closed(CloseReason::LocalAbort, 7);
+        assert_eq!(end, end.clone());
+        assert_ne!(end, closed(CloseReason::LocalAbort, 8));
+        assert_ne!(end, closed(CloseReason::Shutdown, 7));
     }
 
     #[test]

@@ -7,9 +7,8 @@ use std::io;
 
 /// Whether a transport wants more bytes now.
 ///
-/// It is information, not an error: ignoring it is safe, because a protocol that was told
-/// [`Paused`](Flow::Paused) has its `pause_writing` called, and the provided one stops reading
-/// from a peer that we accepted.
+/// A hint, not an error. Ignoring it is safe: the loop then calls `pause_writing`, whose default
+/// implementation stops reading from accepted peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "there is no third state")]
 pub enum Flow {
@@ -20,7 +19,7 @@ pub enum Flow {
 }
 
 impl Flow {
-    /// Whether this is [`Flow::Paused`].
+    /// Returns whether this is [`Flow::Paused`].
     pub fn is_paused(self) -> bool {
         self == Self::Paused
     }
@@ -48,6 +47,7 @@ const DEFAULT_CAP: usize = 64 * 1024 * 1024;
 /// assert_eq!((limits.high(), limits.low()), (4096, 1024));
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[must_use = "limits do nothing until they are set"]
 pub struct WriteLimits {
     high: Option<usize>,
     low: Option<usize>,
@@ -55,7 +55,7 @@ pub struct WriteLimits {
 }
 
 impl WriteLimits {
-    /// The defaults: high 64 KiB, low 16 KiB, cap 64 MiB.
+    /// Returns the defaults: high 64 KiB, low 16 KiB, cap 64 MiB.
     pub fn new() -> Self {
         Self::default()
     }
@@ -78,7 +78,7 @@ impl WriteLimits {
         self
     }
 
-    /// The high-water mark.
+    /// Returns the high-water mark.
     pub fn high(&self) -> usize {
         match (self.high, self.low) {
             (Some(high), _) => high,
@@ -87,12 +87,12 @@ impl WriteLimits {
         }
     }
 
-    /// The low-water mark.
+    /// Returns the low-water mark.
     pub fn low(&self) -> usize {
         self.low.unwrap_or(self.high() / 4)
     }
 
-    /// The cap.
+    /// Returns the cap.
     pub fn cap(&self) -> usize {
         self.cap.unwrap_or(DEFAULT_CAP)
     }

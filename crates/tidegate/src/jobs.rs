@@ -107,7 +107,7 @@ impl Handle {
         let core = self.core();
         if core.is_closed() {
             core.bury(Grave::Value(Box::new(job)));
-            return Completion::known(self, Err(LoopClosed.into()));
+            return Completion::ready(self, Err(LoopClosed.into()));
         }
         let (completer, completion) = Completion::pair(self);
         let id = self.start_job(
@@ -132,15 +132,15 @@ impl Handle {
     pub fn resolve(&self, host: &str, port: u16) -> Completion<Vec<SocketAddr>> {
         let core = self.core();
         if core.is_closed() {
-            return Completion::known(self, Err(LoopClosed.into()));
+            return Completion::ready(self, Err(LoopClosed.into()));
         }
         let name = match Target::of_host(host, port) {
             Ok(Target::Name { host, .. }) => host,
             Ok(Target::Address(address)) => {
                 let answer = Ok(address.as_inet().into_iter().collect());
-                return Completion::known(self, answer);
+                return Completion::ready(self, answer);
             }
-            Err(error) => return Completion::known(self, Err(error)),
+            Err(error) => return Completion::ready(self, Err(error)),
         };
         let (completer, completion) = Completion::pair(self);
         let id = self.resolve_name(&name, port, move |_, answer| completer.complete(answer));

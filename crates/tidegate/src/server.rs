@@ -197,7 +197,7 @@ impl Server {
     pub fn wait_closed(&self) -> Completion<()> {
         let state = &self.0;
         if state.is_done() {
-            return Completion::known(&state.handle, Ok(()));
+            return Completion::ready(&state.handle, Ok(()));
         }
         let (completer, completion) = Completion::pair(&state.handle);
         let mut waiters = state.waiters.borrow_mut();

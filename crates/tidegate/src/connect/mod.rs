@@ -113,7 +113,7 @@ pub(crate) fn connect(
         Ok(checked) => checked,
         Err(error) => {
             core.bury(Grave::Protocol(protocol));
-            return Completion::known(handle, Err(error));
+            return Completion::ready(handle, Err(error));
         }
     };
     let (completer, completion) = Completion::pair(handle);

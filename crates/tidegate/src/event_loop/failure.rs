@@ -28,7 +28,8 @@ impl Failure {
         }
     }
 
-    /// The connection that it belongs to.
+    /// Sets the connection that the failure belongs to.
+    #[must_use]
     pub fn of_transport(mut self, id: TransportId) -> Self {
         self.transport = Some(id);
         self

@@ -135,7 +135,7 @@ impl EventLoop {
         }
         let _entered = Entered::new(&self.core);
         loop {
-            if completion.is_known()
+            if completion.is_ready()
                 && let Some(answer) = completion.take()
             {
                 return answer;

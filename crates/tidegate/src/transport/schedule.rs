@@ -1,11 +1,15 @@
-//! Callbacks that a connection's protocol gets later, and timers that die with the connection.
+//! Callbacks that a connection's protocol gets later, and timers that end with the connection.
 
 use super::Transport;
 use super::state::State;
-use crate::callback::{CallbackHandle, OnTransport, Once, Run};
+use crate::callback::{CallbackHandle, Once, Run};
+use crate::completion::Completion;
 use crate::timers::TimerId;
-use crate::{Handle, Protocol, Result};
-use std::cell::Cell;
+use crate::{Handle, Protocol, Result, TransportId, protocol};
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::marker::PhantomData;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
@@ -88,5 +92,92 @@ impl Transport {
 
     pub(crate) fn forget_timer(&self, timer: TimerId) {
         self.conn().with_extra(|extra| extra.timers.remove(&timer));
+    }
+}
+
+impl<T: 'static> Completion<T> {
+    /// Runs `call` with the answer as a callback of `transport`'s protocol, if that is still a
+    /// `P` then.
+    ///
+    /// When the connection has ended first, `call` is dropped without having run, and a connection
+    /// that was the answer is closed.
+    pub fn then_on<P: Protocol>(
+        self,
+        transport: &Transport,
+        call: impl FnOnce(&mut P, &Transport, io::Result<T>) -> Result + 'static,
+    ) {
+        let transport = transport.clone();
+        self.schedule(move |answer| {
+            OnTransport::new(
+                &transport,
+                "then_on",
+                move |this: &mut P, transport: &Transport| call(this, transport, answer.take()),
+            )
+        });
+    }
+}
+
+/// A closure for the protocol of one connection: dropped when the connection has ended, or has a
+/// protocol of another type by then.
+pub(crate) struct OnTransport<P, F> {
+    id: TransportId,
+    context: &'static str,
+    timer: Cell<Option<TimerId>>,
+    call: RefCell<Option<F>>,
+    protocol: PhantomData<fn(P)>,
+}
+
+impl<P, F> OnTransport<P, F>
+where
+    P: Protocol,
+    F: FnOnce(&mut P, &Transport) -> Result + 'static,
+{
+    pub(crate) fn new(transport: &Transport, context: &'static str, call: F) -> Rc<Self> {
+        Rc::new(Self {
+            id: transport.id(),
+            context,
+            timer: Cell::new(None),
+            call: RefCell::new(Some(call)),
+            protocol: PhantomData,
+        })
+    }
+
+    pub(crate) fn set_timer(&self, id: TimerId) {
+        self.timer.set(Some(id));
+    }
+}
+
+impl<P, F> Run for OnTransport<P, F>
+where
+    P: Protocol,
+    F: FnOnce(&mut P, &Transport) -> Result + 'static,
+{
+    fn run(self: Rc<Self>, handle: &Handle) {
+        let transport = handle.transport(self.id);
+        if transport.as_ref().is_some_and(Transport::is_borrowed) {
+            handle.core().push_ready(self);
+            return;
+        }
+        let call = self.call.take();
+        let Some(call) = call else { return };
+        let Some(transport) = transport else {
+            handle.core().drop_value(call);
+            return;
+        };
+        if let Some(timer) = self.timer.take() {
+            transport.forget_timer(timer);
+        }
+        transport.run_callback(
+            self.context,
+            move |protocol, transport| match protocol::find::<P>(protocol) {
+                Some(protocol) => call(protocol, transport),
+                None => Ok(()),
+            },
+        );
+    }
+
+    fn take(&self) -> Option<Box<dyn Any>> {
+        let call = self.call.take()?;
+        Some(Box::new(call))
     }
 }

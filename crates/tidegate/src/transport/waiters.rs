@@ -11,10 +11,10 @@ impl Transport {
     pub(super) fn wait_drained(&self) -> Completion<()> {
         let conn = self.conn();
         if let Some(closed) = conn.closed() {
-            return Completion::known(&conn.handle, Err(closed.into()));
+            return Completion::ready(&conn.handle, Err(closed.into()));
         }
         if conn.flow() == Flow::Open {
-            return Completion::known(&conn.handle, Ok(()));
+            return Completion::ready(&conn.handle, Ok(()));
         }
         let (completer, completion) = Completion::pair(&conn.handle);
         conn.with_extra(|extra| push_live(&mut extra.drains, completer));
@@ -26,10 +26,10 @@ impl Transport {
         let conn = self.conn();
         let target = conn.written.get();
         if conn.sent.get() >= target {
-            return Completion::known(&conn.handle, Ok(()));
+            return Completion::ready(&conn.handle, Ok(()));
         }
         if let Some(closed) = conn.closed() {
-            return Completion::known(&conn.handle, Err(closed.into()));
+            return Completion::ready(&conn.handle, Err(closed.into()));
         }
         let (completer, completion) = Completion::pair(&conn.handle);
         conn.with_extra(|extra| {
@@ -47,7 +47,7 @@ impl Transport {
         if conn.is(State::LOST_CALLED)
             && let Some(closed) = conn.closed()
         {
-            return Completion::known(&conn.handle, Ok(closed));
+            return Completion::ready(&conn.handle, Ok(closed));
         }
         let (completer, completion) = Completion::pair(&conn.handle);
         conn.with_extra(|extra| push_live(&mut extra.closes, completer));

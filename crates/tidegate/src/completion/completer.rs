@@ -1,0 +1,46 @@
+//! The end of a completion that owes the answer.
+
+use super::shared::Shared;
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+
+/// The other end of a [`Completion`](super::Completion): its holder owes the answer.
+///
+/// Dropped without one, it fails the completion with [`BrokenPipe`](io::ErrorKind::BrokenPipe).
+pub struct Completer<T: 'static>(Option<Rc<Shared<T>>>);
+
+impl<T: 'static> Completer<T> {
+    pub(super) fn new(shared: Rc<Shared<T>>) -> Self {
+        Self(Some(shared))
+    }
+
+    /// Completes the completion with `answer`. If the completion is cancelled, drops `answer`.
+    pub fn complete(mut self, answer: io::Result<T>) {
+        if let Some(shared) = self.0.take() {
+            shared.answer(answer);
+        }
+    }
+
+    /// Returns whether the completion was dropped, timed out, or lost its loop.
+    pub fn is_cancelled(&self) -> bool {
+        self.0.as_ref().is_none_or(|shared| shared.is_settled())
+    }
+}
+
+impl<T: 'static> Drop for Completer<T> {
+    fn drop(&mut self) {
+        if let Some(shared) = self.0.take() {
+            let message = "the completer was dropped without an answer";
+            shared.answer(Err(io::Error::new(io::ErrorKind::BrokenPipe, message)));
+        }
+    }
+}
+
+impl<T: 'static> fmt::Debug for Completer<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Completer")
+            .field("cancelled", &self.is_cancelled())
+            .finish_non_exhaustive()
+    }
+}
