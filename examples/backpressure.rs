@@ -133,10 +133,6 @@ impl Protocol for Source {
         Ok(())
     }
 
-    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-        Ok(())
-    }
-
     fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
         self.progress.end();
         self.run.written = transport.written();

@@ -40,11 +40,6 @@ impl Protocol for BufferedEcho {
         transport.write(&self.buffer[..len])?;
         Ok(())
     }
-
-    /// Not called: `get_buffer` always gives a buffer.
-    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-        Ok(())
-    }
 }
 
 fn run() -> Result {

@@ -66,10 +66,6 @@ impl Protocol for Source {
         Ok(())
     }
 
-    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-        Ok(())
-    }
-
     fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
         let (sent, largest) = (transport.sent() >> 20, self.largest >> 10);
         println!("{sent} MiB to a slow reader, largest write buffer {largest} KiB ({closed})");

@@ -184,11 +184,7 @@ impl<P: Protocol> Protocol for Wrapper<P> {
 
 struct Foreign;
 
-impl Protocol for Foreign {
-    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-        Ok(())
-    }
-}
+impl Protocol for Foreign {}
 
 #[derive(Clone, Copy, Debug)]
 enum By {

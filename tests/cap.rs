@@ -13,7 +13,7 @@ fn capped(cap: usize) -> WriteLimits {
 
 fn is_full(result: Result<Flow, WriteError>, transport: &Transport) -> bool {
     match result {
-        Err(WriteError::BufferFull { transport: id }) => {
+        Err(WriteError::BufferFull { transport: id, .. }) => {
             assert_eq!(id, transport.id());
             true
         }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use tests::{
     BOUND, Gate, Host, Log, Recorder, V6, descriptors, drive, has_ipv6, knows, settle, v4,
 };
-use tidegate::{Completion, ConnectOptions, EventLoop, Protocol, Result, Transport};
+use tidegate::{Completion, ConnectOptions, EventLoop, Protocol, Transport};
 
 const MS: Duration = Duration::from_millis(1);
 const ROUNDS: usize = 15;
@@ -191,8 +191,4 @@ impl Quiet {
     }
 }
 
-impl Protocol for Quiet {
-    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-        Ok(())
-    }
-}
+impl Protocol for Quiet {}

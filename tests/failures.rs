@@ -284,10 +284,13 @@ fn every_other_write_error_is_an_ordinary_error() {
             other.close();
             other.write(b"x").unwrap_err()
         }),
-        ("of a close that did not happen", |own, _| {
-            WriteError::Closing {
-                transport: own.id(),
-            }
+        ("of its like in another loop", |own, _| {
+            let event_loop = EventLoop::new().unwrap();
+            let adopt = || adopted(event_loop.handle(), Kind::Unix, Recorder::new(&Log::new()));
+            let (_first, (like, _peer)) = (adopt(), adopt());
+            assert_eq!(like.id(), own.id(), "not the same id");
+            like.close();
+            like.write(b"x").unwrap_err()
         }),
     ];
     for kind in Kind::ALL {

@@ -27,11 +27,7 @@ const FLOOD: u64 = 16 << 20;
 
 struct Sink;
 
-impl Protocol for Sink {
-    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-        Ok(())
-    }
-}
+impl Protocol for Sink {}
 
 struct Echo;
 
@@ -97,10 +93,6 @@ impl Flooder {
 impl Protocol for Flooder {
     fn connection_made(&mut self, transport: &Transport) -> Result {
         self.write(transport)
-    }
-
-    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-        Ok(())
     }
 
     fn resume_writing(&mut self, transport: &Transport) -> Result {

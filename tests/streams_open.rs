@@ -52,7 +52,7 @@ fn both_ends_are_streams_of_the_same_loop() {
             assert_eq!(reader.read_chunk(1).await?, b"".as_slice());
             writer.close().await?;
             assert!(writer.closed().ok_or("not told")?.is_clean());
-            tidegate::Result::Ok(())
+            Ok::<_, tidegate::BoxError>(())
         };
         let talk = block_on(async move { timeout(BOUND, talk).await });
         talk.unwrap().expect("it ends").unwrap();
@@ -269,7 +269,7 @@ fn the_readers_limit_is_an_option_of_opening_and_of_serving() {
             StreamOptions::new().limit(1)
         );
         let line = timeout(BOUND, reader.read_line()).await?;
-        tidegate::Result::Ok(line?)
+        Ok::<_, tidegate::BoxError>(line?)
     });
     assert_eq!(&read.unwrap().unwrap()[..], b"11\n");
 }

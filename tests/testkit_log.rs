@@ -20,10 +20,6 @@ impl Protocol for Wrong {
         self.0.pause_writing(transport)?;
         Ok(())
     }
-
-    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-        Ok(())
-    }
 }
 
 fn served(world: &mut World, log: Log) -> Host {

@@ -179,10 +179,6 @@ impl Protocol for Wrong {
         assert_eq!(self.0.eof_received(transport)?, OnEof::Close);
         Ok(())
     }
-
-    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-        Ok(())
-    }
 }
 
 #[test]

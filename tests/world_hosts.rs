@@ -113,7 +113,7 @@ fn streams_run_in_a_world_and_sleep_in_its_time() {
         let (mut reader, writer) = open_connection(to).await?;
         writer.write(b"hello\n")?;
         let line = reader.read_line().await?;
-        tidegate::Result::Ok(line)
+        Ok::<_, tidegate::BoxError>(line)
     };
     let answer = world.block_on(&a, answer).unwrap().unwrap();
     assert_eq!(&answer[..], b"hello\n");

@@ -109,7 +109,7 @@ fn a_value_that_fails_to_format_writes_nothing() {
         let stats = transport.stats();
         let result = write!(transport, "before {Failing} after");
         assert!(
-            matches!(result, Err(WriteError::Format { transport: id }) if id == transport.id()),
+            matches!(result, Err(WriteError::Format { transport: id, .. }) if id == transport.id()),
             "{result:?}"
         );
         assert_eq!(transport.stats(), stats);

@@ -129,11 +129,7 @@ impl Driven {
 /// What a protocol answers that does not say anything about pauses.
 struct Provided;
 
-impl Protocol for Provided {
-    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-        Ok(())
-    }
-}
+impl Protocol for Provided {}
 
 impl Protocol for Driven {
     fn connection_made(&mut self, transport: &Transport) -> Result {

@@ -309,8 +309,4 @@ impl Protocol for Bulk {
 /// What the trait itself provides.
 struct Provided;
 
-impl Protocol for Provided {
-    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-        Ok(())
-    }
-}
+impl Protocol for Provided {}

@@ -100,10 +100,6 @@ impl Protocol for LeavesTimer {
         transport.handle().call_later(minute, |_| ());
         Ok(())
     }
-
-    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-        Ok(())
-    }
 }
 
 pub(crate) struct ClosesAndLeavesTimer;
@@ -140,10 +136,6 @@ impl Protocol for ErrorAfterHalf {
 pub(crate) struct NeverCloses;
 
 impl Protocol for NeverCloses {
-    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-        Ok(())
-    }
-
     fn eof_received(&mut self, _: &Transport) -> Result<OnEof> {
         Ok(OnEof::KeepOpen)
     }
@@ -193,10 +185,6 @@ impl Protocol for Counts {
         write!(transport, "{}", self.0)?;
         Ok(())
     }
-
-    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-        Ok(())
-    }
 }
 
 /// Calls itself again and again.
@@ -216,10 +204,6 @@ impl Protocol for Busy {
         Self::again(transport);
         Ok(())
     }
-
-    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-        Ok(())
-    }
 }
 
 /// Calls a callback by hand, from outside.
@@ -233,10 +217,6 @@ impl Protocol for CallsItself {
                 watched.resume_writing(transport)
             });
         });
-        Ok(())
-    }
-
-    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
         Ok(())
     }
 }

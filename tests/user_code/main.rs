@@ -331,11 +331,7 @@ fn what_a_call_is_given_and_refuses_is_dropped_after_it_has_returned() {
             *self.0.borrow_mut() += 1;
         }
     }
-    impl Protocol for Wants {
-        fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-            Ok(())
-        }
-    }
+    impl Protocol for Wants {}
     let mut event_loop = EventLoop::new().unwrap();
     let handle = event_loop.handle().clone();
     let drops = Rc::new(RefCell::new(0));

@@ -30,10 +30,6 @@ const PORT: u16 = 7;
 ///         });
 ///         Ok(())
 ///     }
-///
-///     fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-///         Ok(())
-///     }
 /// }
 ///
 /// # fn main() -> std::io::Result<()> {

@@ -143,11 +143,7 @@ impl Recorder {
 /// What the trait itself provides.
 struct Provided;
 
-impl Protocol for Provided {
-    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-        Ok(())
-    }
-}
+impl Protocol for Provided {}
 
 impl Protocol for Recorder {
     fn connection_made(&mut self, transport: &Transport) -> Result {

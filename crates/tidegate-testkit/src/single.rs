@@ -18,8 +18,4 @@ impl Protocol for Nobody {
         transport.abort();
         Ok(())
     }
-
-    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-        Ok(())
-    }
 }

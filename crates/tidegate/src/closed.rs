@@ -12,7 +12,8 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// The result of a callback: any error converts into its error with `?`.
 ///
 /// Both parameters have defaults, so that this type can take the place of the standard library's:
-/// `Result` alone, `Result<T>` and `Result<T, E>` all mean what they say.
+/// `Result` alone, `Result<T>` and `Result<T, E>` all mean what they say. An expression takes no
+/// default of a type: the last line of an async block is `Ok::<_, BoxError>(())`.
 ///
 /// ```
 /// use tidegate::Result;

@@ -191,10 +191,6 @@ impl Protocol for Stranger {
         transport.abort();
         Ok(())
     }
-
-    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-        Ok(())
-    }
 }
 
 impl Sockets {

@@ -131,10 +131,6 @@ impl Protocol for Source {
         self.produce(transport)
     }
 
-    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-        Ok(())
-    }
-
     fn connection_lost(&mut self, _: &Transport, _: &Closed) {}
 }
 

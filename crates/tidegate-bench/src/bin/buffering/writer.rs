@@ -97,10 +97,6 @@ impl Protocol for Deaf {
         self.tick(transport)
     }
 
-    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-        Ok(())
-    }
-
     fn connection_lost(&mut self, transport: &Transport, _: &Closed) {
         transport.handle().stop();
     }

@@ -64,9 +64,4 @@ impl Protocol for Buffered {
         }
         Ok(())
     }
-
-    // Required, but not called: there always is a buffer.
-    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-        Ok(())
-    }
 }

@@ -70,11 +70,7 @@ impl Protocol for Lines {
 
 struct Sink;
 
-impl Protocol for Sink {
-    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-        Ok(())
-    }
-}
+impl Protocol for Sink {}
 
 pub(crate) struct Source {
     pub(crate) block: Bytes,
@@ -93,10 +89,6 @@ impl Protocol for Source {
                 Writes::Owned => transport.write_owned(self.block.clone())?,
             };
         }
-        Ok(())
-    }
-
-    fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
         Ok(())
     }
 }
