@@ -53,11 +53,12 @@
 //! # The way of a byte
 //!
 //! The modules are private; this is how they hang together. `driver` is all that touches the
-//! operating system: it polls, and moves bytes. `event_loop` runs the turns, keeps the sources of
-//! events and everything that waits to be called. `transport` is a connection: `read` takes bytes
-//! from the kernel to the protocol's callback, `deliver` makes every callback, `state` decides in
-//! which order, `write` takes what the protocol writes to the kernel, what the kernel refuses
-//! waits in `write_buffer`, `flow` says when that is too much, `close` and `linger` end it.
+//! operating system: it polls, and moves bytes. `event_loop` runs the ticks, keeps the sources of
+//! events and everything that waits to be called. `transport` is a connection. Its `read` takes
+//! bytes from the kernel, `callback_frame` calls the protocol with them, `write` takes the bytes of
+//! the answer, and `flush` offers them to the kernel. The refused ones wait in `write_buffer`, and
+//! `flow` says when those are too many. `step` decides the order of the callbacks, `settle` makes
+//! them, `close` and `linger` end the connection.
 //! Connections come from `server` (`listen`, `accept`), `connect` and `adopt`; `resolve` knows
 //! names, `jobs` has other threads work. `timers`, `callback` and `completion` are for what comes
 //! later. `relay` is a protocol of the library's own. `ARCHITECTURE.md` in the repository says

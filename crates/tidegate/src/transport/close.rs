@@ -1,5 +1,5 @@
-//! How a connection ends: closing (send first), write-dead (writing failed, reading may go on),
-//! dead, lost. `Closed` is fixed in one place.
+//! How a connection ends: closing (sends the rest first), write failed (reading may go on), ended,
+//! lost. `Closed` is fixed in one place.
 
 use super::Transport;
 use super::conn::{CallbackFailure, Unread};
@@ -68,7 +68,7 @@ impl Transport {
         self.touch();
     }
 
-    /// As [`reset`](Transport::reset), with another reason.
+    /// Ends it as [`reset`](Transport::reset) does, with a reason of the caller's.
     pub(crate) fn reset_for(&self, reason: CloseReason) {
         if self.is_lost() {
             // In `connection_lost` the kernel may still have bytes that count as sent.
@@ -81,7 +81,7 @@ impl Transport {
         self.end(reason);
     }
 
-    /// The end of the loop.
+    /// Ends it because the loop ends.
     pub(crate) fn shut_down(&self) {
         self.end(CloseReason::Shutdown);
         self.settle();
@@ -143,7 +143,7 @@ impl Transport {
         });
     }
 
-    /// ... and now what it wrote was gathered.
+    /// Ends the connection of a failed callback, whose gathered writes were sent or queued.
     pub(super) fn callback_failed(&self, context: &'static str, reason: CloseReason) {
         let conn = self.conn();
         if !conn.is(State::LOST_CALLED) {

@@ -11,21 +11,21 @@ use std::cell::RefMut;
 use std::io::{self, IoSlice};
 use std::time::Duration;
 
-/// What a system call costs of the bytes that one transport may send in a tick, at least: so tiny
-/// chunks cannot hold the loop with thousands of calls.
+/// The minimum number of bytes that one system call counts for in a transport's budget of a tick.
+/// So tiny chunks cannot hold the loop with thousands of calls.
 const LEAST_COST: usize = MAX_OFFER / 16;
 
-/// What most offers fit in.
+/// The number of slices that most offers fit in.
 const FEW_SLICES: usize = 2;
 
-/// So much is gathered at the most, which is no more than any system call costs.
+/// The maximum number of bytes that are gathered in a callback: no more than one system call costs.
 pub(crate) const MOST_GATHERED: usize = LEAST_COST;
 
-/// How long to wait when the kernel is out of memory; no event says when it is over.
+/// The delay before the kernel is asked again when it was out of memory; no event says when.
 const MEMORY_RETRY: Duration = Duration::from_millis(20);
 
 impl Transport {
-    /// Sends what the callback that has just returned wrote in small writes, if it did.
+    /// Sends the small writes that the callback has gathered, if there are any.
     #[inline(always)]
     pub(super) fn send_gathered(&self, core: &Core) {
         let conn = self.conn();
@@ -116,8 +116,8 @@ impl Transport {
         self.answer_waiters();
     }
 
-    /// Draws the consequences of one system call that was offered `offered` bytes. The caller
-    /// answers the waiters once everything is in its place: a waker may write.
+    /// Records one system call that was offered `offered` bytes. The caller completes the waiters
+    /// once everything is in its place: a waker may write.
     #[inline]
     fn record_sent(&self, sent: usize, offered: usize, result: io::Result<usize>) {
         let conn = self.conn();

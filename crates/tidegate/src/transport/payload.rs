@@ -5,7 +5,7 @@
 use bytes::{Buf, Bytes};
 use std::io::IoSlice;
 
-/// What one call of the user writes, less what the kernel has taken of it.
+/// The bytes of one call, less those that the kernel has taken.
 pub(super) enum Payload<'a> {
     Slice(&'a [u8]),
     /// Less the first `taken` bytes of the first slice.

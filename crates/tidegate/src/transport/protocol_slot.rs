@@ -33,7 +33,7 @@ impl Transport {
                     unread: unread.to_vec(),
                     in_callback,
                 })?;
-                // It would have come to its turn without us: ours goes in front of its bytes.
+                // Without this call it would have been switched to: our bytes go before its own.
                 extra.unread.put_in_front(replaced.unread);
                 Some(replaced.protocol)
             }
@@ -69,8 +69,8 @@ impl Transport {
         }
     }
 
-    /// How often [`set_protocol`](Transport::set_protocol) was called: tells an old protocol, which
-    /// lives on for a moment, that there is a new one.
+    /// The number of calls of [`set_protocol`](Transport::set_protocol): tells an old protocol,
+    /// which lives on for a moment, that there is a new one.
     pub(crate) fn switches(&self) -> u64 {
         let extra = self.conn().extra.borrow();
         extra.as_ref().map_or(0, |extra| extra.switches)

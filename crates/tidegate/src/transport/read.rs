@@ -13,7 +13,7 @@ use std::io;
 use std::mem;
 use std::sync::Arc;
 
-/// So many reads does one source get in a tick; the rest waits for the next, after the others.
+/// The maximum number of reads per source and tick. The rest waits for the next tick.
 pub(crate) const READS_PER_TICK: usize = 16;
 
 /// What one read came to.

@@ -12,7 +12,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
 use std::rc::Rc;
 
-/// What is needed to make a connection of a socket.
+/// The parts of a connection that is to be.
 pub(crate) struct NewConnection {
     pub(crate) socket: Socket,
     pub(crate) peer: Address,
@@ -51,7 +51,7 @@ impl Transport {
         }))
     }
 
-    /// Puts it under the loop.
+    /// Registers a new connection with the loop.
     pub(crate) fn start(handle: &Handle, new: NewConnection) -> io::Result<Self> {
         let core = handle.core();
         let mut registry = core.registry.borrow_mut();

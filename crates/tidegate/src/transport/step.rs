@@ -18,7 +18,7 @@ pub(crate) enum Input {
     Kernel,
 }
 
-/// What this tick of the loop has already used up for one connection.
+/// The shares of this tick that one connection has used up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Spent {
     pub(crate) resume: bool,
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_turn_has_used_up_waits_for_the_next() {
+    fn a_step_whose_share_of_the_tick_is_used_up_waits_for_the_next() {
         type S = State;
         let resume = Spent {
             resume: true,
