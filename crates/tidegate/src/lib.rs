@@ -92,7 +92,6 @@
 #[cfg(not(unix))]
 compile_error!("tidegate runs on Unix systems: its sockets are registered by file descriptor");
 
-mod accept;
 mod address;
 mod adopt;
 mod callback;
@@ -112,9 +111,8 @@ mod driver;
 mod event_loop;
 mod flow;
 mod jobs;
-mod listen;
-mod log_limit;
-mod logging;
+mod log;
+mod panics;
 mod protocol;
 mod relay;
 mod resolve;
@@ -134,8 +132,7 @@ pub use event_loop::{
 };
 pub use flow::{Flow, WriteLimits};
 pub use jobs::JobPanicked;
-pub use listen::ListenOptions;
 pub use protocol::{OnEof, OnPause, Protocol};
 pub use relay::{Relay, RelayReport, Relayed};
-pub use server::{Server, ShutdownReport};
+pub use server::{ListenOptions, Server, ShutdownReport};
 pub use transport::{Transport, TransportId, TransportStats};

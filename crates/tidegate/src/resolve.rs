@@ -1,6 +1,6 @@
 //! Names of hosts. Asking for one may take long: who connects has a job ask.
 
-use crate::event_loop::caught;
+use crate::panics::caught;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;

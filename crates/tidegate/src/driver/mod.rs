@@ -11,7 +11,7 @@ mod os;
 mod unix_path;
 
 use crate::Address;
-use crate::logging::guarded;
+use crate::log::guarded;
 use std::any::Any;
 use std::fmt;
 use std::io::{self, IoSlice};

@@ -7,7 +7,7 @@ use super::{
     Token, WAKE, Wake, of_another_driver,
 };
 use crate::Address;
-use crate::logging::guarded;
+use crate::log::guarded;
 use mio::unix::SourceFd;
 use mio::{Interest, Poll};
 use socket2::{Domain, SockAddr, SockRef, Type};

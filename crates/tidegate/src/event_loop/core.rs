@@ -2,16 +2,18 @@
 //! the user runs.
 
 use super::counters::{Counters, Snapshot, add};
-use super::failure::{Failure, PanicPayload, PanicPolicy};
-use super::registry::{Registry, Source};
+use super::failure::{Failure, PanicPolicy};
+use super::registry::{Registry, Slot};
 use super::remote::Inbox;
+use super::source::Source;
 use super::todo::{Todo, TodoCell};
 use crate::callback::{Once, Run};
 use crate::completion::Work;
 use crate::connect::{ConnectId, Connecting, Connects};
 use crate::driver::AnyDriver;
 use crate::jobs::Jobs;
-use crate::log_limit::LogLimit;
+use crate::log::LogLimit;
+use crate::panics::PanicPayload;
 use crate::resolve::Resolver;
 use crate::timers::{TimerId, Timers};
 use crate::transport::{MOST_GATHERED, Transport};
@@ -288,8 +290,12 @@ impl Core {
 
     // Sources.
 
-    pub(crate) fn source(&self, id: TransportId) -> Option<Source> {
-        self.registry.borrow().get(id).cloned()
+    pub(super) fn slot(&self, id: TransportId) -> Option<Slot> {
+        self.registry.borrow().get(id)
+    }
+
+    pub(super) fn other(&self, id: TransportId) -> Option<Rc<dyn Source>> {
+        self.registry.borrow().other(id).cloned()
     }
 
     pub(crate) fn transport(&self, id: TransportId) -> Option<Transport> {
@@ -298,10 +304,7 @@ impl Core {
 
     /// Also one that has ended and is not let go of yet.
     pub(super) fn connection(&self, id: TransportId) -> Option<Transport> {
-        match self.registry.borrow().get(id) {
-            Some(Source::Connection(transport)) => Some(transport.clone()),
-            _ => None,
-        }
+        self.registry.borrow().connection(id).cloned()
     }
 
     /// Nobody waits for the answer any more.
@@ -402,17 +405,7 @@ impl Core {
 
     pub(crate) fn snapshot(&self) -> Snapshot {
         let mut snapshot = self.counters.snapshot();
-        for source in self.registry.borrow().iter() {
-            match source {
-                Source::Connection(transport) => {
-                    snapshot.connections += 1;
-                    snapshot.closing += usize::from(transport.is_closing());
-                }
-                Source::Attempt(_) => {}
-                Source::Listener(_) => snapshot.listeners += 1,
-                Source::Lingering(_) => snapshot.lingering += 1,
-            }
-        }
+        self.registry.borrow().count(&mut snapshot);
         snapshot.connecting = self.connects.borrow().len();
         snapshot.timers = self.timers.borrow().len();
         snapshot.completions = self.completions.get();

@@ -3,10 +3,11 @@
 
 use super::core::{Core, ErrorHandler, Grave};
 use super::counters::add;
-use super::failure::{Failure, PanicPayload, PanicPolicy, panic_message};
+use super::failure::{Failure, PanicPolicy};
 use super::todo::Todo;
 use crate::callback::Run;
-use crate::logging::guarded;
+use crate::log::guarded;
+use crate::panics::{PanicPayload, panic_message};
 use crate::{CloseReason, Handle};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;

@@ -22,7 +22,7 @@ mod write_timeout;
 
 use crate::completion::Completion;
 use crate::driver::{Socket, SocketOption};
-use crate::event_loop::{Core, Grave, Source, add};
+use crate::event_loop::{Core, Grave, Slot, add};
 use crate::flow::{Flow, Watermarks};
 use crate::server::ServerState;
 use crate::{Address, CloseReason, Closed, Handle, Protocol, WriteError, protocol};
@@ -37,7 +37,6 @@ use std::time::Duration;
 use write::Payload;
 
 pub use id::TransportId;
-pub(crate) use linger::Lingering;
 pub use stats::TransportStats;
 pub(crate) use write::MOST_GATHERED;
 
@@ -111,7 +110,7 @@ impl Transport {
     pub(crate) fn start(handle: &Handle, new: NewConnection) -> io::Result<Self> {
         let core = handle.core();
         let mut registry = core.registry.borrow_mut();
-        let transport = registry.insert(Source::Connection, |id| Self::new(handle, id, new));
+        let transport = registry.insert(Slot::Connection, |id| Self::new(handle, id, new));
         drop(registry);
         if let Err(error) = transport.register() {
             let gone = core.registry.borrow_mut().remove(transport.id());
