@@ -2,6 +2,7 @@
 //! the user runs.
 
 use super::counters::{Counters, Snapshot, add};
+use super::deferred::Grave;
 use super::failure::{Failure, PanicPolicy};
 use super::registry::{Registry, Slot};
 use super::remote::Inbox;
@@ -16,11 +17,9 @@ use crate::log::LogLimit;
 use crate::panics::PanicPayload;
 use crate::resolve::Resolver;
 use crate::timers::{TimerId, Timers};
-use crate::transport::{MOST_GATHERED, Transport};
-use crate::write_buffer::WriteBuffer;
-use crate::{Handle, Protocol, TransportId};
-use bytes::Bytes;
-use std::any::Any;
+use crate::transport::Transport;
+use crate::write_buffer::{MAX_OFFER, WriteBuffer};
+use crate::{Handle, TransportId};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
@@ -31,19 +30,14 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// So many emptied write buffers are kept for the next transport that needs one.
+/// Maximum number of bytes of small writes that are gathered while a callback runs. Sending them
+/// costs a transport no more of its budget than any system call does.
+pub(crate) const MAX_GATHERED: usize = MAX_OFFER / 16;
+
+/// Maximum number of emptied write buffers that are kept for the next transport that needs one.
 const SPARE_BUFFERS: usize = 32;
 
 pub(super) type ErrorHandler = Box<dyn FnMut(&Handle, &Failure)>;
-
-/// Values of the user that were thrown away. Dropping them runs user code, so it is put off until
-/// nothing is borrowed and no call of the user is on the stack.
-#[expect(dead_code, reason = "held to be dropped, never looked at")]
-pub(crate) enum Grave {
-    Protocol(Box<dyn Protocol>),
-    Bytes(Bytes),
-    Value(Box<dyn Any>),
-}
 
 /// Something that holds user values and must let go of them when the loop ends.
 pub(crate) trait AtEnd {
@@ -128,7 +122,7 @@ impl Core {
             inbox,
             error_handler: RefCell::default(),
             failure_log: RefCell::default(),
-            gather: RefCell::new(Vec::with_capacity(MOST_GATHERED)),
+            gather: RefCell::new(Vec::with_capacity(MAX_GATHERED)),
             read_error: Cell::new(None),
             spare_buffers: RefCell::default(),
             counters: Counters::default(),

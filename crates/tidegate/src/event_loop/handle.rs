@@ -1,7 +1,8 @@
 //! The handle to the loop: what callbacks and setup code ask it for.
 
-use super::core::{Core, Grave};
+use super::core::Core;
 use super::counters::Snapshot;
+use super::deferred::Grave;
 use super::failure::Failure;
 use super::remote::RemoteHandle;
 use crate::TransportId;

@@ -3,6 +3,7 @@
 mod builder;
 mod core;
 mod counters;
+mod deferred;
 mod failure;
 mod handle;
 mod registry;
@@ -23,9 +24,10 @@ use std::rc::Rc;
 use std::time::Duration;
 use todo::Todo;
 
-pub(crate) use self::core::{AtEnd, Core, Grave, TurnTime};
+pub(crate) use self::core::{AtEnd, Core, MAX_GATHERED, TurnTime};
 pub(crate) use crate::panics::PanicPayload;
 pub(crate) use counters::add;
+pub(crate) use deferred::Grave;
 pub(crate) use registry::Slot;
 pub(crate) use source::Source;
 

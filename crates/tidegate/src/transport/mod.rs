@@ -38,7 +38,6 @@ use write::Payload;
 
 pub use id::TransportId;
 pub use stats::TransportStats;
-pub(crate) use write::MOST_GATHERED;
 
 /// One end of a connection: what a protocol writes to, pauses and closes.
 ///

@@ -4,7 +4,7 @@ use super::conn::Conn;
 use super::state::State;
 use super::{Transport, is_out_of_memory};
 use crate::WriteError;
-use crate::event_loop::{Core, Grave, add};
+use crate::event_loop::{Core, Grave, MAX_GATHERED, add};
 use crate::flow::{Crossing, Flow};
 use crate::write_buffer::{CHUNK_OVERHEAD, MAX_OFFER, MAX_SLICES, Offer, WriteBuffer};
 use bytes::{Buf, Bytes};
@@ -23,8 +23,7 @@ const LEAST_COST: usize = MAX_OFFER / 16;
 /// What most offers fit in.
 const FEW_SLICES: usize = 2;
 
-/// So much is gathered at the most, which is no more than any system call costs.
-pub(crate) const MOST_GATHERED: usize = LEAST_COST;
+const _: () = assert!(MAX_GATHERED <= LEAST_COST);
 
 /// How long to wait when the kernel is out of memory; no event says when it is over.
 const MEMORY_RETRY: Duration = Duration::from_millis(20);
@@ -457,15 +456,6 @@ impl Core {
     fn bury_payload(&self, payload: Payload<'_>) {
         if let Payload::Owned(data) = payload {
             self.bury_bytes(data);
-        }
-    }
-
-    /// Owned bytes that are done with. Plain memory is freed now, or a callback that ignores
-    /// every refusal would pile it up; bytes with an owner are left to the loop, because dropping
-    /// that one is user code.
-    fn bury_bytes(&self, data: Bytes) {
-        if let Err(owned) = data.try_into_mut() {
-            self.bury(Grave::Bytes(owned));
         }
     }
 }
