@@ -105,6 +105,7 @@ pub mod driver;
 #[allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
     reason = "public with the feature `unstable-driver`"
 )]
 mod driver;
