@@ -155,6 +155,34 @@ impl EventLoop {
         }
     }
 
+    /// Runs until the completion completes, for `limit` at the most. At the limit the completion is
+    /// dropped, which cancels its work as [`Completion`] says; the loop can be run again.
+    ///
+    /// ```
+    /// use std::io::ErrorKind;
+    /// use std::time::Duration;
+    /// use tidegate::EventLoop;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut event_loop = EventLoop::new()?;
+    /// let (_completer, completion) = event_loop.handle().completion::<()>();
+    /// let error = event_loop.run_until_within(completion, Duration::from_millis(5)).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::TimedOut);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`TimedOut`](io::ErrorKind::TimedOut) at the limit; those of [`run_until`](Self::run_until).
+    #[doc(alias = "wait_for")]
+    pub fn run_until_within<T: 'static>(
+        &mut self,
+        completion: Completion<T>,
+        limit: Duration,
+    ) -> io::Result<T> {
+        self.run_until(completion.within(limit))
+    }
+
     /// Runs one turn, waiting at most for `timeout` for something to do; `None` waits as long as
     /// it takes.
     ///
