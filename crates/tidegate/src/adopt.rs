@@ -19,6 +19,7 @@ mod sealed {
 
 use sealed::Adopt;
 
+/// # Streams of the standard library
 impl Handle {
     /// Drives a connected stream of the standard library. It counts as accepted.
     /// `connection_made` comes from the loop.

@@ -48,6 +48,7 @@ const DEFAULT_CAP: usize = 64 * 1024 * 1024;
 /// assert_eq!((limits.high(), limits.low()), (4096, 1024));
 /// ```
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[must_use]
 pub struct WriteLimits {
     high: Option<usize>,
     low: Option<usize>,

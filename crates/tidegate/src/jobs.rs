@@ -71,6 +71,7 @@ impl fmt::Display for JobPanicked {
 
 impl Error for JobPanicked {}
 
+/// # Blocking work
 impl Handle {
     /// Runs `job`, which may block, on a thread of a small pool, and answers with what it
     /// returns. The threads are named `tidegate-job-0` and so on; each is started when it is first

@@ -11,6 +11,7 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 
+/// # Names
 impl Handle {
     /// The addresses of a host, in the order in which to try them; at least one. A name is
     /// resolved by the system (getaddrinfo(3)), or by what

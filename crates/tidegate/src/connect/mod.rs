@@ -30,6 +30,7 @@ use attempt::Attempt;
 pub use error::ConnectError;
 pub use options::ConnectOptions;
 
+/// # Connecting
 impl Handle {
     /// Connects, and gives the connection `protocol`. The completion is answered after
     /// `connection_made`; dropping it before cancels the connect, or closes what nobody took.

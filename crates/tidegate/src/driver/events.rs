@@ -15,6 +15,7 @@ pub const WAKE: Token = Token(u64::MAX);
 /// What an event says of its source, a set of flags. Edge-triggered: it is said once for each
 /// change.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[must_use]
 pub struct Readiness(u8);
 
 impl Readiness {

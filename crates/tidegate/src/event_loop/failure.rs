@@ -6,6 +6,7 @@ use std::fmt;
 /// An error or a panic of user code, or an error that the loop met on a user's behalf, as the
 /// [error handler](crate::Handle::set_error_handler) gets it.
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct Failure {
     context: &'static str,
     transport: Option<TransportId>,

@@ -33,16 +33,10 @@ impl Handle {
     pub(crate) fn core(&self) -> &Rc<Core> {
         &self.0
     }
+}
 
-    /// The loop that is running on this thread.
-    pub fn current() -> Option<Self> {
-        let current = CURRENT.try_with(|current| {
-            let current = current.borrow();
-            current.as_ref().and_then(Weak::upgrade)
-        });
-        current.ok().flatten().map(Self)
-    }
-
+/// # Callbacks and the time
+impl Handle {
     /// Runs `call` in this turn of the loop or the next, after what was scheduled before. Within
     /// a turn the loop polls first, so callbacks that schedule callbacks starve nobody.
     pub fn call_soon(&self, call: impl FnOnce(&Self) + 'static) -> CallbackHandle {
@@ -91,6 +85,18 @@ impl Handle {
     #[doc(alias = "time")]
     pub fn now(&self) -> Instant {
         self.0.now()
+    }
+}
+
+/// # The loop
+impl Handle {
+    /// The loop that is running on this thread.
+    pub fn current() -> Option<Self> {
+        let current = CURRENT.try_with(|current| {
+            let current = current.borrow();
+            current.as_ref().and_then(Weak::upgrade)
+        });
+        current.ok().flatten().map(Self)
     }
 
     /// Ends `run_forever` (or `run_until`) after this turn, or the next one after its first turn.

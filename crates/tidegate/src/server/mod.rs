@@ -22,6 +22,7 @@ pub use options::ListenOptions;
 pub use shutdown::ShutdownReport;
 pub(crate) use state::ServerState;
 
+/// # Listening
 impl Handle {
     /// Listens, and gives each accepted connection a protocol that `factory` makes. A name is
     /// resolved within this call, which may take long.

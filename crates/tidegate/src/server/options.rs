@@ -31,6 +31,7 @@ const DEFAULT_BACKLOG: u32 = 1024;
 /// # let _ = options;
 /// ```
 #[derive(Debug)]
+#[must_use]
 pub struct ListenOptions {
     at: Vec<ListenAt>,
     pub(super) backlog: u32,
