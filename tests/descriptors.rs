@@ -59,7 +59,7 @@ fn connect(socket: Socket, address: &Address) -> Peer {
     let addr = match address {
         Address::Inet(addr) => SockAddr::from(*addr),
         Address::Unix(path) => SockAddr::unix(path).unwrap(),
-        Address::Unnamed => unreachable!("servers have addresses"),
+        _ => unreachable!("servers have addresses"),
     };
     socket.connect(&addr).unwrap();
     Peer::new(socket)

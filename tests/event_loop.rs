@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 use tests::{BOUND, Kind, Log, Peer, Recorder, adopted, drive, settle};
 use tidegate::{EventLoop, Handle, OnPause, PanicPolicy, Transport, WriteLimits};
@@ -424,4 +425,56 @@ fn a_propagated_panic_leaves_the_run_when_its_turn_is_over() {
     event_loop.handle().call_soon(noted(&log, "another turn"));
     event_loop.run_once(Some(BOUND)).unwrap();
     assert_eq!(log.words(), ["the same turn", "another turn"]);
+}
+
+#[test]
+fn run_until_within_returns_what_completes_in_time() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let handle = event_loop.handle().clone();
+    let (completer, known) = handle.completion();
+    completer.complete(Ok(5));
+    let answer = event_loop.run_until_within(known, Duration::ZERO);
+    assert_eq!(answer.unwrap(), 5);
+    let (completer, later) = handle.completion();
+    handle.call_later(Duration::from_millis(1), |_| completer.complete(Ok(6)));
+    assert_eq!(event_loop.run_until_within(later, BOUND).unwrap(), 6);
+    assert_eq!(handle.snapshot().timers, 0, "of the limit");
+}
+
+#[test]
+fn run_until_within_takes_an_error_of_the_completion_as_run_until_does() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let handle = event_loop.handle().clone();
+    let (completer, completion) = handle.completion::<()>();
+    completer.complete(Err(io::ErrorKind::AddrInUse.into()));
+    let error = event_loop.run_until_within(completion, BOUND).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
+    handle.stop();
+    let (_completer, stopped) = handle.completion::<()>();
+    let error = event_loop.run_until_within(stopped, BOUND).unwrap_err();
+    assert_ne!(error.kind(), io::ErrorKind::TimedOut, "{error}");
+    let other = EventLoop::new().unwrap();
+    let (_completer, foreign) = other.handle().completion::<()>();
+    let error = event_loop.run_until_within(foreign, BOUND).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+}
+
+#[test]
+fn run_until_within_cancels_at_its_limit_what_dropping_the_completion_cancels() {
+    const LIMIT: Duration = Duration::from_millis(5);
+    let mut event_loop = EventLoop::builder().executor_threads(1).build().unwrap();
+    let handle = event_loop.handle().clone();
+    let (release, released) = mpsc::channel::<()>();
+    let running = handle.run_in_executor(move || released.recv().is_ok());
+    let (ran, has_run) = mpsc::channel();
+    let waiting = handle.run_in_executor(move || ran.send(()));
+    let start = Instant::now();
+    let error = event_loop.run_until_within(waiting, LIMIT).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    assert!(start.elapsed() >= LIMIT);
+    assert_eq!((handle.snapshot().jobs, handle.snapshot().timers), (1, 0));
+    // The loop goes on, and so does what was not waited for.
+    release.send(()).unwrap();
+    assert!(event_loop.run_until_within(running, BOUND).unwrap());
+    assert!(has_run.recv().is_err(), "a cancelled job ran");
 }

@@ -35,7 +35,7 @@ fn is_refused(address: &Address) -> bool {
     let error = match address {
         Address::Inet(addr) => TcpStream::connect(addr).map(drop).unwrap_err(),
         Address::Unix(path) => UnixStream::connect(path).map(drop).unwrap_err(),
-        Address::Unnamed => unreachable!("servers have addresses"),
+        _ => unreachable!("servers have addresses"),
     };
     let refused = [io::ErrorKind::ConnectionRefused, io::ErrorKind::NotFound];
     refused.contains(&error.kind())

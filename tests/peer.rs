@@ -139,7 +139,7 @@ fn open(address: &Address) -> Socket {
     let (domain, addr) = match address {
         Address::Inet(addr) => (Domain::for_address(*addr), (*addr).into()),
         Address::Unix(path) => (Domain::UNIX, ok(socket2::SockAddr::unix(path))),
-        Address::Unnamed => panic!("cannot connect to an unnamed socket"),
+        _ => panic!("cannot connect to an unnamed socket"),
     };
     let socket = ok(Socket::new(domain, Type::STREAM, None));
     ok(socket.connect(&addr));

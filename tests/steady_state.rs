@@ -165,7 +165,7 @@ fn connect(address: &tidegate::Address) -> Client {
             socket2::Domain::UNIX,
             socket2::SockAddr::unix(path).unwrap(),
         ),
-        tidegate::Address::Unnamed => unreachable!("servers have addresses"),
+        _ => unreachable!("servers have addresses"),
     };
     let socket = socket2::Socket::new(domain, socket2::Type::STREAM, None).unwrap();
     socket.connect(&addr).unwrap();

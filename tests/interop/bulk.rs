@@ -140,6 +140,7 @@ enum Role {
 
 /// A protocol for large transfers, with the roles of the Python script.
 #[derive(Debug)]
+#[must_use]
 pub struct Bulk {
     role: Role,
     record: Rc<Record>,

@@ -54,7 +54,7 @@ impl Client {
         let (domain, addr) = match address {
             Address::Inet(addr) => (Domain::for_address(*addr), SockAddr::from(*addr)),
             Address::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?),
-            Address::Unnamed => return Err(ErrorKind::AddrNotAvailable.into()),
+            _ => return Err(ErrorKind::AddrNotAvailable.into()),
         };
         let socket = Socket::new(domain, Type::STREAM, None)?;
         socket.set_read_timeout(Some(PATIENCE))?;

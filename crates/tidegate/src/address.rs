@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 /// The address of one end of a connection, or of a listener.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_enums, reason = "what a stream socket can have")]
+#[non_exhaustive]
 pub enum Address {
     /// An IP address and a port.
     Inet(SocketAddr),

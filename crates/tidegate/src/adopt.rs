@@ -1,7 +1,11 @@
 //! Streams of the standard library, to be driven by the loop.
 
-use crate::Address;
 use crate::driver::{OsStream, Socket};
+use crate::event_loop::Grave;
+use crate::flow::WriteLimits;
+use crate::protocol::boxed;
+use crate::transport::{NewConnection, Transport};
+use crate::{Address, Handle, LoopClosed, Protocol};
 use std::io;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
@@ -14,9 +18,49 @@ mod sealed {
     }
 }
 
-pub(crate) use sealed::Adopt;
+use sealed::Adopt;
 
-/// A connected stream that [`Handle::adopt`](crate::Handle::adopt) takes: [`TcpStream`] and
+/// # Streams of the standard library
+impl Handle {
+    /// Drives a connected stream of the standard library. It counts as accepted.
+    /// `connection_made` comes from the loop.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system; [`LoopClosed`].
+    #[doc(alias = "connect_accepted_socket")]
+    pub fn adopt(&self, stream: impl StdStream, protocol: impl Protocol) -> io::Result<Transport> {
+        let protocol = boxed(protocol);
+        let prepared = if self.core().is_closed() {
+            Err(LoopClosed.into())
+        } else {
+            WriteLimits::new()
+                .resolve()
+                .and_then(|marks| Ok((stream.into_socket()?, marks)))
+        };
+        let ((mut socket, peer), marks) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                self.core().bury(Grave::Protocol(protocol));
+                return Err(error);
+            }
+        };
+        socket.set_nodelay_at_start(&peer);
+        let connection = NewConnection {
+            socket,
+            peer,
+            protocol,
+            accepted: true,
+            marks,
+            server: None,
+        };
+        let transport = Transport::start(self, connection)?;
+        transport.touch();
+        Ok(transport)
+    }
+}
+
+/// A connected stream that [`Handle::adopt`] takes: [`TcpStream`] and
 /// [`UnixStream`] of the standard library.
 pub trait StdStream: Adopt {}
 

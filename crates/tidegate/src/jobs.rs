@@ -1,12 +1,12 @@
 //! Work for other threads: the user's jobs, and names to be resolved. This is the loop's side of
-//! it, who waits for which job; the threads are the driver's.
+//! it, the answers that wait for which job; the threads are the driver's.
 
-use crate::address::Target;
 use crate::callback::Once;
 use crate::completion::{Completion, Work};
 use crate::driver::{JobId, JobStart};
-use crate::event_loop::{Core, Grave, caught};
-use crate::logging::guarded;
+use crate::event_loop::{Core, Grave};
+use crate::log::guarded;
+use crate::panics::caught;
 use crate::{Handle, LoopClosed};
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -14,7 +14,6 @@ use std::error::Error;
 use std::fmt;
 use std::io;
 use std::mem;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 /// What is done with the answer of a job.
@@ -72,6 +71,7 @@ impl fmt::Display for JobPanicked {
 
 impl Error for JobPanicked {}
 
+/// # Blocking work
 impl Handle {
     /// Runs `job`, which may block, on a thread of a small pool, and answers with what it
     /// returns. The threads are named `tidegate-job-0` and so on; each is started when it is first
@@ -117,52 +117,11 @@ impl Handle {
         completion.on_drop(Work::Job(id), None);
         completion
     }
-
-    /// The addresses of a host, in the order in which to try them; at least one. A name is
-    /// resolved by the system (getaddrinfo(3)), or by what
-    /// [`resolver`](crate::EventLoopBuilder::resolver) has set, as a
-    /// [job](Self::run_in_executor); a numeric host is answered at once.
-    ///
-    /// # Errors
-    ///
-    /// Of the completion: those of the system; [`NotFound`](io::ErrorKind::NotFound) when there is
-    /// no address; [`InvalidInput`](io::ErrorKind::InvalidInput) for what is no host;
-    /// [`LoopClosed`].
-    #[doc(alias = "getaddrinfo")]
-    pub fn resolve(&self, host: &str, port: u16) -> Completion<Vec<SocketAddr>> {
-        let core = self.core();
-        if core.is_closed() {
-            return Completion::ready(self, Err(LoopClosed.into()));
-        }
-        let name = match Target::of_host(host, port) {
-            Ok(Target::Name { host, .. }) => host,
-            Ok(Target::Address(address)) => {
-                let answer = Ok(address.as_inet().into_iter().collect());
-                return Completion::ready(self, answer);
-            }
-            Err(error) => return Completion::ready(self, Err(error)),
-        };
-        let (completer, completion) = Completion::pair(self);
-        let id = self.resolve_name(&name, port, move |_, answer| completer.complete(answer));
-        completion.on_drop(Work::Job(id), None);
-        completion
-    }
 }
 
 impl Handle {
-    /// Has a name resolved off the loop; `answer` runs on it.
-    pub(crate) fn resolve_name(
-        &self,
-        host: &str,
-        port: u16,
-        answer: impl FnOnce(&Handle, io::Result<Vec<SocketAddr>>) + 'static,
-    ) -> JobId {
-        let (resolver, host) = (self.core().resolver(), host.to_owned());
-        self.start_job(move || resolver.ask(&host, port), answer)
-    }
-
     /// `answer` runs on the loop; within this call when the job cannot even begin.
-    fn start_job<T: Send + 'static>(
+    pub(crate) fn start_job<T: Send + 'static>(
         &self,
         job: impl FnOnce() -> io::Result<T> + Send + 'static,
         answer: impl FnOnce(&Handle, io::Result<T>) + 'static,

@@ -59,16 +59,15 @@
 //! the answer, and `flush` offers them to the kernel. The refused ones wait in `write_buffer`, and
 //! `flow` says when those are too many. `step` decides the order of the callbacks, `settle` makes
 //! them, `close` and `linger` end the connection.
-//! Connections come from `server` (`listen`, `accept`), `connect` and `adopt`; `resolve` knows
-//! names, `jobs` has other threads work. `timers`, `callback` and `completion` are for what comes
-//! later. `relay` is a protocol of the library's own. `ARCHITECTURE.md` in the repository says
-//! more.
+//! Connections come from `server`, `connect` and `adopt`; `resolve` knows names, `jobs` has other
+//! threads work. `timers`, `callback` and `completion` are for what comes later. `relay` is a
+//! protocol of the library's own. `ARCHITECTURE.md` in the repository says more.
 //!
 //! # Features
 //!
 //! | feature | default | what it adds |
 //! | --- | --- | --- |
-//! | `unstable-driver` | off | the hidden module `driver`, with which another world takes the place of the operating system under the loop; outside semver |
+//! | `unstable-driver` | off | the hidden module `driver`, with which another world takes the place of the operating system under the loop; outside semver. A feature and not a `--cfg`, so that `tidegate-testkit` is a plain dev-dependency: a `--cfg` would need RUSTFLAGS from each of its users |
 //!
 //! A feature adds something and changes nothing that is there without it.
 //!
@@ -93,13 +92,17 @@
 #[cfg(not(unix))]
 compile_error!("tidegate runs on Unix systems: its sockets are registered by file descriptor");
 
-mod accept;
-mod address;
-mod adopt;
-mod callback;
-mod closed;
-mod completion;
+// The order of these files is that of the methods in the rendered documentation of a type whose
+// methods lie in several of them.
+
+// Where connections begin.
+mod server;
+
 mod connect;
+
+mod adopt;
+
+// From the system to the loop, and through a connection.
 #[cfg(feature = "unstable-driver")]
 #[doc(hidden)]
 pub mod driver;
@@ -107,22 +110,32 @@ pub mod driver;
 #[allow(
     dead_code,
     unreachable_pub,
+    unused_imports,
     reason = "public with the feature `unstable-driver`"
 )]
 mod driver;
+
 mod event_loop;
+
+mod transport;
+
+mod closed;
 mod flow;
-mod jobs;
-mod listen;
-mod log_limit;
-mod logging;
 mod protocol;
 mod relay;
-mod resolve;
-mod server;
-mod timers;
-mod transport;
 mod write_buffer;
+
+// What comes later.
+mod callback;
+mod completion;
+mod jobs;
+mod resolve;
+mod timers;
+
+// What all of them use.
+mod address;
+mod log;
+mod panics;
 
 pub use address::Address;
 pub use adopt::StdStream;
@@ -136,11 +149,10 @@ pub use event_loop::{
 };
 pub use flow::{Flow, WriteLimits};
 pub use jobs::JobPanicked;
-pub use listen::ListenOptions;
 #[cfg(feature = "unstable-driver")]
 #[doc(hidden)]
 pub use protocol::Internal;
 pub use protocol::{OnEof, OnPause, Protocol};
 pub use relay::{Relay, RelayReport, Relayed};
-pub use server::{Server, ShutdownReport};
+pub use server::{ListenOptions, Server, ShutdownReport};
 pub use transport::{Transport, TransportId, TransportStats};

@@ -1,11 +1,59 @@
-//! Names of hosts. Asking for one may take long: who connects has a job ask.
+//! Names of hosts. Asking for one may take long: a connect has a job ask.
 
-use crate::event_loop::caught;
+use crate::address::Target;
+use crate::completion::{Completion, Work};
+use crate::driver::JobId;
+use crate::panics::caught;
+use crate::{Handle, LoopClosed};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
+
+/// # Names
+impl Handle {
+    /// The addresses of a host, in the order in which to try them; at least one. A name is
+    /// resolved by the system (getaddrinfo(3)), or by what
+    /// [`resolver`](crate::EventLoopBuilder::resolver) has set, as a
+    /// [job](Self::run_in_executor); a numeric host is answered at once.
+    ///
+    /// # Errors
+    ///
+    /// Of the completion: those of the system; [`NotFound`](io::ErrorKind::NotFound) when there is
+    /// no address; [`InvalidInput`](io::ErrorKind::InvalidInput) for what is no host;
+    /// [`LoopClosed`].
+    #[doc(alias = "getaddrinfo")]
+    pub fn resolve(&self, host: &str, port: u16) -> Completion<Vec<SocketAddr>> {
+        let core = self.core();
+        if core.is_closed() {
+            return Completion::ready(self, Err(LoopClosed.into()));
+        }
+        let name = match Target::of_host(host, port) {
+            Ok(Target::Name { host, .. }) => host,
+            Ok(Target::Address(address)) => {
+                let answer = Ok(address.as_inet().into_iter().collect());
+                return Completion::ready(self, answer);
+            }
+            Err(error) => return Completion::ready(self, Err(error)),
+        };
+        let (completer, completion) = Completion::pair(self);
+        let id = self.resolve_name(&name, port, move |_, answer| completer.complete(answer));
+        completion.on_drop(Work::Job(id), None);
+        completion
+    }
+
+    /// Has a name resolved off the loop; `answer` runs on it.
+    pub(crate) fn resolve_name(
+        &self,
+        host: &str,
+        port: u16,
+        answer: impl FnOnce(&Self, io::Result<Vec<SocketAddr>>) + 'static,
+    ) -> JobId {
+        let (resolver, host) = (self.core().resolver(), host.to_owned());
+        self.start_job(move || resolver.ask(&host, port), answer)
+    }
+}
 
 type Ask = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 

@@ -82,6 +82,7 @@ impl Tcp {
     }
 
     /// Waits so long for what must come; 10 s unless set.
+    #[must_use]
     pub fn patience(mut self, limit: Duration) -> Self {
         self.0.patience = limit;
         self
@@ -104,6 +105,7 @@ impl Unix {
     }
 
     /// Waits so long for what must come; 10 s unless set.
+    #[must_use]
     pub fn patience(mut self, limit: Duration) -> Self {
         self.sockets.patience = limit;
         self

@@ -2,7 +2,7 @@
 
 use super::Connecting;
 use crate::driver::{Readiness, Socket};
-use crate::event_loop::{Core, Source, add};
+use crate::event_loop::{Core, Slot, Snapshot, Source, add};
 use crate::timers::TimerId;
 use crate::{Address, TransportId};
 use std::cell::{Cell, RefCell};
@@ -27,7 +27,7 @@ impl Attempt {
     pub(super) fn start(connecting: &Rc<Connecting>, address: Address) -> io::Result<Rc<Self>> {
         let core = connecting.core();
         let mut registry = core.registry.borrow_mut();
-        let attempt = registry.insert(Source::Attempt, |id| {
+        let attempt = registry.insert(Slot::other, |id| {
             Rc::new(Self {
                 id,
                 address,
@@ -58,7 +58,7 @@ impl Attempt {
         self.connecting.core()
     }
 
-    fn connect(&self) -> io::Result<()> {
+    fn connect(self: &Rc<Self>) -> io::Result<()> {
         let core = self.core();
         let from = self.connecting.local_addr();
         let connected = core.with_driver(|driver| {
@@ -80,10 +80,10 @@ impl Attempt {
         }
     }
 
-    fn retry_later(&self) {
-        let id = self.id;
-        let timer = self.core().after(BACKLOG_RETRY, move |handle| {
-            if let Some(Source::Attempt(attempt)) = handle.core().source(id) {
+    fn retry_later(self: &Rc<Self>) {
+        let attempt = Rc::downgrade(self);
+        let timer = self.core().after(BACKLOG_RETRY, move |_| {
+            if let Some(attempt) = attempt.upgrade() {
                 attempt.retry.set(None);
                 if let Err(error) = attempt.connect() {
                     attempt.connecting.attempt_failed(&attempt, error);
@@ -91,25 +91,6 @@ impl Attempt {
             }
         });
         self.retry.set(Some(timer));
-    }
-
-    pub(crate) fn on_event(&self, readiness: Readiness, buffer: &mut [u8]) {
-        if !readiness.is_writable() && !readiness.is_failed() {
-            return;
-        }
-        let connected = match self.socket.borrow_mut().as_mut() {
-            Some(socket) => socket.connected(),
-            None => return,
-        };
-        match connected {
-            Ok(true) => {
-                if let Some(socket) = self.socket.take() {
-                    self.connecting.establish(self, socket, readiness, buffer);
-                }
-            }
-            Ok(false) => {}
-            Err(error) => self.connecting.attempt_failed(self, error),
-        }
     }
 
     /// Closes the socket, and forgets the attempt.
@@ -123,6 +104,35 @@ impl Attempt {
         let gone = core.registry.borrow_mut().remove(self.id);
         drop(gone);
     }
+}
+
+impl Source for Attempt {
+    fn on_event(self: Rc<Self>, _: &Core, readiness: Readiness, buffer: &mut [u8]) {
+        if !readiness.is_writable() && !readiness.is_failed() {
+            return;
+        }
+        let connected = match self.socket.borrow_mut().as_mut() {
+            Some(socket) => socket.connected(),
+            None => return,
+        };
+        match connected {
+            Ok(true) => {
+                if let Some(socket) = self.socket.take() {
+                    self.connecting.establish(&self, socket, readiness, buffer);
+                }
+            }
+            Ok(false) => {}
+            Err(error) => self.connecting.attempt_failed(&self, error),
+        }
+    }
+
+    /// An attempt ends with its connect.
+    fn end(self: Rc<Self>, _: &Core) {
+        self.connecting.end();
+    }
+
+    /// Connects are counted, not their attempts.
+    fn count(&self, _: &mut Snapshot) {}
 }
 
 /// Without the connect, which holds its attempts.

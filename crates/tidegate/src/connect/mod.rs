@@ -12,8 +12,9 @@ mod options;
 use crate::address::Target;
 use crate::completion::{Completer, Completion, Work};
 use crate::driver::{JobId, Readiness, Socket};
-use crate::event_loop::{Core, Grave, Source};
+use crate::event_loop::{Core, Grave, Slot};
 use crate::flow::Watermarks;
+use crate::protocol::boxed;
 use crate::timers::TimerId;
 use crate::transport::{NewConnection, Transport};
 use crate::{Address, Closed, Handle, LoopClosed, Protocol};
@@ -26,9 +27,31 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-pub(crate) use attempt::Attempt;
+use attempt::Attempt;
 pub use error::ConnectError;
 pub use options::ConnectOptions;
+
+/// # Connecting
+impl Handle {
+    /// Connects, and gives the connection `protocol`. The completion is answered after
+    /// `connection_made`; dropping it before cancels the connect, or closes what nobody took.
+    ///
+    /// # Errors
+    ///
+    /// Of the completion: a [`ConnectError`], with each address and its
+    /// reason, also when the [time](ConnectOptions::timeout) was up; the
+    /// [`Closed`] of a connection whose `connection_made` failed;
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for bad addresses and limits;
+    /// [`LoopClosed`].
+    #[doc(alias = "create_unix_connection")]
+    pub fn create_connection(
+        &self,
+        options: impl Into<ConnectOptions>,
+        protocol: impl Protocol,
+    ) -> Completion<Transport> {
+        connect(self, options.into(), boxed(protocol))
+    }
+}
 
 /// Names a connect of a loop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,7 +119,7 @@ impl fmt::Debug for Client {
     }
 }
 
-pub(crate) fn connect(
+fn connect(
     handle: &Handle,
     options: ConnectOptions,
     protocol: Box<dyn Protocol>,
@@ -276,7 +299,7 @@ impl Connecting {
             server: None,
         };
         let transport = Transport::new(&self.handle, winner.id(), connection);
-        let next = Source::Connection(transport.clone());
+        let next = Slot::Connection(transport.clone());
         let before = self.core().registry.borrow_mut().replace(winner.id(), next);
         drop(before);
         transport.settle();

@@ -27,6 +27,7 @@ use std::time::Duration;
 /// # let _ = options;
 /// ```
 #[derive(Debug)]
+#[must_use]
 pub struct ConnectOptions {
     pub(super) to: io::Result<Target>,
     pub(super) timeout: Option<Duration>,

@@ -2,23 +2,24 @@
 //! the user runs.
 
 use super::counters::{Counters, Snapshot, add};
-use super::failure::{Failure, PanicPayload, PanicPolicy};
-use super::registry::{Registry, Source};
+use super::deferred::Grave;
+use super::failure::{Failure, PanicPolicy};
+use super::registry::{Registry, Slot};
 use super::remote::Inbox;
+use super::source::Source;
 use super::todo::{Todo, TodoCell};
 use crate::callback::{Once, Run};
 use crate::completion::Work;
 use crate::connect::{ConnectId, Connecting, Connects};
 use crate::driver::AnyDriver;
 use crate::jobs::Jobs;
-use crate::log_limit::LogLimit;
+use crate::log::LogLimit;
+use crate::panics::PanicPayload;
 use crate::resolve::Resolver;
 use crate::timers::{TimerId, Timers};
-use crate::transport::{MOST_GATHERED, Transport};
-use crate::write_buffer::WriteBuffer;
-use crate::{Handle, Protocol, TransportId};
-use bytes::Bytes;
-use std::any::Any;
+use crate::transport::Transport;
+use crate::write_buffer::{MAX_OFFER, WriteBuffer};
+use crate::{Handle, TransportId};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
@@ -29,19 +30,14 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// So many emptied write buffers are kept for the next transport that needs one.
+/// Maximum number of bytes of small writes that are gathered while a callback runs. Sending them
+/// costs a transport no more of its budget than any system call does.
+pub(crate) const MAX_GATHERED: usize = MAX_OFFER / 16;
+
+/// Maximum number of emptied write buffers that are kept for the next transport that needs one.
 const SPARE_BUFFERS: usize = 32;
 
 pub(super) type ErrorHandler = Box<dyn FnMut(&Handle, &Failure)>;
-
-/// Values of the user that were thrown away. Dropping them runs user code, so it is put off until
-/// nothing is borrowed and no call of the user is on the stack.
-#[expect(dead_code, reason = "held to be dropped, never looked at")]
-pub(crate) enum Grave {
-    Protocol(Box<dyn Protocol>),
-    Bytes(Bytes),
-    Value(Box<dyn Any>),
-}
 
 /// Something that holds user values and must let go of them when the loop ends.
 pub(crate) trait AtEnd {
@@ -126,7 +122,7 @@ impl Core {
             inbox,
             error_handler: RefCell::default(),
             failure_log: RefCell::default(),
-            gather: RefCell::new(Vec::with_capacity(MOST_GATHERED)),
+            gather: RefCell::new(Vec::with_capacity(MAX_GATHERED)),
             read_error: Cell::new(None),
             spare_buffers: RefCell::default(),
             counters: Counters::default(),
@@ -288,8 +284,12 @@ impl Core {
 
     // Sources.
 
-    pub(crate) fn source(&self, id: TransportId) -> Option<Source> {
-        self.registry.borrow().get(id).cloned()
+    pub(super) fn slot(&self, id: TransportId) -> Option<Slot> {
+        self.registry.borrow().get(id)
+    }
+
+    pub(super) fn other(&self, id: TransportId) -> Option<Rc<dyn Source>> {
+        self.registry.borrow().other(id).cloned()
     }
 
     pub(crate) fn transport(&self, id: TransportId) -> Option<Transport> {
@@ -298,10 +298,7 @@ impl Core {
 
     /// Also one that has ended and is not let go of yet.
     pub(super) fn connection(&self, id: TransportId) -> Option<Transport> {
-        match self.registry.borrow().get(id) {
-            Some(Source::Connection(transport)) => Some(transport.clone()),
-            _ => None,
-        }
+        self.registry.borrow().connection(id).cloned()
     }
 
     /// Nobody waits for the answer any more.
@@ -402,17 +399,7 @@ impl Core {
 
     pub(crate) fn snapshot(&self) -> Snapshot {
         let mut snapshot = self.counters.snapshot();
-        for source in self.registry.borrow().iter() {
-            match source {
-                Source::Connection(transport) => {
-                    snapshot.connections += 1;
-                    snapshot.closing += usize::from(transport.is_closing());
-                }
-                Source::Attempt(_) => {}
-                Source::Listener(_) => snapshot.listeners += 1,
-                Source::Lingering(_) => snapshot.lingering += 1,
-            }
-        }
+        self.registry.borrow().count(&mut snapshot);
         snapshot.connecting = self.connects.borrow().len();
         snapshot.timers = self.timers.borrow().len();
         snapshot.completions = self.completions.get();

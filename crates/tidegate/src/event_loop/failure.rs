@@ -1,15 +1,12 @@
 //! What went wrong in user code, and where it is reported.
 
 use crate::{CloseReason, TransportId};
-use std::any::Any;
 use std::fmt;
-use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 
 /// An error or a panic of user code, or an error that the loop met on a user's behalf, as the
 /// [error handler](crate::Handle::set_error_handler) gets it.
 #[derive(Debug, Clone)]
+#[must_use]
 pub struct Failure {
     context: &'static str,
     transport: Option<TransportId>,
@@ -83,26 +80,4 @@ pub enum PanicPolicy {
     Isolate,
     /// The same, and at the end of the turn it goes on out of the `run` method.
     Propagate,
-}
-
-pub(crate) type PanicPayload = Box<dyn Any + Send>;
-
-pub(crate) fn panic_message(payload: &PanicPayload) -> Arc<str> {
-    if let Some(text) = payload.downcast_ref::<&str>() {
-        (*text).into()
-    } else if let Some(text) = payload.downcast_ref::<String>() {
-        text.as_str().into()
-    } else {
-        "a panic without a message".into()
-    }
-}
-
-/// Calls user code whose panic becomes an error; answers the panic's message.
-pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, Arc<str>> {
-    catch_unwind(AssertUnwindSafe(call)).map_err(|payload| {
-        let message = panic_message(&payload);
-        // Its drop may panic too.
-        mem::forget(payload);
-        message
-    })
 }

@@ -1,22 +1,16 @@
 //! The handle to the loop: what callbacks and setup code ask it for.
 
-use super::core::{Core, Grave};
+use super::core::Core;
 use super::counters::Snapshot;
+use super::deferred::Grave;
 use super::failure::Failure;
 use super::remote::RemoteHandle;
-use crate::adopt::StdStream;
+use crate::TransportId;
 use crate::callback::{Callback, CallbackHandle, Once, Run};
 use crate::completion::{Completer, Completion};
-use crate::connect::{ConnectOptions, connect};
-use crate::flow::WriteLimits;
-use crate::listen::ListenOptions;
-use crate::protocol::boxed;
-use crate::server::Server;
-use crate::transport::{NewConnection, Transport};
-use crate::{LoopClosed, Protocol, TransportId};
+use crate::transport::Transport;
 use std::cell::RefCell;
 use std::fmt;
-use std::io;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
@@ -39,16 +33,10 @@ impl Handle {
     pub(crate) fn core(&self) -> &Rc<Core> {
         &self.0
     }
+}
 
-    /// The loop that is running on this thread.
-    pub fn current() -> Option<Self> {
-        let current = CURRENT.try_with(|current| {
-            let current = current.borrow();
-            current.as_ref().and_then(Weak::upgrade)
-        });
-        current.ok().flatten().map(Self)
-    }
-
+/// # Callbacks and the time
+impl Handle {
     /// Runs `call` in this turn of the loop or the next, after what was scheduled before. Within
     /// a turn the loop polls first, so callbacks that schedule callbacks starve nobody.
     pub fn call_soon(&self, call: impl FnOnce(&Self) + 'static) -> CallbackHandle {
@@ -98,6 +86,18 @@ impl Handle {
     pub fn now(&self) -> Instant {
         self.0.now()
     }
+}
+
+/// # The loop
+impl Handle {
+    /// The loop that is running on this thread.
+    pub fn current() -> Option<Self> {
+        let current = CURRENT.try_with(|current| {
+            let current = current.borrow();
+            current.as_ref().and_then(Weak::upgrade)
+        });
+        current.ok().flatten().map(Self)
+    }
 
     /// Ends `run_forever` (or `run_until`) after this turn, or the next one after its first turn.
     pub fn stop(&self) {
@@ -113,83 +113,6 @@ impl Handle {
     #[doc(alias = "create_future")]
     pub fn completion<T: 'static>(&self) -> (Completer<T>, Completion<T>) {
         Completion::pair(self)
-    }
-
-    /// Listens, and gives each accepted connection a protocol that `factory` makes. A name is
-    /// resolved within this call, which may take long.
-    ///
-    /// A Unix socket file whose listener is gone is replaced; it is removed when the server is
-    /// closed, if it is still ours.
-    ///
-    /// # Errors
-    ///
-    /// Those of the system; [`AddrInUse`](io::ErrorKind::AddrInUse) for a Unix path that is
-    /// listened on, or that is no socket; [`InvalidInput`](io::ErrorKind::InvalidInput) for bad
-    /// addresses and limits; [`LoopClosed`].
-    #[doc(alias = "create_unix_server")]
-    pub fn create_server<P: Protocol>(
-        &self,
-        options: impl Into<ListenOptions>,
-        mut factory: impl FnMut() -> P + 'static,
-    ) -> io::Result<Server> {
-        let factory = Box::new(move || boxed(factory()));
-        Server::create(self, options.into(), factory)
-    }
-
-    /// Connects, and gives the connection `protocol`. The completion is answered after
-    /// `connection_made`; dropping it before cancels the connect, or closes what nobody took.
-    ///
-    /// # Errors
-    ///
-    /// Of the completion: a [`ConnectError`](crate::ConnectError), with each address and its
-    /// reason, also when the [time](ConnectOptions::timeout) was up; the
-    /// [`Closed`](crate::Closed) of a connection whose `connection_made` failed;
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for bad addresses and limits;
-    /// [`LoopClosed`].
-    #[doc(alias = "create_unix_connection")]
-    pub fn create_connection(
-        &self,
-        options: impl Into<ConnectOptions>,
-        protocol: impl Protocol,
-    ) -> Completion<Transport> {
-        connect(self, options.into(), boxed(protocol))
-    }
-
-    /// Drives a connected stream of the standard library. It counts as accepted.
-    /// `connection_made` comes from the loop.
-    ///
-    /// # Errors
-    ///
-    /// Those of the system; [`LoopClosed`].
-    #[doc(alias = "connect_accepted_socket")]
-    pub fn adopt(&self, stream: impl StdStream, protocol: impl Protocol) -> io::Result<Transport> {
-        let protocol = boxed(protocol);
-        let prepared = if self.0.is_closed() {
-            Err(LoopClosed.into())
-        } else {
-            WriteLimits::new()
-                .resolve()
-                .and_then(|marks| Ok((stream.into_socket()?, marks)))
-        };
-        let ((mut socket, peer), marks) = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                self.0.bury(Grave::Protocol(protocol));
-                return Err(error);
-            }
-        };
-        socket.set_nodelay_at_start(&peer);
-        let connection = NewConnection {
-            socket,
-            peer,
-            protocol,
-            accepted: true,
-            marks,
-            server: None,
-        };
-        let transport = Transport::start(self, connection)?;
-        transport.touch();
-        Ok(transport)
     }
 
     /// The connection of this id, until its `connection_lost`.

@@ -3,10 +3,12 @@
 mod builder;
 mod core;
 mod counters;
+mod deferred;
 mod failure;
 mod handle;
 mod registry;
 mod remote;
+mod source;
 mod todo;
 mod user_code;
 
@@ -22,10 +24,12 @@ use std::rc::Rc;
 use std::time::Duration;
 use todo::Todo;
 
-pub(crate) use self::core::{AtEnd, Core, Grave, TurnTime};
+pub(crate) use self::core::{AtEnd, Core, MAX_GATHERED, TurnTime};
+pub(crate) use crate::panics::PanicPayload;
 pub(crate) use counters::add;
-pub(crate) use failure::{PanicPayload, caught};
-pub(crate) use registry::Source;
+pub(crate) use deferred::Grave;
+pub(crate) use registry::Slot;
+pub(crate) use source::Source;
 
 pub use builder::EventLoopBuilder;
 pub use counters::Snapshot;
@@ -151,6 +155,34 @@ impl EventLoop {
         }
     }
 
+    /// Runs until the completion completes, for `limit` at the most. At the limit the completion is
+    /// dropped, which cancels its work as [`Completion`] says; the loop can be run again.
+    ///
+    /// ```
+    /// use std::io::ErrorKind;
+    /// use std::time::Duration;
+    /// use tidegate::EventLoop;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut event_loop = EventLoop::new()?;
+    /// let (_completer, completion) = event_loop.handle().completion::<()>();
+    /// let error = event_loop.run_until_within(completion, Duration::from_millis(5)).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::TimedOut);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`TimedOut`](io::ErrorKind::TimedOut) at the limit; those of [`run_until`](Self::run_until).
+    #[doc(alias = "wait_for")]
+    pub fn run_until_within<T: 'static>(
+        &mut self,
+        completion: Completion<T>,
+        limit: Duration,
+    ) -> io::Result<T> {
+        self.run_until(completion.within(limit))
+    }
+
     /// Runs one turn, waiting at most for `timeout` for something to do; `None` waits as long as
     /// it takes.
     ///
@@ -219,11 +251,8 @@ impl EventLoop {
         let core = &self.core;
         let buffer = &mut self.buffer.0[..];
         for id in self.leftover.drain(..) {
-            match core.source(id) {
-                Some(Source::Connection(transport)) => transport.read_leftover(buffer),
-                Some(Source::Listener(listener)) => listener.accept(core),
-                Some(Source::Lingering(socket)) => socket.discard(core, buffer),
-                Some(Source::Attempt(_)) | None => {}
+            if let Some(slot) = core.slot(id) {
+                slot.on_leftover(core, buffer);
             }
         }
     }
@@ -268,11 +297,9 @@ fn on_other_event(core: &Core, token: Token, readiness: Readiness, buffer: &mut 
         core.todo.set(Todo::WOKEN);
         return;
     }
-    match core.source(TransportId::from_token(token)) {
-        Some(Source::Attempt(attempt)) => attempt.on_event(readiness, buffer),
-        Some(Source::Listener(listener)) => listener.on_event(core),
-        Some(Source::Lingering(socket)) => socket.on_event(core, readiness, buffer),
-        Some(Source::Connection(_)) | None => add(&core.counters.stale_events, 1),
+    match core.other(TransportId::from_token(token)) {
+        Some(source) => source.on_event(core, readiness, buffer),
+        None => add(&core.counters.stale_events, 1),
     }
 }
 
@@ -299,12 +326,8 @@ impl Drop for EventLoop {
         }
         let ids = core.registry.borrow().ids();
         for id in ids {
-            match core.source(id) {
-                Some(Source::Connection(transport)) => transport.shut_down(),
-                Some(Source::Listener(listener)) => listener.end(),
-                Some(Source::Lingering(socket)) => socket.end(&core),
-                // An attempt ends with its connect.
-                Some(Source::Attempt(_)) | None => {}
+            if let Some(slot) = core.slot(id) {
+                slot.end(&core);
             }
         }
         core.drop_user_values();

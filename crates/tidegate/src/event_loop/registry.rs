@@ -1,28 +1,84 @@
 //! The sources of events: a slab whose entries carry a generation, so that an event for what was
 //! closed reaches nobody, also when its slot was used again.
 
+use super::core::Core;
+use super::counters::Snapshot;
+use super::source::Source;
 use crate::TransportId;
-use crate::accept::Listener;
-use crate::connect::Attempt;
-use crate::transport::{Lingering, Transport};
+use crate::transport::Transport;
 use slab::Slab;
+use std::mem;
 use std::rc::Rc;
 
 /// One source, at one of the stages of its life. An attempt to connect becomes a connection, and
 /// that a lingering socket, in the same slot and under the same id, so that the kernel is told of
 /// a descriptor once.
+///
+/// Connections are named because nearly every event is for one: behind `dyn Source`, each event
+/// would cost more instructions.
 #[derive(Debug, Clone)]
-pub(crate) enum Source {
+pub(crate) enum Slot {
     Connection(Transport),
-    Attempt(Rc<Attempt>),
-    Listener(Rc<Listener>),
-    Lingering(Rc<Lingering>),
+    Other(Rc<dyn Source>),
 }
 
+impl Slot {
+    pub(crate) fn other<S: Source + 'static>(source: Rc<S>) -> Self {
+        Self::Other(source)
+    }
+
+    pub(super) fn on_leftover(self, core: &Core, buffer: &mut [u8]) {
+        match self {
+            Self::Connection(transport) => transport.read_leftover(buffer),
+            Self::Other(source) => source.on_leftover(core, buffer),
+        }
+    }
+
+    pub(super) fn end(self, core: &Core) {
+        match self {
+            Self::Connection(transport) => transport.shut_down(),
+            Self::Other(source) => source.end(core),
+        }
+    }
+}
+
+/// A slot and the generation of its use. Each variant has the generation, which fits beside the
+/// tag there: around a [`Slot`], an entry would be larger by a third.
 #[derive(Debug)]
-struct Entry {
-    id: TransportId,
-    source: Source,
+enum Entry {
+    Connection(u32, Transport),
+    Other(u32, Rc<dyn Source>),
+}
+
+const _: () = assert!(size_of::<Option<Entry>>() == 24);
+
+impl Entry {
+    fn new(generation: u32, slot: Slot) -> Self {
+        match slot {
+            Slot::Connection(transport) => Self::Connection(generation, transport),
+            Slot::Other(source) => Self::Other(generation, source),
+        }
+    }
+
+    fn generation(&self) -> u32 {
+        match self {
+            Self::Connection(generation, _) | Self::Other(generation, _) => *generation,
+        }
+    }
+
+    fn slot(&self) -> Slot {
+        match self {
+            Self::Connection(_, transport) => Slot::Connection(transport.clone()),
+            Self::Other(_, source) => Slot::Other(source.clone()),
+        }
+    }
+
+    fn into_slot(self) -> Slot {
+        match self {
+            Self::Connection(_, transport) => Slot::Connection(transport),
+            Self::Other(_, source) => Slot::Other(source),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -35,47 +91,91 @@ impl Registry {
     /// Makes a source with its id, and keeps a clone of it.
     pub(crate) fn insert<S: Clone>(
         &mut self,
-        stage: impl FnOnce(S) -> Source,
+        slot: impl FnOnce(S) -> Slot,
         make: impl FnOnce(TransportId) -> S,
     ) -> S {
         self.generation = self.generation.wrapping_add(1);
         let vacant = self.entries.vacant_entry();
         let id = TransportId::new(vacant.key(), self.generation);
         let made = make(id);
-        vacant.insert(Entry {
-            id,
-            source: stage(made.clone()),
-        });
+        vacant.insert(Entry::new(self.generation, slot(made.clone())));
         made
     }
 
-    pub(crate) fn get(&self, id: TransportId) -> Option<&Source> {
-        self.entries
-            .get(id.slot())
-            .filter(|entry| entry.id == id)
-            .map(|entry| &entry.source)
+    /// Returns the connection of this id, if that is what the slot holds.
+    #[inline]
+    pub(super) fn connection(&self, id: TransportId) -> Option<&Transport> {
+        match self.entries.get(id.slot()) {
+            Some(Entry::Connection(generation, transport)) if *generation == id.generation() => {
+                Some(transport)
+            }
+            _ => None,
+        }
     }
 
-    /// Gives a source its next stage; answers the one before.
-    pub(crate) fn replace(&mut self, id: TransportId, next: Source) -> Option<Source> {
+    /// Returns the source of this id, if that is no connection.
+    pub(super) fn other(&self, id: TransportId) -> Option<&Rc<dyn Source>> {
+        match self.entries.get(id.slot()) {
+            Some(Entry::Other(generation, source)) if *generation == id.generation() => {
+                Some(source)
+            }
+            _ => None,
+        }
+    }
+
+    pub(super) fn get(&self, id: TransportId) -> Option<Slot> {
+        let entry = self.entries.get(id.slot())?;
+        (entry.generation() == id.generation()).then(|| entry.slot())
+    }
+
+    /// Gives a source its next stage; returns the one before.
+    pub(crate) fn replace(&mut self, id: TransportId, next: Slot) -> Option<Slot> {
         let entry = self
             .entries
             .get_mut(id.slot())
-            .filter(|entry| entry.id == id)?;
-        Some(std::mem::replace(&mut entry.source, next))
+            .filter(|entry| entry.generation() == id.generation())?;
+        let before = mem::replace(entry, Entry::new(id.generation(), next));
+        Some(before.into_slot())
     }
 
-    pub(crate) fn remove(&mut self, id: TransportId) -> Option<Source> {
-        self.get(id)?;
-        Some(self.entries.remove(id.slot()).source)
+    pub(crate) fn remove(&mut self, id: TransportId) -> Option<Slot> {
+        let entry = self.entries.get(id.slot())?;
+        if entry.generation() != id.generation() {
+            return None;
+        }
+        Some(self.entries.remove(id.slot()).into_slot())
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &Source> {
-        self.entries.iter().map(|(_, entry)| &entry.source)
+    pub(crate) fn connections(&self) -> impl Iterator<Item = &Transport> {
+        self.entries.iter().filter_map(|(_, entry)| match entry {
+            Entry::Connection(_, transport) => Some(transport),
+            Entry::Other(..) => None,
+        })
     }
 
-    /// Every id, for walks during which sources come and go.
-    pub(crate) fn ids(&self) -> Vec<TransportId> {
-        self.entries.iter().map(|(_, entry)| entry.id).collect()
+    pub(crate) fn others(&self) -> impl Iterator<Item = &Rc<dyn Source>> {
+        self.entries.iter().filter_map(|(_, entry)| match entry {
+            Entry::Other(_, source) => Some(source),
+            Entry::Connection(..) => None,
+        })
+    }
+
+    /// Returns every id, for walks during which sources come and go.
+    pub(super) fn ids(&self) -> Vec<TransportId> {
+        let entries = self.entries.iter();
+        entries
+            .map(|(slot, entry)| TransportId::new(slot, entry.generation()))
+            .collect()
+    }
+
+    /// Adds what is registered to the numbers of the loop.
+    pub(super) fn count(&self, stats: &mut Snapshot) {
+        for transport in self.connections() {
+            stats.connections += 1;
+            stats.closing += usize::from(transport.is_closing());
+        }
+        for source in self.others() {
+            source.count(stats);
+        }
     }
 }

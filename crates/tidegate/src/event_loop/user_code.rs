@@ -1,14 +1,13 @@
-//! Code of the user: running it, dropping it, and reporting what it does wrong. A panic in it stays
-//! in here.
+//! Code of the user: running it, and reporting what it does wrong. A panic in it stays in here.
 
-use super::core::{Core, ErrorHandler, Grave};
+use super::core::{Core, ErrorHandler};
 use super::counters::add;
-use super::failure::{Failure, PanicPayload, PanicPolicy, panic_message};
+use super::deferred::Grave;
+use super::failure::{Failure, PanicPolicy};
 use super::todo::Todo;
-use crate::callback::Run;
-use crate::logging::guarded;
+use crate::log::guarded;
+use crate::panics::{PanicPayload, panic_message};
 use crate::{CloseReason, Handle};
-use bytes::Bytes;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 use std::time::Duration;
@@ -133,50 +132,5 @@ impl Core {
             }
             log::error!(target: "tidegate::failure", "{failure}");
         });
-    }
-
-    pub(crate) fn bury(&self, grave: Grave) {
-        if self.gone.get() {
-            // The loop that would do it later is gone.
-            self.drop_value(grave);
-            return;
-        }
-        self.todo.set(Todo::GRAVES);
-        self.graveyard.borrow_mut().push(grave);
-    }
-
-    /// Buries, uncalled, what was to run.
-    pub(crate) fn bury_call(&self, run: &dyn Run) {
-        if let Some(call) = run.take() {
-            self.bury(Grave::Value(call));
-        }
-    }
-
-    /// Owned bytes that are done with. Plain memory is freed now, or a callback that ignores
-    /// every refusal would pile it up; bytes with an owner are left to the loop, because dropping
-    /// that one is user code.
-    pub(crate) fn bury_bytes(&self, data: Bytes) {
-        if let Err(owned) = data.try_into_mut() {
-            self.bury(Grave::Bytes(owned));
-        }
-    }
-
-    /// Drops what was thrown away until now; what that throws away waits for the next call.
-    pub(crate) fn empty_graveyard(&self) {
-        if !self.todo.take(Todo::GRAVES) {
-            return;
-        }
-        let graves = self.graveyard.take();
-        for grave in graves {
-            self.drop_value(grave);
-        }
-    }
-
-    /// Drops a value of the user's now.
-    pub(crate) fn drop_value<V>(&self, value: V) {
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-            let reason = self.park_panic(payload);
-            self.report(Failure::new("a drop", reason));
-        }
     }
 }

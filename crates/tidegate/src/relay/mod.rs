@@ -64,6 +64,7 @@ use std::sync::Arc;
 /// When one of them gets another protocol, the relay does nothing to it any more and closes the
 /// other; what that still sends goes nowhere. Whether the transport that has left is paused for
 /// reading is then for its new protocol to settle.
+#[must_use]
 pub struct Relay {
     link: Rc<Link>,
     side: Side,

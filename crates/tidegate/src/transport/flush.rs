@@ -4,7 +4,7 @@ use super::Transport;
 use super::conn::Conn;
 use super::payload::Payload;
 use super::state::State;
-use crate::event_loop::{Core, Grave, add};
+use crate::event_loop::{Core, Grave, MAX_GATHERED, add};
 use crate::flow::Crossing;
 use crate::write_buffer::{MAX_OFFER, MAX_SLICES, Offer};
 use std::cell::RefMut;
@@ -18,8 +18,7 @@ const LEAST_COST: usize = MAX_OFFER / 16;
 /// The number of slices that most offers fit in.
 const FEW_SLICES: usize = 2;
 
-/// The maximum number of bytes that are gathered in a callback: no more than one system call costs.
-pub(crate) const MOST_GATHERED: usize = LEAST_COST;
+const _: () = assert!(MAX_GATHERED <= LEAST_COST);
 
 /// The delay before the kernel is asked again when it was out of memory; no event says when.
 const MEMORY_RETRY: Duration = Duration::from_millis(20);

@@ -15,6 +15,10 @@ impl TransportId {
         (self.0 & u64::from(u32::MAX)) as usize
     }
 
+    pub(crate) fn generation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
     pub(crate) fn from_token(token: Token) -> Self {
         Self(token.0)
     }
@@ -31,7 +35,7 @@ impl TransportId {
 
 impl fmt::Display for TransportId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "#{}.{}", self.slot(), self.0 >> 32)
+        write!(f, "#{}.{}", self.slot(), self.generation())
     }
 }
 

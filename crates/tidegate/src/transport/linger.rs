@@ -9,7 +9,7 @@ use super::Transport;
 use super::state::State;
 use crate::TransportId;
 use crate::driver::{Readiness, Socket};
-use crate::event_loop::{Core, Source, add};
+use crate::event_loop::{Core, Slot, Snapshot, Source, add};
 use crate::server::ServerState;
 use crate::timers::TimerId;
 use std::cell::{Cell, RefCell};
@@ -21,7 +21,7 @@ use std::time::Duration;
 const LINGER: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
-pub(crate) struct Lingering {
+struct Lingering {
     id: TransportId,
     socket: RefCell<Option<Socket>>,
     timer: Cell<Option<TimerId>>,
@@ -63,8 +63,9 @@ impl Lingering {
             tick: Cell::new(core.tick().wrapping_sub(1)),
             server: conn.server.clone(),
         });
+        let expiring = Rc::downgrade(&lingering);
         let timer = core.after(LINGER, move |handle| {
-            if let Some(Source::Lingering(lingering)) = handle.core().source(id) {
+            if let Some(lingering) = expiring.upgrade() {
                 lingering.timer.set(None);
                 lingering.expire(handle.core());
             }
@@ -76,26 +77,14 @@ impl Lingering {
         let before = core
             .registry
             .borrow_mut()
-            .replace(id, Source::Lingering(lingering));
+            .replace(id, Slot::other(lingering));
         drop(before);
         core.push_leftover(id);
     }
 
-    pub(crate) fn belongs_to(&self, server: &Rc<ServerState>) -> bool {
-        self.server
-            .as_ref()
-            .is_some_and(|own| Rc::ptr_eq(own, server))
-    }
-
-    pub(crate) fn on_event(&self, core: &Core, readiness: Readiness, buffer: &mut [u8]) {
-        if readiness.is_readable() {
-            self.discard(core, buffer);
-        }
-    }
-
-    /// Discards input, as much as one source may read in a tick. An event of the same tick, or a
+    /// Discards input, as much as one source may read in a turn. An event of the same turn, or a
     /// read that was owed to the connection, may have been faster.
-    pub(crate) fn discard(&self, core: &Core, buffer: &mut [u8]) {
+    fn discard(&self, core: &Core, buffer: &mut [u8]) {
         if self.tick.replace(core.tick()) == core.tick() {
             return;
         }
@@ -116,7 +105,7 @@ impl Lingering {
         add(&core.counters.reads, 1);
         match result {
             Ok(0) => {
-                self.end(core);
+                self.close(core);
                 false
             }
             Ok(n) => {
@@ -125,7 +114,7 @@ impl Lingering {
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
             Err(_) => {
-                self.end(core);
+                self.close(core);
                 false
             }
         }
@@ -135,11 +124,11 @@ impl Lingering {
     fn expire(&self, core: &Core) {
         let mut buffer = vec![0; 64 * 1024];
         self.read_once(core, &mut buffer);
-        self.end(core);
+        self.close(core);
     }
 
-    /// Closes the descriptor.
-    pub(crate) fn end(&self, core: &Core) {
+    /// Closes the descriptor, and lets go of the slot.
+    fn close(&self, core: &Core) {
         let Some(socket) = self.socket.take() else {
             return;
         };
@@ -152,5 +141,31 @@ impl Lingering {
         if let Some(server) = &self.server {
             server.lingering(-1);
         }
+    }
+}
+
+impl Source for Lingering {
+    fn on_event(self: Rc<Self>, core: &Core, readiness: Readiness, buffer: &mut [u8]) {
+        if readiness.is_readable() {
+            self.discard(core, buffer);
+        }
+    }
+
+    fn on_leftover(self: Rc<Self>, core: &Core, buffer: &mut [u8]) {
+        self.discard(core, buffer);
+    }
+
+    fn end(self: Rc<Self>, core: &Core) {
+        self.close(core);
+    }
+
+    fn count(&self, stats: &mut Snapshot) {
+        stats.lingering += 1;
+    }
+
+    fn is_left_by(&self, server: &Rc<ServerState>) -> bool {
+        self.server
+            .as_ref()
+            .is_some_and(|own| Rc::ptr_eq(own, server))
     }
 }

@@ -46,9 +46,7 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::time::Duration;
 
-pub(crate) use flush::MOST_GATHERED;
 pub use id::TransportId;
-pub(crate) use linger::Lingering;
 pub(crate) use start::NewConnection;
 pub use stats::TransportStats;
 

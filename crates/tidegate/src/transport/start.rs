@@ -4,7 +4,7 @@ use super::Transport;
 use super::conn::Conn;
 use super::state::State;
 use crate::driver::Socket;
-use crate::event_loop::{Grave, Source, add};
+use crate::event_loop::{Grave, Slot, add};
 use crate::flow::Watermarks;
 use crate::server::ServerState;
 use crate::{Address, Handle, Protocol, TransportId};
@@ -55,7 +55,7 @@ impl Transport {
     pub(crate) fn start(handle: &Handle, new: NewConnection) -> io::Result<Self> {
         let core = handle.core();
         let mut registry = core.registry.borrow_mut();
-        let transport = registry.insert(Source::Connection, |id| Self::new(handle, id, new));
+        let transport = registry.insert(Slot::Connection, |id| Self::new(handle, id, new));
         drop(registry);
         if let Err(error) = transport.register() {
             let gone = core.registry.borrow_mut().remove(transport.id());

@@ -1,9 +1,9 @@
 //! The accept path: from a listener's readiness to connections.
 
-use crate::driver;
-use crate::event_loop::{Core, Source, add};
-use crate::logging::guarded;
-use crate::server::ServerState;
+use super::state::ServerState;
+use crate::driver::{self, Readiness};
+use crate::event_loop::{Core, Slot, Snapshot, Source, add};
+use crate::log::guarded;
 use crate::timers::TimerId;
 use crate::{Address, TransportId};
 use std::cell::{Cell, RefCell};
@@ -19,7 +19,7 @@ const ACCEPTS_PER_TICK: usize = 64;
 const REST: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
-pub(crate) struct Listener {
+pub(super) struct Listener {
     id: TransportId,
     /// Taken out to close it.
     socket: RefCell<Option<driver::Listener>>,
@@ -32,13 +32,13 @@ pub(crate) struct Listener {
 }
 
 impl Listener {
-    pub(crate) fn start(
+    pub(super) fn start(
         server: &Rc<ServerState>,
         socket: driver::Listener,
         backlog: u32,
-    ) -> io::Result<TransportId> {
+    ) -> io::Result<Rc<Self>> {
         let core = server.handle().core();
-        let listener = core.registry.borrow_mut().insert(Source::Listener, |id| {
+        let listener = core.registry.borrow_mut().insert(Slot::other, |id| {
             Rc::new(Self {
                 id,
                 socket: RefCell::new(Some(socket)),
@@ -48,30 +48,23 @@ impl Listener {
                 starved: Cell::new(false),
             })
         });
-        let id = listener.id;
         add(&core.counters.registrations, 1);
         let result = match listener.socket.borrow_mut().as_mut() {
-            Some(socket) => {
-                core.with_driver(|driver| driver.as_dyn().listen(socket, backlog, id.token()))
-            }
+            Some(socket) => core.with_driver(|driver| {
+                let token = listener.id.token();
+                driver.as_dyn().listen(socket, backlog, token)
+            }),
             None => Err(io::ErrorKind::NotConnected.into()),
         };
         if result.is_err() {
-            let gone = core.registry.borrow_mut().remove(id);
+            let gone = core.registry.borrow_mut().remove(listener.id);
             drop(gone);
         }
-        result.map(|()| id)
-    }
-
-    pub(crate) fn on_event(&self, core: &Core) {
-        // What is owed comes in this turn as well, and one source gets one share of it.
-        if self.rest.get().is_none() && !self.owed.get() {
-            self.accept(core);
-        }
+        result.map(|()| listener)
     }
 
     /// Accepts what waits, as much as one listener gets in a turn.
-    pub(crate) fn accept(&self, core: &Core) {
+    fn accept(self: &Rc<Self>, core: &Core) {
         self.owed.set(false);
         for _ in 0..ACCEPTS_PER_TICK {
             let accepted = match self.socket.borrow_mut().as_mut() {
@@ -110,7 +103,7 @@ impl Listener {
     }
 
     /// The system is out of something: the connections wait in the backlog meanwhile.
-    fn rest(&self, core: &Core, error: &io::Error) {
+    fn rest(self: &Rc<Self>, core: &Core, error: &io::Error) {
         if !self.starved.replace(true) {
             let addr = self.addr();
             guarded(|| {
@@ -120,9 +113,9 @@ impl Listener {
                 );
             });
         }
-        let id = self.id;
+        let listener = Rc::downgrade(self);
         let timer = core.after(REST, move |handle| {
-            if let Some(Source::Listener(listener)) = handle.core().source(id) {
+            if let Some(listener) = listener.upgrade() {
                 listener.rest.set(None);
                 listener.accept(handle.core());
             }
@@ -130,18 +123,37 @@ impl Listener {
         self.rest.set(Some(timer));
     }
 
-    /// The loop ends.
-    pub(crate) fn end(&self) {
-        self.server.close();
-    }
-
-    /// Closes the descriptor.
-    pub(crate) fn close(&self, core: &Core) {
+    /// Closes the descriptor, and lets go of the slot.
+    pub(super) fn close(&self, core: &Core) {
+        let gone = core.registry.borrow_mut().remove(self.id);
+        drop(gone);
         if let Some(timer) = self.rest.take() {
             core.cancel_timer(timer);
         }
         let socket = self.socket.take();
         drop(socket);
+    }
+}
+
+impl Source for Listener {
+    fn on_event(self: Rc<Self>, core: &Core, _: Readiness, _: &mut [u8]) {
+        // What is owed comes in this turn as well, and one source gets one share of it.
+        if self.rest.get().is_none() && !self.owed.get() {
+            self.accept(core);
+        }
+    }
+
+    fn on_leftover(self: Rc<Self>, core: &Core, _: &mut [u8]) {
+        self.accept(core);
+    }
+
+    /// A listener ends with its server.
+    fn end(self: Rc<Self>, _: &Core) {
+        self.server.close();
+    }
+
+    fn count(&self, stats: &mut Snapshot) {
+        stats.listeners += 1;
     }
 }
 

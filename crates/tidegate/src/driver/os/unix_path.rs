@@ -1,7 +1,7 @@
 //! The file of a listening Unix socket. What a dead listener left behind gives way, a living one
 //! does not; and at the end we remove what we made, unless somebody has put another in its place.
 
-use crate::logging::guarded;
+use crate::log::guarded;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::fs;
 use std::io;

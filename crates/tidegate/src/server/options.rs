@@ -31,11 +31,12 @@ const DEFAULT_BACKLOG: u32 = 1024;
 /// # let _ = options;
 /// ```
 #[derive(Debug)]
+#[must_use]
 pub struct ListenOptions {
     at: Vec<ListenAt>,
-    pub(crate) backlog: u32,
-    pub(crate) start_serving: bool,
-    pub(crate) write_limits: WriteLimits,
+    pub(super) backlog: u32,
+    pub(super) start_serving: bool,
+    pub(super) write_limits: WriteLimits,
     bind: BindOptions,
 }
 
@@ -110,7 +111,7 @@ impl ListenOptions {
     }
 
     /// Binds every address, or none. Names are resolved here and now.
-    pub(crate) fn bind(&mut self, core: &Core) -> io::Result<Vec<Listener>> {
+    pub(super) fn bind(&mut self, core: &Core) -> io::Result<Vec<Listener>> {
         let mut bound = Vec::new();
         for at in self.at.drain(..) {
             match at {
@@ -180,7 +181,7 @@ fn is_not_of_this_machine(error: &io::Error) -> bool {
         || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
 }
 
-pub(crate) fn refused(place: &impl std::fmt::Display, error: &io::Error) -> io::Error {
+pub(super) fn refused(place: &impl std::fmt::Display, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen on {place}: {error}"))
 }
 

@@ -1,7 +1,7 @@
 //! A small pool of threads for jobs that block. A thread is started when a job finds none idle, up
 //! to a limit, and stays.
 
-use super::{Job, JobId, JobStart};
+use crate::driver::{Job, JobId, JobStart};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::mem;

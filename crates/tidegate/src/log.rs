@@ -1,10 +1,21 @@
-//! Bounds what a peer can make us log. Pure: it is told the time.
+//! Log lines: a panic of the logger is contained, and the number of lines is limited.
 
+use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
 
 const WINDOW: Duration = Duration::from_secs(1);
 const LINES_PER_WINDOW: u32 = 10;
 
+/// Calls the logger, which is user code: a panic in it ends here, not in the loop.
+pub(crate) fn guarded(log: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(log)) {
+        // There is nobody to tell, and dropping it may panic once more.
+        mem::forget(payload);
+    }
+}
+
+/// Limits the lines that a peer can cause. Pure: the caller tells the time.
 #[derive(Debug, Default)]
 pub(crate) struct LogLimit {
     window: Option<Instant>,
@@ -27,7 +38,7 @@ impl LogLimit {
             return None;
         }
         self.lines += 1;
-        Some(std::mem::take(&mut self.suppressed))
+        Some(mem::take(&mut self.suppressed))
     }
 }
 

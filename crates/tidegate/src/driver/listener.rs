@@ -1,0 +1,71 @@
+//! Listeners: what one of another world has to do, and the type that stands for both.
+
+use super::os::OsListener;
+use super::stream::Socket;
+use super::{of_another_driver, uninterrupted};
+use crate::Address;
+use std::any::Any;
+use std::fmt;
+use std::io;
+
+/// How a listener is bound, where it is TCP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "outside semver")]
+pub struct BindOptions {
+    /// SO_REUSEPORT.
+    pub reuse_port: bool,
+    /// IPV6_V6ONLY.
+    pub only_v6: bool,
+}
+
+/// A listener of another world.
+pub trait ListenerSocket: Any + fmt::Debug {
+    /// Takes one connection and the address of its peer.
+    fn accept(&mut self) -> io::Result<(Socket, Address)>;
+    /// The address that it is bound to.
+    fn local_addr(&self) -> io::Result<Address>;
+}
+
+/// A listener, real or of another world.
+#[derive(Debug)]
+#[allow(private_interfaces, reason = "the real ones are made in here only")]
+#[allow(clippy::exhaustive_enums, reason = "outside semver")]
+pub enum Listener {
+    /// A real one.
+    Os(OsListener),
+    /// One of another world.
+    Foreign(Box<dyn ListenerSocket>),
+}
+
+impl Listener {
+    /// One of another world.
+    pub fn foreign(listener: impl ListenerSocket) -> Self {
+        Self::Foreign(Box::new(listener))
+    }
+
+    /// For the driver that made it; an error for one that did not.
+    pub fn of<L: ListenerSocket>(&mut self) -> io::Result<&mut L> {
+        let listener: &mut dyn Any = match self {
+            Self::Os(listener) => listener,
+            Self::Foreign(listener) => &mut **listener,
+        };
+        listener.downcast_mut().ok_or_else(of_another_driver)
+    }
+
+    pub(crate) fn accept(&mut self) -> io::Result<(Socket, Address)> {
+        match self {
+            Self::Os(listener) => {
+                let (stream, peer) = uninterrupted(|| listener.accept())?;
+                Ok((Socket::Os(stream), peer))
+            }
+            Self::Foreign(listener) => uninterrupted(|| listener.accept()),
+        }
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<Address> {
+        match self {
+            Self::Os(listener) => listener.local_addr(),
+            Self::Foreign(listener) => listener.local_addr(),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! Listening sockets of the system.
+
+use super::address::{address_of, new_socket, socket_address};
+use super::stream::OsStream;
+use super::unix_path::SocketFile;
+use crate::Address;
+use crate::driver::BindOptions;
+use socket2::{Domain, SockRef};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+/// A listening socket. mio's types are used for their accept, which makes a non-blocking,
+/// close-on-exec descriptor in one system call.
+#[derive(Debug)]
+pub(crate) struct OsListener {
+    socket: Accepting,
+    /// Removed when the listener is dropped.
+    file: Option<SocketFile>,
+    listening: bool,
+}
+
+#[derive(Debug)]
+enum Accepting {
+    Tcp(mio::net::TcpListener),
+    Unix(mio::net::UnixListener),
+}
+
+impl OsListener {
+    pub(super) fn bind(address: &Address, options: BindOptions) -> io::Result<Self> {
+        let addr = socket_address(address)?;
+        let socket = new_socket(&addr)?;
+        let file = match address {
+            Address::Unix(path) => Some(SocketFile::bind(&socket, &addr, path)?),
+            _ => {
+                socket.set_reuse_address(true)?;
+                if options.reuse_port {
+                    socket.set_reuse_port(true)?;
+                }
+                if addr.domain() == Domain::IPV6 {
+                    socket.set_only_v6(options.only_v6)?;
+                }
+                socket.bind(&addr)?;
+                None
+            }
+        };
+        let tcp = file.is_none();
+        Ok(Self {
+            socket: Accepting::new(socket.into(), tcp),
+            file,
+            listening: false,
+        })
+    }
+
+    /// Takes over a listener of the standard library, which listens already.
+    pub(crate) fn from_std(listener: impl Into<OwnedFd>, tcp: bool) -> io::Result<Self> {
+        let socket = socket2::Socket::from(listener.into());
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            socket: Accepting::new(socket.into(), tcp),
+            file: None,
+            listening: true,
+        })
+    }
+
+    pub(super) fn start(&mut self, backlog: u32) -> io::Result<RawFd> {
+        let (fd, socket) = match &self.socket {
+            Accepting::Tcp(listener) => (listener.as_raw_fd(), SockRef::from(listener)),
+            Accepting::Unix(listener) => (listener.as_raw_fd(), SockRef::from(listener)),
+        };
+        if !self.listening {
+            socket.listen(backlog.try_into().unwrap_or(i32::MAX))?;
+            self.listening = true;
+        }
+        Ok(fd)
+    }
+
+    pub(crate) fn accept(&mut self) -> io::Result<(OsStream, Address)> {
+        match &self.socket {
+            Accepting::Tcp(listener) => {
+                let (stream, peer) = listener.accept()?;
+                Ok((OsStream::new(stream, true), Address::Inet(peer)))
+            }
+            Accepting::Unix(listener) => {
+                let (stream, peer) = listener.accept()?;
+                let peer = peer
+                    .as_pathname()
+                    .map_or(Address::Unnamed, |path| Address::Unix(path.to_path_buf()));
+                Ok((OsStream::new(stream, false), peer))
+            }
+        }
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<Address> {
+        let addr = match &self.socket {
+            Accepting::Tcp(listener) => SockRef::from(listener).local_addr()?,
+            Accepting::Unix(listener) => SockRef::from(listener).local_addr()?,
+        };
+        Ok(address_of(&addr))
+    }
+}
+
+impl Accepting {
+    fn new(fd: OwnedFd, tcp: bool) -> Self {
+        if tcp {
+            Self::Tcp(fd.into())
+        } else {
+            Self::Unix(fd.into())
+        }
+    }
+}
+
+impl Drop for OsListener {
+    fn drop(&mut self) {
+        if let Some(file) = self.file.take() {
+            file.remove();
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The real world: mio for readiness, socket2 for sockets. TCP and Unix sockets differ only here.
+
+mod address;
+mod executor_pool;
+mod listener;
+mod stream;
+mod unix_path;
+
+use super::{
+    BindOptions, Driver, Events, Job, JobId, JobStart, Listener, Readiness, Socket, Token, WAKE,
+    Wake, of_another_driver,
+};
+use crate::Address;
+use crate::log::guarded;
+use executor_pool::ExecutorPool;
+use mio::unix::SourceFd;
+use mio::{Interest, Poll};
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+pub(crate) use listener::OsListener;
+pub(crate) use stream::OsStream;
+
+const EVENTS_PER_POLL: usize = 1024;
+
+#[derive(Debug)]
+pub(crate) struct OsDriver {
+    poll: Poll,
+    waker: Arc<mio::Waker>,
+    jobs: ExecutorPool,
+    job_grace: Duration,
+}
+
+impl OsDriver {
+    /// `jobs`: how many at a time; `job_grace`: how long to wait for them at the end.
+    pub(crate) fn new(jobs: usize, job_grace: Duration) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        let waker = mio::Waker::new(poll.registry(), mio::Token(token_word(WAKE)))?;
+        Ok(Self {
+            poll,
+            waker: Arc::new(waker),
+            jobs: ExecutorPool::new(jobs),
+            job_grace,
+        })
+    }
+
+    fn watch(&mut self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
+        self.poll
+            .registry()
+            .register(&mut SourceFd(&fd), mio::Token(token_word(token)), interest)
+    }
+}
+
+/// What a poll of the system brought.
+#[derive(Debug)]
+pub(super) struct OsEvents(mio::Events);
+
+impl OsEvents {
+    pub(super) fn with_room() -> Self {
+        Self(mio::Events::with_capacity(EVENTS_PER_POLL))
+    }
+
+    /// For a loop that polls another world.
+    pub(super) fn without_room() -> Self {
+        Self(mio::Events::with_capacity(0))
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.0.clear();
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Token, Readiness)> {
+        let events = self.0.iter();
+        events.map(|event| (Token(event.token().0 as u64), readiness(event)))
+    }
+}
+
+#[inline(always)]
+fn readiness(event: &mio::event::Event) -> Readiness {
+    let mut readiness = Readiness::new();
+    if event.is_readable() {
+        readiness = readiness.with_readable();
+    }
+    if event.is_writable() {
+        readiness = readiness.with_writable();
+    }
+    if event.is_error() || event.is_read_closed() || event.is_priority() {
+        readiness = readiness | unusual(event);
+    }
+    readiness
+}
+
+#[cold]
+fn unusual(event: &mio::event::Event) -> Readiness {
+    let readiness = Readiness::new().with_read_to_end();
+    if event.is_error() || (event.is_read_closed() && event.is_write_closed()) {
+        readiness.with_writable().with_failed()
+    } else {
+        readiness
+    }
+}
+
+/// Tokens are 64 bits wide: a slot and a generation.
+fn token_word(token: Token) -> usize {
+    const { assert!(usize::BITS == 64, "tidegate needs a 64-bit platform") };
+    token.0 as usize
+}
+
+impl Driver for OsDriver {
+    #[inline]
+    fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()> {
+        self.poll.poll(&mut events.os.0, timeout)
+    }
+
+    fn waker(&self) -> Arc<dyn Wake> {
+        self.waker.clone()
+    }
+
+    #[inline]
+    fn now(&self) -> Instant {
+        Instant::now()
+    }
+
+    fn bind(&mut self, address: &Address, options: BindOptions) -> io::Result<Listener> {
+        OsListener::bind(address, options).map(Listener::Os)
+    }
+
+    fn listen(&mut self, listener: &mut Listener, backlog: u32, token: Token) -> io::Result<()> {
+        let Listener::Os(listener) = listener else {
+            return Err(of_another_driver());
+        };
+        let fd = listener.start(backlog)?;
+        self.watch(fd, token, Interest::READABLE)
+    }
+
+    fn connect(&mut self, address: &Address, from: Option<SocketAddr>) -> io::Result<Socket> {
+        OsStream::connect(address, from).map(Socket::Os)
+    }
+
+    fn register(&mut self, socket: &mut Socket, token: Token) -> io::Result<()> {
+        let Socket::Os(stream) = socket else {
+            return Err(of_another_driver());
+        };
+        self.watch(stream.fd(), token, stream.interest())
+    }
+
+    fn start_job(&mut self, id: JobId, job: Job) -> JobStart {
+        self.jobs.start(id, job)
+    }
+
+    fn cancel_job(&mut self, id: JobId) -> Option<Job> {
+        self.jobs.cancel(id)
+    }
+
+    fn close_jobs(&mut self) -> Vec<Job> {
+        self.jobs.close()
+    }
+
+    fn wait_for_jobs(&mut self) -> usize {
+        self.jobs.wait(self.job_grace)
+    }
+}
+
+impl Wake for mio::Waker {
+    fn wake(&self) {
+        if let Err(error) = mio::Waker::wake(self) {
+            guarded(|| {
+                log::error!(target: "tidegate::loop", "the event loop could not be woken: {error}");
+            });
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Streams: what one of another world has to do, and the type that stands for both.
+
+use super::os::OsStream;
+use super::{of_another_driver, uninterrupted};
+use crate::Address;
+use crate::log::guarded;
+use std::any::Any;
+use std::fmt;
+use std::io::{self, IoSlice};
+
+/// A stream of another world. Errors are those of the socket calls of the same names; a read, a
+/// write or an accept that was interrupted is made again. What has a body here suits a world
+/// without addresses, options and errors that come by themselves.
+pub trait StreamSocket: Any + fmt::Debug {
+    /// `Ok(0)` is the end of the stream.
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
+    /// Takes a prefix of the slices.
+    fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize>;
+    /// Ends the write side, after what was written.
+    fn shutdown_write(&mut self) -> io::Result<()>;
+    /// Takes the pending error, as SO_ERROR does.
+    fn take_error(&mut self) -> io::Result<Option<io::Error>> {
+        Ok(None)
+    }
+    /// After a writable event: whether the connection stands.
+    fn connected(&mut self) -> io::Result<bool> {
+        Ok(true)
+    }
+    /// The own address.
+    fn local_addr(&self) -> io::Result<Address> {
+        Ok(Address::Unnamed)
+    }
+    /// Sets an option.
+    fn set_option(&mut self, option: SocketOption) -> io::Result<()> {
+        let _ = option;
+        Ok(())
+    }
+}
+
+/// An option of a stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SocketOption {
+    /// TCP_NODELAY. No effect on Unix sockets.
+    NoDelay(bool),
+    /// TCP_NOTSENT_LOWAT in bytes.
+    UnsentLowWater(u32),
+    /// Closing resets a TCP connection (SO_LINGER with zero seconds).
+    ResetOnClose,
+}
+
+/// A stream, real or of another world.
+#[derive(Debug)]
+#[allow(private_interfaces, reason = "the real ones are made in here only")]
+#[allow(clippy::exhaustive_enums, reason = "outside semver")]
+pub enum Socket {
+    /// A real one.
+    Os(OsStream),
+    /// One of another world.
+    Foreign(Box<dyn StreamSocket>),
+}
+
+impl Socket {
+    /// One of another world.
+    pub fn foreign(stream: impl StreamSocket) -> Self {
+        Self::Foreign(Box::new(stream))
+    }
+
+    /// For the driver that made it; an error for one that did not.
+    pub fn of<S: StreamSocket>(&mut self) -> io::Result<&mut S> {
+        let stream: &mut dyn Any = match self {
+            Self::Os(stream) => stream,
+            Self::Foreign(stream) => &mut **stream,
+        };
+        stream.downcast_mut().ok_or_else(of_another_driver)
+    }
+
+    #[inline]
+    pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Os(stream) => uninterrupted(|| stream.read(buffer)),
+            Self::Foreign(stream) => uninterrupted(|| stream.read(buffer)),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Self::Os(stream) => uninterrupted(|| stream.write(slices)),
+            Self::Foreign(stream) => uninterrupted(|| stream.write(slices)),
+        }
+    }
+
+    pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
+        match self {
+            Self::Os(stream) => stream.shutdown_write(),
+            Self::Foreign(stream) => stream.shutdown_write(),
+        }
+    }
+
+    pub(crate) fn take_error(&mut self) -> io::Result<Option<io::Error>> {
+        match self {
+            Self::Os(stream) => stream.take_error(),
+            Self::Foreign(stream) => stream.take_error(),
+        }
+    }
+
+    pub(crate) fn connected(&mut self) -> io::Result<bool> {
+        match self {
+            Self::Os(stream) => stream.connected(),
+            Self::Foreign(stream) => stream.connected(),
+        }
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<Address> {
+        match self {
+            Self::Os(stream) => stream.local_addr(),
+            Self::Foreign(stream) => stream.local_addr(),
+        }
+    }
+
+    /// TCP_NODELAY, as every TCP connection has it from the start.
+    pub(crate) fn set_nodelay_at_start(&mut self, peer: &Address) {
+        if let Err(error) = self.set_option(SocketOption::NoDelay(true)) {
+            // The peer has reset it already; the first read will tell.
+            guarded(|| {
+                log::debug!(target: "tidegate::transport", "TCP_NODELAY on {peer}: {error}");
+            });
+        }
+    }
+
+    pub(crate) fn set_option(&mut self, option: SocketOption) -> io::Result<()> {
+        match self {
+            Self::Os(stream) => stream.set_option(option),
+            Self::Foreign(stream) => stream.set_option(option),
+        }
+    }
+}

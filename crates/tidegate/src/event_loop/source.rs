@@ -1,0 +1,32 @@
+//! Sources of events that are no connections, as the loop sees them.
+
+use super::core::Core;
+use super::counters::Snapshot;
+use crate::driver::Readiness;
+use crate::server::ServerState;
+use std::fmt;
+use std::rc::Rc;
+
+/// A source of events beside connections, such as a listener or a socket on its way to a peer.
+/// A new kind of source implements this trait; the loop itself knows no kinds.
+pub(crate) trait Source: fmt::Debug {
+    /// Handles an event. `buffer` is the loop's read buffer.
+    fn on_event(self: Rc<Self>, core: &Core, readiness: Readiness, buffer: &mut [u8]);
+
+    /// Continues what an earlier turn left over. Called once per [`Core::push_leftover`].
+    fn on_leftover(self: Rc<Self>, core: &Core, buffer: &mut [u8]) {
+        let _ = (core, buffer);
+    }
+
+    /// Closes the descriptor and lets go of the slot. The loop calls it when it is dropped.
+    fn end(self: Rc<Self>, core: &Core);
+
+    /// Adds the source to the numbers of its loop.
+    fn count(&self, stats: &mut Snapshot);
+
+    /// Returns whether the source is left of a connection that `server` accepted.
+    fn is_left_by(&self, server: &Rc<ServerState>) -> bool {
+        let _ = server;
+        false
+    }
+}

@@ -1,0 +1,187 @@
+//! Servers: listeners, a factory of protocols, and the connections that came of them.
+//!
+//! [`options`] says where to listen and binds, [`listener`] accepts, [`state`] makes connections
+//! of what is accepted and counts them, [`shutdown`] is how a server ends within a time.
+
+mod listener;
+mod options;
+mod shutdown;
+mod state;
+
+use crate::completion::Completion;
+use crate::driver;
+use crate::event_loop::{Core, Grave};
+use crate::protocol::boxed;
+use crate::{Address, CloseReason, Handle, LoopClosed, Protocol};
+use state::{Bound, Factory};
+use std::fmt;
+use std::io;
+use std::rc::{Rc, Weak};
+use std::time::Duration;
+
+pub use options::ListenOptions;
+pub use shutdown::ShutdownReport;
+pub(crate) use state::ServerState;
+
+/// # Listening
+impl Handle {
+    /// Listens, and gives each accepted connection a protocol that `factory` makes. A name is
+    /// resolved within this call, which may take long.
+    ///
+    /// A Unix socket file whose listener is gone is replaced; it is removed when the server is
+    /// closed, if it is still ours.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system; [`AddrInUse`](io::ErrorKind::AddrInUse) for a Unix path that is
+    /// listened on, or that is no socket; [`InvalidInput`](io::ErrorKind::InvalidInput) for bad
+    /// addresses and limits; [`LoopClosed`].
+    #[doc(alias = "create_unix_server")]
+    pub fn create_server<P: Protocol>(
+        &self,
+        options: impl Into<ListenOptions>,
+        mut factory: impl FnMut() -> P + 'static,
+    ) -> io::Result<Server> {
+        let factory = Box::new(move || boxed(factory()));
+        Server::create(self, options.into(), factory)
+    }
+}
+
+/// A listening server. Dropping it does nothing: the loop keeps serving until
+/// [`close`](Server::close). Clones name the same server.
+#[derive(Clone)]
+pub struct Server(Rc<ServerState>);
+
+impl Server {
+    pub(crate) fn create(
+        handle: &Handle,
+        mut options: ListenOptions,
+        factory: Factory,
+    ) -> io::Result<Self> {
+        let core = handle.core();
+        let bound = match Self::bind(core, &mut options) {
+            Ok(bound) => bound,
+            Err(error) => {
+                core.bury(Grave::Value(Box::new(factory)));
+                return Err(error);
+            }
+        };
+        let server = Self(ServerState::new(handle, bound, options.backlog, factory));
+        let at_end: Weak<ServerState> = Rc::downgrade(&server.0);
+        core.at_end(at_end);
+        if options.start_serving {
+            server.start_serving()?;
+        }
+        Ok(server)
+    }
+
+    fn bind(core: &Core, options: &mut ListenOptions) -> io::Result<Bound> {
+        if core.is_closed() {
+            return Err(LoopClosed.into());
+        }
+        let marks = options.write_limits.resolve()?;
+        let listeners = options.bind(core)?;
+        let addrs = listeners.iter().map(driver::Listener::local_addr);
+        let addrs = addrs.collect::<io::Result<_>>()?;
+        Ok(Bound {
+            listeners,
+            addrs,
+            marks,
+        })
+    }
+
+    /// The addresses that it listens on, with the port that was taken for port 0.
+    pub fn local_addrs(&self) -> &[Address] {
+        self.0.addrs()
+    }
+
+    /// The loop that drives it.
+    #[doc(alias = "get_loop")]
+    pub fn handle(&self) -> &Handle {
+        self.0.handle()
+    }
+
+    /// Whether it accepts connections.
+    pub fn is_serving(&self) -> bool {
+        self.0.is_serving()
+    }
+
+    /// Begins to listen, if it does not yet.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system; [`NotConnected`](io::ErrorKind::NotConnected) when the server was
+    /// closed; [`LoopClosed`].
+    pub fn start_serving(&self) -> io::Result<()> {
+        self.0.start_serving()
+    }
+
+    /// Stops listening. Connections stay. A socket file is removed if it is still ours.
+    pub fn close(&self) {
+        self.0.close();
+    }
+
+    /// [`close`](crate::Transport::close)s every connection.
+    pub fn close_clients(&self) {
+        self.0.close_clients();
+    }
+
+    /// [`abort`](crate::Transport::abort)s every connection, and ends at once what lingers after a
+    /// graceful close.
+    pub fn abort_clients(&self) {
+        self.0.cut(CloseReason::LocalAbort);
+    }
+
+    /// Connections whose `connection_lost` has not come yet.
+    pub fn connection_count(&self) -> usize {
+        self.0.connection_count()
+    }
+
+    /// Completes when the server is closed and has no connections left.
+    pub fn wait_closed(&self) -> Completion<()> {
+        self.0.wait_closed()
+    }
+
+    /// Stops listening, closes every connection gracefully, and ends with
+    /// [`CloseReason::Shutdown`] those that are left when `grace` is over. Completes when all
+    /// have ended, what lingers after a graceful close included, so that the process may exit
+    /// then without a peer losing its last bytes. Of several calls the shortest grace holds.
+    ///
+    /// A connection that is cut looks to its peer as after [`abort`](crate::Transport::abort). Ended from
+    /// another thread, which may be one that waits for a signal:
+    ///
+    /// ```
+    /// use std::{thread, time::Duration};
+    /// # use tidegate::{EventLoop, Protocol, Result, Transport};
+    /// # struct Echo;
+    /// # impl Protocol for Echo {
+    /// #     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+    /// #         transport.write(data)?;
+    /// #         Ok(())
+    /// #     }
+    /// # }
+    ///
+    /// # fn main() -> Result {
+    /// let mut event_loop = EventLoop::new()?;
+    /// let server = event_loop.handle().create_server("127.0.0.1:0", || Echo)?;
+    /// let remote = event_loop.handle().remote();
+    /// thread::spawn(move || remote.stop());
+    /// event_loop.run_forever()?;
+    /// let report = event_loop.run_until(server.shutdown(Duration::from_secs(5)))?;
+    /// assert_eq!((report.aborted, report.unsent), (0, 0));
+    /// # Ok(()) }
+    /// ```
+    pub fn shutdown(&self, grace: Duration) -> Completion<ShutdownReport> {
+        self.0.shut_down(grace)
+    }
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("addrs", &self.local_addrs())
+            .field("serving", &self.is_serving())
+            .field("connections", &self.connection_count())
+            .finish_non_exhaustive()
+    }
+}

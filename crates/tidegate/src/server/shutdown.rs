@@ -1,0 +1,60 @@
+//! The shutdown of a server: its deadlines, what waits for it, and its report.
+
+use crate::completion::Completer;
+use crate::event_loop::Core;
+use crate::timers::TimerId;
+use crate::{CloseReason, Closed};
+
+/// The result of a [`Server::shutdown`](crate::Server::shutdown).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Connections that ended within the grace.
+    pub closed: usize,
+    /// Connections that were cut at its end.
+    pub aborted: usize,
+    /// Bytes written to these connections that the kernel never got.
+    pub unsent: u64,
+}
+
+/// One shutdown, or several that overlap.
+#[derive(Default)]
+pub(super) struct Shutdown {
+    timers: Vec<TimerId>,
+    waiters: Vec<Completer<ShutdownReport>>,
+    report: ShutdownReport,
+}
+
+impl Shutdown {
+    pub(super) fn is_under_way(&self) -> bool {
+        !self.waiters.is_empty()
+    }
+
+    pub(super) fn begin(&mut self, deadline: TimerId, completer: Completer<ShutdownReport>) {
+        self.timers.push(deadline);
+        self.waiters.push(completer);
+    }
+
+    /// Counts a connection that has ended, while the shutdown is under way.
+    pub(super) fn count(&mut self, closed: &Closed) {
+        if !self.is_under_way() {
+            return;
+        }
+        self.report.unsent += closed.unsent();
+        if matches!(closed.reason(), CloseReason::Shutdown) {
+            self.report.aborted += 1;
+        } else {
+            self.report.closed += 1;
+        }
+    }
+
+    /// Completes with the report.
+    pub(super) fn conclude(self, core: &Core) {
+        for timer in self.timers {
+            core.cancel_timer(timer);
+        }
+        for waiting in self.waiters {
+            waiting.complete(Ok(self.report));
+        }
+    }
+}
