@@ -1,7 +1,7 @@
 //! Streams of the standard library, to be driven by the loop.
 
 use crate::driver::{OsStream, Socket};
-use crate::event_loop::Grave;
+use crate::event_loop::Deferred;
 use crate::flow::WriteLimits;
 use crate::protocol::boxed;
 use crate::transport::{NewConnection, Transport};
@@ -41,7 +41,7 @@ impl Handle {
         let ((mut socket, peer), marks) = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
-                self.core().bury(Grave::Protocol(protocol));
+                self.core().defer_drop(Deferred::Protocol(protocol));
                 return Err(error);
             }
         };

@@ -1,6 +1,6 @@
 //! Closures that wait for the loop, and the handles that cancel them.
 
-use crate::event_loop::{AtEnd, Core, Grave};
+use crate::event_loop::{AtEnd, Core, Deferred};
 use crate::timers::TimerId;
 use crate::{Handle, TransportId};
 use std::any::Any;
@@ -80,7 +80,7 @@ impl CallbackHandle {
                 transport.forget_timer(timer);
             }
         }
-        core.bury_call(&*run);
+        core.defer_drop_call(&*run);
     }
 }
 
@@ -92,7 +92,7 @@ impl fmt::Debug for CallbackHandle {
     }
 }
 
-/// A callback that can be scheduled again and again: at most once a turn, without allocating.
+/// A callback that can be scheduled again and again: at most once a tick, without allocating.
 ///
 /// Made by [`Handle::callback`]. Clones schedule the same callback. Dropping it does not cancel
 /// what is scheduled.
@@ -126,8 +126,8 @@ impl Callback {
         }
     }
 
-    /// Runs the callback in this turn of the loop or the next. Scheduling what is scheduled does
-    /// nothing; scheduling from within the callback itself means the next turn. When the loop is
+    /// Runs the callback in this tick of the loop or the next. Scheduling what is scheduled does
+    /// nothing; scheduling from within the callback itself means the next tick. When the loop is
     /// gone this does nothing.
     pub fn schedule(&self) {
         if self.shared.scheduled.replace(true) {
@@ -146,7 +146,7 @@ impl Run for Repeated {
         let Some(mut call) = taken else { return };
         handle.core().guard("a callback", || call(handle));
         if handle.core().is_closed() {
-            handle.core().bury(Grave::Value(Box::new(call)));
+            handle.core().defer_drop(Deferred::Value(Box::new(call)));
         } else {
             self.call.replace(Some(call));
             if Rc::strong_count(&self) == 1 {
@@ -164,7 +164,7 @@ impl Run for Repeated {
 
 impl AtEnd for Repeated {
     fn end(&self, core: &Core) {
-        core.bury_call(self);
+        core.defer_drop_call(self);
     }
 }
 

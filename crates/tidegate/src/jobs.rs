@@ -4,7 +4,7 @@
 use crate::callback::Once;
 use crate::completion::{Completion, Work};
 use crate::driver::{JobId, JobStart};
-use crate::event_loop::{Core, Grave};
+use crate::event_loop::{Core, Deferred};
 use crate::log::guarded;
 use crate::panics::caught;
 use crate::{Handle, LoopClosed};
@@ -106,7 +106,7 @@ impl Handle {
     ) -> Completion<T> {
         let core = self.core();
         if core.is_closed() {
-            core.bury(Grave::Value(Box::new(job)));
+            core.defer_drop(Deferred::Value(Box::new(job)));
             return Completion::ready(self, Err(LoopClosed.into()));
         }
         let (completer, completion) = Completion::pair(self);
@@ -151,7 +151,7 @@ impl Handle {
                 }));
             }
             JobStart::Refused(job, error) => {
-                core.bury(Grave::Value(Box::new(job)));
+                core.defer_drop(Deferred::Value(Box::new(job)));
                 let answer = core.jobs.borrow_mut().take::<T>(id);
                 if let Some(answer) = answer {
                     answer(self, Err(error));
@@ -173,7 +173,7 @@ impl Core {
         drop(answer);
         let job = self.with_driver(|driver| driver.as_dyn().cancel_job(id));
         if let Some(job) = job {
-            self.bury(Grave::Value(Box::new(job)));
+            self.defer_drop(Deferred::Value(Box::new(job)));
         }
     }
 

@@ -4,7 +4,7 @@ use super::Delivery;
 use crate::callback::Once;
 use crate::connect::ConnectId;
 use crate::driver::JobId;
-use crate::event_loop::{AtEnd, Core, Grave};
+use crate::event_loop::{AtEnd, Core, Deferred};
 use crate::timers::TimerId;
 use crate::{Handle, LoopClosed};
 use std::any::Any;
@@ -232,7 +232,7 @@ impl<T: 'static> AtEnd for Shared<T> {
         }
         if let Slot::Then(push) = self.slot.replace(Slot::Done) {
             self.settled();
-            core.bury(Grave::Value(Box::new(push) as Box<dyn Any>));
+            core.defer_drop(Deferred::Value(Box::new(push) as Box<dyn Any>));
         }
     }
 }

@@ -12,7 +12,7 @@ mod options;
 use crate::address::Target;
 use crate::completion::{Completer, Completion, Work};
 use crate::driver::{JobId, Readiness, Socket};
-use crate::event_loop::{Core, Grave, Slot};
+use crate::event_loop::{Core, Deferred, Slot};
 use crate::flow::Watermarks;
 use crate::protocol::boxed;
 use crate::timers::TimerId;
@@ -135,7 +135,7 @@ fn connect(
     let (target, marks) = match checked {
         Ok(checked) => checked,
         Err(error) => {
-            core.bury(Grave::Protocol(protocol));
+            core.defer_drop(Deferred::Protocol(protocol));
             return Completion::ready(handle, Err(error));
         }
     };
@@ -347,7 +347,7 @@ impl Connecting {
 
     fn let_go(&self) -> Option<Completer<Transport>> {
         let client = self.give_up()?;
-        self.core().bury(Grave::Protocol(client.protocol));
+        self.core().defer_drop(Deferred::Protocol(client.protocol));
         Some(client.completer)
     }
 

@@ -2,7 +2,7 @@
 //! the user runs.
 
 use super::counters::{Counters, Snapshot, add};
-use super::deferred::Grave;
+use super::deferred::Deferred;
 use super::failure::{Failure, PanicPolicy};
 use super::registry::{Registry, Slot};
 use super::remote::Inbox;
@@ -44,10 +44,10 @@ pub(crate) trait AtEnd {
     fn end(&self, core: &Core);
 }
 
-/// What is known of the time of the running turn.
+/// What is known of the time of the running tick.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum TurnTime {
-    NoTurn,
+pub(crate) enum TickTime {
+    NoTick,
     Unread,
     Read(Instant),
 }
@@ -63,7 +63,7 @@ pub(crate) struct Core {
     dirty: RefCell<Vec<TransportId>>,
     /// Sources with reads or accepts left over.
     leftover: RefCell<Vec<TransportId>>,
-    pub(super) graveyard: RefCell<Vec<Grave>>,
+    pub(super) deferred: RefCell<Vec<Deferred>>,
     at_end: RefCell<Vec<Weak<dyn AtEnd>>>,
     completions: Cell<usize>,
     pub(crate) jobs: RefCell<Jobs>,
@@ -85,7 +85,7 @@ pub(crate) struct Core {
 
     pub(crate) counters: Counters,
     tick: Cell<u32>,
-    now: Cell<TurnTime>,
+    now: Cell<TickTime>,
     pub(super) todo: TodoCell,
     closed: Cell<bool>,
     /// Everything of the user's was dropped; what comes now is dropped at once.
@@ -114,7 +114,7 @@ impl Core {
             ready: RefCell::default(),
             dirty: RefCell::default(),
             leftover: RefCell::default(),
-            graveyard: RefCell::default(),
+            deferred: RefCell::default(),
             at_end: RefCell::default(),
             completions: Cell::new(0),
             jobs: RefCell::default(),
@@ -127,7 +127,7 @@ impl Core {
             spare_buffers: RefCell::default(),
             counters: Counters::default(),
             tick: Cell::new(0),
-            now: Cell::new(TurnTime::NoTurn),
+            now: Cell::new(TickTime::NoTick),
             todo: TodoCell::default(),
             closed: Cell::new(false),
             gone: Cell::new(false),
@@ -150,20 +150,20 @@ impl Core {
         self.driver.borrow().now()
     }
 
-    /// The time of this turn, read when first asked for. Between turns, the clock.
+    /// The time of this tick, read when first asked for. Between ticks, the clock.
     pub(crate) fn now(&self) -> Instant {
         match self.now.get() {
-            TurnTime::Read(now) => now,
-            TurnTime::Unread => {
+            TickTime::Read(now) => now,
+            TickTime::Unread => {
                 let now = self.clock();
-                self.now.set(TurnTime::Read(now));
+                self.now.set(TickTime::Read(now));
                 now
             }
-            TurnTime::NoTurn => self.clock(),
+            TickTime::NoTick => self.clock(),
         }
     }
 
-    pub(crate) fn set_turn_time(&self, time: TurnTime) {
+    pub(crate) fn set_tick_time(&self, time: TickTime) {
         self.now.set(time);
     }
 
@@ -200,7 +200,7 @@ impl Core {
     pub(crate) fn cancel_timer(&self, id: TimerId) {
         let run = self.timers.borrow_mut().cancel(id);
         if let Some(run) = run {
-            self.bury_call(&*run);
+            self.defer_drop_call(&*run);
         }
     }
 
@@ -233,7 +233,7 @@ impl Core {
 
     pub(crate) fn push_ready(&self, run: Rc<dyn Run>) {
         if self.is_closed() {
-            self.bury_call(&*run);
+            self.defer_drop_call(&*run);
             return;
         }
         self.todo.set(Todo::READY);
@@ -263,7 +263,7 @@ impl Core {
         self.leftover.borrow_mut().push(id);
     }
 
-    /// Swaps the list for an empty one, so that what is added meanwhile waits for the next turn.
+    /// Swaps the list for an empty one, so that what is added meanwhile waits for the next tick.
     pub(crate) fn swap_dirty(&self, list: &mut Vec<TransportId>) {
         self.todo.clear(Todo::DIRTY);
         mem::swap(&mut *self.dirty.borrow_mut(), list);
@@ -388,7 +388,7 @@ impl Core {
         // Bounded: what a drop throws away is dropped in the next round, but a drop that always
         // throws something away must not hold us.
         for _ in 0..64 {
-            self.empty_graveyard();
+            self.drop_deferred();
         }
         self.wait_for_jobs();
         if let Some(payload) = self.take_panic() {

@@ -45,7 +45,7 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Turns of the loop; each polled once.
+    /// Ticks of the loop; each polled once.
     polls,
     /// Events that a poll reported.
     events,

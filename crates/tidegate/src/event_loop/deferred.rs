@@ -1,5 +1,5 @@
 //! Drops that are put off: values of the user that were thrown away wait here for the end of the
-//! turn.
+//! tick.
 
 use super::core::Core;
 use super::failure::Failure;
@@ -13,38 +13,38 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// Values of the user that were thrown away. Dropping them runs user code, so it is put off until
 /// nothing is borrowed and no call of the user is on the stack.
 #[expect(dead_code, reason = "held to be dropped, never looked at")]
-pub(crate) enum Grave {
+pub(crate) enum Deferred {
     Protocol(Box<dyn Protocol>),
     Bytes(Bytes),
     Value(Box<dyn Any>),
 }
 
 impl Core {
-    pub(crate) fn bury(&self, grave: Grave) {
+    pub(crate) fn defer_drop(&self, deferred: Deferred) {
         if self.gone.get() {
             // The loop that would do it later is gone.
-            self.drop_value(grave);
+            self.drop_value(deferred);
             return;
         }
-        self.todo.set(Todo::GRAVES);
-        self.graveyard.borrow_mut().push(grave);
+        self.todo.set(Todo::DEFERRED);
+        self.deferred.borrow_mut().push(deferred);
     }
 
-    /// Buries, uncalled, what was to run.
-    pub(crate) fn bury_call(&self, run: &dyn Run) {
+    /// Defers the drop of what was to run, uncalled.
+    pub(crate) fn defer_drop_call(&self, run: &dyn Run) {
         if let Some(call) = run.take() {
-            self.bury(Grave::Value(call));
+            self.defer_drop(Deferred::Value(call));
         }
     }
 
     /// Drops what was thrown away until now; what that throws away waits for the next call.
-    pub(crate) fn empty_graveyard(&self) {
-        if !self.todo.take(Todo::GRAVES) {
+    pub(crate) fn drop_deferred(&self) {
+        if !self.todo.take(Todo::DEFERRED) {
             return;
         }
-        let graves = self.graveyard.take();
-        for grave in graves {
-            self.drop_value(grave);
+        let values = self.deferred.take();
+        for deferred in values {
+            self.drop_value(deferred);
         }
     }
 
@@ -59,9 +59,9 @@ impl Core {
     /// Owned bytes that are done with. Plain memory is freed now, or a callback that ignores
     /// every refusal would pile it up; bytes with an owner are left to the loop, because dropping
     /// that one is user code.
-    pub(crate) fn bury_bytes(&self, data: Bytes) {
+    pub(crate) fn defer_drop_bytes(&self, data: Bytes) {
         if let Err(owned) = data.try_into_mut() {
-            self.bury(Grave::Bytes(owned));
+            self.defer_drop(Deferred::Bytes(owned));
         }
     }
 }

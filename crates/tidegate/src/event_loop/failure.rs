@@ -78,6 +78,6 @@ pub enum PanicPolicy {
     /// It ends the connection it happened in and is reported.
     #[default]
     Isolate,
-    /// The same, and at the end of the turn it goes on out of the `run` method.
+    /// The same, and at the end of the tick it goes on out of the `run` method.
     Propagate,
 }

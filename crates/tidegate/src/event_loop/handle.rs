@@ -2,7 +2,7 @@
 
 use super::core::Core;
 use super::counters::Snapshot;
-use super::deferred::Grave;
+use super::deferred::Deferred;
 use super::failure::Failure;
 use super::remote::RemoteHandle;
 use crate::TransportId;
@@ -37,8 +37,8 @@ impl Handle {
 
 /// # Callbacks and the time
 impl Handle {
-    /// Runs `call` in this turn of the loop or the next, after what was scheduled before. Within
-    /// a turn the loop polls first, so callbacks that schedule callbacks starve nobody.
+    /// Runs `call` in this tick of the loop or the next, after what was scheduled before. Within
+    /// a tick the loop polls first, so callbacks that schedule callbacks starve nobody.
     pub fn call_soon(&self, call: impl FnOnce(&Self) + 'static) -> CallbackHandle {
         let run: Rc<dyn Run> = Once::new("call_soon", call);
         let handle = CallbackHandle::new(&self.0, &run, None);
@@ -68,7 +68,7 @@ impl Handle {
     ) -> CallbackHandle {
         let run: Rc<dyn Run> = Once::new("call_later", call);
         if self.0.is_closed() {
-            self.0.bury_call(&*run);
+            self.0.defer_drop_call(&*run);
             return CallbackHandle::new(&self.0, &run, None);
         }
         let timer = self.0.start_timer(deadline, run.clone());
@@ -80,7 +80,7 @@ impl Handle {
         Callback::new(&self.0, Box::new(call))
     }
 
-    /// The time of this turn of the loop: the clock is read when first asked for in a turn, and
+    /// The time of this tick of the loop: the clock is read when first asked for in a tick, and
     /// not again. A timer does not start from it but from the time of its creation.
     #[doc(alias = "time")]
     pub fn now(&self) -> Instant {
@@ -99,7 +99,7 @@ impl Handle {
         current.ok().flatten().map(Self)
     }
 
-    /// Ends `run_forever` (or `run_until`) after this turn, or the next one after its first turn.
+    /// Ends `run_forever` (or `run_until`) after this tick, or the next one after its first tick.
     pub fn stop(&self) {
         self.0.stop();
     }
@@ -125,7 +125,7 @@ impl Handle {
     #[doc(alias = "set_exception_handler")]
     pub fn set_error_handler(&self, handler: impl FnMut(&Self, &Failure) + 'static) {
         if self.0.is_closed() {
-            self.0.bury(Grave::Value(Box::new(handler)));
+            self.0.defer_drop(Deferred::Value(Box::new(handler)));
             return;
         }
         self.0.set_error_handler(Box::new(handler));

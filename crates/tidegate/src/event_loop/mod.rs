@@ -1,4 +1,4 @@
-//! The event loop: its turn, and what is shared between it and its handles.
+//! The event loop: its tick, and what is shared between it and its handles.
 
 mod builder;
 mod core;
@@ -24,10 +24,10 @@ use std::rc::Rc;
 use std::time::Duration;
 use todo::Todo;
 
-pub(crate) use self::core::{AtEnd, Core, MAX_GATHERED, TurnTime};
+pub(crate) use self::core::{AtEnd, Core, MAX_GATHERED, TickTime};
 pub(crate) use crate::panics::PanicPayload;
 pub(crate) use counters::add;
-pub(crate) use deferred::Grave;
+pub(crate) use deferred::Deferred;
 pub(crate) use registry::Slot;
 pub(crate) use source::Source;
 
@@ -46,19 +46,19 @@ const READ_BUFFER: usize = 128 * 1024;
 
 /// An event loop. It and everything it drives live on one thread; many cores are many loops.
 ///
-/// # A turn
+/// # A tick
 ///
 /// 1. Poll the operating system: until something happens or the next timer is due, not at all
 ///    when anything below is left to do.
-/// 2. I/O callbacks: the events of this poll, then the reads and accepts that an earlier turn
+/// 2. I/O callbacks: the events of this poll, then the reads and accepts that an earlier tick
 ///    left over.
 /// 3. Due timers.
 /// 4. Ready callbacks, calls from other threads among them; those that they schedule have to wait
-///    for the next turn.
+///    for the next tick.
 /// 5. One flush of the transports that were written to, or otherwise touched, from outside their
 ///    own callbacks.
 ///
-/// Reads, accepts and writes of one source are bounded in a turn, so none starves another.
+/// Reads, accepts and writes of one source are bounded in a tick, so none starves another.
 ///
 /// # The end
 ///
@@ -72,7 +72,7 @@ pub struct EventLoop {
     handle: Handle,
     buffer: Box<ReadBuffer>,
     events: Events,
-    /// Empty between turns; kept for their memory.
+    /// Empty between ticks; kept for their memory.
     leftover: Vec<TransportId>,
     dirty: Vec<TransportId>,
 }
@@ -116,7 +116,7 @@ impl EventLoop {
     pub fn run_forever(&mut self) -> io::Result<()> {
         let _entered = Entered::new(&self.core);
         loop {
-            self.turn(None)?;
+            self.tick(None)?;
             if self.core.take_stop() {
                 return Ok(());
             }
@@ -144,7 +144,7 @@ impl EventLoop {
             {
                 return answer;
             }
-            self.turn(None)?;
+            self.tick(None)?;
             if self.core.take_stop() {
                 return completion.take().unwrap_or_else(|| {
                     Err(io::Error::other(
@@ -183,7 +183,7 @@ impl EventLoop {
         self.run_until(completion.within(limit))
     }
 
-    /// Runs one turn, waiting at most for `timeout` for something to do; `None` waits as long as
+    /// Runs one tick, waiting at most for `timeout` for something to do; `None` waits as long as
     /// it takes.
     ///
     /// # Errors
@@ -191,12 +191,12 @@ impl EventLoop {
     /// Those of polling the system.
     pub fn run_once(&mut self, timeout: Option<Duration>) -> io::Result<()> {
         let _entered = Entered::new(&self.core);
-        self.turn(timeout)?;
+        self.tick(timeout)?;
         self.core.take_stop();
         Ok(())
     }
 
-    /// How long the next turn would wait: nothing when there is work, `None` when only an event
+    /// How long the next tick would wait: nothing when there is work, `None` when only an event
     /// can wake it. For who runs several loops in one world.
     #[cfg(feature = "unstable-driver")]
     #[doc(hidden)]
@@ -205,20 +205,20 @@ impl EventLoop {
     }
 
     #[inline]
-    fn turn(&mut self, wait: Option<Duration>) -> io::Result<()> {
+    fn tick(&mut self, wait: Option<Duration>) -> io::Result<()> {
         let core = &*self.core;
         // 1.
         core.begin_tick();
         let timeout = poll_timeout(core, wait);
         core.with_driver(|driver| driver.poll(&mut self.events, timeout))?;
-        core.set_turn_time(TurnTime::Unread);
+        core.set_tick_time(TickTime::Unread);
         // 2.
         self.run_io();
         // 3., 4., 5.
         if self.core.todo.any(Todo::AFTER_IO) {
             self.run_rest();
         }
-        self.core.set_turn_time(TurnTime::NoTurn);
+        self.core.set_tick_time(TickTime::NoTick);
         if self.core.todo.any(Todo::PANIC)
             && let Some(payload) = self.core.take_panic()
         {
@@ -286,7 +286,7 @@ impl EventLoop {
                 transport.settle_dirty();
             }
         }
-        core.empty_graveyard();
+        core.drop_deferred();
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) type RemoteCall = Box<dyn FnOnce(&Handle) + Send>;
 /// What other threads have left for the loop.
 ///
 /// The wake-up rule: whoever makes an empty queue non-empty wakes the loop, after the push. The
-/// loop takes the whole queue when it is woken. So many calls between two turns cost one wake-up,
+/// loop takes the whole queue when it is woken. So many calls between two ticks cost one wake-up,
 /// and none is lost: a call that finds the queue non-empty was put before the taking that its
 /// predecessor's wake-up causes.
 pub(crate) struct Inbox {
@@ -124,7 +124,7 @@ impl RemoteHandle {
     }
 
     /// Runs `call` on the loop's thread, in the order of the calls of this thread. Wakes the loop
-    /// if it sleeps; many calls between two turns cost one wake-up.
+    /// if it sleeps; many calls between two ticks cost one wake-up.
     ///
     /// # Errors
     ///

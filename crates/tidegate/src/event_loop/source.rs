@@ -13,7 +13,7 @@ pub(crate) trait Source: fmt::Debug {
     /// Handles an event. `buffer` is the loop's read buffer.
     fn on_event(self: Rc<Self>, core: &Core, readiness: Readiness, buffer: &mut [u8]);
 
-    /// Continues what an earlier turn left over. Called once per [`Core::push_leftover`].
+    /// Continues what an earlier tick left over. Called once per [`Core::push_leftover`].
     fn on_leftover(self: Rc<Self>, core: &Core, buffer: &mut [u8]) {
         let _ = (core, buffer);
     }

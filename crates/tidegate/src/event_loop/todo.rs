@@ -1,4 +1,4 @@
-//! What is left to do for a loop, one word of flags: a turn looks only where one is set.
+//! What is left to do for a loop, one word of flags: a tick looks only where one is set.
 
 use std::cell::Cell;
 
@@ -12,10 +12,10 @@ impl Todo {
     pub(crate) const READY: Self = Self(1 << 0);
     /// Transports to settle.
     pub(crate) const DIRTY: Self = Self(1 << 1);
-    /// Reads or accepts that an earlier turn left over.
+    /// Reads or accepts that an earlier tick left over.
     pub(crate) const LEFTOVER: Self = Self(1 << 2);
     /// Values of the user to drop.
-    pub(crate) const GRAVES: Self = Self(1 << 3);
+    pub(crate) const DEFERRED: Self = Self(1 << 3);
     /// The loop is to stop.
     pub(crate) const STOP: Self = Self(1 << 4);
     /// Timers that may come.
@@ -25,13 +25,13 @@ impl Todo {
     /// Calls from other threads.
     pub(crate) const WOKEN: Self = Self(1 << 7);
 
-    /// Without any of these a turn ends after its I/O callbacks.
+    /// Without any of these a tick ends after its I/O callbacks.
     pub(crate) const AFTER_IO: Self =
-        Self(Self::TIMERS.0 | Self::WOKEN.0 | Self::READY.0 | Self::DIRTY.0 | Self::GRAVES.0);
+        Self(Self::TIMERS.0 | Self::WOKEN.0 | Self::READY.0 | Self::DIRTY.0 | Self::DEFERRED.0);
 
     /// With any of these the loop must not sleep.
     pub(crate) const NOW: Self =
-        Self(Self::READY.0 | Self::DIRTY.0 | Self::LEFTOVER.0 | Self::GRAVES.0 | Self::STOP.0);
+        Self(Self::READY.0 | Self::DIRTY.0 | Self::LEFTOVER.0 | Self::DEFERRED.0 | Self::STOP.0);
 }
 
 /// The flags of one loop.

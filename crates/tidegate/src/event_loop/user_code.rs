@@ -2,7 +2,7 @@
 
 use super::core::{Core, ErrorHandler};
 use super::counters::add;
-use super::deferred::Grave;
+use super::deferred::Deferred;
 use super::failure::{Failure, PanicPolicy};
 use super::todo::Todo;
 use crate::log::guarded;
@@ -56,7 +56,7 @@ impl Core {
         }
     }
 
-    /// Keeps a panic for the end of the turn, if it is to go on; answers its message.
+    /// Keeps a panic for the end of the tick, if it is to go on; answers its message.
     pub(crate) fn park_panic(&self, payload: PanicPayload) -> CloseReason {
         let reason = CloseReason::Panic(panic_message(&payload));
         let parked = self.parked_panic.take();
@@ -64,9 +64,9 @@ impl Core {
             self.parked_panic.set(Some(payload));
             self.todo.set(Todo::PANIC);
         } else {
-            // Of several in one turn the first goes on.
+            // Of several in one tick the first goes on.
             self.parked_panic.set(parked);
-            self.bury(Grave::Value(payload));
+            self.defer_drop(Deferred::Value(payload));
         }
         reason
     }
@@ -91,7 +91,7 @@ impl Core {
         }
         let old = self.error_handler.replace(Some(handler));
         if let Some(old) = old {
-            self.bury(Grave::Value(Box::new(old)));
+            self.defer_drop(Deferred::Value(Box::new(old)));
         }
     }
 
@@ -110,13 +110,13 @@ impl Core {
         }));
         if let Err(payload) = outcome {
             let reason = CloseReason::Panic(panic_message(&payload));
-            self.bury(Grave::Value(payload));
+            self.defer_drop(Deferred::Value(payload));
             self.log_failure(&failure);
             self.log_failure(&Failure::new("the error handler", reason));
         }
         let replaced = self.error_handler.borrow().is_some();
         if replaced {
-            self.bury(Grave::Value(Box::new(handler)));
+            self.defer_drop(Deferred::Value(Box::new(handler)));
         } else {
             self.error_handler.replace(Some(handler));
         }

@@ -11,7 +11,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// So many connections does one listener get accepted in a turn.
+/// So many connections does one listener get accepted in a tick.
 const ACCEPTS_PER_TICK: usize = 64;
 
 /// How long a listener rests when the system is out of descriptors or memory. mio reports
@@ -63,7 +63,7 @@ impl Listener {
         result.map(|()| listener)
     }
 
-    /// Accepts what waits, as much as one listener gets in a turn.
+    /// Accepts what waits, as much as one listener gets in a tick.
     fn accept(self: &Rc<Self>, core: &Core) {
         self.owed.set(false);
         for _ in 0..ACCEPTS_PER_TICK {
@@ -137,7 +137,7 @@ impl Listener {
 
 impl Source for Listener {
     fn on_event(self: Rc<Self>, core: &Core, _: Readiness, _: &mut [u8]) {
-        // What is owed comes in this turn as well, and one source gets one share of it.
+        // What is owed comes in this tick as well, and one source gets one share of it.
         if self.rest.get().is_none() && !self.owed.get() {
             self.accept(core);
         }

@@ -10,7 +10,7 @@ mod state;
 
 use crate::completion::Completion;
 use crate::driver;
-use crate::event_loop::{Core, Grave};
+use crate::event_loop::{Core, Deferred};
 use crate::protocol::boxed;
 use crate::{Address, CloseReason, Handle, LoopClosed, Protocol};
 use state::{Bound, Factory};
@@ -62,7 +62,7 @@ impl Server {
         let bound = match Self::bind(core, &mut options) {
             Ok(bound) => bound,
             Err(error) => {
-                core.bury(Grave::Value(Box::new(factory)));
+                core.defer_drop(Deferred::Value(Box::new(factory)));
                 return Err(error);
             }
         };

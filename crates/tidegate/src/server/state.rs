@@ -6,7 +6,7 @@ use super::options::refused;
 use super::shutdown::{Shutdown, ShutdownReport};
 use crate::completion::{Completer, Completion};
 use crate::driver;
-use crate::event_loop::{AtEnd, Core, Failure, Grave};
+use crate::event_loop::{AtEnd, Core, Deferred, Failure};
 use crate::flow::Watermarks;
 use crate::transport::{NewConnection, Transport};
 use crate::{Address, CloseReason, Closed, Handle, LoopClosed, Protocol};
@@ -132,7 +132,7 @@ impl ServerState {
             }
         }
         if let Some(factory) = self.factory.take() {
-            core.bury(Grave::Value(Box::new(factory)));
+            core.defer_drop(Deferred::Value(Box::new(factory)));
         }
         self.check_done();
     }
@@ -173,9 +173,9 @@ impl ServerState {
         let mut factory = taken?;
         let protocol = core.guard("a server's factory", &mut factory);
         if matches!(*self.stage.borrow(), Stage::Closed) {
-            core.bury(Grave::Value(Box::new(factory)));
+            core.defer_drop(Deferred::Value(Box::new(factory)));
             if let Some(protocol) = protocol {
-                core.bury(Grave::Protocol(protocol));
+                core.defer_drop(Deferred::Protocol(protocol));
             }
             return None;
         }
@@ -267,7 +267,7 @@ impl ServerState {
         let server = Rc::downgrade(self);
         let timer = self.handle.core().after(grace, move |_| {
             if let Some(server) = server.upgrade() {
-                // What was written since the last turn was not offered yet.
+                // What was written since the last tick was not offered yet.
                 for transport in server.clients() {
                     transport.settle();
                 }

@@ -12,7 +12,7 @@ enum Op {
     Insert(Option<u8>),
     /// Of all that there ever were, the one of this number.
     Cancel(u8),
-    /// Begins a turn of the loop: what is due at this time, and was there before.
+    /// Begins a tick of the loop: what is due at this time, and was there before.
     Round(u8),
     /// Pops one of the round.
     Pop,

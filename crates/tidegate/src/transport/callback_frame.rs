@@ -2,7 +2,7 @@
 
 use super::Transport;
 use super::state::State;
-use crate::event_loop::{Grave, PanicPayload, add};
+use crate::event_loop::{Deferred, PanicPayload, add};
 use crate::{BoxError, CloseReason, Protocol, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -72,7 +72,7 @@ impl Transport {
         let core = self.core();
         let fault = match failed {
             Ok(error) if self.is_own_ending(&error) => {
-                core.bury(Grave::Value(Box::new(error)));
+                core.defer_drop(Deferred::Value(Box::new(error)));
                 return None;
             }
             Ok(error) => CloseReason::Callback(error.into()),

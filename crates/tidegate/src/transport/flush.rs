@@ -4,7 +4,7 @@ use super::Transport;
 use super::conn::Conn;
 use super::payload::Payload;
 use super::state::State;
-use crate::event_loop::{Core, Grave, MAX_GATHERED, add};
+use crate::event_loop::{Core, Deferred, MAX_GATHERED, add};
 use crate::flow::Crossing;
 use crate::write_buffer::{MAX_OFFER, MAX_SLICES, Offer};
 use std::cell::RefMut;
@@ -105,7 +105,7 @@ impl Transport {
         }
         conn.release_queue();
         for bytes in spent {
-            conn.core().bury_bytes(bytes);
+            conn.core().defer_drop_bytes(bytes);
         }
     }
 
@@ -234,7 +234,7 @@ impl Conn {
         self.end_stall();
         if let Some(queue) = self.queue.take() {
             self.clear(State::QUEUED);
-            core.bury(Grave::Value(queue));
+            core.defer_drop(Deferred::Value(queue));
         }
     }
 }

@@ -82,7 +82,7 @@ impl Lingering {
         core.push_leftover(id);
     }
 
-    /// Discards input, as much as one source may read in a turn. An event of the same turn, or a
+    /// Discards input, as much as one source may read in a tick. An event of the same tick, or a
     /// read that was owed to the connection, may have been faster.
     fn discard(&self, core: &Core, buffer: &mut [u8]) {
         if self.tick.replace(core.tick()) == core.tick() {

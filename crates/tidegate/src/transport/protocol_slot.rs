@@ -3,7 +3,7 @@
 use super::Transport;
 use super::conn::Next;
 use super::state::State;
-use crate::event_loop::Grave;
+use crate::event_loop::Deferred;
 use crate::protocol::Internal;
 use crate::{CloseReason, Closed, Protocol, Result, protocol};
 
@@ -16,7 +16,7 @@ impl Transport {
     ) -> Result<(), Closed> {
         let conn = self.conn();
         if conn.is(State::LOST_CALLED) {
-            self.core().bury(Grave::Protocol(protocol));
+            self.core().defer_drop(Deferred::Protocol(protocol));
             return Err(conn
                 .closed()
                 .unwrap_or_else(|| Closed::new(CloseReason::LocalClose, 0)));
@@ -39,7 +39,7 @@ impl Transport {
             }
         });
         if let Some(replaced) = replaced {
-            self.core().bury(Grave::Protocol(replaced));
+            self.core().defer_drop(Deferred::Protocol(replaced));
         }
         conn.with_extra(|extra| extra.switches += 1);
         conn.set(State::SWITCH);
@@ -65,7 +65,7 @@ impl Transport {
         });
         let old = conn.protocol.replace(Some(next.protocol));
         if let Some(old) = old {
-            conn.core().bury(Grave::Protocol(old));
+            conn.core().defer_drop(Deferred::Protocol(old));
         }
     }
 

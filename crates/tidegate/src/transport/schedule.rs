@@ -34,7 +34,7 @@ impl Transport {
         let core = self.core();
         if self.is_lost() || core.is_closed() {
             let handle = CallbackHandle::new(core, &run, None);
-            core.bury_call(&*run);
+            core.defer_drop_call(&*run);
             return handle;
         }
         let deadline = core.clock().checked_add(delay);
@@ -59,7 +59,7 @@ impl Transport {
         }
         let before = conn.with_extra(|extra| extra.write_failed.replace(run));
         if let Some(before) = before {
-            self.core().bury_call(&*before);
+            self.core().defer_drop_call(&*before);
         }
     }
 

@@ -4,7 +4,7 @@ use super::Transport;
 use super::conn::Conn;
 use super::state::State;
 use crate::driver::Socket;
-use crate::event_loop::{Grave, Slot, add};
+use crate::event_loop::{Deferred, Slot, add};
 use crate::flow::Watermarks;
 use crate::server::ServerState;
 use crate::{Address, Handle, Protocol, TransportId};
@@ -61,7 +61,7 @@ impl Transport {
             let gone = core.registry.borrow_mut().remove(transport.id());
             drop(gone);
             if let Some(protocol) = transport.conn().protocol.take() {
-                core.bury(Grave::Protocol(protocol));
+                core.defer_drop(Deferred::Protocol(protocol));
             }
             return Err(error);
         }

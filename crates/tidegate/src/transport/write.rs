@@ -129,13 +129,13 @@ impl Conn {
     /// Drops a payload that is refused or empty; owned bytes by way of the loop.
     fn discard(&self, payload: Payload<'_>) {
         if let Payload::Owned(data) = payload {
-            self.core().bury_bytes(data);
+            self.core().defer_drop_bytes(data);
         }
     }
 
     fn queue_rest(&self, payload: Payload<'_>) {
         match payload {
-            Payload::Owned(data) if data.is_empty() => self.core().bury_bytes(data),
+            Payload::Owned(data) if data.is_empty() => self.core().defer_drop_bytes(data),
             Payload::Owned(data) => self.with_queue(|queue| queue.push_shared(data)),
             payload if payload.len() == 0 => {}
             payload => self.with_queue(|queue| {

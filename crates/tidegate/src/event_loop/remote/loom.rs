@@ -4,7 +4,7 @@
 //! RUSTFLAGS="--cfg loom" cargo test -p tidegate --lib --target-dir target/loom remote::loom
 //! ```
 //!
-//! The loop is a thread that sleeps until it is woken and then takes what there is, as a turn does.
+//! The loop is a thread that sleeps until it is woken and then takes what there is, as a tick does.
 //! One that is not woken sleeps for ever, which loom reports as a deadlock. Calls are told apart
 //! by what they drop: to run them would need a loop.
 
@@ -164,7 +164,7 @@ fn a_loop_that_sleeps_gets_a_long_row_of_calls_of_one_thread() {
     model(6, || sleeping_loop(1, 4));
 }
 
-/// The loop takes whenever it was woken, for a few turns, and does not wait.
+/// The loop takes whenever it was woken, for a few ticks, and does not wait.
 #[test]
 fn when_all_have_pushed_a_queue_that_is_not_empty_has_its_wake_up() {
     model(4, || {
