@@ -18,8 +18,7 @@ mod chart;
 use chart::{Chart, Curve, size};
 use std::cell::Cell;
 use std::fs::{self, File};
-use std::io::{self, IsTerminal, Write};
-use std::path::PathBuf;
+use std::io::{self, Write};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -27,8 +26,7 @@ use tidegate::{
     Closed, Completer, ConnectOptions, EventLoop, Protocol, Result, Transport, WriteError,
     WriteLimits,
 };
-
-const USAGE: &str = "usage: backpressure [--seconds 2] [--svg FILE]";
+use tidegate_examples::{Args, exit_code};
 
 /// Bytes a second.
 const OFFERED: u64 = 64 << 20;
@@ -62,7 +60,8 @@ struct Source {
     limit: Duration,
     started: Instant,
     resident_before: Option<u64>,
-    progress: Progress,
+    /// When the next line of progress is due.
+    next_line: Duration,
     run: Run,
     /// How `connection_lost` gives the run to whoever waits for it.
     done: Option<Completer<Run>>,
@@ -100,6 +99,19 @@ impl Source {
         self.run.samples.push((elapsed, buffered));
     }
 
+    /// Prints a line on stderr every half second.
+    fn show_progress(&mut self, elapsed: Duration, buffered: u64) {
+        if elapsed >= self.next_line {
+            self.next_line = elapsed + Duration::from_millis(500);
+            let (name, seconds) = (name(self.heeds), elapsed.as_secs_f64());
+            let buffered = size(buffered);
+            let resident = resident().map_or_else(|| "?".to_owned(), size);
+            eprintln!(
+                "{name}: {seconds:4.1} s, {buffered:>9} in the write buffer, {resident:>9} resident"
+            );
+        }
+    }
+
     fn tick(&mut self, transport: &Transport) -> Result {
         self.produce(transport)?;
         self.sample(transport);
@@ -107,8 +119,7 @@ impl Source {
         if let (Some(now), Some(before)) = (resident(), self.resident_before) {
             self.run.growth = self.run.growth.max(Some(now.saturating_sub(before)));
         }
-        self.progress
-            .show(self.heeds, elapsed, transport.write_buffer_size() as u64);
+        self.show_progress(elapsed, transport.write_buffer_size() as u64);
         if elapsed >= self.limit {
             self.run.duration = elapsed;
             self.run.offered = offered(elapsed);
@@ -134,7 +145,6 @@ impl Protocol for Source {
     }
 
     fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
-        self.progress.end();
         self.run.written = transport.written();
         self.run.unsent = closed.unsent();
         if let Some(done) = self.done.take() {
@@ -167,39 +177,6 @@ impl Protocol for Reader {
             });
         }
         Ok(())
-    }
-}
-
-/// A line on stderr: rewritten in place on a terminal, else a new one every half second.
-struct Progress {
-    on_terminal: bool,
-    next: Duration,
-}
-
-impl Progress {
-    fn show(&mut self, heeds: bool, elapsed: Duration, buffered: u64) {
-        if elapsed < self.next {
-            return;
-        }
-        let (start, end, pause) = if self.on_terminal {
-            ("\r", "  ", 100)
-        } else {
-            ("", "\n", 500)
-        };
-        self.next = elapsed + Duration::from_millis(pause);
-        let name = name(heeds);
-        let buffered = size(buffered);
-        let resident = resident().map_or_else(|| "?".to_owned(), size);
-        eprint!(
-            "{start}{name}: {:4.1} s, {buffered:>9} in the write buffer, {resident:>9} resident{end}",
-            elapsed.as_secs_f64(),
-        );
-    }
-
-    fn end(&self) {
-        if self.on_terminal {
-            eprintln!();
-        }
     }
 }
 
@@ -237,10 +214,7 @@ fn run_once(event_loop: &mut EventLoop, heeds: bool, limit: Duration) -> Result<
         limit,
         started: Instant::now(),
         resident_before: resident(),
-        progress: Progress {
-            on_terminal: io::stderr().is_terminal(),
-            next: Duration::ZERO,
-        },
+        next_line: Duration::ZERO,
         run: Run::default(),
         done: Some(done),
     };
@@ -282,11 +256,12 @@ fn print_table(heeding: &Run, ignoring: &Run) {
 }
 
 fn run() -> Result {
-    let (limit, svg) = arguments()?;
+    let args = Args::from_env(&[("seconds", "SECONDS"), ("svg", "FILE")])?;
+    let limit = Duration::from_secs_f64(args.number("seconds", 0.1..=60.0, 2.0)?);
     // Now, so that a wrong path does not cost a run.
-    let file = svg.map(|path| {
-        File::create(&path).map_err(|error| format!("cannot write {}: {error}", path.display()))
-    });
+    let file = args
+        .get("svg")
+        .map(|path| File::create(path).map_err(|error| format!("cannot write {path}: {error}")));
     let file = file.transpose()?;
     let mut event_loop = EventLoop::builder()
         .slow_callback(Duration::from_millis(100))
@@ -321,41 +296,6 @@ fn run() -> Result {
     Ok(())
 }
 
-/// How long a run takes, and where to draw.
-fn arguments() -> std::result::Result<(Duration, Option<PathBuf>), lexopt::Error> {
-    use lexopt::prelude::*;
-
-    let mut seconds = 2.0;
-    let mut svg = None;
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("seconds") => {
-                seconds = parser.value()?.parse()?;
-                if !(0.1..=60.0).contains(&seconds) {
-                    return Err("a run takes 0.1 to 60 seconds".into());
-                }
-            }
-            Long("svg") => svg = Some(parser.value()?.into()),
-            Short('h') | Long("help") => {
-                println!("{USAGE}");
-                std::process::exit(0);
-            }
-            _ => return Err(argument.unexpected()),
-        }
-    }
-    Ok((Duration::from_secs_f64(seconds), svg))
-}
-
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let Err(error) = run() else {
-        return ExitCode::SUCCESS;
-    };
-    if error.is::<lexopt::Error>() {
-        eprintln!("backpressure: {error}; {USAGE}");
-        return ExitCode::from(2);
-    }
-    eprintln!("backpressure: {error}");
-    ExitCode::FAILURE
+    exit_code(run)
 }

@@ -15,7 +15,6 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -23,8 +22,7 @@ use tidegate::{
     CallbackHandle, CloseReason, Closed, EventLoop, ListenOptions, OnEof, OnPause, Protocol,
     Result, Transport, WriteError, WriteLimits,
 };
-
-const USAGE: &str = "usage: chat [--listen 127.0.0.1:8888 | --listen unix:/path]";
+use tidegate_examples::{exit_code, listen_from_args, print_addresses};
 
 /// Of a line, with its end.
 const MAX_LINE: usize = 1024;
@@ -213,7 +211,7 @@ impl Protocol for Member {
 }
 
 fn run() -> Result {
-    let listen = arguments()?;
+    let listen = listen_from_args("127.0.0.1:8888")?;
     let mut event_loop = EventLoop::builder()
         .slow_callback(Duration::from_millis(100))
         .build()?;
@@ -223,46 +221,11 @@ fn run() -> Result {
     let server = event_loop
         .handle()
         .create_server(options, move || Member::new(&room))?;
-    for address in server.local_addrs() {
-        println!("listening on {address}");
-    }
-    io::stdout().flush()?;
+    print_addresses(server.local_addrs())?;
     event_loop.run_forever()?;
     Ok(())
 }
 
-/// Where to listen.
-fn arguments() -> std::result::Result<String, lexopt::Error> {
-    use lexopt::prelude::*;
-
-    let mut listen = "127.0.0.1:8888".to_owned();
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("listen") => listen = parser.value()?.string()?,
-            Short('h') | Long("help") => {
-                println!("{USAGE}");
-                std::process::exit(0);
-            }
-            _ => return Err(argument.unexpected()),
-        }
-    }
-    Ok(listen)
-}
-
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let Err(error) = run() else {
-        return ExitCode::SUCCESS;
-    };
-    let asked_wrongly = error.is::<lexopt::Error>()
-        || error
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::InvalidInput);
-    if asked_wrongly {
-        eprintln!("chat: {error}; {USAGE}");
-        return ExitCode::from(2);
-    }
-    eprintln!("chat: {error}");
-    ExitCode::FAILURE
+    exit_code(run)
 }

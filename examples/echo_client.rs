@@ -7,12 +7,11 @@
 //! Expect `Send: 'Hello World!'`, `Received: 'Hello World!'` and `Close the connection`. Without a
 //! server: one line that says so, and exit code 1.
 
-use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 use tidegate::{CloseReason, EventLoop, Protocol, Result, Transport};
+use tidegate_examples::{Args, LISTEN, exit_code};
 
-const USAGE: &str = "usage: echo_client [--connect 127.0.0.1:8888 | --connect unix:/path]";
 const MESSAGE: &str = "Hello World!";
 
 #[derive(Default)]
@@ -40,7 +39,8 @@ impl Protocol for EchoClient {
 }
 
 fn run() -> Result {
-    let address = arguments()?;
+    let args = Args::from_env(&[("connect", LISTEN.1)])?;
+    let address = args.get("connect").unwrap_or("127.0.0.1:8888");
     let mut event_loop = EventLoop::builder()
         .slow_callback(Duration::from_millis(100))
         .build()?;
@@ -55,37 +55,6 @@ fn run() -> Result {
     }
 }
 
-fn arguments() -> std::result::Result<String, lexopt::Error> {
-    use lexopt::prelude::*;
-
-    let mut address = "127.0.0.1:8888".to_owned();
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("connect") => address = parser.value()?.string()?,
-            Short('h') | Long("help") => {
-                println!("{USAGE}");
-                std::process::exit(0);
-            }
-            _ => return Err(argument.unexpected()),
-        }
-    }
-    Ok(address)
-}
-
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let Err(error) = run() else {
-        return ExitCode::SUCCESS;
-    };
-    let asked_wrongly = error.is::<lexopt::Error>()
-        || error
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::InvalidInput);
-    if asked_wrongly {
-        eprintln!("echo_client: {error}; {USAGE}");
-        return ExitCode::from(2);
-    }
-    eprintln!("echo_client: {error}");
-    ExitCode::FAILURE
+    exit_code(run)
 }

@@ -11,6 +11,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 use tidegate::{Closed, EventLoop, Protocol, Result, Transport};
+use tidegate_examples::{Args, exit_code};
 
 const MESSAGE: &str = "Hello World!";
 static CHUNK: [u8; 64 << 10] = [b'.'; 64 << 10];
@@ -91,9 +92,7 @@ impl Protocol for SlowReader {
 }
 
 fn run() -> Result {
-    if let Some(argument) = lexopt::Parser::from_env().next()? {
-        return Err(argument.unexpected().into());
-    }
+    Args::from_env(&[])?;
     let mut event_loop = EventLoop::builder()
         .slow_callback(Duration::from_millis(100))
         .build()?;
@@ -115,10 +114,5 @@ fn run() -> Result {
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let Err(error) = run() else {
-        return ExitCode::SUCCESS;
-    };
-    eprintln!("hello: {error}");
-    ExitCode::from(if error.is::<lexopt::Error>() { 2 } else { 1 })
+    exit_code(run)
 }

@@ -11,6 +11,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 use tidegate::Result;
+use tidegate_examples::{Args, exit_code};
 use tidegate_streams::{
     StreamReader, StreamWriter, block_on, open_connection, sleep, start_server,
 };
@@ -70,21 +71,11 @@ async fn slow_reader() -> Result {
 }
 
 async fn run() -> Result {
-    if let Some(argument) = lexopt::Parser::from_env().next()? {
-        return Err(argument.unexpected().into());
-    }
+    Args::from_env(&[])?;
     hello().await?;
     slow_reader().await
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let Err(error) = block_on(run())
-        .map_err(Into::into)
-        .and_then(|result| result)
-    else {
-        return ExitCode::SUCCESS;
-    };
-    eprintln!("hello_streams: {error}");
-    ExitCode::from(if error.is::<lexopt::Error>() { 2 } else { 1 })
+    exit_code(|| block_on(run())?)
 }

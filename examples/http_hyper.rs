@@ -23,15 +23,13 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use std::convert::Infallible;
 use std::fmt::Write as _;
-use std::io::{self, Write};
 use std::pin::Pin;
 use std::process::ExitCode;
 use std::task::{Context, Poll};
 use tidegate::Result;
+use tidegate_examples::{exit_code, listen_from_args, print_addresses};
 use tidegate_streams::hyper::LoopTimer;
 use tidegate_streams::{Connection, StreamReader, StreamWriter, block_on, start_server};
-
-const USAGE: &str = "usage: http_hyper [--listen 127.0.0.1:8080 | --listen unix:/path]";
 
 const PAGE: &str = "<!doctype html>
 <title>tidegate</title>
@@ -121,49 +119,12 @@ async fn connected(reader: StreamReader, writer: StreamWriter) -> Result {
 }
 
 async fn run() -> Result {
-    let server = start_server(listen()?, connected)?;
-    for address in server.local_addrs() {
-        println!("listening on {address}");
-    }
-    io::stdout().flush()?;
+    let server = start_server(listen_from_args("127.0.0.1:8080")?, connected)?;
+    print_addresses(server.local_addrs())?;
     server.wait_closed().await?;
     Ok(())
 }
 
-fn listen() -> std::result::Result<String, lexopt::Error> {
-    use lexopt::prelude::*;
-
-    let mut listen = "127.0.0.1:8080".to_owned();
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("listen") => listen = parser.value()?.string()?,
-            Short('h') | Long("help") => {
-                println!("{USAGE}");
-                std::process::exit(0);
-            }
-            _ => return Err(argument.unexpected()),
-        }
-    }
-    Ok(listen)
-}
-
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let Err(error) = block_on(run())
-        .map_err(Into::into)
-        .and_then(|result| result)
-    else {
-        return ExitCode::SUCCESS;
-    };
-    let asked_wrongly = error.is::<lexopt::Error>()
-        || error
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::InvalidInput);
-    if asked_wrongly {
-        eprintln!("http_hyper: {error}; {USAGE}");
-        return ExitCode::from(2);
-    }
-    eprintln!("http_hyper: {error}");
-    ExitCode::FAILURE
+    exit_code(|| block_on(run())?)
 }

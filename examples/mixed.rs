@@ -11,6 +11,7 @@ use std::cell::Cell;
 use std::process::ExitCode;
 use std::rc::Rc;
 use tidegate::{Address, EventLoop, Handle, Protocol, Result, Transport};
+use tidegate_examples::{Args, exit_code};
 use tidegate_streams::{open_connection, spawn_on};
 
 /// Sends back what it gets, in capitals.
@@ -46,9 +47,7 @@ async fn clients(handle: Handle, server: Address) -> Result {
 }
 
 fn run() -> Result {
-    if let Some(argument) = lexopt::Parser::from_env().next()? {
-        return Err(argument.unexpected().into());
-    }
+    Args::from_env(&[])?;
     let mut event_loop = EventLoop::new()?;
     let handle = event_loop.handle().clone();
     let bytes = Rc::new(Cell::new(0));
@@ -70,10 +69,5 @@ fn run() -> Result {
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let Err(error) = run() else {
-        return ExitCode::SUCCESS;
-    };
-    eprintln!("mixed: {error}");
-    ExitCode::from(if error.is::<lexopt::Error>() { 2 } else { 1 })
+    exit_code(run)
 }

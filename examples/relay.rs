@@ -9,13 +9,10 @@
 //! echo_client` or `nc 127.0.0.1 8889`. With `RUST_LOG=info` it tells of each connection's end.
 //! Ctrl-C ends it.
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 use tidegate::{EventLoop, Handle, Relay, RelayReport, Result};
-
-const USAGE: &str = "usage: relay --to ADDRESS [--listen 127.0.0.1:8889], \
-                     an address is 127.0.0.1:8888 or unix:/path";
+use tidegate_examples::{Args, LISTEN, exit_code, print_addresses};
 
 fn ended(_: &Handle, report: &RelayReport) {
     let (up, down) = (report.to_back.sent, report.to_front.sent);
@@ -31,55 +28,22 @@ fn ended(_: &Handle, report: &RelayReport) {
 }
 
 fn run() -> Result {
-    let (listen, to) = arguments()?;
+    let args = Args::from_env(&[LISTEN, ("to", LISTEN.1)])?;
+    let listen = args.listen("127.0.0.1:8889");
+    let to = args
+        .get("to")
+        .ok_or(lexopt::Error::from("--to is missing"))?;
     let mut event_loop = EventLoop::builder()
         .slow_callback(Duration::from_millis(100))
         .build()?;
+    let to = to.to_owned();
     let relay = move || Relay::to(to.as_str()).on_end(ended);
     let server = event_loop.handle().create_server(listen, relay)?;
-    for address in server.local_addrs() {
-        println!("listening on {address}");
-    }
-    io::stdout().flush()?;
+    print_addresses(server.local_addrs())?;
     event_loop.run_forever()?;
     Ok(())
 }
 
-/// Where to listen, and where to connect to.
-fn arguments() -> std::result::Result<(String, String), lexopt::Error> {
-    use lexopt::prelude::*;
-
-    let mut listen = "127.0.0.1:8889".to_owned();
-    let mut to = None;
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("listen") => listen = parser.value()?.string()?,
-            Long("to") => to = Some(parser.value()?.string()?),
-            Short('h') | Long("help") => {
-                println!("{USAGE}");
-                std::process::exit(0);
-            }
-            _ => return Err(argument.unexpected()),
-        }
-    }
-    let to = to.ok_or("--to is missing")?;
-    Ok((listen, to))
-}
-
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let Err(error) = run() else {
-        return ExitCode::SUCCESS;
-    };
-    let asked_wrongly = error.is::<lexopt::Error>()
-        || error
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::InvalidInput);
-    if asked_wrongly {
-        eprintln!("relay: {error}; {USAGE}");
-        return ExitCode::from(2);
-    }
-    eprintln!("relay: {error}");
-    ExitCode::FAILURE
+    exit_code(run)
 }

@@ -24,10 +24,8 @@ use std::io::{self, Write};
 use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
-use tidegate::{EventLoop, Protocol, Result, ShutdownReport, Transport};
-
-const USAGE: &str =
-    "usage: shutdown [--listen 127.0.0.1:8888 | --listen unix:/path] [--grace SECONDS]";
+use tidegate::{EventLoop, Protocol, Result, Transport};
+use tidegate_examples::{Args, LISTEN, exit_code, print_addresses};
 
 /// Of a program that had to cut connections.
 const CUT: u8 = 3;
@@ -41,8 +39,9 @@ impl Protocol for Echo {
     }
 }
 
-fn run() -> Result<ShutdownReport> {
-    let (listen, grace) = arguments()?;
+fn run() -> Result<ExitCode> {
+    let args = Args::from_env(&[LISTEN, ("grace", "SECONDS")])?;
+    let grace = Duration::from_secs_f64(args.number("grace", 0.0..=1e9, 5.0)?);
     let mut event_loop = EventLoop::builder()
         .slow_callback(Duration::from_millis(100))
         .build()?;
@@ -52,71 +51,25 @@ fn run() -> Result<ShutdownReport> {
     thread::Builder::new()
         .name("signals".to_owned())
         .spawn(move || signals.forever().for_each(|_| remote.stop()))?;
-    let server = event_loop.handle().create_server(listen, || Echo)?;
-    for address in server.local_addrs() {
-        println!("listening on {address}");
-    }
-    io::stdout().flush()?;
+    let server = event_loop
+        .handle()
+        .create_server(args.listen("127.0.0.1:8888"), || Echo)?;
+    print_addresses(server.local_addrs())?;
     event_loop.run_forever()?;
 
     println!("shutting down within {} s", grace.as_secs_f64());
     io::stdout().flush()?;
     let report = event_loop.run_until(server.shutdown(grace));
-    report.or_else(|_| {
-        // Stopped again: the shortest grace holds.
-        Ok(event_loop.run_until(server.shutdown(Duration::ZERO))?)
-    })
-}
-
-/// Where to listen, and the grace.
-fn arguments() -> std::result::Result<(String, Duration), lexopt::Error> {
-    use lexopt::prelude::*;
-
-    let mut listen = "127.0.0.1:8888".to_owned();
-    let mut grace = Duration::from_secs(5);
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("listen") => listen = parser.value()?.string()?,
-            Long("grace") => {
-                grace = parser.value()?.parse_with(|text| {
-                    let seconds: f64 = text.parse().map_err(|_| "not a number")?;
-                    Duration::try_from_secs_f64(seconds).map_err(|_| "not a time")
-                })?;
-            }
-            Short('h') | Long("help") => {
-                println!("{USAGE}");
-                std::process::exit(0);
-            }
-            _ => return Err(argument.unexpected()),
-        }
-    }
-    Ok((listen, grace))
+    // An error: stopped again. The shortest grace holds.
+    let report = report.or_else(|_| event_loop.run_until(server.shutdown(Duration::ZERO)))?;
+    let (closed, aborted) = (report.closed, report.aborted);
+    println!(
+        "{closed} closed, {aborted} cut, {} bytes unsent",
+        report.unsent
+    );
+    Ok(ExitCode::from(if aborted > 0 { CUT } else { 0 }))
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let error = match run() {
-        Ok(report) => {
-            let ShutdownReport {
-                closed,
-                aborted,
-                unsent,
-                ..
-            } = report;
-            println!("{closed} closed, {aborted} cut, {unsent} bytes unsent");
-            return ExitCode::from(if aborted > 0 { CUT } else { 0 });
-        }
-        Err(error) => error,
-    };
-    let asked_wrongly = error.is::<lexopt::Error>()
-        || error
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::InvalidInput);
-    if asked_wrongly {
-        eprintln!("shutdown: {error}; {USAGE}");
-        return ExitCode::from(2);
-    }
-    eprintln!("shutdown: {error}");
-    ExitCode::FAILURE
+    exit_code(run)
 }

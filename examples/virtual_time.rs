@@ -11,6 +11,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use tidegate::{CallbackHandle, Closed, Protocol, Result, Transport};
+use tidegate_examples::{Args, exit_code};
 use tidegate_testkit::pair;
 
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -72,9 +73,7 @@ impl Protocol for Client {
 }
 
 fn run() -> Result {
-    if let Some(argument) = lexopt::Parser::from_env().next()? {
-        return Err(argument.unexpected().into());
-    }
+    Args::from_env(&[])?;
     let start = Instant::now();
     let mut pair = pair(Client, Patient::default())?;
     pair.run_until_idle()?;
@@ -84,12 +83,7 @@ fn run() -> Result {
 }
 
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let Err(error) = run() else {
-        return ExitCode::SUCCESS;
-    };
-    eprintln!("virtual_time: {error}");
-    ExitCode::from(if error.is::<lexopt::Error>() { 2 } else { 1 })
+    exit_code(run)
 }
 
 #[cfg(test)]

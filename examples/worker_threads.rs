@@ -17,16 +17,13 @@
 //! prints 4, 78498 and 25, a line each, and ends. Ctrl-C ends the server.
 
 use std::collections::VecDeque;
-use std::io::{self, Write};
 use std::process::ExitCode;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 use tidegate::{EventLoop, OnEof, Protocol, RemoteHandle, Result, Transport, TransportId};
-
-const USAGE: &str =
-    "usage: worker_threads [--listen 127.0.0.1:8888 | --listen unix:/path] [--threads 4]";
+use tidegate_examples::{Args, LISTEN, exit_code, print_addresses};
 
 /// So many requests of one connection may be under way.
 const UNDER_WAY: usize = 32;
@@ -177,7 +174,8 @@ fn primes_below(limit: usize) -> usize {
 }
 
 fn run() -> Result {
-    let (listen, threads) = arguments()?;
+    let args = Args::from_env(&[LISTEN, ("threads", "NUMBER")])?;
+    let threads = args.number("threads", 1..=256, 4)?;
     let mut event_loop = EventLoop::builder()
         .slow_callback(Duration::from_millis(100))
         .build()?;
@@ -191,54 +189,14 @@ fn run() -> Result {
     }
     let server = event_loop
         .handle()
-        .create_server(listen, move || Primes::new(sender.clone()))?;
-    for address in server.local_addrs() {
-        println!("listening on {address}");
-    }
-    io::stdout().flush()?;
+        .create_server(args.listen("127.0.0.1:8888"), move || {
+            Primes::new(sender.clone())
+        })?;
+    print_addresses(server.local_addrs())?;
     event_loop.run_forever()?;
     Ok(())
 }
 
-/// Where to listen, and how many workers.
-fn arguments() -> std::result::Result<(String, usize), lexopt::Error> {
-    use lexopt::prelude::*;
-
-    let mut listen = "127.0.0.1:8888".to_owned();
-    let mut threads = 4;
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("listen") => listen = parser.value()?.string()?,
-            Long("threads") => {
-                threads = parser.value()?.parse()?;
-                if !(1..=256).contains(&threads) {
-                    return Err("from 1 to 256 threads".into());
-                }
-            }
-            Short('h') | Long("help") => {
-                println!("{USAGE}");
-                std::process::exit(0);
-            }
-            _ => return Err(argument.unexpected()),
-        }
-    }
-    Ok((listen, threads))
-}
-
 fn main() -> ExitCode {
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or("warn")).init();
-    let Err(error) = run() else {
-        return ExitCode::SUCCESS;
-    };
-    let asked_wrongly = error.is::<lexopt::Error>()
-        || error
-            .downcast_ref::<io::Error>()
-            .is_some_and(|error| error.kind() == io::ErrorKind::InvalidInput);
-    if asked_wrongly {
-        eprintln!("worker_threads: {error}; {USAGE}");
-        return ExitCode::from(2);
-    }
-    eprintln!("worker_threads: {error}");
-    ExitCode::FAILURE
+    exit_code(run)
 }
