@@ -43,7 +43,7 @@ fn cases(quick: bool) -> Vec<Case> {
             ),
             ("cancel a timer", ours::cancel, theirs::cancel),
             (
-                "insert and cancel one beside so many",
+                "insert and cancel beside live timers",
                 ours::insert_and_cancel,
                 theirs::insert_and_cancel,
             ),
