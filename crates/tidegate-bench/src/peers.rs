@@ -107,7 +107,7 @@ impl Peer {
     }
 }
 
-/// What is there to compare.
+/// The servers to compare.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Peers {
@@ -175,7 +175,7 @@ pub fn rust_peers(programs: &Path) -> Vec<Peer> {
         let words = [&tokio, "{mode}", "--buffers", buffers, "--listen", ANY];
         peers.push(Peer::new(&name, words));
     }
-    // As a user of tokio writes it who knows that a write of a line is a system call.
+    // The way to write it when one knows that a write of a line is a system call.
     let words = [&tokio, "{mode}", "--lines", "buffered", "--listen", ANY];
     peers.push(Peer {
         only: Some("lines"),
@@ -253,12 +253,8 @@ fn built(programs: &Path) -> Result<PathBuf, String> {
     Ok(place)
 }
 
-/// Compiles a program of `peers/`, and says where it is.
-///
-/// # Errors
-///
-/// What the compiler said.
-pub fn compile(programs: &Path, name: &str, flags: &[&str]) -> Result<String, String> {
+/// Compiles a server of `peers/`.
+fn build_c(programs: &Path, name: &str, flags: &[&str]) -> Result<Peer, String> {
     let source = workspace().join(format!("crates/tidegate-bench/peers/{name}.c"));
     let program = built(programs)?.join(name).to_string_lossy().into_owned();
     let mut arguments = vec!["-O2", "-o", &program];
@@ -266,20 +262,11 @@ pub fn compile(programs: &Path, name: &str, flags: &[&str]) -> Result<String, St
     arguments.push(&source);
     arguments.extend(flags);
     run("cc", &arguments)?;
-    Ok(program)
-}
-
-fn build_c(programs: &Path, name: &str, flags: &[&str]) -> Result<Peer, String> {
-    let program = compile(programs, name, flags)?;
     Ok(Peer::new(name, [&program, "{mode}", "{port}"]))
 }
 
-/// The Python of an environment that has uvloop, which is made when there is none yet.
-///
-/// # Errors
-///
-/// Why there is none.
-pub fn uvloop(programs: &Path) -> Result<String, String> {
+/// Returns the Python of an environment with uvloop, which is made when there is none yet.
+fn uvloop(programs: &Path) -> Result<String, String> {
     let venv = built(programs)?.join("venv");
     let python = venv.join("bin/python").to_string_lossy().into_owned();
     let has_it = || run(&python, &["-c", "import uvloop"]);
@@ -293,7 +280,7 @@ pub fn uvloop(programs: &Path) -> Result<String, String> {
     Ok(python)
 }
 
-/// Runs a program and gives what it printed, trimmed.
+/// Runs a program and returns its output, trimmed.
 ///
 /// # Errors
 ///

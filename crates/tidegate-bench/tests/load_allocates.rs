@@ -37,6 +37,6 @@ fn nothing_is_allocated_while_measuring() {
         assert_eq!(report.errors, 0, "{report}");
         assert!(report.messages >= 500, "{report}");
         let changes = change.allocations + change.reallocations + change.deallocations;
-        assert_eq!(changes, 0, "{mode}: {change:?}");
+        assert_eq!(changes, 0, "{mode:?}: {change:?}");
     }
 }

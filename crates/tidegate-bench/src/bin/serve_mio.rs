@@ -1,10 +1,10 @@
-//! The services on mio and nothing else: what a framework on it cannot be faster than.
+//! The services on mio and nothing else: a framework on mio cannot be faster.
 //!
 //! ```sh
 //! serve_mio echo --listen 127.0.0.1:7000
 //! ```
 //!
-//! Edge-triggered, one read buffer for all connections, answers written at once; what the kernel
+//! Edge-triggered, one read buffer for all connections, results written at once; what the kernel
 //! has no room for is kept, and its connection is not read until that has gone.
 
 use mio::event::Event;
@@ -14,6 +14,7 @@ use slab::Slab;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 use tidegate_bench::page_buffer::PageBuffer;
+use tidegate_bench::program;
 use tidegate_bench::service::{
     self, READ_BUFFER, ServerArguments, Service, announce, source_block,
 };
@@ -29,7 +30,7 @@ const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
 /// That a connection is over, well or badly.
 struct Over;
 
-/// What a step came to.
+/// The result of a step.
 #[derive(PartialEq)]
 enum Step {
     More,
@@ -71,7 +72,7 @@ impl Connection {
     }
 }
 
-/// Writes what the kernel takes, and says how much that is.
+/// Writes what the kernel takes, and returns how much that is.
 fn write_all(stream: &mut TcpStream, data: &[u8]) -> Result<usize, Over> {
     let mut sent = 0;
     while sent < data.len() {
@@ -205,7 +206,7 @@ fn accept(
     }
 }
 
-fn run(arguments: &ServerArguments) -> io::Result<()> {
+fn run(arguments: &ServerArguments) -> program::Result<ExitCode> {
     usage::raise_descriptor_limit();
     let mut poll = Poll::new()?;
     let mut listener = TcpListener::bind(arguments.listen)?;
@@ -223,7 +224,7 @@ fn run(arguments: &ServerArguments) -> io::Result<()> {
     let mut events = Events::with_capacity(1024);
     loop {
         match poll.poll(&mut events, None) {
-            // Who is stopped and continued is interrupted.
+            // A process that is stopped and continued is interrupted.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             result => result?,
         }
@@ -243,11 +244,6 @@ fn run(arguments: &ServerArguments) -> io::Result<()> {
 }
 
 fn main() -> ExitCode {
-    let result = ServerArguments::parse(std::env::args_os(), |_, _| Ok(false))
-        .map_err(io::Error::other)
-        .and_then(|arguments| run(&arguments));
-    if let Err(error) = result {
-        eprintln!("serve_mio: {error}");
-    }
-    ExitCode::FAILURE
+    let usage = "usage: serve_mio echo|lines|sink|source [--listen IP:PORT]";
+    program::main(usage, ServerArguments::parse, run)
 }

@@ -1,8 +1,8 @@
 //! Throughput as a picture: a row for each cell, a mark for each server.
 
 use crate::cells::Kind;
+use crate::drawing::Drawing;
 use crate::report::Report;
-use tidegate_bench::drawing::Drawing;
 use tidegate_bench::peers::TWIN;
 use tidegate_bench::statistics::median;
 
@@ -96,11 +96,10 @@ fn facts(report: &Report<'_>) -> String {
     let Some(run) = report.results.run() else {
         return String::new();
     };
-    let versions = ["tokio", "libuv", "mio"].map(|name| {
-        let version = run.text(name);
-        version.map(|version| format!("{name} {version}"))
-    });
-    let others = ["python", "date", "cpu", "kernel"].map(|name| run.text(name).map(str::to_owned));
+    let text = |name| run.get(name)?.as_str();
+    let version = |name| Some(format!("{name} {}", text(name)?));
+    let versions = ["tokio", "libuv", "mio"].map(version);
+    let others = ["python", "date", "cpu", "kernel"].map(|name| text(name).map(str::to_owned));
     let known: Vec<String> = versions.into_iter().chain(others).flatten().collect();
     known.join(" \u{b7} ")
 }

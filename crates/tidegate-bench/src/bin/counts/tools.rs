@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use tidegate_bench::load::{self, Plan, Until};
+use tidegate_bench::load::{self, Mode, Plan, Until};
 use tidegate_bench::peers::Peer;
 use tidegate_bench::server_process::ServerProcess;
 
@@ -13,7 +13,7 @@ use tidegate_bench::server_process::ServerProcess;
 pub(crate) struct Traffic {
     pub(crate) name: &'static str,
     /// Of the load generator.
-    pub(crate) load: &'static str,
+    pub(crate) load: Mode,
     /// Of the server.
     pub(crate) server: &'static str,
     pub(crate) connections: usize,
@@ -86,8 +86,7 @@ pub(crate) fn strace(
 }
 
 fn load(server: &ServerProcess, traffic: Traffic, messages: u64) -> io::Result<()> {
-    let mode = traffic.load.parse().map_err(io::Error::other)?;
-    let mut plan = Plan::new(mode, server.address());
+    let mut plan = Plan::new(traffic.load, server.address());
     plan.connections = traffic.connections;
     plan.depth = traffic.depth;
     plan.until = Until::Messages(messages);

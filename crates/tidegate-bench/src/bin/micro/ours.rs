@@ -1,4 +1,4 @@
-//! What is measured of tidegate.
+//! The measurements of tidegate.
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -113,12 +113,12 @@ pub(crate) fn round_trips(count: usize) -> Duration {
         let start = Instant::now();
         for _ in 0..count {
             let sender = sender.clone();
-            let answer = move |_: &Handle| {
+            let reply = move |_: &Handle| {
                 // The other end waits for it.
                 let _ = sender.send(());
             };
-            remote.call_soon_threadsafe(answer).expect("the loop runs");
-            receiver.recv().expect("an answer");
+            remote.call_soon_threadsafe(reply).expect("the loop runs");
+            receiver.recv().expect("a reply");
         }
         let elapsed = start.elapsed();
         remote.stop();

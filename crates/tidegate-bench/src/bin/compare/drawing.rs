@@ -17,7 +17,7 @@ const COLOURS: [(&str, &str); 8] = [
 
 /// A drawing under way.
 #[derive(Debug)]
-pub struct Drawing {
+pub(crate) struct Drawing {
     body: String,
     width: f64,
     height: f64,
@@ -25,7 +25,7 @@ pub struct Drawing {
 
 impl Drawing {
     /// A card with a title and a line under it.
-    pub fn new(width: f64, height: f64, title: &str, subtitle: &str) -> Self {
+    pub(crate) fn new(width: f64, height: f64, title: &str, subtitle: &str) -> Self {
         let mut drawing = Self {
             body: String::new(),
             width,
@@ -37,7 +37,7 @@ impl Drawing {
     }
 
     /// A line of a class.
-    pub fn line(&mut self, class: &str, from: (f64, f64), to: (f64, f64)) {
+    pub(crate) fn line(&mut self, class: &str, from: (f64, f64), to: (f64, f64)) {
         self.add(format_args!(
             "<line class=\"{class}\" x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\"/>",
             from.0, from.1, to.0, to.1
@@ -45,7 +45,7 @@ impl Drawing {
     }
 
     /// Words at a place; `anchor` is `start`, `middle` or `end`.
-    pub fn text(&mut self, class: &str, at: (f64, f64), anchor: &str, words: &str) {
+    pub(crate) fn text(&mut self, class: &str, at: (f64, f64), anchor: &str, words: &str) {
         let words = escaped(words);
         self.add(format_args!(
             "<text class=\"{class}\" x=\"{:.1}\" y=\"{:.1}\" text-anchor=\"{anchor}\">{words}</text>",
@@ -53,61 +53,26 @@ impl Drawing {
         ));
     }
 
-    /// Words along the vertical axis.
-    pub fn text_upwards(&mut self, at: (f64, f64), words: &str) {
-        let words = escaped(words);
-        self.add(format_args!(
-            "<text transform=\"translate({:.1} {:.1}) rotate(-90)\" text-anchor=\"middle\">{words}</text>",
-            at.0, at.1
-        ));
-    }
-
-    /// The line through the points, in the colour of a series.
-    pub fn curve(&mut self, series: usize, name: &str, points: &[(f64, f64)]) {
-        let mut list = String::new();
-        for (x, y) in points {
-            let _ = write!(list, "{x:.1},{y:.1} ");
-        }
-        self.add(format_args!(
-            "<polyline class=\"curve s{}\" points=\"{list}\"><title>{}</title></polyline>",
-            series % COLOURS.len(),
-            escaped(name)
-        ));
-    }
-
     /// A mark in the colour of a series; beyond the number of colours, and where `hollow`, of
     /// another form. What it stands for shows under the pointer.
-    pub fn mark(&mut self, series: usize, at: (f64, f64), radius: f64, what: &str) {
+    pub(crate) fn mark(&mut self, series: usize, at: (f64, f64), radius: f64, title: &str) {
         let class = format!("mark s{}", series % COLOURS.len());
-        let what = escaped(what);
+        let title = escaped(title);
         let (x, y) = at;
         if series < COLOURS.len() {
             self.add(format_args!(
-                "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius:.1}\"><title>{what}</title></circle>"
+                "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"{radius:.1}\"><title>{title}</title></circle>"
             ));
         } else {
             self.add(format_args!(
-                "<path class=\"{class}\" d=\"M{x:.1} {:.1}l{radius:.1} {radius:.1}l-{radius:.1} {radius:.1}l-{radius:.1} -{radius:.1}z\"><title>{what}</title></path>",
+                "<path class=\"{class}\" d=\"M{x:.1} {:.1}l{radius:.1} {radius:.1}l-{radius:.1} {radius:.1}l-{radius:.1} -{radius:.1}z\"><title>{title}</title></path>",
                 y - radius
             ));
         }
     }
 
-    /// A filled bar in the colour of a series.
-    pub fn bar(&mut self, series: usize, at: (f64, f64), size: (f64, f64), what: &str) {
-        self.add(format_args!(
-            "<rect class=\"mark s{}\" x=\"{:.1}\" y=\"{:.1}\" width=\"{:.1}\" height=\"{:.1}\"><title>{}</title></rect>",
-            series % COLOURS.len(),
-            at.0,
-            at.1,
-            size.0.max(1.0),
-            size.1,
-            escaped(what)
-        ));
-    }
-
     /// The SVG.
-    pub fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         let Self {
             body,
             width,
@@ -139,7 +104,6 @@ fn style() -> String {
   .grid { stroke: #d8dee4; }
   .axis { stroke: #6e7781; stroke-width: 1.2; }
   .reference { stroke: #6e7781; stroke-width: 1.4; stroke-dasharray: 6 4; }
-  .curve { fill: none; stroke-width: 2.4; stroke-linejoin: round; stroke-linecap: round; }
 ",
     );
     let mut dark = String::from(
@@ -153,10 +117,7 @@ fn style() -> String {
     );
     for (series, (in_light, in_dark)) in COLOURS.iter().enumerate() {
         for (css, colour) in [(&mut light, in_light), (&mut dark, in_dark)] {
-            let _ = writeln!(
-                css,
-                "  .curve.s{series} {{ stroke: {colour}; }} .mark.s{series} {{ fill: {colour}; }}"
-            );
+            let _ = writeln!(css, "  .mark.s{series} {{ fill: {colour}; }}");
         }
     }
     format!("{light}{dark}  }}\n")
@@ -165,16 +126,4 @@ fn style() -> String {
 fn escaped(words: &str) -> String {
     let words = words.replace('&', "&amp;").replace('<', "&lt;");
     words.replace('>', "&gt;").replace('"', "&quot;")
-}
-
-/// "64 KiB", "91.3 MiB".
-pub fn size(bytes: f64) -> String {
-    let (number, unit) = match bytes {
-        ..1024.0 => (bytes, "B"),
-        ..1_048_576.0 => (bytes / 1024.0, "KiB"),
-        ..1_073_741_824.0 => (bytes / 1_048_576.0, "MiB"),
-        _ => (bytes / 1_073_741_824.0, "GiB"),
-    };
-    let number = format!("{number:.1}");
-    format!("{} {unit}", number.trim_end_matches(".0"))
 }
