@@ -4,12 +4,10 @@ use super::connection::{Connection, Moved, Shared};
 use super::pattern::Pattern;
 use super::tally::Tally;
 use super::{Drive, Mode, Plan};
-use crate::page_buffer::PageBuffer;
 use crate::service::READ_BUFFER;
 use mio::event::Event;
 use mio::{Registry, Token};
 use std::io;
-use std::time::Instant;
 
 /// Maximum number of reads or writes of one connection before it is the turn of the others.
 const STEPS: usize = 16;
@@ -17,12 +15,8 @@ const STEPS: usize = 16;
 /// Connections that only send, or only receive.
 pub(super) struct Bulk {
     clients: Vec<Client>,
-    /// Those that go on without a new event.
-    busy: Vec<usize>,
-    turn: Vec<usize>,
     is_source: bool,
     shared: Shared,
-    start: Instant,
 }
 
 struct Client {
@@ -33,7 +27,6 @@ struct Client {
     /// and closed.
     owed: bool,
     is_all_sent: bool,
-    is_busy: bool,
 }
 
 enum Step {
@@ -56,56 +49,19 @@ impl Bulk {
                 begun: 0,
                 owed: false,
                 is_all_sent: false,
-                is_busy: false,
             }
+        };
+        let pattern = if is_source {
+            Pattern::of_source(READ_BUFFER)
+        } else {
+            Pattern::new(plan.size, plan.size, false)
         };
         let connections = Connection::open_all(plan)?;
         Ok(Self {
-            busy: Vec::with_capacity(connections.len()),
-            turn: Vec::with_capacity(connections.len()),
             clients: connections.into_iter().map(client).collect(),
             is_source,
-            shared: Shared {
-                size: plan.size as u64,
-                pattern: if is_source {
-                    Pattern::of_source(READ_BUFFER)
-                } else {
-                    Pattern::new(plan.size, plan.size, false)
-                },
-                buffer: PageBuffer::new(READ_BUFFER),
-            },
-            start: Instant::now(),
+            shared: Shared::new(plan.size, pattern),
         })
-    }
-
-    fn work(&mut self, index: usize, tally: &mut Tally) {
-        let client = &mut self.clients[index];
-        for _ in 0..STEPS {
-            let step = if self.is_source {
-                client.receive(&mut self.shared, tally)
-            } else if client.is_all_sent {
-                client.await_end(&mut self.shared, tally)
-            } else {
-                client.send(&self.shared, tally)
-            };
-            match step {
-                Step::More => continue,
-                Step::Waits => {}
-                Step::Ended => {
-                    client.connection.close();
-                    tally.end();
-                }
-                Step::Failed => {
-                    client.connection.close();
-                    tally.fail();
-                }
-            }
-            return;
-        }
-        if !client.is_busy {
-            client.is_busy = true;
-            self.busy.push(index);
-        }
     }
 }
 
@@ -113,28 +69,44 @@ impl Drive for Bulk {
     fn start(&mut self, registry: &Registry, _: &mut Tally) -> io::Result<()> {
         for (index, client) in self.clients.iter_mut().enumerate() {
             client.connection.register(registry, Token(index))?;
-            client.is_busy = true;
-            self.busy.push(index);
         }
         Ok(())
     }
 
-    fn event(&mut self, event: &Event, _: &Registry, tally: &mut Tally) {
-        let Token(index) = event.token();
-        if self.clients[index].connection.is_open() && !self.clients[index].is_busy {
-            self.work(index, tally);
+    fn event(&mut self, event: &Event, registry: &Registry, tally: &mut Tally) {
+        let client = &mut self.clients[event.token().0];
+        let mut step = Step::Waits;
+        for _ in 0..STEPS {
+            step = if !client.connection.is_open() {
+                Step::Waits
+            } else if self.is_source {
+                client.receive(&mut self.shared, tally)
+            } else if client.is_all_sent {
+                client.await_end(&mut self.shared, tally)
+            } else {
+                client.send(&self.shared, tally)
+            };
+            if !matches!(step, Step::More) {
+                break;
+            }
         }
-    }
-
-    fn next_tick(&self) -> Option<Instant> {
-        (!self.busy.is_empty()).then_some(self.start)
-    }
-
-    fn tick(&mut self, tally: &mut Tally) {
-        std::mem::swap(&mut self.busy, &mut self.turn);
-        while let Some(index) = self.turn.pop() {
-            self.clients[index].is_busy = false;
-            self.work(index, tally);
+        match step {
+            Step::Waits => {}
+            Step::More => {
+                let again = client.connection.reregister(registry, event.token());
+                if again.is_err() {
+                    client.connection.close();
+                    tally.fail();
+                }
+            }
+            Step::Ended => {
+                client.connection.close();
+                tally.end();
+            }
+            Step::Failed => {
+                client.connection.close();
+                tally.fail();
+            }
         }
     }
 }

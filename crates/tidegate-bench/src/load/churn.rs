@@ -4,7 +4,6 @@ use super::connection::{Connection, Moved, Shared};
 use super::pattern::Pattern;
 use super::tally::Tally;
 use super::{Drive, Plan};
-use crate::page_buffer::PageBuffer;
 use crate::service::READ_BUFFER;
 use mio::event::Event;
 use mio::{Registry, Token};
@@ -40,11 +39,7 @@ impl Churn {
         Self {
             slots: (0..plan.connections).map(slot).collect(),
             address: plan.address,
-            shared: Shared {
-                size: plan.size as u64,
-                pattern: Pattern::new(plan.size, READ_BUFFER, false),
-                buffer: PageBuffer::new(READ_BUFFER),
-            },
+            shared: Shared::new(plan.size, Pattern::new(plan.size, READ_BUFFER, false)),
         }
     }
 

@@ -4,18 +4,31 @@ use super::Plan;
 use super::pattern::Pattern;
 use super::tally::Tally;
 use crate::page_buffer::PageBuffer;
+use crate::service::READ_BUFFER;
 use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
 
-/// What all connections of a load use.
+const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
+/// The parts that all connections of a load use.
 pub(super) struct Shared {
     /// Bytes of a message.
     pub(super) size: u64,
     /// The bytes to send, or of a source the bytes to receive.
     pub(super) pattern: Pattern,
     pub(super) buffer: PageBuffer,
+}
+
+impl Shared {
+    pub(super) fn new(size: usize, pattern: Pattern) -> Self {
+        Self {
+            size: size as u64,
+            pattern,
+            buffer: PageBuffer::new(READ_BUFFER),
+        }
+    }
 }
 
 /// The result of a system call that moves bytes.
@@ -78,9 +91,16 @@ impl Connection {
     }
 
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        let both = Interest::READABLE | Interest::WRITABLE;
         match &mut self.stream {
-            Some(stream) => registry.register(stream, token, both),
+            Some(stream) => registry.register(stream, token, BOTH),
+            None => Ok(()),
+        }
+    }
+
+    /// Asks to be told at once of the readiness that was told before.
+    pub(super) fn reregister(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match &mut self.stream {
+            Some(stream) => registry.reregister(stream, token, BOTH),
             None => Ok(()),
         }
     }

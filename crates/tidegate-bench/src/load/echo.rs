@@ -4,7 +4,6 @@ use super::connection::{Connection, Moved, Shared};
 use super::pattern::Pattern;
 use super::tally::Tally;
 use super::{Drive, Mode, Plan};
-use crate::page_buffer::PageBuffer;
 use crate::service::READ_BUFFER;
 use mio::event::Event;
 use mio::{Registry, Token};
@@ -43,11 +42,7 @@ impl Echoes {
         Ok(Self {
             clients: connections.into_iter().map(client).collect(),
             depth: plan.depth,
-            shared: Shared {
-                size: size as u64,
-                pattern: Pattern::new(size, write, plan.mode == Mode::Lines),
-                buffer: PageBuffer::new(READ_BUFFER),
-            },
+            shared: Shared::new(size, Pattern::new(size, write, plan.mode == Mode::Lines)),
         })
     }
 }

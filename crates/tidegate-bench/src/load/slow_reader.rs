@@ -29,9 +29,8 @@ impl SlowReaders {
         Ok(Self {
             connections: Connection::open_all(plan)?,
             shared: Shared {
-                size: plan.size as u64,
-                pattern: Pattern::new(plan.size, READ_BUFFER, false),
                 buffer: PageBuffer::new(plan.size.min(READ_BUFFER)),
+                ..Shared::new(plan.size, Pattern::new(plan.size, READ_BUFFER, false))
             },
             next: Instant::now(),
         })

@@ -14,7 +14,6 @@
 mod arguments;
 mod cells;
 mod chart;
-mod drawing;
 mod measure;
 mod report;
 mod results;

@@ -146,18 +146,17 @@ fn per_message(
     for traffic in TRAFFIC {
         let floor = tools::callgrind(scratch, mio, traffic, RUNS)?;
         show(traffic.name, mio, floor, 1.0);
-        for peer in ours {
+        let others = others.iter().filter(|peer| peer.serves(traffic.server));
+        let measured = ours.iter().map(|peer| (*peer, true));
+        for (peer, has_baseline) in measured.chain(others.map(|peer| (peer, false))) {
             let counted = tools::callgrind(scratch, peer, traffic, RUNS)?;
             let ratio = counted.instructions / floor.instructions;
             show(traffic.name, peer, counted, ratio);
-            let name = format!("{}.{}", peer.name(), traffic.name);
-            figures.insert(format!("{name}.{INSTRUCTIONS}"), ratio);
-            figures.insert(format!("{name}.{ALLOCATIONS}"), counted.allocations);
-        }
-        for peer in others.iter().filter(|peer| peer.serves(traffic.server)) {
-            let counted = tools::callgrind(scratch, peer, traffic, RUNS)?;
-            let ratio = counted.instructions / floor.instructions;
-            show(traffic.name, peer, counted, ratio);
+            if has_baseline {
+                let name = format!("{}.{}", peer.name(), traffic.name);
+                figures.insert(format!("{name}.{INSTRUCTIONS}"), ratio);
+                figures.insert(format!("{name}.{ALLOCATIONS}"), counted.allocations);
+            }
         }
     }
     Ok(())
