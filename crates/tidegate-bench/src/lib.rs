@@ -5,7 +5,7 @@
 //! on tidegate (`serve`), on mio alone (`serve_mio`), on tokio (`serve_tokio`), and under `peers/`
 //! in C and in Python.
 //!
-//! This library is what the programs share.
+//! This library holds the parts that the programs share.
 
 pub mod load;
 pub mod machine;

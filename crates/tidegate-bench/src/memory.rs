@@ -1,4 +1,4 @@
-//! What connections cost a server in resident memory, seen from outside.
+//! The resident memory that connections cost a server, seen from outside.
 
 use crate::server_process::ServerProcess;
 use crate::usage;

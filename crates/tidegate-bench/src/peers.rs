@@ -64,7 +64,7 @@ impl Peer {
         &self.name
     }
 
-    /// What is run for a mode.
+    /// Returns the words of the command for a mode.
     pub fn words(&self, mode: &str, port: u16) -> Vec<String> {
         let port = port.to_string();
         let fill = |word: &String| word.replace("{mode}", mode).replace("{port}", &port);
@@ -98,7 +98,7 @@ impl Peer {
         let tool = tool.iter().copied().map(str::to_owned);
         let words: Vec<String> = tool.chain(self.words(mode, port)).collect();
         let mut command = tied_to_us(&words[0]);
-        // What it complains about a mode that it does not know is said once, as the reason.
+        // The error of `start` says once that a mode is unknown.
         command.args(&words[1..]).stderr(Stdio::null());
         ServerProcess::start(command, listening)
     }
@@ -150,7 +150,7 @@ pub fn build_programs() -> io::Result<PathBuf> {
     Ok(target.join("release"))
 }
 
-/// Another name of `epoll`: what differs between the two is noise.
+/// Another name of `epoll`: a difference between the two is noise.
 pub const TWIN: &str = "epoll-again";
 
 /// Names of ours: protocols that are given their bytes, those with a buffer of their own, streams.

@@ -1,4 +1,4 @@
-//! What all programs here share: their command lines and exit codes.
+//! The command line and the exit code of every program here.
 
 use pico_args::Arguments;
 use serde::de::value::{Error as NameError, StrDeserializer};

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 /// Room for what one read takes, in every server and in the load generator.
 pub const READ_BUFFER: usize = 64 * 1024;
 
-/// What a server does with a connection.
+/// The behaviour of a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[expect(clippy::exhaustive_enums, reason = "the servers match on all of them")]
@@ -40,7 +40,7 @@ fn find(byte: u8, data: &[u8]) -> Option<usize> {
 /// The period of the bytes of a source: byte number `n` of the stream is `n % SOURCE_PERIOD`.
 pub const SOURCE_PERIOD: usize = 251;
 
-/// What a source sends in one write: 256 periods, so that the blocks follow on each other.
+/// Returns the bytes of one write of a source: 256 periods, so that the blocks follow on each other.
 pub fn source_block() -> Vec<u8> {
     (0..SOURCE_PERIOD * 256)
         .map(|index| (index % SOURCE_PERIOD) as u8)

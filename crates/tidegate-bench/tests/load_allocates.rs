@@ -1,4 +1,4 @@
-//! What the load generator allocates while it measures. Allocations are counted for the whole
+//! Allocations of the load generator while it measures. Allocations are counted for the whole
 //! process, so this test is alone in its own.
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};

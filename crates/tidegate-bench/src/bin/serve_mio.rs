@@ -4,8 +4,8 @@
 //! serve_mio echo --listen 127.0.0.1:7000
 //! ```
 //!
-//! Edge-triggered, one read buffer for all connections, results written at once; what the kernel
-//! has no room for is kept, and its connection is not read until that has gone.
+//! Edge-triggered, one read buffer for all connections, replies written at once; bytes that the
+//! kernel has no room for are kept, and its connection is not read until that has gone.
 
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
@@ -40,7 +40,7 @@ enum Step {
 
 struct Connection {
     stream: TcpStream,
-    /// What the kernel had no room for, and how much of it has gone since.
+    /// Bytes that the kernel had no room for, and the number of them that has gone since.
     kept: Vec<u8>,
     gone: usize,
     /// A line of which the end is missing.
@@ -89,8 +89,8 @@ fn write_all(stream: &mut TcpStream, data: &[u8]) -> Result<usize, Over> {
 struct Server {
     service: Service,
     buffer: PageBuffer,
-    /// The answers to one read, which go out together.
-    answers: Vec<u8>,
+    /// The replies to one read, which go out together.
+    replies: Vec<u8>,
     block: Vec<u8>,
 }
 
@@ -142,17 +142,17 @@ impl Server {
         match self.service {
             Service::Echo => connection.send(data)?,
             Service::Lines => {
-                self.answers.clear();
+                self.replies.clear();
                 let mut rest = data;
                 while let Some((line, after)) = service::split_line(rest) {
                     if !connection.partial.is_empty() {
-                        self.answers.append(&mut connection.partial);
+                        self.replies.append(&mut connection.partial);
                     }
-                    self.answers.extend_from_slice(line);
+                    self.replies.extend_from_slice(line);
                     rest = after;
                 }
                 connection.partial.extend_from_slice(rest);
-                connection.send(&self.answers)?;
+                connection.send(&self.replies)?;
             }
             Service::Sink | Service::Source => {}
         }
@@ -217,7 +217,7 @@ fn run(arguments: &ServerArguments) -> program::Result<ExitCode> {
     let mut server = Server {
         service: arguments.service,
         buffer: PageBuffer::new(READ_BUFFER),
-        answers: Vec::new(),
+        replies: Vec::new(),
         block: source_block(),
     };
     let mut connections: Slab<Connection> = Slab::new();

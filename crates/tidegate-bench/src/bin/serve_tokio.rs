@@ -6,7 +6,7 @@
 //!
 //! `--buffers task` is how its documentation writes a server: each task has a read buffer.
 //! `--buffers shared` waits for readiness and then reads into one that all tasks share, which is
-//! the best it can do for memory. `--lines write` answers each line with a write;
+//! the best it can do for memory. `--lines write` sends each line back by a write;
 //! `--lines buffered` with a `BufWriter` that is flushed when no complete line is left.
 
 use pico_args::Arguments;
@@ -45,7 +45,7 @@ enum Lines {
     Buffered,
 }
 
-/// What the tasks share.
+/// The data that the tasks share.
 struct Shared {
     service: Service,
     buffers: Buffers,
@@ -69,7 +69,7 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
                 }
             }
         }
-        (Service::Lines, _) => answer_lines(stream, shared.lines).await,
+        (Service::Lines, _) => send_lines(stream, shared.lines).await,
         (Service::Source, _) => loop {
             stream.write_all(&shared.block).await?;
         },
@@ -80,7 +80,7 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
 async fn read_shared(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
     loop {
         stream.readable().await?;
-        // What the kernel has no room for cannot stay in a buffer that others use.
+        // Bytes that the kernel has no room for cannot stay in a buffer that others use.
         let mut rest = Vec::new();
         {
             let mut buffer = shared.buffer.borrow_mut();
@@ -104,7 +104,7 @@ async fn read_shared(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> 
     }
 }
 
-async fn answer_lines(mut stream: TcpStream, lines: Lines) -> io::Result<()> {
+async fn send_lines(mut stream: TcpStream, lines: Lines) -> io::Result<()> {
     let (reader, mut writer) = stream.split();
     let mut reader = BufReader::with_capacity(READ_BUFFER, reader);
     let mut line = Vec::new();
@@ -120,7 +120,7 @@ async fn answer_lines(mut stream: TcpStream, lines: Lines) -> io::Result<()> {
             while reader.read_until(b'\n', &mut line).await? > 0 {
                 writer.write_all(&line).await?;
                 line.clear();
-                // Before it waits for more, what was answered must go.
+                // The lines written so far must go before it waits for more.
                 if split_line(reader.buffer()).is_none() {
                     writer.flush().await?;
                 }

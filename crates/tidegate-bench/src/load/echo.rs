@@ -64,7 +64,7 @@ impl Drive for Echoes {
             return;
         }
         let is_right = !event.is_readable() || client.receive(&mut self.shared, tally);
-        // What was begun just now, or what the kernel had no room for.
+        // Messages begun just now, or bytes that the kernel had no room for.
         if !(is_right && client.send(&self.shared)) {
             client.connection.close();
             tally.fail();

@@ -29,12 +29,12 @@ use std::io;
 use std::time::{Duration, Instant};
 use tally::Tally;
 
-/// What keeps the connections busy.
+/// Keeps the connections busy.
 trait Drive {
-    /// Begins on every connection.
+    /// Starts every connection.
     fn start(&mut self, registry: &Registry, tally: &mut Tally) -> io::Result<()>;
 
-    /// What mio told about one of them.
+    /// Handles an event of one of them.
     fn event(&mut self, event: &Event, registry: &Registry, tally: &mut Tally);
 
     /// When `tick` is to be called next, for modes that do something without being asked.
@@ -89,7 +89,7 @@ impl Load {
     ///
     /// # Errors
     ///
-    /// Those of mio. What a connection does wrong is counted instead.
+    /// Those of mio. The failure of a connection is counted instead.
     pub fn warm_up(&mut self) -> io::Result<()> {
         self.start = self.tally.tell_time();
         self.drive.start(self.poll.registry(), &mut self.tally)?;
@@ -118,7 +118,7 @@ impl Load {
         Ok(())
     }
 
-    /// What came of it.
+    /// Returns the figures.
     pub fn report(&self) -> Report {
         Report::new(&self.plan, &self.tally, self.elapsed)
     }
@@ -148,7 +148,7 @@ impl Load {
             if self.drive.next_tick().is_some_and(|tick| now >= tick) {
                 self.drive.tick(&mut self.tally);
             }
-            // All of them: what mio told once it does not tell again.
+            // All of them: mio reports each event once.
             for event in &self.events {
                 self.drive
                     .event(event, self.poll.registry(), &mut self.tally);

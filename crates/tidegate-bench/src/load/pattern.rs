@@ -57,7 +57,7 @@ impl Pattern {
         }
     }
 
-    /// What comes at a place of the stream, at most `most` bytes of it and at least one.
+    /// Returns the bytes at a place of the stream: at most `most`, and at least one.
     pub(super) fn at(&self, offset: u64, most: u64) -> &[u8] {
         let start = (offset % self.period as u64) as usize;
         let len = most.min(self.reach as u64) as usize;

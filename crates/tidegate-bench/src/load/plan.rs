@@ -1,4 +1,4 @@
-//! What a load is to be: the command line of `load`.
+//! The plan of a load: the command line of `load`.
 
 use crate::program::{Result, named};
 use pico_args::Arguments;
@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::time::Duration;
 
-/// What the connections do.
+/// The traffic of the connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
@@ -40,11 +40,11 @@ pub enum Until {
     Messages(u64),
 }
 
-/// What a load is to be.
+/// The plan of a load.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Plan {
-    /// What the connections do.
+    /// The traffic of the connections.
     pub mode: Mode,
     /// The server.
     pub address: SocketAddr,
@@ -58,7 +58,7 @@ pub struct Plan {
     pub until: Until,
     /// Messages before the measurement, on all connections together.
     pub warmup: u64,
-    /// How long a server may be silent while it owes something.
+    /// Maximum time in which a server that owes something may be silent.
     pub silence: Duration,
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Report {
-    /// What the connections did.
+    /// The traffic of the connections.
     pub mode: Mode,
     /// The number of connections.
     pub connections: usize,

@@ -1,4 +1,4 @@
-//! Clients that send as fast as they can and read little: what does the server keep for them?
+//! Clients that send as fast as they can and read little, so that the server has to keep bytes for them.
 
 use super::connection::{Connection, Moved, Shared};
 use super::pattern::Pattern;

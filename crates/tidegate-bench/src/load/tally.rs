@@ -1,4 +1,4 @@
-//! What was counted, and what may still be sent.
+//! The counts of a load, and the number of messages that may still be sent.
 
 use hdrhistogram::Histogram;
 use std::time::{Duration, Instant};

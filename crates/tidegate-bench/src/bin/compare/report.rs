@@ -172,7 +172,7 @@ impl Report<'_> {
         );
     }
 
-    /// What a "-" stands for.
+    /// Lists the reason for each "-".
     fn gaps(&self, page: &mut String) {
         for server in self.servers {
             for cell in self.cells {

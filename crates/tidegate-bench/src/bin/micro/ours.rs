@@ -57,7 +57,7 @@ pub(crate) fn insert_and_cancel(count: usize) -> Duration {
         let delay = LONG + super::spread(index + count);
         event_loop.handle().call_later(delay, |_| {}).cancel();
     }
-    // What was cancelled is dropped by the loop.
+    // The loop drops cancelled timers.
     let turned = event_loop.run_once(Some(Duration::ZERO));
     turned.expect("it runs");
     let elapsed = start.elapsed();

@@ -4,8 +4,8 @@
 //! serve echo --api protocol|buffered|streams [--write copy|owned] --listen 127.0.0.1:7000
 //! ```
 //!
-//! They are written as a user would who has read the documentation's first page: no options, and
-//! where there are many small answers, a write for each.
+//! They are written as the first page of the documentation suggests: no options, and a write for
+//! each of many small replies.
 
 mod buffered;
 mod protocol;
