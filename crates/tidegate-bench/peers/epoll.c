@@ -1,9 +1,9 @@
-/* The services on epoll and nothing else: what is possible in practice.
+/* The services on epoll and nothing else: the practical limit.
  *
  *     cc -O2 -o epoll epoll.c && ./epoll echo 7000 [--aligned]
  *
- * Edge-triggered, one thread, one read buffer for all connections, answers written at once; what
- * the kernel has no room for is kept, and its connection is not read until that has gone. A read
+ * Edge-triggered, one thread, one read buffer for all connections, replies written at once; bytes
+ * that the kernel has no room for are kept, and its connection is not read until that has gone. A read
  * that was not filled was the last one for now. The read buffer comes from malloc; with --aligned
  * it begins where a page begins, which the kernel copies into a little faster. */
 
@@ -49,7 +49,7 @@ static enum service service;
 static int epoll;
 static char *buffer;
 static char block[BLOCK];
-static struct bytes answers; /* The answers to one read, which go out together. */
+static struct bytes replies; /* The replies to one read, which go out together. */
 
 static void die(const char *what)
 {
@@ -114,10 +114,10 @@ static enum step flush(struct connection *c)
     return c->ending ? OVER : MORE;
 }
 
-static enum step answer_lines(struct connection *c, const char *data, size_t len)
+static enum step send_lines(struct connection *c, const char *data, size_t len)
 {
     const char *end = data + len;
-    answers.len = 0;
+    replies.len = 0;
     while (data < end) {
         const char *newline = memchr(data, '\n', end - data);
         if (!newline) {
@@ -125,13 +125,13 @@ static enum step answer_lines(struct connection *c, const char *data, size_t len
             break;
         }
         if (c->partial.len) {
-            append(&answers, c->partial.data, c->partial.len);
+            append(&replies, c->partial.data, c->partial.len);
             c->partial.len = 0;
         }
-        append(&answers, data, newline + 1 - data);
+        append(&replies, data, newline + 1 - data);
         data = newline + 1;
     }
-    return send_bytes(c, answers.data, answers.len);
+    return send_bytes(c, replies.data, replies.len);
 }
 
 static enum step read_some(struct connection *c)
@@ -154,7 +154,7 @@ static enum step read_some(struct connection *c)
     if (service == ECHO)
         step = send_bytes(c, buffer, len);
     else if (service == LINES)
-        step = answer_lines(c, buffer, len);
+        step = send_lines(c, buffer, len);
     return step == MORE && !c->readable ? WAITS : step;
 }
 

@@ -2,9 +2,9 @@
  *
  *     cc -O2 -o libuv libuv.c $(pkg-config --cflags --libs libuv) && ./libuv echo 7000
  *
- * One read buffer for all connections. Answers are tried at once with uv_try_write; what the
+ * One read buffer for all connections. Replies are tried at once with uv_try_write; what the
  * kernel has no room for goes to uv_write, and its connection is not read until that has gone.
- * Every line is answered by a write of its own. */
+ * Every line is sent back by a write of its own. */
 
 #include <signal.h>
 #include <stdbool.h>
@@ -113,7 +113,7 @@ static void write_later(struct connection *c, const char *data, size_t len)
     c->writes++;
 }
 
-static void answer(struct connection *c, const char *data, size_t len)
+static void reply(struct connection *c, const char *data, size_t len)
 {
     if (uv_is_closing((uv_handle_t *)&c->tcp))
         return;
@@ -141,7 +141,7 @@ static void keep(struct connection *c, const char *data, size_t len)
     c->partial_len += len;
 }
 
-static void answer_lines(struct connection *c, const char *data, size_t len)
+static void send_lines(struct connection *c, const char *data, size_t len)
 {
     const char *all = data + len;
     while (data < all) {
@@ -153,10 +153,10 @@ static void answer_lines(struct connection *c, const char *data, size_t len)
         size_t line = newline + 1 - data;
         if (c->partial_len) {
             keep(c, data, line);
-            answer(c, c->partial, c->partial_len);
+            reply(c, c->partial, c->partial_len);
             c->partial_len = 0;
         } else {
-            answer(c, data, line);
+            reply(c, data, line);
         }
         data += line;
     }
@@ -176,9 +176,9 @@ static void on_read(uv_stream_t *stream, ssize_t len, const uv_buf_t *unused)
         return;
     }
     if (service == SERVE_ECHO)
-        answer(c, buffer, len);
+        reply(c, buffer, len);
     else if (service == SERVE_LINES)
-        answer_lines(c, buffer, len);
+        send_lines(c, buffer, len);
     if (c->writes && service != SERVE_SOURCE && !uv_is_closing((uv_handle_t *)stream)) {
         c->paused = true;
         uv_read_stop(stream);

@@ -1,14 +1,14 @@
 //! Where figures come from: the machine and the versions of what was measured.
 
 use crate::peers::{run, workspace};
-use crate::record::Record;
+use crate::table::Facts;
 use std::env;
 use std::fs;
 
-/// Facts about this machine, as names and texts.
-pub fn facts() -> Record {
-    let mut facts = Record::new();
+/// Returns the command of this program and facts about the machine, as names and texts.
+pub fn facts() -> Facts {
     let found = [
+        ("command", Some(command())),
         ("kernel", read("/proc/sys/kernel/osrelease")),
         ("cpu", cpu()),
         ("load", read("/proc/loadavg")),
@@ -25,21 +25,13 @@ pub fn facts() -> Record {
         ("mio", locked("mio")),
         ("tokio", locked("tokio")),
     ];
-    for (name, text) in found {
-        if let Some(text) = text {
-            facts = facts.with(name, text.as_str());
-        }
-    }
-    facts
-}
-
-/// The version of uvloop in a Python.
-pub fn uvloop_version(python: &str) -> Option<String> {
-    run(python, &["-c", "import uvloop; print(uvloop.__version__)"]).ok()
+    let known = found.into_iter();
+    let known = known.filter_map(|(name, text)| Some((name.to_owned(), text?.into())));
+    known.collect()
 }
 
 /// The command that started this program, as one would type it.
-pub fn command() -> String {
+fn command() -> String {
     let program = env::args().next().unwrap_or_default();
     let name = program.rsplit('/').next().unwrap_or_default();
     let mut command = format!("cargo run --release -p tidegate-bench --bin {name}");

@@ -1,4 +1,4 @@
-//! What connections cost a server in resident memory, seen from outside.
+//! The resident memory that connections cost a server, seen from outside.
 
 use crate::server_process::ServerProcess;
 use crate::usage;
@@ -38,8 +38,8 @@ fn used_once(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// By how much an echo server grows, at the most, when a peer sends and never reads; and how many
-/// bytes it took from that peer. The peer gives up when nothing has been taken for half a second,
+/// Returns the peak growth of an echo server while a peer sends and never reads, and the number of
+/// bytes that it took from that peer. The peer gives up when nothing has been taken for half a second,
 /// or `most` bytes were.
 ///
 /// # Errors

@@ -20,10 +20,17 @@ pub struct Peer {
 }
 
 impl Peer {
-    fn new<const N: usize>(name: &str, words: [&str; N]) -> Self {
+    /// Returns a peer. In its command `{program}` and `{peers}`, the folder of the other languages'
+    /// servers, are replaced here.
+    fn new(name: &str, command: &str, program: &str) -> Self {
+        let peers = folder().to_string_lossy().into_owned();
+        let fill = |word: &str| {
+            word.replace("{program}", program)
+                .replace("{peers}", &peers)
+        };
         Self {
             name: name.to_owned(),
-            words: words.map(str::to_owned).to_vec(),
+            words: command.split(' ').map(fill).collect(),
             told_port: false,
             only: None,
         }
@@ -41,20 +48,10 @@ impl Peer {
             .filter(|(name, command)| !name.is_empty() && !command.trim().is_empty())
             .ok_or_else(|| format!("NAME='CMD {{mode}} {{port}}' expected, not {text}"))?;
         // `exec`: the shell is replaced, so that its process is the server's.
-        let script = format!("exec {command}");
         Ok(Self {
             told_port: command.contains("{port}"),
-            ..Self::new(name, ["sh", "-c", &script])
+            ..Self::new(name, "sh -c {program}", &format!("exec {command}"))
         })
-    }
-
-    /// The same server under another name.
-    #[must_use]
-    pub fn named(&self, name: &str) -> Self {
-        Self {
-            name: name.to_owned(),
-            ..self.clone()
-        }
     }
 
     /// Whether it is to be measured in a mode.
@@ -67,7 +64,7 @@ impl Peer {
         &self.name
     }
 
-    /// What is run for a mode.
+    /// Returns the words of the command for a mode.
     pub fn words(&self, mode: &str, port: u16) -> Vec<String> {
         let port = port.to_string();
         let fill = |word: &String| word.replace("{mode}", mode).replace("{port}", &port);
@@ -101,13 +98,13 @@ impl Peer {
         let tool = tool.iter().copied().map(str::to_owned);
         let words: Vec<String> = tool.chain(self.words(mode, port)).collect();
         let mut command = tied_to_us(&words[0]);
-        // What it complains about a mode that it does not know is said once, as the reason.
+        // The error of `start` says once that a mode is unknown.
         command.args(&words[1..]).stderr(Stdio::null());
         ServerProcess::start(command, listening)
     }
 }
 
-/// What is there to compare.
+/// The servers to compare.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Peers {
@@ -122,6 +119,11 @@ pub fn workspace() -> PathBuf {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     // It is crates/tidegate-bench.
     here.ancestors().nth(2).unwrap_or(here).to_owned()
+}
+
+/// The folder of the servers in other languages.
+fn folder() -> PathBuf {
+    workspace().join("crates/tidegate-bench/peers")
 }
 
 /// The directory with the release builds of the programs of this crate, after building them
@@ -148,102 +150,86 @@ pub fn build_programs() -> io::Result<PathBuf> {
     Ok(target.join("release"))
 }
 
-/// Another name of `epoll`: what differs between the two is noise.
+/// Another name of `epoll`: a difference between the two is noise.
 pub const TWIN: &str = "epoll-again";
 
 /// Names of ours: protocols that are given their bytes, those with a buffer of their own, streams.
 pub const OURS: [&str; 3] = ["tidegate", "tidegate-buffered", "tidegate-streams"];
 
-/// Ours, and those in Rust that every checkout can build.
+/// The servers in Rust, which every checkout can build: names, commands, and for a server that
+/// differs from another one in a single mode, that mode.
+const IN_RUST: [(&str, &str, Option<&str>); 8] = [
+    (OURS[0], "serve {mode} --api protocol", None),
+    (OURS[1], "serve {mode} --api buffered", None),
+    (OURS[2], "serve {mode} --api streams", None),
+    (
+        "tidegate-owned",
+        "serve {mode} --write owned",
+        Some("source"),
+    ),
+    ("mio", "serve_mio {mode}", None),
+    ("tokio-task", "serve_tokio {mode} --buffers task", None),
+    ("tokio-shared", "serve_tokio {mode} --buffers shared", None),
+    // The way to write it when one knows that a write of a line is a system call.
+    (
+        "tokio-buffered",
+        "serve_tokio {mode} --lines buffered",
+        Some("lines"),
+    ),
+];
+
+/// Returns the peers in Rust, ours among them.
 pub fn rust_peers(programs: &Path) -> Vec<Peer> {
-    let program = |name: &str| programs.join(name).to_string_lossy().into_owned();
-    let ours = program("serve");
-    let tokio = program("serve_tokio");
-    let apis = ["protocol", "buffered", "streams"];
-    let mut peers: Vec<Peer> = (OURS.iter().zip(apis))
-        .map(|(name, api)| Peer::new(name, [&ours, "{mode}", "--api", api, "--listen", ANY]))
-        .collect();
-    let words = [&ours, "{mode}", "--write", "owned", "--listen", ANY];
-    peers.push(Peer {
-        only: Some("source"),
-        ..Peer::new("tidegate-owned", words)
-    });
-    let mio = program("serve_mio");
-    peers.push(Peer::new("mio", [&mio, "{mode}", "--listen", ANY]));
-    for buffers in ["task", "shared"] {
-        let name = format!("tokio-{buffers}");
-        let words = [&tokio, "{mode}", "--buffers", buffers, "--listen", ANY];
-        peers.push(Peer::new(&name, words));
-    }
-    // As a user of tokio writes it who knows that a write of a line is a system call.
-    let words = [&tokio, "{mode}", "--lines", "buffered", "--listen", ANY];
-    peers.push(Peer {
-        only: Some("lines"),
-        ..Peer::new("tokio-buffered", words)
-    });
-    peers
+    let programs = programs.to_string_lossy();
+    let peer = |(name, command, only)| Peer {
+        only,
+        ..Peer::new(name, &format!("{{program}}/{command}"), &programs)
+    };
+    IN_RUST.map(peer).into()
 }
 
-const ANY: &str = "127.0.0.1:0";
-
-/// All that can be built or found on this machine. With `quick` only the raw loops beside ours.
+/// Finds all peers that can be built on this machine. With `quick` only the raw loops beside ours.
 pub fn find(programs: &Path, quick: bool) -> Peers {
     let mut peers = Peers::default();
-    peers.add("epoll", || build_c(programs, "epoll", &[]));
-    if let Some(epoll) = peers.found.first() {
-        let twin = epoll.named(TWIN);
-        peers.found.push(twin);
-    }
+    let in_c = "{program} {mode} {port}";
+    let epoll = build_c(programs, "epoll", "");
+    peers.add(epoll, in_c, &[("epoll", ""), (TWIN, "")]);
     peers.found.extend(rust_peers(programs));
     if quick {
-        peers
-            .found
-            .retain(|peer| !peer.name().starts_with("tokio-"));
+        peers.found.retain(|peer| !peer.name.starts_with("tokio-"));
         return peers;
     }
-    peers.add("libuv", || {
-        let flags = run("pkg-config", &["--cflags", "--libs", "libuv"])?;
-        build_c(
-            programs,
-            "libuv",
-            &flags.split_whitespace().collect::<Vec<_>>(),
-        )
-    });
-    let script = workspace().join("crates/tidegate-bench/peers/asyncio_server.py");
-    let script = script.to_string_lossy();
-    for api in ["protocol", "streams"] {
-        peers.add(&format!("asyncio-{api}"), || {
-            let python = run("python3", &["-c", "import sys; print(sys.executable)"])?;
-            Ok(asyncio(&python, &script, api))
-        });
-    }
-    match uvloop(programs) {
-        Ok(python) => {
-            for api in ["protocol", "streams"] {
-                let mut peer = asyncio(&python, &script, api).named(&format!("uvloop-{api}"));
-                peer.words.push("--uvloop".to_owned());
-                peers.found.push(peer);
-            }
-        }
-        Err(why) => peers.left_out.push(("uvloop".to_owned(), why)),
-    }
+    let libuv = run("pkg-config", &["--cflags", "--libs", "libuv"])
+        .and_then(|flags| build_c(programs, "libuv", &flags));
+    peers.add(libuv, in_c, &[("libuv", "")]);
+    let python = run("python3", &["-c", "import sys; print(sys.executable)"]);
+    let script = "{program} {peers}/asyncio_server.py {mode} {port}";
+    let apis = [
+        ("asyncio-protocol", " --api protocol"),
+        ("asyncio-streams", " --api streams"),
+    ];
+    peers.add(python, script, &apis);
+    let apis = [
+        ("uvloop-protocol", " --api protocol --uvloop"),
+        ("uvloop-streams", " --api streams --uvloop"),
+    ];
+    peers.add(uvloop(programs), script, &apis);
     peers
 }
 
 impl Peers {
-    fn add(&mut self, name: &str, find: impl FnOnce() -> Result<Peer, String>) {
-        match find() {
-            Ok(peer) => self.found.push(peer.named(name)),
-            Err(why) => self.left_out.push((name.to_owned(), why)),
+    /// Adds a program under several names, each with options, or the reason why there is none.
+    fn add(&mut self, program: Result<String, String>, command: &str, names: &[(&str, &str)]) {
+        for (name, options) in names {
+            match &program {
+                Ok(program) => {
+                    let command = format!("{command}{options}");
+                    self.found.push(Peer::new(name, &command, program));
+                }
+                Err(why) => self.left_out.push(((*name).to_owned(), why.clone())),
+            }
         }
     }
-}
-
-fn asyncio(python: &str, script: &str, api: &str) -> Peer {
-    Peer::new(
-        "asyncio",
-        [python, script, "{mode}", "{port}", "--api", api],
-    )
 }
 
 /// The place for what is built here.
@@ -253,33 +239,19 @@ fn built(programs: &Path) -> Result<PathBuf, String> {
     Ok(place)
 }
 
-/// Compiles a program of `peers/`, and says where it is.
-///
-/// # Errors
-///
-/// What the compiler said.
-pub fn compile(programs: &Path, name: &str, flags: &[&str]) -> Result<String, String> {
-    let source = workspace().join(format!("crates/tidegate-bench/peers/{name}.c"));
+/// Compiles a server of `peers/`, and returns its path.
+fn build_c(programs: &Path, name: &str, flags: &str) -> Result<String, String> {
+    let source = folder().join(format!("{name}.c"));
     let program = built(programs)?.join(name).to_string_lossy().into_owned();
-    let mut arguments = vec!["-O2", "-o", &program];
     let source = source.to_string_lossy();
-    arguments.push(&source);
-    arguments.extend(flags);
+    let mut arguments = vec!["-O2", "-o", &program, &source];
+    arguments.extend(flags.split_whitespace());
     run("cc", &arguments)?;
     Ok(program)
 }
 
-fn build_c(programs: &Path, name: &str, flags: &[&str]) -> Result<Peer, String> {
-    let program = compile(programs, name, flags)?;
-    Ok(Peer::new(name, [&program, "{mode}", "{port}"]))
-}
-
-/// The Python of an environment that has uvloop, which is made when there is none yet.
-///
-/// # Errors
-///
-/// Why there is none.
-pub fn uvloop(programs: &Path) -> Result<String, String> {
+/// Returns the Python of an environment with uvloop, which is made when there is none yet.
+fn uvloop(programs: &Path) -> Result<String, String> {
     let venv = built(programs)?.join("venv");
     let python = venv.join("bin/python").to_string_lossy().into_owned();
     let has_it = || run(&python, &["-c", "import uvloop"]);
@@ -293,7 +265,7 @@ pub fn uvloop(programs: &Path) -> Result<String, String> {
     Ok(python)
 }
 
-/// Runs a program and gives what it printed, trimmed.
+/// Runs a program and returns its output, trimmed.
 ///
 /// # Errors
 ///

@@ -44,8 +44,8 @@ impl ServerProcess {
             .stdout(Stdio::piped())
             .spawn()?;
         let address = match listening {
-            Listening::Says => says(&mut child),
-            Listening::At(address) => answers(&mut child, address).map(|()| address),
+            Listening::Says => first_line(&mut child),
+            Listening::At(address) => until_it_accepts(&mut child, address).map(|()| address),
         };
         let pid = child.id();
         match address {
@@ -178,7 +178,7 @@ pub fn free_port() -> io::Result<SocketAddr> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()
 }
 
-fn says(child: &mut Child) -> io::Result<SocketAddr> {
+fn first_line(child: &mut Child) -> io::Result<SocketAddr> {
     let stdout = child.stdout.take().expect("it is piped");
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -197,7 +197,7 @@ fn says(child: &mut Child) -> io::Result<SocketAddr> {
         .ok_or_else(|| io::Error::other(format!("it said: {line}")))
 }
 
-fn answers(child: &mut Child, address: SocketAddr) -> io::Result<()> {
+fn until_it_accepts(child: &mut Child, address: SocketAddr) -> io::Result<()> {
     if let Some(mut stdout) = child.stdout.take() {
         thread::spawn(move || io::copy(&mut stdout, &mut io::sink()));
     }

@@ -1,41 +1,28 @@
-//! What every server under test serves, and how each of ours is told.
+//! The services of every server under test, and the command line of each of ours.
 
-use lexopt::ValueExt;
+use crate::program::{Result, named};
 #[cfg(not(target_arch = "x86_64"))]
 use memchr::memchr as find;
-use std::ffi::OsString;
+use pico_args::Arguments;
+use serde::Deserialize;
 use std::net::SocketAddr;
-use std::str::FromStr;
 
 /// Room for what one read takes, in every server and in the load generator.
 pub const READ_BUFFER: usize = 64 * 1024;
 
-/// What a server does with a connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The behaviour of a server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[expect(clippy::exhaustive_enums, reason = "the servers match on all of them")]
 pub enum Service {
     /// Sends every byte back.
     Echo,
-    /// Sends every complete line back, each as an answer of its own.
+    /// Sends every complete line back, each by a write of its own.
     Lines,
-    /// Reads all and says nothing.
+    /// Reads all and sends nothing.
     Sink,
     /// Sends [`source_block`] over and over, as fast as it is taken.
     Source,
-}
-
-impl FromStr for Service {
-    type Err = String;
-
-    fn from_str(name: &str) -> Result<Self, String> {
-        match name {
-            "echo" => Ok(Self::Echo),
-            "lines" => Ok(Self::Lines),
-            "sink" => Ok(Self::Sink),
-            "source" => Ok(Self::Source),
-            other => Err(format!("no such service: {other}")),
-        }
-    }
 }
 
 /// The first line with its end, and what follows it. Searches as memchr(3) does, as the servers in C.
@@ -53,57 +40,40 @@ fn find(byte: u8, data: &[u8]) -> Option<usize> {
 /// The period of the bytes of a source: byte number `n` of the stream is `n % SOURCE_PERIOD`.
 pub const SOURCE_PERIOD: usize = 251;
 
-/// What a source sends in one write: 256 periods, so that the blocks follow on each other.
+/// Returns the bytes of one write of a source: 256 periods, so that the blocks follow on each other.
 pub fn source_block() -> Vec<u8> {
     (0..SOURCE_PERIOD * 256)
         .map(|index| (index % SOURCE_PERIOD) as u8)
         .collect()
 }
 
-/// The command line of a server: a service, `--listen`, and options of its own.
+/// The part of the command line that all servers have.
 #[derive(Debug)]
 #[non_exhaustive]
 pub struct ServerArguments {
-    /// What to serve.
+    /// The service.
     pub service: Service,
-    /// Where.
+    /// The address to listen at.
     pub listen: SocketAddr,
 }
 
 impl ServerArguments {
-    /// Reads the command line. `option` is given the name of an option that is not known here
-    /// and a way to its value; it answers whether it knows it.
+    /// Reads `--listen` and the service, after a server has read its own options.
     ///
     /// # Errors
     ///
-    /// What does not belong there, or is missing.
-    pub fn parse(
-        arguments: impl IntoIterator<Item = OsString>,
-        mut option: impl FnMut(&str, &mut lexopt::Parser) -> Result<bool, lexopt::Error>,
-    ) -> Result<Self, lexopt::Error> {
-        let mut parser = lexopt::Parser::from_iter(arguments);
-        let mut service = None;
-        let mut listen = SocketAddr::from(([127, 0, 0, 1], 0));
-        while let Some(argument) = parser.next()? {
-            match argument {
-                lexopt::Arg::Long("listen") => listen = parser.value()?.parse()?,
-                lexopt::Arg::Value(name) if service.is_none() => service = Some(name.parse()?),
-                lexopt::Arg::Long(name) => {
-                    let name = name.to_owned();
-                    if !option(&name, &mut parser)? {
-                        return Err(lexopt::Error::UnexpectedOption(format!("--{name}")));
-                    }
-                }
-                other => return Err(other.unexpected()),
-            }
-        }
-        let service = service.ok_or("a service is missing: echo, lines, sink or source")?;
-        Ok(Self { service, listen })
+    /// A value that does not parse, or no service.
+    pub fn parse(words: &mut Arguments) -> Result<Self> {
+        let any = SocketAddr::from(([127, 0, 0, 1], 0));
+        Ok(Self {
+            listen: words.opt_value_from_str("--listen")?.unwrap_or(any),
+            service: words.free_from_fn(named)?,
+        })
     }
 }
 
-/// Says where a server listens, for whoever started it. Standard output to a pipe is buffered by
-/// the block in other languages; here a line goes out as it ends.
+/// Prints where a server listens, for the program that started it. Standard output to a pipe is
+/// buffered by the block in other languages; here a line goes out as it ends.
 pub fn announce(address: SocketAddr) {
     println!("listening on {address}");
 }
@@ -111,17 +81,14 @@ pub fn announce(address: SocketAddr) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::program::read;
 
-    fn parse(line: &str) -> Result<(ServerArguments, Option<String>), lexopt::Error> {
-        let mut api = None;
-        let words = std::iter::once("serve").chain(line.split_whitespace());
-        let arguments = ServerArguments::parse(words.map(OsString::from), |name, parser| {
-            if name == "api" {
-                api = Some(parser.value()?.string()?);
-            }
-            Ok(name == "api")
-        })?;
-        Ok((arguments, api))
+    fn parse(line: &str) -> Result<(ServerArguments, Option<String>)> {
+        let words = line.split_whitespace().map(Into::into).collect();
+        read(Arguments::from_vec(words), |words| {
+            let api = words.opt_value_from_str("--api")?;
+            Ok((ServerArguments::parse(words)?, api))
+        })
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a process has used, as Linux tells it under `/proc`.
+//! The resources that a process has used, from `/proc`.
 
 use std::fs;
 use std::io;
@@ -52,15 +52,6 @@ fn memory(pid: u32, field: &str) -> io::Result<u64> {
     Ok(kib.ok_or_else(none)? * 1024)
 }
 
-/// Open descriptors of a process.
-///
-/// # Errors
-///
-/// Those of reading `/proc`.
-pub fn descriptors(pid: u32) -> io::Result<usize> {
-    Ok(fs::read_dir(format!("/proc/{pid}/fd"))?.count())
-}
-
 /// Raises the limit of descriptors of this process, which its children inherit, as far as it may
 /// be raised, and says what it is now.
 pub fn raise_descriptor_limit() -> u64 {
@@ -82,7 +73,6 @@ mod tests {
         let pid = process::id();
         assert!(resident(pid).unwrap() > 100 << 10);
         assert!(anonymous(pid).unwrap() <= resident(pid).unwrap());
-        assert!(descriptors(pid).unwrap() >= 3);
         let before = cpu_time(pid).unwrap();
         let mut sum = 0_u64;
         while cpu_time(pid).unwrap() < before + Duration::from_millis(2) {

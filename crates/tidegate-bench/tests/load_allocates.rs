@@ -1,4 +1,4 @@
-//! What the load generator allocates while it measures. Allocations are counted for the whole
+//! Allocations of the load generator while it measures. Allocations are counted for the whole
 //! process, so this test is alone in its own.
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -37,6 +37,6 @@ fn nothing_is_allocated_while_measuring() {
         assert_eq!(report.errors, 0, "{report}");
         assert!(report.messages >= 500, "{report}");
         let changes = change.allocations + change.reallocations + change.deallocations;
-        assert_eq!(changes, 0, "{mode}: {change:?}");
+        assert_eq!(changes, 0, "{mode:?}: {change:?}");
     }
 }

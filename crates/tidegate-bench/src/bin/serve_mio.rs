@@ -1,11 +1,11 @@
-//! The services on mio and nothing else: what a framework on it cannot be faster than.
+//! The services on mio and nothing else: a framework on mio cannot be faster.
 //!
 //! ```sh
 //! serve_mio echo --listen 127.0.0.1:7000
 //! ```
 //!
-//! Edge-triggered, one read buffer for all connections, answers written at once; what the kernel
-//! has no room for is kept, and its connection is not read until that has gone.
+//! Edge-triggered, one read buffer for all connections, replies written at once; bytes that the
+//! kernel has no room for are kept, and its connection is not read until that has gone.
 
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
@@ -14,6 +14,7 @@ use slab::Slab;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
 use tidegate_bench::page_buffer::PageBuffer;
+use tidegate_bench::program;
 use tidegate_bench::service::{
     self, READ_BUFFER, ServerArguments, Service, announce, source_block,
 };
@@ -29,7 +30,7 @@ const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
 /// That a connection is over, well or badly.
 struct Over;
 
-/// What a step came to.
+/// The result of a step.
 #[derive(PartialEq)]
 enum Step {
     More,
@@ -39,7 +40,7 @@ enum Step {
 
 struct Connection {
     stream: TcpStream,
-    /// What the kernel had no room for, and how much of it has gone since.
+    /// Bytes that the kernel had no room for, and the number of them that has gone since.
     kept: Vec<u8>,
     gone: usize,
     /// A line of which the end is missing.
@@ -71,7 +72,7 @@ impl Connection {
     }
 }
 
-/// Writes what the kernel takes, and says how much that is.
+/// Writes what the kernel takes, and returns how much that is.
 fn write_all(stream: &mut TcpStream, data: &[u8]) -> Result<usize, Over> {
     let mut sent = 0;
     while sent < data.len() {
@@ -88,8 +89,8 @@ fn write_all(stream: &mut TcpStream, data: &[u8]) -> Result<usize, Over> {
 struct Server {
     service: Service,
     buffer: PageBuffer,
-    /// The answers to one read, which go out together.
-    answers: Vec<u8>,
+    /// The replies to one read, which go out together.
+    replies: Vec<u8>,
     block: Vec<u8>,
 }
 
@@ -141,17 +142,17 @@ impl Server {
         match self.service {
             Service::Echo => connection.send(data)?,
             Service::Lines => {
-                self.answers.clear();
+                self.replies.clear();
                 let mut rest = data;
                 while let Some((line, after)) = service::split_line(rest) {
                     if !connection.partial.is_empty() {
-                        self.answers.append(&mut connection.partial);
+                        self.replies.append(&mut connection.partial);
                     }
-                    self.answers.extend_from_slice(line);
+                    self.replies.extend_from_slice(line);
                     rest = after;
                 }
                 connection.partial.extend_from_slice(rest);
-                connection.send(&self.answers)?;
+                connection.send(&self.replies)?;
             }
             Service::Sink | Service::Source => {}
         }
@@ -205,7 +206,7 @@ fn accept(
     }
 }
 
-fn run(arguments: &ServerArguments) -> io::Result<()> {
+fn run(arguments: &ServerArguments) -> program::Result<ExitCode> {
     usage::raise_descriptor_limit();
     let mut poll = Poll::new()?;
     let mut listener = TcpListener::bind(arguments.listen)?;
@@ -216,14 +217,14 @@ fn run(arguments: &ServerArguments) -> io::Result<()> {
     let mut server = Server {
         service: arguments.service,
         buffer: PageBuffer::new(READ_BUFFER),
-        answers: Vec::new(),
+        replies: Vec::new(),
         block: source_block(),
     };
     let mut connections: Slab<Connection> = Slab::new();
     let mut events = Events::with_capacity(1024);
     loop {
         match poll.poll(&mut events, None) {
-            // Who is stopped and continued is interrupted.
+            // A process that is stopped and continued is interrupted.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             result => result?,
         }
@@ -243,11 +244,6 @@ fn run(arguments: &ServerArguments) -> io::Result<()> {
 }
 
 fn main() -> ExitCode {
-    let result = ServerArguments::parse(std::env::args_os(), |_, _| Ok(false))
-        .map_err(io::Error::other)
-        .and_then(|arguments| run(&arguments));
-    if let Err(error) = result {
-        eprintln!("serve_mio: {error}");
-    }
-    ExitCode::FAILURE
+    let usage = "usage: serve_mio echo|lines|sink|source [--listen IP:PORT]";
+    program::main(usage, ServerArguments::parse, run)
 }

@@ -6,15 +6,17 @@
 //!
 //! `--buffers task` is how its documentation writes a server: each task has a read buffer.
 //! `--buffers shared` waits for readiness and then reads into one that all tasks share, which is
-//! the best it can do for memory. `--lines write` answers each line with a write;
+//! the best it can do for memory. `--lines write` sends each line back by a write;
 //! `--lines buffered` with a `BufWriter` that is flushed when no complete line is left.
 
-use lexopt::ValueExt;
+use pico_args::Arguments;
+use serde::Deserialize;
 use std::cell::RefCell;
 use std::io;
 use std::process::ExitCode;
 use std::rc::Rc;
 use tidegate_bench::page_buffer::PageBuffer;
+use tidegate_bench::program::{self, Result, named};
 use tidegate_bench::service::{
     READ_BUFFER, ServerArguments, Service, announce, source_block, split_line,
 };
@@ -23,21 +25,27 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWrit
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 
-/// Where bytes are read to.
-#[derive(Clone, Copy)]
+const USAGE: &str = "\
+usage: serve_tokio echo|lines|sink|source [--buffers task|shared] [--lines write|buffered]
+                   [--listen IP:PORT]";
+
+/// The buffers that bytes are read to.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
 enum Buffers {
     Task,
     Shared,
 }
 
-/// How lines are answered.
-#[derive(Clone, Copy)]
+/// How lines are sent back.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
 enum Lines {
     Write,
     Buffered,
 }
 
-/// What the tasks share.
+/// The data that the tasks share.
 struct Shared {
     service: Service,
     buffers: Buffers,
@@ -61,7 +69,7 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
                 }
             }
         }
-        (Service::Lines, _) => answer_lines(stream, shared.lines).await,
+        (Service::Lines, _) => send_lines(stream, shared.lines).await,
         (Service::Source, _) => loop {
             stream.write_all(&shared.block).await?;
         },
@@ -72,7 +80,7 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
 async fn read_shared(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> {
     loop {
         stream.readable().await?;
-        // What the kernel has no room for cannot stay in a buffer that others use.
+        // Bytes that the kernel has no room for cannot stay in a buffer that others use.
         let mut rest = Vec::new();
         {
             let mut buffer = shared.buffer.borrow_mut();
@@ -96,7 +104,7 @@ async fn read_shared(stream: &mut TcpStream, shared: &Shared) -> io::Result<()> 
     }
 }
 
-async fn answer_lines(mut stream: TcpStream, lines: Lines) -> io::Result<()> {
+async fn send_lines(mut stream: TcpStream, lines: Lines) -> io::Result<()> {
     let (reader, mut writer) = stream.split();
     let mut reader = BufReader::with_capacity(READ_BUFFER, reader);
     let mut line = Vec::new();
@@ -112,7 +120,7 @@ async fn answer_lines(mut stream: TcpStream, lines: Lines) -> io::Result<()> {
             while reader.read_until(b'\n', &mut line).await? > 0 {
                 writer.write_all(&line).await?;
                 line.clear();
-                // Before it waits for more, what was answered must go.
+                // The lines written so far must go before it waits for more.
                 if split_line(reader.buffer()).is_none() {
                     writer.flush().await?;
                 }
@@ -123,43 +131,25 @@ async fn answer_lines(mut stream: TcpStream, lines: Lines) -> io::Result<()> {
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("serve_tokio: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    program::main(USAGE, parse, run)
 }
 
-fn run() -> Result<(), Box<dyn std::error::Error>> {
-    let mut buffers = Buffers::Task;
-    let mut lines = Lines::Write;
-    let arguments = ServerArguments::parse(std::env::args_os(), |name, parser| {
-        match name {
-            "buffers" => {
-                buffers = parser.value()?.parse_with(|name| match name {
-                    "task" => Ok(Buffers::Task),
-                    "shared" => Ok(Buffers::Shared),
-                    _ => Err("task or shared expected"),
-                })?;
-            }
-            "lines" => {
-                lines = parser.value()?.parse_with(|name| match name {
-                    "write" => Ok(Lines::Write),
-                    "buffered" => Ok(Lines::Buffered),
-                    _ => Err("write or buffered expected"),
-                })?;
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
-    })?;
+fn parse(words: &mut Arguments) -> Result<(Buffers, Lines, ServerArguments)> {
+    let buffers = words.opt_value_from_fn("--buffers", named)?;
+    let lines = words.opt_value_from_fn("--lines", named)?;
+    Ok((
+        buffers.unwrap_or(Buffers::Task),
+        lines.unwrap_or(Lines::Write),
+        ServerArguments::parse(words)?,
+    ))
+}
+
+fn run((buffers, lines, arguments): &(Buffers, Lines, ServerArguments)) -> Result<ExitCode> {
     usage::raise_descriptor_limit();
     let shared = Rc::new(Shared {
         service: arguments.service,
-        buffers,
-        lines,
+        buffers: *buffers,
+        lines: *lines,
         buffer: RefCell::new(PageBuffer::new(READ_BUFFER)),
         block: source_block(),
     });

@@ -5,13 +5,13 @@
 //! what must come back. Nothing is allocated between [`Load::warm_up`] and the end of
 //! [`Load::measure`], so that what is measured is the server.
 //!
-//! It is a closed loop: each connection has so many messages on their way and sends the next one
-//! when an answer is complete. A latency is the time from the write of a message until the read
-//! that completes its answer; where many connections are busy, most of it is the others' turn.
+//! It is a closed loop: each connection keeps `depth` messages on their way and sends the next one
+//! when an echo is complete. A latency is the time from the write of a message until the read that
+//! completes its echo; where many connections are busy, most of it is the others' turn.
 
 mod bulk;
 mod churn;
-mod dial;
+mod connection;
 mod echo;
 mod pattern;
 mod plan;
@@ -20,7 +20,7 @@ mod slow_reader;
 mod tally;
 
 pub use plan::{Mode, Plan, Until};
-pub use report::{QUANTILES, Report};
+pub use report::Report;
 
 use mio::event::Event;
 use mio::{Events, Poll, Registry};
@@ -29,12 +29,12 @@ use std::io;
 use std::time::{Duration, Instant};
 use tally::Tally;
 
-/// What keeps the connections busy.
+/// Keeps the connections busy.
 trait Drive {
-    /// Begins on every connection.
+    /// Starts every connection.
     fn start(&mut self, registry: &Registry, tally: &mut Tally) -> io::Result<()>;
 
-    /// What mio told about one of them.
+    /// Handles an event of one of them.
     fn event(&mut self, event: &Event, registry: &Registry, tally: &mut Tally);
 
     /// When `tick` is to be called next, for modes that do something without being asked.
@@ -46,17 +46,9 @@ trait Drive {
     fn tick(&mut self, tally: &mut Tally) {
         let _ = tally;
     }
-
-    /// Connections that have not failed.
-    fn alive(&self) -> usize;
-
-    /// Whether a server that says nothing is in the wrong.
-    fn expects_answers(&self) -> bool {
-        true
-    }
 }
 
-/// Connections to a server, in the making of a measurement.
+/// Connections to a server, during a measurement.
 pub struct Load {
     plan: Plan,
     poll: Poll,
@@ -85,7 +77,7 @@ impl Load {
         Ok(Self {
             poll: Poll::new()?,
             events: Events::with_capacity(1024),
-            tally: Tally::new(plan.budget()),
+            tally: Tally::new(plan.connections, plan.budget()),
             drive,
             plan,
             start: Instant::now(),
@@ -93,11 +85,11 @@ impl Load {
         })
     }
 
-    /// Begins, and goes on until the messages of the warm-up were answered.
+    /// Begins, and goes on until the messages of the warm-up are complete.
     ///
     /// # Errors
     ///
-    /// Those of mio. What a connection does wrong is counted instead.
+    /// Those of mio. The failure of a connection is counted instead.
     pub fn warm_up(&mut self) -> io::Result<()> {
         self.start = self.tally.tell_time();
         self.drive.start(self.poll.registry(), &mut self.tally)?;
@@ -126,16 +118,16 @@ impl Load {
         Ok(())
     }
 
-    /// What came of it.
+    /// Returns the figures.
     pub fn report(&self) -> Report {
         Report::new(&self.plan, &self.tally, self.elapsed)
     }
 
-    /// Serves events until so many messages are done, the time has come, or nothing more can be
-    /// expected.
+    /// Serves events until this number of messages is done, the deadline has passed, or nothing
+    /// more can be expected.
     fn run(&mut self, messages: u64, deadline: Option<Instant>) -> io::Result<()> {
         let mut heard = self.tally.now;
-        while self.tally.done < messages && self.drive.alive() > 0 {
+        while self.tally.done < messages && self.tally.alive > 0 {
             let silent_until = heard + self.plan.silence;
             let end = deadline.unwrap_or(silent_until);
             let next = self.drive.next_tick().map_or(end, |tick| tick.min(end));
@@ -150,13 +142,13 @@ impl Load {
             if deadline.is_some_and(|deadline| now >= deadline) {
                 return Ok(());
             }
-            if !self.events.is_empty() || !self.drive.expects_answers() {
+            if !self.events.is_empty() || self.plan.mode == Mode::Idle {
                 heard = now;
             }
             if self.drive.next_tick().is_some_and(|tick| now >= tick) {
                 self.drive.tick(&mut self.tally);
             }
-            // All of them: what mio told once it does not tell again.
+            // All of them: mio reports each event once.
             for event in &self.events {
                 self.drive
                     .event(event, self.poll.registry(), &mut self.tally);
@@ -174,7 +166,7 @@ impl fmt::Debug for Load {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Load")
             .field("plan", &self.plan)
-            .field("alive", &self.drive.alive())
+            .field("alive", &self.tally.alive)
             .finish_non_exhaustive()
     }
 }

@@ -1,8 +1,10 @@
 //! The bytes that are sent, and that must come back.
 
+use crate::service::source_block;
+
 /// A stream of messages without end: a block of different messages, over and over.
 pub(super) struct Pattern {
-    /// The block, and so much of it once more that a slice of `reach` begins anywhere in the block.
+    /// The block, and its first `reach` bytes again, so that a slice begins anywhere in the block.
     bytes: Vec<u8>,
     period: usize,
     reach: usize,
@@ -22,7 +24,7 @@ impl Pattern {
     pub(super) fn new(size: usize, reach: usize, lines: bool) -> Self {
         let messages = if size > LONG { LONG_MESSAGES } else { MESSAGES };
         let period = size * messages;
-        let mut bytes: Vec<u8> = Vec::with_capacity(period + reach);
+        let mut bytes: Vec<u8> = Vec::with_capacity(period);
         let mut random = 0x9e37_79b9_7f4a_7c15_u64;
         while bytes.len() < period {
             // The generator of Marsaglia's "Xorshift RNGs".
@@ -37,11 +39,17 @@ impl Pattern {
                 _ => byte,
             });
         }
-        bytes.extend_from_within(..period.min(reach));
-        while bytes.len() < period + reach {
-            let missing = period + reach - bytes.len();
-            bytes.extend_from_within(period..period + missing.min(period));
-        }
+        Self::repeating(bytes, reach)
+    }
+
+    /// The stream of a source, with slices up to `reach` at once.
+    pub(super) fn of_source(reach: usize) -> Self {
+        Self::repeating(source_block(), reach)
+    }
+
+    fn repeating(block: Vec<u8>, reach: usize) -> Self {
+        let period = block.len();
+        let bytes = block.into_iter().cycle().take(period + reach).collect();
         Self {
             bytes,
             period,
@@ -49,7 +57,7 @@ impl Pattern {
         }
     }
 
-    /// What comes at a place of the stream, at most `most` bytes of it and at least one.
+    /// Returns the bytes at a place of the stream: at most `most`, and at least one.
     pub(super) fn at(&self, offset: u64, most: u64) -> &[u8] {
         let start = (offset % self.period as u64) as usize;
         let len = most.min(self.reach as u64) as usize;

@@ -1,16 +1,18 @@
-//! What a load is to be: the command line of `load`.
+//! The plan of a load: the command line of `load`.
 
-use std::ffi::OsString;
-use std::fmt;
+use crate::program::{Result, named};
+use pico_args::Arguments;
+use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
-use std::str::FromStr;
 use std::time::Duration;
 
-/// What the connections do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// The traffic of the connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Mode {
     /// One message on its way per connection.
+    #[serde(rename = "pingpong")]
     PingPong,
     /// `depth` messages on their way per connection.
     Pipeline,
@@ -28,54 +30,25 @@ pub enum Mode {
     SlowReader,
 }
 
-const NAMES: [(Mode, &str); 8] = [
-    (Mode::PingPong, "pingpong"),
-    (Mode::Pipeline, "pipeline"),
-    (Mode::Lines, "lines"),
-    (Mode::Sink, "sink"),
-    (Mode::Source, "source"),
-    (Mode::Churn, "churn"),
-    (Mode::Idle, "idle"),
-    (Mode::SlowReader, "slow-reader"),
-];
-
-impl FromStr for Mode {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let found = NAMES.iter().find(|(_, name)| *name == text);
-        found
-            .map(|(mode, _)| *mode)
-            .ok_or_else(|| format!("no such mode: {text}"))
-    }
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let found = NAMES.iter().find(|(mode, _)| mode == self);
-        f.write_str(found.map_or("", |(_, name)| name))
-    }
-}
-
 /// When a measurement ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "there is no third end")]
 pub enum Until {
-    /// After so long.
+    /// After this time.
     Seconds(Duration),
-    /// After so many messages on all connections together.
+    /// After this number of messages on all connections together.
     Messages(u64),
 }
 
-/// What a load is to be.
+/// The plan of a load.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Plan {
-    /// What the connections do.
+    /// The traffic of the connections.
     pub mode: Mode,
     /// The server.
     pub address: SocketAddr,
-    /// How many connections.
+    /// The number of connections.
     pub connections: usize,
     /// Bytes of a message; of a line with its end.
     pub size: usize,
@@ -85,7 +58,7 @@ pub struct Plan {
     pub until: Until,
     /// Messages before the measurement, on all connections together.
     pub warmup: u64,
-    /// How long a server may be silent while it owes something.
+    /// Maximum time in which a server that owes something may be silent.
     pub silence: Duration,
 }
 
@@ -104,51 +77,42 @@ impl Plan {
         }
     }
 
-    /// Reads the command line, its first word the program's name.
+    /// Reads the command line.
     ///
     /// # Errors
     ///
-    /// What does not belong there, is missing, or makes no sense.
-    pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, lexopt::Error> {
-        use lexopt::prelude::*;
-        let mut parser = lexopt::Parser::from_iter(arguments);
-        let mut mode: Option<Mode> = None;
-        let mut address = None;
-        let mut until = None;
-        let mut plan = Self::new(Mode::PingPong, SocketAddr::from(([127, 0, 0, 1], 0)));
-        while let Some(argument) = parser.next()? {
-            match argument {
-                Long("connect") => address = Some(parser.value()?.parse()?),
-                Long("connections") => plan.connections = parser.value()?.parse()?,
-                Long("size") => plan.size = parser.value()?.parse()?,
-                Long("depth") => plan.depth = parser.value()?.parse()?,
-                Long("warmup") => plan.warmup = parser.value()?.parse()?,
-                Long("messages") => until = Some(Until::Messages(parser.value()?.parse()?)),
-                Long("seconds") => {
-                    let seconds: f64 = parser.value()?.parse()?;
-                    let seconds =
-                        Duration::try_from_secs_f64(seconds).map_err(|e| e.to_string())?;
-                    until = Some(Until::Seconds(seconds));
-                }
-                Value(name) if mode.is_none() => mode = Some(name.parse()?),
-                other => return Err(other.unexpected()),
-            }
-        }
-        plan.mode = mode.ok_or("a mode is missing, for instance pingpong")?;
-        plan.address = address.ok_or("--connect is missing")?;
-        plan.until = until.ok_or("--seconds or --messages is missing")?;
-        plan.check().map_err(lexopt::Error::from)?;
+    /// A value that does not parse, a missing option, or numbers that make no sense together.
+    pub fn parse(words: &mut Arguments) -> Result<Self> {
+        let seconds = words.opt_value_from_fn("--seconds", |text| -> Result<_> {
+            Ok(Until::Seconds(Duration::try_from_secs_f64(text.parse()?)?))
+        })?;
+        let messages = words.opt_value_from_str("--messages")?.map(Until::Messages);
+        let missing = "either --seconds or --messages is needed";
+        let none = Self::new(Mode::PingPong, SocketAddr::from(([127, 0, 0, 1], 0)));
+        let plan = Self {
+            address: words.value_from_str("--connect")?,
+            until: seconds.xor(messages).ok_or(missing)?,
+            connections: words
+                .opt_value_from_str("--connections")?
+                .unwrap_or(none.connections),
+            size: words.opt_value_from_str("--size")?.unwrap_or(none.size),
+            depth: words.opt_value_from_str("--depth")?.unwrap_or(none.depth),
+            warmup: words.opt_value_from_str("--warmup")?.unwrap_or(none.warmup),
+            mode: words.free_from_fn(named)?,
+            ..none
+        };
+        plan.check()?;
         Ok(plan)
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<()> {
         let none = self.connections == 0 || self.depth == 0;
         if none || (self.size == 0 && self.mode != Mode::Idle) {
             return Err("--connections, --size and --depth must be more than 0".into());
         }
         let deep = matches!(self.mode, Mode::Pipeline | Mode::Lines);
         if self.depth > 1 && !deep {
-            return Err(format!("{} has a depth of 1", self.mode));
+            return Err(format!("{:?} has a depth of 1", self.mode).into());
         }
         if self.mode == Mode::Idle && matches!(self.until, Until::Messages(_)) {
             return Err("idle connections end after --seconds".into());
@@ -178,10 +142,11 @@ impl Plan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::program::read;
 
-    fn parse(line: &str) -> Result<Plan, lexopt::Error> {
-        let words = std::iter::once("load").chain(line.split_whitespace());
-        Plan::parse(words.map(OsString::from))
+    fn parse(line: &str) -> Result<Plan> {
+        let words = line.split_whitespace().map(Into::into).collect();
+        read(Arguments::from_vec(words), Plan::parse)
     }
 
     #[test]
@@ -193,10 +158,9 @@ mod tests {
         assert_eq!((plan.connections, plan.size, plan.depth), (3, 100, 16));
         assert_eq!((plan.until, plan.warmup), (Until::Messages(1000), 7));
         assert_eq!(plan.budget(), 1007);
-        for (mode, name) in NAMES {
-            assert_eq!(mode.to_string().parse(), Ok(mode));
-            assert_eq!(mode.to_string(), name);
-        }
+        let plan = parse("--connect=127.0.0.1:9 slow-reader --seconds=0.5").unwrap();
+        assert_eq!(plan.mode, Mode::SlowReader);
+        assert_eq!(plan.until, Until::Seconds(Duration::from_millis(500)));
     }
 
     #[test]
@@ -204,6 +168,8 @@ mod tests {
         let at = "--connect 127.0.0.1:9";
         assert!(parse(&format!("echo {at} --seconds 1")).is_err());
         assert!(parse("pingpong --seconds 1").is_err());
+        assert!(parse(&format!("pingpong {at} --seconds 1 --messages 1")).is_err());
+        assert!(parse(&format!("pingpong {at} --seconds 1 --loud")).is_err());
         assert!(parse(&format!("pingpong {at}")).is_err());
         assert!(parse(&format!("pingpong {at} --seconds -1")).is_err());
         assert!(parse(&format!("pingpong {at} --seconds 1 --depth 2")).is_err());

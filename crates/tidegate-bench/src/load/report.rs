@@ -1,18 +1,19 @@
-//! What came of a load, as one line of JSON.
+//! The figures of a load.
 
 use super::tally::Tally;
 use super::{Mode, Plan};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
-/// What came of a load. Displayed, it is a JSON object on one line; times that were not measured
-/// are `null` there.
-#[derive(Debug, Clone)]
+/// The figures of a load. Displayed, it is a JSON object on one line.
+#[derive(Debug, Clone, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct Report {
-    /// What the connections did.
+    /// The traffic of the connections.
     pub mode: Mode,
-    /// How many there were.
+    /// The number of connections.
     pub connections: usize,
     /// Bytes of a message.
     pub size: usize,
@@ -23,15 +24,16 @@ pub struct Report {
     /// Bytes of them, and of parts of messages; in one direction.
     pub bytes: u64,
     /// The time of measurement.
-    pub elapsed: Duration,
-    /// The latencies of [`QUANTILES`].
-    pub latencies: [Option<Duration>; 5],
-    /// Connections that failed or were answered with other bytes than they should, and silences.
+    pub seconds: f64,
+    /// Latencies in microseconds by name, from `p50_us` to `max_us`; none in an untimed mode.
+    #[serde(flatten)]
+    pub latencies: BTreeMap<String, f64>,
+    /// Connections that failed or received wrong bytes, and silences.
     pub errors: u64,
 }
 
-/// The shares of messages whose latencies are told, and their names.
-pub const QUANTILES: [(f64, &str); 5] = [
+/// The shares of messages whose latencies are reported, and their names.
+const QUANTILES: [(f64, &str); 5] = [
     (0.5, "p50_us"),
     (0.9, "p90_us"),
     (0.99, "p99_us"),
@@ -41,6 +43,10 @@ pub const QUANTILES: [(f64, &str); 5] = [
 
 impl Report {
     pub(super) fn new(plan: &Plan, tally: &Tally, elapsed: Duration) -> Self {
+        let latency = |(quantile, name): (f64, &str)| {
+            let latency = tally.latency(quantile)?;
+            Some((name.to_owned(), latency.as_secs_f64() * 1e6))
+        };
         Self {
             mode: plan.mode,
             connections: plan.connections,
@@ -48,8 +54,8 @@ impl Report {
             depth: plan.depth,
             messages: tally.done,
             bytes: tally.bytes,
-            elapsed,
-            latencies: QUANTILES.map(|(quantile, _)| tally.latency(quantile)),
+            seconds: elapsed.as_secs_f64(),
+            latencies: QUANTILES.into_iter().filter_map(latency).collect(),
             errors: tally.errors,
         }
     }
@@ -57,19 +63,6 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{{\"mode\":\"{}\"", self.mode)?;
-        write!(f, ",\"connections\":{}", self.connections)?;
-        write!(f, ",\"size\":{}", self.size)?;
-        write!(f, ",\"depth\":{}", self.depth)?;
-        write!(f, ",\"messages\":{}", self.messages)?;
-        write!(f, ",\"bytes\":{}", self.bytes)?;
-        write!(f, ",\"seconds\":{:.6}", self.elapsed.as_secs_f64())?;
-        for ((_, name), latency) in QUANTILES.iter().zip(self.latencies) {
-            match latency {
-                Some(latency) => write!(f, ",\"{name}\":{:.2}", latency.as_secs_f64() * 1e6)?,
-                None => write!(f, ",\"{name}\":null")?,
-            }
-        }
-        write!(f, ",\"errors\":{}}}", self.errors)
+        f.write_str(&serde_json::to_string(self).map_err(|_| fmt::Error)?)
     }
 }

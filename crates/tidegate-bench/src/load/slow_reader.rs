@@ -1,87 +1,56 @@
-//! Clients that send as fast as they can and read little: what does the server keep for them?
+//! Clients that send as fast as they can and read little, so that the server has to keep bytes for them.
 
-use super::dial::{Moved, dial, moved};
+use super::connection::{Connection, Moved, Shared};
 use super::pattern::Pattern;
 use super::tally::Tally;
 use super::{Drive, Plan};
 use crate::page_buffer::PageBuffer;
 use crate::service::READ_BUFFER;
 use mio::event::Event;
-use mio::net::TcpStream;
-use mio::{Interest, Registry, Token};
-use std::io::{self, Read, Write};
+use mio::{Registry, Token};
+use std::io;
 use std::time::{Duration, Instant};
 
-/// A read of one message on each connection, so often.
+/// The time between two reads of a connection, of a message each.
 const TICK: Duration = Duration::from_millis(10);
 
-/// Writes of one connection before it is the turn of the others.
-const WRITES: usize = 16;
+/// Maximum number of bytes that one connection sends before it is the turn of the others.
+const BURST: u64 = 16 * READ_BUFFER as u64;
 
 /// Connections whose echoes pile up.
 pub(super) struct SlowReaders {
     connections: Vec<Connection>,
-    alive: usize,
-    size: u64,
-    pattern: Pattern,
-    buffer: PageBuffer,
+    shared: Shared,
     next: Instant,
-}
-
-struct Connection {
-    stream: Option<TcpStream>,
-    sent: u64,
-    received: u64,
-    is_writable: bool,
 }
 
 impl SlowReaders {
     pub(super) fn connect(plan: &Plan) -> io::Result<Self> {
-        let connection = |stream| Connection {
-            stream: Some(stream),
-            sent: 0,
-            received: 0,
-            is_writable: true,
-        };
-        let connections: Vec<_> = dial(plan)?.into_iter().map(connection).collect();
         Ok(Self {
-            alive: connections.len(),
-            connections,
-            size: plan.size as u64,
-            pattern: Pattern::new(plan.size, READ_BUFFER, false),
-            buffer: PageBuffer::new(READ_BUFFER),
+            connections: Connection::open_all(plan)?,
+            shared: Shared {
+                buffer: PageBuffer::new(plan.size.min(READ_BUFFER)),
+                ..Shared::new(plan.size, Pattern::new(plan.size, READ_BUFFER, false))
+            },
             next: Instant::now(),
         })
-    }
-
-    fn check(&mut self, index: usize, fine: bool, tally: &mut Tally) {
-        if !fine {
-            self.connections[index].stream = None;
-            self.alive -= 1;
-            tally.errors += 1;
-        }
     }
 }
 
 impl Drive for SlowReaders {
     fn start(&mut self, registry: &Registry, tally: &mut Tally) -> io::Result<()> {
         for (index, connection) in self.connections.iter_mut().enumerate() {
-            if let Some(stream) = &mut connection.stream {
-                let both = Interest::READABLE | Interest::WRITABLE;
-                registry.register(stream, Token(index), both)?;
-            }
+            connection.register(registry, Token(index))?;
         }
         self.next = tally.now;
         Ok(())
     }
 
     fn event(&mut self, event: &Event, _: &Registry, tally: &mut Tally) {
-        let index = event.token().0;
-        let connection = &mut self.connections[index];
-        if connection.stream.is_some() && event.is_writable() {
-            connection.is_writable = true;
-            let fine = connection.send(&self.pattern);
-            self.check(index, fine, tally);
+        let connection = &mut self.connections[event.token().0];
+        if connection.is_open() && event.is_writable() && !send(connection, &self.shared) {
+            connection.close();
+            tally.fail();
         }
     }
 
@@ -91,67 +60,30 @@ impl Drive for SlowReaders {
 
     fn tick(&mut self, tally: &mut Tally) {
         self.next = tally.now + TICK;
-        for index in 0..self.connections.len() {
-            let connection = &mut self.connections[index];
-            if connection.stream.is_none() {
-                continue;
+        for connection in &mut self.connections {
+            if connection.is_open()
+                && !(receive(connection, &mut self.shared, tally) && send(connection, &self.shared))
+            {
+                connection.close();
+                tally.fail();
             }
-            let most = self.buffer.len().min(self.size as usize);
-            let fine =
-                connection.receive(&self.pattern, &mut self.buffer[..most], self.size, tally)
-                    && connection.send(&self.pattern);
-            self.check(index, fine, tally);
         }
-    }
-
-    fn alive(&self) -> usize {
-        self.alive
     }
 }
 
-impl Connection {
-    fn send(&mut self, pattern: &Pattern) -> bool {
-        let Some(stream) = &mut self.stream else {
-            return false;
-        };
-        for _ in 0..WRITES {
-            if !self.is_writable {
-                break;
-            }
-            match moved(|| stream.write(pattern.at(self.sent, READ_BUFFER as u64))) {
-                Moved::Bytes(len) => self.sent += len as u64,
-                Moved::Nothing => self.is_writable = false,
-                Moved::End | Moved::Broken => return false,
-            }
-        }
-        true
-    }
+fn send(connection: &mut Connection, shared: &Shared) -> bool {
+    connection.send(&shared.pattern, connection.sent + BURST)
+}
 
-    fn receive(
-        &mut self,
-        pattern: &Pattern,
-        buffer: &mut [u8],
-        size: u64,
-        tally: &mut Tally,
-    ) -> bool {
-        let Some(stream) = &mut self.stream else {
-            return false;
-        };
-        let len = match moved(|| stream.read(buffer)) {
-            Moved::Bytes(len) => len,
-            Moved::Nothing => return true,
-            Moved::End | Moved::Broken => return false,
-        };
-        let is_too_much = self.received + len as u64 > self.sent;
-        if is_too_much || !pattern.matches(self.received, &buffer[..len]) {
-            return false;
+fn receive(connection: &mut Connection, shared: &mut Shared, tally: &mut Tally) -> bool {
+    match connection.receive(shared, tally) {
+        Moved::Bytes(len) => {
+            for _ in 0..connection.completed(len, shared.size) {
+                tally.complete_untimed();
+            }
+            true
         }
-        let before = self.received / size;
-        self.received += len as u64;
-        tally.bytes += len as u64;
-        for _ in before..self.received / size {
-            tally.complete_untimed();
-        }
-        true
+        Moved::Nothing => true,
+        Moved::End | Moved::Broken => false,
     }
 }

@@ -1,4 +1,4 @@
-//! What was counted, and what may still be sent.
+//! The counts of a load, and the number of messages that may still be sent.
 
 use hdrhistogram::Histogram;
 use std::time::{Duration, Instant};
@@ -16,6 +16,8 @@ pub(super) struct Tally {
     pub(super) bytes: u64,
     /// Connections that failed, and silences.
     pub(super) errors: u64,
+    /// Connections that have neither failed nor ended.
+    pub(super) alive: usize,
     /// When this was last asked. Reading the clock for every step would be part of what is
     /// measured.
     pub(super) now: Instant,
@@ -24,8 +26,8 @@ pub(super) struct Tally {
 }
 
 impl Tally {
-    /// With so many messages that may be sent.
-    pub(super) fn new(budget: u64) -> Self {
+    /// Returns the tally of this number of connections, which may send `budget` messages.
+    pub(super) fn new(connections: usize, budget: u64) -> Self {
         // Nanoseconds with an error of less than one per cent: a few kilobytes, which leave the
         // processor's cache to the server.
         let latencies = Histogram::new_with_bounds(1, LONGEST.as_nanos() as u64, 2);
@@ -34,6 +36,7 @@ impl Tally {
             goal: u64::MAX,
             bytes: 0,
             errors: 0,
+            alive: connections,
             now: Instant::now(),
             budget,
             latencies: latencies.expect("these bounds are allowed"),
@@ -51,6 +54,17 @@ impl Tally {
         let any = self.budget > 0;
         self.budget -= u64::from(any);
         any
+    }
+
+    /// Counts a connection that has ended as it should.
+    pub(super) fn end(&mut self) {
+        self.alive -= 1;
+    }
+
+    /// Counts a connection that has failed.
+    pub(super) fn fail(&mut self) {
+        self.alive -= 1;
+        self.errors += 1;
     }
 
     /// A message is done that was sent then.
@@ -86,7 +100,7 @@ mod tests {
 
     #[test]
     fn what_the_warm_up_had_too_many_is_sent_again() {
-        let mut tally = Tally::new(5);
+        let mut tally = Tally::new(1, 5);
         for _ in 0..3 {
             assert!(tally.take());
             tally.complete_untimed();
@@ -99,7 +113,7 @@ mod tests {
 
     #[test]
     fn latencies_are_told_to_a_per_cent() {
-        let mut tally = Tally::new(0);
+        let mut tally = Tally::new(1, 0);
         assert_eq!(tally.latency(0.5), None);
         let start = tally.now;
         for micros in 1..=1000 {

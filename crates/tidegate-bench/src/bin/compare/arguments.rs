@@ -1,9 +1,10 @@
 //! The command line.
 
-use lexopt::prelude::*;
+use std::convert::Infallible;
 use std::path::PathBuf;
 use std::time::Duration;
 use tidegate_bench::peers::Peer;
+use tidegate_bench::program::Result;
 
 pub(crate) const USAGE: &str = "\
 usage: compare [--quick] [--rounds N] [--seconds S] [--minutes M] [--seed N] [--cpu N]
@@ -37,57 +38,37 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// `None` when only the usage is asked for.
-    pub(crate) fn parse() -> Result<Option<Self>, lexopt::Error> {
-        let (mut rounds, mut seconds, mut minutes) = (None, None, None);
-        let mut arguments = Self {
-            quick: false,
-            rounds: 0,
-            seconds: 0.0,
-            limit: Duration::ZERO,
-            seed: None,
-            cpu: None,
-            only: Vec::new(),
-            extra: Vec::new(),
-            out: None,
-            resume: false,
-            report: false,
-        };
-        let mut parser = lexopt::Parser::from_env();
-        while let Some(argument) = parser.next()? {
-            match argument {
-                Long("quick") => arguments.quick = true,
-                Long("rounds") => rounds = Some(parser.value()?.parse()?),
-                Long("seconds") => seconds = Some(positive(&mut parser)?),
-                Long("minutes") => minutes = Some(positive(&mut parser)?),
-                Long("seed") => arguments.seed = Some(parser.value()?.parse()?),
-                Long("cpu") => arguments.cpu = Some(parser.value()?.parse()?),
-                Long("only") => arguments.only.push(parser.value()?.string()?),
-                Long("extra") => {
-                    let text = parser.value()?.string()?;
-                    arguments.extra.push(Peer::extra(&text)?);
-                }
-                Long("out") => arguments.out = Some(parser.value()?.into()),
-                Long("resume") => arguments.resume = true,
-                Long("report") => arguments.report = true,
-                Short('h') | Long("help") => return Ok(None),
-                other => return Err(other.unexpected()),
-            }
-        }
-        let (quick_or, limit) = if arguments.quick {
-            ((2, 0.15), 1.5)
+    pub(crate) fn parse(words: &mut pico_args::Arguments) -> Result<Self> {
+        let quick = words.contains("--quick");
+        let (rounds, seconds, minutes) = if quick {
+            (2, 0.15, 1.5)
         } else {
-            ((9, 0.25), 20.0)
+            (9, 0.25, 20.0)
         };
-        arguments.rounds = rounds.unwrap_or(quick_or.0);
-        arguments.seconds = seconds.unwrap_or(quick_or.1);
-        arguments.limit = Duration::from_secs_f64(minutes.unwrap_or(limit) * 60.0);
-        Ok(Some(arguments))
+        let minutes = words
+            .opt_value_from_fn("--minutes", positive)?
+            .unwrap_or(minutes);
+        let path = |text: &std::ffi::OsStr| Ok::<_, Infallible>(PathBuf::from(text));
+        Ok(Self {
+            quick,
+            rounds: words.opt_value_from_str("--rounds")?.unwrap_or(rounds),
+            seconds: words
+                .opt_value_from_fn("--seconds", positive)?
+                .unwrap_or(seconds),
+            limit: Duration::from_secs_f64(minutes * 60.0),
+            seed: words.opt_value_from_str("--seed")?,
+            cpu: words.opt_value_from_str("--cpu")?,
+            only: words.values_from_str("--only")?,
+            extra: words.values_from_fn("--extra", Peer::extra)?,
+            out: words.opt_value_from_os_str("--out", path)?,
+            resume: words.contains("--resume"),
+            report: words.contains("--report"),
+        })
     }
 }
 
-fn positive(parser: &mut lexopt::Parser) -> Result<f64, lexopt::Error> {
-    let number: f64 = parser.value()?.parse()?;
+fn positive(text: &str) -> Result<f64> {
+    let number: f64 = text.parse()?;
     if number > 0.0 && number < 1e6 {
         return Ok(number);
     }

@@ -1,11 +1,13 @@
-//! What is measured: one cell is one kind of traffic with its numbers.
+//! The cells of the table: one cell is one kind of traffic with its numbers.
+
+use tidegate_bench::load::Mode;
 
 /// How a cell is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// By the load generator, in this mode of it.
-    Load(&'static str),
-    /// Bytes for each of so many idle connections.
+    /// By the load generator, in this mode.
+    Load(Mode),
+    /// Bytes for each idle connection.
     Idle,
     /// How far a server grows for a peer that never reads.
     Unread,
@@ -40,8 +42,8 @@ impl Cell {
             _ => format!("{}K", size / 1024),
         };
         let (mode, behind) = match depth {
-            1 => ("pingpong", String::new()),
-            _ => ("pipeline", format!("-depth{depth}")),
+            1 => (Mode::PingPong, String::new()),
+            _ => (Mode::Pipeline, format!("-depth{depth}")),
         };
         let name = format!("echo-{bytes}-x{connections}{behind}");
         Self {
@@ -58,11 +60,11 @@ impl Cell {
 
     /// Whether the figure is bytes a second, in messages of `size`.
     pub(crate) fn is_stream(&self) -> bool {
-        matches!(self.kind, Kind::Load("sink" | "source"))
+        matches!(self.kind, Kind::Load(Mode::Sink | Mode::Source))
     }
 }
 
-/// All cells, or a few. `descriptors` is how many each process may open.
+/// Returns all cells, or a few. `descriptors` is the maximum for each process.
 pub(crate) fn cells(quick: bool, descriptors: u64) -> Vec<Cell> {
     let mut cells = Vec::new();
     let room = usize::try_from(descriptors).unwrap_or(usize::MAX) - 100;
@@ -84,22 +86,22 @@ pub(crate) fn cells(quick: bool, descriptors: u64) -> Vec<Cell> {
     }
     cells.push(Cell {
         depth: 16,
-        ..Cell::new("lines-x64-depth16", Kind::Load("lines"), "lines", 64)
+        ..Cell::new("lines-x64-depth16", Kind::Load(Mode::Lines), "lines", 64)
     });
-    for mode in ["sink", "source"] {
+    for (mode, server) in [(Mode::Sink, "sink"), (Mode::Source, "source")] {
         cells.push(Cell {
             size: 64 << 10,
-            ..Cell::new(&format!("{mode}-64K"), Kind::Load(mode), mode, 1)
+            ..Cell::new(&format!("{server}-64K"), Kind::Load(mode), server, 1)
         });
     }
-    cells.push(Cell::new("churn", Kind::Load("churn"), "echo", 1));
+    cells.push(Cell::new("churn", Kind::Load(Mode::Churn), "echo", 1));
     let idle = room.min(if quick { 500 } else { 9000 });
     cells.push(Cell::new("idle", Kind::Idle, "echo", idle));
     cells.push(Cell::new("unread", Kind::Unread, "echo", 1));
     cells
 }
 
-/// Whether a name is what a pattern says, in which `*` stands for anything.
+/// Returns whether a name matches a pattern, in which `*` stands for anything.
 pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     let Some((before, after)) = pattern.split_once('*') else {
         return pattern == name;

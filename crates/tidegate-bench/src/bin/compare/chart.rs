@@ -1,11 +1,14 @@
-//! Throughput as a picture: a row for each cell, a mark for each server.
+//! Throughput as an SVG: a row for each cell, a mark for each server. It lies on a card with its own
+//! background, so that it reads the same on any page, and follows a preference for dark.
 
 use crate::cells::Kind;
 use crate::report::Report;
-use tidegate_bench::drawing::Drawing;
+use std::fmt::Write;
 use tidegate_bench::peers::TWIN;
 use tidegate_bench::statistics::median;
 
+/// Number of colours in `chart.css`.
+const COLOURS: usize = 8;
 const WIDTH: f64 = 980.0;
 const LEFT: f64 = 210.0;
 const RIGHT: f64 = 950.0;
@@ -52,7 +55,9 @@ pub(crate) fn throughput(report: &Report<'_>) -> Option<String> {
          is faster",
         report.baseline
     );
-    let mut drawing = Drawing::new(WIDTH, bottom + 84.0, &title, &subtitle);
+    let mut drawing = Drawing::default();
+    drawing.text("title", (24.0, 36.0), "start", &title);
+    drawing.text("subtitle", (24.0, 57.0), "start", &subtitle);
     for (series, server) in servers.iter().enumerate() {
         let x = 30.0 + (series % IN_LINE) as f64 * 184.0;
         let y = 84.0 + (series / IN_LINE) as f64 * 20.0;
@@ -81,14 +86,14 @@ pub(crate) fn throughput(report: &Report<'_>) -> Option<String> {
         drawing.line("grid", (LEFT, y), (RIGHT, y));
         // Ours are first among the servers: drawn last, they lie on top.
         for (series, ratio) in marks.iter().rev() {
-            let what = format!("{}: {ratio:.2}", servers[*series]);
+            let title = format!("{}: {ratio:.2}", servers[*series]);
             // Larger marks for ours.
             let is_ours = servers[*series].starts_with("tidegate");
             let radius = if is_ours { 6.5 } else { 4.5 };
-            drawing.mark(*series, (place(*ratio), y), radius, &what);
+            drawing.mark(*series, (place(*ratio), y), radius, &title);
         }
     }
-    Some(drawing.finish())
+    Some(drawing.finish(WIDTH, bottom + 84.0))
 }
 
 /// Of which machine and which programs it is.
@@ -96,11 +101,68 @@ fn facts(report: &Report<'_>) -> String {
     let Some(run) = report.results.run() else {
         return String::new();
     };
-    let versions = ["tokio", "libuv", "mio"].map(|name| {
-        let version = run.text(name);
-        version.map(|version| format!("{name} {version}"))
-    });
-    let others = ["python", "date", "cpu", "kernel"].map(|name| run.text(name).map(str::to_owned));
+    let text = |name| run.get(name)?.as_str();
+    let version = |name| Some(format!("{name} {}", text(name)?));
+    let versions = ["tokio", "libuv", "mio"].map(version);
+    let others = ["python", "date", "cpu", "kernel"].map(|name| text(name).map(str::to_owned));
     let known: Vec<String> = versions.into_iter().chain(others).flatten().collect();
     known.join(" \u{b7} ")
+}
+
+/// The elements that were drawn.
+#[derive(Default)]
+struct Drawing(String);
+
+impl Drawing {
+    fn line(&mut self, class: &str, from: (f64, f64), to: (f64, f64)) {
+        let ((x1, y1), (x2, y2)) = (from, to);
+        let _ = writeln!(
+            self.0,
+            r#"<line class="{class}" x1="{x1:.1}" y1="{y1:.1}" x2="{x2:.1}" y2="{y2:.1}"/>"#
+        );
+    }
+
+    /// `anchor` is `start`, `middle` or `end`.
+    fn text(&mut self, class: &str, (x, y): (f64, f64), anchor: &str, words: &str) {
+        let words = escaped(words);
+        let _ = writeln!(
+            self.0,
+            r#"<text class="{class}" x="{x:.1}" y="{y:.1}" text-anchor="{anchor}">{words}</text>"#
+        );
+    }
+
+    /// Draws a dot in the colour of a series, or a square on its corner where the colours repeat.
+    /// The title shows under the pointer.
+    fn mark(&mut self, series: usize, (x, y): (f64, f64), radius: f64, title: &str) {
+        let shape = if series < COLOURS {
+            format!(r#"circle cx="{x:.1}" cy="{y:.1}" r="{radius:.1}""#)
+        } else {
+            let (top, r) = (y - radius, radius);
+            format!(r#"path d="M{x:.1} {top:.1}l{r:.1} {r:.1}l-{r:.1} {r:.1}l-{r:.1} -{r:.1}z""#)
+        };
+        let (name, place) = shape.split_once(' ').unwrap_or_default();
+        let (series, title) = (series % COLOURS, escaped(title));
+        let _ = writeln!(
+            self.0,
+            r#"<{name} class="mark s{series}" {place}><title>{title}</title></{name}>"#
+        );
+    }
+
+    fn finish(self, width: f64, height: f64) -> String {
+        format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
+             width=\"{width}\" height=\"{height}\" role=\"img\">\n<style>\n{}</style>\n\
+             <rect class=\"card\" x=\"0.5\" y=\"0.5\" width=\"{}\" height=\"{}\" rx=\"8\"/>\n\
+             {}</svg>\n",
+            include_str!("chart.css"),
+            width - 1.0,
+            height - 1.0,
+            self.0
+        )
+    }
+}
+
+fn escaped(words: &str) -> String {
+    let words = words.replace('&', "&amp;").replace('<', "&lt;");
+    words.replace('>', "&gt;").replace('"', "&quot;")
 }

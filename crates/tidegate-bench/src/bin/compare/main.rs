@@ -22,48 +22,33 @@ use arguments::{Arguments, USAGE};
 use cells::{Cell, cells, matches};
 use measure::Bench;
 use report::Report;
-use results::Results;
+use results::{Line, Measurement, Results};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-use std::error::Error;
 use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use tidegate_bench::peers::{self, Peer};
-use tidegate_bench::record::Record;
+use tidegate_bench::program::{self, Result};
+use tidegate_bench::table::Facts;
 use tidegate_bench::{machine, usage};
 
 const CPU: &str = "client and server on CPU";
 const SECONDS: &str = "seconds for each measurement";
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::parse() {
-        Ok(Some(arguments)) => arguments,
-        Ok(None) => {
-            println!("{USAGE}");
-            return ExitCode::SUCCESS;
+    program::main(USAGE, Arguments::parse, |arguments| {
+        if arguments.report {
+            report(arguments)?;
+        } else {
+            compare(arguments)?;
         }
-        Err(error) => {
-            eprintln!("compare: {error}");
-            return ExitCode::from(2);
-        }
-    };
-    let done = if arguments.report {
-        report(&arguments)
-    } else {
-        compare(&arguments)
-    };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("compare: {error}");
-            ExitCode::FAILURE
-        }
-    }
+        Ok(ExitCode::SUCCESS)
+    })
 }
 
-fn compare(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+fn compare(arguments: &Arguments) -> Result<()> {
     let programs = peers::build_programs()?;
     let found = peers::find(&programs, arguments.quick);
     let mut peers = found.found;
@@ -88,14 +73,13 @@ fn compare(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     if let Some(before) = results.run() {
         same_run(before, &now)?;
     } else {
-        results.add(now)?;
-        for (name, why) in &found.left_out {
-            let record = Record::new().with("kind", "left-out");
-            results.add(record.with("name", name.as_str()).with("why", why.as_str()))?;
+        results.add(Line::Run(now))?;
+        for (name, why) in found.left_out {
+            results.add(Line::LeftOut { name, why })?;
         }
     }
-    let seed = results.run().and_then(|run| run.number("seed"));
-    let seed = seed.ok_or("the raw figures have no seed")? as u64;
+    let seed = results.run().and_then(|run| run.get("seed")?.as_u64());
+    let seed = seed.ok_or("the raw figures have no seed")?;
     eprintln!("seed {seed}, CPU {cpu}, raw figures in {}", raw.display());
 
     let bench = Bench::new(arguments.seconds);
@@ -112,8 +96,8 @@ fn compare(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// What was measured before, once more as a table and a chart.
-fn report(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
+/// Writes the table and the chart of raw figures that are already there.
+fn report(arguments: &Arguments) -> Result<()> {
     let out = arguments.out.as_deref().ok_or("--out is missing")?;
     let raw = out.join("raw.jsonl");
     let results = Results::read(&raw).map_err(|error| format!("{}: {error}", raw.display()))?;
@@ -134,7 +118,7 @@ fn report(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Either of the two stands for what a loop costs at the least.
+/// Returns the server that stands for the minimum cost of a loop.
 fn baseline_of<'a>(mut servers: impl Iterator<Item = &'a str>) -> &'static str {
     if servers.any(|server| server == "epoll") {
         "epoll"
@@ -157,14 +141,14 @@ fn write(report: &Report<'_>, out: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Leaves the cells and servers that a pattern names. Patterns that name no cell (no server)
-/// leave all of them. The baseline always takes part.
+/// Keeps the cells and servers that a pattern names. Patterns that name no cell (no server) keep
+/// all of them. The baseline always takes part.
 fn select(
     only: &[String],
     baseline: &str,
     cells: &mut Vec<Cell>,
     peers: &mut Vec<Peer>,
-) -> Result<(), String> {
+) -> Result<()> {
     let named = |name: &str| only.iter().any(|pattern| matches(pattern, name));
     for pattern in only {
         let used = cells.iter().any(|cell| matches(pattern, &cell.name))
@@ -176,7 +160,8 @@ fn select(
                 "nothing is called {pattern}; cells: {}; servers: {}",
                 cells.join(" "),
                 peers.join(" ")
-            ));
+            )
+            .into());
         }
     }
     if cells.iter().any(|cell| named(&cell.name)) {
@@ -190,7 +175,7 @@ fn select(
 }
 
 /// This process, and so all that it starts, on one processor.
-fn pin(cpu: Option<usize>) -> Result<usize, Box<dyn Error>> {
+fn pin(cpu: Option<usize>) -> Result<usize> {
     let allowed = sched_getaffinity(None)?;
     let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| allowed.is_set(*cpu));
     let cpu = cpu.or(last).ok_or("no processor")?;
@@ -203,33 +188,31 @@ fn pin(cpu: Option<usize>) -> Result<usize, Box<dyn Error>> {
     Ok(cpu)
 }
 
-fn about_this_run(arguments: &Arguments, cpu: usize) -> Record {
-    // What a JSON number holds exactly.
+fn about_this_run(arguments: &Arguments, cpu: usize) -> Facts {
+    let mut facts = machine::facts();
     let seed = arguments.seed.unwrap_or_else(|| fastrand::u64(..1 << 32));
-    let mut record = Record::new()
-        .with("kind", "run")
-        .with("command", machine::command().as_str());
-    for (name, value) in machine::facts().entries() {
-        record = record.with(name, value.clone());
+    for (name, value) in [
+        (CPU, cpu.into()),
+        ("rounds", arguments.rounds.into()),
+        (SECONDS, arguments.seconds.into()),
+        ("seed", seed.into()),
+    ] {
+        facts.insert(name.to_owned(), value);
     }
-    record
-        .with(CPU, cpu as f64)
-        .with("rounds", f64::from(arguments.rounds))
-        .with(SECONDS, arguments.seconds)
-        .with("seed", seed as f64)
+    facts
 }
 
-/// What was measured elsewhere, or of other code, cannot stand in one table with what comes now.
-fn same_run(before: &Record, now: &Record) -> Result<(), String> {
+/// Refuses to resume a run of another machine or of other code: its figures cannot stand in one
+/// table with the new ones.
+fn same_run(before: &Facts, now: &Facts) -> Result<()> {
     const SAME: [&str; 6] = ["commit", "kernel", "cpu", "rustc", CPU, SECONDS];
-    let differs = |name: &&&str| {
-        let of = |record: &Record| (record.text(name).map(str::to_owned), record.number(name));
-        of(before) != of(now)
-    };
-    match SAME.iter().find(differs) {
-        Some(name) => Err(format!(
-            "the run to be resumed has another {name}: begin a new one"
-        )),
+    match SAME
+        .iter()
+        .find(|name| before.get(**name) != now.get(**name))
+    {
+        Some(name) => {
+            Err(format!("the run to be resumed has another {name}: begin a new one").into())
+        }
         None => Ok(()),
     }
 }
@@ -273,7 +256,7 @@ fn rounds(
                     order.len(),
                     cell.name
                 );
-                results.add(one(&mut bench, round, cell, peer))?;
+                results.add(Line::Figures(one(&mut bench, round, cell, peer)))?;
             }
         }
         longest = longest.max(round_started.elapsed());
@@ -281,23 +264,18 @@ fn rounds(
     Ok(())
 }
 
-/// A measurement as a record; one that failed says why, and is not tried again.
-fn one(bench: &mut Bench, round: u32, cell: &Cell, peer: &Peer) -> Record {
-    let mut record = Record::new()
-        .with("kind", "figures")
-        .with("round", f64::from(round))
-        .with("cell", cell.name.as_str())
-        .with("server", peer.name());
-    match bench.measure(peer, cell) {
-        Ok(figures) => {
-            for (name, value) in figures.entries() {
-                record = record.with(name, value.clone());
-            }
-        }
-        Err(error) => {
-            eprintln!("no figure: {error}");
-            record = record.with("error", error.to_string().as_str());
-        }
+/// Measures once. A measurement that failed holds the reason, and is not tried again.
+fn one(bench: &mut Bench, round: u32, cell: &Cell, peer: &Peer) -> Measurement {
+    let measured = bench.measure(peer, cell);
+    let error = measured.as_ref().err().map(ToString::to_string);
+    if let Some(error) = &error {
+        eprintln!("no figure: {error}");
     }
-    record
+    Measurement {
+        round,
+        cell: cell.name.clone(),
+        server: peer.name().to_owned(),
+        error,
+        figures: measured.unwrap_or_default(),
+    }
 }

@@ -4,14 +4,22 @@ use crate::cells::{Cell, Kind};
 use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
-use tidegate_bench::load::{Load, Plan, QUANTILES, Report, Until};
+use tidegate_bench::load::{Load, Mode, Plan, Report, Until};
 use tidegate_bench::peers::Peer;
-use tidegate_bench::record::Record;
 use tidegate_bench::server_process::ServerProcess;
 use tidegate_bench::{memory, usage};
 
-/// What a peer that never reads sends at the most.
+/// Maximum number of bytes that a peer that never reads sends.
 const UNREAD_MOST: usize = 256 << 20;
+
+/// Figures by name.
+pub(crate) type Figures = BTreeMap<String, f64>;
+
+fn named<const N: usize>(figures: [(&str, f64); N]) -> Figures {
+    figures
+        .map(|(name, figure)| (name.to_owned(), figure))
+        .into()
+}
 
 /// The servers that were started, each once for each mode, and stopped between measurements.
 pub(crate) struct Bench {
@@ -29,28 +37,27 @@ impl Bench {
     }
 
     /// The figures of one measurement.
-    pub(crate) fn measure(&mut self, peer: &Peer, cell: &Cell) -> io::Result<Record> {
+    pub(crate) fn measure(&mut self, peer: &Peer, cell: &Cell) -> io::Result<Figures> {
         match cell.kind {
             Kind::Load(mode) => self.load(peer, cell, mode),
             Kind::Idle => {
                 let server = peer.start(cell.server)?;
                 let few = cell.connections / 10;
                 let bytes = memory::idle(&server, few, cell.connections)?;
-                Ok(Record::new()
-                    .with("connections", cell.connections as f64)
-                    .with("bytes_per_connection", bytes))
+                Ok(named([
+                    ("connections", cell.connections as f64),
+                    ("bytes_per_connection", bytes),
+                ]))
             }
             Kind::Unread => {
                 let server = peer.start(cell.server)?;
                 let (growth, taken) = memory::unread(&server, UNREAD_MOST)?;
-                Ok(Record::new()
-                    .with("growth", growth as f64)
-                    .with("taken", taken as f64))
+                Ok(named([("growth", growth as f64), ("taken", taken as f64)]))
             }
         }
     }
 
-    fn load(&mut self, peer: &Peer, cell: &Cell, mode: &'static str) -> io::Result<Record> {
+    fn load(&mut self, peer: &Peer, cell: &Cell, mode: Mode) -> io::Result<Figures> {
         let key = (peer.name().to_owned(), cell.server);
         if !self.running.contains_key(&key) {
             let server = peer.start(cell.server)?;
@@ -71,8 +78,7 @@ impl Bench {
 
 /// The load generator runs in this process, so the server's processor time is taken exactly at
 /// the begin and the end of the measurement.
-fn run_load(seconds: f64, server: &ServerProcess, cell: &Cell, mode: &str) -> io::Result<Record> {
-    let mode = mode.parse().map_err(io::Error::other)?;
+fn run_load(seconds: f64, server: &ServerProcess, cell: &Cell, mode: Mode) -> io::Result<Figures> {
     let mut plan = Plan::new(mode, server.address());
     plan.connections = cell.connections;
     plan.size = cell.size;
@@ -93,10 +99,10 @@ fn run_load(seconds: f64, server: &ServerProcess, cell: &Cell, mode: &str) -> io
     figures(&report, cell, used).ok_or_else(|| io::Error::other(format!("nothing done: {report}")))
 }
 
-/// What is compared: messages a second (of a stream: bytes), and the server's processor time for
+/// Returns the compared figures: messages a second (of a stream: bytes), and the server's processor time for
 /// each message. The latencies are there to be looked up.
-fn figures(report: &Report, cell: &Cell, used: Duration) -> Option<Record> {
-    let seconds = report.elapsed.as_secs_f64();
+fn figures(report: &Report, cell: &Cell, used: Duration) -> Option<Figures> {
+    let seconds = report.seconds;
     let bytes = report.bytes as f64;
     let messages = if cell.is_stream() {
         bytes / cell.size as f64
@@ -107,15 +113,12 @@ fn figures(report: &Report, cell: &Cell, used: Duration) -> Option<Record> {
         return None;
     }
     let rate = if cell.is_stream() { bytes } else { messages } / seconds;
-    let mut record = Record::new()
-        .with("per_second", rate)
-        .with("cpu_us_per_message", used.as_secs_f64() * 1e6 / messages)
-        .with("messages", messages)
-        .with("seconds", seconds);
-    for ((_, name), latency) in QUANTILES.iter().zip(report.latencies) {
-        if let Some(latency) = latency {
-            record = record.with(name, latency.as_secs_f64() * 1e6);
-        }
-    }
-    Some(record)
+    let mut figures = named([
+        ("per_second", rate),
+        ("cpu_us_per_message", used.as_secs_f64() * 1e6 / messages),
+        ("messages", messages),
+        ("seconds", seconds),
+    ]);
+    figures.extend(report.latencies.clone());
+    Some(figures)
 }

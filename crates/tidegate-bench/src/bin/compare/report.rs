@@ -3,11 +3,10 @@
 use crate::cells::{Cell, Kind};
 use crate::results::{Results, Standing};
 use std::fmt::Write;
-use tidegate_bench::drawing::size;
 use tidegate_bench::peers::TWIN;
-use tidegate_bench::record::Value;
+use tidegate_bench::table::{list, size, table};
 
-/// What the report is about.
+/// The figures to report.
 pub(crate) struct Report<'a> {
     pub(crate) results: &'a Results,
     pub(crate) cells: &'a [Cell],
@@ -44,27 +43,9 @@ impl Report<'_> {
     }
 
     fn machine(&self, page: &mut String) {
-        let Some(run) = self.results.run() else {
-            return;
-        };
-        for (name, value) in run.entries() {
-            match value {
-                Value::Text(text) if name == "command" => {
-                    let _ = writeln!(page, "- command: `{text}`");
-                }
-                Value::Text(text) if name != "kind" => {
-                    let _ = writeln!(page, "- {name}: {text}");
-                }
-                Value::Number(number) => {
-                    let _ = writeln!(page, "- {name}: {number}");
-                }
-                _ => {}
-            }
-        }
-        for record in self.results.of_kind("left-out") {
-            if let (Some(name), Some(why)) = (record.text("name"), record.text("why")) {
-                let _ = writeln!(page, "- left out: {name} ({why})");
-            }
+        page.extend(self.results.run().map(list));
+        for (name, why) in self.results.left_out() {
+            let _ = writeln!(page, "- left out: {name} ({why})");
         }
     }
 
@@ -100,10 +81,13 @@ impl Report<'_> {
             }
             rows.push(row);
         }
-        let mut head = vec!["cell".to_owned()];
-        head.extend(self.others().cloned());
+        if rows.is_empty() {
+            return String::new();
+        }
+        let mut head = vec!["cell"];
+        head.extend(self.others().map(String::as_str));
         if self.has_twin() {
-            head.push("noise".to_owned());
+            head.push("noise");
         }
         table(&head, &rows)
     }
@@ -149,7 +133,7 @@ impl Report<'_> {
             page,
             "{} in absolute numbers, medians:\n\n{}\n",
             self.baseline,
-            table(&head.map(str::to_owned), &rows)
+            table(&head, &rows)
         );
     }
 
@@ -184,11 +168,11 @@ impl Report<'_> {
             "Resident memory of an echo server; {connections} idle connections. The peer that \
              never reads goes on for up to 256 MiB; most of what is taken is in the kernel where \
              the growth is small.\n\n{}\n",
-            table(&head.map(str::to_owned), &rows)
+            table(&head, &rows)
         );
     }
 
-    /// What a "-" stands for.
+    /// Lists the reason for each "-".
     fn gaps(&self, page: &mut String) {
         for server in self.servers {
             for cell in self.cells {
@@ -198,17 +182,4 @@ impl Report<'_> {
             }
         }
     }
-}
-
-fn table(head: &[String], rows: &[Vec<String>]) -> String {
-    let mut text = String::new();
-    if rows.is_empty() {
-        return text;
-    }
-    let _ = writeln!(text, "| {} |", head.join(" | "));
-    let _ = writeln!(text, "| --- |{}", " ---: |".repeat(head.len() - 1));
-    for row in rows {
-        let _ = writeln!(text, "| {} |", row.join(" | "));
-    }
-    text
 }

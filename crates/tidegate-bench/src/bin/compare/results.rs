@@ -1,111 +1,154 @@
-//! The raw figures: a file with a record a line, and what they come to.
+//! The raw figures: a file with a JSON object a line, and the statistics of them.
 
 use crate::cells::{Cell, Kind};
+use crate::measure::Figures;
+use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
 use tidegate_bench::peers::TWIN;
-use tidegate_bench::record::Record;
 use tidegate_bench::statistics::{median, noise};
+use tidegate_bench::table::Facts;
+
+/// A line of the file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub(crate) enum Line {
+    /// The machine and the run.
+    Run(Facts),
+    LeftOut {
+        name: String,
+        why: String,
+    },
+    Figures(Measurement),
+}
+
+/// One server in one cell in one round.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Measurement {
+    pub(crate) round: u32,
+    pub(crate) cell: String,
+    pub(crate) server: String,
+    /// Why there are no figures.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) error: Option<String>,
+    #[serde(flatten)]
+    pub(crate) figures: Figures,
+}
+
+impl Measurement {
+    fn figure(&self, name: &str) -> Option<f64> {
+        self.figures.get(name).copied()
+    }
+}
 
 pub(crate) struct Results {
-    /// For what is added.
+    /// Takes the lines that are added.
     file: Option<File>,
-    records: Vec<Record>,
+    lines: Vec<Line>,
 }
 
 impl Results {
-    /// Opens the file, empty or with what an earlier run has left there.
+    /// Opens the file, empty or with the lines that an earlier run has left there.
     pub(crate) fn open(path: &Path, resume: bool) -> io::Result<Self> {
-        let records = if resume {
-            Self::read(path)?.records
+        let lines = if resume {
+            Self::read(path)?.lines
         } else {
             Vec::new()
         };
         // Written anew, so that no half line stays in the middle.
-        let mut file = File::create(path)?;
-        for record in &records {
-            writeln!(file, "{record}")?;
-        }
-        Ok(Self {
-            file: Some(file),
-            records,
-        })
+        let mut results = Self {
+            file: Some(File::create(path)?),
+            lines: Vec::new(),
+        };
+        lines.into_iter().try_for_each(|line| results.add(line))?;
+        Ok(results)
     }
 
-    /// What an earlier run has left in the file. A line that was cut off when that was ended is left
-    /// out, and measured again.
+    /// Reads the lines that an earlier run has left. A line that was cut off when that was ended is
+    /// left out, and measured again.
     pub(crate) fn read(path: &Path) -> io::Result<Self> {
         let text = fs::read_to_string(path)?;
-        let records = text.lines().filter_map(|line| line.parse().ok());
+        let lines = text.lines();
         Ok(Self {
             file: None,
-            records: records.collect(),
+            lines: lines
+                .filter_map(|line| serde_json::from_str(line).ok())
+                .collect(),
         })
     }
 
-    pub(crate) fn add(&mut self, record: Record) -> io::Result<()> {
+    pub(crate) fn add(&mut self, line: Line) -> io::Result<()> {
         if let Some(file) = &mut self.file {
-            writeln!(file, "{record}")?;
+            writeln!(file, "{}", serde_json::to_string(&line)?)?;
         }
-        self.records.push(record);
+        self.lines.push(line);
         Ok(())
     }
 
-    /// Who was measured: ours first, the others by name.
+    /// The servers that were measured: ours first, the others by name.
     pub(crate) fn servers(&self) -> Vec<String> {
-        let figures = self.of_kind("figures");
-        let names: BTreeSet<_> = figures.filter_map(|record| record.text("server")).collect();
-        let (ours, others): (Vec<&str>, Vec<&str>) = names
+        let names: BTreeSet<_> = self.measurements().map(|one| one.server.clone()).collect();
+        let (mut servers, others): (Vec<_>, Vec<_>) = names
             .into_iter()
             .partition(|name| name.starts_with("tidegate"));
-        ours.into_iter().chain(others).map(str::to_owned).collect()
+        servers.extend(others);
+        servers
     }
 
-    /// The record about the machine and the run.
-    pub(crate) fn run(&self) -> Option<&Record> {
-        self.of_kind("run").next()
-    }
-
-    pub(crate) fn of_kind(&self, kind: &str) -> impl Iterator<Item = &Record> {
-        let is_it = move |record: &&Record| record.text("kind") == Some(kind);
-        self.records.iter().filter(is_it)
-    }
-
-    fn figures(&self, cell: &str, server: &str) -> impl Iterator<Item = &Record> {
-        self.of_kind("figures").filter(move |record| {
-            record.text("cell") == Some(cell) && record.text("server") == Some(server)
+    /// The facts about the machine and the run.
+    pub(crate) fn run(&self) -> Option<&Facts> {
+        self.lines.iter().find_map(|line| match line {
+            Line::Run(facts) => Some(facts),
+            _ => None,
         })
     }
 
+    /// Names of the servers that were left out, and the reasons.
+    pub(crate) fn left_out(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.lines.iter().filter_map(|line| match line {
+            Line::LeftOut { name, why } => Some((&name[..], &why[..])),
+            _ => None,
+        })
+    }
+
+    fn measurements(&self) -> impl Iterator<Item = &Measurement> {
+        self.lines.iter().filter_map(|line| match line {
+            Line::Figures(measurement) => Some(measurement),
+            _ => None,
+        })
+    }
+
+    fn of(&self, cell: &str, server: &str) -> impl Iterator<Item = &Measurement> {
+        self.measurements()
+            .filter(move |one| one.cell == cell && one.server == server)
+    }
+
     pub(crate) fn has(&self, round: u32, cell: &str, server: &str) -> bool {
-        self.figures(cell, server)
-            .any(|record| record.number("round") == Some(f64::from(round)))
+        self.of(cell, server).any(|one| one.round == round)
     }
 
     /// Why a server has no figure in a cell.
     pub(crate) fn error(&self, cell: &str, server: &str) -> Option<&str> {
-        self.figures(cell, server)
-            .find_map(|record| record.text("error"))
+        self.of(cell, server).find_map(|one| one.error.as_deref())
     }
 
-    /// The middle of a figure over the rounds.
+    /// The median of a figure over the rounds.
     pub(crate) fn middle(&self, cell: &str, server: &str, figure: &str) -> Option<f64> {
-        let figures = self.figures(cell, server);
-        let figures: Vec<f64> = figures.filter_map(|record| record.number(figure)).collect();
+        let figures = self.of(cell, server);
+        let figures: Vec<f64> = figures.filter_map(|one| one.figure(figure)).collect();
         (!figures.is_empty()).then(|| median(&figures))
     }
 
     /// In each round: the figure of one server, divided by that of another.
     pub(crate) fn ratios(&self, cell: &str, server: &str, by: &str, figure: &str) -> Vec<f64> {
         let mut ratios = Vec::new();
-        for record in self.figures(cell, server) {
-            let round = record.number("round");
-            let mut others = self.figures(cell, by);
-            let other = others.find(|other| other.number("round") == round);
-            let other = other.and_then(|other| other.number(figure));
-            if let (Some(one), Some(other)) = (record.number(figure), other)
+        for one in self.of(cell, server) {
+            let mut others = self.of(cell, by);
+            let other = others.find(|other| other.round == one.round);
+            let other = other.and_then(|other| other.figure(figure));
+            if let (Some(one), Some(other)) = (one.figure(figure), other)
                 && other != 0.0
             {
                 ratios.push(one / other);
@@ -143,7 +186,7 @@ impl Results {
         Standing::Ratio(ratio)
     }
 
-    /// What two names of one server differ by; 0 when there is only one.
+    /// The noise: the difference between two names of one server; 0 when there is only one.
     pub(crate) fn noise(&self, cell: &Cell, baseline: &str, figure: &str) -> f64 {
         let ratios = self.ratios(&cell.name, TWIN, baseline, figure);
         if ratios.is_empty() || !matches!(cell.kind, Kind::Load(_)) {
@@ -168,13 +211,28 @@ mod tests {
         fs::remove_dir_all(&place).unwrap();
     }
 
-    fn figures(round: u32, cell: &str, server: &str, rate: f64) -> Record {
-        Record::new()
-            .with("kind", "figures")
-            .with("round", f64::from(round))
-            .with("cell", cell)
-            .with("server", server)
-            .with("per_second", rate)
+    fn figures(round: u32, cell: &str, server: &str, rate: f64) -> Line {
+        Line::Figures(Measurement {
+            round,
+            cell: cell.to_owned(),
+            server: server.to_owned(),
+            error: None,
+            figures: [("per_second".to_owned(), rate)].into(),
+        })
+    }
+
+    #[test]
+    fn the_recorded_run_is_read_to_its_last_line() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/recorded/raw.jsonl");
+        let results = Results::read(Path::new(path)).unwrap();
+        let lines = fs::read_to_string(path).unwrap().lines().count();
+        assert_eq!(results.lines.len(), lines);
+        assert!(results.run().is_some_and(|run| run.contains_key("kernel")));
+        let figures = ["bytes_per_connection", "growth"].map(|figure| {
+            let cell = if figure == "growth" { "unread" } else { "idle" };
+            results.middle(cell, "tidegate", figure)
+        });
+        assert!(figures.iter().all(Option::is_some), "{figures:?}");
     }
 
     #[test]
@@ -195,9 +253,8 @@ mod tests {
             let cell = &cells(true, 1024)[0];
             for (round, twin, other, far) in [(1, 95.0, 104.0, 50.0), (2, 106.0, 103.0, 60.0)] {
                 for (server, rate) in [("epoll", 100.0), (TWIN, twin), ("mio", other), ("x", far)] {
-                    results
-                        .add(figures(round, &cell.name, server, rate))
-                        .unwrap();
+                    let line = figures(round, &cell.name, server, rate);
+                    results.add(line).unwrap();
                 }
             }
             let standing = |server| results.standing(cell, server, "epoll", "per_second");

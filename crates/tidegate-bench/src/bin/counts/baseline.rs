@@ -54,7 +54,7 @@ pub(crate) fn judge(recorded: &Figures, counted: &Figures) -> Vec<String> {
 /// As TOML: a table for each server and traffic.
 pub(crate) fn write(figures: &Figures) -> String {
     let mut text = String::from(
-        "# What `counts` compares with. Written by\n\
+        "# The figures that `counts` compares with. Written by\n\
          #     cargo run --release -p tidegate-bench --bin counts -- --record\n",
     );
     let mut table = "";

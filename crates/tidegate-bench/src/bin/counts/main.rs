@@ -17,12 +17,14 @@ mod baseline;
 mod tools;
 
 use baseline::{ALLOCATIONS, Figures, IDLE, INSTRUCTIONS, SYSTEM_CALLS};
-use std::error::Error;
+use std::convert::Infallible;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use tidegate_bench::load::Mode;
 use tidegate_bench::peers::{self, Peer};
+use tidegate_bench::program::{self, Result};
 use tidegate_bench::{machine, memory, usage};
 use tools::Traffic;
 
@@ -35,7 +37,7 @@ usage: counts [--record] [--baseline FILE] [--all]
 
 const PING_PONG: Traffic = Traffic {
     name: "echo-x1",
-    load: "pingpong",
+    load: Mode::PingPong,
     server: "echo",
     connections: 1,
     depth: 1,
@@ -50,15 +52,15 @@ const TRAFFIC: [Traffic; 3] = [
     },
     Traffic {
         name: "lines-x64-depth16",
-        load: "lines",
+        load: Mode::Lines,
         server: "lines",
         connections: 64,
         depth: 16,
     },
 ];
 
-/// Messages of the two runs. Under callgrind a message takes some 50 µs. So many, because how the
-/// connections come together costs some dozens of allocations more or less.
+/// Messages of the two runs: many, because how the connections come together costs some dozens of
+/// allocations more or less. Under callgrind a message takes some 50 µs.
 const RUNS: [u64; 2] = [6_400, 38_400];
 /// Idle connections before and after: as many as 1,024 descriptors allow.
 const IDLE_CONNECTIONS: [usize; 2] = [100, 900];
@@ -70,59 +72,34 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    let arguments = match parse() {
-        Ok(Some(arguments)) => arguments,
-        Ok(None) => {
-            println!("{USAGE}");
-            return ExitCode::SUCCESS;
+    program::main(USAGE, parse, |arguments| {
+        let faults = run(arguments)?;
+        for fault in &faults {
+            eprintln!("worse: {fault}");
         }
-        Err(error) => {
-            eprintln!("counts: {error}");
-            return ExitCode::from(2);
-        }
-    };
-    match run(&arguments) {
-        Ok(faults) if faults.is_empty() => ExitCode::SUCCESS,
-        Ok(faults) => {
-            for fault in faults {
-                eprintln!("worse: {fault}");
-            }
-            ExitCode::FAILURE
-        }
-        Err(error) => {
-            eprintln!("counts: {error}");
-            ExitCode::FAILURE
-        }
-    }
+        Ok(ExitCode::from(u8::from(!faults.is_empty())))
+    })
 }
 
-fn parse() -> Result<Option<Arguments>, lexopt::Error> {
-    use lexopt::prelude::*;
-    let mut arguments = Arguments {
-        record: false,
-        all: false,
-        baseline: peers::workspace().join("crates/tidegate-bench/baseline.toml"),
-    };
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("record") => arguments.record = true,
-            Long("all") => arguments.all = true,
-            Long("baseline") => arguments.baseline = parser.value()?.into(),
-            Short('h') | Long("help") => return Ok(None),
-            other => return Err(other.unexpected()),
-        }
-    }
-    Ok(Some(arguments))
+fn parse(words: &mut pico_args::Arguments) -> Result<Arguments> {
+    let path = |text: &std::ffi::OsStr| Ok::<_, Infallible>(PathBuf::from(text));
+    let baseline = words.opt_value_from_os_str("--baseline", path)?;
+    let recorded = || peers::workspace().join("crates/tidegate-bench/baseline.toml");
+    Ok(Arguments {
+        record: words.contains("--record"),
+        baseline: baseline.unwrap_or_else(recorded),
+        all: words.contains("--all"),
+    })
 }
 
-/// What is worse than recorded.
-fn run(arguments: &Arguments) -> Result<Vec<String>, Box<dyn Error>> {
+/// Counts, and returns the figures that are worse than recorded.
+fn run(arguments: &Arguments) -> Result<Vec<String>> {
     for (tool, option) in [("valgrind", "--version"), ("strace", "--version")] {
         println!("{}", tools::version(tool, option)?);
     }
+    let facts = machine::facts();
     for name in ["kernel", "rustc", "mio"] {
-        if let Some(text) = machine::facts().text(name) {
+        if let Some(text) = facts.get(name).and_then(|fact| fact.as_str()) {
             println!("{name}: {text}");
         }
     }
@@ -169,18 +146,17 @@ fn per_message(
     for traffic in TRAFFIC {
         let floor = tools::callgrind(scratch, mio, traffic, RUNS)?;
         show(traffic.name, mio, floor, 1.0);
-        for peer in ours {
+        let others = others.iter().filter(|peer| peer.serves(traffic.server));
+        let measured = ours.iter().map(|peer| (*peer, true));
+        for (peer, has_baseline) in measured.chain(others.map(|peer| (peer, false))) {
             let counted = tools::callgrind(scratch, peer, traffic, RUNS)?;
             let ratio = counted.instructions / floor.instructions;
             show(traffic.name, peer, counted, ratio);
-            let name = format!("{}.{}", peer.name(), traffic.name);
-            figures.insert(format!("{name}.{INSTRUCTIONS}"), ratio);
-            figures.insert(format!("{name}.{ALLOCATIONS}"), counted.allocations);
-        }
-        for peer in others.iter().filter(|peer| peer.serves(traffic.server)) {
-            let counted = tools::callgrind(scratch, peer, traffic, RUNS)?;
-            let ratio = counted.instructions / floor.instructions;
-            show(traffic.name, peer, counted, ratio);
+            if has_baseline {
+                let name = format!("{}.{}", peer.name(), traffic.name);
+                figures.insert(format!("{name}.{INSTRUCTIONS}"), ratio);
+                figures.insert(format!("{name}.{ALLOCATIONS}"), counted.allocations);
+            }
         }
     }
     Ok(())

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use tidegate_bench::load::{self, Plan, Until};
+use tidegate_bench::load::{self, Mode, Plan, Until};
 use tidegate_bench::peers::Peer;
 use tidegate_bench::server_process::ServerProcess;
 
@@ -13,37 +13,35 @@ use tidegate_bench::server_process::ServerProcess;
 pub(crate) struct Traffic {
     pub(crate) name: &'static str,
     /// Of the load generator.
-    pub(crate) load: &'static str,
+    pub(crate) load: Mode,
     /// Of the server.
     pub(crate) server: &'static str,
     pub(crate) connections: usize,
     pub(crate) depth: usize,
 }
 
-/// What callgrind counted in the life of a server.
+/// The counts of callgrind in the life of a server.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct Counted {
     pub(crate) instructions: f64,
     pub(crate) allocations: f64,
 }
 
-/// Counts per message: the difference of two runs, in which all that is not per message is the
-/// same.
+/// Returns counts per message: the difference of two runs, which cancels out all that is not per
+/// message.
 pub(crate) fn callgrind(
     scratch: &Path,
     peer: &Peer,
     traffic: Traffic,
     runs: [u64; 2],
 ) -> io::Result<Counted> {
+    let out = scratch.join("callgrind.out");
+    let option = format!("--callgrind-out-file={}", out.display());
+    let tool = ["valgrind", "--tool=callgrind", "-q", &option];
     let mut counted = [Counted::default(); 2];
     for (counted, messages) in counted.iter_mut().zip(runs) {
-        let out = scratch.join("callgrind.out");
-        let option = format!("--callgrind-out-file={}", out.display());
-        let tool = ["valgrind", "--tool=callgrind", "-q", &option];
-        let server = peer.start_under(&tool, traffic.server)?;
-        load(&server, traffic, messages)?;
-        server.terminate()?;
-        *counted = read_callgrind(&fs::read_to_string(out)?)?;
+        load(peer.start_under(&tool, traffic.server)?, traffic, messages)?;
+        *counted = read_callgrind(&fs::read_to_string(&out)?)?;
     }
     let [short, long] = counted;
     let messages = (runs[1] - runs[0]) as f64;
@@ -54,40 +52,35 @@ pub(crate) fn callgrind(
     })
 }
 
-/// System calls per message, by the difference of two runs, and their names.
+/// Returns system calls per message, by the difference of two runs, and their names.
 pub(crate) fn strace(
     scratch: &Path,
     peer: &Peer,
     traffic: Traffic,
     runs: [u64; 2],
 ) -> io::Result<(f64, Vec<(String, f64)>)> {
-    let mut counted = Vec::new();
-    for messages in runs {
-        let out = scratch.join("strace.out");
-        let path = out.to_string_lossy();
-        let tool = ["strace", "-f", "-c", "-o", &path];
-        let server = peer
-            .start_under(&tool, traffic.server)?
-            .is_child_of_tool()?;
-        load(&server, traffic, messages)?;
-        server.terminate()?;
-        counted.push(read_strace(&fs::read_to_string(&out)?));
-    }
+    let out = scratch.join("strace.out");
+    let path = out.to_string_lossy();
+    let tool = ["strace", "-f", "-c", "-o", &path];
+    let mut calls = HashMap::new();
     let messages = (runs[1] - runs[0]) as f64;
-    let mut calls = Vec::new();
-    for (name, long) in &counted[1] {
-        let short = counted[0].get(name).copied().unwrap_or(0.0);
-        calls.push((name.clone(), (long - short) / messages));
+    for (run, sign) in runs.into_iter().zip([-1.0, 1.0]) {
+        let server = peer.start_under(&tool, traffic.server)?;
+        load(server.is_child_of_tool()?, traffic, run)?;
+        for (name, count) in read_strace(&fs::read_to_string(&out)?) {
+            *calls.entry(name).or_insert(0.0) += sign * count / messages;
+        }
     }
+    let sum = calls.values().sum();
+    let mut calls: Vec<(String, f64)> = calls.into_iter().collect();
     calls.sort_by(|a, b| b.1.total_cmp(&a.1));
-    let sum = calls.iter().map(|(_, calls)| calls).sum();
     calls.retain(|(_, calls)| calls.abs() >= 0.005);
     Ok((sum, calls))
 }
 
-fn load(server: &ServerProcess, traffic: Traffic, messages: u64) -> io::Result<()> {
-    let mode = traffic.load.parse().map_err(io::Error::other)?;
-    let mut plan = Plan::new(mode, server.address());
+/// Sends the traffic, then ends the server, so that its tool writes the counts.
+fn load(server: ServerProcess, traffic: Traffic, messages: u64) -> io::Result<()> {
+    let mut plan = Plan::new(traffic.load, server.address());
     plan.connections = traffic.connections;
     plan.depth = traffic.depth;
     plan.until = Until::Messages(messages);
@@ -96,7 +89,7 @@ fn load(server: &ServerProcess, traffic: Traffic, messages: u64) -> io::Result<(
         return Err(io::Error::other(report.to_string()));
     }
     server.settle();
-    Ok(())
+    server.terminate()
 }
 
 /// Sums of callgrind's file: instructions in all, and calls of the functions that allocate.

@@ -9,19 +9,22 @@
 //!     cargo run --release -p tidegate-bench --bin micro
 //!
 //! Expect a table in Markdown: nanoseconds for one of each, medians, and tidegate's share of
-//! tokio's time. What is compared is said under it.
+//! tokio's time. Notes under it say what is compared.
 
 mod ours;
 mod theirs;
 
+use pico_args::Arguments;
 use std::process::ExitCode;
 use std::time::Duration;
 use tidegate_bench::machine;
+use tidegate_bench::program::{self, Result};
 use tidegate_bench::statistics::median;
+use tidegate_bench::table::{list, table};
 
 const USAGE: &str = "usage: micro [--rounds N] [--quick]";
 
-/// A measurement: how long one operation took, of so many.
+/// A measurement: the time that this number of operations takes.
 type Measure = fn(usize) -> Duration;
 
 struct Case {
@@ -29,53 +32,45 @@ struct Case {
     count: usize,
     ours: Measure,
     theirs: Measure,
+    /// Of each round: nanoseconds for one operation of ours, of theirs, and the ratio.
+    figures: [Vec<f64>; 3],
 }
 
 fn cases(quick: bool) -> Vec<Case> {
-    let many = if quick { 10_000 } else { 1_000_000 };
+    let case = |name, count, ours: Measure, theirs: Measure| Case {
+        name,
+        count,
+        ours,
+        theirs,
+        figures: Default::default(),
+    };
+    let [live, trips, calls] = if quick {
+        [10_000, 500, 10_000]
+    } else {
+        [1_000_000, 5_000, 200_000]
+    };
+    let both = ours::insert_and_cancel as Measure;
     let mut cases = Vec::new();
-    for count in [1_000, many] {
-        for (name, ours, theirs) in [
-            (
-                "insert a timer",
-                ours::insert as Measure,
-                theirs::insert as Measure,
-            ),
-            ("cancel a timer", ours::cancel, theirs::cancel),
-            (
-                "insert and cancel one beside so many",
-                ours::insert_and_cancel,
+    for count in [1_000, live] {
+        cases.extend([
+            case("insert a timer", count, ours::insert, theirs::insert),
+            case("cancel a timer", count, ours::cancel, theirs::cancel),
+            case(
+                "insert and cancel beside live timers",
+                count,
+                both,
                 theirs::insert_and_cancel,
             ),
-            ("expire a timer", ours::expire, theirs::expire),
-        ] {
-            cases.push(Case {
-                name,
-                count,
-                ours,
-                theirs,
-            });
-        }
+            case("expire a timer", count, ours::expire, theirs::expire),
+        ]);
     }
-    cases.push(Case {
-        name: "call_soon",
-        count: 10_000,
-        ours: ours::soon,
-        theirs: theirs::soon,
-    });
-    let trips = if quick { 500 } else { 5_000 };
-    cases.push(Case {
-        name: "wake from another thread, and be answered",
-        count: trips,
-        ours: ours::round_trips,
-        theirs: theirs::round_trips,
-    });
-    cases.push(Case {
-        name: "call from another thread, of many",
-        count: if quick { 10_000 } else { 200_000 },
-        ours: ours::remote_calls,
-        theirs: theirs::remote_calls,
-    });
+    let wake = "wake from another thread, and reply";
+    let call = "call from another thread, of many";
+    cases.extend([
+        case("call_soon", 10_000, ours::soon, theirs::soon),
+        case(wake, trips, ours::round_trips, theirs::round_trips),
+        case(call, calls, ours::remote_calls, theirs::remote_calls),
+    ]);
     cases
 }
 
@@ -85,56 +80,31 @@ fn spread(index: usize) -> Duration {
     Duration::from_nanos(mixed % 1_000_000_000)
 }
 
-/// By when so many timers are certainly set.
+/// Returns a time in which this number of timers is certainly set.
 fn time_to_insert(count: usize) -> Duration {
     Duration::from_millis(20) + Duration::from_nanos(1_500) * count as u32
 }
 
 fn main() -> ExitCode {
-    match parse() {
-        Ok(Some((rounds, quick))) => {
-            run(rounds, quick);
-            ExitCode::SUCCESS
-        }
-        Ok(None) => {
-            println!("{USAGE}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("micro: {error}");
-            ExitCode::from(2)
-        }
+    program::main(USAGE, parse, run)
+}
+
+fn parse(words: &mut Arguments) -> Result<(usize, bool)> {
+    let quick = words.contains("--quick");
+    let rounds = words.opt_value_from_str("--rounds")?;
+    match rounds.unwrap_or(if quick { 1 } else { 7 }) {
+        0 => Err("--rounds must be more than 0".into()),
+        rounds => Ok((rounds, quick)),
     }
 }
 
-fn parse() -> Result<Option<(usize, bool)>, lexopt::Error> {
-    use lexopt::prelude::*;
-    let (mut rounds, mut quick) = (None, false);
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("rounds") => rounds = Some(parser.value()?.parse()?),
-            Long("quick") => quick = true,
-            Short('h') | Long("help") => return Ok(None),
-            other => return Err(other.unexpected()),
-        }
-    }
-    let rounds: usize = rounds.unwrap_or(if quick { 1 } else { 7 });
-    if rounds == 0 {
-        return Err("--rounds must be more than 0".into());
-    }
-    Ok(Some((rounds, quick)))
-}
-
-fn run(rounds: usize, quick: bool) {
-    let cases = cases(quick);
-    let mut figures = vec![(Vec::new(), Vec::new(), Vec::new()); cases.len()];
+fn run(&(rounds, quick): &(usize, bool)) -> Result<ExitCode> {
+    let mut cases = cases(quick);
     // The first round warms up.
     for round in 0..=rounds {
-        for (case, (ours, theirs, ratios)) in cases.iter().zip(&mut figures) {
+        for case in &mut cases {
             eprintln!("round {round}/{rounds}: {} ({})", case.name, case.count);
-            let nanoseconds = |time: Duration| time.as_nanos() as f64 / case.count as f64;
-            // Who comes first changes from round to round.
+            // The first of the two changes from round to round.
             let (us, them) = if round % 2 == 0 {
                 let us = (case.ours)(case.count);
                 (us, (case.theirs)(case.count))
@@ -143,38 +113,36 @@ fn run(rounds: usize, quick: bool) {
                 ((case.ours)(case.count), them)
             };
             if round > 0 {
-                let (us, them) = (nanoseconds(us), nanoseconds(them));
-                ours.push(us);
-                theirs.push(them);
-                ratios.push(us / them);
+                let [us, them] = [us, them].map(|time| time.as_nanos() as f64 / case.count as f64);
+                for (figures, figure) in case.figures.iter_mut().zip([us, them, us / them]) {
+                    figures.push(figure);
+                }
             }
         }
     }
-    println!("- command: `{}`", machine::command());
-    for (name, value) in machine::facts().entries() {
-        if let tidegate_bench::record::Value::Text(text) = value {
-            println!("- {name}: {text}");
-        }
-    }
-    println!("\n| | live, or in all | tidegate, ns | tokio, ns | ratio |");
-    println!("| --- | ---: | ---: | ---: | ---: |");
-    for (case, (ours, theirs, ratios)) in cases.iter().zip(&figures) {
-        println!(
-            "| {} | {} | {:.0} | {:.0} | {:.2} |",
-            case.name,
-            case.count,
-            median(ours),
-            median(theirs),
-            median(ratios)
-        );
-    }
-    println!("\n{NOTES}");
+    let row = |case: &Case| {
+        let [us, them, ratio] = case.figures.each_ref().map(|figures| median(figures));
+        let figures = [
+            format!("{us:.0}"),
+            format!("{them:.0}"),
+            format!("{ratio:.2}"),
+        ];
+        [case.name.to_owned(), case.count.to_string()]
+            .into_iter()
+            .chain(figures)
+            .collect()
+    };
+    let rows: Vec<_> = cases.iter().map(row).collect();
+    let head = ["", "live, or in all", "tidegate, ns", "tokio, ns", "ratio"];
+    println!("{}\n{}", list(&machine::facts()), table(&head, &rows));
+    println!("{NOTES}");
+    Ok(ExitCode::SUCCESS)
 }
 
 const NOTES: &str = "\
 Insert: `call_later`; a boxed `sleep`, polled once. Cancel: the handle's `cancel`; the drop of the \
-`sleep`. Beside so many: that many stay, and as many more are inserted and cancelled at once. \
+`sleep`. Beside live timers: the live ones stay, and the same number is inserted and cancelled at once. \
 Expire: from the first of them that fired to the last, all due at one time; with tokio a spawned \
-task waits for each. `call_soon`: schedule and run; with tokio a spawned task. A wake and answer: \
-`call_soon_threadsafe`, with tokio `spawn` from the other thread, each answered over a channel of \
+task waits for each. `call_soon`: schedule and run; with tokio a spawned task. Wake and reply: \
+`call_soon_threadsafe`, with tokio `spawn` from the other thread, each with a reply over a channel of \
 the standard library. Of many: the same, all called in a row.";

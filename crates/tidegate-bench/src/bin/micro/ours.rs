@@ -1,4 +1,4 @@
-//! What is measured of tidegate.
+//! The measurements of tidegate.
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -57,7 +57,7 @@ pub(crate) fn insert_and_cancel(count: usize) -> Duration {
         let delay = LONG + super::spread(index + count);
         event_loop.handle().call_later(delay, |_| {}).cancel();
     }
-    // What was cancelled is dropped by the loop.
+    // The loop drops cancelled timers.
     let turned = event_loop.run_once(Some(Duration::ZERO));
     turned.expect("it runs");
     let elapsed = start.elapsed();
@@ -113,12 +113,12 @@ pub(crate) fn round_trips(count: usize) -> Duration {
         let start = Instant::now();
         for _ in 0..count {
             let sender = sender.clone();
-            let answer = move |_: &Handle| {
+            let reply = move |_: &Handle| {
                 // The other end waits for it.
                 let _ = sender.send(());
             };
-            remote.call_soon_threadsafe(answer).expect("the loop runs");
-            receiver.recv().expect("an answer");
+            remote.call_soon_threadsafe(reply).expect("the loop runs");
+            receiver.recv().expect("a reply");
         }
         let elapsed = start.elapsed();
         remote.stop();

@@ -135,7 +135,7 @@ pub(crate) fn round_trips(count: usize) -> Duration {
                 // The other end waits for it.
                 let _ = sender.send(());
             });
-            receiver.recv().expect("an answer");
+            receiver.recv().expect("a reply");
         }
         let elapsed = start.elapsed();
         end.notify_one();

@@ -4,29 +4,37 @@
 //! serve echo --api protocol|buffered|streams [--write copy|owned] --listen 127.0.0.1:7000
 //! ```
 //!
-//! They are written as a user would who has read the documentation's first page: no options, and
-//! where there are many small answers, a write for each.
+//! They are written as the first page of the documentation suggests: no options, and a write for
+//! each of many small replies.
 
 mod buffered;
 mod protocol;
 mod streams;
 
-use lexopt::ValueExt;
+use pico_args::Arguments;
+use serde::Deserialize;
 use std::process::ExitCode;
 use tidegate::{Address, EventLoop};
+use tidegate_bench::program::{self, Result, named};
 use tidegate_bench::service::{ServerArguments, announce};
 use tidegate_bench::usage;
 
-/// Which of the interfaces is used.
-#[derive(Debug, Clone, Copy)]
+const USAGE: &str = "\
+usage: serve echo|lines|sink|source [--api protocol|buffered|streams] [--write copy|owned]
+             [--listen IP:PORT]";
+
+/// The interface that is used.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
 enum Api {
     Protocol,
     Buffered,
     Streams,
 }
 
-/// Which write a source uses.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// The write that a source uses.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
 enum Writes {
     /// `write`, which copies what must wait.
     Copy,
@@ -35,51 +43,32 @@ enum Writes {
 }
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("serve: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    program::main(USAGE, parse, run)
 }
 
-fn run() -> tidegate::Result {
-    let mut api = Api::Protocol;
-    let mut writes = Writes::Copy;
-    let arguments = ServerArguments::parse(std::env::args_os(), |name, parser| {
-        match name {
-            "api" => {
-                api = parser.value()?.parse_with(|name| match name {
-                    "protocol" => Ok(Api::Protocol),
-                    "buffered" => Ok(Api::Buffered),
-                    "streams" => Ok(Api::Streams),
-                    _ => Err("protocol, buffered or streams expected"),
-                })?;
-            }
-            "write" => {
-                writes = parser.value()?.parse_with(|name| match name {
-                    "copy" => Ok(Writes::Copy),
-                    "owned" => Ok(Writes::Owned),
-                    _ => Err("copy or owned expected"),
-                })?;
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
-    })?;
+fn parse(words: &mut Arguments) -> Result<(Api, Writes, ServerArguments)> {
+    let api = words.opt_value_from_fn("--api", named)?;
+    let writes = words.opt_value_from_fn("--write", named)?;
+    Ok((
+        api.unwrap_or(Api::Protocol),
+        writes.unwrap_or(Writes::Copy),
+        ServerArguments::parse(words)?,
+    ))
+}
+
+fn run((api, writes, arguments): &(Api, Writes, ServerArguments)) -> Result<ExitCode> {
     usage::raise_descriptor_limit();
     let mut event_loop = EventLoop::new()?;
     let handle = event_loop.handle().clone();
     let (service, listen) = (arguments.service, arguments.listen);
     let addresses = match api {
-        Api::Protocol => protocol::listen(&handle, service, writes, listen)?,
-        Api::Buffered => buffered::listen(&handle, service, writes, listen)?,
-        Api::Streams => streams::listen(&handle, service, writes, listen)?,
+        Api::Protocol => protocol::listen(&handle, service, *writes, listen)?,
+        Api::Buffered => buffered::listen(&handle, service, *writes, listen)?,
+        Api::Streams => streams::listen(&handle, service, *writes, listen)?,
     };
     if let Some(Address::Inet(address)) = addresses.first() {
         announce(*address);
     }
     event_loop.run_forever()?;
-    Ok(())
+    Ok(ExitCode::SUCCESS)
 }

@@ -37,7 +37,7 @@ impl Protocol for Echo {
     }
 }
 
-/// What has arrived of a line, and the answer to each complete one.
+/// The received part of a line; sends each complete one back.
 #[derive(Default)]
 pub(crate) struct Lines {
     partial: Vec<u8>,
