@@ -1,7 +1,8 @@
-//! Simulated worlds, one for each seed: twenty hosts that echo, relay and stream under every
-//! fault there is. Says which rule was broken, and how to see it again.
+//! Runs simulated worlds, one for each seed: twenty hosts that echo, relay and stream under every
+//! fault there is. Prints each rule that was violated, and the command that repeats the run.
 //!
-//! `worlds --seeds N [--from N] [--jobs N]` runs many, `worlds --seed N [--trace]` one.
+//! `tidegate-worlds --seeds N [--from N] [--jobs N]` runs many, `tidegate-worlds --seed N [--trace]`
+//! one.
 
 mod client;
 mod ledger;
@@ -20,7 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use tidegate_testkit::Struck;
 
-const USAGE: &str = "usage: worlds [--seeds N] [--from N] [--jobs N] | --seed N [--trace]";
+const USAGE: &str = "usage: tidegate-worlds [--seeds N] [--from N] [--jobs N] | --seed N [--trace]";
 
 /// One world in so many is run twice, and its traces are compared.
 const TWICE: u64 = 20;
@@ -170,7 +171,7 @@ fn try_seed(seed: u64, sums: &Mutex<Sums>) {
 }
 
 fn command(seed: u64) -> String {
-    format!("cargo run --release -p tidegate-testkit --bin worlds -- --seed {seed} --trace")
+    format!("cargo run --release -p tidegate-worlds -- --seed {seed} --trace")
 }
 
 fn many(seeds: Range<u64>, jobs: usize) -> bool {
@@ -233,7 +234,7 @@ fn main() -> ExitCode {
         Ok(Task::Many { seeds, jobs }) => many(seeds, jobs),
         Ok(Task::One { seed, trace }) => one(seed, trace),
         Err(error) => {
-            eprintln!("worlds: {error}\n{USAGE}");
+            eprintln!("tidegate-worlds: {error}\n{USAGE}");
             return ExitCode::from(2);
         }
     };
