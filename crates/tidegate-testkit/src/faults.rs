@@ -249,8 +249,8 @@ impl Dice {
         self.struck[fault as usize] += 1;
     }
 
-    pub(crate) fn struck(&self) -> Struck {
-        Struck(
+    pub(crate) fn fault_counts(&self) -> FaultCounts {
+        FaultCounts(
             Fault::ALL
                 .iter()
                 .copied()
@@ -290,9 +290,9 @@ impl Dice {
 
 /// How often each fault struck.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Struck(BTreeMap<Fault, u64>);
+pub struct FaultCounts(BTreeMap<Fault, u64>);
 
-impl Struck {
+impl FaultCounts {
     /// How often this one.
     pub fn times(&self, fault: Fault) -> u64 {
         self.0.get(&fault).copied().unwrap_or(0)
@@ -311,7 +311,7 @@ impl Struck {
     }
 }
 
-impl fmt::Display for Struck {
+impl fmt::Display for FaultCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, (fault, times)) in self.iter().enumerate() {
             let line = if n == 0 { "" } else { "\n" };

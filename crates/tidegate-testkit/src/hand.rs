@@ -2,7 +2,7 @@
 
 use crate::dialogue::{Dialogue, Said};
 use crate::network::Peer;
-use crate::world::{StillBusy, World};
+use crate::world::{StepLimitExceeded, World};
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
@@ -104,7 +104,7 @@ impl Hand {
         data: &[u8],
         takes: bool,
         patience: Duration,
-    ) -> Result<usize, StillBusy> {
+    ) -> Result<usize, StepLimitExceeded> {
         let mut sent = 0;
         let mut stuck = 0;
         while sent < data.len() && stuck < 3 {
@@ -133,7 +133,7 @@ impl Hand {
         Ok(sent)
     }
 
-    pub(crate) fn send_eof(&mut self, world: &mut World) -> Result<(), StillBusy> {
+    pub(crate) fn send_eof(&mut self, world: &mut World) -> Result<(), StepLimitExceeded> {
         if let Some(peer) = &self.peer
             && !self.said_eof
             && peer.send_eof().is_ok()
@@ -144,7 +144,7 @@ impl Hand {
         world.pump()
     }
 
-    pub(crate) fn reset(&mut self, world: &mut World) -> Result<(), StillBusy> {
+    pub(crate) fn reset(&mut self, world: &mut World) -> Result<(), StepLimitExceeded> {
         if let Some(peer) = self.peer.take() {
             self.said_reset = true;
             self.dialogue.add(world.elapsed(), Said::SentReset);
@@ -154,7 +154,7 @@ impl Hand {
     }
 
     /// Closes the socket, as a process does that ends.
-    pub(crate) fn leave(&mut self, world: &mut World) -> Result<(), StillBusy> {
+    pub(crate) fn leave(&mut self, world: &mut World) -> Result<(), StepLimitExceeded> {
         if let Some(peer) = self.peer.take() {
             if !self.is_over() && !self.said_eof {
                 self.dialogue.add(world.elapsed(), Said::Left);
@@ -170,7 +170,7 @@ impl Hand {
         world: &mut World,
         limit: Duration,
         done: impl Fn(&Peer) -> bool,
-    ) -> Result<Waited, StillBusy> {
+    ) -> Result<Waited, StepLimitExceeded> {
         let Some(peer) = &self.peer else {
             world.advance(limit)?;
             return Ok(Waited::TimeOut);
@@ -184,7 +184,7 @@ impl Hand {
         world: &mut World,
         limit: Duration,
         enough: impl Fn(&Self) -> bool,
-    ) -> Result<Waited, StillBusy> {
+    ) -> Result<Waited, StepLimitExceeded> {
         let until = world.elapsed().saturating_add(limit);
         world.pump()?;
         loop {
@@ -211,7 +211,7 @@ impl Hand {
         world: &mut World,
         limit: Duration,
         done: impl Fn() -> bool,
-    ) -> Result<(), StillBusy> {
+    ) -> Result<(), StepLimitExceeded> {
         let until = world.elapsed().saturating_add(limit);
         let mut waited = Waited::Done;
         loop {
@@ -235,7 +235,7 @@ pub(crate) fn within(
     world: &mut World,
     limit: Duration,
     done: impl Fn() -> bool,
-) -> Result<Waited, StillBusy> {
+) -> Result<Waited, StepLimitExceeded> {
     world.pump()?;
     let is_over = Rc::new(Cell::new(limit.is_zero()));
     if !limit.is_zero() && !done() {

@@ -75,7 +75,7 @@
 //!     world.run_until_idle()?;
 //!     // Either the echo is whole, or the client was told why it is not.
 //!     let told = client.is_lost() && !client.closed().is_clean();
-//!     assert!(client.data() == b"hello" || told, "seed {seed}: {}", world.struck());
+//!     assert!(client.data() == b"hello" || told, "seed {seed}: {}", world.fault_counts());
 //! }
 //! # Ok(()) }
 //! ```
@@ -94,7 +94,7 @@
 //! | [`Faults`] | what goes wrong, and how likely it is |
 //! | [`Recorder`], [`Watched`], [`Log`] | a protocol that records its callbacks, one that records those of any other, and the record, which checks their order |
 //! | [`Trace`], [`Dialogue`] | what happened, and what was said |
-//! | [`conformance`] | what every transport has to do, over sockets or over another [`Ground`](conformance::Ground) |
+//! | [`conformance`] | what every transport has to do, over sockets or over another [`Harness`](conformance::Harness) |
 //! | [`fuzz()`] | random inputs for a rule, in an ordinary test |
 //!
 //! # Time, chance and seeds
@@ -111,7 +111,7 @@
 //!
 //! # Failures that read well
 //!
-//! [`Mismatch`] and [`Broken`] say what was expected, what came, and what was said before, in their
+//! [`Mismatch`] and [`Violation`] say what was expected, what came, and what was said before, in their
 //! `Debug` too: `unwrap` them. A `Log` whose callbacks came out of order panics when it is dropped, or
 //! when its world is.
 //! In a `Pair` and a `Script` a panic of a protocol is one of the test.
@@ -135,10 +135,11 @@ mod watched;
 mod world;
 
 pub use check::{
-    Broken, Case, Conversation, NoCase, Report, Rule, Variation, check_case, check_protocol,
+    Case, Conversation, ParseCaseError, Report, Rule, Variation, Violation, check_case,
+    check_protocol,
 };
 pub use dialogue::Dialogue;
-pub use faults::{Fault, Faults, Struck};
+pub use faults::{Fault, FaultCounts, Faults};
 pub use fuzz::fuzz;
 pub use log::{Log, Seen};
 pub use network::{Host, Link, Network, Peer, PeerListener};
@@ -147,4 +148,4 @@ pub use recorder::Recorder;
 pub use script::{Mismatch, Played, Script};
 pub use trace::Trace;
 pub use watched::Watched;
-pub use world::{StillBusy, World, WorldBuilder};
+pub use world::{StepLimitExceeded, World, WorldBuilder};

@@ -4,7 +4,7 @@ use crate::log::Log;
 use crate::network::{Host, Network};
 use crate::single::single;
 use crate::watched::Watched;
-use crate::world::{StillBusy, World, WorldBuilder};
+use crate::world::{StepLimitExceeded, World, WorldBuilder};
 use std::io;
 use std::time::Duration;
 use tidegate::{Completion, EventLoop, PanicPolicy, Protocol, Transport};
@@ -156,8 +156,8 @@ impl Pair {
     ///
     /// # Errors
     ///
-    /// [`StillBusy`] when there is always more to do.
-    pub fn pump(&mut self) -> Result<(), StillBusy> {
+    /// [`StepLimitExceeded`] when there is always more to do.
+    pub fn pump(&mut self) -> Result<(), StepLimitExceeded> {
         self.world.pump()
     }
 
@@ -165,8 +165,8 @@ impl Pair {
     ///
     /// # Errors
     ///
-    /// [`StillBusy`].
-    pub fn advance(&mut self, by: Duration) -> Result<(), StillBusy> {
+    /// [`StepLimitExceeded`].
+    pub fn advance(&mut self, by: Duration) -> Result<(), StepLimitExceeded> {
         self.world.advance(by)
     }
 
@@ -174,9 +174,9 @@ impl Pair {
     ///
     /// # Errors
     ///
-    /// [`StillBusy`], as with a timer that always starts itself again: use
+    /// [`StepLimitExceeded`], as with a timer that always starts itself again: use
     /// [`advance`](Self::advance) then.
-    pub fn run_until_idle(&mut self) -> Result<(), StillBusy> {
+    pub fn run_until_idle(&mut self) -> Result<(), StepLimitExceeded> {
         self.world.run_until_idle()
     }
 
@@ -213,8 +213,8 @@ impl Pair {
     ///
     /// # Errors
     ///
-    /// [`StillBusy`].
-    pub fn reset(&mut self) -> Result<(), StillBusy> {
+    /// [`StepLimitExceeded`].
+    pub fn reset(&mut self) -> Result<(), StepLimitExceeded> {
         let [one, other] = &self.hosts;
         self.world.network().reset_connections(one, other);
         self.world.pump()

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use tidegate_testkit::Struck;
+use tidegate_testkit::FaultCounts;
 
 const USAGE: &str = "usage: tidegate-worlds [--seeds N] [--from N] [--jobs N] | --seed N [--trace]";
 
@@ -74,7 +74,7 @@ struct Sums {
     worlds: u64,
     twice: u64,
     failed: Vec<u64>,
-    struck: Struck,
+    struck: FaultCounts,
     elapsed: Duration,
     events: u64,
     connections: u64,

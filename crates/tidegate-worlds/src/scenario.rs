@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tidegate::{ConnectOptions, Handle, ListenOptions, Relay, Server, WriteLimits};
 use tidegate_streams::{StreamServer, spawn_on, start_server_on};
-use tidegate_testkit::{Fault, Faults, Host, Link, StillBusy, Struck, Trace, World};
+use tidegate_testkit::{Fault, FaultCounts, Faults, Host, Link, StepLimitExceeded, Trace, World};
 
 const PORT: u16 = 7;
 const SERVERS: usize = 8;
@@ -29,7 +29,7 @@ const CALM: Duration = Duration::from_secs(4 * 3600);
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) broken: Vec<String>,
-    pub(crate) struck: Struck,
+    pub(crate) struck: FaultCounts,
     pub(crate) trace: Trace,
     pub(crate) elapsed: Duration,
     pub(crate) connections: u64,
@@ -56,7 +56,7 @@ pub(crate) fn run(seed: u64, trace: bool) -> Outcome {
     if let Err(error) = live(&mut world, &ledger, &mut rng) {
         ledger.broken(error);
     }
-    let (struck, trace, elapsed) = (world.struck(), world.trace(), world.elapsed());
+    let (struck, trace, elapsed) = (world.fault_counts(), world.trace(), world.elapsed());
     drop(world);
     ledger.balance();
     ledger.nothing_is_open();
@@ -269,7 +269,7 @@ fn shut_down(
     world: &mut World,
     servers: Vec<AnyServer>,
     ledger: &Rc<Ledger>,
-) -> Result<(), StillBusy> {
+) -> Result<(), StepLimitExceeded> {
     for server in servers {
         let waiter = Guard::new(ledger, |ledger| &ledger.waiters);
         let grace = Duration::from_secs(5);
@@ -305,7 +305,7 @@ impl Outcome {
     pub(crate) fn failed(why: String) -> Self {
         Self {
             broken: vec![why],
-            struck: Struck::default(),
+            struck: FaultCounts::default(),
             trace: Trace::default(),
             elapsed: Duration::ZERO,
             connections: 0,

@@ -14,9 +14,9 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tidegate::Protocol;
 
-pub use case::{Case, NoCase, Variation};
+pub use case::{Case, ParseCaseError, Variation};
 pub use conversation::Conversation;
-pub use report::{Broken, Report};
+pub use report::{Report, Violation};
 pub use rule::Rule;
 
 /// Up to so many bytes, all chunkings are tried: 2048 of them.
@@ -77,7 +77,7 @@ const SHRINK_TIME: Duration = Duration::from_secs(5);
 pub fn check_protocol<P: Protocol>(
     factory: impl FnMut() -> P + 'static,
     conversation: &Conversation,
-) -> Result<Report, Broken> {
+) -> Result<Report, Violation> {
     let mut check = Check::new(factory, conversation)?;
     check.run_all()?;
     Ok(check.report)
@@ -101,14 +101,14 @@ pub fn check_case<P: Protocol>(
     factory: impl FnMut() -> P + 'static,
     conversation: &Conversation,
     case: &Case,
-) -> Result<(), Broken> {
+) -> Result<(), Violation> {
     if let Some(offence) = judge_case(case, conversation.len()) {
-        return Err(Broken::new(offence, case.clone(), Dialogue::default()));
+        return Err(Violation::new(offence, case.clone(), Dialogue::default()));
     }
     let check = Check::new(factory, conversation)?;
     let (outcome, offence) = check.run(case);
     match offence {
-        Some(offence) => Err(Broken::new(offence, case.clone(), outcome.dialogue)),
+        Some(offence) => Err(Violation::new(offence, case.clone(), outcome.dialogue)),
         None => Ok(()),
     }
 }
@@ -125,13 +125,13 @@ impl<'c> Check<'c> {
     fn new<P: Protocol>(
         mut factory: impl FnMut() -> P + 'static,
         conversation: &'c Conversation,
-    ) -> Result<Self, Broken> {
+    ) -> Result<Self, Violation> {
         let factory: Factory = Rc::new(RefCell::new(move || {
             Box::new(factory()) as Box<dyn Protocol>
         }));
         let plain = run(&factory, conversation, &Case::PLAIN);
         if let Some(offence) = judge_plain(&plain, conversation) {
-            return Err(Broken::new(offence, Case::PLAIN, plain.dialogue));
+            return Err(Violation::new(offence, Case::PLAIN, plain.dialogue));
         }
         Ok(Self {
             factory,
@@ -147,7 +147,7 @@ impl<'c> Check<'c> {
         (outcome, offence)
     }
 
-    fn run_all(&mut self) -> Result<(), Broken> {
+    fn run_all(&mut self) -> Result<(), Violation> {
         let len = self.conversation.len();
         let places = self.conversation.places();
         // The plain case again is what tells a protocol that has moods.
@@ -209,7 +209,7 @@ impl<'c> Check<'c> {
         places
     }
 
-    fn try_case(&mut self, case: Case) -> Result<(), Broken> {
+    fn try_case(&mut self, case: Case) -> Result<(), Violation> {
         let (outcome, offence) = self.run(&case);
         self.report.count(case.variation(), outcome.pauses);
         match offence {
@@ -220,7 +220,7 @@ impl<'c> Check<'c> {
 
     /// Merges neighbouring chunks for as long as the same rule is broken: half of all cuts at
     /// once, then fewer, then each by itself.
-    fn shrink(&self, case: Case, outcome: Outcome, offence: Offence) -> Broken {
+    fn shrink(&self, case: Case, outcome: Outcome, offence: Offence) -> Violation {
         let (mut case, mut outcome, mut offence) = (case, outcome, offence);
         let start = Instant::now();
         let mut runs = 0;
@@ -251,7 +251,7 @@ impl<'c> Check<'c> {
                 is_shorter = true;
             }
         }
-        Broken::new(offence, case, outcome.dialogue)
+        Violation::new(offence, case, outcome.dialogue)
     }
 }
 

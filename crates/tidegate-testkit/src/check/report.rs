@@ -18,7 +18,7 @@ use std::fmt;
 /// // Three places to cut at, and five to break off.
 /// assert_eq!((report.chunkings(), report.resets()), (8, 5));
 /// assert_eq!(report.reply(), b"four");
-/// # Ok::<(), tidegate_testkit::Broken>(())
+/// # Ok::<(), tidegate_testkit::Violation>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
@@ -106,7 +106,7 @@ impl fmt::Display for Report {
 /// A rule that a protocol broke, and the shortest case found that shows it. `Debug` is the same
 /// text as `Display`, so that an `unwrap` shows it.
 #[derive(Clone)]
-pub struct Broken(Box<Parts>);
+pub struct Violation(Box<Parts>);
 
 #[derive(Clone)]
 struct Parts {
@@ -115,7 +115,7 @@ struct Parts {
     dialogue: Dialogue,
 }
 
-impl Broken {
+impl Violation {
     pub(super) fn new(offence: Offence, case: Case, dialogue: Dialogue) -> Self {
         Self(Box::new(Parts {
             offence,
@@ -150,7 +150,7 @@ impl Broken {
     }
 }
 
-impl fmt::Display for Broken {
+impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Parts {
             offence,
@@ -168,10 +168,10 @@ impl fmt::Display for Broken {
     }
 }
 
-impl fmt::Debug for Broken {
+impl fmt::Debug for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl Error for Broken {}
+impl Error for Violation {}

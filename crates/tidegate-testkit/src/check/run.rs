@@ -8,7 +8,7 @@ use crate::log::{Log, Seen};
 use crate::network::{Host, Link};
 use crate::untold::collect;
 use crate::watched::Watched;
-use crate::world::{StillBusy, World};
+use crate::world::{StepLimitExceeded, World};
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
@@ -161,7 +161,7 @@ impl<'c> Play<'c> {
         })
     }
 
-    fn play(&mut self) -> Result<(), StillBusy> {
+    fn play(&mut self) -> Result<(), StepLimitExceeded> {
         self.converse()?;
         match self.case.variation() {
             Variation::Whole | Variation::Paused { .. } => {
@@ -194,7 +194,7 @@ impl<'c> Play<'c> {
     }
 
     /// Says everything, or as much as the case has it.
-    fn converse(&mut self) -> Result<(), StillBusy> {
+    fn converse(&mut self) -> Result<(), StepLimitExceeded> {
         let stop = self.case.variation().at();
         let mut awaited = 0;
         for turn in self.conversation.turns() {
@@ -233,7 +233,7 @@ impl<'c> Play<'c> {
         Ok(())
     }
 
-    fn say(&mut self, message: &[u8]) -> Result<(), StillBusy> {
+    fn say(&mut self, message: &[u8]) -> Result<(), StepLimitExceeded> {
         let start = self.said;
         let end = start + message.len();
         let end = self.case.variation().at().map_or(end, |stop| stop.min(end));
@@ -254,14 +254,14 @@ impl<'c> Play<'c> {
         !matches!(self.case.variation(), Variation::Paused { .. })
     }
 
-    fn listen(&mut self, enough: impl Fn(&Hand) -> bool) -> Result<(), StillBusy> {
+    fn listen(&mut self, enough: impl Fn(&Hand) -> bool) -> Result<(), StepLimitExceeded> {
         let patience = self.conversation.patience;
         self.hand.listen(&mut self.world, patience, enough)?;
         self.look()
     }
 
     /// Once the protocol is gone, nothing of it may be left: later it would have been forgotten.
-    fn look(&mut self) -> Result<(), StillBusy> {
+    fn look(&mut self) -> Result<(), StepLimitExceeded> {
         self.world.pump()?;
         if self.left.is_none() && is_gone(&self.host) {
             self.left = Some(self.remains());
@@ -287,7 +287,7 @@ impl<'c> Play<'c> {
     }
 
     /// The peer goes, and then the connection must.
-    fn part(&mut self) -> Result<(), StillBusy> {
+    fn part(&mut self) -> Result<(), StepLimitExceeded> {
         match self.case.variation() {
             Variation::Reset { .. } => self.hand.reset(&mut self.world)?,
             _ => {
@@ -302,7 +302,7 @@ impl<'c> Play<'c> {
         self.look()
     }
 
-    fn outcome(mut self, busy: Option<StillBusy>) -> Outcome {
+    fn outcome(mut self, busy: Option<StepLimitExceeded>) -> Outcome {
         let lost = is_gone(&self.host);
         let mut violations = self.log.take_violations();
         // A protocol that gave its place to another is dropped without one.

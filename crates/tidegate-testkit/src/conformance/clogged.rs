@@ -3,7 +3,7 @@
 use super::cases;
 use super::probe::{Answer, put};
 use super::stage::{Side, Stage, Stand};
-use super::{Ground, Violation};
+use super::{Harness, Violation};
 use crate::{Recorder, Seen};
 use std::time::Duration;
 use tidegate::{Flow, OnPause, WriteError, WriteLimits};
@@ -30,10 +30,10 @@ fn writer_that_reads_on(it: Recorder) -> Recorder {
 
 /// Above the high-water mark `pause_writing` comes once, and `drain` and `flush` wait; when the
 /// peer reads again `resume_writing` comes once, both are answered, and all arrives in order.
-pub fn pause_and_resume_once(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn pause_and_resume_once(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let scene = format!("writer is the {side:?} end");
-        let mut stage = Stage::new(ground, "pause_and_resume_once", scene)?;
+        let mut stage = Stage::new(harness, "pause_and_resume_once", scene)?;
         let (writer, reader) = stage.connect(side, writer_that_reads_on, |it| it)?;
         reader.transport.pause_reading();
         stage.clog(&writer, WriteLimits::new())?;
@@ -76,11 +76,11 @@ pub fn pause_and_resume_once(ground: &mut dyn Ground) -> Result<(), Violation> {
 
 /// `write` answers `Paused` from the write on that takes the buffer above the high-water mark, and
 /// not before the kernel has refused bytes or the turn's bound is reached.
-pub fn write_tells_of_the_pause(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn write_tells_of_the_pause(harness: &mut dyn Harness) -> Result<(), Violation> {
     const WRITE: usize = 10_000;
     for side in Side::BOTH {
         let scene = format!("writer is the {side:?} end");
-        let mut stage = Stage::new(ground, "write_tells_of_the_pause", scene)?;
+        let mut stage = Stage::new(harness, "write_tells_of_the_pause", scene)?;
         let (writer, reader) = stage.connect(side, writer_that_reads_on, |it| it)?;
         reader.transport.pause_reading();
         let limits = writer.transport.write_limits();
@@ -111,8 +111,8 @@ pub fn write_tells_of_the_pause(ground: &mut dyn Ground) -> Result<(), Violation
 }
 
 /// With a high-water mark of zero a single buffered byte pauses, and only the empty buffer resumes.
-pub fn pause_above_zero(ground: &mut dyn Ground) -> Result<(), Violation> {
-    let mut stage = Stage::new(ground, "pause_above_zero", "")?;
+pub fn pause_above_zero(harness: &mut dyn Harness) -> Result<(), Violation> {
+    let mut stage = Stage::new(harness, "pause_above_zero", "")?;
     let (writer, reader) = stage.connect(Side::Connecting, writer_that_reads_on, |it| it)?;
     reader.transport.pause_reading();
     stage.clog(&writer, WriteLimits::new().with_high(0))?;
@@ -128,10 +128,10 @@ pub fn pause_above_zero(ground: &mut dyn Ground) -> Result<(), Violation> {
 }
 
 /// A change of the limits pauses and resumes at once, as the bytes that are buffered say.
-pub fn limits_hold_at_once(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn limits_hold_at_once(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let scene = format!("writer is the {side:?} end");
-        let mut stage = Stage::new(ground, "limits_hold_at_once", scene)?;
+        let mut stage = Stage::new(harness, "limits_hold_at_once", scene)?;
         let (writer, reader) = stage.connect(side, writer_that_reads_on, |it| it)?;
         reader.transport.pause_reading();
         stage.clog(&writer, WriteLimits::new())?;
@@ -175,12 +175,12 @@ pub fn limits_hold_at_once(ground: &mut dyn Ground) -> Result<(), Violation> {
 
 /// At the cap a write takes nothing and says `BufferFull`; so memory is bounded by the cap and one
 /// write. When the peer has read, writes are taken again, and none of what was taken is missing.
-pub fn cap_refuses(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn cap_refuses(harness: &mut dyn Harness) -> Result<(), Violation> {
     const CAP: usize = 300_000;
     const WRITE: usize = 70_000;
     for side in Side::BOTH {
         let scene = format!("writer is the {side:?} end");
-        let mut stage = Stage::new(ground, "cap_refuses", scene)?;
+        let mut stage = Stage::new(harness, "cap_refuses", scene)?;
         let (writer, reader) = stage.connect(side, writer_that_reads_on, |it| it)?;
         reader.transport.pause_reading();
         let limits = WriteLimits::new().with_cap(CAP);
@@ -230,11 +230,11 @@ pub fn cap_refuses(ground: &mut dyn Ground) -> Result<(), Violation> {
 
 /// `StopReading` holds reading back while the buffer is above the low-water mark, and the loop
 /// lifts the hold; a `pause_reading` is not lifted with it.
-pub fn hold_on_reading(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn hold_on_reading(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         for paused_too in [false, true] {
             let scene = format!("held is the {side:?} end, paused too: {paused_too}");
-            let mut stage = Stage::new(ground, "hold_on_reading", scene)?;
+            let mut stage = Stage::new(harness, "hold_on_reading", scene)?;
             let held = |it: Recorder| it.on_pause(|_| Ok(OnPause::StopReading));
             let (writer, reader) = stage.connect(side, held, |it| it)?;
             reader.transport.pause_reading();
@@ -267,10 +267,10 @@ pub fn hold_on_reading(ground: &mut dyn Ground) -> Result<(), Violation> {
 }
 
 /// `close` waits for a peer that does not read, and sends all; no pause or resume comes after it.
-pub fn close_sends_the_rest(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn close_sends_the_rest(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let scene = format!("writer is the {side:?} end");
-        let mut stage = Stage::new(ground, "close_sends_the_rest", scene)?;
+        let mut stage = Stage::new(harness, "close_sends_the_rest", scene)?;
         let (writer, reader) = stage.connect(side, writer_that_reads_on, |it| it)?;
         reader.transport.pause_reading();
         stage.clog(&writer, WriteLimits::new())?;
@@ -297,10 +297,10 @@ pub fn close_sends_the_rest(ground: &mut dyn Ground) -> Result<(), Violation> {
 
 /// `close_within` gives up at its deadline: the reason is the timeout, what was not sent is
 /// counted, and whoever waited for it is told. Of several deadlines the earliest holds.
-pub fn close_within_gives_up(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn close_within_gives_up(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let scene = format!("writer is the {side:?} end");
-        let mut stage = Stage::new(ground, "close_within_gives_up", scene)?;
+        let mut stage = Stage::new(harness, "close_within_gives_up", scene)?;
         let (writer, reader) = stage.connect(side, writer_that_reads_on, |it| it)?;
         reader.transport.pause_reading();
         stage.clog(&writer, WriteLimits::new())?;
@@ -313,10 +313,10 @@ pub fn close_within_gives_up(ground: &mut dyn Ground) -> Result<(), Violation> {
 }
 
 /// `abort` drops what is buffered and counts it: the peer gets what was sent and no more.
-pub fn abort_counts_the_rest(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn abort_counts_the_rest(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let scene = format!("writer is the {side:?} end");
-        let mut stage = Stage::new(ground, "abort_counts_the_rest", scene)?;
+        let mut stage = Stage::new(harness, "abort_counts_the_rest", scene)?;
         let (writer, reader) = stage.connect(side, writer_that_reads_on, |it| it)?;
         reader.transport.pause_reading();
         stage.clog(&writer, WriteLimits::new())?;
@@ -333,10 +333,10 @@ pub fn abort_counts_the_rest(ground: &mut dyn Ground) -> Result<(), Violation> {
 
 /// A peer that ends while our bytes wait for it ends the connection with an error of the system,
 /// which all who wait are told.
-pub fn peer_gone(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn peer_gone(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let scene = format!("writer is the {side:?} end");
-        let mut stage = Stage::new(ground, "peer_gone", scene)?;
+        let mut stage = Stage::new(harness, "peer_gone", scene)?;
         let (writer, reader) = stage.connect(side, writer_that_reads_on, |it| it)?;
         reader.transport.pause_reading();
         stage.clog(&writer, WriteLimits::new())?;

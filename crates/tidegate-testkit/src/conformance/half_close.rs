@@ -3,7 +3,7 @@
 use super::cases;
 use super::probe::put;
 use super::stage::{Side, Stage};
-use super::{Ground, Violation};
+use super::{Harness, Violation};
 use crate::{Recorder, Seen};
 use tidegate::{OnEof, WriteError};
 
@@ -18,12 +18,12 @@ cases![
 
 /// `write_eof` sends what is buffered, then ends one direction. A peer that keeps its own open
 /// still answers; when it ends that too, both ends are over, without a `close`.
-pub fn answer_after_eof(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn answer_after_eof(harness: &mut dyn Harness) -> Result<(), Violation> {
     const ASKED: u64 = 200_000;
     const ANSWERED: u64 = 300_000;
     for side in Side::BOTH {
         let scene = format!("write_eof by the {side:?} end");
-        let mut stage = Stage::new(ground, "answer_after_eof", scene)?;
+        let mut stage = Stage::new(harness, "answer_after_eof", scene)?;
         let (first, second) = stage.connect(side, Recorder::keep_open, Recorder::keep_open)?;
         stage.put(&first, ASKED as usize)?;
         stage.done("write_eof is taken", first.transport.write_eof())?;
@@ -52,11 +52,11 @@ pub fn answer_after_eof(ground: &mut dyn Ground) -> Result<(), Violation> {
 }
 
 /// What is written in `eof_received` arrives, also when the answer is then to close.
-pub fn answer_within_eof(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn answer_within_eof(harness: &mut dyn Harness) -> Result<(), Violation> {
     const ANSWERED: u64 = 500_000;
     for side in Side::BOTH {
         let scene = format!("write_eof by the {side:?} end");
-        let mut stage = Stage::new(ground, "answer_within_eof", scene)?;
+        let mut stage = Stage::new(harness, "answer_within_eof", scene)?;
         let answer = |it: Recorder| {
             it.on_eof(|transport| {
                 put(transport, ANSWERED as usize)?;
@@ -79,10 +79,10 @@ pub fn answer_within_eof(ground: &mut dyn Ground) -> Result<(), Violation> {
 
 /// After an end of stream that was kept open, `close` ends the connection, for the reason that
 /// came first.
-pub fn close_after_kept_open(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn close_after_kept_open(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let scene = format!("write_eof by the {side:?} end");
-        let mut stage = Stage::new(ground, "close_after_kept_open", scene)?;
+        let mut stage = Stage::new(harness, "close_after_kept_open", scene)?;
         let (first, second) = stage.connect(side, |it| it, Recorder::keep_open)?;
         stage.done("write_eof is taken", first.transport.write_eof())?;
         stage.until("eof_received comes", "eof", second.saw(Seen::Eof))?;
@@ -104,10 +104,10 @@ pub fn close_after_kept_open(ground: &mut dyn Ground) -> Result<(), Violation> {
 
 /// After `write_eof` a write is refused and counts nothing, a second `write_eof` does nothing, and
 /// reading goes on.
-pub fn write_eof_ends_writing(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn write_eof_ends_writing(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let scene = format!("write_eof by the {side:?} end");
-        let mut stage = Stage::new(ground, "write_eof_ends_writing", scene)?;
+        let mut stage = Stage::new(harness, "write_eof_ends_writing", scene)?;
         let (first, second) = stage.connect(side, |it| it, Recorder::keep_open)?;
         stage.put(&first, 5)?;
         stage.done("write_eof is taken", first.transport.write_eof())?;
@@ -147,7 +147,7 @@ pub fn write_eof_ends_writing(ground: &mut dyn Ground) -> Result<(), Violation> 
 
 /// Both ends end their direction before either knows of the other; both get all, and both end
 /// cleanly, whatever they answer to the end of the stream.
-pub fn write_eof_at_both_ends(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn write_eof_at_both_ends(harness: &mut dyn Harness) -> Result<(), Violation> {
     fn plain(it: Recorder) -> Recorder {
         it
     }
@@ -156,7 +156,7 @@ pub fn write_eof_at_both_ends(ground: &mut dyn Ground) -> Result<(), Violation> 
     let plans: [Plan; 2] = [plain, Recorder::keep_open];
     for (i, (one, other)) in [(0, 0), (0, 1), (1, 0), (1, 1)].into_iter().enumerate() {
         let scene = format!("the {}. pair of answers", i + 1);
-        let mut stage = Stage::new(ground, "write_eof_at_both_ends", scene)?;
+        let mut stage = Stage::new(harness, "write_eof_at_both_ends", scene)?;
         let ends = stage.connect(Side::Connecting, plans[one], plans[other])?;
         for stand in [&ends.0, &ends.1] {
             stage.put(stand, SENT as usize)?;
@@ -176,11 +176,11 @@ pub fn write_eof_at_both_ends(ground: &mut dyn Ground) -> Result<(), Violation> 
 
 /// `close` after `write_eof` sends what was written before both; from then on writes are refused
 /// because of the close.
-pub fn write_eof_then_close(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn write_eof_then_close(harness: &mut dyn Harness) -> Result<(), Violation> {
     const SENT: u64 = 900_000;
     for side in Side::BOTH {
         let scene = format!("by the {side:?} end");
-        let mut stage = Stage::new(ground, "write_eof_then_close", scene)?;
+        let mut stage = Stage::new(harness, "write_eof_then_close", scene)?;
         let (first, second) = stage.connect(side, |it| it, |it| it)?;
         stage.put(&first, SENT as usize)?;
         stage.done("write_eof is taken", first.transport.write_eof())?;

@@ -1,6 +1,6 @@
 //! What every transport must do, as functions that try it.
 //!
-//! A [`Ground`] makes connections; each case drives some of them, and checks what the protocols at
+//! A [`Harness`] makes connections; each case drives some of them, and checks what the protocols at
 //! both ends were told, what the waiters were answered, what became of every byte, and that
 //! nothing is left in the loops. The idea is trio's `check_half_closeable_stream`: who writes a
 //! transport, or wraps one, runs the same tests as everybody else.
@@ -11,8 +11,8 @@
 //! ```
 //! use tidegate_testkit::conformance;
 //!
-//! let mut ground = conformance::Tcp::new()?;
-//! conformance::reading::all(&mut ground)?;
+//! let mut harness = conformance::Tcp::new()?;
+//! conformance::reading::all(&mut harness)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -28,8 +28,8 @@
 
 pub mod clogged;
 pub mod endings;
-mod ground;
 pub mod half_close;
+mod harness;
 mod pattern;
 mod probe;
 pub mod reading;
@@ -38,7 +38,7 @@ mod stage;
 pub mod transfer;
 mod violation;
 
-pub use ground::{Ground, Tcp, Unix};
+pub use harness::{Harness, Tcp, Unix};
 pub use simulated::Simulated;
 pub use violation::{Violation, Violations};
 
@@ -46,7 +46,7 @@ pub use violation::{Violation, Violations};
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
     name: &'static str,
-    run: fn(&mut dyn Ground) -> Result<(), Violation>,
+    run: fn(&mut dyn Harness) -> Result<(), Violation>,
 }
 
 impl Case {
@@ -60,8 +60,8 @@ impl Case {
     /// # Errors
     ///
     /// The violation that it found.
-    pub fn run(&self, ground: &mut dyn Ground) -> Result<(), Violation> {
-        (self.run)(ground)
+    pub fn run(&self, harness: &mut dyn Harness) -> Result<(), Violation> {
+        (self.run)(harness)
     }
 }
 
@@ -79,8 +79,8 @@ macro_rules! cases {
         /// # Errors
         ///
         /// The violations that they found.
-        pub fn all(ground: &mut dyn super::Ground) -> Result<(), super::Violations> {
-            super::run(CASES, ground)
+        pub fn all(harness: &mut dyn super::Harness) -> Result<(), super::Violations> {
+            super::run(CASES, harness)
         }
     };
 }
@@ -100,18 +100,18 @@ pub const THEMES: &[(&str, &[Case])] = &[
 /// # Errors
 ///
 /// The violations that they found.
-pub fn all(ground: &mut dyn Ground) -> Result<(), Violations> {
+pub fn all(harness: &mut dyn Harness) -> Result<(), Violations> {
     let cases: Vec<Case> = THEMES
         .iter()
         .flat_map(|(_, cases)| cases.iter().copied())
         .collect();
-    run(&cases, ground)
+    run(&cases, harness)
 }
 
-fn run(cases: &[Case], ground: &mut dyn Ground) -> Result<(), Violations> {
+fn run(cases: &[Case], harness: &mut dyn Harness) -> Result<(), Violations> {
     let found: Vec<Violation> = cases
         .iter()
-        .filter_map(|case| case.run(ground).err())
+        .filter_map(|case| case.run(harness).err())
         .collect();
     if found.is_empty() {
         Ok(())

@@ -2,7 +2,7 @@
 
 use super::cases;
 use super::stage::{Side, Stage};
-use super::{Ground, Violation};
+use super::{Harness, Violation};
 use crate::Seen;
 
 cases![
@@ -13,11 +13,11 @@ cases![
 
 /// While reading is paused nothing is delivered, not the end of the stream either, and nothing is
 /// lost; `resume_reading` goes on with what is there already.
-pub fn paused_reading(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn paused_reading(harness: &mut dyn Harness) -> Result<(), Violation> {
     const SENT: u64 = 20_000;
     for side in Side::BOTH {
         let scene = format!("paused by the {side:?} end");
-        let mut stage = Stage::new(ground, "paused_reading", scene)?;
+        let mut stage = Stage::new(harness, "paused_reading", scene)?;
         let (reader, writer) = stage.connect(side, |it| it, |it| it)?;
         reader.transport.pause_reading();
         stage.put(&writer, SENT as usize)?;
@@ -37,11 +37,11 @@ pub fn paused_reading(ground: &mut dyn Ground) -> Result<(), Violation> {
 }
 
 /// `pause_reading` inside `data_received` holds from its return on, until resumed.
-pub fn stop_within_data_received(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn stop_within_data_received(harness: &mut dyn Harness) -> Result<(), Violation> {
     const SENT: u64 = 700_000;
     for side in Side::BOTH {
         let scene = format!("stopped by the {side:?} end");
-        let mut stage = Stage::new(ground, "stop_within_data_received", scene)?;
+        let mut stage = Stage::new(harness, "stop_within_data_received", scene)?;
         let (reader, writer) = stage.connect(
             side,
             |it| {
@@ -83,9 +83,9 @@ pub fn stop_within_data_received(ground: &mut dyn Ground) -> Result<(), Violatio
 }
 
 /// With reading paused at both ends, writing goes on at both.
-pub fn paused_at_both_ends(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn paused_at_both_ends(harness: &mut dyn Harness) -> Result<(), Violation> {
     const SENT: u64 = 3_000;
-    let mut stage = Stage::new(ground, "paused_at_both_ends", "")?;
+    let mut stage = Stage::new(harness, "paused_at_both_ends", "")?;
     let (one, other) = stage.connect(Side::Connecting, |it| it, |it| it)?;
     for stand in [&one, &other] {
         stand.transport.pause_reading();

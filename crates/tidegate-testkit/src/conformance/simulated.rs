@@ -1,6 +1,6 @@
-//! A ground in a simulated world.
+//! A harness in a simulated world.
 
-use super::ground::{Ground, Stranger};
+use super::harness::{Harness, Stranger};
 use crate::{Host, World};
 use std::cell::RefCell;
 use std::fmt;
@@ -53,7 +53,7 @@ impl Simulated {
     }
 }
 
-impl Ground for Simulated {
+impl Harness for Simulated {
     fn connect(
         &mut self,
         connecting: Box<dyn Protocol>,

@@ -2,7 +2,7 @@
 
 use super::pattern::first_wrong;
 use super::probe::{End, put};
-use super::{Ground, Violation};
+use super::{Harness, Violation};
 use crate::{Recorder, Seen};
 use std::fmt::{Debug, Display};
 use std::io;
@@ -23,7 +23,7 @@ impl Side {
 const CLOGGED: usize = 1024 * 1024;
 
 pub(super) struct Stage<'a> {
-    ground: &'a mut dyn Ground,
+    harness: &'a mut dyn Harness,
     case: &'static str,
     scene: String,
     before: Vec<[usize; 5]>,
@@ -32,12 +32,12 @@ pub(super) struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     pub(super) fn new(
-        ground: &'a mut dyn Ground,
+        harness: &'a mut dyn Harness,
         case: &'static str,
         scene: impl Display,
     ) -> Result<Self, Violation> {
         let mut stage = Self {
-            ground,
+            harness,
             case,
             scene: scene.to_string(),
             before: Vec::new(),
@@ -59,7 +59,7 @@ impl<'a> Stage<'a> {
 
     fn works<T>(&self, result: io::Result<T>) -> Result<T, Violation> {
         result.map_err(|error| {
-            let rule = "a ground connects, and runs its loops";
+            let rule = "a harness connects, and runs its loops";
             self.violation(rule, "no error", error.to_string())
         })
     }
@@ -75,7 +75,7 @@ impl<'a> Stage<'a> {
                 snapshot.completions,
             ]
         };
-        let handles = self.ground.handles();
+        let handles = self.harness.handles();
         handles
             .iter()
             .map(|handle| held(handle.snapshot()))
@@ -132,8 +132,8 @@ impl<'a> Stage<'a> {
         self.ends.extend([ends.0.clone(), ends.1.clone()]);
         let (acting, other) = (ends.0.probe(acting), ends.1.probe(other));
         let result = match side {
-            Side::Connecting => self.ground.connect(acting, other),
-            Side::Accepted => self.ground.connect(other, acting),
+            Side::Connecting => self.harness.connect(acting, other),
+            Side::Accepted => self.harness.connect(other, acting),
         };
         if ends.0.made().is_none() {
             self.works(result)?;
@@ -159,7 +159,7 @@ impl<'a> Stage<'a> {
         expected: &str,
         mut done: impl FnMut() -> bool,
     ) -> Result<(), Violation> {
-        let result = self.ground.run_until(&mut done);
+        let result = self.harness.run_until(&mut done);
         if self.works(result)? {
             Ok(())
         } else {
@@ -169,12 +169,12 @@ impl<'a> Stage<'a> {
 
     /// Runs until nothing is left to do.
     pub(super) fn settle(&mut self) -> Result<(), Violation> {
-        let result = self.ground.settle();
+        let result = self.harness.settle();
         self.works(result)
     }
 
     pub(super) fn has_resets(&self) -> bool {
-        self.ground.has_resets()
+        self.harness.has_resets()
     }
 
     pub(super) fn same<T: PartialEq + Debug>(
@@ -258,7 +258,7 @@ impl<'a> Stage<'a> {
     }
 
     fn check_nothing_is_left(&mut self) -> Result<(), Violation> {
-        let handles = self.ground.handles();
+        let handles = self.harness.handles();
         let before = self.before.clone();
         let left = || {
             handles.iter().zip(&before).all(|(handle, before)| {
@@ -270,7 +270,7 @@ impl<'a> Stage<'a> {
                     && now.completions <= before[4]
             })
         };
-        let result = self.ground.run_until(&mut { left });
+        let result = self.harness.run_until(&mut { left });
         if self.works(result)? {
             return Ok(());
         }
@@ -352,7 +352,7 @@ impl Drop for Stage<'_> {
         for transport in open {
             transport.abort();
         }
-        let _ = self.ground.settle();
+        let _ = self.harness.settle();
     }
 }
 
@@ -382,7 +382,7 @@ impl Stand {
     }
 
     /// The callbacks in one word each, without pause and resume: when they come is up to how much
-    /// the ground takes at once.
+    /// the harness takes at once.
     pub(super) fn words(&self) -> String {
         self.words_but(|word| word == "pause" || word == "resume")
     }

@@ -4,7 +4,7 @@ use super::cases;
 use super::pattern::pattern;
 use super::probe::{Answer, put};
 use super::stage::{Side, Stage};
-use super::{Ground, Violation};
+use super::{Harness, Violation};
 use crate::{Recorder, Seen};
 use std::cell::Cell;
 use std::io::IoSlice;
@@ -49,7 +49,7 @@ impl Form {
 
 /// A write of any size and form, the empty one and those around the high-water mark among them, is
 /// sent whole by `close`, which ends cleanly; the peer gets it, and then the end of the stream.
-pub fn one_way(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn one_way(harness: &mut dyn Harness) -> Result<(), Violation> {
     const KIB: usize = 1024;
     let sizes = [
         0,
@@ -65,7 +65,7 @@ pub fn one_way(ground: &mut dyn Ground) -> Result<(), Violation> {
         for form in Form::ALL {
             for size in sizes {
                 let scene = format!("{form:?} of {size} bytes by the {side:?} end");
-                let mut stage = Stage::new(ground, "one_way", scene)?;
+                let mut stage = Stage::new(harness, "one_way", scene)?;
                 let (writer, reader) = stage.connect(side, |it| it, |it| it)?;
                 stage.done("a write is taken", form.put(&writer.transport, size))?;
                 let rule = "a write is counted whole, an empty one as nothing";
@@ -93,7 +93,7 @@ pub fn one_way(ground: &mut dyn Ground) -> Result<(), Violation> {
 
 /// Thousands of small writes of every form, and a large one in their midst, arrive in the order of
 /// the calls, inside a callback and outside; empty ones are none, and no error.
-pub fn small_writes(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn small_writes(harness: &mut dyn Harness) -> Result<(), Violation> {
     const WRITES: usize = 1000;
     // The small ones before the large one wait to go out together; it is not to overtake them.
     let len = |i: usize| if i == 5 { 70_000 } else { i % 7 };
@@ -107,7 +107,7 @@ pub fn small_writes(ground: &mut dyn Ground) -> Result<(), Violation> {
     let burst_len = (0..WRITES).map(len).sum::<usize>() as u64;
     for side in Side::BOTH {
         let scene = format!("by the {side:?} end");
-        let mut stage = Stage::new(ground, "small_writes", scene)?;
+        let mut stage = Stage::new(harness, "small_writes", scene)?;
         let in_callback = |it: Recorder| {
             it.on_made(move |transport| Ok(burst(transport).map(drop)?))
                 .on_data(move |transport, _| Ok(burst(transport).map(drop)?))
@@ -128,10 +128,10 @@ pub fn small_writes(ground: &mut dyn Ground) -> Result<(), Violation> {
 }
 
 /// A vectored write may have more slices than a system call takes, and empty ones among them.
-pub fn many_slices(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn many_slices(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let scene = format!("by the {side:?} end");
-        let mut stage = Stage::new(ground, "many_slices", scene)?;
+        let mut stage = Stage::new(harness, "many_slices", scene)?;
         let (writer, reader) = stage.connect(side, |it| it, |it| it)?;
         let lens: Vec<usize> = (0..5000).map(|i| i % 50).collect();
         let sum = lens.iter().sum();
@@ -156,7 +156,7 @@ pub fn many_slices(ground: &mut dyn Ground) -> Result<(), Violation> {
 
 /// Both ends send megabytes at once, each as its `Flow`, `pause_writing` and `resume_writing` tell
 /// it, and end their side; each gets all, and both end by themselves.
-pub fn two_ways_at_once(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn two_ways_at_once(harness: &mut dyn Harness) -> Result<(), Violation> {
     const CHUNK: usize = 48 * 1024;
     const CHUNKS: u32 = 50;
     fn pump(transport: &Transport, left: &Cell<u32>) -> tidegate::Result {
@@ -180,7 +180,7 @@ pub fn two_ways_at_once(ground: &mut dyn Ground) -> Result<(), Violation> {
             .on_pause(|_| Ok(OnPause::KeepReading))
             .on_resume(move |transport| pump(transport, &more))
     }
-    let mut stage = Stage::new(ground, "two_ways_at_once", "")?;
+    let mut stage = Stage::new(harness, "two_ways_at_once", "")?;
     let (one, other) = stage.connect(Side::Connecting, sender, sender)?;
     for stand in [&one, &other] {
         let rule = "who writes as flow control tells, and ends, comes to the end";
@@ -196,12 +196,12 @@ pub fn two_ways_at_once(ground: &mut dyn Ground) -> Result<(), Violation> {
 }
 
 /// Messages of growing size are answered with themselves, over and over.
-pub fn request_and_answer(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn request_and_answer(harness: &mut dyn Harness) -> Result<(), Violation> {
     const ROUNDS: u64 = 60;
     let len = |round: u64| (1 << (round % 16)) as usize + round as usize;
     for side in Side::BOTH {
         let scene = format!("asked by the {side:?} end");
-        let mut stage = Stage::new(ground, "request_and_answer", scene)?;
+        let mut stage = Stage::new(harness, "request_and_answer", scene)?;
         let echo = |it: Recorder| {
             it.on_data(|transport, data| {
                 transport.write(data)?;
@@ -223,12 +223,12 @@ pub fn request_and_answer(ground: &mut dyn Ground) -> Result<(), Violation> {
 }
 
 /// A protocol that gives its own buffer gets the same bytes, never more than fit at once.
-pub fn own_read_buffer(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn own_read_buffer(harness: &mut dyn Harness) -> Result<(), Violation> {
     const SIZE: usize = 1000;
     const SENT: u64 = 300_000;
     for side in Side::BOTH {
         let scene = format!("read by the {side:?} end");
-        let mut stage = Stage::new(ground, "own_read_buffer", scene)?;
+        let mut stage = Stage::new(harness, "own_read_buffer", scene)?;
         let (reader, writer) = stage.connect(side, |it| it.buffered(SIZE), |it| it)?;
         stage.put(&writer, SENT as usize)?;
         writer.transport.close();
@@ -252,10 +252,10 @@ pub fn own_read_buffer(ground: &mut dyn Ground) -> Result<(), Violation> {
 
 /// `flush` is answered when all that was written before it is sent, and waits for nothing that
 /// comes after.
-pub fn flush_means_sent(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn flush_means_sent(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let scene = format!("by the {side:?} end");
-        let mut stage = Stage::new(ground, "flush_means_sent", scene)?;
+        let mut stage = Stage::new(harness, "flush_means_sent", scene)?;
         let (writer, reader) = stage.connect(side, |it| it, |it| it)?;
         for size in [1, 5000, 200_000] {
             stage.put(&writer, size)?;

@@ -48,7 +48,7 @@ impl Driver for SimulatedDriver {
             let count = taken.len() as u64 + u64::from(rang);
             events.extend(taken);
             state.note(("turn", host.0 as u64, count), &[], || {
-                format!("{host} turn, {count} events")
+                format!("{host} tick, {count} events")
             });
             Ok(())
         })

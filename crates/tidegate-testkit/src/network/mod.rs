@@ -11,7 +11,7 @@ mod peer;
 mod state;
 mod transmit;
 
-use crate::faults::{Fault, Faults, Struck};
+use crate::faults::{Fault, FaultCounts, Faults};
 use crate::trace::Trace;
 use end::{EndId, Phase};
 use state::Happening;
@@ -251,8 +251,8 @@ impl Network {
     }
 
     /// How often each fault has struck.
-    pub fn struck(&self) -> Struck {
-        self.with(|state| state.struck())
+    pub fn fault_counts(&self) -> FaultCounts {
+        self.with(|state| state.fault_counts())
     }
 
     // The record.

@@ -7,7 +7,7 @@ use super::link::{Link, Wire};
 use super::listener::{ListenerId, ListenerState};
 use super::names::Names;
 use super::transmit::Arrival;
-use crate::faults::{Dice, Fault, Faults, Struck};
+use crate::faults::{Dice, Fault, FaultCounts, Faults};
 use crate::trace::{Recording, Trace};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -415,9 +415,9 @@ impl State {
         }
     }
 
-    pub(super) fn struck(&self) -> Struck {
-        let mut struck = self.dice.struck();
-        struck.add(&self.names().dice.struck());
+    pub(super) fn fault_counts(&self) -> FaultCounts {
+        let mut struck = self.dice.fault_counts();
+        struck.add(&self.names().dice.fault_counts());
         struck
     }
 

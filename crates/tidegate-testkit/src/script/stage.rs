@@ -4,7 +4,7 @@ use super::mismatch::Mismatch;
 use super::step::Step;
 use crate::hand::{Hand, Waited, within};
 use crate::log::Log;
-use crate::world::{StillBusy, World};
+use crate::world::{StepLimitExceeded, World};
 use std::time::Duration;
 
 const NOTHING: &str = "nothing more";
@@ -38,7 +38,7 @@ impl Stage {
     }
 
     /// `Err` within says what came.
-    fn step(&mut self, step: &Step) -> Result<Result<(), String>, StillBusy> {
+    fn step(&mut self, step: &Step) -> Result<Result<(), String>, StepLimitExceeded> {
         let (world, hand) = (&mut self.world, &mut self.hand);
         match step {
             Step::Send(data) => return self.send(data),
@@ -88,7 +88,7 @@ impl Stage {
         Ok(Ok(()))
     }
 
-    fn send(&mut self, data: &[u8]) -> Result<Result<(), String>, StillBusy> {
+    fn send(&mut self, data: &[u8]) -> Result<Result<(), String>, StepLimitExceeded> {
         let before = self.sent;
         if let Err(seen) = self.put(data)? {
             return Ok(Err(seen));
@@ -111,7 +111,7 @@ impl Stage {
     }
 
     /// Sends without a look at whether it is read.
-    fn put(&mut self, data: &[u8]) -> Result<Result<(), String>, StillBusy> {
+    fn put(&mut self, data: &[u8]) -> Result<Result<(), String>, StepLimitExceeded> {
         if let Some(end) = self.hand.said_end() {
             return Ok(Err(format!("the script itself had {end} before")));
         }
@@ -128,7 +128,7 @@ impl Stage {
         })
     }
 
-    fn expect(&mut self, data: &[u8]) -> Result<Result<(), String>, StillBusy> {
+    fn expect(&mut self, data: &[u8]) -> Result<Result<(), String>, StepLimitExceeded> {
         let (world, hand) = (&mut self.world, &mut self.hand);
         let from = self.used;
         hand.listen(world, self.patience, |hand| {
@@ -143,7 +143,10 @@ impl Stage {
         })
     }
 
-    fn expect_end(&mut self, is_it: fn(&Hand) -> bool) -> Result<Result<(), String>, StillBusy> {
+    fn expect_end(
+        &mut self,
+        is_it: fn(&Hand) -> bool,
+    ) -> Result<Result<(), String>, StepLimitExceeded> {
         let (world, hand) = (&mut self.world, &mut self.hand);
         let before = self.used;
         let waited = hand.listen(world, self.patience, |hand| hand.received().len() > before)?;
@@ -151,7 +154,7 @@ impl Stage {
         Ok(if fits { Ok(()) } else { Err(self.what_came()) })
     }
 
-    fn end(&mut self) -> Result<Result<(), String>, StillBusy> {
+    fn end(&mut self) -> Result<Result<(), String>, StepLimitExceeded> {
         self.world.pump()?;
         self.hand.take(&self.world);
         if !self.left_over().is_empty() {

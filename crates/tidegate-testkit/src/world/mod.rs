@@ -2,7 +2,7 @@
 
 mod builder;
 
-use crate::faults::Struck;
+use crate::faults::FaultCounts;
 use crate::network::{END_OF_TIME, Errand, Host, HostId, Network, SimulatedDriver};
 use crate::trace::Trace;
 use crate::untold::Watch;
@@ -166,16 +166,16 @@ impl World {
     }
 
     /// How often each fault has struck.
-    pub fn struck(&self) -> Struck {
-        self.network.struck()
+    pub fn fault_counts(&self) -> FaultCounts {
+        self.network.fault_counts()
     }
 
     /// Runs everything that can happen without time passing.
     ///
     /// # Errors
     ///
-    /// [`StillBusy`] when there is always more to do.
-    pub fn pump(&mut self) -> Result<(), StillBusy> {
+    /// [`StepLimitExceeded`] when there is always more to do.
+    pub fn pump(&mut self) -> Result<(), StepLimitExceeded> {
         self.run(|world| world.step().is_some())
     }
 
@@ -185,8 +185,8 @@ impl World {
     ///
     /// # Errors
     ///
-    /// [`StillBusy`].
-    pub fn settle(&mut self) -> Result<(), StillBusy> {
+    /// [`StepLimitExceeded`].
+    pub fn settle(&mut self) -> Result<(), StepLimitExceeded> {
         self.run(|world| {
             if world.step().is_none() {
                 return false;
@@ -203,8 +203,8 @@ impl World {
     ///
     /// # Errors
     ///
-    /// [`StillBusy`].
-    pub fn advance(&mut self, by: Duration) -> Result<(), StillBusy> {
+    /// [`StepLimitExceeded`].
+    pub fn advance(&mut self, by: Duration) -> Result<(), StepLimitExceeded> {
         let until = self.elapsed().saturating_add(by);
         self.run(|world| match world.step() {
             None => false,
@@ -226,9 +226,9 @@ impl World {
     ///
     /// # Errors
     ///
-    /// [`StillBusy`], as with a timer that always starts itself again: use
+    /// [`StepLimitExceeded`], as with a timer that always starts itself again: use
     /// [`advance`](Self::advance) then.
-    pub fn run_until_idle(&mut self) -> Result<(), StillBusy> {
+    pub fn run_until_idle(&mut self) -> Result<(), StepLimitExceeded> {
         self.run_until_true(|| false).map(|_| ())
     }
 
@@ -237,8 +237,11 @@ impl World {
     ///
     /// # Errors
     ///
-    /// [`StillBusy`].
-    pub fn run_until_true(&mut self, mut done: impl FnMut() -> bool) -> Result<bool, StillBusy> {
+    /// [`StepLimitExceeded`].
+    pub fn run_until_true(
+        &mut self,
+        mut done: impl FnMut() -> bool,
+    ) -> Result<bool, StepLimitExceeded> {
         let mut is_done = false;
         self.run(|world| {
             if done() {
@@ -309,13 +312,13 @@ impl World {
     }
 
     /// Repeats `step` until it answers that it is the end.
-    fn run(&mut self, mut step: impl FnMut(&mut Self) -> bool) -> Result<(), StillBusy> {
+    fn run(&mut self, mut step: impl FnMut(&mut Self) -> bool) -> Result<(), StepLimitExceeded> {
         for _ in 0..self.steps {
             if step(self) {
                 return Ok(());
             }
         }
-        Err(StillBusy {
+        Err(StepLimitExceeded {
             steps: self.steps,
             elapsed: self.elapsed(),
         })
@@ -401,14 +404,14 @@ impl Drop for World {
 /// A run took more steps than it may: something starts itself again and again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct StillBusy {
+pub struct StepLimitExceeded {
     /// How many steps it took.
     pub steps: u64,
     /// The world's time then.
     pub elapsed: Duration,
 }
 
-impl fmt::Display for StillBusy {
+impl fmt::Display for StepLimitExceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { steps, elapsed } = self;
         write!(
@@ -419,10 +422,10 @@ impl fmt::Display for StillBusy {
     }
 }
 
-impl Error for StillBusy {}
+impl Error for StepLimitExceeded {}
 
-impl From<StillBusy> for io::Error {
-    fn from(error: StillBusy) -> Self {
+impl From<StepLimitExceeded> for io::Error {
+    fn from(error: StepLimitExceeded) -> Self {
         Self::new(io::ErrorKind::TimedOut, error)
     }
 }

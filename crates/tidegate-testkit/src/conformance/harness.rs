@@ -16,7 +16,7 @@ use tidegate::{Address, Closed, EventLoop, Handle, Protocol, Result, Transport};
 ///
 /// A connection is to take some kilobytes in each direction, and no more than some megabytes, from
 /// a writer whose peer does not read.
-pub trait Ground {
+pub trait Harness {
     /// Makes one connection: the side that connects gets `connecting`, the side that accepts gets
     /// `accepted`. It may return before either had `connection_made`, which the suite waits for; a
     /// connection that a protocol ended in its `connection_made` is no error.
@@ -31,7 +31,7 @@ pub trait Ground {
     ) -> io::Result<()>;
 
     /// Runs every loop until `done` says so; asks it before the first turn, and between turns.
-    /// `false` when that has not come about in a time that is long for this ground, or when
+    /// `false` when that has not come about in a time that is long for this harness, or when
     /// nothing can happen any more.
     ///
     /// # Errors
@@ -96,7 +96,7 @@ impl Unix {
     /// Those of the system.
     pub fn new() -> io::Result<Self> {
         let folder = Folder::new()?;
-        let path = folder.0.join("ground.sock");
+        let path = folder.0.join("harness.sock");
         Ok(Self {
             sockets: Sockets::listen(&format!("unix:{}", path.display()))?,
             _folder: folder,
@@ -110,7 +110,7 @@ impl Unix {
     }
 }
 
-impl Ground for Tcp {
+impl Harness for Tcp {
     fn connect(
         &mut self,
         connecting: Box<dyn Protocol>,
@@ -132,7 +132,7 @@ impl Ground for Tcp {
     }
 }
 
-impl Ground for Unix {
+impl Harness for Unix {
     fn connect(
         &mut self,
         connecting: Box<dyn Protocol>,
@@ -280,7 +280,7 @@ impl Folder {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let id = std::process::id();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("tidegate-ground-{id}-{number}"));
+        let path = std::env::temp_dir().join(format!("tidegate-harness-{id}-{number}"));
         std::fs::create_dir(&path)?;
         Ok(Self(path))
     }
