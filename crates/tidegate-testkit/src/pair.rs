@@ -2,7 +2,7 @@
 
 use crate::log::Log;
 use crate::network::{Host, Network};
-use crate::single::single;
+use crate::single_connection::single_connection;
 use crate::watched::Watched;
 use crate::world::{StepLimitExceeded, World, WorldBuilder};
 use std::io;
@@ -109,7 +109,7 @@ impl Pair {
         let other = world.add_host_with("b", strict())?;
         let logs = [Log::new(), Log::new()];
         let accepted = logs[1].clone();
-        let factory = single(Watched::new(b, &accepted));
+        let factory = single_connection(Watched::new(b, &accepted));
         let server = other.handle().create_server(other.addr(PORT), factory)?;
         let a = Watched::new(a, &logs[0]);
         let connecting = one.handle().create_connection(other.addr(PORT), a);
@@ -152,7 +152,7 @@ impl Pair {
         &self.logs[1]
     }
 
-    /// Runs everything that can happen without time passing.
+    /// Runs everything that can happen without moving the clock.
     ///
     /// # Errors
     ///
@@ -161,7 +161,7 @@ impl Pair {
         self.world.pump()
     }
 
-    /// Lets so much time pass, with all that happens in it.
+    /// Moves the clock by `by`, and runs everything that is due within that time.
     ///
     /// # Errors
     ///
@@ -170,7 +170,7 @@ impl Pair {
         self.world.advance(by)
     }
 
-    /// Runs until nothing is left that could happen, however long that takes in the pair's time.
+    /// Runs until nothing is left that could happen. The clock jumps from one event to the next.
     ///
     /// # Errors
     ///
@@ -180,11 +180,12 @@ impl Pair {
         self.world.run_until_idle()
     }
 
-    /// Runs until a completion is answered, such as [`wait_closed`](Transport::wait_closed).
+    /// Runs until a completion has completed, such as [`wait_closed`](Transport::wait_closed), and
+    /// returns its result.
     ///
     /// # Errors
     ///
-    /// The completion's; an error that says so when nothing is left that could answer it.
+    /// The completion's error, or an error that nothing is left that could complete it.
     pub fn run_until<T: 'static>(&mut self, completion: Completion<T>) -> io::Result<T> {
         self.world.run_until(completion)
     }

@@ -149,7 +149,7 @@ impl fmt::Display for Case {
     }
 }
 
-/// A text that is no [`Case`].
+/// The error of parsing a text that is no [`Case`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseCaseError(String);
 

@@ -1,12 +1,13 @@
-//! A protocol in every way in which its peer may talk to it.
+//! Checks a protocol in every way in which its peer may talk to it.
 
 mod case;
 mod conversation;
 mod report;
 mod rule;
 mod run;
+mod violation;
 
-use crate::check::rule::{Offence, judge, judge_case, judge_plain};
+use crate::check::rule::{judge, judge_case, judge_plain};
 use crate::check::run::{Factory, Outcome, run};
 use crate::dialogue::Dialogue;
 use std::cell::RefCell;
@@ -16,8 +17,9 @@ use tidegate::Protocol;
 
 pub use case::{Case, ParseCaseError, Variation};
 pub use conversation::Conversation;
-pub use report::{Report, Violation};
+pub use report::Report;
 pub use rule::Rule;
+pub use violation::Violation;
 
 /// Up to so many bytes, all chunkings are tried: 2048 of them.
 const ALL_CHUNKINGS: usize = 12;
@@ -65,15 +67,15 @@ const SHRINK_TIME: Duration = Duration::from_secs(5);
 /// }
 ///
 /// let conversation = Conversation::new().say(b"one\nthree\n");
-/// let broken = check_protocol(|| Lengths, &conversation).unwrap_err();
-/// assert_eq!(broken.rule(), Rule::Reply);
+/// let violation = check_protocol(|| Lengths, &conversation).unwrap_err();
+/// assert_eq!(violation.rule(), Rule::Reply);
 /// // Cut after the first byte, which is answered as if it were a line.
-/// assert_eq!(broken.case().to_string(), "cut 1");
+/// assert_eq!(violation.case().to_string(), "cut 1");
 /// ```
 ///
 /// # Errors
 ///
-/// The first rule that is broken, with the shortest case that was found for it.
+/// The first violation, with the shortest case that was found for it.
 pub fn check_protocol<P: Protocol>(
     factory: impl FnMut() -> P + 'static,
     conversation: &Conversation,
@@ -96,19 +98,19 @@ pub fn check_protocol<P: Protocol>(
 ///
 /// # Errors
 ///
-/// The rule that is broken; [`Rule::Case`] for a place that the conversation does not have.
+/// The violation; [`Rule::Case`] for a place that the conversation does not have.
 pub fn check_case<P: Protocol>(
     factory: impl FnMut() -> P + 'static,
     conversation: &Conversation,
     case: &Case,
 ) -> Result<(), Violation> {
-    if let Some(offence) = judge_case(case, conversation.len()) {
-        return Err(Violation::new(offence, case.clone(), Dialogue::default()));
+    if let Some(violation) = judge_case(case, conversation.len()) {
+        return Err(violation.in_case(case.clone(), Dialogue::default()));
     }
     let check = Check::new(factory, conversation)?;
-    let (outcome, offence) = check.run(case);
-    match offence {
-        Some(offence) => Err(Violation::new(offence, case.clone(), outcome.dialogue)),
+    let (outcome, violation) = check.run(case);
+    match violation {
+        Some(violation) => Err(violation.in_case(case.clone(), outcome.dialogue)),
         None => Ok(()),
     }
 }
@@ -130,8 +132,8 @@ impl<'c> Check<'c> {
             Box::new(factory()) as Box<dyn Protocol>
         }));
         let plain = run(&factory, conversation, &Case::PLAIN);
-        if let Some(offence) = judge_plain(&plain, conversation) {
-            return Err(Violation::new(offence, Case::PLAIN, plain.dialogue));
+        if let Some(violation) = judge_plain(&plain, conversation) {
+            return Err(violation.in_case(Case::PLAIN, plain.dialogue));
         }
         Ok(Self {
             factory,
@@ -141,10 +143,10 @@ impl<'c> Check<'c> {
         })
     }
 
-    fn run(&self, case: &Case) -> (Outcome, Option<Offence>) {
+    fn run(&self, case: &Case) -> (Outcome, Option<Violation>) {
         let outcome = run(&self.factory, self.conversation, case);
-        let offence = judge(&outcome, &self.plain, case, self.conversation);
-        (outcome, offence)
+        let violation = judge(&outcome, &self.plain, case, self.conversation);
+        (outcome, violation)
     }
 
     fn run_all(&mut self) -> Result<(), Violation> {
@@ -210,18 +212,18 @@ impl<'c> Check<'c> {
     }
 
     fn try_case(&mut self, case: Case) -> Result<(), Violation> {
-        let (outcome, offence) = self.run(&case);
+        let (outcome, violation) = self.run(&case);
         self.report.count(case.variation(), outcome.pauses);
-        match offence {
+        match violation {
             None => Ok(()),
-            Some(offence) => Err(self.shrink(case, outcome, offence)),
+            Some(violation) => Err(self.shrink(case, outcome, violation)),
         }
     }
 
-    /// Merges neighbouring chunks for as long as the same rule is broken: half of all cuts at
+    /// Merges neighbouring chunks for as long as the same rule is violated: half of all cuts at
     /// once, then fewer, then each by itself.
-    fn shrink(&self, case: Case, outcome: Outcome, offence: Offence) -> Violation {
-        let (mut case, mut outcome, mut offence) = (case, outcome, offence);
+    fn shrink(&self, case: Case, outcome: Outcome, violation: Violation) -> Violation {
+        let (mut case, mut outcome, mut violation) = (case, outcome, violation);
         let start = Instant::now();
         let mut runs = 0;
         let mut size = case.cuts().len().div_ceil(2);
@@ -245,13 +247,13 @@ impl<'c> Check<'c> {
             }
             runs += 1;
             let (seen, found) = self.run(&shorter);
-            if let Some(found) = found.filter(|found| found.rule == offence.rule) {
-                (case, outcome, offence) = (shorter, seen, found);
+            if let Some(found) = found.filter(|found| found.rule() == violation.rule()) {
+                (case, outcome, violation) = (shorter, seen, found);
                 from -= size;
                 is_shorter = true;
             }
         }
-        Violation::new(offence, case, outcome.dialogue)
+        violation.in_case(case, outcome.dialogue)
     }
 }
 

@@ -1,12 +1,12 @@
-//! What every transport must do, as functions that try it.
+//! A conformance suite: functions that test the rules for every transport.
 //!
-//! A [`Harness`] makes connections; each case drives some of them, and checks what the protocols at
-//! both ends were told, what the waiters were answered, what became of every byte, and that
-//! nothing is left in the loops. The idea is trio's `check_half_closeable_stream`: who writes a
-//! transport, or wraps one, runs the same tests as everybody else.
+//! A [`Harness`] makes connections. Each case drives some of them, and checks the callbacks at both
+//! ends, the results of the waits, the fate of every byte, and that nothing is left in the loops. The
+//! idea is trio's `check_half_closeable_stream`: every transport, or wrapper around one, runs the
+//! same tests.
 //!
-//! A case does not panic for what a transport does: it returns the [`Violation`], which names the
-//! case, the rule in words, what was expected and what was seen.
+//! A case does not panic for a fault of the transport. It returns the [`Violation`], which names the
+//! case and the rule, the expected result and the seen one.
 //!
 //! ```
 //! use tidegate_testkit::conformance;
@@ -27,19 +27,22 @@
 //! * No connection, timer, completion or lingering socket is left.
 
 pub mod clogged;
+mod connected;
 pub mod endings;
+mod fixture;
 pub mod half_close;
 mod harness;
 mod pattern;
 mod probe;
 pub mod reading;
 mod simulated;
-mod stage;
+mod sockets;
 pub mod transfer;
 mod violation;
 
-pub use harness::{Harness, Tcp, Unix};
+pub use harness::Harness;
 pub use simulated::Simulated;
+pub use sockets::{Tcp, Unix};
 pub use violation::{Violation, Violations};
 
 /// One function of the suite, and its name.
@@ -50,7 +53,7 @@ pub struct Case {
 }
 
 impl Case {
-    /// The name of the function.
+    /// Returns the name of the function.
     pub fn name(&self) -> &'static str {
         self.name
     }

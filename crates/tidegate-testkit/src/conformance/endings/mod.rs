@@ -6,12 +6,12 @@
 //! stream; another drops what is buffered, counts it as unsent, and a `reset` shows at the peer.
 //! `drain`, `flush` and `wait_closed` are all answered, and none with success that was not.
 
-mod act;
-mod play;
+mod ending;
+mod run;
 
-use super::stage::{Side, Stage};
+use super::fixture::{Fixture, Side};
 use super::{Harness, Violation, cases};
-use act::{Ending, State};
+use ending::{Ending, State};
 
 cases![
     just_made,
@@ -39,9 +39,9 @@ fn every_ending(
 ) -> Result<(), Violation> {
     for side in Side::BOTH {
         for ending in Ending::ALL {
-            let scene = format!("{ending:?} by the {side:?} end");
-            let stage = Stage::new(harness, case, scene)?;
-            play::play(stage, side, state, ending)?;
+            let variant = format!("{ending:?} by the {side:?} end");
+            let fixture = Fixture::new(harness, case, variant)?;
+            run::run(fixture, side, state, ending)?;
         }
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! A peer that is played: it sends, waits and takes in the world's time, and keeps what was said.
+//! A peer that a script or a check moves: it sends, waits and receives in the world's time, and
+//! keeps a record of the dialogue.
 
 use crate::dialogue::{Dialogue, Said};
 use crate::network::Peer;
@@ -8,17 +9,17 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// What a wait ends with.
+/// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Waited {
-    /// What was waited for.
+    /// The condition became true.
     Done,
-    /// The time is over.
+    /// The time was over.
     TimeOut,
 }
 
 #[derive(Debug)]
-pub(crate) struct Hand {
+pub(crate) struct ScriptedPeer {
     /// `None` from a reset or the departure on.
     peer: Option<Peer>,
     dialogue: Dialogue,
@@ -30,7 +31,7 @@ pub(crate) struct Hand {
     said_reset: bool,
 }
 
-impl Hand {
+impl ScriptedPeer {
     pub(crate) fn new(peer: Peer) -> Self {
         Self {
             peer: Some(peer),
