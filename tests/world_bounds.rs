@@ -39,7 +39,7 @@ fn a_world_in_which_a_fault_always_strikes_comes_to_an_end() {
         ];
         if again.contains(&fault) {
             assert_eq!(log.data_len(), 1000, "{fault}");
-            assert!(world.struck().times(fault) > 3, "{fault}");
+            assert!(world.fault_counts().times(fault) > 3, "{fault}");
         }
     }
 }
@@ -59,7 +59,7 @@ fn an_eintr_that_is_forced_for_ever_lets_each_call_end_after_nine() {
     peer.send(b"hello").unwrap();
     world.pump().unwrap();
     assert_eq!(peer.take(), b"hello");
-    assert!(world.struck().times(Fault::Interrupted) >= 27);
+    assert!(world.fault_counts().times(Fault::Interrupted) >= 27);
 }
 
 #[test]

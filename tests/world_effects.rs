@@ -92,7 +92,7 @@ impl Stage {
     fn turns(&self) -> Vec<usize> {
         let trace = self.world.trace();
         let turns = trace.lines().iter().filter_map(|line| {
-            let (_, rest) = line.split_once(" turn, ")?;
+            let (_, rest) = line.split_once(" tick, ")?;
             rest.strip_suffix(" events")?.parse().ok()
         });
         turns.collect()
@@ -295,14 +295,14 @@ fn turns_of_several_events_are_common_where_everything_goes_wrong() {
             world.advance(10 * MS).unwrap();
         }
         let trace = world.trace();
-        let turns = trace.lines().iter().filter(|line| line.contains(" turn, "));
+        let turns = trace.lines().iter().filter(|line| line.contains(" tick, "));
         let turns = turns.filter(|line| {
             !["0 events", "1 events"]
                 .iter()
                 .any(|few| line.ends_with(few))
         });
         several += turns.count();
-        held += world.struck().times(Fault::FewEvents);
+        held += world.fault_counts().times(Fault::FewEvents);
     }
     assert!(
         several > 100 && held > 4,

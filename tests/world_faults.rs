@@ -49,7 +49,7 @@ fn echo(seed: u64, faults: &Faults, fault: Fault) -> (usize, u64) {
         assert_eq!(world.network().descriptors(host), 0, "{fault}, seed {seed}");
     }
     assert_eq!(world.network().sockets(), 0, "{fault}, seed {seed}");
-    (whole, world.struck().times(fault))
+    (whole, world.fault_counts().times(fault))
 }
 
 /// How likely, and whether every connection lives through it.
@@ -133,7 +133,7 @@ fn a_fault_that_is_forced_strikes_as_often_as_it_was_told() {
         let error = connect(&mut world, &host, "127.0.0.1:1").unwrap_err();
         assert_eq!(error.to_string().contains("No route"), refused, "{error}");
     }
-    assert_eq!(world.struck().times(Fault::ConnectUnreachable), 2);
+    assert_eq!(world.fault_counts().times(Fault::ConnectUnreachable), 2);
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn a_clock_that_jumps_makes_timers_late_and_forgets_none() {
     }
     world.network().force(Fault::ClockJump, 1);
     world.run_until_idle().unwrap();
-    assert_eq!(world.struck().times(Fault::ClockJump), 1);
+    assert_eq!(world.fault_counts().times(Fault::ClockJump), 1);
     assert_eq!(log.words(), ["1", "2"]);
 }
 
@@ -194,7 +194,7 @@ fn a_server_without_descriptors_serves_the_waiting_once_there_are_some() {
         .collect();
     world.advance(Duration::from_secs(5)).unwrap();
     assert_eq!(world.network().descriptors(&host), 2);
-    assert!(world.struck().times(Fault::NoDescriptor) > 0);
+    assert!(world.fault_counts().times(Fault::NoDescriptor) > 0);
     assert_eq!(host.handle().snapshot().connections, 1);
     world.network().limit_descriptors(&host, None);
     world.advance(Duration::from_secs(5)).unwrap();

@@ -353,7 +353,7 @@ fn what_was_to_happen_to_something_that_is_gone_lets_no_time_pass() {
     world.network().force(Fault::AcceptAgain, 1);
     let peer = world.network().dial(host.addr(7)).unwrap();
     world.pump().unwrap();
-    assert_eq!(world.struck().times(Fault::AcceptAgain), 1);
+    assert_eq!(world.fault_counts().times(Fault::AcceptAgain), 1);
     server.close();
     drop(peer);
     world.run_until_idle().unwrap();
@@ -368,7 +368,7 @@ fn what_was_to_happen_to_something_that_is_gone_lets_no_time_pass() {
     world.network().force(Fault::ReadAgain, 1);
     peer.send(b"x").unwrap();
     world.pump().unwrap();
-    assert_eq!(world.struck().times(Fault::ReadAgain), 1);
+    assert_eq!(world.fault_counts().times(Fault::ReadAgain), 1);
     transport.abort();
     world.run_until_idle().unwrap();
     assert_eq!(world.elapsed(), Duration::ZERO, "a socket that is closed");

@@ -1,4 +1,4 @@
-//! Grounds that break one rule each.
+//! Harnesses that break one rule each.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -6,7 +6,7 @@ use std::mem;
 use std::rc::Rc;
 use std::time::Duration;
 use tidegate::{Closed, Handle, OnEof, OnPause, Protocol, Result, Transport};
-use tidegate_testkit::conformance::{Ground, Unix};
+use tidegate_testkit::conformance::{Harness, Unix};
 use tidegate_testkit::{Log, Recorder};
 
 /// What is wrong.
@@ -40,7 +40,7 @@ pub(super) enum Fault {
     LeavesATimer,
     LeavesACompletion,
     LeavesAConnection,
-    // What the ground does.
+    // What the harness does.
     CannotConnect,
     RefusesToRun,
     ClaimsResets,
@@ -48,7 +48,7 @@ pub(super) enum Fault {
 
 /// Unix sockets, and a fault that can be switched off.
 pub(super) struct Broken {
-    ground: Unix,
+    harness: Unix,
     fault: Rc<Cell<Fault>>,
     transports: Rc<RefCell<Vec<Transport>>>,
     kept: Vec<Box<dyn std::any::Any>>,
@@ -57,9 +57,9 @@ pub(super) struct Broken {
 impl Broken {
     pub(super) fn new(fault: Fault) -> Self {
         // What is broken does not come later either.
-        let ground = Unix::new().unwrap().patience(Duration::from_millis(100));
+        let harness = Unix::new().unwrap().patience(Duration::from_millis(100));
         Self {
-            ground,
+            harness,
             fault: Rc::new(Cell::new(fault)),
             transports: Rc::default(),
             kept: Vec::new(),
@@ -91,13 +91,13 @@ impl Broken {
     }
 }
 
-impl Ground for Broken {
+impl Harness for Broken {
     fn connect(
         &mut self,
         connecting: Box<dyn Protocol>,
         accepted: Box<dyn Protocol>,
     ) -> io::Result<()> {
-        let handle = self.ground.handles().remove(0);
+        let handle = self.harness.handles().remove(0);
         match self.fault.get() {
             Fault::CannotConnect => return Err(io::ErrorKind::ConnectionRefused.into()),
             Fault::LeavesATimer => {
@@ -108,12 +108,12 @@ impl Ground for Broken {
             }
             Fault::LeavesAConnection => {
                 let more = || Box::new(Recorder::new(&Log::new()));
-                self.ground.connect(more(), more())?;
+                self.harness.connect(more(), more())?;
             }
             _ => {}
         }
         let (connecting, accepted) = (self.wrap(connecting), self.wrap(accepted));
-        self.ground.connect(connecting, accepted)
+        self.harness.connect(connecting, accepted)
     }
 
     fn run_until(&mut self, done: &mut dyn FnMut() -> bool) -> io::Result<bool> {
@@ -121,16 +121,16 @@ impl Ground for Broken {
             return Err(io::Error::other("out of order"));
         }
         self.interfere();
-        self.ground.run_until(done)
+        self.harness.run_until(done)
     }
 
     fn settle(&mut self) -> io::Result<()> {
         self.interfere();
-        self.ground.settle()
+        self.harness.settle()
     }
 
     fn handles(&self) -> Vec<Handle> {
-        self.ground.handles()
+        self.harness.handles()
     }
 
     fn has_resets(&self) -> bool {

@@ -169,7 +169,7 @@ fn a_ground_that_does_not_work_fails_every_case_under_the_cases_own_name() {
             for case in *cases {
                 let violation = case.run(&mut Broken::new(fault)).unwrap_err();
                 assert_eq!(violation.case(), case.name());
-                assert!(violation.rule().contains("a ground"), "{violation}");
+                assert!(violation.rule().contains("a harness"), "{violation}");
                 names.insert(case.name());
                 count += 1;
             }
@@ -202,10 +202,10 @@ fn a_case_that_fails_leaves_the_ground_fit_for_the_next() {
         (Fault::IgnoresStopReading, "hold_on_reading"),
         (Fault::RepeatsLost, "closing_and_clogged"),
     ] {
-        let mut ground = Broken::new(fault);
-        case(name).run(&mut ground).unwrap_err();
-        ground.repair();
-        if let Err(violation) = case(name).run(&mut ground) {
+        let mut harness = Broken::new(fault);
+        case(name).run(&mut harness).unwrap_err();
+        harness.repair();
+        if let Err(violation) = case(name).run(&mut harness) {
             panic!("after {fault:?}: {violation}");
         }
     }

@@ -1,4 +1,4 @@
-//! A ground with a loop for each end, so that the suite does not come to rely on one.
+//! A harness with a loop for each end, so that the suite does not come to rely on one.
 
 use std::cell::RefCell;
 use std::io;
@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tests::{BOUND, Kind, TempDir};
 use tidegate::{EventLoop, Handle, Protocol, Snapshot};
-use tidegate_testkit::conformance::Ground;
+use tidegate_testkit::conformance::Harness;
 
 type Next = Rc<RefCell<Option<Box<dyn Protocol>>>>;
 
@@ -56,7 +56,7 @@ impl TwoLoops {
     }
 }
 
-impl Ground for TwoLoops {
+impl Harness for TwoLoops {
     fn connect(
         &mut self,
         connecting: Box<dyn Protocol>,

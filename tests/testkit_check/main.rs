@@ -11,7 +11,7 @@ use std::time::Duration;
 use tests::{Log, Recorder, pattern};
 use tidegate::Protocol;
 use tidegate_testkit::{
-    Broken, Case, Conversation, Report, Rule, Variation, check_case, check_protocol,
+    Case, Conversation, Report, Rule, Variation, Violation, check_case, check_protocol,
 };
 
 fn lines() -> Conversation {
@@ -21,7 +21,7 @@ fn lines() -> Conversation {
 /// The check of a broken protocol, which must fail; and the case that it names must fail in the
 /// same way when it is run alone.
 #[track_caller]
-fn caught<P: Protocol>(factory: fn() -> P, conversation: &Conversation) -> Broken {
+fn caught<P: Protocol>(factory: fn() -> P, conversation: &Conversation) -> Violation {
     let broken = check_protocol(factory, conversation).unwrap_err();
     let text = broken.to_string();
     for part in [
@@ -45,7 +45,7 @@ fn assert_caught<P: Protocol>(
     conversation: &Conversation,
     rule: Rule,
     case: &str,
-) -> Broken {
+) -> Violation {
     let broken = caught(factory, conversation);
     assert_eq!(
         (broken.rule(), broken.case().to_string().as_str()),

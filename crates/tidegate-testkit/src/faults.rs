@@ -67,7 +67,7 @@ faults! {
     /// A host does not get to run for up to [a second](Faults::SLOW_HOST), while events pile up.
     SlowHost = "host kept from running", 0.002;
     /// A host gets to run only after more has come for it, of what is due within
-    /// [a tenth of a second](Faults::CROWD): its next turn has several events.
+    /// [a tenth of a second](Faults::CROWD): its next tick has several events.
     Crowd = "events that gather", 0.2;
     /// What happens at the same time comes in another order.
     Reorder = "reordered", 0.1;
@@ -163,8 +163,7 @@ impl Faults {
         all
     }
 
-    /// Sets how likely a fault is: 0 is never, 1 is always. What is beyond that counts as that;
-    /// what is not a number as never.
+    /// Sets the probability of a fault. Values are clamped to 0..=1; NaN counts as 0.
     #[must_use]
     pub fn with(mut self, fault: Fault, probability: f64) -> Self {
         let probability = if probability > 0.0 {
@@ -249,8 +248,8 @@ impl Dice {
         self.struck[fault as usize] += 1;
     }
 
-    pub(crate) fn struck(&self) -> Struck {
-        Struck(
+    pub(crate) fn fault_counts(&self) -> FaultCounts {
+        FaultCounts(
             Fault::ALL
                 .iter()
                 .copied()
@@ -288,22 +287,22 @@ impl Dice {
     }
 }
 
-/// How often each fault struck.
+/// Counts how often each fault struck.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Struck(BTreeMap<Fault, u64>);
+pub struct FaultCounts(BTreeMap<Fault, u64>);
 
-impl Struck {
-    /// How often this one.
+impl FaultCounts {
+    /// Returns how often a fault struck.
     pub fn times(&self, fault: Fault) -> u64 {
         self.0.get(&fault).copied().unwrap_or(0)
     }
 
-    /// Each with its number, 0 included.
+    /// Returns an iterator over all faults and their counts, zeros included.
     pub fn iter(&self) -> impl Iterator<Item = (Fault, u64)> {
         self.0.iter().map(|(fault, times)| (*fault, *times))
     }
 
-    /// Adds those of another world.
+    /// Adds the counts of another world.
     pub fn add(&mut self, other: &Self) {
         for (fault, times) in other.iter() {
             *self.0.entry(fault).or_default() += times;
@@ -311,7 +310,7 @@ impl Struck {
     }
 }
 
-impl fmt::Display for Struck {
+impl fmt::Display for FaultCounts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (n, (fault, times)) in self.iter().enumerate() {
             let line = if n == 0 { "" } else { "\n" };

@@ -18,7 +18,7 @@ const SHRINK_TIME: Duration = Duration::from_secs(5);
 
 /// Holds a rule against every file in the folder `corpus`, then against random inputs and against
 /// mutations of the files, for 300 ms. `decode` makes a case of an input, such as a row of
-/// operations, and `None` of an input that is none; `check` panics if the rule is broken, and any
+/// operations, and `None` of an input that is none; `check` panics if the rule is violated, and any
 /// panic in it counts.
 ///
 /// A failure is made shorter, and told with its case, its bytes, and a command that adds it to the
@@ -164,7 +164,7 @@ fn read(path: &Path) -> Vec<u8> {
     fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// The words of the panic, if the rule is broken.
+/// Returns the message of the panic, if the rule is violated.
 fn outcome<T>(
     input: &[u8],
     decode: &impl Fn(&[u8]) -> Option<T>,
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_rule_is_told_with_its_shortest_input_and_how_to_keep_it() {
+    fn a_violation_is_reported_with_its_shortest_input_and_how_to_keep_it() {
         let told = run("shortest", &[b"abc"], 7, |input| {
             let large = input.iter().filter(|&&byte| byte > 9).count();
             assert!(large < 4, "{large} are large");

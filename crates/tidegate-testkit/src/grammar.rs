@@ -31,9 +31,9 @@ impl Grammar {
         self.lost
     }
 
-    /// Takes the next call; answers what is wrong with it.
+    /// Takes the next call; returns how it violates the order.
     pub(crate) fn next(&mut self, call: Call) -> Option<&'static str> {
-        let complaint = self.complaint(call);
+        let violation = self.violation(call);
         match call {
             Call::Made => self.made = true,
             Call::Data(_) => {}
@@ -42,10 +42,10 @@ impl Grammar {
             Call::Resume => self.paused = false,
             Call::Lost => self.lost = true,
         }
-        complaint
+        violation
     }
 
-    fn complaint(self, call: Call) -> Option<&'static str> {
+    fn violation(self, call: Call) -> Option<&'static str> {
         match call {
             _ if self.lost => Some("after lost"),
             Call::Made if self.made => Some("made twice"),
@@ -65,7 +65,7 @@ impl Grammar {
 mod tests {
     use super::*;
 
-    fn complaints(calls: &[Call]) -> Vec<&'static str> {
+    fn violations(calls: &[Call]) -> Vec<&'static str> {
         let mut grammar = Grammar::default();
         calls
             .iter()
@@ -82,14 +82,14 @@ mod tests {
             &[Made, Eof, Pause, Resume, Lost],
             &[Made, Pause, Lost],
         ] {
-            assert_eq!(complaints(calls), [""; 0], "{calls:?}");
+            assert_eq!(violations(calls), [""; 0], "{calls:?}");
         }
     }
 
     #[test]
-    fn each_wrong_order_has_its_complaint() {
+    fn each_wrong_order_is_a_violation_of_its_own() {
         use Call::*;
-        for (calls, complaint) in [
+        for (calls, violation) in [
             (&[Made, Lost, Lost][..], "after lost"),
             (&[Made, Lost, Data(1)], "after lost"),
             (&[Made, Made], "made twice"),
@@ -101,7 +101,7 @@ mod tests {
             (&[Made, Resume], "resume without pause"),
             (&[Made, Pause, Resume, Resume], "resume without pause"),
         ] {
-            assert_eq!(complaints(calls), [complaint], "{calls:?}");
+            assert_eq!(violations(calls), [violation], "{calls:?}");
         }
     }
 

@@ -75,7 +75,7 @@
 //!     world.run_until_idle()?;
 //!     // Either the echo is whole, or the client was told why it is not.
 //!     let told = client.is_lost() && !client.closed().is_clean();
-//!     assert!(client.data() == b"hello" || told, "seed {seed}: {}", world.struck());
+//!     assert!(client.data() == b"hello" || told, "seed {seed}: {}", world.fault_counts());
 //! }
 //! # Ok(()) }
 //! ```
@@ -86,15 +86,15 @@
 //!
 //! | | |
 //! | --- | --- |
-//! | [`check_protocol`] | a protocol that accepts, in thousands of runs of one [`Conversation`]: chunkings, slow readers, resets, ends and silences everywhere; answers the shortest case that breaks a [`Rule`] |
+//! | [`check_protocol`] | a protocol that accepts, in thousands of runs of one [`Conversation`]: chunkings, slow readers, resets, ends and silences everywhere; returns the shortest case that violates a [`Rule`] |
 //! | [`Script`] | a peer that sends, expects and waits, step by step, against a protocol that accepts or connects |
 //! | [`pair()`] | two protocols on one connection |
 //! | [`World`] | hosts, each an event loop; servers, clients, async code, on one clock |
 //! | [`Network`] | what lies between the hosts: [`Link`]s, partitions, resets; [`Peer`]s without a loop |
-//! | [`Faults`] | what goes wrong, and how likely it is |
+//! | [`Faults`], [`FaultCounts`] | the probability of each fault, and how often it struck |
 //! | [`Recorder`], [`Watched`], [`Log`] | a protocol that records its callbacks, one that records those of any other, and the record, which checks their order |
 //! | [`Trace`], [`Dialogue`] | what happened, and what was said |
-//! | [`conformance`] | what every transport has to do, over sockets or over another [`Ground`](conformance::Ground) |
+//! | [`conformance`] | the rules for every transport, over sockets or over another [`Harness`](conformance::Harness) |
 //! | [`fuzz()`] | random inputs for a rule, in an ordinary test |
 //!
 //! # Time, chance and seeds
@@ -111,10 +111,10 @@
 //!
 //! # Failures that read well
 //!
-//! [`Mismatch`] and [`Broken`] say what was expected, what came, and what was said before, in their
-//! `Debug` too: `unwrap` them. A `Log` whose callbacks came out of order panics when it is dropped, or
-//! when its world is.
-//! In a `Pair` and a `Script` a panic of a protocol is one of the test.
+//! [`Violation`] is the error of a check, [`Mismatch`] that of a script. Both name the expected and the
+//! seen result and show the dialogue before it, in their `Debug` too: `unwrap` them. A `Log` whose
+//! callbacks came out of order panics when it is dropped, or when its world is. In a `Pair` and a
+//! `Script` a panic of a protocol is one of the test.
 
 mod check;
 pub mod conformance;
@@ -122,23 +122,24 @@ mod dialogue;
 mod faults;
 mod fuzz;
 mod grammar;
-mod hand;
 mod log;
 mod network;
 mod pair;
 mod recorder;
 mod script;
-mod single;
+mod scripted_peer;
+mod single_connection;
 mod trace;
-mod untold;
+mod unreported_violations;
 mod watched;
 mod world;
 
 pub use check::{
-    Broken, Case, Conversation, NoCase, Report, Rule, Variation, check_case, check_protocol,
+    Case, Conversation, ParseCaseError, Report, Rule, Variation, Violation, check_case,
+    check_protocol,
 };
 pub use dialogue::Dialogue;
-pub use faults::{Fault, Faults, Struck};
+pub use faults::{Fault, FaultCounts, Faults};
 pub use fuzz::fuzz;
 pub use log::{Log, Seen};
 pub use network::{Host, Link, Network, Peer, PeerListener};
@@ -147,4 +148,4 @@ pub use recorder::Recorder;
 pub use script::{Mismatch, Played, Script};
 pub use trace::Trace;
 pub use watched::Watched;
-pub use world::{StillBusy, World, WorldBuilder};
+pub use world::{StepLimitExceeded, World, WorldBuilder};

@@ -1,7 +1,7 @@
 //! What the callbacks of one connection were, and whether they came in order.
 
 use crate::grammar::{Call, Grammar};
-use crate::untold;
+use crate::unreported_violations;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use tidegate::{Address, CloseReason, Closed, Transport, TransportId};
@@ -207,7 +207,7 @@ impl Log {
         self
     }
 
-    /// The violations so far, which are then forgiven.
+    /// Takes the violations so far out of the log, so that it does not panic for them.
     pub fn take_violations(&self) -> Vec<String> {
         self.0.violations.take()
     }
@@ -216,11 +216,11 @@ impl Log {
 
     pub(crate) fn push(&self, seen: Seen) {
         let mut grammar = self.0.grammar.get();
-        let complaint = seen.call().and_then(|call| grammar.next(call));
+        let violation = seen.call().and_then(|call| grammar.next(call));
         self.0.grammar.set(grammar);
-        if let Some(complaint) = complaint {
+        if let Some(violation) = violation {
             let before = self.0.seen.borrow();
-            self.violated(format!("{seen:?}: {complaint}; seen {before:?}"));
+            self.violated(format!("{seen:?}: {violation}; seen {before:?}"));
         }
         self.0.seen.borrow_mut().push(seen);
     }
@@ -297,7 +297,7 @@ impl Drop for Running {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        untold::tell(self.violations.take());
+        unreported_violations::report(self.violations.take());
     }
 }
 

@@ -2,9 +2,9 @@
 
 use crate::log::Log;
 use crate::network::{Host, Network};
-use crate::single::single;
+use crate::single_connection::single_connection;
 use crate::watched::Watched;
-use crate::world::{StillBusy, World, WorldBuilder};
+use crate::world::{StepLimitExceeded, World, WorldBuilder};
 use std::io;
 use std::time::Duration;
 use tidegate::{Completion, EventLoop, PanicPolicy, Protocol, Transport};
@@ -105,7 +105,7 @@ impl Pair {
         let other = world.add_host_with("b", strict())?;
         let logs = [Log::new(), Log::new()];
         let accepted = logs[1].clone();
-        let factory = single(Watched::new(b, &accepted));
+        let factory = single_connection(Watched::new(b, &accepted));
         let server = other.handle().create_server(other.addr(PORT), factory)?;
         let a = Watched::new(a, &logs[0]);
         let connecting = one.handle().create_connection(other.addr(PORT), a);
@@ -148,39 +148,40 @@ impl Pair {
         &self.logs[1]
     }
 
-    /// Runs everything that can happen without time passing.
+    /// Runs everything that can happen without moving the clock.
     ///
     /// # Errors
     ///
-    /// [`StillBusy`] when there is always more to do.
-    pub fn pump(&mut self) -> Result<(), StillBusy> {
+    /// [`StepLimitExceeded`] when there is always more to do.
+    pub fn pump(&mut self) -> Result<(), StepLimitExceeded> {
         self.world.pump()
     }
 
-    /// Lets so much time pass, with all that happens in it.
+    /// Moves the clock by `by`, and runs everything that is due within that time.
     ///
     /// # Errors
     ///
-    /// [`StillBusy`].
-    pub fn advance(&mut self, by: Duration) -> Result<(), StillBusy> {
+    /// [`StepLimitExceeded`].
+    pub fn advance(&mut self, by: Duration) -> Result<(), StepLimitExceeded> {
         self.world.advance(by)
     }
 
-    /// Runs until nothing is left that could happen, however long that takes in the pair's time.
+    /// Runs until nothing is left that could happen. The clock jumps from one event to the next.
     ///
     /// # Errors
     ///
-    /// [`StillBusy`], as with a timer that always starts itself again: use
+    /// [`StepLimitExceeded`], as with a timer that always starts itself again: use
     /// [`advance`](Self::advance) then.
-    pub fn run_until_idle(&mut self) -> Result<(), StillBusy> {
+    pub fn run_until_idle(&mut self) -> Result<(), StepLimitExceeded> {
         self.world.run_until_idle()
     }
 
-    /// Runs until a completion is answered, such as [`wait_closed`](Transport::wait_closed).
+    /// Runs until a completion has completed, such as [`wait_closed`](Transport::wait_closed), and
+    /// returns its result.
     ///
     /// # Errors
     ///
-    /// The completion's; an error that says so when nothing is left that could answer it.
+    /// The completion's error, or an error that nothing is left that could complete it.
     pub fn run_until<T: 'static>(&mut self, completion: Completion<T>) -> io::Result<T> {
         self.world.run_until(completion)
     }
@@ -209,8 +210,8 @@ impl Pair {
     ///
     /// # Errors
     ///
-    /// [`StillBusy`].
-    pub fn reset(&mut self) -> Result<(), StillBusy> {
+    /// [`StepLimitExceeded`].
+    pub fn reset(&mut self) -> Result<(), StepLimitExceeded> {
         let [one, other] = &self.hosts;
         self.world.network().reset_connections(one, other);
         self.world.pump()

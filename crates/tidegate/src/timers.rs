@@ -196,8 +196,6 @@ mod fuzz;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-    use std::collections::BTreeMap;
     use std::time::Duration;
 
     fn drain(timers: &mut Timers<u64>, now: Instant) -> Vec<u64> {
@@ -271,42 +269,5 @@ mod tests {
         assert_eq!(old.slot, new.slot);
         assert_eq!(timers.cancel(old), None);
         assert_eq!(timers.cancel(new), Some(2));
-    }
-
-    proptest! {
-        #[test]
-        fn the_heap_agrees_with_an_ordered_map(
-            ops in prop::collection::vec((0u8..4, 0u64..50), 1..400)
-        ) {
-            let start = Instant::now();
-            let at = |ms| start + Duration::from_millis(ms);
-            let mut timers = Timers::new();
-            let mut model = BTreeMap::new();
-            let mut ids = Vec::new();
-            for (op, ms) in ops {
-                match op {
-                    0 | 1 => {
-                        let seq = ids.len() as u64;
-                        ids.push((ms, timers.insert(Some(at(ms)), seq)));
-                        model.insert((ms, seq), seq);
-                    }
-                    2 if !ids.is_empty() => {
-                        let index = ms as usize % ids.len();
-                        let (deadline, id) = ids[index];
-                        let expected = model.remove(&(deadline, index as u64));
-                        prop_assert_eq!(timers.cancel(id), expected);
-                    }
-                    _ => {
-                        let due: Vec<_> = model.range(..(ms + 1, 0)).map(|(k, v)| (*k, *v)).collect();
-                        model.retain(|key, _| key.0 > ms);
-                        let values: Vec<_> = due.into_iter().map(|(_, v)| v).collect();
-                        prop_assert_eq!(drain(&mut timers, at(ms)), values);
-                    }
-                }
-                prop_assert_eq!(timers.len(), model.len());
-                let first = model.keys().next().map(|key| at(key.0));
-                prop_assert_eq!(timers.next_deadline(), first);
-            }
-        }
     }
 }

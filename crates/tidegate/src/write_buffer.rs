@@ -192,23 +192,6 @@ mod fuzz;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use proptest::prelude::*;
-
-    #[derive(Debug, Clone)]
-    enum Op {
-        Copy(usize),
-        Shared(usize),
-        Take(usize),
-    }
-
-    fn op() -> impl Strategy<Value = Op> {
-        let size = prop_oneof![0..20usize, 60_000..70_000usize, Just(MAX_OFFER + 7)];
-        prop_oneof![
-            4 => size.clone().prop_map(Op::Copy),
-            3 => size.prop_map(Op::Shared),
-            5 => (0..200_000usize).prop_map(Op::Take),
-        ]
-    }
 
     fn pattern(from: usize, len: usize) -> Vec<u8> {
         (from..from + len)
@@ -225,40 +208,6 @@ mod tests {
         let bytes = slices.flat_map(|slice| slice.to_vec()).collect::<Vec<_>>();
         assert_eq!(bytes.len(), offer.bytes());
         bytes
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
-        #[test]
-        fn the_queue_gives_back_what_was_pushed_in_order(ops in prop::collection::vec(op(), 1..60)) {
-            let mut buffer = WriteBuffer::default();
-            let mut spent = Vec::new();
-            let (mut written, mut taken) = (0, 0);
-            for op in ops {
-                match op {
-                    Op::Copy(len) => {
-                        buffer.push_copy(&pattern(written, len));
-                        written += len;
-                    }
-                    Op::Shared(len) => {
-                        buffer.push_shared(Bytes::from(pattern(written, len)));
-                        written += len;
-                    }
-                    Op::Take(most) => {
-                        let offer = offered(&buffer);
-                        prop_assert_eq!(offer.is_empty(), written == taken);
-                        prop_assert!(offer.len() <= MAX_OFFER);
-                        prop_assert_eq!(&offer, &pattern(taken, offer.len()));
-                        let take = most.min(offer.len());
-                        buffer.advance(take, &mut spent);
-                        taken += take;
-                    }
-                }
-                prop_assert_eq!(buffer.len, written - taken);
-                prop_assert_eq!(buffer.len == 0, buffer.chunks() == 0);
-            }
-        }
     }
 
     #[test]

@@ -1,9 +1,87 @@
-//! Pieces that end with separators, beside a search of every end, however the bytes arrive.
+//! Checks two rules with random inputs: the buffer holds what a queue of bytes holds, and a search
+//! finds what looking at every end finds, however the bytes arrive.
 
 use super::{ReadBuffer, Search};
 use crate::Separators;
 use crate::error::LimitOverrun;
 use arbitrary::{Arbitrary, Result, Unstructured};
+use bytes::Buf;
+
+const MAX_OPS: usize = 100;
+
+#[derive(Debug)]
+enum Op {
+    Push(Vec<u8>),
+    Take(usize),
+    Give(usize),
+    /// Lends all bytes, pushes, uses up the given number of the lent bytes and puts the rest back.
+    Lend(Vec<u8>, usize),
+}
+
+impl<'a> Arbitrary<'a> for Op {
+    fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
+        let piece = |u: &mut Unstructured<'a>| {
+            let len = u.int_in_range(0..=20)?;
+            Ok(u.bytes(len.min(u.len()))?.to_vec())
+        };
+        Ok(match u.int_in_range(0..=3)? {
+            0 => Self::Push(piece(u)?),
+            1 => Self::Take(u.int_in_range(0..=30)?),
+            2 => Self::Give(u.int_in_range(0..=30)?),
+            _ => Self::Lend(piece(u)?, u.int_in_range(0..=30)?),
+        })
+    }
+}
+
+fn ops(input: &[u8]) -> Option<Vec<Op>> {
+    let mut u = Unstructured::new(input);
+    let next = || (!u.is_empty()).then(|| Op::arbitrary(&mut u));
+    let ops = std::iter::from_fn(next).take(MAX_OPS);
+    ops.collect::<Result<_>>().ok()
+}
+
+fn check_ops(ops: &Vec<Op>) {
+    let (mut buffer, mut model) = (ReadBuffer::default(), Vec::new());
+    let mut taken = Vec::new();
+    for op in ops {
+        match op {
+            Op::Push(data) => {
+                model.extend_from_slice(data);
+                assert_eq!(buffer.push(data), model.len());
+            }
+            Op::Take(most) => {
+                let expected: Vec<_> = model.drain(..model.len().min(*most)).collect();
+                taken.push((buffer.take(*most), expected));
+            }
+            Op::Give(most) => {
+                let expected: Vec<_> = model.drain(..model.len().min(*most)).collect();
+                buffer.give(*most, |data| assert_eq!(data, expected));
+            }
+            Op::Lend(data, used) => {
+                let mut lent = buffer.lend();
+                assert_eq!(lent, model);
+                buffer.push(data);
+                let used = lent.len().min(*used);
+                lent.advance(used);
+                buffer.put_back(lent);
+                model.drain(..used);
+                model.extend_from_slice(data);
+            }
+        }
+        assert_eq!(buffer.bytes(), model);
+        assert_eq!(buffer.len(), model.len());
+    }
+    // Taken bytes share memory with the buffer, and must not have changed since.
+    for (taken, expected) in taken {
+        assert_eq!(taken, expected);
+    }
+}
+
+#[test]
+fn whatever_is_pushed_taken_and_lent_the_buffer_holds_what_a_queue_of_bytes_would() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/read_buffer");
+    tidegate_testkit::fuzz(corpus, ops, check_ops);
+}
 
 #[derive(Debug)]
 struct Case {
@@ -94,6 +172,8 @@ fn read(case: &Case, separators: Separators<'_>, limit: usize) -> Vec<Vec<u8>> {
         loop {
             let search = buffer.find(separators, from, limit);
             assert_eq!(search, naive(&held, separators, limit));
+            let line = buffer.find_byte(b'\n', 0, limit);
+            assert_eq!(line, naive(&held, &[b"\n"], limit));
             from = 0;
             let len = match search {
                 Search::Found(end) => end,

@@ -77,7 +77,7 @@ impl Variation {
 /// assert_eq!(case.cuts(), [3, 7]);
 /// assert_eq!(case.variation(), Variation::Reset { at: 9 });
 /// assert_eq!(case.to_string(), "cut 3 7, reset 9");
-/// # Ok::<(), tidegate_testkit::NoCase>(())
+/// # Ok::<(), tidegate_testkit::ParseCaseError>(())
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Case {
@@ -149,11 +149,11 @@ impl fmt::Display for Case {
     }
 }
 
-/// A text that is no [`Case`].
+/// The error of parsing a text that is no [`Case`].
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NoCase(String);
+pub struct ParseCaseError(String);
 
-impl fmt::Display for NoCase {
+impl fmt::Display for ParseCaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -164,13 +164,13 @@ impl fmt::Display for NoCase {
     }
 }
 
-impl Error for NoCase {}
+impl Error for ParseCaseError {}
 
 impl FromStr for Case {
-    type Err = NoCase;
+    type Err = ParseCaseError;
 
-    fn from_str(text: &str) -> Result<Self, NoCase> {
-        let no_case = || NoCase(text.to_owned());
+    fn from_str(text: &str) -> Result<Self, ParseCaseError> {
+        let no_case = || ParseCaseError(text.to_owned());
         let (mut cuts, mut variation) = (None, None);
         for part in text.split(',') {
             let mut words = part.split_whitespace();

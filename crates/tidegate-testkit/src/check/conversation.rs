@@ -1,4 +1,4 @@
-//! What the peer says in a check.
+//! The steps of the peer in a check.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const RANDOM: usize = 100;
 
 #[derive(Debug, Clone)]
-pub(super) enum Turn {
+pub(super) enum Step {
     Say(Vec<u8>),
     Wait(Duration),
     /// The answer that comes before the peer goes on.
@@ -38,7 +38,7 @@ pub(super) enum Turn {
 #[derive(Debug, Clone)]
 #[must_use]
 pub struct Conversation {
-    turns: Vec<Turn>,
+    steps: Vec<Step>,
     pub(super) stays: bool,
     pub(super) seed: u64,
     pub(super) random: usize,
@@ -60,7 +60,7 @@ impl Conversation {
     /// One without a word: the peer connects and ends its stream.
     pub fn new() -> Self {
         Self {
-            turns: Vec::new(),
+            steps: Vec::new(),
             stays: false,
             seed: 0,
             random: RANDOM,
@@ -78,24 +78,24 @@ impl Conversation {
     /// Says something.
     pub fn say(mut self, data: impl AsRef<[u8]>) -> Self {
         let data = data.as_ref();
-        match self.turns.last_mut() {
+        match self.steps.last_mut() {
             _ if data.is_empty() => {}
-            Some(Turn::Say(last)) => last.extend_from_slice(data),
-            _ => self.turns.push(Turn::Say(data.to_vec())),
+            Some(Step::Say(last)) => last.extend_from_slice(data),
+            _ => self.steps.push(Step::Say(data.to_vec())),
         }
         self
     }
 
     /// Waits, in the world's time.
     pub fn wait(mut self, time: Duration) -> Self {
-        self.turns.push(Turn::Wait(time));
+        self.steps.push(Step::Wait(time));
         self
     }
 
     /// Waits for this answer, which the plain run must give. In a conversation with answers they
     /// are all that the protocol says, unless it [may say more](Self::may_say_more).
     pub fn answer(mut self, data: impl AsRef<[u8]>) -> Self {
-        self.turns.push(Turn::Answer(data.as_ref().to_vec()));
+        self.steps.push(Step::Answer(data.as_ref().to_vec()));
         self
     }
 
@@ -164,14 +164,14 @@ impl Conversation {
 
     // For the check.
 
-    pub(super) fn turns(&self) -> &[Turn] {
-        &self.turns
+    pub(super) fn steps(&self) -> &[Step] {
+        &self.steps
     }
 
     /// All answers; `None` when the conversation has none, and so does not say what the reply is.
     pub(super) fn answers(&self) -> Option<Vec<u8>> {
-        let answers = self.turns.iter().filter_map(|turn| match turn {
-            Turn::Answer(answer) => Some(answer.as_slice()),
+        let answers = self.steps.iter().filter_map(|step| match step {
+            Step::Answer(answer) => Some(answer.as_slice()),
             _ => None,
         });
         let answers: Vec<_> = answers.collect();
@@ -184,8 +184,8 @@ impl Conversation {
     }
 
     fn messages(&self) -> impl Iterator<Item = &[u8]> {
-        self.turns.iter().filter_map(|turn| match turn {
-            Turn::Say(data) => Some(data.as_slice()),
+        self.steps.iter().filter_map(|step| match step {
+            Step::Say(data) => Some(data.as_slice()),
             _ => None,
         })
     }

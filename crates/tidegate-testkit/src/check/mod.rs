@@ -1,12 +1,13 @@
-//! A protocol in every way in which its peer may talk to it.
+//! Checks a protocol in every way in which its peer may talk to it.
 
 mod case;
 mod conversation;
 mod report;
 mod rule;
 mod run;
+mod violation;
 
-use crate::check::rule::{Offence, judge, judge_case, judge_plain};
+use crate::check::rule::{judge, judge_case, judge_plain};
 use crate::check::run::{Factory, Outcome, run};
 use crate::dialogue::Dialogue;
 use std::cell::RefCell;
@@ -14,10 +15,11 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tidegate::Protocol;
 
-pub use case::{Case, NoCase, Variation};
+pub use case::{Case, ParseCaseError, Variation};
 pub use conversation::Conversation;
-pub use report::{Broken, Report};
+pub use report::Report;
 pub use rule::Rule;
+pub use violation::Violation;
 
 /// Up to so many bytes, all chunkings are tried: 2048 of them.
 const ALL_CHUNKINGS: usize = 12;
@@ -65,19 +67,19 @@ const SHRINK_TIME: Duration = Duration::from_secs(5);
 /// }
 ///
 /// let conversation = Conversation::new().say(b"one\nthree\n");
-/// let broken = check_protocol(|| Lengths, &conversation).unwrap_err();
-/// assert_eq!(broken.rule(), Rule::Reply);
+/// let violation = check_protocol(|| Lengths, &conversation).unwrap_err();
+/// assert_eq!(violation.rule(), Rule::Reply);
 /// // Cut after the first byte, which is answered as if it were a line.
-/// assert_eq!(broken.case().to_string(), "cut 1");
+/// assert_eq!(violation.case().to_string(), "cut 1");
 /// ```
 ///
 /// # Errors
 ///
-/// The first rule that is broken, with the shortest case that was found for it.
+/// The first violation, with the shortest case that was found for it.
 pub fn check_protocol<P: Protocol>(
     factory: impl FnMut() -> P + 'static,
     conversation: &Conversation,
-) -> Result<Report, Broken> {
+) -> Result<Report, Violation> {
     let mut check = Check::new(factory, conversation)?;
     check.run_all()?;
     Ok(check.report)
@@ -96,19 +98,19 @@ pub fn check_protocol<P: Protocol>(
 ///
 /// # Errors
 ///
-/// The rule that is broken; [`Rule::Case`] for a place that the conversation does not have.
+/// The violation; [`Rule::Case`] for a place that the conversation does not have.
 pub fn check_case<P: Protocol>(
     factory: impl FnMut() -> P + 'static,
     conversation: &Conversation,
     case: &Case,
-) -> Result<(), Broken> {
-    if let Some(offence) = judge_case(case, conversation.len()) {
-        return Err(Broken::new(offence, case.clone(), Dialogue::default()));
+) -> Result<(), Violation> {
+    if let Some(violation) = judge_case(case, conversation.len()) {
+        return Err(violation.in_case(case.clone(), Dialogue::default()));
     }
     let check = Check::new(factory, conversation)?;
-    let (outcome, offence) = check.run(case);
-    match offence {
-        Some(offence) => Err(Broken::new(offence, case.clone(), outcome.dialogue)),
+    let (outcome, violation) = check.run(case);
+    match violation {
+        Some(violation) => Err(violation.in_case(case.clone(), outcome.dialogue)),
         None => Ok(()),
     }
 }
@@ -125,13 +127,13 @@ impl<'c> Check<'c> {
     fn new<P: Protocol>(
         mut factory: impl FnMut() -> P + 'static,
         conversation: &'c Conversation,
-    ) -> Result<Self, Broken> {
+    ) -> Result<Self, Violation> {
         let factory: Factory = Rc::new(RefCell::new(move || {
             Box::new(factory()) as Box<dyn Protocol>
         }));
         let plain = run(&factory, conversation, &Case::PLAIN);
-        if let Some(offence) = judge_plain(&plain, conversation) {
-            return Err(Broken::new(offence, Case::PLAIN, plain.dialogue));
+        if let Some(violation) = judge_plain(&plain, conversation) {
+            return Err(violation.in_case(Case::PLAIN, plain.dialogue));
         }
         Ok(Self {
             factory,
@@ -141,13 +143,13 @@ impl<'c> Check<'c> {
         })
     }
 
-    fn run(&self, case: &Case) -> (Outcome, Option<Offence>) {
+    fn run(&self, case: &Case) -> (Outcome, Option<Violation>) {
         let outcome = run(&self.factory, self.conversation, case);
-        let offence = judge(&outcome, &self.plain, case, self.conversation);
-        (outcome, offence)
+        let violation = judge(&outcome, &self.plain, case, self.conversation);
+        (outcome, violation)
     }
 
-    fn run_all(&mut self) -> Result<(), Broken> {
+    fn run_all(&mut self) -> Result<(), Violation> {
         let len = self.conversation.len();
         let places = self.conversation.places();
         // The plain case again is what tells a protocol that has moods.
@@ -209,19 +211,19 @@ impl<'c> Check<'c> {
         places
     }
 
-    fn try_case(&mut self, case: Case) -> Result<(), Broken> {
-        let (outcome, offence) = self.run(&case);
+    fn try_case(&mut self, case: Case) -> Result<(), Violation> {
+        let (outcome, violation) = self.run(&case);
         self.report.count(case.variation(), outcome.pauses);
-        match offence {
+        match violation {
             None => Ok(()),
-            Some(offence) => Err(self.shrink(case, outcome, offence)),
+            Some(violation) => Err(self.shrink(case, outcome, violation)),
         }
     }
 
-    /// Merges neighbouring chunks for as long as the same rule is broken: half of all cuts at
+    /// Merges neighbouring chunks for as long as the same rule is violated: half of all cuts at
     /// once, then fewer, then each by itself.
-    fn shrink(&self, case: Case, outcome: Outcome, offence: Offence) -> Broken {
-        let (mut case, mut outcome, mut offence) = (case, outcome, offence);
+    fn shrink(&self, case: Case, outcome: Outcome, violation: Violation) -> Violation {
+        let (mut case, mut outcome, mut violation) = (case, outcome, violation);
         let start = Instant::now();
         let mut runs = 0;
         let mut size = case.cuts().len().div_ceil(2);
@@ -245,13 +247,13 @@ impl<'c> Check<'c> {
             }
             runs += 1;
             let (seen, found) = self.run(&shorter);
-            if let Some(found) = found.filter(|found| found.rule == offence.rule) {
-                (case, outcome, offence) = (shorter, seen, found);
+            if let Some(found) = found.filter(|found| found.rule() == violation.rule()) {
+                (case, outcome, violation) = (shorter, seen, found);
                 from -= size;
                 is_shorter = true;
             }
         }
-        Broken::new(offence, case, outcome.dialogue)
+        violation.in_case(case, outcome.dialogue)
     }
 }
 

@@ -1,14 +1,11 @@
-//! What a check answers.
+//! The report of a check that found no violation.
 
-use super::case::{Case, Variation};
-use super::rule::{Offence, Rule};
+use super::case::Variation;
 use super::run::Outcome;
-use crate::dialogue::Dialogue;
 use std::collections::BTreeMap;
-use std::error::Error;
 use std::fmt;
 
-/// How many runs a protocol has come through, by their kind, and what it said.
+/// Counts the runs of a protocol that kept every rule, by their kind, and keeps its reply.
 ///
 /// ```
 /// use tidegate_testkit::{Conversation, Log, Recorder, check_protocol};
@@ -18,7 +15,7 @@ use std::fmt;
 /// // Three places to cut at, and five to break off.
 /// assert_eq!((report.chunkings(), report.resets()), (8, 5));
 /// assert_eq!(report.reply(), b"four");
-/// # Ok::<(), tidegate_testkit::Broken>(())
+/// # Ok::<(), tidegate_testkit::Violation>(())
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
@@ -102,76 +99,3 @@ impl fmt::Display for Report {
         write!(f, "; pause_writing came {} times", self.pauses)
     }
 }
-
-/// A rule that a protocol broke, and the shortest case found that shows it. `Debug` is the same
-/// text as `Display`, so that an `unwrap` shows it.
-#[derive(Clone)]
-pub struct Broken(Box<Parts>);
-
-#[derive(Clone)]
-struct Parts {
-    offence: Offence,
-    case: Case,
-    dialogue: Dialogue,
-}
-
-impl Broken {
-    pub(super) fn new(offence: Offence, case: Case, dialogue: Dialogue) -> Self {
-        Self(Box::new(Parts {
-            offence,
-            case,
-            dialogue,
-        }))
-    }
-
-    /// Which rule.
-    pub fn rule(&self) -> Rule {
-        self.0.offence.rule
-    }
-
-    /// The shortest case found; [`check_case`](crate::check_case) runs it again.
-    pub fn case(&self) -> &Case {
-        &self.0.case
-    }
-
-    /// What ought to have happened.
-    pub fn expected(&self) -> &str {
-        &self.0.offence.expected
-    }
-
-    /// What happened.
-    pub fn seen(&self) -> &str {
-        &self.0.offence.seen
-    }
-
-    /// What was said in that case.
-    pub fn dialogue(&self) -> &Dialogue {
-        &self.0.dialogue
-    }
-}
-
-impl fmt::Display for Broken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Parts {
-            offence,
-            case,
-            dialogue,
-        } = &*self.0;
-        writeln!(f, "{}", offence.rule)?;
-        writeln!(f, "  expected: {}", offence.expected)?;
-        writeln!(f, "      seen: {}", offence.seen)?;
-        writeln!(
-            f,
-            "again with: check_case(factory, &conversation, &\"{case}\".parse()?)"
-        )?;
-        write!(f, "what was said:\n{dialogue}")
-    }
-}
-
-impl fmt::Debug for Broken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-impl Error for Broken {}

@@ -1,12 +1,13 @@
-//! What must hold in every run.
+//! The rules of a check, and the judges that compare a run with them.
 
 use super::case::{Case, Variation};
 use super::conversation::Conversation;
 use super::run::{Ending, Outcome};
+use super::violation::Violation;
 use crate::dialogue::Escaped;
 use std::fmt;
 
-/// What a protocol that is [checked](crate::check_protocol) must keep to. The text says it in full.
+/// A rule for a protocol that is [checked](crate::check_protocol). `Display` states it in full.
 ///
 /// What a protocol says to a peer that falls silent is not compared with anything: a timeout may
 /// have last words of its own. `Reply`, `Ending` and `Prefix` do not judge those runs; the others
@@ -17,7 +18,7 @@ use std::fmt;
 pub enum Rule {
     /// No callback panics.
     NoPanic,
-    /// The callbacks come in the order that the contract has.
+    /// The callbacks come in the order that [`Protocol`](tidegate::Protocol) documents.
     Grammar,
     /// The protocol comes to rest.
     Rest,
@@ -69,68 +70,53 @@ impl fmt::Display for Rule {
     }
 }
 
-/// A rule that a run broke, what was expected, what was seen.
-#[derive(Debug, Clone)]
-pub(super) struct Offence {
-    pub(super) rule: Rule,
-    pub(super) expected: String,
-    pub(super) seen: String,
-}
-
-impl Offence {
-    fn new(rule: Rule, expected: impl Into<String>, seen: impl Into<String>) -> Self {
-        let (expected, seen) = (expected.into(), seen.into());
-        Self {
-            rule,
-            expected,
-            seen,
-        }
-    }
-}
-
-/// A case of another conversation, which would not do what it says.
-pub(super) fn judge_case(case: &Case, len: usize) -> Option<Offence> {
+/// Judges a case that belongs to another conversation: it would not do what it says.
+pub(super) fn judge_case(case: &Case, len: usize) -> Option<Violation> {
     let beyond = case.beyond(len)?;
     let expected = format!("places within {len} bytes");
-    Some(Offence::new(Rule::Case, expected, beyond))
+    Some(Violation::new(Rule::Case, expected, beyond))
 }
 
-/// What is wrong with a run by itself.
-pub(super) fn judge_alone(outcome: &Outcome) -> Option<Offence> {
+/// Judges a run by itself.
+pub(super) fn judge_alone(outcome: &Outcome) -> Option<Violation> {
     if let Some(panic) = outcome.panics.first() {
-        return Some(Offence::new(Rule::NoPanic, "no panic", panic));
+        return Some(Violation::new(Rule::NoPanic, "no panic", panic));
     }
     if let Some(violation) = outcome.violations.first() {
-        return Some(Offence::new(Rule::Grammar, "the contract", violation));
+        return Some(Violation::new(
+            Rule::Grammar,
+            "the documented order",
+            violation,
+        ));
     }
     if let Some(busy) = &outcome.busy {
-        return Some(Offence::new(Rule::Rest, "an end", busy));
+        return Some(Violation::new(Rule::Rest, "an end", busy));
     }
     None
 }
 
-/// What is left after a run.
-pub(super) fn judge_remains(outcome: &Outcome, conversation: &Conversation) -> Option<Offence> {
+/// Judges what is left after a run.
+pub(super) fn judge_remains(outcome: &Outcome, conversation: &Conversation) -> Option<Violation> {
     if !outcome.lost {
         let silence = conversation.silence;
         let expected = format!("connection_lost within {silence:?} after the peer left");
-        return Some(Offence::new(Rule::Ends, expected, "it did not come"));
+        return Some(Violation::new(Rule::Ends, expected, "it did not come"));
     }
     if !outcome.left.is_empty() {
-        return Some(Offence::new(Rule::NothingLeft, "nothing", &outcome.left));
+        return Some(Violation::new(Rule::NothingLeft, "nothing", &outcome.left));
     }
     None
 }
 
-/// What is wrong with the plain run.
-pub(super) fn judge_plain(outcome: &Outcome, conversation: &Conversation) -> Option<Offence> {
+/// Judges the plain run.
+pub(super) fn judge_plain(outcome: &Outcome, conversation: &Conversation) -> Option<Violation> {
     let wrong_answer = || {
         let (expected, seen) = outcome.wrong_answer.as_ref()?;
-        Some(Offence::new(Rule::Answer, expected, seen))
+        Some(Violation::new(Rule::Answer, expected, seen))
     };
     let error = || {
         let (_, error) = outcome.errors.first().filter(|_| !conversation.may_fail)?;
-        Some(Offence::new(Rule::NoError, "no error", error))
+        Some(Violation::new(Rule::NoError, "no error", error))
     };
     let more_or_less = || {
         let answers = conversation.answers()?;
@@ -138,7 +124,7 @@ pub(super) fn judge_plain(outcome: &Outcome, conversation: &Conversation) -> Opt
             return None;
         }
         let (expected, seen) = difference(&answers, &outcome.reply);
-        Some(Offence::new(Rule::Answer, expected, seen))
+        Some(Violation::new(Rule::Answer, expected, seen))
     };
     judge_alone(outcome)
         .or_else(error)
@@ -147,13 +133,13 @@ pub(super) fn judge_plain(outcome: &Outcome, conversation: &Conversation) -> Opt
         .or_else(|| judge_remains(outcome, conversation))
 }
 
-/// What is wrong with a run, beside the plain one.
+/// Judges a run beside the plain one.
 pub(super) fn judge(
     outcome: &Outcome,
     plain: &Outcome,
     case: &Case,
     conversation: &Conversation,
-) -> Option<Offence> {
+) -> Option<Violation> {
     judge_alone(outcome)
         .or_else(|| judge_errors(outcome, plain, case, conversation))
         .or_else(|| judge_reply(outcome, plain, case, conversation))
@@ -165,13 +151,13 @@ fn judge_errors(
     plain: &Outcome,
     case: &Case,
     conversation: &Conversation,
-) -> Option<Offence> {
+) -> Option<Violation> {
     if case.variation().at().is_some() && conversation.may_fail_cut_short {
         return None;
     }
     let known = |error: &String| plain.errors.iter().any(|(plain, _)| plain == error);
     let (_, new) = outcome.errors.iter().find(|(error, _)| !known(error))?;
-    Some(Offence::new(Rule::NoNewError, "no error", new))
+    Some(Violation::new(Rule::NoNewError, "no error", new))
 }
 
 fn judge_reply(
@@ -179,7 +165,7 @@ fn judge_reply(
     plain: &Outcome,
     case: &Case,
     conversation: &Conversation,
-) -> Option<Offence> {
+) -> Option<Violation> {
     let (seen, whole) = (&outcome.reply, &plain.reply);
     match case.variation() {
         Variation::Whole | Variation::Paused { .. } => {
@@ -194,7 +180,7 @@ fn judge_reply(
                 && whole.starts_with(seen);
             if seen != whole && !is_cut {
                 let (expected, seen) = difference(whole, seen);
-                return Some(Offence::new(rule, expected, seen));
+                return Some(Violation::new(rule, expected, seen));
             }
             judge_ending(outcome.ending, plain.ending)
         }
@@ -205,15 +191,15 @@ fn judge_reply(
             }
             let (expected, seen) = difference(whole, seen);
             let expected = format!("the beginning of {expected}");
-            Some(Offence::new(Rule::Prefix, expected, seen))
+            Some(Violation::new(Rule::Prefix, expected, seen))
         }
         // A timeout may have its own last words.
         Variation::Silence { .. } => None,
     }
 }
 
-fn judge_ending(seen: Ending, expected: Ending) -> Option<Offence> {
-    (seen != expected).then(|| Offence::new(Rule::Ending, expected.text(), seen.text()))
+fn judge_ending(seen: Ending, expected: Ending) -> Option<Violation> {
+    (seen != expected).then(|| Violation::new(Rule::Ending, expected.text(), seen.text()))
 }
 
 /// Shows both, long ones from shortly before the first difference on.

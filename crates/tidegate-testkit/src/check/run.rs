@@ -1,14 +1,14 @@
 //! One run of a protocol, in a world of its own.
 
 use super::case::{Case, Variation};
-use super::conversation::{Conversation, Turn};
+use super::conversation::{Conversation, Step};
 use crate::dialogue::{Dialogue, Escaped};
-use crate::hand::{Hand, within};
 use crate::log::{Log, Seen};
 use crate::network::{Host, Link};
-use crate::untold::collect;
+use crate::scripted_peer::{ScriptedPeer, within};
+use crate::unreported_violations::collect;
 use crate::watched::Watched;
-use crate::world::{StillBusy, World};
+use crate::world::{StepLimitExceeded, World};
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
@@ -102,7 +102,7 @@ struct Play<'c> {
     // The world ends before the log.
     world: World,
     host: Host,
-    hand: Hand,
+    peer: ScriptedPeer,
     log: Log,
     conversation: &'c Conversation,
     case: &'c Case,
@@ -149,7 +149,7 @@ impl<'c> Play<'c> {
         Ok(Self {
             world,
             host,
-            hand: Hand::new(peer),
+            peer: ScriptedPeer::new(peer),
             log,
             conversation,
             case,
@@ -161,31 +161,31 @@ impl<'c> Play<'c> {
         })
     }
 
-    fn play(&mut self) -> Result<(), StillBusy> {
+    fn play(&mut self) -> Result<(), StepLimitExceeded> {
         self.converse()?;
         match self.case.variation() {
             Variation::Whole | Variation::Paused { .. } => {
                 if !self.conversation.stays {
-                    self.hand.send_eof(&mut self.world)?;
+                    self.peer.send_eof(&mut self.world)?;
                 }
                 self.listen(|_| false)?;
             }
-            Variation::Reset { .. } => self.hand.take(&self.world),
+            Variation::Reset { .. } => self.peer.take(&self.world),
             Variation::Eof { .. } => {
-                self.hand.send_eof(&mut self.world)?;
+                self.peer.send_eof(&mut self.world)?;
                 self.listen(|_| false)?;
             }
             Variation::Silence { .. } => {
                 let silence = self.conversation.silence;
-                self.hand
-                    .listen(&mut self.world, silence, |hand| hand.is_over())?;
+                self.peer
+                    .listen(&mut self.world, silence, |peer| peer.is_over())?;
                 self.look()?;
             }
         }
-        self.reply = self.hand.received().to_vec();
-        self.ending = if self.hand.is_ended() {
+        self.reply = self.peer.received().to_vec();
+        self.ending = if self.peer.is_ended() {
             Ending::Eof
-        } else if self.hand.is_reset() {
+        } else if self.peer.is_reset() {
             Ending::Reset
         } else {
             Ending::Open
@@ -194,21 +194,21 @@ impl<'c> Play<'c> {
     }
 
     /// Says everything, or as much as the case has it.
-    fn converse(&mut self) -> Result<(), StillBusy> {
+    fn converse(&mut self) -> Result<(), StepLimitExceeded> {
         let stop = self.case.variation().at();
         let mut awaited = 0;
-        for turn in self.conversation.turns() {
+        for step in self.conversation.steps() {
             if stop.is_some_and(|stop| self.said >= stop) {
                 return Ok(());
             }
-            match turn {
-                Turn::Say(message) => self.say(message)?,
-                Turn::Wait(time) => {
+            match step {
+                Step::Say(message) => self.say(message)?,
+                Step::Wait(time) => {
                     let until = self.world.elapsed().saturating_add(*time);
                     let host = self.host.clone();
                     if self.takes() {
-                        let gone = |_: &Hand| is_gone(&host);
-                        self.hand.listen(&mut self.world, *time, gone)?;
+                        let gone = |_: &ScriptedPeer| is_gone(&host);
+                        self.peer.listen(&mut self.world, *time, gone)?;
                     } else {
                         within(&mut self.world, *time, || is_gone(&host))?;
                     }
@@ -216,11 +216,11 @@ impl<'c> Play<'c> {
                     let left = until.saturating_sub(self.world.elapsed());
                     self.world.advance(left)?;
                 }
-                Turn::Answer(answer) => {
+                Step::Answer(answer) => {
                     let from = awaited;
                     awaited += answer.len();
-                    self.listen(|hand| hand.received().len() >= awaited)?;
-                    let received = self.hand.received();
+                    self.listen(|peer| peer.received().len() >= awaited)?;
+                    let received = self.peer.received();
                     let come = &received[from.min(received.len())..awaited.min(received.len())];
                     if come != answer && self.wrong_answer.is_none() {
                         let expected = Escaped(answer).to_string();
@@ -233,7 +233,7 @@ impl<'c> Play<'c> {
         Ok(())
     }
 
-    fn say(&mut self, message: &[u8]) -> Result<(), StillBusy> {
+    fn say(&mut self, message: &[u8]) -> Result<(), StepLimitExceeded> {
         let start = self.said;
         let end = start + message.len();
         let end = self.case.variation().at().map_or(end, |stop| stop.min(end));
@@ -243,7 +243,7 @@ impl<'c> Play<'c> {
         for end in ends {
             let chunk = &message[self.said - start..end - start];
             let (takes, patience) = (self.takes(), self.conversation.patience);
-            self.hand.send(&mut self.world, chunk, takes, patience)?;
+            self.peer.send(&mut self.world, chunk, takes, patience)?;
             self.said = end;
         }
         Ok(())
@@ -254,14 +254,14 @@ impl<'c> Play<'c> {
         !matches!(self.case.variation(), Variation::Paused { .. })
     }
 
-    fn listen(&mut self, enough: impl Fn(&Hand) -> bool) -> Result<(), StillBusy> {
+    fn listen(&mut self, enough: impl Fn(&ScriptedPeer) -> bool) -> Result<(), StepLimitExceeded> {
         let patience = self.conversation.patience;
-        self.hand.listen(&mut self.world, patience, enough)?;
+        self.peer.listen(&mut self.world, patience, enough)?;
         self.look()
     }
 
     /// Once the protocol is gone, nothing of it may be left: later it would have been forgotten.
-    fn look(&mut self) -> Result<(), StillBusy> {
+    fn look(&mut self) -> Result<(), StepLimitExceeded> {
         self.world.pump()?;
         if self.left.is_none() && is_gone(&self.host) {
             self.left = Some(self.remains());
@@ -287,13 +287,13 @@ impl<'c> Play<'c> {
     }
 
     /// The peer goes, and then the connection must.
-    fn part(&mut self) -> Result<(), StillBusy> {
+    fn part(&mut self) -> Result<(), StepLimitExceeded> {
         match self.case.variation() {
-            Variation::Reset { .. } => self.hand.reset(&mut self.world)?,
+            Variation::Reset { .. } => self.peer.reset(&mut self.world)?,
             _ => {
-                self.hand.send_eof(&mut self.world)?;
-                self.hand.take(&self.world);
-                self.hand.leave(&mut self.world)?;
+                self.peer.send_eof(&mut self.world)?;
+                self.peer.take(&self.world);
+                self.peer.leave(&mut self.world)?;
             }
         }
         let host = self.host.clone();
@@ -302,7 +302,7 @@ impl<'c> Play<'c> {
         self.look()
     }
 
-    fn outcome(mut self, busy: Option<StillBusy>) -> Outcome {
+    fn outcome(mut self, busy: Option<StepLimitExceeded>) -> Outcome {
         let lost = is_gone(&self.host);
         let mut violations = self.log.take_violations();
         // A protocol that gave its place to another is dropped without one.
@@ -320,7 +320,7 @@ impl<'c> Play<'c> {
             busy: busy.map(|busy| busy.to_string()),
             wrong_answer: self.wrong_answer.take(),
             pauses: self.host.handle().snapshot().pauses,
-            dialogue: self.hand.dialogue().clone(),
+            dialogue: self.peer.dialogue().clone(),
         }
     }
 }

@@ -1,18 +1,18 @@
-//! What every transport must do, as functions that try it.
+//! A conformance suite: functions that test the rules for every transport.
 //!
-//! A [`Ground`] makes connections; each case drives some of them, and checks what the protocols at
-//! both ends were told, what the waiters were answered, what became of every byte, and that
-//! nothing is left in the loops. The idea is trio's `check_half_closeable_stream`: who writes a
-//! transport, or wraps one, runs the same tests as everybody else.
+//! A [`Harness`] makes connections. Each case drives some of them, and checks the callbacks at both
+//! ends, the results of the waits, the fate of every byte, and that nothing is left in the loops. The
+//! idea is trio's `check_half_closeable_stream`: every transport, or wrapper around one, runs the
+//! same tests.
 //!
-//! A case does not panic for what a transport does: it returns the [`Violation`], which names the
-//! case, the rule in words, what was expected and what was seen.
+//! A case does not panic for a fault of the transport. It returns the [`Violation`], which names the
+//! case and the rule, the expected result and the seen one.
 //!
 //! ```
 //! use tidegate_testkit::conformance;
 //!
-//! let mut ground = conformance::Tcp::new()?;
-//! conformance::reading::all(&mut ground)?;
+//! let mut harness = conformance::Tcp::new()?;
+//! conformance::reading::all(&mut harness)?;
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
@@ -27,30 +27,33 @@
 //! * No connection, timer, completion or lingering socket is left.
 
 pub mod clogged;
+mod connected;
 pub mod endings;
-mod ground;
+mod fixture;
 pub mod half_close;
+mod harness;
 mod pattern;
 mod probe;
 pub mod reading;
 mod simulated;
-mod stage;
+mod sockets;
 pub mod transfer;
 mod violation;
 
-pub use ground::{Ground, Tcp, Unix};
+pub use harness::Harness;
 pub use simulated::Simulated;
+pub use sockets::{Tcp, Unix};
 pub use violation::{Violation, Violations};
 
 /// One function of the suite, and its name.
 #[derive(Debug, Clone, Copy)]
 pub struct Case {
     name: &'static str,
-    run: fn(&mut dyn Ground) -> Result<(), Violation>,
+    run: fn(&mut dyn Harness) -> Result<(), Violation>,
 }
 
 impl Case {
-    /// The name of the function.
+    /// Returns the name of the function.
     pub fn name(&self) -> &'static str {
         self.name
     }
@@ -60,8 +63,8 @@ impl Case {
     /// # Errors
     ///
     /// The violation that it found.
-    pub fn run(&self, ground: &mut dyn Ground) -> Result<(), Violation> {
-        (self.run)(ground)
+    pub fn run(&self, harness: &mut dyn Harness) -> Result<(), Violation> {
+        (self.run)(harness)
     }
 }
 
@@ -79,8 +82,8 @@ macro_rules! cases {
         /// # Errors
         ///
         /// The violations that they found.
-        pub fn all(ground: &mut dyn super::Ground) -> Result<(), super::Violations> {
-            super::run(CASES, ground)
+        pub fn all(harness: &mut dyn super::Harness) -> Result<(), super::Violations> {
+            super::run(CASES, harness)
         }
     };
 }
@@ -100,18 +103,18 @@ pub const THEMES: &[(&str, &[Case])] = &[
 /// # Errors
 ///
 /// The violations that they found.
-pub fn all(ground: &mut dyn Ground) -> Result<(), Violations> {
+pub fn all(harness: &mut dyn Harness) -> Result<(), Violations> {
     let cases: Vec<Case> = THEMES
         .iter()
         .flat_map(|(_, cases)| cases.iter().copied())
         .collect();
-    run(&cases, ground)
+    run(&cases, harness)
 }
 
-fn run(cases: &[Case], ground: &mut dyn Ground) -> Result<(), Violations> {
+fn run(cases: &[Case], harness: &mut dyn Harness) -> Result<(), Violations> {
     let found: Vec<Violation> = cases
         .iter()
-        .filter_map(|case| case.run(ground).err())
+        .filter_map(|case| case.run(harness).err())
         .collect();
     if found.is_empty() {
         Ok(())

@@ -1,4 +1,4 @@
-//! The protocol of one end of a case, and what is known of it.
+//! The protocol at one endpoint of a case, and the record that outlives it.
 
 use super::pattern::pattern;
 use crate::{Log, Recorder, Seen};
@@ -16,16 +16,16 @@ struct Facts {
     violations: RefCell<Vec<String>>,
 }
 
-/// One end of a connection of a case.
+/// The record of one endpoint of a connection. Clones are the same record.
 #[derive(Debug, Clone, Default)]
-pub(super) struct End(Rc<Facts>);
+pub(super) struct Endpoint(Rc<Facts>);
 
-impl End {
-    /// The protocol for it.
+impl Endpoint {
+    /// Makes the protocol that writes the record.
     pub(super) fn probe(&self, plan: impl FnOnce(Recorder) -> Recorder) -> Box<dyn Protocol> {
         Box::new(Probe {
             recorder: plan(Recorder::new(&self.0.log)),
-            end: self.clone(),
+            endpoint: self.clone(),
         })
     }
 
@@ -64,7 +64,7 @@ impl End {
         }
     }
 
-    /// What broke the grammar of the callbacks.
+    /// Returns the violations of the order of callbacks.
     pub(super) fn violations(&self) -> Vec<String> {
         let mut all = self.0.violations.borrow().clone();
         all.extend(self.log().take_violations());
@@ -77,23 +77,23 @@ pub(super) fn put(transport: &Transport, len: usize) -> std::result::Result<Flow
     transport.write(&pattern(transport.written(), len))
 }
 
-/// A [`Recorder`] that tells its [`End`] of the transport. Its log does not fail a test: the suite
-/// reports what it complains of.
+/// A [`Recorder`] that gives its [`Endpoint`] the transport. Its log does not fail a test: the suite
+/// reports the violations.
 struct Probe {
     recorder: Recorder,
-    end: End,
+    endpoint: Endpoint,
 }
 
 impl Probe {
     fn count(&self, len: usize) {
-        let received = &self.end.0.received;
+        let received = &self.endpoint.0.received;
         received.set(received.get() + len as u64);
     }
 }
 
 impl Protocol for Probe {
     fn connection_made(&mut self, transport: &Transport) -> Result {
-        self.end.0.transport.replace(Some(transport.clone()));
+        self.endpoint.0.transport.replace(Some(transport.clone()));
         self.recorder.connection_made(transport)
     }
 
@@ -132,12 +132,11 @@ impl Protocol for Probe {
     }
 }
 
-/// No callback comes any more: the log has no more to complain of, and is not to panic for what it
-/// has.
+/// Takes the violations from the log, which would panic for them. No callback comes after this.
 impl Drop for Probe {
     fn drop(&mut self) {
-        let violations = self.end.log().take_violations();
-        self.end.0.violations.borrow_mut().extend(violations);
+        let violations = self.endpoint.log().take_violations();
+        self.endpoint.0.violations.borrow_mut().extend(violations);
     }
 }
 

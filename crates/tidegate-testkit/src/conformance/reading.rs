@@ -1,8 +1,9 @@
 //! Reading that is stopped and goes on.
 
 use super::cases;
-use super::stage::{Side, Stage};
-use super::{Ground, Violation};
+use super::connected::Connected;
+use super::fixture::{Fixture, Side};
+use super::{Harness, Violation};
 use crate::Seen;
 
 cases![
@@ -13,36 +14,36 @@ cases![
 
 /// While reading is paused nothing is delivered, not the end of the stream either, and nothing is
 /// lost; `resume_reading` goes on with what is there already.
-pub fn paused_reading(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn paused_reading(harness: &mut dyn Harness) -> Result<(), Violation> {
     const SENT: u64 = 20_000;
     for side in Side::BOTH {
-        let scene = format!("paused by the {side:?} end");
-        let mut stage = Stage::new(ground, "paused_reading", scene)?;
-        let (reader, writer) = stage.connect(side, |it| it, |it| it)?;
+        let variant = format!("paused by the {side:?} end");
+        let mut fixture = Fixture::new(harness, "paused_reading", variant)?;
+        let (reader, writer) = fixture.connect(side, |it| it, |it| it)?;
         reader.transport.pause_reading();
-        stage.put(&writer, SENT as usize)?;
+        fixture.put(&writer, SENT as usize)?;
         writer.transport.close();
-        stage.settle()?;
+        fixture.settle()?;
         let rule = "nothing is delivered while reading is paused";
-        stage.same(rule, "made", &reader.words())?;
-        stage.same("is_reading tells", false, reader.transport.is_reading())?;
+        fixture.same(rule, "made", &reader.words())?;
+        fixture.same("is_reading tells", false, reader.transport.is_reading())?;
         reader.transport.resume_reading();
-        stage.same("is_reading tells", true, reader.transport.is_reading())?;
+        fixture.same("is_reading tells", true, reader.transport.is_reading())?;
         let rule = "resume_reading delivers what is there, then the end of the stream";
-        stage.until(rule, "eof", reader.saw(Seen::Eof))?;
-        stage.same(rule, SENT, reader.end.received())?;
-        stage.finish()?;
+        fixture.until(rule, "eof", reader.saw(Seen::Eof))?;
+        fixture.same(rule, SENT, reader.endpoint.received())?;
+        fixture.finish()?;
     }
     Ok(())
 }
 
 /// `pause_reading` inside `data_received` holds from its return on, until resumed.
-pub fn stop_within_data_received(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn stop_within_data_received(harness: &mut dyn Harness) -> Result<(), Violation> {
     const SENT: u64 = 700_000;
     for side in Side::BOTH {
-        let scene = format!("stopped by the {side:?} end");
-        let mut stage = Stage::new(ground, "stop_within_data_received", scene)?;
-        let (reader, writer) = stage.connect(
+        let variant = format!("stopped by the {side:?} end");
+        let mut fixture = Fixture::new(harness, "stop_within_data_received", variant)?;
+        let (reader, writer) = fixture.connect(
             side,
             |it| {
                 it.on_data(|transport, _| {
@@ -52,55 +53,59 @@ pub fn stop_within_data_received(ground: &mut dyn Ground) -> Result<(), Violatio
             },
             |it| it,
         )?;
-        stage.put(&writer, SENT as usize)?;
+        fixture.put(&writer, SENT as usize)?;
         writer.transport.close();
-        let chunks = |stand: &super::stage::Stand| {
-            let seen = stand.end.log().seen();
+        let chunks = |connected: &Connected| {
+            let seen = connected.endpoint.log().seen();
             seen.iter()
                 .filter(|seen| matches!(seen, Seen::Data(_)))
                 .count()
         };
         let mut delivered = 0;
-        while reader.end.received() < SENT && !reader.end.is_lost() {
-            let before = reader.end.received();
+        while reader.endpoint.received() < SENT && !reader.endpoint.is_lost() {
+            let before = reader.endpoint.received();
             let rule = "resume_reading delivers what is there";
-            stage.until(rule, "data", reader.got(before + 1))?;
+            fixture.until(rule, "data", reader.got(before + 1))?;
             delivered += 1;
             // What must not come has had its time a few times; then it costs only time.
             if delivered < 4 {
-                stage.settle()?;
+                fixture.settle()?;
             }
             let rule = "pause_reading holds at once";
-            stage.same(rule, delivered, chunks(&reader))?;
+            fixture.same(rule, delivered, chunks(&reader))?;
             reader.transport.resume_reading();
         }
-        stage.same("nothing is lost by a stop", SENT, reader.end.received())?;
-        stage.until("connection_lost comes", "lost", reader.lost())?;
-        stage.same("one data each", delivered, chunks(&reader))?;
-        stage.finish()?;
+        fixture.same(
+            "nothing is lost by a stop",
+            SENT,
+            reader.endpoint.received(),
+        )?;
+        fixture.until("connection_lost comes", "lost", reader.lost())?;
+        fixture.same("one data each", delivered, chunks(&reader))?;
+        fixture.finish()?;
     }
     Ok(())
 }
 
 /// With reading paused at both ends, writing goes on at both.
-pub fn paused_at_both_ends(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn paused_at_both_ends(harness: &mut dyn Harness) -> Result<(), Violation> {
     const SENT: u64 = 3_000;
-    let mut stage = Stage::new(ground, "paused_at_both_ends", "")?;
-    let (one, other) = stage.connect(Side::Connecting, |it| it, |it| it)?;
-    for stand in [&one, &other] {
-        stand.transport.pause_reading();
-        stage.put(stand, SENT as usize)?;
+    let mut fixture = Fixture::new(harness, "paused_at_both_ends", "")?;
+    let (one, other) = fixture.connect(Side::Connecting, |it| it, |it| it)?;
+    for connected in [&one, &other] {
+        connected.transport.pause_reading();
+        fixture.put(connected, SENT as usize)?;
     }
-    stage.settle()?;
-    for stand in [&one, &other] {
-        stage.same("what is written is sent", SENT, stand.transport.sent())?;
-        stage.same("nothing is delivered", "made", &stand.words())?;
+    fixture.settle()?;
+    for connected in [&one, &other] {
+        fixture.same("what is written is sent", SENT, connected.transport.sent())?;
+        fixture.same("nothing is delivered", "made", &connected.words())?;
     }
-    for stand in [&one, &other] {
-        stand.transport.resume_reading();
-        stage.until("what was sent arrives", "all", stand.got(SENT))?;
-        stage.same("what was sent arrives", SENT, stand.end.received())?;
+    for connected in [&one, &other] {
+        connected.transport.resume_reading();
+        fixture.until("what was sent arrives", "all", connected.got(SENT))?;
+        fixture.same("what was sent arrives", SENT, connected.endpoint.received())?;
     }
     one.transport.close();
-    stage.finish()
+    fixture.finish()
 }

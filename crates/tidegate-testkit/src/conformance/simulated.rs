@@ -1,6 +1,7 @@
-//! A ground in a simulated world.
+//! The harness over a simulated world.
 
-use super::ground::{Ground, Stranger};
+use super::Harness;
+use crate::single_connection::Unexpected;
 use crate::{Host, World};
 use std::cell::RefCell;
 use std::fmt;
@@ -9,7 +10,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use tidegate::{Handle, Protocol};
 
-/// TCP in the memory of a [`World`], each end on a host of its own; in virtual time.
+/// A harness for TCP in a [`World`], in virtual time, with each end on a host of its own.
 pub struct Simulated {
     world: World,
     hosts: [Host; 2],
@@ -18,7 +19,7 @@ pub struct Simulated {
 }
 
 impl Simulated {
-    /// A world in which nothing goes wrong.
+    /// Makes a world without faults.
     ///
     /// # Errors
     ///
@@ -27,8 +28,8 @@ impl Simulated {
         Self::within(World::new())
     }
 
-    /// Two more hosts in this world, whose seed, links and faults hold. Faults that end
-    /// connections, and a world that loses time, are violations.
+    /// Adds two hosts to a world, whose seed, links and faults hold. Faults that end connections are
+    /// violations, and so is a world that loses time.
     ///
     /// # Errors
     ///
@@ -42,7 +43,7 @@ impl Simulated {
         let slot = next.clone();
         let server = hosts[1].addr(7);
         hosts[1].handle().create_server(server, move || {
-            slot.take().unwrap_or_else(|| Box::new(Stranger))
+            slot.take().unwrap_or_else(|| Box::new(Unexpected))
         })?;
         Ok(Self {
             world,
@@ -53,7 +54,7 @@ impl Simulated {
     }
 }
 
-impl Ground for Simulated {
+impl Harness for Simulated {
     fn connect(
         &mut self,
         connecting: Box<dyn Protocol>,

@@ -1,10 +1,10 @@
 //! Bytes from one end to the other, in every form of a write.
 
 use super::cases;
+use super::fixture::{Fixture, Side};
 use super::pattern::pattern;
 use super::probe::{Answer, put};
-use super::stage::{Side, Stage};
-use super::{Ground, Violation};
+use super::{Harness, Violation};
 use crate::{Recorder, Seen};
 use std::cell::Cell;
 use std::io::IoSlice;
@@ -49,7 +49,7 @@ impl Form {
 
 /// A write of any size and form, the empty one and those around the high-water mark among them, is
 /// sent whole by `close`, which ends cleanly; the peer gets it, and then the end of the stream.
-pub fn one_way(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn one_way(harness: &mut dyn Harness) -> Result<(), Violation> {
     const KIB: usize = 1024;
     let sizes = [
         0,
@@ -64,27 +64,27 @@ pub fn one_way(ground: &mut dyn Ground) -> Result<(), Violation> {
     for side in Side::BOTH {
         for form in Form::ALL {
             for size in sizes {
-                let scene = format!("{form:?} of {size} bytes by the {side:?} end");
-                let mut stage = Stage::new(ground, "one_way", scene)?;
-                let (writer, reader) = stage.connect(side, |it| it, |it| it)?;
-                stage.done("a write is taken", form.put(&writer.transport, size))?;
+                let variant = format!("{form:?} of {size} bytes by the {side:?} end");
+                let mut fixture = Fixture::new(harness, "one_way", variant)?;
+                let (writer, reader) = fixture.connect(side, |it| it, |it| it)?;
+                fixture.done("a write is taken", form.put(&writer.transport, size))?;
                 let rule = "a write is counted whole, an empty one as nothing";
-                stage.same(rule, size as u64, writer.transport.written())?;
+                fixture.same(rule, size as u64, writer.transport.written())?;
                 writer.transport.close();
-                stage.until("connection_lost comes", "lost", reader.lost())?;
+                fixture.until("connection_lost comes", "lost", reader.lost())?;
                 let words = if size == 0 {
                     "made eof lost"
                 } else {
                     "made data eof lost"
                 };
                 let rule = "a peer gets the bytes, then the end of the stream";
-                stage.same(rule, words, &reader.words())?;
-                stage.until("connection_lost comes", "lost", writer.lost())?;
-                let reasons = (writer.end.reason(), reader.end.reason());
+                fixture.same(rule, words, &reader.words())?;
+                fixture.until("connection_lost comes", "lost", writer.lost())?;
+                let reasons = (writer.endpoint.reason(), reader.endpoint.reason());
                 let expected = ("local-close".to_owned(), "peer-eof".to_owned());
-                stage.same("a close ends cleanly at both ends", expected, reasons)?;
-                stage.same("close sends all", size as u64, reader.end.received())?;
-                stage.finish()?;
+                fixture.same("a close ends cleanly at both ends", expected, reasons)?;
+                fixture.same("close sends all", size as u64, reader.endpoint.received())?;
+                fixture.finish()?;
             }
         }
     }
@@ -93,7 +93,7 @@ pub fn one_way(ground: &mut dyn Ground) -> Result<(), Violation> {
 
 /// Thousands of small writes of every form, and a large one in their midst, arrive in the order of
 /// the calls, inside a callback and outside; empty ones are none, and no error.
-pub fn small_writes(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn small_writes(harness: &mut dyn Harness) -> Result<(), Violation> {
     const WRITES: usize = 1000;
     // The small ones before the large one wait to go out together; it is not to overtake them.
     let len = |i: usize| if i == 5 { 70_000 } else { i % 7 };
@@ -106,33 +106,33 @@ pub fn small_writes(ground: &mut dyn Ground) -> Result<(), Violation> {
     };
     let burst_len = (0..WRITES).map(len).sum::<usize>() as u64;
     for side in Side::BOTH {
-        let scene = format!("by the {side:?} end");
-        let mut stage = Stage::new(ground, "small_writes", scene)?;
+        let variant = format!("by the {side:?} end");
+        let mut fixture = Fixture::new(harness, "small_writes", variant)?;
         let in_callback = |it: Recorder| {
             it.on_made(move |transport| Ok(burst(transport).map(drop)?))
                 .on_data(move |transport, _| Ok(burst(transport).map(drop)?))
         };
-        let (writer, reader) = stage.connect(side, in_callback, |it| it)?;
-        let written = stage.done("small writes are taken", burst(&writer.transport))?;
-        stage.same("each byte is counted", burst_len, written)?;
-        stage.settle()?;
-        stage.put(&reader, 1)?;
+        let (writer, reader) = fixture.connect(side, in_callback, |it| it)?;
+        let written = fixture.done("small writes are taken", burst(&writer.transport))?;
+        fixture.same("each byte is counted", burst_len, written)?;
+        fixture.settle()?;
+        fixture.put(&reader, 1)?;
         let rule = "small writes arrive";
-        stage.until(rule, "three bursts", reader.got(3 * burst_len))?;
+        fixture.until(rule, "three bursts", reader.got(3 * burst_len))?;
         writer.transport.close();
-        stage.until("connection_lost comes", "lost", reader.lost())?;
-        stage.same(rule, 3 * burst_len, reader.end.received())?;
-        stage.finish()?;
+        fixture.until("connection_lost comes", "lost", reader.lost())?;
+        fixture.same(rule, 3 * burst_len, reader.endpoint.received())?;
+        fixture.finish()?;
     }
     Ok(())
 }
 
 /// A vectored write may have more slices than a system call takes, and empty ones among them.
-pub fn many_slices(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn many_slices(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
-        let scene = format!("by the {side:?} end");
-        let mut stage = Stage::new(ground, "many_slices", scene)?;
-        let (writer, reader) = stage.connect(side, |it| it, |it| it)?;
+        let variant = format!("by the {side:?} end");
+        let mut fixture = Fixture::new(harness, "many_slices", variant)?;
+        let (writer, reader) = fixture.connect(side, |it| it, |it| it)?;
         let lens: Vec<usize> = (0..5000).map(|i| i % 50).collect();
         let sum = lens.iter().sum();
         let data = pattern(0, sum);
@@ -144,19 +144,19 @@ pub fn many_slices(ground: &mut dyn Ground) -> Result<(), Violation> {
             rest = after;
         }
         let result = writer.transport.write_vectored(&slices);
-        stage.done("any number of slices is taken", result)?;
-        stage.same("all is counted", sum as u64, writer.transport.written())?;
+        fixture.done("any number of slices is taken", result)?;
+        fixture.same("all is counted", sum as u64, writer.transport.written())?;
         writer.transport.close();
-        stage.until("connection_lost comes", "lost", reader.lost())?;
-        stage.same("all arrives", sum as u64, reader.end.received())?;
-        stage.finish()?;
+        fixture.until("connection_lost comes", "lost", reader.lost())?;
+        fixture.same("all arrives", sum as u64, reader.endpoint.received())?;
+        fixture.finish()?;
     }
     Ok(())
 }
 
 /// Both ends send megabytes at once, each as its `Flow`, `pause_writing` and `resume_writing` tell
 /// it, and end their side; each gets all, and both end by themselves.
-pub fn two_ways_at_once(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn two_ways_at_once(harness: &mut dyn Harness) -> Result<(), Violation> {
     const CHUNK: usize = 48 * 1024;
     const CHUNKS: u32 = 50;
     fn pump(transport: &Transport, left: &Cell<u32>) -> tidegate::Result {
@@ -180,62 +180,66 @@ pub fn two_ways_at_once(ground: &mut dyn Ground) -> Result<(), Violation> {
             .on_pause(|_| Ok(OnPause::KeepReading))
             .on_resume(move |transport| pump(transport, &more))
     }
-    let mut stage = Stage::new(ground, "two_ways_at_once", "")?;
-    let (one, other) = stage.connect(Side::Connecting, sender, sender)?;
-    for stand in [&one, &other] {
+    let mut fixture = Fixture::new(harness, "two_ways_at_once", "")?;
+    let (one, other) = fixture.connect(Side::Connecting, sender, sender)?;
+    for connected in [&one, &other] {
         let rule = "who writes as flow control tells, and ends, comes to the end";
-        stage.until(rule, "lost", stand.lost())?;
+        fixture.until(rule, "lost", connected.lost())?;
     }
-    for stand in [&one, &other] {
+    for connected in [&one, &other] {
         let all = (CHUNK as u64) * u64::from(CHUNKS);
-        stage.same("each end gets all", all, stand.end.received())?;
+        fixture.same("each end gets all", all, connected.endpoint.received())?;
         let rule = "when both ends have ended their side, that is a clean end of stream";
-        stage.same(rule, "peer-eof", &stand.end.reason())?;
+        fixture.same(rule, "peer-eof", &connected.endpoint.reason())?;
     }
-    stage.finish()
+    fixture.finish()
 }
 
 /// Messages of growing size are answered with themselves, over and over.
-pub fn request_and_answer(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn request_and_answer(harness: &mut dyn Harness) -> Result<(), Violation> {
     const ROUNDS: u64 = 60;
     let len = |round: u64| (1 << (round % 16)) as usize + round as usize;
     for side in Side::BOTH {
-        let scene = format!("asked by the {side:?} end");
-        let mut stage = Stage::new(ground, "request_and_answer", scene)?;
+        let variant = format!("asked by the {side:?} end");
+        let mut fixture = Fixture::new(harness, "request_and_answer", variant)?;
         let echo = |it: Recorder| {
             it.on_data(|transport, data| {
                 transport.write(data)?;
                 Ok(())
             })
         };
-        let (client, _) = stage.connect(side, |it| it, echo)?;
+        let (client, _) = fixture.connect(side, |it| it, echo)?;
         for round in 0..ROUNDS {
-            stage.put(&client, len(round))?;
+            fixture.put(&client, len(round))?;
             let asked = client.transport.written();
             let rule = "an answer comes";
-            stage.until(rule, "all of it", client.got(asked))?;
-            stage.same(rule, asked, client.end.received())?;
+            fixture.until(rule, "all of it", client.got(asked))?;
+            fixture.same(rule, asked, client.endpoint.received())?;
         }
         client.transport.close();
-        stage.finish()?;
+        fixture.finish()?;
     }
     Ok(())
 }
 
 /// A protocol that gives its own buffer gets the same bytes, never more than fit at once.
-pub fn own_read_buffer(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn own_read_buffer(harness: &mut dyn Harness) -> Result<(), Violation> {
     const SIZE: usize = 1000;
     const SENT: u64 = 300_000;
     for side in Side::BOTH {
-        let scene = format!("read by the {side:?} end");
-        let mut stage = Stage::new(ground, "own_read_buffer", scene)?;
-        let (reader, writer) = stage.connect(side, |it| it.buffered(SIZE), |it| it)?;
-        stage.put(&writer, SENT as usize)?;
+        let variant = format!("read by the {side:?} end");
+        let mut fixture = Fixture::new(harness, "own_read_buffer", variant)?;
+        let (reader, writer) = fixture.connect(side, |it| it.buffered(SIZE), |it| it)?;
+        fixture.put(&writer, SENT as usize)?;
         writer.transport.close();
-        stage.until("connection_lost comes", "lost", reader.lost())?;
-        stage.same("all arrives in the buffer", SENT, reader.end.received())?;
+        fixture.until("connection_lost comes", "lost", reader.lost())?;
+        fixture.same(
+            "all arrives in the buffer",
+            SENT,
+            reader.endpoint.received(),
+        )?;
         let longest = reader
-            .end
+            .endpoint
             .log()
             .seen()
             .iter()
@@ -244,21 +248,21 @@ pub fn own_read_buffer(ground: &mut dyn Ground) -> Result<(), Violation> {
                 _ => most,
             });
         let rule = "no read is larger than the buffer it was given";
-        stage.holds(rule, "1000 bytes at most", longest <= SIZE)?;
-        stage.finish()?;
+        fixture.holds(rule, "1000 bytes at most", longest <= SIZE)?;
+        fixture.finish()?;
     }
     Ok(())
 }
 
 /// `flush` is answered when all that was written before it is sent, and waits for nothing that
 /// comes after.
-pub fn flush_means_sent(ground: &mut dyn Ground) -> Result<(), Violation> {
+pub fn flush_means_sent(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
-        let scene = format!("by the {side:?} end");
-        let mut stage = Stage::new(ground, "flush_means_sent", scene)?;
-        let (writer, reader) = stage.connect(side, |it| it, |it| it)?;
+        let variant = format!("by the {side:?} end");
+        let mut fixture = Fixture::new(harness, "flush_means_sent", variant)?;
+        let (writer, reader) = fixture.connect(side, |it| it, |it| it)?;
         for size in [1, 5000, 200_000] {
-            stage.put(&writer, size)?;
+            fixture.put(&writer, size)?;
             let target = writer.transport.written();
             let transport = writer.transport.clone();
             let sent = Rc::new(Cell::new(None));
@@ -268,18 +272,18 @@ pub fn flush_means_sent(ground: &mut dyn Ground) -> Result<(), Violation> {
             });
             let rule = "flush is answered once all is sent";
             let answered = sent.clone();
-            stage.until(rule, "an answer", move || answered.get().is_some())?;
-            stage.same(rule, Some((true, true)), sent.get())?;
+            fixture.until(rule, "an answer", move || answered.get().is_some())?;
+            fixture.same(rule, Some((true, true)), sent.get())?;
         }
         let again = Answer::of(writer.transport.flush());
         let drained = Answer::of(writer.transport.drain());
-        stage.settle()?;
+        fixture.settle()?;
         let answers = (again.words(), drained.words());
         let rule = "with nothing to wait for, flush and drain are answered at once";
-        stage.same(rule, ("ok".to_owned(), "ok".to_owned()), answers)?;
+        fixture.same(rule, ("ok".to_owned(), "ok".to_owned()), answers)?;
         writer.transport.close();
-        stage.until("connection_lost comes", "lost", reader.lost())?;
-        stage.finish()?;
+        fixture.until("connection_lost comes", "lost", reader.lost())?;
+        fixture.finish()?;
     }
     Ok(())
 }

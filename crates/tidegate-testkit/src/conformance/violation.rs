@@ -1,40 +1,40 @@
-//! What the suite found.
+//! The violations that the suite finds.
 
 use std::error::Error;
 use std::fmt;
 
-/// A rule that a transport broke.
+/// Names a rule that a transport violated, and the case that found it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
     pub(super) case: &'static str,
-    pub(super) scene: String,
+    pub(super) variant: String,
     pub(super) rule: String,
     pub(super) expected: String,
     pub(super) seen: String,
 }
 
 impl Violation {
-    /// The name of the case: of the function that found it.
+    /// Returns the name of the case: of the function that found it.
     pub fn case(&self) -> &str {
         self.case
     }
 
-    /// What the case was at, if it tries several things.
-    pub fn scene(&self) -> &str {
-        &self.scene
+    /// Returns the variant of the case, if it has several; empty otherwise.
+    pub fn variant(&self) -> &str {
+        &self.variant
     }
 
-    /// The rule in words.
+    /// Returns the rule in words.
     pub fn rule(&self) -> &str {
         &self.rule
     }
 
-    /// What should have been.
+    /// Returns a text of what the rule expects.
     pub fn expected(&self) -> &str {
         &self.expected
     }
 
-    /// What was instead.
+    /// Returns a text of what happened instead.
     pub fn seen(&self) -> &str {
         &self.seen
     }
@@ -43,8 +43,8 @@ impl Violation {
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.case)?;
-        if !self.scene.is_empty() {
-            write!(f, " ({})", self.scene)?;
+        if !self.variant.is_empty() {
+            write!(f, " ({})", self.variant)?;
         }
         write!(
             f,
@@ -56,12 +56,12 @@ impl fmt::Display for Violation {
 
 impl Error for Violation {}
 
-/// Every rule that was broken: one for each case that found something.
+/// All violations of a run: at most one for each case.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violations(pub(super) Vec<Violation>);
 
 impl Violations {
-    /// One after the other.
+    /// Returns an iterator over the violations, in the order of the cases.
     pub fn iter(&self) -> std::slice::Iter<'_, Violation> {
         self.0.iter()
     }

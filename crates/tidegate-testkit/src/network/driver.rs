@@ -1,7 +1,7 @@
 //! The simulated kernel in the place of the real one, under a loop.
 
 use super::Network;
-use super::end::EndId;
+use super::endpoint::EndpointId;
 use super::listener::{ListenerId, inet};
 use super::state::{HostId, State};
 use crate::faults::Fault;
@@ -47,8 +47,8 @@ impl Driver for SimulatedDriver {
             let taken = state.take_events(host);
             let count = taken.len() as u64 + u64::from(rang);
             events.extend(taken);
-            state.note(("turn", host.0 as u64, count), &[], || {
-                format!("{host} turn, {count} events")
+            state.note(("tick", host.0 as u64, count), &[], || {
+                format!("{host} tick, {count} events")
             });
             Ok(())
         })
@@ -84,9 +84,11 @@ impl Driver for SimulatedDriver {
     fn register(&mut self, socket: &mut Socket, token: Token) -> io::Result<()> {
         let id = socket.of::<SimulatedStream>()?.id;
         self.with(|state, _| {
-            let Some(end) = state.end(id) else { return };
-            end.token = Some(token);
-            let ready = end.readiness();
+            let Some(endpoint) = state.endpoint(id) else {
+                return;
+            };
+            endpoint.token = Some(token);
+            let ready = endpoint.readiness();
             if ready != Readiness::new() {
                 state.tell(id, ready);
             }
@@ -135,11 +137,11 @@ impl Drop for SimulatedListener {
 #[derive(Debug)]
 struct SimulatedStream {
     network: Network,
-    id: EndId,
+    id: EndpointId,
 }
 
 impl SimulatedStream {
-    fn socket(network: &Network, id: EndId) -> Socket {
+    fn socket(network: &Network, id: EndpointId) -> Socket {
         let network = network.clone();
         Socket::foreign(Self { network, id })
     }
@@ -169,7 +171,7 @@ impl StreamSocket for SimulatedStream {
     fn local_addr(&self) -> io::Result<Address> {
         let addr = self
             .network
-            .with(|state| state.end(self.id).map(|end| end.local));
+            .with(|state| state.endpoint(self.id).map(|endpoint| endpoint.local));
         Ok(addr.map_or(Address::Unnamed, Address::Inet))
     }
 

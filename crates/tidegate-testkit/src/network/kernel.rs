@@ -1,8 +1,9 @@
 //! The kernel of one host: the events for its loop, its descriptors, ports and jobs.
 
-use super::end::EndId;
+use super::agenda::Event;
+use super::endpoint::EndpointId;
 use super::listener::ListenerId;
-use super::state::{Happening, HostId, State, os_error};
+use super::state::{HostId, State, os_error};
 use crate::faults::{Fault, Faults};
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, VecDeque};
@@ -25,13 +26,13 @@ const REMINDER: Duration = Duration::from_millis(10);
 /// What events are about.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Source {
-    End(EndId),
+    Endpoint(EndpointId),
     Listener(ListenerId),
 }
 
-impl From<EndId> for Source {
-    fn from(id: EndId) -> Self {
-        Self::End(id)
+impl From<EndpointId> for Source {
+    fn from(id: EndpointId) -> Self {
+        Self::Endpoint(id)
     }
 }
 
@@ -137,7 +138,7 @@ impl State {
             at += self.dice.within(Duration::ZERO, Faults::SLOW_JOB);
         }
         self.host(host).jobs.insert(id, Waiting(job));
-        self.schedule(at, Happening::Job { host, id });
+        self.schedule(at, Event::Job { host, id });
     }
 
     pub(super) fn cancel_job(&mut self, host: HostId, id: JobId) -> Option<Job> {
@@ -153,9 +154,11 @@ impl State {
     /// does. Nobody is told of what has no token: unregistered, closed, or in a test's hand.
     pub(super) fn tell(&mut self, source: impl Into<Source>, changed: Readiness) {
         let (host, token, ready) = match source.into() {
-            Source::End(id) => {
-                let Some(end) = self.end(id) else { return };
-                (end.host, end.token, end.readiness())
+            Source::Endpoint(id) => {
+                let Some(endpoint) = self.endpoint(id) else {
+                    return;
+                };
+                (endpoint.host, endpoint.token, endpoint.readiness())
             }
             Source::Listener(id) => {
                 let Some(listener) = self.listeners.get(&id) else {
@@ -180,7 +183,7 @@ impl State {
     pub(super) fn remind(&mut self, source: impl Into<Source>, readiness: Readiness) {
         let at = self.now() + self.dice.within(Duration::ZERO, REMINDER);
         let source = source.into();
-        self.schedule(at, Happening::Remind { source, readiness });
+        self.schedule(at, Event::Remind { source, readiness });
     }
 
     /// Whether a poll of this host would report something.
@@ -223,11 +226,14 @@ impl State {
     }
 
     fn some_token(&mut self, host: HostId) -> Option<Token> {
-        let ends = self.ends.values().filter(|end| end.host == host);
+        let ends = self
+            .endpoints
+            .values()
+            .filter(|endpoint| endpoint.host == host);
         let listeners = self.listeners.values();
         let listeners = listeners.filter(|listener| listener.host == host);
         let tokens: Vec<_> = ends
-            .filter_map(|end| end.token)
+            .filter_map(|endpoint| endpoint.token)
             .chain(listeners.filter_map(|listener| listener.token))
             .collect();
         if tokens.is_empty() {

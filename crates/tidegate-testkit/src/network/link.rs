@@ -1,6 +1,6 @@
 //! What lies between two hosts, in one direction.
 
-use super::state::Order;
+use super::agenda::Order;
 use super::transmit::Arrival;
 use std::time::Duration;
 

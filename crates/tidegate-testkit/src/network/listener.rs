@@ -1,8 +1,9 @@
 //! How connections begin: listeners, knocks at them, and accepts.
 
-use super::end::{End, EndId, Phase};
+use super::agenda::Event;
+use super::endpoint::{Endpoint, EndpointId, Phase};
 use super::kernel::EPHEMERAL_PORTS;
-use super::state::{Happening, HostId, State, addresses, os_error};
+use super::state::{HostId, State, addresses, os_error};
 use super::transmit::Arrival;
 use crate::faults::{Fault, Faults};
 use std::collections::VecDeque;
@@ -29,7 +30,7 @@ pub(super) struct ListenerState {
     pub(super) token: Option<Token>,
     /// `None` until it listens.
     backlog: Option<usize>,
-    waiting: VecDeque<EndId>,
+    waiting: VecDeque<EndpointId>,
     of_loop: bool,
 }
 
@@ -178,14 +179,14 @@ impl State {
         }
     }
 
-    fn drop_unaccepted(&mut self, id: EndId) {
-        if let Some(end) = self.end(id) {
-            end.orphan = true;
+    fn drop_unaccepted(&mut self, id: EndpointId) {
+        if let Some(endpoint) = self.endpoint(id) {
+            endpoint.orphan = true;
             self.send_reset(id);
         }
     }
 
-    pub(super) fn accept(&mut self, id: ListenerId) -> io::Result<(EndId, SocketAddr)> {
+    pub(super) fn accept(&mut self, id: ListenerId) -> io::Result<(EndpointId, SocketAddr)> {
         let listener = self
             .listeners
             .get(&id)
@@ -212,11 +213,11 @@ impl State {
             self.drop_unaccepted(first);
             return Err(os_error(libc::ECONNABORTED));
         }
-        let end = self
-            .end(first)
+        let endpoint = self
+            .endpoint(first)
             .ok_or_else(|| os_error(libc::ECONNABORTED))?;
-        end.of_loop = of_loop;
-        let remote = end.remote;
+        endpoint.of_loop = of_loop;
+        let remote = endpoint.remote;
         self.note(("accept", first.0 as u64, 0), &[], || {
             format!("{host} accepts {first}")
         });
@@ -229,7 +230,7 @@ impl State {
         mut to: SocketAddr,
         from: Option<SocketAddr>,
         of_loop: bool,
-    ) -> io::Result<EndId> {
+    ) -> io::Result<EndpointId> {
         if to.ip().is_unspecified() {
             to.set_ip(loopback(to));
         }
@@ -246,9 +247,9 @@ impl State {
         };
         let local = SocketAddr::new(ip, port);
         let peer_host = self.who_has(host, to.ip());
-        let mut end = End::new(host, peer_host.unwrap_or(host), local, to);
-        end.of_loop = of_loop;
-        let id = self.add_end(end);
+        let mut endpoint = Endpoint::new(host, peer_host.unwrap_or(host), local, to);
+        endpoint.of_loop = of_loop;
+        let id = self.add_endpoint(endpoint);
         self.note(("connect", id.0 as u64, u64::from(to.port())), &[], || {
             format!("{host} {id} connects from {local} to {to}")
         });
@@ -258,20 +259,22 @@ impl State {
             }
             _ => {
                 let at = self.now() + Faults::CONNECT_TIMEOUT;
-                self.schedule(at, Happening::TimedOut(id));
+                self.schedule(at, Event::TimedOut(id));
             }
         }
         Ok(id)
     }
 
     /// A connect arrives at the host that has the address.
-    pub(super) fn knock(&mut self, from: EndId, tries: u32) {
-        let Some(end) = self.end(from) else { return };
-        if end.phase != Phase::Connecting || end.orphan {
+    pub(super) fn knock(&mut self, from: EndpointId, tries: u32) {
+        let Some(endpoint) = self.endpoint(from) else {
+            return;
+        };
+        if endpoint.phase != Phase::Connecting || endpoint.orphan {
             return;
         }
-        let (host, peer_host, of_loop) = (end.host, end.peer_host, end.of_loop);
-        let (local, remote) = (end.local, end.remote);
+        let (host, peer_host, of_loop) = (endpoint.host, endpoint.peer_host, endpoint.of_loop);
+        let (local, remote) = (endpoint.local, endpoint.remote);
         let Some(listener) = self.listener_at(peer_host, remote) else {
             self.send_apart((peer_host, host), Arrival::Refusal { to: from });
             return;
@@ -290,23 +293,23 @@ impl State {
         }
         let there = self.wire(host, peer_host).link.clone();
         let back = self.wire(peer_host, host).link.clone();
-        let mut accepted = End::new(peer_host, host, remote, local);
+        let mut accepted = Endpoint::new(peer_host, host, remote, local);
         accepted.phase = Phase::Open;
         accepted.peer = Some(from);
         // Until it is accepted.
         accepted.of_loop = false;
         accepted.send_buffer = back.send_buffer;
         accepted.receive_buffer = there.receive_buffer;
-        let accepted = self.add_end(accepted);
+        let accepted = self.add_endpoint(accepted);
         let welcome = Arrival::Welcome {
             from: accepted,
             to: from,
         };
         self.put_on_wire(accepted, 0, welcome);
-        if let Some(end) = self.end(from) {
-            end.peer = Some(accepted);
-            end.send_buffer = there.send_buffer;
-            end.receive_buffer = back.receive_buffer;
+        if let Some(endpoint) = self.endpoint(from) {
+            endpoint.peer = Some(accepted);
+            endpoint.send_buffer = there.send_buffer;
+            endpoint.receive_buffer = back.receive_buffer;
         }
         if let Some(listener) = self.listeners.get_mut(&listener) {
             listener.waiting.push_back(accepted);
@@ -333,24 +336,26 @@ impl State {
         Some(ids[chosen])
     }
 
-    pub(super) fn knock_again(&mut self, from: EndId, tries: u32) {
-        let Some(end) = self.end(from) else { return };
-        let path = (end.host, end.peer_host);
+    pub(super) fn knock_again(&mut self, from: EndpointId, tries: u32) {
+        let Some(endpoint) = self.endpoint(from) else {
+            return;
+        };
+        let path = (endpoint.host, endpoint.peer_host);
         let at = self.now() + FIRST_RETRY * 2_u32.saturating_pow(tries);
         let next = if tries < RETRIES {
             let tries = tries + 1;
             let what = Arrival::Knock { from, tries };
-            Happening::Arrival { path, what }
+            Event::Arrival { path, what }
         } else {
-            Happening::TimedOut(from)
+            Event::TimedOut(from)
         };
         self.schedule(at, next);
     }
 
     /// The answer to a connect is here: the connection stands, unless it was given up.
-    pub(super) fn welcomed(&mut self, accepted: EndId, to: EndId) {
-        match self.end(to) {
-            Some(end) if end.phase == Phase::Connecting => end.phase = Phase::Open,
+    pub(super) fn welcomed(&mut self, accepted: EndpointId, to: EndpointId) {
+        match self.endpoint(to) {
+            Some(endpoint) if endpoint.phase == Phase::Connecting => endpoint.phase = Phase::Open,
             _ => {
                 self.answer_with_reset(accepted);
                 return;

@@ -1,7 +1,8 @@
 //! The network of a simulated world: hosts, what lies between them, and what goes wrong there.
 
+mod agenda;
 mod driver;
-mod end;
+mod endpoint;
 mod host;
 mod kernel;
 mod link;
@@ -11,10 +12,10 @@ mod peer;
 mod state;
 mod transmit;
 
-use crate::faults::{Fault, Faults, Struck};
+use crate::faults::{Fault, FaultCounts, Faults};
 use crate::trace::Trace;
-use end::{EndId, Phase};
-use state::Happening;
+use agenda::Event;
+use endpoint::{EndpointId, Phase};
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io;
@@ -23,8 +24,9 @@ use std::rc::Rc;
 use std::time::Duration;
 use tidegate::driver::BindOptions;
 
+pub(crate) use agenda::Deferred;
 pub(crate) use driver::SimulatedDriver;
-pub(crate) use state::{END_OF_TIME, Errand, HostId, State, WorldId, addresses};
+pub(crate) use state::{END_OF_TIME, HostId, State, WorldId, addresses};
 
 pub use host::Host;
 pub use link::Link;
@@ -94,7 +96,7 @@ impl Network {
         }
         self.with(|state| {
             let at = state.now().saturating_add(delay);
-            state.schedule(at, Happening::Call(Box::new(call)));
+            state.schedule(at, Event::Call(Box::new(call)));
         });
     }
 
@@ -123,7 +125,7 @@ impl Network {
 
     /// How many ends of connections there are, those that only the kernel still knows included.
     pub fn sockets(&self) -> usize {
-        self.with(|state| state.ends.len())
+        self.with(|state| state.endpoints.len())
     }
 
     /// How many listeners there are.
@@ -225,7 +227,7 @@ impl Network {
         let one = self.id_of(one);
         let other = self.id_of(other);
         self.with(|state| {
-            let ids = state.ends_between(one, other);
+            let ids = state.endpoints_between(one, other);
             // An end that has none on the other side yet, or no more, is one too.
             let pairs: BTreeSet<_> = ids
                 .iter()
@@ -250,9 +252,9 @@ impl Network {
         self.with(|state| state.force(fault, times));
     }
 
-    /// How often each fault has struck.
-    pub fn struck(&self) -> Struck {
-        self.with(|state| state.struck())
+    /// Returns how often each fault has struck.
+    pub fn fault_counts(&self) -> FaultCounts {
+        self.with(|state| state.fault_counts())
     }
 
     // The record.
@@ -270,13 +272,17 @@ impl Network {
 
 impl State {
     /// Those that are not over, each with the one on the other side.
-    fn ends_between(&self, one: HostId, other: HostId) -> Vec<(EndId, Option<EndId>)> {
-        let between = self.ends.iter().filter(|(_, end)| {
-            let path = (end.host, end.peer_host);
+    fn endpoints_between(
+        &self,
+        one: HostId,
+        other: HostId,
+    ) -> Vec<(EndpointId, Option<EndpointId>)> {
+        let between = self.endpoints.iter().filter(|(_, endpoint)| {
+            let path = (endpoint.host, endpoint.peer_host);
             (path == (one, other) || path == (other, one))
-                && end.phase != Phase::Dead
-                && !end.is_over()
+                && endpoint.phase != Phase::Dead
+                && !endpoint.is_over()
         });
-        between.map(|(id, end)| (*id, end.peer)).collect()
+        between.map(|(id, endpoint)| (*id, endpoint.peer)).collect()
     }
 }

@@ -1,7 +1,7 @@
 //! An end of a connection that a test holds in its own hand.
 
 use super::Network;
-use super::end::{EndId, Fin, Phase};
+use super::endpoint::{EndpointId, Fin, Phase};
 use super::listener::ListenerId;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
@@ -15,11 +15,11 @@ use std::net::SocketAddr;
 #[derive(Debug)]
 pub struct Peer {
     network: Network,
-    id: EndId,
+    id: EndpointId,
 }
 
 impl Peer {
-    pub(super) fn new(network: &Network, id: EndId) -> Self {
+    pub(super) fn new(network: &Network, id: EndpointId) -> Self {
         let network = network.clone();
         Self { network, id }
     }
@@ -60,7 +60,9 @@ impl Peer {
     /// Takes what has arrived.
     pub fn take(&self) -> Vec<u8> {
         self.network.with(|state| {
-            let there = state.end(self.id).map_or(0, |end| end.incoming.len());
+            let there = state
+                .endpoint(self.id)
+                .map_or(0, |endpoint| endpoint.incoming.len());
             let mut bytes = vec![0; there];
             let len = if there == 0 {
                 0
@@ -83,31 +85,37 @@ impl Peer {
 
     /// How many bytes have arrived and were not taken.
     pub fn waiting(&self) -> usize {
-        self.network
-            .with(|state| state.end(self.id).map_or(0, |end| end.incoming.len()))
+        self.network.with(|state| {
+            state
+                .endpoint(self.id)
+                .map_or(0, |endpoint| endpoint.incoming.len())
+        })
     }
 
     /// Whether the other side has ended its stream. Bytes may still wait to be taken.
     pub fn is_ended(&self) -> bool {
-        self.network
-            .with(|state| state.end(self.id).is_none_or(|end| end.fin_received))
+        self.network.with(|state| {
+            state
+                .endpoint(self.id)
+                .is_none_or(|endpoint| endpoint.fin_received)
+        })
     }
 
     /// Whether the connection was reset.
     pub fn is_reset(&self) -> bool {
         self.network.with(|state| {
             state
-                .end(self.id)
-                .is_none_or(|end| end.phase == Phase::Dead)
+                .endpoint(self.id)
+                .is_none_or(|endpoint| endpoint.phase == Phase::Dead)
         })
     }
 
     /// Whether everything that was sent, the end of the stream too, has arrived.
     pub fn is_delivered(&self) -> bool {
         self.network.with(|state| {
-            state.end(self.id).is_none_or(|end| {
-                let on_its_way = matches!(end.fin, Fin::Wanted | Fin::Sent);
-                end.outgoing.is_empty() && end.in_flight == 0 && !on_its_way
+            state.endpoint(self.id).is_none_or(|endpoint| {
+                let on_its_way = matches!(endpoint.fin, Fin::Wanted | Fin::Sent);
+                endpoint.outgoing.is_empty() && endpoint.in_flight == 0 && !on_its_way
             })
         })
     }
@@ -115,7 +123,7 @@ impl Peer {
     /// The own address.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.network
-            .with(|state| state.end(self.id).map(|end| end.local))
+            .with(|state| state.endpoint(self.id).map(|endpoint| endpoint.local))
     }
 }
 

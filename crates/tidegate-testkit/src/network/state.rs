@@ -1,13 +1,12 @@
-//! What the hosts of a world share: the clock, the agenda of what is to happen, and the sockets.
+//! The state that the hosts of a world share: the clock, the agenda of events, and the sockets.
 
-use super::Network;
-use super::end::{End, EndId, Phase};
-use super::kernel::{Kernel, Source};
+use super::agenda::{Agenda, Event};
+use super::endpoint::{Endpoint, EndpointId};
+use super::kernel::Kernel;
 use super::link::{Link, Wire};
 use super::listener::{ListenerId, ListenerState};
 use super::names::Names;
-use super::transmit::Arrival;
-use crate::faults::{Dice, Fault, Faults, Struck};
+use crate::faults::{Dice, Fault, FaultCounts, Faults};
 use crate::trace::{Recording, Trace};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,7 +15,6 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
-use tidegate::driver::{Job, JobId, Readiness};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct HostId(pub(crate) usize);
@@ -44,49 +42,6 @@ impl WorldId {
     }
 }
 
-/// When something happens, then what comes first of that time: a key by chance or 0, and then the
-/// order in which it was scheduled.
-pub(super) type Order = (Duration, u32, u64);
-
-/// Something that is to happen, at its time.
-pub(super) enum Happening {
-    /// Something comes over a wire.
-    Arrival {
-        path: (HostId, HostId),
-        what: Arrival,
-    },
-    /// A connect is given up, unless it was answered.
-    TimedOut(EndId),
-    /// An event that makes good for an invented refusal.
-    Remind {
-        source: Source,
-        readiness: Readiness,
-    },
-    Job {
-        host: HostId,
-        id: JobId,
-    },
-    Heal(HostId, HostId),
-    Call(Box<dyn FnOnce(&Network)>),
-}
-
-impl Happening {
-    /// Whose loop may hear of it.
-    fn host(&self) -> Option<HostId> {
-        match self {
-            Self::Arrival { path, .. } => Some(path.1),
-            Self::Job { host, .. } => Some(*host),
-            _ => None,
-        }
-    }
-}
-
-/// What a happening leaves to be run when nothing is borrowed.
-pub(crate) enum Errand {
-    Job(Job),
-    Call(Box<dyn FnOnce(&Network)>),
-}
-
 pub(crate) struct State {
     id: WorldId,
     start: Instant,
@@ -94,14 +49,13 @@ pub(crate) struct State {
     pub(super) dice: Dice,
     recording: Recording,
     pub(super) hosts: Vec<Kernel>,
-    pub(super) ends: BTreeMap<EndId, End>,
+    pub(super) endpoints: BTreeMap<EndpointId, Endpoint>,
     /// So many ends and listeners there have been.
     made: usize,
     pub(super) listeners: BTreeMap<ListenerId, ListenerState>,
-    wires: BTreeMap<(HostId, HostId), Wire>,
+    pub(super) wires: BTreeMap<(HostId, HostId), Wire>,
     usual: Link,
-    agenda: BTreeMap<Order, Happening>,
-    scheduled: u64,
+    pub(super) agenda: Agenda,
     /// The world is gone: nothing is to happen any more.
     over: bool,
     pub(super) names: Arc<Mutex<Names>>,
@@ -116,13 +70,12 @@ impl State {
             dice: Dice::new(seed, faults),
             recording: Recording::new(trace),
             hosts: Vec::new(),
-            ends: BTreeMap::new(),
+            endpoints: BTreeMap::new(),
             made: 0,
             listeners: BTreeMap::new(),
             wires: BTreeMap::new(),
             usual: link,
-            agenda: BTreeMap::new(),
-            scheduled: 0,
+            agenda: Agenda::default(),
             over: false,
             names: Arc::new(Mutex::new(Names::new(Dice::new(!seed, faults)))),
         }
@@ -190,23 +143,12 @@ impl State {
         self.now = self.now.max(now.min(END_OF_TIME));
     }
 
-    pub(super) fn schedule(&mut self, at: Duration, happening: Happening) {
-        self.schedule_with(at, 0, happening);
-    }
-
-    /// `key` orders what happens at the same time.
-    pub(super) fn schedule_with(&mut self, at: Duration, key: u32, happening: Happening) {
-        let at = at.min(END_OF_TIME);
-        self.scheduled += 1;
-        self.agenda.insert((at, key, self.scheduled), happening);
-    }
-
     pub(crate) fn is_over(&self) -> bool {
         self.over
     }
 
-    /// The end of the world. What would have happened is to be dropped when nothing is borrowed:
-    /// closures may hold the network, and peers.
+    /// Ends the world. Returns the events that will not happen, for the caller to drop when nothing is
+    /// borrowed: their closures may hold the network and peers.
     pub(crate) fn finish(&mut self) -> impl Sized + use<> {
         self.over = true;
         let held = self
@@ -215,83 +157,6 @@ impl State {
             .map(|wire| std::mem::take(&mut wire.held));
         let held: Vec<_> = held.collect();
         (std::mem::take(&mut self.agenda), held)
-    }
-
-    /// When something happens next. What would find nothing there any more is no reason for time
-    /// to pass.
-    pub(crate) fn next_time(&mut self) -> Option<Duration> {
-        loop {
-            let (order, what) = self.agenda.first_key_value()?;
-            let at = order.0;
-            if !self.is_stale(what) {
-                return Some(at);
-            }
-            self.agenda.pop_first();
-        }
-    }
-
-    /// What it is about is gone.
-    fn is_stale(&self, what: &Happening) -> bool {
-        let is_connecting = |id| {
-            let end: Option<&End> = self.ends.get(id);
-            end.is_some_and(|end| end.phase == Phase::Connecting && !end.orphan)
-        };
-        match what {
-            Happening::TimedOut(id)
-            | Happening::Arrival {
-                what: Arrival::Knock { from: id, .. } | Arrival::Refusal { to: id },
-                ..
-            } => !is_connecting(id),
-            Happening::Remind { source, .. } => match source {
-                Source::End(id) => self.ends.get(id).is_none_or(|end| end.orphan),
-                Source::Listener(id) => !self.listeners.contains_key(id),
-            },
-            Happening::Job { host, id } => !self.hosts[host.0].has_job(*id),
-            Happening::Heal(one, other) => {
-                !self.wires.get(&(*one, *other)).is_some_and(|wire| wire.cut)
-            }
-            Happening::Arrival { .. } | Happening::Call(_) => false,
-        }
-    }
-
-    /// Takes what is due first, and has it happen.
-    pub(crate) fn happen(&mut self) -> Option<Errand> {
-        let first = self.agenda.first_entry()?;
-        let order = *first.key();
-        if order.0 > self.now {
-            return None;
-        }
-        match first.remove() {
-            Happening::Job { host, id } => {
-                let job = self.cancel_job(host, id)?;
-                self.note(("job", host.0 as u64, id.0), &[], || {
-                    format!("{host} job {}", id.0)
-                });
-                Some(Errand::Job(job))
-            }
-            Happening::Call(call) => Some(Errand::Call(call)),
-            Happening::Remind { source, readiness } => {
-                self.tell(source, readiness);
-                None
-            }
-            Happening::Heal(one, other) => {
-                self.heal(one, other);
-                None
-            }
-            Happening::TimedOut(end) => {
-                if self
-                    .end(end)
-                    .is_some_and(|end| end.phase == Phase::Connecting)
-                {
-                    self.fail(end, libc::ETIMEDOUT);
-                }
-                None
-            }
-            Happening::Arrival { path, what } => {
-                self.arrive(order, path, what);
-                None
-            }
-        }
     }
 
     // Links.
@@ -320,7 +185,7 @@ impl State {
             // In its old place: before all that was sent after it.
             for (order, what) in std::mem::take(&mut wire.held) {
                 let path = (from, to);
-                self.agenda.insert(order, Happening::Arrival { path, what });
+                self.agenda.put_back(order, Event::Arrival { path, what });
             }
         }
     }
@@ -334,13 +199,13 @@ impl State {
 
     // Sockets.
 
-    pub(super) fn end(&mut self, id: EndId) -> Option<&mut End> {
-        self.ends.get_mut(&id)
+    pub(super) fn endpoint(&mut self, id: EndpointId) -> Option<&mut Endpoint> {
+        self.endpoints.get_mut(&id)
     }
 
-    pub(super) fn add_end(&mut self, end: End) -> EndId {
-        let id = EndId(self.next_id());
-        self.ends.insert(id, end);
+    pub(super) fn add_endpoint(&mut self, endpoint: Endpoint) -> EndpointId {
+        let id = EndpointId(self.next_id());
+        self.endpoints.insert(id, endpoint);
         id
     }
 
@@ -352,8 +217,8 @@ impl State {
 
     // The seed's work.
 
-    /// One step of the world: a chance for what strikes at any time.
-    pub(crate) fn tempt_fate(&mut self) {
+    /// Rolls the dice for the faults that may strike at each step of the world.
+    pub(crate) fn roll(&mut self) {
         let count = self.hosts.len();
         if count > 1 && self.dice.strikes(Fault::Partition) {
             let one = self.dice.below(count);
@@ -363,7 +228,7 @@ impl State {
             if !self.wire(one, other).cut {
                 self.cut(one, other);
                 let until = self.now + self.dice.within(Duration::ZERO, Faults::PARTITION);
-                self.schedule(until, Happening::Heal(one, other));
+                self.schedule(until, Event::Heal(one, other));
             }
         }
         if self.dice.strikes(Fault::ClockJump) {
@@ -373,7 +238,8 @@ impl State {
         }
     }
 
-    /// Until when the host whose turn it is does not get to run, if chance will have it.
+    /// Rolls the dice for the faults of a host that is about to run. Returns the time until which a
+    /// fault keeps it from running.
     pub(crate) fn keep_from_running(&mut self, host: HostId) -> Option<Duration> {
         if self.dice.strikes(Fault::SlowHost) {
             return Some(self.now + self.dice.within(Duration::ZERO, Faults::SLOW_HOST));
@@ -382,14 +248,8 @@ impl State {
             return None;
         }
         let most = self.now.saturating_add(Faults::CROWD);
-        let coming: Vec<_> = self
-            .agenda
-            .iter()
-            .take_while(|((at, ..), _)| *at <= most)
-            .filter(|(_, what)| what.host() == Some(host))
-            .map(|((at, ..), _)| *at)
-            .take(CROWD)
-            .collect();
+        let coming = self.agenda.times_for(host, most);
+        let coming: Vec<_> = coming.take(CROWD).collect();
         if coming.is_empty() || !self.dice.strikes(Fault::Crowd) {
             return None;
         }
@@ -415,9 +275,9 @@ impl State {
         }
     }
 
-    pub(super) fn struck(&self) -> Struck {
-        let mut struck = self.dice.struck();
-        struck.add(&self.names().dice.struck());
+    pub(super) fn fault_counts(&self) -> FaultCounts {
+        let mut struck = self.dice.fault_counts();
+        struck.add(&self.names().dice.fault_counts());
         struck
     }
 
@@ -442,7 +302,7 @@ impl fmt::Debug for State {
         f.debug_struct("State")
             .field("now", &self.now)
             .field("hosts", &self.hosts.len())
-            .field("sockets", &self.ends.len())
+            .field("sockets", &self.endpoints.len())
             .field("listeners", &self.listeners.len())
             .field("to_happen", &self.agenda.len())
             .finish_non_exhaustive()

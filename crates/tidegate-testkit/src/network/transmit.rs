@@ -3,8 +3,9 @@
 //! A sender hears of an arrival, and of room at the receiver, at once and not after a latency;
 //! on a wire are only what a stream carries, and the steps of a connect.
 
-use super::end::{EndId, Fin, Phase};
-use super::state::{END_OF_TIME, Happening, HostId, Order, State};
+use super::agenda::{Event, Order};
+use super::endpoint::{EndpointId, Fin, Phase};
+use super::state::{END_OF_TIME, HostId, State};
 use crate::faults::{Fault, Faults};
 use std::time::Duration;
 use tidegate::driver::Readiness;
@@ -15,53 +16,56 @@ const SEGMENT: usize = 64 * 1024;
 /// What comes over a wire.
 pub(super) enum Arrival {
     Segment {
-        from: EndId,
-        to: EndId,
+        from: EndpointId,
+        to: EndpointId,
         bytes: Vec<u8>,
     },
     Fin {
-        from: EndId,
-        to: EndId,
+        from: EndpointId,
+        to: EndpointId,
     },
     Reset {
-        to: EndId,
+        to: EndpointId,
     },
     /// A connect knocks; before that it did so `tries` times.
     Knock {
-        from: EndId,
+        from: EndpointId,
         tries: u32,
     },
     /// It is let in.
     Welcome {
-        from: EndId,
-        to: EndId,
+        from: EndpointId,
+        to: EndpointId,
     },
     /// Nobody is there to let it in.
     Refusal {
-        to: EndId,
+        to: EndpointId,
     },
 }
 
 impl State {
     /// Sends what the receiver has room for, and the end of the stream after the last of it.
-    pub(super) fn transmit(&mut self, id: EndId) {
+    pub(super) fn transmit(&mut self, id: EndpointId) {
         loop {
-            let Some(end) = self.end(id) else { return };
-            let Some(peer) = end.peer else { return };
-            if end.phase != Phase::Open {
+            let Some(endpoint) = self.endpoint(id) else {
+                return;
+            };
+            let Some(peer) = endpoint.peer else { return };
+            if endpoint.phase != Phase::Open {
                 return;
             }
-            let (unsent, in_flight, fin) = (end.outgoing.len(), end.in_flight, end.fin);
+            let (unsent, in_flight, fin) =
+                (endpoint.outgoing.len(), endpoint.in_flight, endpoint.fin);
             if unsent == 0 {
                 if fin == Fin::Wanted {
-                    end.fin = Fin::Sent;
+                    endpoint.fin = Fin::Sent;
                     let fin = Arrival::Fin { from: id, to: peer };
                     self.put_on_wire(id, 0, fin);
                 }
                 return;
             }
             // Nobody is there any more: what is sent will be answered with a reset.
-            let window = self.end(peer).map_or(SEGMENT, |peer| {
+            let window = self.endpoint(peer).map_or(SEGMENT, |peer| {
                 peer.receive_buffer
                     .saturating_sub(peer.incoming.len() + in_flight)
             });
@@ -69,9 +73,11 @@ impl State {
             if len == 0 {
                 return;
             }
-            let Some(end) = self.end(id) else { return };
-            let bytes: Vec<u8> = end.outgoing.drain(..len).collect();
-            end.in_flight += len;
+            let Some(endpoint) = self.endpoint(id) else {
+                return;
+            };
+            let bytes: Vec<u8> = endpoint.outgoing.drain(..len).collect();
+            endpoint.in_flight += len;
             let segment = Arrival::Segment {
                 from: id,
                 to: peer,
@@ -82,9 +88,11 @@ impl State {
     }
 
     /// Has something arrive after everything that was sent before it on this connection.
-    pub(super) fn put_on_wire(&mut self, from: EndId, len: usize, what: Arrival) {
-        let Some(end) = self.end(from) else { return };
-        let (path, last) = ((end.host, end.peer_host), end.last);
+    pub(super) fn put_on_wire(&mut self, from: EndpointId, len: usize, what: Arrival) {
+        let Some(endpoint) = self.endpoint(from) else {
+            return;
+        };
+        let (path, last) = ((endpoint.host, endpoint.peer_host), endpoint.last);
         let at = self.arrival(path, len);
         let key = if self.dice.strikes(Fault::Reorder) {
             self.dice.any()
@@ -92,16 +100,16 @@ impl State {
             0
         };
         let (at, key) = (at, key).max(last);
-        if let Some(end) = self.end(from) {
-            end.last = (at, key);
+        if let Some(endpoint) = self.endpoint(from) {
+            endpoint.last = (at, key);
         }
-        self.schedule_with(at, key, Happening::Arrival { path, what });
+        self.schedule_with(at, key, Event::Arrival { path, what });
     }
 
     /// Sends something that keeps no order with a stream.
     pub(super) fn send_apart(&mut self, path: (HostId, HostId), what: Arrival) {
         let at = self.arrival(path, 0);
-        self.schedule(at, Happening::Arrival { path, what });
+        self.schedule(at, Event::Arrival { path, what });
     }
 
     /// When something that is sent now arrives.
@@ -134,7 +142,7 @@ impl State {
                 wire.held.push((order, what));
                 if let Some(connecting) = welcomed {
                     let at = self.now() + Faults::CONNECT_TIMEOUT;
-                    self.schedule(at, Happening::TimedOut(connecting));
+                    self.schedule(at, Event::TimedOut(connecting));
                 }
             }
             Arrival::Segment { from, to, bytes } => self.segment_arrived(from, to, &bytes),
@@ -146,15 +154,15 @@ impl State {
         }
     }
 
-    fn segment_arrived(&mut self, sender: EndId, to: EndId, bytes: &[u8]) {
+    fn segment_arrived(&mut self, sender: EndpointId, to: EndpointId, bytes: &[u8]) {
         let open = self
-            .end(to)
-            .is_some_and(|end| !end.orphan && end.phase == Phase::Open);
+            .endpoint(to)
+            .is_some_and(|endpoint| !endpoint.orphan && endpoint.phase == Phase::Open);
         if !open {
             // It was closed, or knows of a reset: the sender is told by one.
             self.answer_with_reset(sender);
-            if self.end(to).is_some_and(|end| end.orphan) {
-                self.remove_end(to);
+            if self.endpoint(to).is_some_and(|endpoint| endpoint.orphan) {
+                self.remove_endpoint(to);
             }
             return;
         }
@@ -163,8 +171,10 @@ impl State {
             self.reset_arrived(to);
             return;
         }
-        let Some(end) = self.end(to) else { return };
-        end.incoming.extend(bytes);
+        let Some(endpoint) = self.endpoint(to) else {
+            return;
+        };
+        endpoint.incoming.extend(bytes);
         let len = bytes.len();
         self.note(("arrive", to.0 as u64, len as u64), &[], || {
             format!("{to} has {len} more")
@@ -175,26 +185,28 @@ impl State {
     }
 
     /// Nobody takes what it sends.
-    pub(super) fn answer_with_reset(&mut self, sender: EndId) {
-        if let Some(end) = self.end(sender) {
-            let back = (end.peer_host, end.host);
+    pub(super) fn answer_with_reset(&mut self, sender: EndpointId) {
+        if let Some(endpoint) = self.endpoint(sender) {
+            let back = (endpoint.peer_host, endpoint.host);
             self.send_apart(back, Arrival::Reset { to: sender });
         }
     }
 
-    fn fin_arrived(&mut self, sender: EndId, to: EndId) {
+    fn fin_arrived(&mut self, sender: EndpointId, to: EndpointId) {
         // The stream of the sender has ended and arrived: an orphan has nothing left to do.
-        if let Some(end) = self.end(sender) {
-            end.fin = Fin::Arrived;
-            if end.orphan {
-                self.remove_end(sender);
+        if let Some(endpoint) = self.endpoint(sender) {
+            endpoint.fin = Fin::Arrived;
+            if endpoint.orphan {
+                self.remove_endpoint(sender);
             }
         }
-        let Some(end) = self.end(to) else { return };
-        if end.phase != Phase::Open {
+        let Some(endpoint) = self.endpoint(to) else {
+            return;
+        };
+        if endpoint.phase != Phase::Open {
             return;
         }
-        end.fin_received = true;
+        endpoint.fin_received = true;
         self.note(("fin", to.0 as u64, 0), &[], || {
             format!("{to} end of stream")
         });
@@ -203,41 +215,45 @@ impl State {
 
     /// A reset comes too late for what is over (RFC 9293, 3.10.7.4), and is EPIPE, as on Linux,
     /// where the peer's stream had ended and the own had not; a connect is refused by it.
-    pub(super) fn reset_arrived(&mut self, to: EndId) {
-        let Some(end) = self.end(to) else { return };
-        if end.is_over() || end.phase == Phase::Dead {
+    pub(super) fn reset_arrived(&mut self, to: EndpointId) {
+        let Some(endpoint) = self.endpoint(to) else {
+            return;
+        };
+        if endpoint.is_over() || endpoint.phase == Phase::Dead {
             return;
         }
-        let sends = matches!(end.fin, Fin::Open | Fin::Wanted);
-        let errno = match end.phase {
+        let sends = matches!(endpoint.fin, Fin::Open | Fin::Wanted);
+        let errno = match endpoint.phase {
             Phase::Connecting => libc::ECONNREFUSED,
-            _ if end.fin_received && sends => libc::EPIPE,
+            _ if endpoint.fin_received && sends => libc::EPIPE,
             _ => libc::ECONNRESET,
         };
         // Where the stream had ended, what it brought would be lost without a word.
-        if !end.incoming.is_empty()
-            && !end.fin_received
+        if !endpoint.incoming.is_empty()
+            && !endpoint.fin_received
             && self.dice.strikes(Fault::ResetDiscards)
-            && let Some(end) = self.end(to)
+            && let Some(endpoint) = self.endpoint(to)
         {
-            end.incoming.clear();
+            endpoint.incoming.clear();
         }
         self.fail(to, errno);
     }
 
     /// The connection, or the attempt at one, is over for this end.
-    pub(super) fn fail(&mut self, id: EndId, errno: i32) {
-        let Some(end) = self.end(id) else { return };
-        if end.orphan {
-            self.remove_end(id);
+    pub(super) fn fail(&mut self, id: EndpointId, errno: i32) {
+        let Some(endpoint) = self.endpoint(id) else {
+            return;
+        };
+        if endpoint.orphan {
+            self.remove_endpoint(id);
             return;
         }
-        if end.phase == Phase::Dead {
+        if endpoint.phase == Phase::Dead {
             return;
         }
-        end.phase = Phase::Dead;
-        end.error = Some(errno);
-        end.outgoing.clear();
+        endpoint.phase = Phase::Dead;
+        endpoint.error = Some(errno);
+        endpoint.outgoing.clear();
         self.note(("fail", id.0 as u64, errno as u64), &[], || {
             format!("{id} has failed ({errno})")
         });
@@ -249,10 +265,10 @@ impl State {
     }
 
     /// Resets a connection that nobody holds any more, after what is on the way already.
-    pub(super) fn send_reset(&mut self, from: EndId) {
-        if let Some(peer) = self.end(from).and_then(|end| end.peer) {
+    pub(super) fn send_reset(&mut self, from: EndpointId) {
+        if let Some(peer) = self.endpoint(from).and_then(|endpoint| endpoint.peer) {
             self.put_on_wire(from, 0, Arrival::Reset { to: peer });
         }
-        self.remove_end(from);
+        self.remove_endpoint(from);
     }
 }

@@ -1,4 +1,5 @@
-//! How a script says that the protocol did something else.
+//! The error of a script whose expectation was not met. It is no violation: a script states what one
+//! conversation expects, not a rule for every protocol.
 
 use super::step::Step;
 use crate::dialogue::Dialogue;
@@ -7,8 +8,8 @@ use std::fmt;
 use std::io;
 use tidegate::Failure;
 
-/// The first step of a [`Script`](crate::Script) that went another way, with all that was said
-/// until then. `Debug` is the same text as `Display`, so that an `unwrap` shows it.
+/// Names the first step of a [`Script`](crate::Script) whose result was not the expected one, and
+/// keeps the dialogue until then. `Debug` is the same text as `Display`, so that an `unwrap` shows it.
 #[derive(Clone)]
 pub struct Mismatch(Box<Parts>);
 

@@ -1,13 +1,13 @@
 //! A peer that follows a script, against a protocol.
 
 mod mismatch;
-mod stage;
+mod player;
 mod step;
 
-use crate::hand::Hand;
 use crate::log::Log;
 use crate::network::Host;
-use crate::single::single;
+use crate::scripted_peer::ScriptedPeer;
+use crate::single_connection::single_connection;
 use crate::watched::Watched;
 use crate::world::World;
 use std::cell::RefCell;
@@ -17,7 +17,7 @@ use std::time::Duration;
 use tidegate::{Closed, EventLoop, Failure, PanicPolicy, Protocol};
 
 pub use mismatch::Mismatch;
-use stage::Stage;
+use player::Player;
 use step::Step;
 
 const PORT: u16 = 7;
@@ -216,7 +216,7 @@ impl Script {
     /// A panic of the protocol goes on here.
     pub fn play(&self, protocol: impl Protocol) -> Result<Played, Mismatch> {
         self.run(|world, host, log| {
-            let factory = single(Watched::new(protocol, log));
+            let factory = single_connection(Watched::new(protocol, log));
             let server = host.handle().create_server(host.addr(PORT), factory)?;
             let peer = world.network().dial(host.addr(PORT))?;
             world.pump()?;
@@ -264,28 +264,28 @@ impl Script {
             connect(&mut world, &host, &log)
         });
         let peer = begun.map_err(|error| Mismatch::at_start(&error))?;
-        let mut stage = Stage {
-            hand: Hand::new(peer),
+        let mut player = Player {
+            peer: ScriptedPeer::new(peer),
             world,
             log,
             patience: self.patience,
             used: 0,
             sent: 0,
         };
-        let played = stage.play(&self.steps);
+        let played = player.play(&self.steps);
         let failures = failures.take();
         match played {
             Ok(_) if !self.may_fail && !failures.is_empty() => {
                 let mismatch = Mismatch::at_end(self.steps.len(), "no error", "an error".into());
-                Err(mismatch.with(stage.hand.dialogue(), &failures))
+                Err(mismatch.with(player.peer.dialogue(), &failures))
             }
             Ok(elapsed) => Ok(Played {
                 elapsed,
                 failures,
-                dialogue: stage.hand.dialogue().clone(),
-                log: stage.log,
+                dialogue: player.peer.dialogue().clone(),
+                log: player.log,
             }),
-            Err(mismatch) => Err(mismatch.with(stage.hand.dialogue(), &failures)),
+            Err(mismatch) => Err(mismatch.with(player.peer.dialogue(), &failures)),
         }
     }
 }

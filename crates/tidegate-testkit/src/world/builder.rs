@@ -54,7 +54,7 @@ impl WorldBuilder {
         self
     }
 
-    /// After so many steps a run gives up; ten million unless set. A step is a turn of one
+    /// Sets the maximum number of steps in one run; ten million unless set. A step is a tick of one
     /// loop, or one arrival.
     pub fn step_limit(mut self, steps: u64) -> Self {
         self.steps = steps;

@@ -1,14 +1,13 @@
 //! A simulated world: loops, each a host of one network, and the clock that they share.
 
 mod builder;
+mod error;
 
-use crate::faults::Struck;
-use crate::network::{END_OF_TIME, Errand, Host, HostId, Network, SimulatedDriver};
+use crate::faults::FaultCounts;
+use crate::network::{Deferred, END_OF_TIME, Host, HostId, Network, SimulatedDriver};
 use crate::trace::Trace;
-use crate::untold::Watch;
+use crate::unreported_violations::ReportOnDrop;
 use std::cell::RefCell;
-use std::error::Error;
-use std::fmt;
 use std::future::Future;
 use std::io;
 use std::panic::resume_unwind;
@@ -18,6 +17,8 @@ use tidegate::{Completion, EventLoop, EventLoopBuilder};
 use tidegate_streams::spawn_on;
 
 pub use builder::WorldBuilder;
+use error::NothingLeft;
+pub use error::StepLimitExceeded;
 
 /// Hosts, each an unchanged [`EventLoop`], on a simulated network with a clock of its own.
 ///
@@ -58,8 +59,8 @@ pub struct World {
     steps: u64,
     /// Of a step; kept for its memory.
     ready: Vec<usize>,
-    /// The last: what it tells of is found out while the others are dropped.
-    _watch: Watch,
+    /// The last field: the violations that it reports are found while the others are dropped.
+    _report: ReportOnDrop,
 }
 
 /// A host with its loop.
@@ -97,7 +98,7 @@ impl World {
             steps,
             hosts: Vec::new(),
             ready: Vec::new(),
-            _watch: Watch::new(),
+            _report: ReportOnDrop::new(),
         }
     }
 
@@ -145,48 +146,47 @@ impl World {
         }
     }
 
-    /// The network, for faults and for peers.
+    /// Returns the network, for faults and for peers.
     pub fn network(&self) -> &Network {
         &self.network
     }
 
-    /// What this run follows from.
+    /// Returns the seed, which decides everything that is left to chance.
     pub fn seed(&self) -> u64 {
         self.seed
     }
 
-    /// How long the world has been running, in its own time.
+    /// Returns the time since the world began, by its own clock.
     pub fn elapsed(&self) -> Duration {
         self.network.elapsed()
     }
 
-    /// What has happened so far.
+    /// Returns the trace of all events so far.
     pub fn trace(&self) -> Trace {
         self.network.trace()
     }
 
-    /// How often each fault has struck.
-    pub fn struck(&self) -> Struck {
-        self.network.struck()
+    /// Returns how often each fault has struck.
+    pub fn fault_counts(&self) -> FaultCounts {
+        self.network.fault_counts()
     }
 
-    /// Runs everything that can happen without time passing.
+    /// Runs everything that can happen without moving the clock.
     ///
     /// # Errors
     ///
-    /// [`StillBusy`] when there is always more to do.
-    pub fn pump(&mut self) -> Result<(), StillBusy> {
+    /// [`StepLimitExceeded`] when there is always more to do.
+    pub fn pump(&mut self) -> Result<(), StepLimitExceeded> {
         self.run(|world| world.step().is_some())
     }
 
-    /// Runs until nothing is on its way any more: every byte has arrived, every connect and every
-    /// job has its answer. Takes the time that the network takes; timers that are due later are
-    /// not waited for.
+    /// Runs until nothing is on its way any more: every byte has arrived, and every connect and job
+    /// has completed. The clock moves only as far as the network needs. Later timers do not fire.
     ///
     /// # Errors
     ///
-    /// [`StillBusy`].
-    pub fn settle(&mut self) -> Result<(), StillBusy> {
+    /// [`StepLimitExceeded`].
+    pub fn settle(&mut self) -> Result<(), StepLimitExceeded> {
         self.run(|world| {
             if world.step().is_none() {
                 return false;
@@ -199,12 +199,12 @@ impl World {
         })
     }
 
-    /// Lets time pass: runs everything that happens within it, each at its time.
+    /// Moves the clock by `by`, and runs everything that is due within that time, each at its time.
     ///
     /// # Errors
     ///
-    /// [`StillBusy`].
-    pub fn advance(&mut self, by: Duration) -> Result<(), StillBusy> {
+    /// [`StepLimitExceeded`].
+    pub fn advance(&mut self, by: Duration) -> Result<(), StepLimitExceeded> {
         let until = self.elapsed().saturating_add(by);
         self.run(|world| match world.step() {
             None => false,
@@ -222,23 +222,26 @@ impl World {
     }
 
     /// Runs until nothing is left that could happen: no event, no timer, nothing on its way. The
-    /// clock jumps to whatever is next.
+    /// clock jumps from one event to the next.
     ///
     /// # Errors
     ///
-    /// [`StillBusy`], as with a timer that always starts itself again: use
+    /// [`StepLimitExceeded`], as with a timer that always starts itself again: use
     /// [`advance`](Self::advance) then.
-    pub fn run_until_idle(&mut self) -> Result<(), StillBusy> {
+    pub fn run_until_idle(&mut self) -> Result<(), StepLimitExceeded> {
         self.run_until_true(|| false).map(|_| ())
     }
 
-    /// Runs until `done` answers true, which it is asked before each step; answers whether it did,
-    /// or else nothing is left that could happen.
+    /// Runs until `done` returns true; calls it before each step. Returns false when nothing is left
+    /// that could happen.
     ///
     /// # Errors
     ///
-    /// [`StillBusy`].
-    pub fn run_until_true(&mut self, mut done: impl FnMut() -> bool) -> Result<bool, StillBusy> {
+    /// [`StepLimitExceeded`].
+    pub fn run_until_true(
+        &mut self,
+        mut done: impl FnMut() -> bool,
+    ) -> Result<bool, StepLimitExceeded> {
         let mut is_done = false;
         self.run(|world| {
             if done() {
@@ -257,11 +260,11 @@ impl World {
         Ok(is_done)
     }
 
-    /// Runs until a completion is answered.
+    /// Runs until a completion has completed, and returns its result.
     ///
     /// # Errors
     ///
-    /// The completion's; an error that says so when nothing is left that could answer it.
+    /// The completion's error, or an error that nothing is left that could complete it.
     pub fn run_until<T: 'static>(&mut self, completion: Completion<T>) -> io::Result<T> {
         let answer: Rc<RefCell<Option<io::Result<T>>>> = Rc::default();
         let kept = answer.clone();
@@ -308,14 +311,14 @@ impl World {
         }
     }
 
-    /// Repeats `step` until it answers that it is the end.
-    fn run(&mut self, mut step: impl FnMut(&mut Self) -> bool) -> Result<(), StillBusy> {
+    /// Calls `step` until it returns true.
+    fn run(&mut self, mut step: impl FnMut(&mut Self) -> bool) -> Result<(), StepLimitExceeded> {
         for _ in 0..self.steps {
             if step(self) {
                 return Ok(());
             }
         }
-        Err(StillBusy {
+        Err(StepLimitExceeded {
             steps: self.steps,
             elapsed: self.elapsed(),
         })
@@ -325,8 +328,8 @@ impl World {
         self.network.with(|state| state.set_now(now));
     }
 
-    /// Does one thing of what can be done now: `None`. When nothing can: the time of what comes
-    /// next, if anything does.
+    /// Does one thing that is due, and returns `None`. When nothing is due, returns the time of the
+    /// next thing, if there is one.
     fn step(&mut self) -> Option<Option<Duration>> {
         let mut ready = std::mem::take(&mut self.ready);
         ready.clear();
@@ -353,12 +356,12 @@ impl World {
             Some(next)
         } else {
             let chosen = self.network.with(|state| {
-                state.tempt_fate();
+                state.roll();
                 state.choose(count)
             });
             match ready.get(chosen) {
                 Some(&host) => self.run_host(host),
-                None => self.run_errand(),
+                None => self.run_next_event(),
             }
             None
         };
@@ -381,10 +384,10 @@ impl World {
         let _ = host.event_loop.run_once(None);
     }
 
-    fn run_errand(&self) {
-        match self.network.with(|state| state.happen()) {
-            Some(Errand::Job(job)) => job(),
-            Some(Errand::Call(call)) => call(&self.network),
+    fn run_next_event(&self) {
+        match self.network.with(|state| state.run_next_event()) {
+            Some(Deferred::Job(job)) => job(),
+            Some(Deferred::Call(call)) => call(&self.network),
             None => {}
         }
     }
@@ -397,43 +400,3 @@ impl Drop for World {
         drop(self.network.with(|state| state.finish()));
     }
 }
-
-/// A run took more steps than it may: something starts itself again and again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct StillBusy {
-    /// How many steps it took.
-    pub steps: u64,
-    /// The world's time then.
-    pub elapsed: Duration,
-}
-
-impl fmt::Display for StillBusy {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { steps, elapsed } = self;
-        write!(
-            f,
-            "still busy after {steps} steps, at {elapsed:?}: does a timer always start itself \
-             again? `advance` runs for a given time, and `step_limit` sets the number of steps"
-        )
-    }
-}
-
-impl Error for StillBusy {}
-
-impl From<StillBusy> for io::Error {
-    fn from(error: StillBusy) -> Self {
-        Self::new(io::ErrorKind::TimedOut, error)
-    }
-}
-
-#[derive(Debug)]
-struct NothingLeft;
-
-impl fmt::Display for NothingLeft {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("nothing is left in this world that could answer: no event, no timer, nothing on its way")
-    }
-}
-
-impl Error for NothingLeft {}

@@ -145,13 +145,14 @@ impl Pair {
         let of_queue = offer.bytes();
         offer.push(behind);
         let (slices, len) = (offer.slices(), offer.bytes());
-        assert!(slices.len() <= N);
+        let room = most.min(MAX_OFFER);
+        assert!(slices.len() <= N && len <= room, "{len} bytes in {room}");
         assert!(slices.iter().all(|slice| !slice.is_empty()));
         let all = [self.model.bytes(len), behind.to_vec()].concat();
         let offered: Vec<_> = slices.iter().map(|slice| &**slice).collect();
         assert!(offered.concat() == all[..len], "{of_queue} of the queue");
         // Less than there is only for want of room.
-        let full = slices.len() == N || len == most.min(MAX_OFFER);
+        let full = slices.len() == N || len == room;
         assert!(full || len == self.model.len + behind.len());
         let taken = of_queue * usize::from(taken) / 255;
         self.buffer.advance(taken, &mut self.spent);

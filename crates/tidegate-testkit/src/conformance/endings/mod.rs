@@ -6,12 +6,12 @@
 //! stream; another drops what is buffered, counts it as unsent, and a `reset` shows at the peer.
 //! `drain`, `flush` and `wait_closed` are all answered, and none with success that was not.
 
-mod act;
-mod play;
+mod ending;
+mod run;
 
-use super::stage::{Side, Stage};
-use super::{Ground, Violation, cases};
-use act::{Ending, State};
+use super::fixture::{Fixture, Side};
+use super::{Harness, Violation, cases};
+use ending::{Ending, State};
 
 cases![
     just_made,
@@ -33,96 +33,96 @@ cases![
 ];
 
 fn every_ending(
-    ground: &mut dyn Ground,
+    harness: &mut dyn Harness,
     case: &'static str,
     state: State,
 ) -> Result<(), Violation> {
     for side in Side::BOTH {
         for ending in Ending::ALL {
-            let scene = format!("{ending:?} by the {side:?} end");
-            let stage = Stage::new(ground, case, scene)?;
-            play::play(stage, side, state, ending)?;
+            let variant = format!("{ending:?} by the {side:?} end");
+            let fixture = Fixture::new(harness, case, variant)?;
+            run::run(fixture, side, state, ending)?;
         }
     }
     Ok(())
 }
 
 /// Ending a connection that has only just been made.
-pub fn just_made(ground: &mut dyn Ground) -> Result<(), Violation> {
-    every_ending(ground, "just_made", State::JustMade)
+pub fn just_made(harness: &mut dyn Harness) -> Result<(), Violation> {
+    every_ending(harness, "just_made", State::JustMade)
 }
 
 /// Ending it in `connection_made`, with bytes just written.
-pub fn in_connection_made(ground: &mut dyn Ground) -> Result<(), Violation> {
-    every_ending(ground, "in_connection_made", State::InConnectionMade)
+pub fn in_connection_made(harness: &mut dyn Harness) -> Result<(), Violation> {
+    every_ending(harness, "in_connection_made", State::InConnectionMade)
 }
 
 /// Ending it in `data_received`, with bytes just written.
-pub fn in_data_received(ground: &mut dyn Ground) -> Result<(), Violation> {
-    every_ending(ground, "in_data_received", State::InDataReceived)
+pub fn in_data_received(harness: &mut dyn Harness) -> Result<(), Violation> {
+    every_ending(harness, "in_data_received", State::InDataReceived)
 }
 
 /// Ending it in `eof_received`, with bytes just written.
-pub fn in_eof_received(ground: &mut dyn Ground) -> Result<(), Violation> {
-    every_ending(ground, "in_eof_received", State::InEofReceived)
+pub fn in_eof_received(harness: &mut dyn Harness) -> Result<(), Violation> {
+    every_ending(harness, "in_eof_received", State::InEofReceived)
 }
 
 /// Ending it in `pause_writing`.
-pub fn in_pause_writing(ground: &mut dyn Ground) -> Result<(), Violation> {
-    every_ending(ground, "in_pause_writing", State::InPauseWriting)
+pub fn in_pause_writing(harness: &mut dyn Harness) -> Result<(), Violation> {
+    every_ending(harness, "in_pause_writing", State::InPauseWriting)
 }
 
 /// Ending it in `resume_writing`.
-pub fn in_resume_writing(ground: &mut dyn Ground) -> Result<(), Violation> {
-    every_ending(ground, "in_resume_writing", State::InResumeWriting)
+pub fn in_resume_writing(harness: &mut dyn Harness) -> Result<(), Violation> {
+    every_ending(harness, "in_resume_writing", State::InResumeWriting)
 }
 
 /// Ending it in `connection_lost`, which changes nothing any more.
-pub fn in_connection_lost(ground: &mut dyn Ground) -> Result<(), Violation> {
-    every_ending(ground, "in_connection_lost", State::InConnectionLost)
+pub fn in_connection_lost(harness: &mut dyn Harness) -> Result<(), Violation> {
+    every_ending(harness, "in_connection_lost", State::InConnectionLost)
 }
 
 /// Ending it while its writer is paused: gracefully it waits for the peer, else the rest is lost.
-pub fn paused_for_writing(ground: &mut dyn Ground) -> Result<(), Violation> {
-    every_ending(ground, "paused_for_writing", State::PausedForWriting)
+pub fn paused_for_writing(harness: &mut dyn Harness) -> Result<(), Violation> {
+    every_ending(harness, "paused_for_writing", State::PausedForWriting)
 }
 
 /// Ending it right after a write, before the loop could send.
-pub fn with_buffered_bytes(ground: &mut dyn Ground) -> Result<(), Violation> {
-    every_ending(ground, "with_buffered_bytes", State::Buffered)
+pub fn with_buffered_bytes(harness: &mut dyn Harness) -> Result<(), Violation> {
+    every_ending(harness, "with_buffered_bytes", State::Buffered)
 }
 
 /// Ending it while reading is paused and the peer's bytes wait: they are given up, ours are not.
-pub fn with_reading_paused(ground: &mut dyn Ground) -> Result<(), Violation> {
-    every_ending(ground, "with_reading_paused", State::ReadingPaused)
+pub fn with_reading_paused(harness: &mut dyn Harness) -> Result<(), Violation> {
+    every_ending(harness, "with_reading_paused", State::ReadingPaused)
 }
 
 /// Ending it after `write_eof`, when the peer keeps its side open.
-pub fn after_write_eof(ground: &mut dyn Ground) -> Result<(), Violation> {
-    every_ending(ground, "after_write_eof", State::AfterWriteEof)
+pub fn after_write_eof(harness: &mut dyn Harness) -> Result<(), Violation> {
+    every_ending(harness, "after_write_eof", State::AfterWriteEof)
 }
 
 /// Ending it after the peer's end of stream, which was kept open.
-pub fn after_eof_kept_open(ground: &mut dyn Ground) -> Result<(), Violation> {
-    every_ending(ground, "after_eof_kept_open", State::AfterEofKeptOpen)
+pub fn after_eof_kept_open(harness: &mut dyn Harness) -> Result<(), Violation> {
+    every_ending(harness, "after_eof_kept_open", State::AfterEofKeptOpen)
 }
 
 /// Ending it right after `close`: there is nothing left to cut short.
-pub fn closing_already(ground: &mut dyn Ground) -> Result<(), Violation> {
-    every_ending(ground, "closing_already", State::Closing)
+pub fn closing_already(harness: &mut dyn Harness) -> Result<(), Violation> {
+    every_ending(harness, "closing_already", State::Closing)
 }
 
 /// Ending it while `close` waits for a peer that does not read: an abort cuts the wait.
-pub fn closing_and_clogged(ground: &mut dyn Ground) -> Result<(), Violation> {
-    every_ending(ground, "closing_and_clogged", State::ClosingAndClogged)
+pub fn closing_and_clogged(harness: &mut dyn Harness) -> Result<(), Violation> {
+    every_ending(harness, "closing_and_clogged", State::ClosingAndClogged)
 }
 
 /// Ending it right after `abort`, before `connection_lost`: the first reason stands.
-pub fn aborted_already(ground: &mut dyn Ground) -> Result<(), Violation> {
-    every_ending(ground, "aborted_already", State::Aborted)
+pub fn aborted_already(harness: &mut dyn Harness) -> Result<(), Violation> {
+    every_ending(harness, "aborted_already", State::Aborted)
 }
 
 /// Ending it after `connection_lost` does nothing.
-pub fn lost_already(ground: &mut dyn Ground) -> Result<(), Violation> {
-    every_ending(ground, "lost_already", State::Lost)
+pub fn lost_already(harness: &mut dyn Harness) -> Result<(), Violation> {
+    every_ending(harness, "lost_already", State::Lost)
 }

@@ -42,7 +42,7 @@ impl<P: Protocol> Watched<P> {
         let in_order = !order.lost && !order.running && fits(order);
         if !in_order {
             let order = &self.order;
-            self.ledger.broken(format!(
+            self.ledger.violation(format!(
                 "{callback} came out of order: {order:?} {transport:?}"
             ));
         }

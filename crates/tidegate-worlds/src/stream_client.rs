@@ -37,7 +37,7 @@ pub(crate) async fn run(ledger: Rc<Ledger>, to: ConnectOptions, of: u64, seed: u
     if let Some(closed) = writer.closed()
         && closed.unsent() != stats.written - stats.sent
     {
-        ledger.broken(format!("{closed:?} does not add up with {stats:?}"));
+        ledger.violation(format!("{closed:?} does not add up with {stats:?}"));
     }
 }
 
@@ -66,7 +66,7 @@ async fn write(
         };
         if result.is_err() {
             if !writer.is_closing() {
-                ledger.broken(format!(
+                ledger.violation(format!(
                     "{result:?} and not closing: {:?}",
                     writer.transport()
                 ));
@@ -97,7 +97,7 @@ async fn read(ledger: Rc<Ledger>, mut reader: StreamReader, of: u64, total: u64)
             Ok(len) => {
                 let expected = (at..).map(|at| byte(of, at));
                 if !buffer[..len].iter().copied().eq(expected.take(len)) {
-                    ledger.broken(format!("other bytes came back at {at}: {reader:?}"));
+                    ledger.violation(format!("other bytes came back at {at}: {reader:?}"));
                 }
                 at += len as u64;
             }
@@ -105,7 +105,7 @@ async fn read(ledger: Rc<Ledger>, mut reader: StreamReader, of: u64, total: u64)
         }
     }
     if at > total {
-        ledger.broken(format!("{at} of {total} bytes came back"));
+        ledger.violation(format!("{at} of {total} bytes came back"));
     }
     at == total
 }

@@ -34,7 +34,7 @@ pub(crate) fn bytes(of: u64, at: u64, len: usize) -> Vec<u8> {
 
 /// How a client ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum End {
+enum Ending {
     /// Ends its stream when all is written.
     WriteEof,
     /// Closes when all has come back.
@@ -51,7 +51,7 @@ pub(crate) struct Client {
     total: u64,
     written: u64,
     received: u64,
-    end: End,
+    end: Ending,
     /// Goes on writing when it is told not to, until the transport refuses.
     rude: bool,
     done: bool,
@@ -63,12 +63,12 @@ impl Client {
     pub(crate) fn new(ledger: &Rc<Ledger>, of: u64, seed: u64) -> Self {
         let mut rng = fastrand::Rng::with_seed(seed);
         let end = match rng.u32(..20) {
-            0 => End::Abort,
-            1 => End::Reset,
-            2 => End::Close,
-            3 => End::CloseWithin,
-            4..=8 => End::CloseAfterAll,
-            _ => End::WriteEof,
+            0 => Ending::Abort,
+            1 => Ending::Reset,
+            2 => Ending::Close,
+            3 => Ending::CloseWithin,
+            4..=8 => Ending::CloseAfterAll,
+            _ => Ending::WriteEof,
         };
         Self {
             of,
@@ -100,7 +100,8 @@ impl Client {
                 Err(WriteError::BufferFull { .. }) => {
                     self.rude = false;
                     if transport.flow() == Flow::Open {
-                        self.ledger.broken(format!("full and open: {transport:?}"));
+                        self.ledger
+                            .violation(format!("full and open: {transport:?}"));
                     }
                     return Ok(());
                 }
@@ -135,11 +136,11 @@ impl Client {
         let flow = written?;
         if taken != len {
             self.ledger
-                .broken(format!("{len} bytes were not counted: {transport:?}"));
+                .violation(format!("{len} bytes were not counted: {transport:?}"));
         }
         if flow != transport.flow() {
             self.ledger
-                .broken(format!("write answered {flow:?}: {transport:?}"));
+                .violation(format!("write answered {flow:?}: {transport:?}"));
         }
         self.wait_for_something(transport);
         Ok(transport.flow())
@@ -165,7 +166,7 @@ impl Client {
         if let Err(error) = result
             && !transport.is_closing()
         {
-            self.ledger.broken(format!("{error}: {transport:?}"));
+            self.ledger.violation(format!("{error}: {transport:?}"));
         }
     }
 
@@ -179,7 +180,7 @@ impl Client {
                 && Closed::of(&error).is_none()
                 && transport.closed().is_none()
             {
-                ledger.broken(format!("a waiter failed with {error}: {transport:?}"));
+                ledger.violation(format!("a waiter failed with {error}: {transport:?}"));
             }
         });
     }
@@ -187,31 +188,31 @@ impl Client {
     fn finish(&mut self, transport: &Transport) -> Result {
         self.done = true;
         match self.end {
-            End::WriteEof => {
+            Ending::WriteEof => {
                 transport
                     .write_eof()
                     .or_else(|error| closing(transport, error))?;
             }
-            End::CloseAfterAll => {}
-            End::Close => {
+            Ending::CloseAfterAll => {}
+            Ending::Close => {
                 transport.close();
                 // The other side may be stuck with what we do not read any more.
                 transport.close_within(Duration::from_secs(1000));
             }
-            End::CloseWithin => {
+            Ending::CloseWithin => {
                 transport.close_within(Duration::from_millis(self.rng.u64(..3000)));
             }
-            End::Abort => transport.abort(),
-            End::Reset => transport.reset(),
+            Ending::Abort => transport.abort(),
+            Ending::Reset => transport.reset(),
         }
-        if self.end == End::CloseAfterAll {
+        if self.end == Ending::CloseAfterAll {
             self.close_when_all_is_back(transport);
         }
         Ok(())
     }
 
     fn close_when_all_is_back(&self, transport: &Transport) {
-        if self.end == End::CloseAfterAll && self.done && self.received == self.total {
+        if self.end == Ending::CloseAfterAll && self.done && self.received == self.total {
             transport.close();
         }
     }
@@ -266,7 +267,7 @@ impl Protocol for Client {
     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
         let expected = bytes(self.of, self.received, data.len());
         if data != expected {
-            self.ledger.broken(format!(
+            self.ledger.violation(format!(
                 "other bytes came back at {}: {transport:?}",
                 self.received
             ));
@@ -280,9 +281,9 @@ impl Protocol for Client {
     fn eof_received(&mut self, transport: &Transport) -> Result<OnEof> {
         if self.received > transport.sent() {
             self.ledger
-                .broken(format!("more came back than was sent: {transport:?}"));
+                .violation(format!("more came back than was sent: {transport:?}"));
         }
-        let keep = self.rng.bool() && self.end == End::WriteEof;
+        let keep = self.rng.bool() && self.end == Ending::WriteEof;
         Ok(if keep { OnEof::KeepOpen } else { OnEof::Close })
     }
 
@@ -302,7 +303,7 @@ impl Protocol for Client {
                 .set(self.ledger.echoed_whole.get() + 1);
         }
         if transport.written() != self.written {
-            self.ledger.broken(format!(
+            self.ledger.violation(format!(
                 "{} bytes were written: {closed:?} {transport:?}",
                 self.written
             ));

@@ -1,26 +1,26 @@
-//! A script while it is played: what each step does, and what came of it.
+//! Plays a script: does each step, and compares the result with the expectation.
 
 use super::mismatch::Mismatch;
 use super::step::Step;
-use crate::hand::{Hand, Waited, within};
 use crate::log::Log;
-use crate::world::{StillBusy, World};
+use crate::scripted_peer::{ScriptedPeer, Waited, within};
+use crate::world::{StepLimitExceeded, World};
 use std::time::Duration;
 
 const NOTHING: &str = "nothing more";
 
-/// A script that is being played.
-pub(super) struct Stage {
-    pub(super) hand: Hand,
+/// Plays one script on one connection.
+pub(super) struct Player {
+    pub(super) peer: ScriptedPeer,
     pub(super) world: World,
     pub(super) log: Log,
     pub(super) patience: Duration,
-    /// So many of the received bytes were expected.
+    /// The number of received bytes that were expected.
     pub(super) used: usize,
     pub(super) sent: u64,
 }
 
-impl Stage {
+impl Player {
     pub(super) fn play(&mut self, steps: &[Step]) -> Result<Duration, Mismatch> {
         for (n, step) in steps.iter().enumerate() {
             match self.step(step) {
@@ -38,8 +38,8 @@ impl Stage {
     }
 
     /// `Err` within says what came.
-    fn step(&mut self, step: &Step) -> Result<Result<(), String>, StillBusy> {
-        let (world, hand) = (&mut self.world, &mut self.hand);
+    fn step(&mut self, step: &Step) -> Result<Result<(), String>, StepLimitExceeded> {
+        let (world, peer) = (&mut self.world, &mut self.peer);
         match step {
             Step::Send(data) => return self.send(data),
             Step::SendAhead(data) => return self.put(data),
@@ -52,31 +52,31 @@ impl Stage {
             }
             Step::Wait(time) => {
                 let until = world.elapsed().saturating_add(*time);
-                hand.listen(world, *time, |_| false)?;
+                peer.listen(world, *time, |_| false)?;
                 // Listening ends with the connection, waiting does not.
                 let left = until.saturating_sub(world.elapsed());
                 world.advance(left)?;
             }
-            Step::SendEof => hand.send_eof(world)?,
-            Step::Reset => hand.reset(world)?,
+            Step::SendEof => peer.send_eof(world)?,
+            Step::Reset => peer.reset(world)?,
             Step::Expect(data) => return self.expect(data),
             Step::ExpectNothing(time) => {
-                let before = hand.received().len();
+                let before = peer.received().len();
                 if before == self.used {
-                    hand.listen(world, *time, |hand| hand.received().len() > before)?;
+                    peer.listen(world, *time, |peer| peer.received().len() > before)?;
                     let left = self.left_over();
-                    if left.is_empty() && !self.hand.is_over() {
+                    if left.is_empty() && !self.peer.is_over() {
                         return Ok(Ok(()));
                     }
                 }
                 return Ok(Err(self.what_came()));
             }
-            Step::ExpectEof => return self.expect_end(|hand| hand.is_ended()),
-            Step::ExpectReset => return self.expect_end(|hand| hand.is_reset()),
+            Step::ExpectEof => return self.expect_end(|peer| peer.is_ended()),
+            Step::ExpectReset => return self.expect_end(|peer| peer.is_reset()),
             Step::ExpectClosed => {
                 let lost = self.log.clone();
                 within(world, self.patience, || lost.is_lost())?;
-                hand.take(world);
+                peer.take(world);
                 if !self.left_over().is_empty() {
                     return Ok(Err(self.what_came()));
                 }
@@ -88,7 +88,7 @@ impl Stage {
         Ok(Ok(()))
     }
 
-    fn send(&mut self, data: &[u8]) -> Result<Result<(), String>, StillBusy> {
+    fn send(&mut self, data: &[u8]) -> Result<Result<(), String>, StepLimitExceeded> {
         let before = self.sent;
         if let Err(seen) = self.put(data)? {
             return Ok(Err(seen));
@@ -96,13 +96,13 @@ impl Stage {
         let (log, sent) = (self.log.clone(), self.sent);
         let is_done = || read(&log) >= sent || log.is_lost();
         // It may have to be rid of its reply first.
-        self.hand.attend(&mut self.world, self.patience, is_done)?;
+        self.peer.attend(&mut self.world, self.patience, is_done)?;
         let came = read(&self.log);
         if came >= sent {
             return Ok(Ok(()));
         }
         let read = came.saturating_sub(before);
-        let end = if self.log.is_lost() || self.hand.is_over() {
+        let end = if self.log.is_lost() || self.peer.is_over() {
             self.end_text()
         } else {
             "nobody read on"
@@ -111,31 +111,31 @@ impl Stage {
     }
 
     /// Sends without a look at whether it is read.
-    fn put(&mut self, data: &[u8]) -> Result<Result<(), String>, StillBusy> {
-        if let Some(end) = self.hand.said_end() {
+    fn put(&mut self, data: &[u8]) -> Result<Result<(), String>, StepLimitExceeded> {
+        if let Some(end) = self.peer.said_end() {
             return Ok(Err(format!("the script itself had {end} before")));
         }
-        let (world, hand) = (&mut self.world, &mut self.hand);
-        let sent = hand.send(world, data, true, self.patience)?;
-        hand.take(world);
+        let (world, peer) = (&mut self.world, &mut self.peer);
+        let sent = peer.send(world, data, true, self.patience)?;
+        peer.take(world);
         self.sent += sent as u64;
         Ok(if sent == data.len() {
             Ok(())
-        } else if hand.is_over() {
+        } else if peer.is_over() {
             Err(format!("{} after {sent} bytes of it", self.end_text()))
         } else {
             Err(format!("nobody read on after {sent} bytes of it"))
         })
     }
 
-    fn expect(&mut self, data: &[u8]) -> Result<Result<(), String>, StillBusy> {
-        let (world, hand) = (&mut self.world, &mut self.hand);
+    fn expect(&mut self, data: &[u8]) -> Result<Result<(), String>, StepLimitExceeded> {
+        let (world, peer) = (&mut self.world, &mut self.peer);
         let from = self.used;
-        hand.listen(world, self.patience, |hand| {
-            let come = &hand.received()[from..];
+        peer.listen(world, self.patience, |peer| {
+            let come = &peer.received()[from..];
             come.len() >= data.len() || !data.starts_with(come)
         })?;
-        Ok(if hand.received()[from..].starts_with(data) {
+        Ok(if peer.received()[from..].starts_with(data) {
             self.used += data.len();
             Ok(())
         } else {
@@ -143,21 +143,24 @@ impl Stage {
         })
     }
 
-    fn expect_end(&mut self, is_it: fn(&Hand) -> bool) -> Result<Result<(), String>, StillBusy> {
-        let (world, hand) = (&mut self.world, &mut self.hand);
+    fn expect_end(
+        &mut self,
+        is_it: fn(&ScriptedPeer) -> bool,
+    ) -> Result<Result<(), String>, StepLimitExceeded> {
+        let (world, peer) = (&mut self.world, &mut self.peer);
         let before = self.used;
-        let waited = hand.listen(world, self.patience, |hand| hand.received().len() > before)?;
-        let fits = waited == Waited::Done && self.left_over().is_empty() && is_it(&self.hand);
+        let waited = peer.listen(world, self.patience, |peer| peer.received().len() > before)?;
+        let fits = waited == Waited::Done && self.left_over().is_empty() && is_it(&self.peer);
         Ok(if fits { Ok(()) } else { Err(self.what_came()) })
     }
 
-    fn end(&mut self) -> Result<Result<(), String>, StillBusy> {
+    fn end(&mut self) -> Result<Result<(), String>, StepLimitExceeded> {
         self.world.pump()?;
-        self.hand.take(&self.world);
+        self.peer.take(&self.world);
         if !self.left_over().is_empty() {
             return Ok(Err(self.what_came()));
         }
-        self.hand.leave(&mut self.world)?;
+        self.peer.leave(&mut self.world)?;
         // What the protocol does about it belongs to the record.
         let log = self.log.clone();
         within(&mut self.world, self.patience, || log.is_lost())?;
@@ -165,13 +168,13 @@ impl Stage {
     }
 
     fn left_over(&self) -> &[u8] {
-        &self.hand.received()[self.used..]
+        &self.peer.received()[self.used..]
     }
 
     fn end_text(&self) -> &'static str {
-        if self.hand.is_reset() {
+        if self.peer.is_reset() {
             "a reset"
-        } else if self.hand.is_ended() {
+        } else if self.peer.is_ended() {
             "the end of the stream"
         } else {
             "nothing more"
@@ -181,7 +184,7 @@ impl Stage {
     fn what_came(&self) -> String {
         let left = self.left_over();
         let end = self.end_text();
-        match (left.is_empty(), self.hand.is_over()) {
+        match (left.is_empty(), self.peer.is_over()) {
             (true, false) => "nothing".into(),
             (true, true) => end.into(),
             (false, false) => crate::dialogue::Escaped(left).to_string(),

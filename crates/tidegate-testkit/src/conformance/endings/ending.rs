@@ -1,7 +1,7 @@
-//! The ways to end a connection, its states, and what is seen around the call.
+//! The ways to end a connection, its states, and the observations around the call.
 
 use crate::Recorder;
-use crate::conformance::probe::{Answer, End, put};
+use crate::conformance::probe::{Answer, Endpoint, put};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -88,9 +88,9 @@ impl State {
     }
 }
 
-/// What was seen around the call that ended the connection.
+/// The observations around the call that ended the connection.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct Observed {
     pub(super) seen_before: usize,
     pub(super) seen_after: usize,
     pub(super) buffered: u64,
@@ -98,7 +98,7 @@ pub(super) struct Asked {
     pub(super) was_lost: bool,
     pub(super) closed_before: Option<String>,
     pub(super) is_closing: bool,
-    /// What a write then said, and whether it counted.
+    /// The result of a write after it, and whether the write was counted.
     pub(super) refusal: &'static str,
     pub(super) counted: bool,
     pub(super) flush_target: u64,
@@ -107,14 +107,19 @@ pub(super) struct Asked {
     pub(super) ended: Answer<Closed>,
 }
 
-pub(super) fn ask(state: State, ending: Ending, end: &End, transport: &Transport) -> Asked {
+pub(super) fn end_and_observe(
+    state: State,
+    ending: Ending,
+    endpoint: &Endpoint,
+    transport: &Transport,
+) -> Observed {
     if state.writes() {
         // A refusal shows in what the peer gets.
         let _ = put(transport, 700);
     }
     let hour = Duration::from_secs(3600);
     transport.call_later(hour, |_: &mut Recorder, _| Ok(()));
-    let was_lost = end.is_lost();
+    let was_lost = endpoint.is_lost();
     let buffered = transport.write_buffer_size() as u64;
     let was_paused = transport.flow().is_paused();
     let closed_before = transport.closed().map(|closed| closed.to_string());
@@ -122,9 +127,9 @@ pub(super) fn ask(state: State, ending: Ending, end: &End, transport: &Transport
     let drain = Answer::of(transport.drain());
     let flush = Answer::of(transport.flush());
     let ended = Answer::of(transport.wait_closed());
-    let seen_before = end.log().seen().len();
+    let seen_before = endpoint.log().seen().len();
     ending.call(transport);
-    let seen_after = end.log().seen().len();
+    let seen_after = endpoint.log().seen().len();
     let is_closing = transport.is_closing();
     let written = transport.written();
     let refusal = match put(transport, 1) {
@@ -133,7 +138,7 @@ pub(super) fn ask(state: State, ending: Ending, end: &End, transport: &Transport
         Err(WriteError::Closed { .. }) => "Closed",
         Err(_) => "another error",
     };
-    Asked {
+    Observed {
         seen_before,
         seen_after,
         buffered,
@@ -150,22 +155,22 @@ pub(super) fn ask(state: State, ending: Ending, end: &End, transport: &Transport
     }
 }
 
-/// Asks once, when a callback comes.
+/// Ends the connection once, within the callback that the state names.
 #[derive(Clone)]
 pub(super) struct Hook {
     pub(super) state: State,
     pub(super) ending: Ending,
-    pub(super) end: End,
-    pub(super) asked: Rc<RefCell<Option<Asked>>>,
+    pub(super) endpoint: Endpoint,
+    pub(super) observed: Rc<RefCell<Option<Observed>>>,
 }
 
 impl Hook {
     fn run(&self, transport: &Transport) {
-        if self.asked.borrow().is_some() {
+        if self.observed.borrow().is_some() {
             return;
         }
-        let asked = ask(self.state, self.ending, &self.end, transport);
-        self.asked.replace(Some(asked));
+        let observed = end_and_observe(self.state, self.ending, &self.endpoint, transport);
+        self.observed.replace(Some(observed));
     }
 
     pub(super) fn plan(&self, it: Recorder) -> Recorder {

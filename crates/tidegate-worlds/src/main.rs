@@ -1,7 +1,8 @@
-//! Simulated worlds, one for each seed: twenty hosts that echo, relay and stream under every
-//! fault there is. Says which rule was broken, and how to see it again.
+//! Runs simulated worlds, one for each seed: twenty hosts that echo, relay and stream under every
+//! fault there is. Prints each rule that was violated, and the command that repeats the run.
 //!
-//! `worlds --seeds N [--from N] [--jobs N]` runs many, `worlds --seed N [--trace]` one.
+//! `tidegate-worlds --seeds N [--from N] [--jobs N]` runs many, `tidegate-worlds --seed N [--trace]`
+//! one.
 
 mod client;
 mod ledger;
@@ -18,14 +19,14 @@ use std::process::ExitCode;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
-use tidegate_testkit::Struck;
+use tidegate_testkit::FaultCounts;
 
-const USAGE: &str = "usage: worlds [--seeds N] [--from N] [--jobs N] | --seed N [--trace]";
+const USAGE: &str = "usage: tidegate-worlds [--seeds N] [--from N] [--jobs N] | --seed N [--trace]";
 
-/// One world in so many is run twice, and its traces are compared.
+/// Each world whose seed is a multiple of this is run twice, and its traces are compared.
 const TWICE: u64 = 20;
 
-/// So much of the trace of a failed world is shown.
+/// Maximum number of lines that are shown of the trace of a failed world.
 const LAST_LINES: usize = 100;
 
 enum Task {
@@ -73,7 +74,7 @@ struct Sums {
     worlds: u64,
     twice: u64,
     failed: Vec<u64>,
-    struck: Struck,
+    struck: FaultCounts,
     elapsed: Duration,
     events: u64,
     connections: u64,
@@ -123,7 +124,7 @@ impl Sums {
     }
 }
 
-/// A panic is a broken rule too.
+/// Runs the world of a seed. A panic is a violation too.
 fn run(seed: u64, trace: bool) -> Outcome {
     catch_unwind(AssertUnwindSafe(|| scenario::run(seed, trace))).unwrap_or_else(|panic| {
         let said = panic
@@ -142,20 +143,20 @@ fn try_seed(seed: u64, sums: &Mutex<Sums>) {
         let (one, other) = (run(seed, true).trace, run(seed, true).trace);
         if one.lines() != other.lines() || one.digest() != outcome.trace.digest() {
             outcome
-                .broken
+                .violations
                 .push("the same seed gave another trace".into());
         }
     }
     let mut sums = locked(sums);
     sums.add(&outcome);
     sums.twice += u64::from(twice);
-    if !outcome.broken.is_empty() {
+    if !outcome.violations.is_empty() {
         sums.failed.push(seed);
-        println!("\nseed {seed}: {} rules broken", outcome.broken.len());
+        println!("\nseed {seed}: {} violations", outcome.violations.len());
         outcome
-            .broken
+            .violations
             .iter()
-            .for_each(|broken| println!("  {broken}"));
+            .for_each(|violation| println!("  {violation}"));
         let lines = run(seed, true).trace;
         let lines = lines.lines();
         let last = &lines[lines.len().saturating_sub(LAST_LINES)..];
@@ -170,7 +171,7 @@ fn try_seed(seed: u64, sums: &Mutex<Sums>) {
 }
 
 fn command(seed: u64) -> String {
-    format!("cargo run --release -p tidegate-testkit --bin worlds -- --seed {seed} --trace")
+    format!("cargo run --release -p tidegate-worlds -- --seed {seed} --trace")
 }
 
 fn many(seeds: Range<u64>, jobs: usize) -> bool {
@@ -196,7 +197,7 @@ fn many(seeds: Range<u64>, jobs: usize) -> bool {
     let sums = sums.into_inner().unwrap_or_else(PoisonError::into_inner);
     sums.print(start.elapsed());
     println!(
-        "\n{} of {} worlds broke a rule",
+        "\n{} of {} worlds have violations",
         sums.failed.len(),
         sums.worlds
     );
@@ -212,16 +213,16 @@ fn one(seed: u64, trace: bool) -> bool {
         print!("{}", outcome.trace);
     }
     outcome
-        .broken
+        .violations
         .iter()
-        .for_each(|broken| println!("{broken}"));
+        .for_each(|violation| println!("{violation}"));
     println!(
-        "seed {seed}: {} events, digest {:016x}, {} rules broken",
+        "seed {seed}: {} events, digest {:016x}, {} violations",
         outcome.trace.events(),
         outcome.trace.digest(),
-        outcome.broken.len()
+        outcome.violations.len()
     );
-    outcome.broken.is_empty()
+    outcome.violations.is_empty()
 }
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -233,7 +234,7 @@ fn main() -> ExitCode {
         Ok(Task::Many { seeds, jobs }) => many(seeds, jobs),
         Ok(Task::One { seed, trace }) => one(seed, trace),
         Err(error) => {
-            eprintln!("worlds: {error}\n{USAGE}");
+            eprintln!("tidegate-worlds: {error}\n{USAGE}");
             return ExitCode::from(2);
         }
     };

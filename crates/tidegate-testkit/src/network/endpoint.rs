@@ -10,9 +10,9 @@ use std::time::Duration;
 use tidegate::driver::{Readiness, SocketOption, Token};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct EndId(pub(super) usize);
+pub(crate) struct EndpointId(pub(super) usize);
 
-impl fmt::Display for EndId {
+impl fmt::Display for EndpointId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "#{}", self.0)
     }
@@ -37,11 +37,11 @@ pub(super) enum Fin {
 }
 
 #[derive(Debug)]
-pub(super) struct End {
+pub(super) struct Endpoint {
     pub(super) host: HostId,
     pub(super) peer_host: HostId,
     /// `None` while connecting.
-    pub(super) peer: Option<EndId>,
+    pub(super) peer: Option<EndpointId>,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
     /// Whom events are for.
@@ -70,7 +70,7 @@ pub(super) struct End {
     pub(super) error: Option<i32>,
 }
 
-impl End {
+impl Endpoint {
     pub(super) fn new(
         host: HostId,
         peer_host: HostId,
@@ -145,9 +145,9 @@ fn no_socket() -> io::Error {
 
 impl State {
     /// Whether one of the faults that any call may meet strikes.
-    fn call_fails(&mut self, id: EndId, again: Fault, then: Readiness) -> Option<io::Error> {
-        let end = self.end(id)?;
-        if !end.of_loop {
+    fn call_fails(&mut self, id: EndpointId, again: Fault, then: Readiness) -> Option<io::Error> {
+        let endpoint = self.endpoint(id)?;
+        if !endpoint.of_loop {
             return None;
         }
         if self.dice.strikes(Fault::Interrupted) {
@@ -164,9 +164,9 @@ impl State {
     }
 
     /// SO_ERROR, which the next call fails with, once.
-    fn pending_error(&mut self, id: EndId, call: &'static str) -> io::Result<()> {
-        let end = self.end(id).ok_or_else(no_socket)?;
-        let Some(errno) = end.error.take() else {
+    fn pending_error(&mut self, id: EndpointId, call: &'static str) -> io::Result<()> {
+        let endpoint = self.endpoint(id).ok_or_else(no_socket)?;
+        let Some(errno) = endpoint.error.take() else {
             return Ok(());
         };
         self.note((call, id.0 as u64, errno as u64), &[], || {
@@ -175,29 +175,29 @@ impl State {
         Err(os_error(errno))
     }
 
-    pub(super) fn read(&mut self, id: EndId, buffer: &mut [u8]) -> io::Result<usize> {
-        let end = self.end(id).ok_or_else(no_socket)?;
-        if end.incoming.is_empty() {
+    pub(super) fn read(&mut self, id: EndpointId, buffer: &mut [u8]) -> io::Result<usize> {
+        let endpoint = self.endpoint(id).ok_or_else(no_socket)?;
+        if endpoint.incoming.is_empty() {
             // As on Linux: an error is not for the reader of a stream that has ended.
-            if end.fin_received {
+            if endpoint.fin_received {
                 return Ok(0);
             }
             self.pending_error(id, "read")?;
-            let end = self.end(id).ok_or_else(no_socket)?;
-            return match end.phase {
+            let endpoint = self.endpoint(id).ok_or_else(no_socket)?;
+            return match endpoint.phase {
                 Phase::Connecting | Phase::Open => Err(io::ErrorKind::WouldBlock.into()),
                 Phase::Dead => Ok(0),
             };
         }
-        let there = end.incoming.len().min(buffer.len());
+        let there = endpoint.incoming.len().min(buffer.len());
         let readable = Readiness::new().with_readable();
         if let Some(error) = self.call_fails(id, Fault::ReadAgain, readable) {
             return Err(error);
         }
         let len = self.shortened(id, there, Fault::ShortRead, readable);
-        let end = self.end(id).ok_or_else(no_socket)?;
-        io::Read::read_exact(&mut end.incoming, &mut buffer[..len])?;
-        let peer = end.peer;
+        let endpoint = self.endpoint(id).ok_or_else(no_socket)?;
+        io::Read::read_exact(&mut endpoint.incoming, &mut buffer[..len])?;
+        let peer = endpoint.peer;
         self.note(("read", id.0 as u64, len as u64), &buffer[..len], || {
             format!("{id} read {len}")
         });
@@ -209,9 +209,11 @@ impl State {
 
     /// A call may take less than it could; an event tells of the rest, as when it had come just
     /// afterwards.
-    fn shortened(&mut self, id: EndId, len: usize, fault: Fault, then: Readiness) -> usize {
-        let Some(end) = self.end(id) else { return len };
-        let of_loop = end.of_loop;
+    fn shortened(&mut self, id: EndpointId, len: usize, fault: Fault, then: Readiness) -> usize {
+        let Some(endpoint) = self.endpoint(id) else {
+            return len;
+        };
+        let of_loop = endpoint.of_loop;
         if len < 2 || !of_loop || !self.dice.strikes(fault) {
             return len;
         }
@@ -219,19 +221,19 @@ impl State {
         self.dice.some_of(1, len - 1)
     }
 
-    pub(super) fn write(&mut self, id: EndId, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    pub(super) fn write(&mut self, id: EndpointId, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.pending_error(id, "write")?;
-        let end = self.end(id).ok_or_else(no_socket)?;
-        match end.phase {
+        let endpoint = self.endpoint(id).ok_or_else(no_socket)?;
+        match endpoint.phase {
             Phase::Connecting => return Err(io::ErrorKind::WouldBlock.into()),
             Phase::Dead => return Err(os_error(libc::EPIPE)),
-            Phase::Open if end.fin != Fin::Open => return Err(os_error(libc::EPIPE)),
+            Phase::Open if endpoint.fin != Fin::Open => return Err(os_error(libc::EPIPE)),
             Phase::Open => {}
         }
         let offered: usize = slices.iter().map(|slice| slice.len()).sum();
-        let room = end.room();
+        let room = endpoint.room();
         if room == 0 && offered > 0 {
-            end.wants_room = true;
+            endpoint.wants_room = true;
             return Err(io::ErrorKind::WouldBlock.into());
         }
         let writable = Readiness::new().with_writable();
@@ -239,18 +241,18 @@ impl State {
             return Err(error);
         }
         let len = self.shortened(id, offered.min(room), Fault::ShortWrite, writable);
-        let end = self.end(id).ok_or_else(no_socket)?;
-        let from = end.outgoing.len();
+        let endpoint = self.endpoint(id).ok_or_else(no_socket)?;
+        let from = endpoint.outgoing.len();
         let mut left = len;
         for slice in slices {
             let part = &slice[..slice.len().min(left)];
-            end.outgoing.extend(part);
+            endpoint.outgoing.extend(part);
             left -= part.len();
         }
         if len < offered {
-            end.wants_room = true;
+            endpoint.wants_room = true;
         }
-        let data: Vec<u8> = end.outgoing.range(from..).copied().collect();
+        let data: Vec<u8> = endpoint.outgoing.range(from..).copied().collect();
         self.note(("write", id.0 as u64, len as u64), &data, || {
             format!("{id} write {len}")
         });
@@ -258,13 +260,13 @@ impl State {
         Ok(len)
     }
 
-    pub(super) fn shutdown_write(&mut self, id: EndId) -> io::Result<()> {
-        let end = self.end(id).ok_or_else(no_socket)?;
-        if end.phase != Phase::Open || end.is_over() {
+    pub(super) fn shutdown_write(&mut self, id: EndpointId) -> io::Result<()> {
+        let endpoint = self.endpoint(id).ok_or_else(no_socket)?;
+        if endpoint.phase != Phase::Open || endpoint.is_over() {
             return Err(os_error(libc::ENOTCONN));
         }
-        if end.fin == Fin::Open {
-            end.fin = Fin::Wanted;
+        if endpoint.fin == Fin::Open {
+            endpoint.fin = Fin::Wanted;
             self.note(("shutdown", id.0 as u64, 0), &[], || {
                 format!("{id} shutdown")
             });
@@ -273,60 +275,64 @@ impl State {
         Ok(())
     }
 
-    pub(super) fn take_error(&mut self, id: EndId) -> Option<io::Error> {
-        self.end(id)?.error.take().map(os_error)
+    pub(super) fn take_error(&mut self, id: EndpointId) -> Option<io::Error> {
+        self.endpoint(id)?.error.take().map(os_error)
     }
 
-    pub(super) fn connected(&mut self, id: EndId) -> io::Result<bool> {
+    pub(super) fn connected(&mut self, id: EndpointId) -> io::Result<bool> {
         if let Some(error) = self.take_error(id) {
             return Err(error);
         }
-        let end = self.end(id).ok_or_else(no_socket)?;
-        match end.phase {
+        let endpoint = self.endpoint(id).ok_or_else(no_socket)?;
+        match endpoint.phase {
             Phase::Connecting => Ok(false),
             Phase::Open => Ok(true),
             Phase::Dead => Err(os_error(libc::ENOTCONN)),
         }
     }
 
-    pub(super) fn set_option(&mut self, id: EndId, option: SocketOption) -> io::Result<()> {
-        self.end(id).ok_or_else(no_socket)?;
+    pub(super) fn set_option(&mut self, id: EndpointId, option: SocketOption) -> io::Result<()> {
+        self.endpoint(id).ok_or_else(no_socket)?;
         if option == SocketOption::ResetOnClose {
             self.reset_on_close(id);
         }
         Ok(())
     }
 
-    pub(super) fn reset_on_close(&mut self, id: EndId) {
-        if let Some(end) = self.end(id) {
-            end.reset_on_close = true;
+    pub(super) fn reset_on_close(&mut self, id: EndpointId) {
+        if let Some(endpoint) = self.endpoint(id) {
+            endpoint.reset_on_close = true;
         }
     }
 
     /// The sender's kernel has heard that bytes arrived.
-    pub(super) fn acknowledged(&mut self, id: EndId, len: usize) {
-        let Some(end) = self.end(id) else { return };
-        end.in_flight = end.in_flight.saturating_sub(len);
-        if end.wants_room && end.has_much_room() {
-            end.wants_room = false;
+    pub(super) fn acknowledged(&mut self, id: EndpointId, len: usize) {
+        let Some(endpoint) = self.endpoint(id) else {
+            return;
+        };
+        endpoint.in_flight = endpoint.in_flight.saturating_sub(len);
+        if endpoint.wants_room && endpoint.has_much_room() {
+            endpoint.wants_room = false;
             self.tell(id, Readiness::new().with_writable());
         }
     }
 
     /// Closes the descriptor: unread input, or the option for it, makes it a reset (RFC 1122,
     /// 4.2.2.13); else the kernel sends what it took, then the end of the stream.
-    pub(super) fn close(&mut self, id: EndId) {
-        let Some(end) = self.end(id) else { return };
-        let host = end.host;
-        let abrupt = end.reset_on_close || !end.incoming.is_empty();
-        let is_open = end.phase == Phase::Open && !end.is_over();
-        let fin = end.fin;
-        end.token = None;
-        end.orphan = true;
-        if end.fin == Fin::Open {
-            end.fin = Fin::Wanted;
+    pub(super) fn close(&mut self, id: EndpointId) {
+        let Some(endpoint) = self.endpoint(id) else {
+            return;
+        };
+        let host = endpoint.host;
+        let abrupt = endpoint.reset_on_close || !endpoint.incoming.is_empty();
+        let is_open = endpoint.phase == Phase::Open && !endpoint.is_over();
+        let fin = endpoint.fin;
+        endpoint.token = None;
+        endpoint.orphan = true;
+        if endpoint.fin == Fin::Open {
+            endpoint.fin = Fin::Wanted;
         }
-        if end.of_loop {
+        if endpoint.of_loop {
             self.close_descriptor(host);
         }
         let resets = is_open && abrupt;
@@ -339,11 +345,11 @@ impl State {
         } else if is_open && fin != Fin::Arrived {
             self.transmit(id);
         } else {
-            self.remove_end(id);
+            self.remove_endpoint(id);
         }
     }
 
-    pub(super) fn remove_end(&mut self, id: EndId) {
-        self.ends.remove(&id);
+    pub(super) fn remove_endpoint(&mut self, id: EndpointId) {
+        self.endpoints.remove(&id);
     }
 }

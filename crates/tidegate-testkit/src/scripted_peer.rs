@@ -1,24 +1,25 @@
-//! A peer that is played: it sends, waits and takes in the world's time, and keeps what was said.
+//! A peer that a script or a check moves: it sends, waits and receives in the world's time, and
+//! keeps a record of the dialogue.
 
 use crate::dialogue::{Dialogue, Said};
 use crate::network::Peer;
-use crate::world::{StillBusy, World};
+use crate::world::{StepLimitExceeded, World};
 use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// What a wait ends with.
+/// How a wait ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Waited {
-    /// What was waited for.
+    /// The condition became true.
     Done,
-    /// The time is over.
+    /// The time was over.
     TimeOut,
 }
 
 #[derive(Debug)]
-pub(crate) struct Hand {
+pub(crate) struct ScriptedPeer {
     /// `None` from a reset or the departure on.
     peer: Option<Peer>,
     dialogue: Dialogue,
@@ -30,7 +31,7 @@ pub(crate) struct Hand {
     said_reset: bool,
 }
 
-impl Hand {
+impl ScriptedPeer {
     pub(crate) fn new(peer: Peer) -> Self {
         Self {
             peer: Some(peer),
@@ -104,7 +105,7 @@ impl Hand {
         data: &[u8],
         takes: bool,
         patience: Duration,
-    ) -> Result<usize, StillBusy> {
+    ) -> Result<usize, StepLimitExceeded> {
         let mut sent = 0;
         let mut stuck = 0;
         while sent < data.len() && stuck < 3 {
@@ -133,7 +134,7 @@ impl Hand {
         Ok(sent)
     }
 
-    pub(crate) fn send_eof(&mut self, world: &mut World) -> Result<(), StillBusy> {
+    pub(crate) fn send_eof(&mut self, world: &mut World) -> Result<(), StepLimitExceeded> {
         if let Some(peer) = &self.peer
             && !self.said_eof
             && peer.send_eof().is_ok()
@@ -144,7 +145,7 @@ impl Hand {
         world.pump()
     }
 
-    pub(crate) fn reset(&mut self, world: &mut World) -> Result<(), StillBusy> {
+    pub(crate) fn reset(&mut self, world: &mut World) -> Result<(), StepLimitExceeded> {
         if let Some(peer) = self.peer.take() {
             self.said_reset = true;
             self.dialogue.add(world.elapsed(), Said::SentReset);
@@ -154,7 +155,7 @@ impl Hand {
     }
 
     /// Closes the socket, as a process does that ends.
-    pub(crate) fn leave(&mut self, world: &mut World) -> Result<(), StillBusy> {
+    pub(crate) fn leave(&mut self, world: &mut World) -> Result<(), StepLimitExceeded> {
         if let Some(peer) = self.peer.take() {
             if !self.is_over() && !self.said_eof {
                 self.dialogue.add(world.elapsed(), Said::Left);
@@ -170,7 +171,7 @@ impl Hand {
         world: &mut World,
         limit: Duration,
         done: impl Fn(&Peer) -> bool,
-    ) -> Result<Waited, StillBusy> {
+    ) -> Result<Waited, StepLimitExceeded> {
         let Some(peer) = &self.peer else {
             world.advance(limit)?;
             return Ok(Waited::TimeOut);
@@ -184,7 +185,7 @@ impl Hand {
         world: &mut World,
         limit: Duration,
         enough: impl Fn(&Self) -> bool,
-    ) -> Result<Waited, StillBusy> {
+    ) -> Result<Waited, StepLimitExceeded> {
         let until = world.elapsed().saturating_add(limit);
         world.pump()?;
         loop {
@@ -211,7 +212,7 @@ impl Hand {
         world: &mut World,
         limit: Duration,
         done: impl Fn() -> bool,
-    ) -> Result<(), StillBusy> {
+    ) -> Result<(), StepLimitExceeded> {
         let until = world.elapsed().saturating_add(limit);
         let mut waited = Waited::Done;
         loop {
@@ -235,7 +236,7 @@ pub(crate) fn within(
     world: &mut World,
     limit: Duration,
     done: impl Fn() -> bool,
-) -> Result<Waited, StillBusy> {
+) -> Result<Waited, StepLimitExceeded> {
     world.pump()?;
     let is_over = Rc::new(Cell::new(limit.is_zero()));
     if !limit.is_zero() && !done() {

@@ -1,8 +1,9 @@
-//! Where a case plays: its connections, waiting with a bound, and the checks at the end.
+//! The fixture of a case: its connections, waits with a bound, and the checks at the end.
 
+use super::connected::Connected;
 use super::pattern::first_wrong;
-use super::probe::{End, put};
-use super::{Ground, Violation};
+use super::probe::{Endpoint, put};
+use super::{Harness, Violation};
 use crate::{Recorder, Seen};
 use std::fmt::{Debug, Display};
 use std::io;
@@ -19,38 +20,38 @@ impl Side {
     pub(super) const BOTH: [Self; 2] = [Self::Connecting, Self::Accepted];
 }
 
-/// How much stays behind in a clogged writer at least: more than kernels pass on late.
+/// The minimum number of bytes that stay in a clogged writer: more than kernels pass on late.
 const CLOGGED: usize = 1024 * 1024;
 
-pub(super) struct Stage<'a> {
-    ground: &'a mut dyn Ground,
+pub(super) struct Fixture<'a> {
+    harness: &'a mut dyn Harness,
     case: &'static str,
-    scene: String,
+    variant: String,
     before: Vec<[usize; 5]>,
-    ends: Vec<End>,
+    endpoints: Vec<Endpoint>,
 }
 
-impl<'a> Stage<'a> {
+impl<'a> Fixture<'a> {
     pub(super) fn new(
-        ground: &'a mut dyn Ground,
+        harness: &'a mut dyn Harness,
         case: &'static str,
-        scene: impl Display,
+        variant: impl Display,
     ) -> Result<Self, Violation> {
-        let mut stage = Self {
-            ground,
+        let mut fixture = Self {
+            harness,
             case,
-            scene: scene.to_string(),
+            variant: variant.to_string(),
             before: Vec::new(),
-            ends: Vec::new(),
+            endpoints: Vec::new(),
         };
-        stage.before = stage.held();
-        Ok(stage)
+        fixture.before = fixture.held();
+        Ok(fixture)
     }
 
     fn violation(&self, rule: &str, expected: impl Into<String>, seen: String) -> Violation {
         Violation {
             case: self.case,
-            scene: self.scene.clone(),
+            variant: self.variant.clone(),
             rule: rule.to_owned(),
             expected: expected.into(),
             seen,
@@ -59,12 +60,12 @@ impl<'a> Stage<'a> {
 
     fn works<T>(&self, result: io::Result<T>) -> Result<T, Violation> {
         result.map_err(|error| {
-            let rule = "a ground connects, and runs its loops";
+            let rule = "a harness connects, and runs its loops";
             self.violation(rule, "no error", error.to_string())
         })
     }
 
-    /// What each loop holds that a case must not leave behind.
+    /// Counts what each loop holds and a case must not leave behind.
     fn held(&self) -> Vec<[usize; 5]> {
         let held = |snapshot: Snapshot| {
             [
@@ -75,18 +76,18 @@ impl<'a> Stage<'a> {
                 snapshot.completions,
             ]
         };
-        let handles = self.ground.handles();
+        let handles = self.harness.handles();
         handles
             .iter()
             .map(|handle| held(handle.snapshot()))
             .collect()
     }
 
-    /// What the ends look like now.
+    /// Formats the present state of the endpoints.
     fn state(&self) -> String {
-        let ends = self.ends.iter().map(|end| {
-            let words = end.log().words().join(" ");
-            match end.made() {
+        let ends = self.endpoints.iter().map(|endpoint| {
+            let words = endpoint.log().words().join(" ");
+            match endpoint.made() {
                 Some(transport) => format!("[{words}] {transport:?} {:?}", transport.stats()),
                 None => format!("[{words}] without connection_made"),
             }
@@ -94,14 +95,14 @@ impl<'a> Stage<'a> {
         ends.collect::<Vec<_>>().join("; ")
     }
 
-    /// Connects; `acting` is what the protocol of the `side` does. That end comes first.
+    /// Connects. `acting` configures the protocol of the `side`, whose endpoint is returned first.
     pub(super) fn connect(
         &mut self,
         side: Side,
         acting: impl FnOnce(Recorder) -> Recorder,
         other: impl FnOnce(Recorder) -> Recorder,
-    ) -> Result<(Stand, Stand), Violation> {
-        let (acting, other) = self.connect_acting(side, End::default(), acting, other)?;
+    ) -> Result<(Connected, Connected), Violation> {
+        let (acting, other) = self.connect_acting(side, Endpoint::default(), acting, other)?;
         let made = {
             let other = other.clone();
             move || other.made().is_some()
@@ -110,8 +111,8 @@ impl<'a> Stage<'a> {
         match other.made() {
             Some(transport) => Ok((
                 acting,
-                Stand {
-                    end: other,
+                Connected {
+                    endpoint: other,
                     transport,
                 },
             )),
@@ -119,21 +120,21 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// As [`connect`](Self::connect), without waiting for the other end: what the acting one does
-    /// in `connection_made` may keep the other from ever being made.
+    /// Connects as [`connect`](Self::connect) does, without waiting for the other end: its
+    /// `connection_made` may never come, if the acting end prevents it.
     pub(super) fn connect_acting(
         &mut self,
         side: Side,
-        end: End,
+        endpoint: Endpoint,
         acting: impl FnOnce(Recorder) -> Recorder,
         other: impl FnOnce(Recorder) -> Recorder,
-    ) -> Result<(Stand, End), Violation> {
-        let ends = (end, End::default());
-        self.ends.extend([ends.0.clone(), ends.1.clone()]);
+    ) -> Result<(Connected, Endpoint), Violation> {
+        let ends = (endpoint, Endpoint::default());
+        self.endpoints.extend([ends.0.clone(), ends.1.clone()]);
         let (acting, other) = (ends.0.probe(acting), ends.1.probe(other));
         let result = match side {
-            Side::Connecting => self.ground.connect(acting, other),
-            Side::Accepted => self.ground.connect(other, acting),
+            Side::Connecting => self.harness.connect(acting, other),
+            Side::Accepted => self.harness.connect(other, acting),
         };
         if ends.0.made().is_none() {
             self.works(result)?;
@@ -142,8 +143,8 @@ impl<'a> Stage<'a> {
         self.until("connection_made comes", "made", made)?;
         match ends.0.made() {
             Some(transport) => Ok((
-                Stand {
-                    end: ends.0,
+                Connected {
+                    endpoint: ends.0,
                     transport,
                 },
                 ends.1,
@@ -152,14 +153,14 @@ impl<'a> Stage<'a> {
         }
     }
 
-    /// Runs until it is so.
+    /// Runs the loops until `done` returns true.
     pub(super) fn until(
         &mut self,
         rule: &str,
         expected: &str,
         mut done: impl FnMut() -> bool,
     ) -> Result<(), Violation> {
-        let result = self.ground.run_until(&mut done);
+        let result = self.harness.run_until(&mut done);
         if self.works(result)? {
             Ok(())
         } else {
@@ -169,12 +170,12 @@ impl<'a> Stage<'a> {
 
     /// Runs until nothing is left to do.
     pub(super) fn settle(&mut self) -> Result<(), Violation> {
-        let result = self.ground.settle();
+        let result = self.harness.settle();
         self.works(result)
     }
 
     pub(super) fn has_resets(&self) -> bool {
-        self.ground.has_resets()
+        self.harness.has_resets()
     }
 
     pub(super) fn same<T: PartialEq + Debug>(
@@ -209,31 +210,35 @@ impl<'a> Stage<'a> {
     }
 
     /// Writes the pattern; it must be taken.
-    pub(super) fn put(&self, stand: &Stand, len: usize) -> Result<(), Violation> {
+    pub(super) fn put(&self, connected: &Connected, len: usize) -> Result<(), Violation> {
         let rule = "an open transport takes writes below its cap";
-        self.done(rule, put(&stand.transport, len))?;
+        self.done(rule, put(&connected.transport, len))?;
         Ok(())
     }
 
     /// Writes to a peer that does not read, until much stays behind, and then sets the limits.
-    pub(super) fn clog(&mut self, stand: &Stand, limits: WriteLimits) -> Result<(), Violation> {
+    pub(super) fn clog(
+        &mut self,
+        connected: &Connected,
+        limits: WriteLimits,
+    ) -> Result<(), Violation> {
         let rule = "a peer that does not read stops the writer";
         // No pause before the end, however late the kernel takes some.
         let none = WriteLimits::new()
             .with_cap(usize::MAX)
             .with_high(usize::MAX);
-        self.done(rule, stand.transport.set_write_limits(none))?;
+        self.done(rule, connected.transport.set_write_limits(none))?;
         for _ in 0..64 {
-            while stand.transport.write_buffer_size() < CLOGGED {
-                self.put(stand, CLOGGED / 4)?;
+            while connected.transport.write_buffer_size() < CLOGGED {
+                self.put(connected, CLOGGED / 4)?;
                 // The loop around this one bounds what a transport without end takes.
-                if stand.transport.write_buffer_size() == 0 {
+                if connected.transport.write_buffer_size() == 0 {
                     break;
                 }
             }
             self.settle()?;
-            if stand.transport.write_buffer_size() >= CLOGGED {
-                return self.done(rule, stand.transport.set_write_limits(limits));
+            if connected.transport.write_buffer_size() >= CLOGGED {
+                return self.done(rule, connected.transport.set_write_limits(limits));
             }
         }
         Err(self.violation(rule, "buffered bytes", self.state()))
@@ -241,16 +246,19 @@ impl<'a> Stage<'a> {
 
     /// Waits until everything has ended, and checks what holds for every connection.
     pub(super) fn finish(mut self) -> Result<(), Violation> {
-        let ends = self.ends.clone();
-        let lost = || ends.iter().all(|end| end.made().is_none() || end.is_lost());
+        let ends = self.endpoints.clone();
+        let lost = || {
+            ends.iter()
+                .all(|endpoint| endpoint.made().is_none() || endpoint.is_lost())
+        };
         self.until("connection_lost comes at both ends", "lost", lost)?;
         self.check_nothing_is_left()?;
-        for pair in self.ends.chunks(2) {
-            for (end, peer) in [(&pair[0], &pair[1]), (&pair[1], &pair[0])] {
-                self.check_callbacks(end)?;
-                if let Some(transport) = end.made() {
-                    self.check_end(end, &transport)?;
-                    self.check_bytes(end, peer)?;
+        for pair in self.endpoints.chunks(2) {
+            for (endpoint, peer) in [(&pair[0], &pair[1]), (&pair[1], &pair[0])] {
+                self.check_callbacks(endpoint)?;
+                if let Some(transport) = endpoint.made() {
+                    self.check_end(endpoint, &transport)?;
+                    self.check_bytes(endpoint, peer)?;
                 }
             }
         }
@@ -258,7 +266,7 @@ impl<'a> Stage<'a> {
     }
 
     fn check_nothing_is_left(&mut self) -> Result<(), Violation> {
-        let handles = self.ground.handles();
+        let handles = self.harness.handles();
         let before = self.before.clone();
         let left = || {
             handles.iter().zip(&before).all(|(handle, before)| {
@@ -270,7 +278,7 @@ impl<'a> Stage<'a> {
                     && now.completions <= before[4]
             })
         };
-        let result = self.ground.run_until(&mut { left });
+        let result = self.harness.run_until(&mut { left });
         if self.works(result)? {
             return Ok(());
         }
@@ -280,24 +288,24 @@ impl<'a> Stage<'a> {
         Err(self.violation(rule, expected, format!("{:?}", self.held())))
     }
 
-    fn check_callbacks(&self, end: &End) -> Result<(), Violation> {
-        let violations = end.violations();
+    fn check_callbacks(&self, endpoint: &Endpoint) -> Result<(), Violation> {
+        let violations = endpoint.violations();
         if !violations.is_empty() {
             let rule = "callbacks come one at a time: made, then data, pause and resume in turn, \
                 at most one eof, lost";
             return Err(self.violation(rule, "that order", violations.join("; ")));
         }
-        if end.made().is_none() {
+        if endpoint.made().is_none() {
             return Ok(());
         }
         let rule = "connection_lost comes exactly once";
-        self.same(rule, 1, end.count(&Seen::Lost))?;
+        self.same(rule, 1, endpoint.count(&Seen::Lost))?;
         let rule = "a protocol is dropped, once, after connection_lost";
-        self.same(rule, 1, end.log().dropped())
+        self.same(rule, 1, endpoint.log().dropped())
     }
 
-    fn check_end(&self, end: &End, transport: &Transport) -> Result<(), Violation> {
-        let told = end.closed().map(|closed| closed.to_string());
+    fn check_end(&self, endpoint: &Endpoint, transport: &Transport) -> Result<(), Violation> {
+        let told = endpoint.closed().map(|closed| closed.to_string());
         let rule = "connection_lost, closed, and a later write and drain tell the same";
         self.same(
             rule,
@@ -315,7 +323,7 @@ impl<'a> Stage<'a> {
             written,
             transport.written(),
         )?;
-        let unsent = end.closed().map(|closed| closed.unsent());
+        let unsent = endpoint.closed().map(|closed| closed.unsent());
         let rule = "what was written is sent or unsent";
         self.same(rule, Some(written - transport.sent()), unsent)?;
         let rule = "an ended connection is closing, and its loop no longer knows it";
@@ -323,8 +331,8 @@ impl<'a> Stage<'a> {
         self.same(rule, (true, false), (transport.is_closing(), known))
     }
 
-    fn check_bytes(&self, end: &End, peer: &End) -> Result<(), Violation> {
-        let data = end.log().data();
+    fn check_bytes(&self, endpoint: &Endpoint, peer: &Endpoint) -> Result<(), Violation> {
+        let data = endpoint.log().data();
         let rule = "bytes arrive as they were written, in order";
         self.same(rule, None, first_wrong(&data))?;
         let Some(from) = peer.made() else {
@@ -333,7 +341,7 @@ impl<'a> Stage<'a> {
         let (received, sent) = (data.len() as u64, from.sent());
         let rule = "no more arrives than was sent";
         self.holds(rule, "received <= sent", received <= sent)?;
-        if end.log().has(&Seen::Eof) {
+        if endpoint.log().has(&Seen::Eof) {
             let rule = "an end of stream comes after every byte that was sent";
             self.same(rule, sent, received)?;
         }
@@ -341,10 +349,10 @@ impl<'a> Stage<'a> {
     }
 }
 
-impl Drop for Stage<'_> {
+impl Drop for Fixture<'_> {
     fn drop(&mut self) {
-        let open = self.ends.iter().filter(|end| !end.is_lost());
-        let open: Vec<_> = open.filter_map(End::made).collect();
+        let open = self.endpoints.iter().filter(|endpoint| !endpoint.is_lost());
+        let open: Vec<_> = open.filter_map(Endpoint::made).collect();
         if open.is_empty() {
             return;
         }
@@ -352,54 +360,6 @@ impl Drop for Stage<'_> {
         for transport in open {
             transport.abort();
         }
-        let _ = self.ground.settle();
-    }
-}
-
-/// An end of a connection that was made.
-#[derive(Debug, Clone)]
-pub(super) struct Stand {
-    pub(super) end: End,
-    pub(super) transport: Transport,
-}
-
-impl Stand {
-    /// Whether so many bytes have come, or none will any more.
-    pub(super) fn got(&self, bytes: u64) -> impl Fn() -> bool + 'static {
-        let end = self.end.clone();
-        move || end.received() >= bytes || end.is_lost()
-    }
-
-    /// Whether something was seen, or nothing will be any more.
-    pub(super) fn saw(&self, what: Seen) -> impl Fn() -> bool + 'static {
-        let end = self.end.clone();
-        move || end.log().has(&what) || end.is_lost()
-    }
-
-    pub(super) fn lost(&self) -> impl Fn() -> bool + 'static {
-        let end = self.end.clone();
-        move || end.is_lost()
-    }
-
-    /// The callbacks in one word each, without pause and resume: when they come is up to how much
-    /// the ground takes at once.
-    pub(super) fn words(&self) -> String {
-        self.words_but(|word| word == "pause" || word == "resume")
-    }
-
-    /// The calls of flow control alone.
-    pub(super) fn flow_words(&self) -> String {
-        self.words_but(|word| word != "pause" && word != "resume")
-    }
-
-    /// All callbacks.
-    pub(super) fn all_words(&self) -> String {
-        self.words_but(|_| false)
-    }
-
-    fn words_but(&self, leave_out: impl Fn(&str) -> bool) -> String {
-        let mut words = self.end.log().words();
-        words.retain(|word| !leave_out(word));
-        words.join(" ")
+        let _ = self.harness.settle();
     }
 }

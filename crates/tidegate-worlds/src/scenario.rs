@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tidegate::{ConnectOptions, Handle, ListenOptions, Relay, Server, WriteLimits};
 use tidegate_streams::{StreamServer, spawn_on, start_server_on};
-use tidegate_testkit::{Fault, Faults, Host, Link, StillBusy, Struck, Trace, World};
+use tidegate_testkit::{Fault, FaultCounts, Faults, Host, Link, StepLimitExceeded, Trace, World};
 
 const PORT: u16 = 7;
 const SERVERS: usize = 8;
@@ -28,8 +28,8 @@ const CALM: Duration = Duration::from_secs(4 * 3600);
 /// What came of a world.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    pub(crate) broken: Vec<String>,
-    pub(crate) struck: Struck,
+    pub(crate) violations: Vec<String>,
+    pub(crate) struck: FaultCounts,
     pub(crate) trace: Trace,
     pub(crate) elapsed: Duration,
     pub(crate) connections: u64,
@@ -54,14 +54,14 @@ pub(crate) fn run(seed: u64, trace: bool) -> Outcome {
         .step_limit(20_000_000)
         .build();
     if let Err(error) = live(&mut world, &ledger, &mut rng) {
-        ledger.broken(error);
+        ledger.violation(error);
     }
-    let (struck, trace, elapsed) = (world.struck(), world.trace(), world.elapsed());
+    let (struck, trace, elapsed) = (world.fault_counts(), world.trace(), world.elapsed());
     drop(world);
     ledger.balance();
     ledger.nothing_is_open();
     Outcome {
-        broken: ledger.take_broken(),
+        violations: ledger.take_violations(),
         struck,
         trace,
         elapsed,
@@ -95,7 +95,7 @@ fn live(world: &mut World, ledger: &Rc<Ledger>, rng: &mut fastrand::Rng) -> io::
     for host in &left {
         let snapshot = host.handle().snapshot();
         if snapshot.connections + snapshot.connecting + snapshot.jobs > 0 {
-            ledger.broken(format!("{} is stuck: {snapshot:?}", host.name()));
+            ledger.violation(format!("{} is stuck: {snapshot:?}", host.name()));
         }
     }
     shut_down(world, servers, ledger)?;
@@ -104,7 +104,7 @@ fn live(world: &mut World, ledger: &Rc<Ledger>, rng: &mut fastrand::Rng) -> io::
     }
     let (sockets, listeners) = (world.network().sockets(), world.network().listeners());
     if sockets + listeners > 0 {
-        ledger.broken(format!(
+        ledger.violation(format!(
             "left in the network: {sockets} sockets, {listeners} listeners"
         ));
     }
@@ -136,9 +136,9 @@ fn add_hosts(world: &mut World, ledger: &Rc<Ledger>) -> io::Result<Vec<Host>> {
     let mut hosts = Vec::new();
     for n in 0..SERVERS + CLIENTS {
         let host = world.add_host(&format!("host{n}"))?;
-        let broken = ledger.clone();
+        let ledger = ledger.clone();
         host.handle().set_error_handler(move |_, failure| {
-            broken.broken(format!("reported: {failure:?}"));
+            ledger.violation(format!("reported: {failure:?}"));
         });
         hosts.push(host);
     }
@@ -193,7 +193,7 @@ fn relay_to(back: &str, ledger: &Rc<Ledger>) -> Relay {
             && report.is_clean()
             && (closed.unsent() > 0 || report.front.unsent() > 0)
         {
-            ledger.broken(format!("a clean relay that lost something: {report:?}"));
+            ledger.violation(format!("a clean relay that lost something: {report:?}"));
         }
     })
 }
@@ -269,7 +269,7 @@ fn shut_down(
     world: &mut World,
     servers: Vec<AnyServer>,
     ledger: &Rc<Ledger>,
-) -> Result<(), StillBusy> {
+) -> Result<(), StepLimitExceeded> {
     for server in servers {
         let waiter = Guard::new(ledger, |ledger| &ledger.waiters);
         let grace = Duration::from_secs(5);
@@ -293,7 +293,7 @@ fn nothing_left(world: &World, host: &Host, ledger: &Ledger) {
         + left.jobs;
     let descriptors = world.network().descriptors(host);
     if all + descriptors > 0 {
-        ledger.broken(format!(
+        ledger.violation(format!(
             "left at {}: {descriptors} descriptors, {left:?}",
             host.name()
         ));
@@ -304,8 +304,8 @@ impl Outcome {
     /// Of a world that did not come to its end.
     pub(crate) fn failed(why: String) -> Self {
         Self {
-            broken: vec![why],
-            struck: Struck::default(),
+            violations: vec![why],
+            struck: FaultCounts::default(),
             trace: Trace::default(),
             elapsed: Duration::ZERO,
             connections: 0,

@@ -1,4 +1,4 @@
-//! What is counted in a world, and every rule that was found broken.
+//! The counts of a world, and every violation that was found in it.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -50,7 +50,7 @@ pub(crate) struct Ledger {
     pub(crate) reasons: RefCell<BTreeMap<&'static str, u64>>,
     pub(crate) bytes: Cell<u64>,
     pub(crate) echoed_whole: Cell<u64>,
-    broken: RefCell<Vec<String>>,
+    violations: RefCell<Vec<String>>,
 }
 
 impl Ledger {
@@ -58,17 +58,17 @@ impl Ledger {
         Rc::default()
     }
 
-    /// A rule was broken.
-    pub(crate) fn broken(&self, what: impl fmt::Display) {
-        let mut broken = self.broken.borrow_mut();
-        // The first ones say it.
-        if broken.len() < 20 {
-            broken.push(what.to_string());
+    /// Records a violation.
+    pub(crate) fn violation(&self, what: impl fmt::Display) {
+        let mut violations = self.violations.borrow_mut();
+        // The first ones are enough.
+        if violations.len() < 20 {
+            violations.push(what.to_string());
         }
     }
 
-    pub(crate) fn take_broken(&self) -> Vec<String> {
-        self.broken.take()
+    pub(crate) fn take_violations(&self) -> Vec<String> {
+        self.violations.take()
     }
 
     /// A connection has ended.
@@ -76,10 +76,10 @@ impl Ledger {
         self.connections.end();
         let stats = transport.stats();
         if closed.unsent() != stats.written - stats.sent {
-            self.broken(format!("{closed:?} does not add up with {stats:?}"));
+            self.violation(format!("{closed:?} does not add up with {stats:?}"));
         }
         if stats.write_buffer_size != 0 {
-            self.broken(format!("{transport:?} ended with a buffer"));
+            self.violation(format!("{transport:?} ended with a buffer"));
         }
         let reason = reason_word(closed);
         *self.reasons.borrow_mut().entry(reason).or_default() += 1;
@@ -106,14 +106,14 @@ impl Ledger {
                 account.received <= other.sent
             };
             if !fits {
-                self.broken(format!(
+                self.violation(format!(
                     "{local} received what {peer} did not send: {account:?} {other:?}"
                 ));
             }
         }
     }
 
-    /// Complains of everything that was begun and has not ended.
+    /// Records a violation for everything that was begun and has not ended.
     pub(crate) fn nothing_is_open(&self) {
         let all = [
             ("connections without connection_lost", &self.connections),
@@ -124,7 +124,7 @@ impl Ledger {
         ];
         for (what, pairs) in all {
             if pairs.open() != 0 {
-                self.broken(format!("{what}: {}", pairs.open()));
+                self.violation(format!("{what}: {}", pairs.open()));
             }
         }
     }

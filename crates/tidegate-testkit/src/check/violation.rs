@@ -1,0 +1,93 @@
+//! The violation of a rule: what a check returns as its error.
+
+use super::case::Case;
+use super::rule::Rule;
+use crate::dialogue::Dialogue;
+use std::error::Error;
+use std::fmt;
+
+/// Names the rule that a protocol violated, and the shortest case found that shows it. `Debug` is the
+/// same text as `Display`, so that an `unwrap` shows it.
+#[derive(Clone)]
+pub struct Violation(Box<Parts>);
+
+#[derive(Clone)]
+struct Parts {
+    rule: Rule,
+    expected: String,
+    seen: String,
+    case: Case,
+    dialogue: Dialogue,
+}
+
+impl Violation {
+    /// Makes a violation in the plain case. [`in_case`](Self::in_case) adds another one.
+    pub(super) fn new(rule: Rule, expected: impl Into<String>, seen: impl Into<String>) -> Self {
+        Self(Box::new(Parts {
+            rule,
+            expected: expected.into(),
+            seen: seen.into(),
+            case: Case::PLAIN,
+            dialogue: Dialogue::default(),
+        }))
+    }
+
+    pub(super) fn in_case(mut self, case: Case, dialogue: Dialogue) -> Self {
+        self.0.case = case;
+        self.0.dialogue = dialogue;
+        self
+    }
+
+    /// Returns the rule.
+    pub fn rule(&self) -> Rule {
+        self.0.rule
+    }
+
+    /// Returns the shortest case found; [`check_case`](crate::check_case) runs it again.
+    pub fn case(&self) -> &Case {
+        &self.0.case
+    }
+
+    /// Returns a text of what the rule expects.
+    pub fn expected(&self) -> &str {
+        &self.0.expected
+    }
+
+    /// Returns a text of what happened instead.
+    pub fn seen(&self) -> &str {
+        &self.0.seen
+    }
+
+    /// Returns what both sides sent in that case.
+    pub fn dialogue(&self) -> &Dialogue {
+        &self.0.dialogue
+    }
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Parts {
+            rule,
+            expected,
+            seen,
+            case,
+            dialogue,
+        } = &*self.0;
+        writeln!(f, "{rule}")?;
+        writeln!(f, "  expected: {expected}")?;
+        writeln!(f, "      seen: {seen}")?;
+        writeln!(
+            f,
+            "again with: check_case(factory, &conversation, &\"{case}\".parse()?)"
+        )?;
+        write!(f, "what was said:\n{dialogue}")
+    }
+}
+
+impl fmt::Debug for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Error for Violation {}
