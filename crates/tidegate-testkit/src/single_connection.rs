@@ -6,7 +6,7 @@ use tidegate::{Protocol, Result, Transport};
 pub(crate) fn single_connection(protocol: impl Protocol) -> impl FnMut() -> Box<dyn Protocol> {
     let mut protocol = Some(protocol);
     move || match protocol.take() {
-        Some(protocol) => protocol.boxed(),
+        Some(protocol) => Box::new(protocol),
         None => Box::new(Unexpected),
     }
 }
