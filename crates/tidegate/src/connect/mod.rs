@@ -285,7 +285,7 @@ impl Connecting {
         self.running
             .borrow_mut()
             .retain(|running| running.id() != winner.id());
-        let Some(client) = self.give_up() else {
+        let Some(client) = self.tear_down() else {
             winner.close();
             return;
         };
@@ -315,8 +315,8 @@ impl Connecting {
         }
     }
 
-    /// Lets go of everything that was for the connect; answers for whom it was.
-    fn give_up(&self) -> Option<Client> {
+    /// Stops everything that is under way for the connect. Returns its client, the first time.
+    fn tear_down(&self) -> Option<Client> {
         self.stop_timer(&self.timeout);
         self.stop_timer(&self.next_move);
         if let Some(job) = self.resolving.take() {
@@ -339,27 +339,26 @@ impl Connecting {
             (address, error)
         };
         let attempts = self.tried.take().into_iter().map(reason).collect();
-        if let Some(completer) = self.let_go() {
-            let error = ConnectError::new(self.target.clone(), cause, attempts);
-            completer.complete(Err(error.into()));
-        }
+        let error = ConnectError::new(self.target.clone(), cause, attempts);
+        self.fail_with(error.into());
     }
 
-    fn let_go(&self) -> Option<Completer<Transport>> {
-        let client = self.give_up()?;
-        self.core().defer_drop(Deferred::Protocol(client.protocol));
-        Some(client.completer)
-    }
-
-    /// Nobody waits for it any more.
+    /// Ends the connect because its completion was dropped or timed out.
     pub(crate) fn cancel(&self) {
-        drop(self.let_go());
+        // An error for nobody.
+        self.fail_with(io::ErrorKind::BrokenPipe.into());
     }
 
-    /// The loop ends.
+    /// Ends the connect because the loop ends.
     pub(crate) fn end(&self) {
-        if let Some(completer) = self.let_go() {
-            completer.complete(Err(LoopClosed.into()));
+        self.fail_with(LoopClosed.into());
+    }
+
+    /// Tears the connect down, and fails its completion.
+    fn fail_with(&self, error: io::Error) {
+        if let Some(client) = self.tear_down() {
+            self.core().defer_drop(Deferred::Protocol(client.protocol));
+            client.completer.complete(Err(error));
         }
     }
 }
