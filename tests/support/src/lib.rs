@@ -1,0 +1,105 @@
+//! What the tests share: a protocol that records and checks its callbacks, socket pairs, and
+//! waiting for a condition with a bound.
+
+mod busy;
+pub mod child;
+mod finish;
+mod hosts;
+#[cfg(feature = "interop")]
+pub mod interop;
+pub mod logs;
+mod peer;
+mod scale;
+mod served;
+mod stall;
+mod streamed;
+pub mod tasks;
+mod tied;
+mod writer;
+
+pub use busy::{Dropped, occupy};
+pub use finish::{finish, opened, poll_once};
+pub use hosts::{Fate, Gate, Host, V6, has_ipv6, knows, v4};
+pub use peer::{Kind, Peer, TempDir, adopted, adopted_with, connected, dial, pattern};
+pub use scale::{Rng, descriptors, that_fit};
+pub use served::{Served, answer_of, assert_refused};
+pub use stall::{never_paused, note_answer, stall};
+pub use streamed::{Polled, Streamed, give_up, now, wait};
+pub use tied::{Reports, Tied, accept, fill, relay_server, untied};
+pub use writer::{How, answer, clog, limits, no_limits, put, run_in, strict_loop, text, writes};
+
+#[cfg(feature = "root")]
+pub mod root;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use tidegate::{EventLoop, Failure, Handle, Transport};
+
+pub use tidegate_testkit::{Log, Recorder, Seen};
+
+/// How long a test waits for what must come.
+pub const BOUND: Duration = Duration::from_secs(20);
+
+/// Bytes of this process that are in memory now (VmRSS, proc_pid_status(5)).
+pub fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    match line.and_then(|line| line.trim().strip_suffix(" kB")?.parse::<u64>().ok()) {
+        Some(kib) => kib * 1024,
+        None => panic!("no VmRSS in /proc/self/status: {status:?}"),
+    }
+}
+
+/// Runs turns of the loop until `done` says so; fails with the loop's state when it never does.
+#[track_caller]
+pub fn drive(event_loop: &mut EventLoop, what: &str, mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(
+            start.elapsed() < BOUND,
+            "waited in vain for: {what}\n{:#?}",
+            event_loop.handle().snapshot()
+        );
+        if let Err(error) = event_loop.run_once(Some(Duration::from_millis(5))) {
+            panic!("the loop failed: {error}");
+        }
+    }
+}
+
+/// Runs turns until the loop has nothing to do any more: a whole poll found nothing.
+pub fn settle(event_loop: &mut EventLoop) {
+    let mut quiet = 0;
+    while quiet < 2 {
+        let before = event_loop.handle().snapshot();
+        if let Err(error) = event_loop.run_once(Some(Duration::from_millis(1))) {
+            panic!("the loop failed: {error}");
+        }
+        let mut after = event_loop.handle().snapshot();
+        after.polls = before.polls;
+        quiet = if after == before { quiet + 1 } else { 0 };
+    }
+}
+
+/// For a hook that runs more than once: gives its value the first time.
+pub fn once<T>(value: T) -> impl FnMut() -> Option<T> {
+    let mut value = Some(value);
+    move || value.take()
+}
+
+/// What the error handler is told from now on.
+pub fn failures(handle: &Handle) -> Rc<RefCell<Vec<Failure>>> {
+    let failures: Rc<RefCell<Vec<_>>> = Rc::default();
+    let told = failures.clone();
+    handle.set_error_handler(move |_, failure| told.borrow_mut().push(failure.clone()));
+    failures
+}
+
+/// Writes until the kernel takes no more and the transport is paused, far above its low-water
+/// mark; nothing when writing is over.
+pub fn flood(transport: &Transport) {
+    let chunk = vec![7; 256 * 1024];
+    while transport.write(&chunk).is_ok_and(|flow| !flow.is_paused()) {}
+    // Refused when writing is over.
+    let _ = transport.write(&chunk);
+}
