@@ -12,12 +12,11 @@ use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
+use support::wakers::{Wakes, waker_fn};
 use support::{BOUND, Dropped, Kind, TempDir, drive, failures, pattern, settle, strict_loop};
 use tidegate::{Address, EventLoop, Handle, Transport};
 use tidegate_streams::hyper::{LoopExecutor, LoopTimer};
@@ -210,15 +209,6 @@ fn a_client_that_does_not_say_what_it_wants_is_cut_off_by_the_timer() {
 
 // Sleeps.
 
-#[derive(Default)]
-struct Wakes(AtomicU32);
-
-impl Wake for Wakes {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 type Sleeping = Pin<Box<dyn Sleep>>;
 
 /// Begins a sleep on the loop, as hyper does from a task.
@@ -233,9 +223,8 @@ fn begin(
     event_loop.run_until(completion).unwrap()
 }
 
-fn poll(sleep: &mut Sleeping, wakes: &Arc<Wakes>) -> Poll<()> {
-    let waker = Waker::from(wakes.clone());
-    sleep.as_mut().poll(&mut Context::from_waker(&waker))
+fn poll(sleep: &mut Sleeping, wakes: &Wakes) -> Poll<()> {
+    wakes.poll(sleep.as_mut())
 }
 
 fn timers(event_loop: &EventLoop) -> usize {
@@ -269,16 +258,14 @@ fn only_the_last_waker_is_woken_and_only_once() {
     let mut sleep = begin(&mut event_loop, |timer| {
         timer.sleep(Duration::from_millis(1))
     });
-    let (first, second) = (Arc::<Wakes>::default(), Arc::<Wakes>::default());
+    let (first, second) = (Wakes::new(), Wakes::new());
     assert!(poll(&mut sleep, &first).is_pending());
     assert!(poll(&mut sleep, &second).is_pending());
-    drive(&mut event_loop, "the time", || {
-        second.0.load(Ordering::Relaxed) > 0
-    });
+    drive(&mut event_loop, "the time", || second.count() > 0);
     settle(&mut event_loop);
-    assert_eq!(first.0.load(Ordering::Relaxed), 0);
-    assert_eq!(second.0.load(Ordering::Relaxed), 1);
-    assert_eq!(Arc::strong_count(&first) + Arc::strong_count(&second), 2);
+    assert_eq!(first.count(), 0);
+    assert_eq!(second.count(), 1);
+    assert_eq!(first.kept() + second.kept(), 0);
     assert!(poll(&mut sleep, &first).is_ready());
     assert!(poll(&mut sleep, &first).is_ready());
 }
@@ -296,7 +283,7 @@ fn dropping_a_sleep_cancels_its_timer() {
 #[test]
 fn dropping_a_sleep_on_another_thread_cancels_its_timer_too() {
     let mut event_loop = strict_loop();
-    let wakes = Arc::<Wakes>::default();
+    let wakes = Wakes::new();
     let mut sleeps: Vec<Sleeping> = (0..8)
         .map(|_| begin(&mut event_loop, |timer| timer.sleep(LONG)))
         .collect();
@@ -310,7 +297,7 @@ fn dropping_a_sleep_on_another_thread_cancels_its_timer_too() {
     drive(&mut event_loop, "the timers to be cancelled", || {
         handle.snapshot().timers == 1
     });
-    assert_eq!(Arc::strong_count(&wakes), 1);
+    assert_eq!(wakes.kept(), 0);
     drop(kept);
     settle(&mut event_loop);
     assert_eq!(timers(&event_loop), 0);
@@ -324,13 +311,8 @@ fn a_sleep_may_be_waited_for_on_another_thread() {
     });
     let (tell, ended) = mpsc::channel();
     let waits = thread::spawn(move || {
-        struct Unpark(thread::Thread);
-        impl Wake for Unpark {
-            fn wake(self: Arc<Self>) {
-                self.0.unpark();
-            }
-        }
-        let waker = Waker::from(Arc::new(Unpark(thread::current())));
+        let waiting = thread::current();
+        let waker = waker_fn(move || waiting.unpark());
         let start = Instant::now();
         while sleep
             .as_mut()
@@ -351,7 +333,7 @@ fn a_sleep_may_be_waited_for_on_another_thread() {
 #[test]
 fn a_sleep_that_is_reset_ends_at_its_new_time_only() {
     let mut event_loop = strict_loop();
-    let wakes = Arc::<Wakes>::default();
+    let wakes = Wakes::new();
     let mut sleep = begin(&mut event_loop, |timer| {
         let mut sleep = timer.sleep(Duration::ZERO);
         timer.reset(&mut sleep, timer.now() + LONG);
@@ -375,7 +357,7 @@ fn a_sleep_that_is_reset_ends_at_its_new_time_only() {
 #[test]
 fn a_sleep_outlives_its_loop_and_is_dropped_anywhere() {
     let mut event_loop = strict_loop();
-    let wakes = Arc::<Wakes>::default();
+    let wakes = Wakes::new();
     let mut sleeps: Vec<Sleeping> = (0..2)
         .map(|_| begin(&mut event_loop, |timer| timer.sleep(LONG)))
         .collect();
@@ -384,12 +366,12 @@ fn a_sleep_outlives_its_loop_and_is_dropped_anywhere() {
     let here = sleeps.pop();
     thread::spawn(move || drop(sleeps)).join().unwrap();
     drop(here);
-    assert_eq!(Arc::strong_count(&wakes), 1);
+    assert_eq!(wakes.kept(), 0);
 }
 
 #[test]
 fn a_sleep_without_a_loop_or_beyond_the_clock_never_ends_and_does_no_harm() {
-    let wakes = Arc::<Wakes>::default();
+    let wakes = Wakes::new();
     let timer = LoopTimer::new();
     assert!(poll(&mut timer.sleep(Duration::ZERO), &wakes).is_pending());
     assert!(poll(&mut timer.sleep_until(Instant::now()), &wakes).is_pending());

@@ -4,9 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
+use support::wakers::{Wakes, local_waker, waker_fn};
 use support::{Kind, Polled, Streamed, drive, give_up, now, pattern, settle, wait};
 use tidegate_streams::{ReadError, Separators, spawn_on};
 
@@ -55,26 +54,8 @@ fn a_read_that_waits_is_woken_by_the_bytes_it_waits_for() {
 type Reading = Pin<Box<dyn Future<Output = [u8; 2]>>>;
 
 thread_local! {
-    /// What [`PollsAtOnce`] polls.
+    /// What [`poll_reading`] polls.
     static READING: RefCell<Option<Reading>> = const { RefCell::new(None) };
-}
-
-/// A waker that polls the read where it is woken, and leaves another waker with it.
-struct PollsAtOnce(Arc<Flag>);
-
-#[derive(Default)]
-struct Flag(AtomicBool);
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-impl Wake for PollsAtOnce {
-    fn wake(self: Arc<Self>) {
-        assert!(poll_reading(&self.0.clone().into()).is_pending());
-    }
 }
 
 fn poll_reading(waker: &Waker) -> Poll<[u8; 2]> {
@@ -99,18 +80,18 @@ fn a_waker_that_a_read_leaves_while_it_is_woken_is_woken_next() {
             reader.read_exact(&mut buffer).await.unwrap();
             buffer
         })));
-        let later = Arc::new(Flag::default());
-        let first = Arc::new(PollsAtOnce(later.clone()));
-        assert!(poll_reading(&first.into()).is_pending());
+        // It polls the read where it is woken, and leaves another waker with it.
+        let later = Wakes::new();
+        let left = later.waker();
+        let first = local_waker(move || assert!(poll_reading(&left).is_pending()));
+        assert!(poll_reading(&first).is_pending());
         peer.send(b"a");
         drive(&mut event_loop, "the first byte", || {
             transport.stats().received == 1
         });
-        assert!(!later.0.load(Ordering::Relaxed), "one byte is not enough");
+        assert_eq!(later.count(), 0, "one byte is not enough");
         peer.send(b"b");
-        drive(&mut event_loop, "the second byte", || {
-            later.0.load(Ordering::Relaxed)
-        });
+        drive(&mut event_loop, "the second byte", || later.count() > 0);
         assert_eq!(poll_reading(Waker::noop()), Poll::Ready(*b"ab"));
         READING.take();
         drop(writer);
@@ -119,15 +100,10 @@ fn a_waker_that_a_read_leaves_while_it_is_woken_is_woken_next() {
 
 /// Polls a future with a waker of its own, as those do that poll many.
 async fn wrapped<F: Future>(future: F) -> F::Output {
-    struct Wraps(Waker);
-    impl Wake for Wraps {
-        fn wake(self: Arc<Self>) {
-            self.0.wake_by_ref();
-        }
-    }
     let mut future = pin!(future);
     poll_fn(|context| {
-        let waker = Arc::new(Wraps(context.waker().clone())).into();
+        let wrapped = context.waker().clone();
+        let waker = waker_fn(move || wrapped.wake_by_ref());
         future.as_mut().poll(&mut Context::from_waker(&waker))
     })
     .await

@@ -6,10 +6,10 @@ use std::cell::{Cell, RefCell};
 use std::future::{Future, pending};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Wake, Waker};
+use std::task::Context;
 use std::thread;
 use support::tasks::{Drops, Signal, poll, run};
+use support::wakers::{leave, waker_fn};
 use support::{drive, failures, settle};
 use tidegate::{CloseReason, EventLoop, Handle};
 use tidegate_streams::{JoinHandle, spawn, spawn_on, yield_now};
@@ -176,24 +176,16 @@ fn drops_that_panic_at_the_end_of_the_loop_harm_nobody() {
     drops.assert_all_on(thread::current().id(), 20);
 }
 
-/// A waker whose wake panics.
-struct Explosive;
-
-impl Wake for Explosive {
-    fn wake(self: Arc<Self>) {
-        panic!("the waker panicked on purpose");
-    }
-}
-
-/// A task that is joined with such a waker.
+/// A task that is joined with a waker whose wake panics.
 fn joined_with_a_panic(
     handle: &Handle,
     future: impl Future<Output = ()> + 'static,
 ) -> JoinHandle<()> {
     let mut join = spawn_on(handle, future);
-    let waker = Waker::from(Arc::new(Explosive));
-    let waits = Pin::new(&mut join).poll(&mut Context::from_waker(&waker));
-    assert!(waits.is_pending());
+    leave(
+        &mut join,
+        &waker_fn(|| panic!("the waker panicked on purpose")),
+    );
     join
 }
 

@@ -1,13 +1,13 @@
 //! A connect by name that ends early, at each of its stages: given up, out of time, or with its
 //! loop.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+use support::wakers::{leave, local_waker};
 use support::{BOUND, Gate, Host, Log, Recorder, drive, knows, settle, v4};
 use tidegate::{
     Completion, ConnectError, ConnectOptions, EventLoop, Handle, LoopClosed, Transport,
@@ -263,28 +263,17 @@ fn answered(mut completion: Completion<Transport>) -> io::Error {
     }
 }
 
-thread_local! {
-    /// What the waker does; wakers have to be `Send`, what it uses is not.
-    static ON_WAKE: RefCell<Option<Box<dyn FnOnce()>>> = const { RefCell::new(None) };
-}
-
-struct Meddling;
-
-impl Wake for Meddling {
-    fn wake(self: Arc<Self>) {
-        let call = ON_WAKE.with(|call| call.borrow_mut().take());
-        if let Some(call) = call {
-            call();
-        }
-    }
-}
-
 /// Has the answer of `completion` do this.
 fn on_wake(completion: &mut Completion<Transport>, call: impl FnOnce() + 'static) {
-    ON_WAKE.with(|slot| slot.borrow_mut().replace(Box::new(call)));
-    let waker = Waker::from(Arc::new(Meddling));
-    let polled = Pin::new(completion).poll(&mut Context::from_waker(&waker));
-    assert!(polled.is_pending());
+    let call = Cell::new(Some(call));
+    leave(
+        completion,
+        &local_waker(move || {
+            if let Some(call) = call.take() {
+                call();
+            }
+        }),
+    );
 }
 
 /// Gives another connect up, and begins two more.

@@ -1,37 +1,19 @@
 //! Completions: as futures, with callbacks, with a limit, left alone.
 
 use std::cell::{Cell, RefCell};
-use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::Poll;
 use std::time::Duration;
+use support::wakers::{Wakes, leave, waker_fn};
 use support::{BOUND, Kind, Log, Recorder, adopted, drive, settle};
 use tidegate::{Closed, Completion, EventLoop, Handle, LoopClosed, Protocol, Result, Transport};
 
 const MS: Duration = Duration::from_millis(1);
 
-#[derive(Default)]
-struct Wakes(AtomicUsize);
-
-impl Wake for Wakes {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
-impl Wakes {
-    fn count(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
-fn poll<T>(completion: &mut Completion<T>, wakes: &Arc<Wakes>) -> Poll<io::Result<T>> {
-    let waker = Waker::from(wakes.clone());
-    Pin::new(completion).poll(&mut Context::from_waker(&waker))
+fn poll<T>(completion: &mut Completion<T>, wakes: &Wakes) -> Poll<io::Result<T>> {
+    wakes.poll(Pin::new(completion))
 }
 
 fn turn(event_loop: &mut EventLoop) {
@@ -51,7 +33,7 @@ fn stalled(event_loop: &mut EventLoop, log: &Log) -> (Transport, support::Peer) 
 fn a_future_is_woken_once_and_then_has_the_answer() {
     let event_loop = EventLoop::new().unwrap();
     let (completer, mut completion) = event_loop.handle().completion();
-    let wakes = Arc::new(Wakes::default());
+    let wakes = Wakes::new();
     assert!(poll(&mut completion, &wakes).is_pending());
     assert!(poll(&mut completion, &wakes).is_pending());
     assert_eq!(wakes.count(), 0);
@@ -69,10 +51,10 @@ fn a_future_is_woken_once_and_then_has_the_answer() {
 fn the_waker_of_the_last_poll_is_the_one_that_is_woken() {
     let event_loop = EventLoop::new().unwrap();
     let (completer, mut completion) = event_loop.handle().completion::<()>();
-    let (first, second) = (Arc::new(Wakes::default()), Arc::new(Wakes::default()));
+    let (first, second) = (Wakes::new(), Wakes::new());
     assert!(poll(&mut completion, &first).is_pending());
     assert!(poll(&mut completion, &second).is_pending());
-    assert_eq!(Arc::strong_count(&first), 1, "the first waker was kept");
+    assert_eq!(first.kept(), 0, "the first waker was kept");
     drop(completer);
     assert_eq!((first.count(), second.count()), (0, 1));
 }
@@ -82,7 +64,7 @@ fn an_answer_that_is_known_already_is_ready_at_once() {
     let mut event_loop = EventLoop::new().unwrap();
     let (transport, _peer) = adopted(event_loop.handle(), Kind::Tcp, Recorder::new(&Log::new()));
     settle(&mut event_loop);
-    let wakes = Arc::new(Wakes::default());
+    let wakes = Wakes::new();
     assert!(matches!(
         poll(&mut transport.drain(), &wakes),
         Poll::Ready(Ok(()))
@@ -320,7 +302,7 @@ fn the_end_of_the_loop_fails_whoever_waits() {
     let handle = event_loop.handle().clone();
     let log = Log::new();
     let (transport, _peer) = stalled(&mut event_loop, &log);
-    let wakes = Arc::new(Wakes::default());
+    let wakes = Wakes::new();
     let (completer, mut own) = handle.completion::<()>();
     let mut limited = handle.completion::<()>().1.within(BOUND);
     let (mut drain, mut flush) = (transport.drain(), transport.flush());
@@ -365,20 +347,9 @@ fn the_end_of_the_loop_fails_whoever_waits() {
 
 #[test]
 fn a_waker_that_panics_disturbs_nothing() {
-    struct Bomb;
-    impl Wake for Bomb {
-        fn wake(self: Arc<Self>) {
-            panic!("on purpose");
-        }
-    }
     let mut event_loop = EventLoop::new().unwrap();
     let (completer, mut completion) = event_loop.handle().completion();
-    let waker = Waker::from(Arc::new(Bomb));
-    assert!(
-        Pin::new(&mut completion)
-            .poll(&mut Context::from_waker(&waker))
-            .is_pending()
-    );
+    leave(&mut completion, &waker_fn(|| panic!("on purpose")));
     completer.complete(Ok(3));
     assert_eq!(event_loop.run_until(completion).unwrap(), 3);
 }

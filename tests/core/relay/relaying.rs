@@ -1,15 +1,14 @@
 //! A relay while it lives: what one side sends the other receives, unchanged and in order, within
 //! bounded memory, and an end of stream is carried over without ending the other direction.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Wake, Waker};
+use support::wakers::{leave, local_waker};
 use support::{
     BOUND, Kind, Log, Peer, Recorder, Served, TempDir, Tied, adopted, connected, drive, fill,
     no_limits, pattern, relay_server, settle, untied,
 };
-use tidegate::{EventLoop, Flow, Relay, RelayReport, Transport, WriteLimits};
+use tidegate::{EventLoop, Flow, Relay, RelayReport, WriteLimits};
 
 const MIB: usize = 1024 * 1024;
 
@@ -370,21 +369,6 @@ fn both_sides_can_get_other_protocols_and_live_on() {
     }
 }
 
-thread_local! {
-    static WRITES: RefCell<Option<Transport>> = const { RefCell::new(None) };
-}
-
-/// Writes a MiB when woken.
-struct Writes;
-
-impl Wake for Writes {
-    fn wake(self: Arc<Self>) {
-        if let Some(transport) = WRITES.with(RefCell::take) {
-            transport.write(&vec![0; MIB]).unwrap();
-        }
-    }
-}
-
 #[test]
 fn what_is_written_to_a_side_by_others_does_not_count_as_relayed() {
     for kind in Kind::ALL {
@@ -394,14 +378,18 @@ fn what_is_written_to_a_side_by_others_does_not_count_as_relayed() {
         settle(&mut event_loop);
         // It waits for the end of the turn, unless a write before takes it along and wakes.
         b.write(b"first").unwrap();
-        let mut flushed = Box::pin(b.flush());
-        let waker = Waker::from(Arc::new(Writes));
-        let waiting = flushed.as_mut().poll(&mut Context::from_waker(&waker));
-        assert!(waiting.is_pending());
-        WRITES.with(|writes| writes.replace(Some(b.clone())));
+        let mut flushed = b.flush();
+        let (woken, writes) = (Rc::new(Cell::new(false)), b.clone());
+        let wakes = woken.clone();
+        let waker = local_waker(move || {
+            if !wakes.replace(true) {
+                writes.write(&vec![0; MIB]).unwrap();
+            }
+        });
+        leave(&mut flushed, &waker);
         let sent = a_peer.write(&pattern(0, 100_000)) as u64;
         drive(&mut event_loop, "the bytes", || a.stats().received == sent);
-        assert!(WRITES.with(RefCell::take).is_none(), "nobody was woken");
+        assert!(woken.get(), "nobody was woken");
         drop((a_peer, b_peer));
         let report = event_loop.run_until(report.within(BOUND)).unwrap();
         assert_eq!(report.to_back.sent + report.to_back.lost, sent);

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::Served;
+use support::wakers::Nobody;
 use tidegate::driver::{
     BindOptions, Driver, Events, Listener, ListenerSocket, Readiness, Socket, SocketOption,
     StreamSocket, Token, Wake,
@@ -58,10 +59,6 @@ impl Driver for Scripted {
     }
 
     fn waker(&self) -> Arc<dyn Wake> {
-        struct Nobody;
-        impl Wake for Nobody {
-            fn wake(&self) {}
-        }
         Arc::new(Nobody)
     }
 

@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
+use support::wakers::Nobody;
 use support::{Log, Peer, Recorder, Served, drive, settle};
 use tidegate::driver::{
     BindOptions, Driver, Events, Listener, ListenerSocket, Socket, Token, Wake,
@@ -220,10 +221,6 @@ impl Driver for Scripted {
     }
 
     fn waker(&self) -> Arc<dyn Wake> {
-        struct Nobody;
-        impl Wake for Nobody {
-            fn wake(&self) {}
-        }
         Arc::new(Nobody)
     }
 

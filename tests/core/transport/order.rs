@@ -5,11 +5,9 @@ use proptest::prelude::*;
 use proptest::test_runner::{RngSeed, TestRunner};
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
-use std::pin::pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Wake, Waker};
 use std::time::{Duration, SystemTime};
+use support::wakers::{leave, local_waker};
 use support::{
     How, Kind, Log, Recorder, Seen, adopted, drive, limits, put, settle, strict_loop, text,
 };
@@ -160,20 +158,6 @@ fn any_mixture_of_writes_arrives_in_the_order_of_the_calls() {
     }
 }
 
-thread_local! {
-    static WRITES_WHEN_WOKEN: Cell<Option<Transport>> = const { Cell::new(None) };
-}
-
-struct WriteInWake;
-
-impl Wake for WriteInWake {
-    fn wake(self: Arc<Self>) {
-        if let Some(transport) = WRITES_WHEN_WOKEN.take() {
-            put(&transport, 7);
-        }
-    }
-}
-
 #[test]
 fn a_small_write_of_a_waker_that_the_sending_of_a_callbacks_writes_wakes_reaches_its_own_peer() {
     for kind in Kind::ALL {
@@ -182,15 +166,18 @@ fn a_small_write_of_a_waker_that_the_sending_of_a_callbacks_writes_wakes_reaches
         let (one, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
         let (other, mut other_peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
         settle(&mut event_loop);
-        WRITES_WHEN_WOKEN.set(Some(one.clone()));
         let waiting = Rc::new(Cell::new(None));
         let flush = waiting.clone();
         one.call_soon(move |_: &mut Recorder, transport| {
             put(transport, 200);
-            let waker = Waker::from(Arc::new(WriteInWake));
+            let (woken, own) = (Cell::new(false), transport.clone());
+            let waker = local_waker(move || {
+                if !woken.replace(true) {
+                    put(&own, 7);
+                }
+            });
             let mut completion = transport.flush();
-            let poll = pin!(&mut completion).poll(&mut Context::from_waker(&waker));
-            assert!(poll.is_pending());
+            leave(&mut completion, &waker);
             flush.set(Some(completion));
             Ok(())
         });

@@ -2,32 +2,19 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Wake, Waker};
 use std::time::Duration;
+use support::wakers::{Wakes, leave};
 use support::{
     Kind, Log, Peer, Recorder, Seen, adopted, clog, drive, limits, no_limits, put, settle,
     strict_loop, text,
 };
 use tidegate::{Completion, EventLoop, Flow, OnPause, Transport};
 
-#[derive(Default)]
-struct Flag(AtomicBool);
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Set when the completion is answered.
-fn flag_on(completion: &mut Completion<()>) -> Arc<Flag> {
-    let flag = Arc::new(Flag::default());
-    let waker = Waker::from(flag.clone());
-    let poll = Future::poll(std::pin::pin!(completion), &mut Context::from_waker(&waker));
-    assert!(poll.is_pending());
-    flag
+/// Woken when the completion is answered.
+fn wakes_of(completion: &mut Completion<()>) -> Wakes {
+    let wakes = Wakes::new();
+    leave(completion, &wakes.waker());
+    wakes
 }
 
 #[test]
@@ -35,14 +22,11 @@ fn drain_is_answered_at_the_fall_before_resume_writing_is_called() {
     for kind in Kind::ALL {
         let mut event_loop = strict_loop();
         let log = Log::new();
-        let drained = Rc::new(Cell::new(None::<Arc<Flag>>));
+        let drained = Rc::new(Cell::new(None::<Wakes>));
         let seen = drained.clone();
         let protocol = Recorder::new(&log).on_resume(move |_| {
-            let flag = seen.take().unwrap();
-            assert!(
-                flag.0.load(Ordering::Relaxed),
-                "resumed before drain was answered"
-            );
+            let wakes = seen.take().unwrap();
+            assert_eq!(wakes.count(), 1, "resumed before drain was answered");
             Ok(())
         });
         let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
@@ -51,13 +35,10 @@ fn drain_is_answered_at_the_fall_before_resume_writing_is_called() {
         transport.set_write_limits(limits(0, 0)).unwrap();
         settle(&mut event_loop);
         let mut drain = transport.drain();
-        let flag = flag_on(&mut drain);
-        drained.set(Some(flag.clone()));
+        let wakes = wakes_of(&mut drain);
+        drained.set(Some(wakes.clone()));
         drive(&mut event_loop, "the fall", || {
-            assert_eq!(
-                flag.0.load(Ordering::Relaxed),
-                !transport.flow().is_paused()
-            );
+            assert_eq!(wakes.count() > 0, !transport.flow().is_paused());
             peer.read_some(40_000);
             log.has(&Seen::Resume)
         });
@@ -65,10 +46,10 @@ fn drain_is_answered_at_the_fall_before_resume_writing_is_called() {
         clog(&mut event_loop, &transport);
         transport.set_write_limits(limits(0, 0)).unwrap();
         let mut drain = transport.drain();
-        let flag = flag_on(&mut drain);
-        drained.set(Some(flag.clone()));
+        let wakes = wakes_of(&mut drain);
+        drained.set(Some(wakes.clone()));
         transport.set_write_limits(no_limits()).unwrap();
-        assert!(flag.0.load(Ordering::Relaxed));
+        assert_eq!(wakes.count(), 1);
         settle(&mut event_loop);
         assert_eq!(log.count(&Seen::Resume), 2);
     }

@@ -4,10 +4,8 @@ use bytes::Bytes;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
-use std::task::{Context, Wake, Waker};
-use std::thread::LocalKey;
+use std::task::Waker;
+use support::wakers::{leave, local_waker};
 use support::{
     How, Kind, Log, Recorder, adopted, answer, clog, drive, limits, no_limits, put, settle,
     strict_loop, text,
@@ -259,28 +257,31 @@ fn waiters_dropped_while_they_wait_leave_nothing_behind() {
     }
 }
 
-thread_local! {
-    static WOKEN: Cell<Option<Transport>> = const { Cell::new(None) };
+/// A waker that writes within each wake, but for those that come from within its own writes.
+struct WritesInWake {
+    waker: Waker,
+    wakes: Rc<Cell<u32>>,
+    /// What was sent at each wake that wrote.
+    seen: Rc<RefCell<Vec<u64>>>,
 }
 
-/// Writes to the transport in [`WOKEN`] within each wake.
-struct WriteInWake {
-    wakes: AtomicU32,
-    how: How,
-    seen: Mutex<Vec<u64>>,
-}
-
-impl Wake for WriteInWake {
-    fn wake(self: Arc<Self>) {
-        let key: &'static LocalKey<_> = &WOKEN;
-        self.wakes.fetch_add(1, Ordering::Relaxed);
-        // None: this wake comes from within the writes of another one.
-        let Some(transport) = key.take() else { return };
-        self.seen.lock().unwrap().push(transport.sent());
-        for len in [7, 40_000, 300] {
-            self.how.put(&transport, len).unwrap();
-        }
-        key.set(Some(transport));
+impl WritesInWake {
+    fn new(transport: &Transport, how: How) -> Self {
+        let (wakes, seen) = (Rc::new(Cell::new(0)), Rc::<RefCell<Vec<_>>>::default());
+        let (count, sent) = (wakes.clone(), seen.clone());
+        let (transport, writing) = (transport.clone(), Cell::new(false));
+        let waker = local_waker(move || {
+            count.set(count.get() + 1);
+            if writing.replace(true) {
+                return;
+            }
+            sent.borrow_mut().push(transport.sent());
+            for len in [7, 40_000, 300] {
+                how.put(&transport, len).unwrap();
+            }
+            writing.set(false);
+        });
+        Self { waker, wakes, seen }
     }
 }
 
@@ -294,40 +295,29 @@ fn a_waker_that_writes_while_a_flush_is_under_way_keeps_the_order() {
         let log = Log::new();
         let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
         clog(&mut event_loop, &transport);
-        WOKEN.set(Some(transport.clone()));
-        let writer = Arc::new(WriteInWake {
-            wakes: AtomicU32::new(0),
-            how,
-            seen: Mutex::default(),
-        });
-        let waker = Waker::from(writer.clone());
+        let writer = WritesInWake::new(&transport, how);
         let mut waiting = Vec::new();
         for _ in 0..10 {
             put(&transport, 300_000);
             transport.set_write_limits(limits(0, 0)).unwrap();
             for mut completion in [transport.flush(), transport.drain()] {
-                let poll = Future::poll(
-                    std::pin::Pin::new(&mut completion),
-                    &mut Context::from_waker(&waker),
-                );
-                assert!(poll.is_pending());
+                leave(&mut completion, &writer.waker);
                 waiting.push(completion);
             }
         }
         // The fall by a change of the limits wakes too, within the call.
         transport.set_write_limits(no_limits()).unwrap();
-        assert_eq!(writer.wakes.load(Ordering::Relaxed), 10);
+        assert_eq!(writer.wakes.get(), 10);
         drive(&mut event_loop, "all flushes", || {
             peer.read_some(100_000);
-            writer.wakes.load(Ordering::Relaxed) == 20
+            writer.wakes.get() == 20
         });
         assert!(waiting.iter_mut().all(is_ok));
-        let seen = writer.seen.lock().unwrap().clone();
+        let seen = writer.seen.borrow().clone();
         assert!(
             Some(&seen[10]) < seen.last(),
             "one flush took all: {seen:?}"
         );
-        WOKEN.take();
         peer.expect_text(&mut event_loop, &transport);
     }
 }
@@ -339,20 +329,13 @@ fn a_waker_that_writes_after_the_gathered_writes_of_a_callback_comes_behind_them
         let log = Log::new();
         let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
         settle(&mut event_loop);
-        WOKEN.set(Some(transport.clone()));
-        let writer = Arc::new(WriteInWake {
-            wakes: AtomicU32::new(0),
-            how: How::Slice,
-            seen: Mutex::default(),
-        });
-        let waker = Waker::from(writer.clone());
+        let writer = WritesInWake::new(&transport, How::Slice);
         let waiting = Rc::new(Cell::new(None));
-        let flush = waiting.clone();
+        let (flush, waker) = (waiting.clone(), writer.waker.clone());
         transport.call_soon(move |_: &mut Recorder, transport| {
             put(transport, 100);
             let mut completion = transport.flush();
-            let context = &mut Context::from_waker(&waker);
-            assert!(Future::poll(std::pin::Pin::new(&mut completion), context).is_pending());
+            leave(&mut completion, &waker);
             flush.set(Some(completion));
             put(transport, 100);
             Ok(())
@@ -360,9 +343,8 @@ fn a_waker_that_writes_after_the_gathered_writes_of_a_callback_comes_behind_them
         drive(&mut event_loop, "the flush", || {
             transport.sent() == 200 + 40_307
         });
-        assert_eq!(*writer.seen.lock().unwrap(), [200]);
+        assert_eq!(*writer.seen.borrow(), [200]);
         assert!(is_ok(&mut waiting.take().unwrap()));
-        WOKEN.take();
         peer.expect_text(&mut event_loop, &transport);
     }
 }
@@ -374,22 +356,14 @@ fn a_waker_that_writes_within_a_write_comes_behind_that_write() {
         let log = Log::new();
         let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
         settle(&mut event_loop);
-        WOKEN.set(Some(transport.clone()));
-        let writer = Arc::new(WriteInWake {
-            wakes: AtomicU32::new(0),
-            how: How::Slice,
-            seen: Mutex::default(),
-        });
-        let waker = Waker::from(writer.clone());
+        let writer = WritesInWake::new(&transport, How::Slice);
         put(&transport, 100);
         let mut flush = transport.flush();
-        let context = &mut Context::from_waker(&waker);
-        assert!(Future::poll(std::pin::Pin::new(&mut flush), context).is_pending());
+        leave(&mut flush, &writer.waker);
         // The kernel takes the small write and a part of this one.
         assert_eq!(put(&transport, 20_000_000), Flow::Paused);
-        assert_eq!(writer.wakes.load(Ordering::Relaxed), 1);
+        assert_eq!(writer.wakes.get(), 1);
         assert_eq!(transport.written(), 100 + 20_000_000 + 40_307);
-        WOKEN.take();
         peer.expect_text(&mut event_loop, &transport);
     }
 }
@@ -445,39 +419,27 @@ fn a_write_that_is_refused_answers_who_waits_for_what_its_offer_has_sent() {
     assert!(is_ok(&mut flush));
 }
 
-thread_local! {
-    static WRITES: RefCell<Option<Transport>> = const { RefCell::new(None) };
-    static DEPTH: Cell<u32> = const { Cell::new(0) };
-    static WAKES: Cell<u32> = const { Cell::new(0) };
-}
-
 #[test]
 fn wakers_that_write_are_not_run_within_each_other() {
     const WAITERS: u32 = 1000;
-    struct Writes;
-    impl Wake for Writes {
-        fn wake(self: Arc<Self>) {
-            assert_eq!(DEPTH.replace(1), 0, "within another");
-            WAKES.set(WAKES.get() + 1);
-            let transport = WRITES.with_borrow(Clone::clone).unwrap();
-            transport.write(b"more").unwrap();
-            DEPTH.set(0);
-        }
-    }
     let mut event_loop = strict_loop();
     let log = Log::new();
     let (transport, mut peer) = adopted(event_loop.handle(), Kind::Unix, Recorder::new(&log));
     clog(&mut event_loop, &transport);
-    WRITES.set(Some(transport.clone()));
-    let waker = Waker::from(Arc::new(Writes));
-    let mut flushes: Vec<_> = (0..WAITERS).map(|_| Box::pin(transport.flush())).collect();
+    let (wakes, is_within) = (Rc::new(Cell::new(0)), Cell::new(false));
+    let (count, writes) = (wakes.clone(), transport.clone());
+    let waker = local_waker(move || {
+        assert!(!is_within.replace(true), "within another");
+        count.set(count.get() + 1);
+        writes.write(b"more").unwrap();
+        is_within.set(false);
+    });
+    let mut flushes: Vec<_> = (0..WAITERS).map(|_| transport.flush()).collect();
     for flush in &mut flushes {
-        let polled = flush.as_mut().poll(&mut Context::from_waker(&waker));
-        assert!(polled.is_pending());
+        leave(flush, &waker);
     }
     drive(&mut event_loop, "all wakers", || {
         peer.read_some(100_000);
-        WAKES.get() == WAITERS
+        wakes.get() == WAITERS
     });
-    WRITES.take();
 }

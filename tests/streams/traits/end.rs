@@ -5,9 +5,8 @@ use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll};
+use support::wakers::Wakes;
 use support::{Kind, Peer, TempDir, drive, settle, strict_loop};
 use tidegate::{EventLoop, Transport};
 use tidegate_streams::{Connection, StreamReader, StreamWriter, open_connection, spawn_on};
@@ -27,20 +26,11 @@ pub(super) enum Form {
     Whole(Connection),
 }
 
-#[derive(Default)]
-pub(super) struct Wakes(AtomicU32);
-
-impl Wake for Wakes {
-    fn wake(self: Arc<Self>) {
-        self.0.fetch_add(1, Ordering::Relaxed);
-    }
-}
-
 pub(super) struct End {
     pub(super) api: Api,
     pub(super) form: Form,
     pub(super) transport: Transport,
-    pub(super) wakes: Arc<Wakes>,
+    pub(super) wakes: Wakes,
     pub(super) event_loop: EventLoop,
     pub(super) peer: Peer,
 }
@@ -131,14 +121,14 @@ impl End {
                 false => Form::Halves(reader, writer),
                 true => Form::Whole(Connection::new(reader, writer)),
             },
-            wakes: Arc::default(),
+            wakes: Wakes::new(),
             event_loop,
             peer: Peer::new(listener.accept().unwrap().0),
         }
     }
 
     pub(super) fn read(&mut self, to: &mut [u8]) -> Read {
-        let waker = Waker::from(self.wakes.clone());
+        let waker = self.wakes.waker();
         let context = &mut Context::from_waker(&waker);
         match &mut self.form {
             Form::Halves(reader, _) => read_by(self.api, reader, context, to),
@@ -147,7 +137,7 @@ impl End {
     }
 
     pub(super) fn step(&mut self, step: Step<'_>) -> Read {
-        let waker = Waker::from(self.wakes.clone());
+        let waker = self.wakes.waker();
         let context = &mut Context::from_waker(&waker);
         match &mut self.form {
             Form::Halves(_, writer) => write_by(self.api, writer, context, step),
@@ -156,7 +146,7 @@ impl End {
     }
 
     pub(super) fn fill_buf(&mut self) -> Poll<io::Result<Vec<u8>>> {
-        let waker = Waker::from(self.wakes.clone());
+        let waker = self.wakes.waker();
         let context = &mut Context::from_waker(&waker);
         let lent = match &mut self.form {
             Form::Halves(reader, _) => Pin::new(reader).poll_fill_buf(context),
@@ -172,17 +162,15 @@ impl End {
         }
     }
 
-    pub(super) fn take_wakes(&self) -> u32 {
-        self.wakes.0.swap(0, Ordering::Relaxed)
+    pub(super) fn take_wakes(&self) -> usize {
+        self.wakes.take()
     }
 
     /// Runs the loop until what waited is woken.
     #[track_caller]
     pub(super) fn woken(&mut self, what: &str) {
         let wakes = self.wakes.clone();
-        drive(&mut self.event_loop, what, || {
-            wakes.0.swap(0, Ordering::Relaxed) > 0
-        });
+        drive(&mut self.event_loop, what, || wakes.take() > 0);
     }
 
     /// The same while the peer reads.
@@ -191,7 +179,7 @@ impl End {
         let (wakes, peer) = (self.wakes.clone(), &mut self.peer);
         drive(&mut self.event_loop, what, || {
             peer.read_available();
-            wakes.0.swap(0, Ordering::Relaxed) > 0
+            wakes.take() > 0
         });
     }
 

@@ -15,6 +15,7 @@ mod stall;
 mod streamed;
 pub mod tasks;
 mod tied;
+pub mod wakers;
 mod writer;
 
 pub use busy::{Dropped, occupy};

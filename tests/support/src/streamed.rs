@@ -1,12 +1,11 @@
 //! A connection that is read and written as a stream, polled by the test itself, and its peer.
 
+use crate::wakers::Wakes;
 use crate::{BOUND, Kind, Peer, drive, opened};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 use tidegate::EventLoop;
 use tidegate_streams::{StreamReader, StreamWriter};
@@ -116,7 +115,8 @@ pub fn give_up<T>(future: impl Future<Output = T>) {
 /// A future polled by hand.
 pub struct Polled<'f, T> {
     future: Pin<Box<dyn Future<Output = T> + 'f>>,
-    flag: Arc<Flag>,
+    wakes: Wakes,
+    is_new: bool,
 }
 
 impl<'f, T> Polled<'f, T> {
@@ -124,15 +124,16 @@ impl<'f, T> Polled<'f, T> {
     pub fn new(future: impl Future<Output = T> + 'f) -> Self {
         Self {
             future: Box::pin(future),
-            flag: Arc::new(Flag(AtomicBool::new(true))),
+            wakes: Wakes::new(),
+            is_new: true,
         }
     }
 
     /// Polls it once.
     pub fn poll(&mut self) -> Poll<T> {
-        self.flag.0.store(false, Ordering::Relaxed);
-        let waker = Waker::from(self.flag.clone());
-        self.future.as_mut().poll(&mut Context::from_waker(&waker))
+        self.is_new = false;
+        self.wakes.take();
+        self.wakes.poll(self.future.as_mut())
     }
 
     /// Polls it once; it must be ready.
@@ -146,7 +147,7 @@ impl<'f, T> Polled<'f, T> {
 
     /// Whether it was woken since it was polled.
     pub fn is_woken(&self) -> bool {
-        self.flag.0.load(Ordering::Relaxed)
+        self.is_new || self.wakes.count() > 0
     }
 }
 
@@ -155,14 +156,5 @@ impl<T> fmt::Debug for Polled<'_, T> {
         f.debug_struct("Polled")
             .field("woken", &self.is_woken())
             .finish_non_exhaustive()
-    }
-}
-
-#[derive(Debug)]
-struct Flag(AtomicBool);
-
-impl Wake for Flag {
-    fn wake(self: Arc<Self>) {
-        self.0.store(true, Ordering::Relaxed);
     }
 }

@@ -7,15 +7,12 @@ use bytes::Bytes;
 use std::cell::RefCell;
 use std::error::Error;
 use std::fmt;
-use std::future::Future;
 use std::os::unix::net::UnixStream;
 use std::panic::panic_any;
-use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 use support::logs::log_to;
+use support::wakers::{leave, local_waker};
 use support::{Kind, Peer, adopted, drive, flood, settle};
 use tidegate::{
     CloseReason, Closed, EventLoop, Handle, OnEof, OnPause, Protocol, Result, Transport,
@@ -107,14 +104,6 @@ impl fmt::Display for PokeOnDisplay {
 }
 
 impl Error for PokeOnDisplay {}
-
-struct PokingWaker(#[expect(dead_code, reason = "held to be dropped")] PokeOnDrop);
-
-impl Wake for PokingWaker {
-    fn wake(self: Arc<Self>) {
-        poke("a waker");
-    }
-}
 
 /// Runs the loop until there was a poke from each of these places.
 #[track_caller]
@@ -231,9 +220,12 @@ fn poke_from_the_rest(event_loop: &mut EventLoop, world: &World) {
     completer.complete(Ok(PokeOnDrop("the drop of an answer")));
 
     let (completer, mut completion) = handle.completion::<()>();
-    let waker = Waker::from(Arc::new(PokingWaker(PokeOnDrop("the drop of a waker"))));
-    let polled = Pin::new(&mut completion).poll(&mut Context::from_waker(&waker));
-    assert!(polled.is_pending());
+    let held = PokeOnDrop("the drop of a waker");
+    let waker = local_waker(move || {
+        let _ = &held;
+        poke("a waker");
+    });
+    leave(&mut completion, &waker);
     drop(waker);
     completer.complete(Ok(()));
     let payload = || panic_any(PokeOnDrop("the drop of a panic's payload"));
