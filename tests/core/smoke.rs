@@ -1,6 +1,6 @@
 //! The first byte.
 
-use support::{Kind, Log, Peer, Recorder, adopted, connected, drive, pattern, settle};
+use support::{Kind, Log, Peer, Recorder, Scene, adopted, drive, pattern, settle};
 use tidegate::{EventLoop, WriteLimits};
 
 #[test]
@@ -64,7 +64,9 @@ fn a_client_that_floods_a_stalled_peer_pauses_and_resumes() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
         let log = Log::new();
-        let (transport, mut peer) = connected(&mut event_loop, kind, |o| o, Recorder::new(&log));
+        let (transport, mut peer) = Scene::of(kind)
+            .connected()
+            .on(&mut event_loop, Recorder::new(&log));
         transport
             .set_write_limits(WriteLimits::new().with_high(1000))
             .unwrap();

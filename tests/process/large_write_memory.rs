@@ -8,7 +8,7 @@ use std::alloc::System;
 use std::cell::Cell;
 use std::io::IoSlice;
 use std::rc::Rc;
-use support::{Kind, Log, Recorder, adopted, clog, drive, settle, strict_loop, text};
+use support::{Kind, Recorder, Scene, drive, never_paused, settle, stall, text};
 use tidegate::{Transport, WriteLimits};
 
 #[global_allocator]
@@ -40,9 +40,7 @@ fn kernel_takes_all(transport: &Transport, data: &[u8]) {
 #[test]
 fn a_large_write_is_copied_only_when_it_must_wait_and_a_refused_one_is_not_kept() {
     for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, _log, transport, mut peer) = Scene::of(kind).strict().set();
         settle(&mut event_loop);
         let data = Bytes::from(text(0, LARGE));
         kernel_takes_all(&transport, &data);
@@ -61,7 +59,7 @@ fn a_large_write_is_copied_only_when_it_must_wait_and_a_refused_one_is_not_kept(
         drive(&mut event_loop, "the callback", || done.get());
 
         // The kernel takes nothing: owned bytes wait as they are.
-        clog(&mut event_loop, &transport);
+        stall(&mut event_loop, never_paused(&transport), 1000);
         let used = allocated(|| {
             transport.write_owned(data.clone()).unwrap();
             transport.write_owned(data.clone()).unwrap();

@@ -4,9 +4,7 @@
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
-use support::{
-    Kind, Log, Recorder, adopted, answer, clog, drive, limits, put, settle, strict_loop,
-};
+use support::{Kind, Scene, answer, drive, limits, never_paused, put, settle, stall};
 
 #[global_allocator]
 static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -14,9 +12,7 @@ static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 #[test]
 fn known_answers_allocate_nothing_and_dropped_waiters_do_not_pile_up() {
     for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, _log, transport, mut peer) = Scene::of(kind).strict().set();
         put(&transport, 10);
         settle(&mut event_loop);
 
@@ -27,7 +23,7 @@ fn known_answers_allocate_nothing_and_dropped_waiters_do_not_pile_up() {
         }
         assert_eq!(region.change().allocations, 0, "{kind:?}");
 
-        clog(&mut event_loop, &transport);
+        stall(&mut event_loop, never_paused(&transport), 1000);
         transport.set_write_limits(limits(0, 0)).unwrap();
         let (mut drain, mut flush) = (transport.drain(), transport.flush());
         let region = Region::new(GLOBAL);

@@ -5,8 +5,8 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
 use support::logs::{Line, keep_log, logged};
-use support::{Kind, clog, drive, finish, opened, poll_once, settle};
-use tidegate::{CloseReason, Closed, EventLoop, WriteError, WriteLimits};
+use support::{Kind, closed_of, drive, finish, never_paused, opened, poll_once, settle, stall};
+use tidegate::{CloseReason, EventLoop, WriteError, WriteLimits};
 use tidegate_streams::{Connection, StreamReader, StreamWriter, spawn_on};
 
 const KIB: usize = 1024;
@@ -17,11 +17,6 @@ fn lines() -> Vec<Line> {
     lines
         .filter(|line| line.target == "tidegate::streams")
         .collect()
-}
-
-fn closed_in<T: std::fmt::Debug>(result: std::io::Result<T>) -> Closed {
-    let error = result.unwrap_err();
-    Closed::of(&error).unwrap_or_else(|| panic!("{error:?} carries no Closed"))
 }
 
 #[test]
@@ -49,7 +44,7 @@ fn a_close_waits_for_all_that_was_written_and_those_who_wait_for_that_get_it() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
         let (_reader, writer, mut peer) = opened(&mut event_loop, kind);
-        clog(&mut event_loop, writer.transport());
+        stall(&mut event_loop, never_paused(writer.transport()), 1000);
         let limits = WriteLimits::new().with_high(100).with_low(10);
         writer.transport().set_write_limits(limits).unwrap();
         let total = writer.transport().written() as usize;
@@ -71,7 +66,7 @@ fn a_close_waits_for_all_that_was_written_and_those_who_wait_for_that_get_it() {
         // At the low-water mark when the rest was still on its way, or with the end.
         let drained = finish(&mut event_loop, "drain", drain).unwrap();
         if drained.is_err() {
-            assert_eq!(closed_in(drained).unsent(), 0);
+            assert_eq!(closed_of(drained).unsent(), 0);
         }
         // Its bytes were never taken: it must not say that they were written.
         finish(&mut event_loop, "write_all", late)
@@ -85,7 +80,7 @@ fn close_and_the_waiters_fail_when_the_peer_is_gone_before_all_was_sent() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
         let (_reader, writer, mut peer) = opened(&mut event_loop, kind);
-        clog(&mut event_loop, writer.transport());
+        stall(&mut event_loop, never_paused(writer.transport()), 1000);
         let writer = Rc::new(writer);
         let one = writer.clone();
         let flush = spawn_on(event_loop.handle(), async move { one.flush().await });
@@ -93,10 +88,10 @@ fn close_and_the_waiters_fail_when_the_peer_is_gone_before_all_was_sent() {
         settle(&mut event_loop);
         assert!(!flush.is_finished());
         peer.reset();
-        let flush = closed_in(finish(&mut event_loop, "flush", flush).unwrap());
+        let flush = closed_of(finish(&mut event_loop, "flush", flush).unwrap());
         assert!(flush.is_reset() && flush.unsent() > 0, "{kind:?}: {flush}");
         for close in closes {
-            let close = closed_in(finish(&mut event_loop, "close", close));
+            let close = closed_of(finish(&mut event_loop, "close", close));
             assert_eq!(close.unsent(), flush.unsent(), "{kind:?}");
             assert!(close.is_reset(), "{close}");
         }
@@ -112,7 +107,7 @@ fn an_abort_loses_what_is_buffered_and_both_halves_are_told_how_much() {
         drive(&mut event_loop, "the bytes", || {
             writer.transport().stats().received == 4
         });
-        clog(&mut event_loop, writer.transport());
+        stall(&mut event_loop, never_paused(writer.transport()), 1000);
         let unsent = writer.transport().write_buffer_size() as u64;
         writer.abort();
         writer.abort();
@@ -121,8 +116,8 @@ fn an_abort_loses_what_is_buffered_and_both_halves_are_told_how_much() {
         let Poll::Ready(drain) = poll_once(pin!(writer.drain())) else {
             panic!("it waits for what is lost");
         };
-        assert_eq!(closed_in(drain).unsent(), unsent, "{kind:?}");
-        let close = closed_in(finish(&mut event_loop, "close", writer.close()));
+        assert_eq!(closed_of(drain).unsent(), unsent, "{kind:?}");
+        let close = closed_of(finish(&mut event_loop, "close", writer.close()));
         assert!(matches!(close.reason(), CloseReason::LocalAbort));
         assert_eq!(close.unsent(), unsent, "{kind:?}");
         let sent = writer.transport().sent() as usize;
@@ -170,7 +165,7 @@ fn a_dropped_writer_sends_the_rest_in_the_background_and_the_reader_gives_what_i
             drive(&mut event_loop, "the bytes", || {
                 writer.transport().stats().received == 4
             });
-            clog(&mut event_loop, writer.transport());
+            stall(&mut event_loop, never_paused(writer.transport()), 1000);
             let transport = writer.transport().clone();
             let (total, unsent) = (transport.written(), transport.write_buffer_size());
             keep_log(log::LevelFilter::Trace);
@@ -217,11 +212,11 @@ fn a_writer_that_is_dropped_with_nothing_unsent_or_after_its_end_is_not_in_the_l
         drop(writer);
         peer.expect_end(&mut event_loop);
         let (_reader, writer, _peer) = opened(&mut event_loop, kind);
-        clog(&mut event_loop, writer.transport());
+        stall(&mut event_loop, never_paused(writer.transport()), 1000);
         writer.abort();
         drop(writer);
         let (_reader, writer, mut peer) = opened(&mut event_loop, kind);
-        clog(&mut event_loop, writer.transport());
+        stall(&mut event_loop, never_paused(writer.transport()), 1000);
         drop(writer.close());
         drop(writer);
         peer.expect_end(&mut event_loop);
@@ -239,7 +234,7 @@ fn a_writer_that_is_dropped_after_a_failed_write_ends_the_connection_whatever_th
     drive(&mut event_loop, "the reader to be full", || {
         !writer.transport().is_reading()
     });
-    clog(&mut event_loop, writer.transport());
+    stall(&mut event_loop, never_paused(writer.transport()), 1000);
     peer.reset();
     drive(&mut event_loop, "the failure", || writer.closed().is_some());
     settle(&mut event_loop);

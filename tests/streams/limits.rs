@@ -19,20 +19,6 @@ fn assert_overrun<T>(result: Result<T, ReadError>, consumed: usize, found: bool)
     error.to_string()
 }
 
-/// The peer sends all it can, until neither the kernel nor the reader takes more.
-fn flood(s: &mut Streamed) -> usize {
-    let data = vec![b'+'; 1 << 20];
-    let mut sent = 0;
-    loop {
-        let before = (sent, s.received());
-        sent += s.peer.write(&data);
-        settle(&mut s.event_loop);
-        if (sent, s.received()) == before {
-            return sent;
-        }
-    }
-}
-
 #[test]
 fn a_piece_may_be_as_long_as_the_limit_without_its_separator() {
     for kind in Kind::ALL {
@@ -272,7 +258,7 @@ fn what_a_peer_sends_without_end_is_held_up_to_twice_the_limit_and_one_read() {
     for kind in Kind::ALL {
         let mut s = Streamed::new(kind);
         s.reader.set_limit(50_000);
-        let sent = flood(&mut s);
+        let sent = s.peer.fill(&mut s.event_loop);
         assert!(s.received() > 100_000, "{}", s.received());
         assert!(s.received() <= 100_000 + ONE_READ, "{}", s.received());
         assert!(sent > s.received(), "the peer was not held up");
@@ -283,13 +269,13 @@ fn what_a_peer_sends_without_end_is_held_up_to_twice_the_limit_and_one_read() {
         }));
         assert_eq!(lent.unwrap(), s.received());
         let before = s.received();
-        flood(&mut s);
+        s.peer.fill(&mut s.event_loop);
         assert_eq!(s.received(), before);
         Pin::new(&mut s.reader).consume(before - 50_001);
-        flood(&mut s);
+        s.peer.fill(&mut s.event_loop);
         assert_eq!(s.received(), before);
         Pin::new(&mut s.reader).consume(1);
-        flood(&mut s);
+        s.peer.fill(&mut s.event_loop);
         assert!(s.received() > before, "using up lets reading go on");
         let held = s.received() - (before - 50_000);
         assert!(held <= 100_000 + ONE_READ, "{held}");

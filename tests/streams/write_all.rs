@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
-use support::{Kind, clog, drive, finish, opened, pattern, poll_once, settle};
+use support::{Kind, drive, finish, never_paused, opened, pattern, poll_once, settle, stall};
 use tidegate::{EventLoop, Flow, WriteError, WriteLimits};
 use tidegate_streams::spawn_on;
 
@@ -43,7 +43,7 @@ fn write_all_takes_nothing_while_paused_and_then_everything_in_one_piece() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
         let (_reader, writer, mut peer) = opened(&mut event_loop, kind);
-        clog(&mut event_loop, writer.transport());
+        stall(&mut event_loop, never_paused(writer.transport()), 1000);
         let limits = WriteLimits::new().with_high(KIB).with_low(100);
         writer.transport().set_write_limits(limits).unwrap();
         writer.write(&[7; 4 * KIB]).unwrap();
@@ -86,7 +86,7 @@ fn write_all_waits_also_for_a_buffer_that_is_full_without_a_pause() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
         let (_reader, writer, mut peer) = opened(&mut event_loop, kind);
-        clog(&mut event_loop, writer.transport());
+        stall(&mut event_loop, never_paused(writer.transport()), 1000);
         let cap = writer.transport().write_buffer_size();
         let limits = WriteLimits::new().with_cap(cap).with_high(cap).with_low(0);
         writer.transport().set_write_limits(limits).unwrap();

@@ -6,17 +6,14 @@ use std::io::{self, IoSlice};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::Poll;
-use support::{Kind, clog, drive, finish, limits, opened, pattern, poll_once, settle};
-use tidegate::{CloseReason, Closed, EventLoop, Flow, Handle, WriteError, WriteLimits};
+use support::{
+    Kind, MIB, closed_of, drive, finish, limits, never_paused, opened, pattern, poll_once, settle,
+    stall,
+};
+use tidegate::{CloseReason, EventLoop, Flow, Handle, WriteError, WriteLimits};
 use tidegate_streams::{JoinHandle, ReadError, StreamWriter, spawn_on};
 
 const KIB: usize = 1024;
-const MIB: usize = 1024 * KIB;
-
-fn closed_of(result: io::Result<()>) -> Closed {
-    let error = result.unwrap_err();
-    Closed::of(&error).unwrap_or_else(|| panic!("{error:?} carries no Closed"))
-}
 
 /// What a write answers, by its word.
 fn word(error: &WriteError) -> &'static str {
@@ -42,7 +39,7 @@ where
 
 /// The writer's buffer is far above the low-water mark, and the peer reads nothing.
 fn stuck(event_loop: &mut EventLoop, writer: &StreamWriter) {
-    clog(event_loop, writer.transport());
+    stall(event_loop, never_paused(writer.transport()), 1000);
     let limits = WriteLimits::new().with_high(KIB).with_low(100);
     writer.transport().set_write_limits(limits).unwrap();
     writer.write(&[7; 4 * KIB]).unwrap();
@@ -303,7 +300,7 @@ fn flush_waits_for_what_was_written_before_it_and_not_for_what_came_after() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
         let (_reader, writer, mut peer) = opened(&mut event_loop, kind);
-        clog(&mut event_loop, writer.transport());
+        stall(&mut event_loop, never_paused(writer.transport()), 1000);
         let writer = Rc::new(writer);
         let target = writer.transport().written();
         let one = writer.clone();
@@ -329,7 +326,7 @@ fn write_eof_sends_the_rest_and_reading_goes_on() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
         let (mut reader, writer, mut peer) = opened(&mut event_loop, kind);
-        clog(&mut event_loop, writer.transport());
+        stall(&mut event_loop, never_paused(writer.transport()), 1000);
         writer.write_eof().unwrap();
         writer.write_eof().unwrap();
         assert_eq!(word(&writer.write(b"more").unwrap_err()), "after eof");
@@ -390,7 +387,7 @@ fn what_a_future_waits_for_fails_when_the_loop_is_dropped() {
             let Poll::Ready(Err(error)) = answer else {
                 panic!("{answer:?}");
             };
-            let closed = Closed::of(&error).unwrap_or_else(|| panic!("{error:?}"));
+            let closed = closed_of(Err::<(), _>(error));
             assert!(matches!(closed.reason(), CloseReason::Shutdown), "{kind:?}");
         }
         assert!(matches!(poll_once(close), Poll::Ready(Err(_))), "{kind:?}");

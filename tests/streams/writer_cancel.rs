@@ -6,7 +6,7 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::time::Duration;
-use support::{Kind, Peer, Rng, clog, drive, finish, opened, poll_once, settle};
+use support::{Kind, Peer, Rng, drive, finish, never_paused, opened, poll_once, settle, stall};
 use tidegate::{EventLoop, WriteLimits};
 use tidegate_streams::{StreamReader, StreamWriter, spawn_on, timeout};
 
@@ -15,7 +15,7 @@ const KIB: usize = 1024;
 /// A paused writer with a peer that does not read yet.
 fn paused(event_loop: &mut EventLoop, kind: Kind) -> (StreamReader, StreamWriter, Peer) {
     let (reader, writer, peer) = opened(event_loop, kind);
-    clog(event_loop, writer.transport());
+    stall(event_loop, never_paused(writer.transport()), 1000);
     let limits = WriteLimits::new().with_high(KIB).with_low(100);
     writer.transport().set_write_limits(limits).unwrap();
     writer.write(&[b'-'; 4 * KIB]).unwrap();

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use support::{BOUND, Kind, Log, Peer, Recorder, Seen, Served, TempDir, connected, drive, settle};
+use support::{BOUND, Kind, Log, Peer, Recorder, Scene, Seen, Served, TempDir, drive, settle};
 use tidegate::{
     Address, Completion, ConnectOptions, EventLoop, LoopClosed, Transport, WriteLimits,
 };
@@ -179,12 +179,9 @@ fn the_write_limits_of_the_options_hold_from_connection_made_on() {
             .with_high(4000)
             .with_low(7)
             .with_cap(5000);
-        let (_transport, _peer) = connected(
-            &mut event_loop,
-            kind,
-            |options| options.write_limits(limits),
-            recorder,
-        );
+        let (_transport, _peer) = Scene::of(kind)
+            .connected_with(move |options| options.write_limits(limits))
+            .on(&mut event_loop, recorder);
         let given = seen.get().unwrap();
         assert_eq!((given.high(), given.low(), given.cap()), (4000, 7, 5000));
     }
@@ -240,12 +237,9 @@ fn a_connect_in_time_takes_its_timeout_along() {
         let mut event_loop = EventLoop::new().unwrap();
         let log = Log::new();
         let limit = Duration::from_secs(3600);
-        let (_transport, _peer) = connected(
-            &mut event_loop,
-            kind,
-            |options| options.timeout(limit),
-            Recorder::new(&log),
-        );
+        let (_transport, _peer) = Scene::of(kind)
+            .connected_with(move |options| options.timeout(limit))
+            .on(&mut event_loop, Recorder::new(&log));
         assert_eq!(event_loop.handle().snapshot().timers, 0);
     }
 }
@@ -347,12 +341,9 @@ fn nodelay_is_on_from_the_start_and_can_be_switched() {
 fn nodelay_of_a_unix_socket_does_nothing() {
     let mut event_loop = EventLoop::new().unwrap();
     let log = Log::new();
-    let (transport, _peer) = connected(
-        &mut event_loop,
-        Kind::Unix,
-        |options| options,
-        Recorder::new(&log),
-    );
+    let (transport, _peer) = Scene::of(Kind::Unix)
+        .connected()
+        .on(&mut event_loop, Recorder::new(&log));
     transport.set_nodelay(true).unwrap();
     transport.set_nodelay(false).unwrap();
 }

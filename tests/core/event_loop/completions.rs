@@ -7,26 +7,13 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 use support::wakers::{Wakes, leave, waker_fn};
-use support::{BOUND, Kind, Log, Recorder, adopted, drive, settle};
+use support::{BOUND, Kind, Log, MIB, Recorder, Scene, adopted, drive, settle, turn};
 use tidegate::{Closed, Completion, EventLoop, Handle, LoopClosed, Protocol, Result, Transport};
 
 const MS: Duration = Duration::from_millis(1);
 
 fn poll<T>(completion: &mut Completion<T>, wakes: &Wakes) -> Poll<io::Result<T>> {
     wakes.poll(Pin::new(completion))
-}
-
-fn turn(event_loop: &mut EventLoop) {
-    event_loop.run_once(Some(Duration::ZERO)).unwrap();
-}
-
-/// An adopted connection that has bytes the kernel did not take, and is paused.
-fn stalled(event_loop: &mut EventLoop, log: &Log) -> (Transport, support::Peer) {
-    let (transport, peer) = adopted(event_loop.handle(), Kind::Unix, Recorder::new(log));
-    settle(event_loop);
-    while !transport.write(&[0; 100_000]).unwrap().is_paused() {}
-    settle(event_loop);
-    (transport, peer)
 }
 
 #[test]
@@ -216,7 +203,9 @@ fn an_answer_within_the_limit_stops_the_timer() {
 fn a_limit_ends_the_waiting_and_not_what_is_waited_for() {
     let mut event_loop = EventLoop::new().unwrap();
     let log = Log::new();
-    let (transport, mut peer) = stalled(&mut event_loop, &log);
+    let (transport, mut peer) = Scene::of(Kind::Unix)
+        .stalled(MIB)
+        .on(&mut event_loop, Recorder::new(&log));
     let total = transport.written() as usize;
     for waiting in [transport.drain(), transport.flush()] {
         let error = event_loop.run_until(waiting.within(MS)).unwrap_err();
@@ -242,7 +231,9 @@ fn a_detached_error_goes_to_the_error_handler_unless_it_is_the_end_of_a_connecti
     let seen = failures.clone();
     handle.set_error_handler(move |_, failure| seen.borrow_mut().push(failure.to_string()));
     let log = Log::new();
-    let (transport, _peer) = stalled(&mut event_loop, &log);
+    let (transport, _peer) = Scene::of(Kind::Unix)
+        .stalled(MIB)
+        .on(&mut event_loop, Recorder::new(&log));
     transport.drain().detach();
     transport.flush().detach();
     transport.wait_closed().detach();
@@ -301,7 +292,9 @@ fn the_end_of_the_loop_fails_whoever_waits() {
     let mut event_loop = EventLoop::new().unwrap();
     let handle = event_loop.handle().clone();
     let log = Log::new();
-    let (transport, _peer) = stalled(&mut event_loop, &log);
+    let (transport, _peer) = Scene::of(Kind::Unix)
+        .stalled(MIB)
+        .on(&mut event_loop, Recorder::new(&log));
     let wakes = Wakes::new();
     let (completer, mut own) = handle.completion::<()>();
     let mut limited = handle.completion::<()>().1.within(BOUND);

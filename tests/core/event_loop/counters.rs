@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::rc::Rc;
-use support::{BOUND, Kind, Log, Peer, Recorder, TempDir, connected, drive, settle};
+use support::{BOUND, Kind, Log, Peer, Recorder, Scene, TempDir, drive, settle};
 use tidegate::{EventLoop, WriteLimits};
 
 #[test]
@@ -113,11 +113,8 @@ fn an_event_for_a_connect_that_was_given_up_is_counted_as_stale() {
     settle(&mut event_loop);
     assert_eq!(handle.snapshot().stale_events, 1);
     drop(accepted);
-    let (_transport, _peer) = connected(
-        &mut event_loop,
-        Kind::Tcp,
-        |o| o,
-        Recorder::new(&Log::new()),
-    );
+    let (_transport, _peer) = Scene::of(Kind::Tcp)
+        .connected()
+        .on(&mut event_loop, Recorder::new(&Log::new()));
     assert_eq!(handle.snapshot().stale_events, 1);
 }

@@ -4,7 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::{BOUND, Kind, Log, Peer, Recorder, TempDir, adopted, answer, drive, settle, stall};
+use support::{
+    BOUND, Kind, Log, MIB, Peer, Recorder, Scene, TempDir, adopted, answer, drive, settle, stall,
+};
 use tidegate::{
     Address, Completion, EventLoop, Handle, ListenOptions, LoopClosed, OnPause, Transport,
     WriteError,
@@ -26,13 +28,13 @@ fn every_protocol_is_told_of_the_shutdown_whatever_its_state() {
         ("not made yet", |_, _| {}, &["made", "lost"]),
         (
             "paused",
-            |event_loop, t| stall(event_loop, t),
+            |event_loop, t| stall(event_loop, t, MIB),
             &["made", "pause", "lost"],
         ),
         (
             "closing",
             |event_loop, t| {
-                stall(event_loop, t);
+                stall(event_loop, t, MIB);
                 t.close();
                 settle(event_loop);
             },
@@ -349,9 +351,7 @@ fn a_loop_that_is_a_thread_local_value_ends_with_its_thread() {
 
 #[test]
 fn a_protocol_that_is_in_use_when_the_loop_is_dropped_is_told_afterwards() {
-    let mut event_loop = EventLoop::new().unwrap();
-    let log = Log::new();
-    let (transport, _peer) = adopted(event_loop.handle(), Kind::Unix, Recorder::new(&log));
+    let (mut event_loop, log, transport, _peer) = Scene::of(Kind::Unix).set();
     settle(&mut event_loop);
     let used = transport.with_protocol(|_: &mut Recorder, _| drop(event_loop));
     assert!(used.is_some());

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::{BOUND, Kind, Log, Peer, Recorder, adopted, stall};
+use support::{BOUND, Kind, Log, MIB, Peer, Recorder, adopted, stall};
 use tidegate::{EventLoop, Handle, ListenOptions, Transport};
 
 /// Everything that keeps user values, each value keeping a clone of `alive` and a handle to what
@@ -146,7 +146,7 @@ fn bytes_that_were_not_sent_are_let_go() {
     }
     let mut event_loop = EventLoop::new().unwrap();
     let (transport, _peer) = adopted(event_loop.handle(), Kind::Unix, Recorder::new(&Log::new()));
-    stall(&mut event_loop, &transport);
+    stall(&mut event_loop, &transport, MIB);
     let alive: Arc<[u8]> = Arc::from([1; 100_000]);
     for _ in 0..3 {
         let bytes = Bytes::from_owner(Owner(alive.clone()));

@@ -5,12 +5,8 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
-use support::{Kind, Log, Recorder, adopted, settle};
+use support::{Kind, Log, Recorder, adopted, settle, turn};
 use tidegate::{Callback, CloseReason, EventLoop, Failure, Handle};
-
-fn turn(event_loop: &mut EventLoop) {
-    event_loop.run_once(Some(Duration::ZERO)).unwrap();
-}
 
 /// A counter, and a callback that counts.
 fn counting(handle: &Handle) -> (Rc<Cell<u32>>, Callback) {

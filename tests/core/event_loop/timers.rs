@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use support::{BOUND, Kind, Log, Recorder, TempDir, adopted, drive, settle};
+use support::{BOUND, Kind, Log, Recorder, TempDir, adopted, drive, settle, turn};
 use tidegate::{ConnectOptions, EventLoop, Handle};
 
 const MS: Duration = Duration::from_millis(1);
@@ -15,10 +15,6 @@ fn work(for_at_least: Duration) {
     while start.elapsed() <= for_at_least {
         std::hint::spin_loop();
     }
-}
-
-fn turn(event_loop: &mut EventLoop) {
-    event_loop.run_once(Some(Duration::ZERO)).unwrap();
 }
 
 #[test]

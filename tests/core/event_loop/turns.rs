@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use support::{BOUND, Kind, Log, Peer, Recorder, adopted, drive, settle};
+use support::{BOUND, Kind, Log, Peer, Recorder, Scene, adopted, drive, settle};
 use tidegate::{EventLoop, Handle, OnPause, PanicPolicy, Transport, WriteLimits};
 
 /// One turn that may wait; fails if it did, though something was owed.
@@ -235,9 +235,7 @@ fn left_over_reads_come_after_the_events_of_the_next_poll_and_without_a_sleep() 
 #[test]
 fn reading_that_is_resumed_needs_no_new_event() {
     for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
         transport.pause_reading();
         peer.send(b"waiting");
         let events = event_loop.handle().snapshot().events;

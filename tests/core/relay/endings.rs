@@ -5,8 +5,7 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::Duration;
 use support::{
-    BOUND, Kind, Peer, TempDir, Tied, accept, adopted, drive, failures, fill, pattern, settle,
-    untied,
+    BOUND, Kind, Peer, TempDir, Tied, accept, adopted, drive, failures, pattern, settle, untied,
 };
 use tidegate::{
     CloseReason, Closed, EventLoop, OnEof, OnPause, Protocol, Relay, RelayReport, Result,
@@ -82,7 +81,7 @@ fn an_early_answer_before_a_reset_arrives_although_the_front_was_still_sending()
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
         let mut tied = Tied::new(&mut event_loop, kind);
-        fill(&mut event_loop, &mut tied.front);
+        tied.front.fill(&mut event_loop);
         let before = event_loop.handle().snapshot().bytes_received;
         let answer = pattern(9, 150_000);
         let mut given = 0;
@@ -145,8 +144,8 @@ fn when_both_sides_die_while_both_are_stalled_nothing_is_left() {
             } else {
                 (b_peer, a_peer)
             };
-            fill(&mut event_loop, &mut first);
-            fill(&mut event_loop, &mut second);
+            first.fill(&mut event_loop);
+            second.fill(&mut event_loop);
             assert!(!a.is_reading() && !b.is_reading());
             first.reset();
             settle(&mut event_loop);
@@ -169,7 +168,7 @@ fn every_byte_that_was_received_is_reported_as_sent_or_lost() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
         let mut tied = Tied::new(&mut event_loop, kind);
-        fill(&mut event_loop, &mut tied.front);
+        tied.front.fill(&mut event_loop);
         tied.back.send(b"up");
         tied.front.expect(&mut event_loop, 2);
         let stalled = event_loop.handle().snapshot();
@@ -191,7 +190,7 @@ fn a_close_of_one_side_closes_the_other_once_it_has_all() {
         let mut event_loop = EventLoop::new().unwrap();
         let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
         let report = Relay::between(&a, &b);
-        let sent = fill(&mut event_loop, &mut a_peer);
+        let sent = a_peer.fill(&mut event_loop);
         assert!(b.write_buffer_size() > 0);
         let received = a.stats().received as usize;
         b_peer.send(b"answer");
@@ -257,7 +256,7 @@ fn an_abort_a_timeout_and_a_shutdown_of_one_side_reset_the_other() {
             let report = Relay::between(&a, &b);
             a_peer.send(b"before");
             b_peer.expect(&mut event_loop, 6);
-            fill(&mut event_loop, &mut b_peer);
+            b_peer.fill(&mut event_loop);
             assert!(a.write_buffer_size() > 0);
             way(&a);
             b_peer.expect_end(&mut event_loop);
@@ -276,7 +275,7 @@ fn shutting_down_the_server_of_the_front_closes_the_backs_with_what_is_buffered_
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
         let mut tied = Tied::new(&mut event_loop, kind);
-        fill(&mut event_loop, &mut tied.front);
+        tied.front.fill(&mut event_loop);
         let received = event_loop.handle().snapshot().bytes_received as usize;
         tied.back.send(b"answer");
         tied.front.expect(&mut event_loop, 6);
@@ -300,7 +299,7 @@ fn a_front_that_is_cut_at_the_end_of_the_grace_takes_its_back_along() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
         let mut tied = Tied::new(&mut event_loop, kind);
-        fill(&mut event_loop, &mut tied.back);
+        tied.back.fill(&mut event_loop);
         let shutdown = tied.server.shutdown(Duration::from_millis(1));
         let shutdown = event_loop.run_until(shutdown.within(BOUND)).unwrap();
         assert_eq!(shutdown.aborted, 1);
@@ -317,8 +316,8 @@ fn the_end_of_the_loop_ends_both_sides_tells_it_and_keeps_nothing() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
         let mut tied = Tied::new(&mut event_loop, kind);
-        fill(&mut event_loop, &mut tied.front);
-        fill(&mut event_loop, &mut tied.back);
+        tied.front.fill(&mut event_loop);
+        tied.back.fill(&mut event_loop);
         let [(a, _a_peer), (b, _b_peer)] = untied(&mut event_loop, kind);
         let mut between = Relay::between(&a, &b);
         settle(&mut event_loop);
@@ -372,8 +371,8 @@ fn no_end_of_a_connection_counts_as_an_error_of_the_relays_own() {
         let failures = failures(event_loop.handle());
         for round in 0..4 {
             let mut tied = Tied::new(&mut event_loop, kind);
-            fill(&mut event_loop, &mut tied.front);
-            fill(&mut event_loop, &mut tied.back);
+            tied.front.fill(&mut event_loop);
+            tied.back.fill(&mut event_loop);
             match round {
                 0 => tied.front.reset(),
                 1 => tied.back.reset(),
@@ -427,7 +426,7 @@ fn a_relay_works_within_another_protocol() {
         let relay = Wrapper(Relay::to(&address));
         let (front, mut front_peer) = adopted(event_loop.handle(), kind, relay);
         let mut back_peer = accept(&mut event_loop, &listener);
-        fill(&mut event_loop, &mut front_peer);
+        front_peer.fill(&mut event_loop);
         let received = front.stats().received as usize;
         front.abort();
         // The back still does not read: what is buffered for it keeps the reset off.

@@ -5,8 +5,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use support::wakers::{leave, local_waker};
 use support::{
-    BOUND, Kind, Log, Peer, Recorder, Served, TempDir, Tied, adopted, connected, drive, fill,
-    no_limits, pattern, relay_server, settle, untied,
+    BOUND, Kind, Log, Peer, Recorder, Scene, Served, TempDir, Tied, adopted, drive, no_limits,
+    pattern, relay_server, settle, untied,
 };
 use tidegate::{EventLoop, Flow, Relay, RelayReport, WriteLimits};
 
@@ -55,7 +55,7 @@ fn a_side_that_does_not_read_stops_the_reading_of_the_other_and_the_opposite_dir
             WriteLimits::new().with_high(32 * 1024),
             |_| {},
         );
-        let sent = fill(&mut event_loop, &mut tied.front);
+        let sent = tied.front.fill(&mut event_loop);
         // No turn reads any more: what the front sends stays with the kernel.
         let before = event_loop.handle().snapshot();
         tied.back.send(b"still here");
@@ -75,8 +75,8 @@ fn both_directions_stalled_at_once_lose_nothing() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
         let mut tied = Tied::new(&mut event_loop, kind);
-        let up = fill(&mut event_loop, &mut tied.front);
-        let down = fill(&mut event_loop, &mut tied.back);
+        let up = tied.front.fill(&mut event_loop);
+        let down = tied.back.fill(&mut event_loop);
         settle(&mut event_loop);
         let snapshot = event_loop.handle().snapshot();
         let in_memory = snapshot.bytes_received - snapshot.bytes_sent;
@@ -150,7 +150,7 @@ fn an_end_of_stream_waits_for_the_bytes_before_it() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
         let mut tied = Tied::new(&mut event_loop, kind);
-        let sent = fill(&mut event_loop, &mut tied.front);
+        let sent = tied.front.fill(&mut event_loop);
         tied.front.shutdown_write();
         settle(&mut event_loop);
         tied.back.expect_end(&mut event_loop);
@@ -235,12 +235,9 @@ fn an_end_of_stream_from_before_the_tie_is_carried_over_too() {
         );
         a_peer.shutdown_write();
         drive(&mut event_loop, "eof", || log.has(&support::Seen::Eof));
-        let (b, mut b_peer) = connected(
-            &mut event_loop,
-            kind,
-            |options| options,
-            Recorder::new(&Log::new()),
-        );
+        let (b, mut b_peer) = Scene::of(kind)
+            .connected()
+            .on(&mut event_loop, Recorder::new(&Log::new()));
         let report = Relay::between(&a, &b);
         b_peer.expect_end(&mut event_loop);
         assert!(b_peer.saw_eof());

@@ -8,8 +8,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::Served;
 use support::wakers::Nobody;
+use support::{Served, turn};
 use tidegate::driver::{
     BindOptions, Driver, Events, Listener, ListenerSocket, Readiness, Socket, SocketOption,
     StreamSocket, Token, Wake,
@@ -151,10 +151,6 @@ fn scripted() -> (EventLoop, Rc<World>, Served) {
     let event_loop = EventLoop::builder().driver(driver).build().unwrap();
     let served = Served::new(event_loop.handle(), "127.0.0.1:1", |recorder| recorder);
     (event_loop, world, served)
-}
-
-fn turn(event_loop: &mut EventLoop) {
-    event_loop.run_once(Some(Duration::ZERO)).unwrap();
 }
 
 /// Turns, which may sleep, until the server has so many connections.

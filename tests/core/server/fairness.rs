@@ -4,7 +4,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use support::{Kind, Log, Peer, Recorder, Served, TempDir, adopted, connected, drive, settle};
+use support::{Kind, Log, Peer, Recorder, Scene, Served, TempDir, adopted, drive, settle};
 use tidegate::{EventLoop, Snapshot, WriteLimits};
 
 /// So long sleeps a turn that has nothing to do, which no turn in here may.
@@ -189,12 +189,9 @@ fn a_turn_sends_at_most_one_mebibyte_for_one_connection() {
     let mut event_loop = EventLoop::new().unwrap();
     let limits = WriteLimits::new().with_cap(128 << 20);
     let log = Log::new();
-    let (transport, mut reader) = connected(
-        &mut event_loop,
-        Kind::Tcp,
-        |options| options.write_limits(limits),
-        Recorder::new(&log),
-    );
+    let (transport, mut reader) = Scene::of(Kind::Tcp)
+        .connected_with(move |options| options.write_limits(limits))
+        .on(&mut event_loop, Recorder::new(&log));
     let mut quiet = Quiet::new(&mut event_loop, Kind::Tcp);
     let total = 64 * MIB;
     transport.write(&vec![1; total as usize]).unwrap();

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use support::{BOUND, Log, Peer, Recorder, Served, TempDir, drive, settle};
+use support::{BOUND, Log, Peer, Recorder, Served, TempDir, assert_serves, drive, settle};
 use tidegate::{Address, EventLoop, ListenOptions, WriteLimits};
 
 /// A loopback address of the test's own, with a port that is free.
@@ -21,14 +21,6 @@ fn free(last: u8) -> SocketAddr {
 
 fn at(dir: &TempDir, name: &str) -> String {
     format!("unix:{}", dir.path(name).display())
-}
-
-#[track_caller]
-fn assert_serves(event_loop: &mut EventLoop, address: &Address) -> Peer {
-    let mut peer = Peer::connect(address);
-    peer.send(b"ping");
-    peer.expect(event_loop, 4);
-    peer
 }
 
 fn is_refused(address: &Address) -> bool {

@@ -6,19 +6,10 @@ use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::rc::Rc;
-use support::{Kind, Log, Peer, Recorder, Seen, Served, TempDir, drive, settle};
+use support::{Kind, Log, Peer, Recorder, Seen, Served, TempDir, assert_serves, drive, settle};
 use tidegate::{
     Address, CloseReason, EventLoop, ListenOptions, LoopClosed, Server, Transport, WriteLimits,
 };
-
-/// One message there and back.
-fn assert_serves(event_loop: &mut EventLoop, address: &Address) -> Peer {
-    let mut peer = Peer::connect(address);
-    peer.send(b"ping");
-    peer.expect(event_loop, 4);
-    assert_eq!(peer.received(), b"ping");
-    peer
-}
 
 /// A plain, blocking attempt to connect.
 fn try_connect(address: &Address) -> io::Result<()> {

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
-use support::{Kind, Log, Recorder, Seen, adopted, drive, failures, flood, settle};
+use support::{Kind, Log, Recorder, Scene, Seen, adopted, drive, failures, flood, settle};
 use tidegate::{
     Closed, EventLoop, OnEof, OnPause, Protocol, Result, Transport, TransportId, WriteLimits,
 };
@@ -222,9 +222,7 @@ impl By {
 fn the_writes_of_a_closure_for_a_protocol_are_gathered_and_its_consequences_come_next() {
     for kind in Kind::ALL {
         for by in By::ALL {
-            let mut event_loop = EventLoop::new().unwrap();
-            let log = Log::new();
-            let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+            let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
             settle(&mut event_loop);
             let before = event_loop.handle().snapshot().writes;
             by.run(&transport, |_: &mut Recorder, transport| {

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use std::io::IoSlice;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use support::{How, Kind, Log, Recorder, adopted, clog, put, settle, strict_loop};
+use support::{How, Kind, Scene, never_paused, put, settle, stall};
 use tidegate::{Flow, Transport, WriteError, WriteLimits};
 
 fn capped(cap: usize) -> WriteLimits {
@@ -28,10 +28,7 @@ fn is_full(result: Result<Flow, WriteError>, transport: &Transport) -> bool {
 #[test]
 fn at_the_cap_every_way_to_write_takes_nothing_and_says_so() {
     for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-        clog(&mut event_loop, &transport);
+        let (mut event_loop, log, transport, mut peer) = Scene::full(kind).set();
         let full = transport.write_buffer_size();
         transport.set_write_limits(capped(full)).unwrap();
         let stats = transport.stats();
@@ -67,10 +64,7 @@ fn the_write_that_crosses_the_cap_is_taken_whole_and_is_the_last() {
         .into_iter()
         .flat_map(|kind| How::ALL.map(|how| (kind, how)))
     {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-        clog(&mut event_loop, &transport);
+        let (mut event_loop, _, transport, mut peer) = Scene::full(kind).set();
         let full = transport.write_buffer_size();
         // Far enough above it that what chunks cost themselves does not matter.
         transport.set_write_limits(capped(full + 10_000)).unwrap();
@@ -87,9 +81,7 @@ fn a_writer_that_ignores_every_answer_is_bounded_by_the_cap_and_one_write() {
     const CAP: usize = 1 << 20;
     const PIECE: usize = 7777;
     for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, _, transport, mut peer) = Scene::of(kind).strict().set();
         transport.set_write_limits(capped(CAP)).unwrap();
         let mut refused = 0;
         for i in 0..4000 {
@@ -112,11 +104,9 @@ fn a_writer_that_ignores_every_answer_is_bounded_by_the_cap_and_one_write() {
 fn what_a_queued_chunk_costs_itself_counts_towards_the_cap() {
     const ROOM: usize = 64 * 1024;
     for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, _, transport, mut peer) = Scene::of(kind).strict().set();
         let mut until_full = |how: How| {
-            clog(&mut event_loop, &transport);
+            stall(&mut event_loop, never_paused(&transport), 1000);
             let full = transport.write_buffer_size();
             transport.set_write_limits(capped(full + ROOM)).unwrap();
             let mut taken = 0;
@@ -144,9 +134,7 @@ fn what_a_queued_chunk_costs_itself_counts_towards_the_cap() {
 #[test]
 fn a_buffer_that_is_full_only_because_nothing_was_offered_yet_refuses_nothing() {
     for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
         settle(&mut event_loop);
         let limits = WriteLimits::new().with_high(5000).with_cap(5000);
         transport.set_write_limits(limits).unwrap();
@@ -192,9 +180,7 @@ fn owned_bytes_are_dropped_by_the_loop_never_within_the_call() {
         .into_iter()
         .flat_map(|kind| [Empty, Sent, Full, Queued, Refused].map(|fate| (kind, fate)))
     {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, _, transport, mut peer) = Scene::of(kind).strict().set();
         settle(&mut event_loop);
         let mut bytes: &'static [u8] = b"owned";
         let mut taken = true;
@@ -203,11 +189,11 @@ fn owned_bytes_are_dropped_by_the_loop_never_within_the_call() {
             // Nothing above this mark is queued when the kernel takes it.
             Sent => transport.set_write_limits(capped(1)).unwrap(),
             Full => {
-                clog(&mut event_loop, &transport);
+                stall(&mut event_loop, never_paused(&transport), 1000);
                 transport.set_write_limits(capped(1)).unwrap();
                 taken = false;
             }
-            Queued => clog(&mut event_loop, &transport),
+            Queued => stall(&mut event_loop, never_paused(&transport), 1000),
             Refused => {
                 transport.close();
                 taken = false;
@@ -231,10 +217,7 @@ fn owned_bytes_are_dropped_by_the_loop_never_within_the_call() {
 #[test]
 fn a_full_buffer_is_counted_as_unsent_by_its_payload_alone() {
     for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, _peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-        clog(&mut event_loop, &transport);
+        let (mut event_loop, log, transport, _peer) = Scene::full(kind).set();
         transport
             .set_write_limits(capped(transport.write_buffer_size() + 5000))
             .unwrap();

@@ -2,27 +2,19 @@
 
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
-use support::{Kind, Log, Peer, Recorder, adopted, drive, never_paused, pattern, settle, stall};
+use support::{
+    Kind, Log, MIB, Recorder, Scene, adopted, drive, never_paused, settle, stalled, text,
+};
 use tidegate::{EventLoop, Transport, WriteError};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A connection whose peer does not read: bytes wait in the transport.
-fn stalled(event_loop: &mut EventLoop, kind: Kind, log: &Log) -> (Transport, Peer) {
-    let (transport, peer) = adopted(event_loop.handle(), kind, Recorder::new(log));
-    never_paused(&transport);
-    stall(event_loop, &transport);
-    (transport, peer)
-}
-
 #[test]
 fn close_sends_all_that_is_buffered_to_a_slow_peer() {
     for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
         never_paused(&transport);
-        let data = pattern(0, 24 << 20);
+        let data = text(0, 24 << 20);
         transport.write(&data).unwrap();
         transport.close();
         settle(&mut event_loop);
@@ -47,18 +39,18 @@ fn close_sends_many_small_writes_of_its_own_callback_and_of_others() {
         let log = Log::new();
         let protocol = Recorder::new(&log).on_data(|transport, _| {
             for i in 100..1000 {
-                transport.write(&pattern(i, 1))?;
+                transport.write(&text(i, 1))?;
             }
             transport.close();
             Ok(())
         });
         let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
         for i in 0..100 {
-            transport.write(&pattern(i, 1)).unwrap();
+            transport.write(&text(i, 1)).unwrap();
         }
         peer.send(b"go");
         peer.expect_end(&mut event_loop);
-        assert_eq!(peer.received(), pattern(0, 1000));
+        assert_eq!(peer.received(), text(0, 1000));
         assert!(peer.saw_eof());
     }
 }
@@ -68,7 +60,7 @@ fn close_stops_reading_at_once() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
         let log = Log::new();
-        let (transport, mut peer) = stalled(&mut event_loop, kind, &log);
+        let (transport, mut peer) = stalled(&mut event_loop, kind, Recorder::new(&log));
         peer.send(b"in the kernel already");
         transport.close();
         assert!(!transport.is_reading());
@@ -99,10 +91,7 @@ fn close_stops_reading_at_once() {
 fn from_close_on_only_connection_lost_comes() {
     for kind in Kind::ALL {
         for end in [Transport::close, Transport::abort] {
-            let mut event_loop = EventLoop::new().unwrap();
-            let log = Log::new();
-            let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-            stall(&mut event_loop, &transport);
+            let (mut event_loop, log, transport, mut peer) = Scene::of(kind).stalled(MIB).set();
             assert_eq!(log.words(), ["made", "pause"]);
             end(&transport);
             peer.write(b"data");
@@ -122,7 +111,7 @@ fn a_pause_that_close_overtakes_is_not_delivered() {
         let log = Log::new();
         let protocol = Recorder::new(&log).on_made(|transport| {
             while !transport
-                .write(&pattern(transport.written(), 1 << 20))?
+                .write(&text(transport.written(), 1 << 20))?
                 .is_paused()
             {}
             transport.close();
@@ -141,7 +130,7 @@ fn callbacks_of_the_transport_run_until_connection_lost() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
         let log = Log::new();
-        let (transport, mut peer) = stalled(&mut event_loop, kind, &log);
+        let (transport, mut peer) = stalled(&mut event_loop, kind, Recorder::new(&log));
         let (completer, completion) = event_loop.handle().completion();
         let note = |what: &'static str| {
             let log = log.clone();
@@ -201,7 +190,7 @@ fn a_write_after_close_says_closing_and_is_not_sent() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
         let log = Log::new();
-        let (transport, mut peer) = stalled(&mut event_loop, kind, &log);
+        let (transport, mut peer) = stalled(&mut event_loop, kind, Recorder::new(&log));
         let written = transport.written();
         transport.close();
         let refusal = transport.write(b"one thing more").unwrap_err();
@@ -210,7 +199,7 @@ fn a_write_after_close_says_closing_and_is_not_sent() {
         assert!(matches!(refusal, WriteError::Closing { .. }));
         assert_eq!(transport.written(), written);
         peer.expect_end(&mut event_loop);
-        assert!(peer.received() == pattern(0, written as usize));
+        assert!(peer.received() == text(0, written as usize));
     }
 }
 
@@ -239,14 +228,14 @@ fn abort_drops_the_buffer_and_leaves_what_the_kernel_has() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
         let log = Log::new();
-        let (transport, mut peer) = stalled(&mut event_loop, kind, &log);
+        let (transport, mut peer) = stalled(&mut event_loop, kind, Recorder::new(&log));
         transport.abort();
         assert_eq!(transport.write_buffer_size(), 0);
         event_loop.run_once(Some(Duration::ZERO)).unwrap();
         assert_eq!(log.words(), ["made", "lost"]);
         peer.expect_end(&mut event_loop);
         assert!(peer.saw_eof());
-        assert!(peer.received() == pattern(0, transport.sent() as usize));
+        assert!(peer.received() == text(0, transport.sent() as usize));
         assert!(log.closed().unsent() > 0);
     }
 }
@@ -257,7 +246,7 @@ fn abort_after_close_cuts_the_wait() {
         for cut in [Transport::abort, Transport::reset] {
             let mut event_loop = EventLoop::new().unwrap();
             let log = Log::new();
-            let (transport, _peer) = stalled(&mut event_loop, kind, &log);
+            let (transport, _peer) = stalled(&mut event_loop, kind, Recorder::new(&log));
             transport.close();
             settle(&mut event_loop);
             assert!(!log.is_lost());
@@ -284,7 +273,7 @@ fn reset_shows_as_a_reset_at_a_tcp_peer_and_abort_does_not() {
             for close_first in [false, true] {
                 let mut event_loop = EventLoop::new().unwrap();
                 let log = Log::new();
-                let (transport, mut peer) = stalled(&mut event_loop, kind, &log);
+                let (transport, mut peer) = stalled(&mut event_loop, kind, Recorder::new(&log));
                 if close_first {
                     transport.close();
                 }
@@ -363,7 +352,7 @@ fn close_within_ends_a_stalled_close_at_its_deadline_and_not_before() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
         let log = Log::new();
-        let (transport, mut peer) = stalled(&mut event_loop, kind, &log);
+        let (transport, mut peer) = stalled(&mut event_loop, kind, Recorder::new(&log));
         let start = Instant::now();
         transport.close_within(limit);
         settle(&mut event_loop);
@@ -374,7 +363,7 @@ fn close_within_ends_a_stalled_close_at_its_deadline_and_not_before() {
         assert!(unsent > 0);
         assert_eq!(log.closed().unsent(), unsent);
         peer.expect_end(&mut event_loop);
-        assert!(peer.received() == pattern(0, transport.sent() as usize));
+        assert!(peer.received() == text(0, transport.sent() as usize));
     }
 }
 
@@ -383,7 +372,7 @@ fn close_within_lets_a_close_end_before_its_deadline_and_leaves_no_timer() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
         let log = Log::new();
-        let (transport, mut peer) = stalled(&mut event_loop, kind, &log);
+        let (transport, mut peer) = stalled(&mut event_loop, kind, Recorder::new(&log));
         transport.close_within(HOUR);
         assert_eq!(event_loop.handle().snapshot().timers, 1);
         peer.expect_end(&mut event_loop);
@@ -408,7 +397,7 @@ fn of_several_deadlines_the_earliest_holds() {
             for close_first in [false, true] {
                 let mut event_loop = EventLoop::new().unwrap();
                 let log = Log::new();
-                let (transport, _peer) = stalled(&mut event_loop, kind, &log);
+                let (transport, _peer) = stalled(&mut event_loop, kind, Recorder::new(&log));
                 let start = Instant::now();
                 if close_first {
                     transport.close();
@@ -433,7 +422,7 @@ fn a_deadline_may_be_brought_forward_while_the_close_is_under_way() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
         let log = Log::new();
-        let (transport, _peer) = stalled(&mut event_loop, kind, &log);
+        let (transport, _peer) = stalled(&mut event_loop, kind, Recorder::new(&log));
         transport.close_within(HOUR);
         settle(&mut event_loop);
         assert!(!log.is_lost());
@@ -446,9 +435,7 @@ fn a_deadline_may_be_brought_forward_while_the_close_is_under_way() {
 #[test]
 fn a_deadline_that_is_over_at_once_leaves_time_for_what_the_kernel_takes_at_once() {
     for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, _, transport, mut peer) = Scene::of(kind).set();
         settle(&mut event_loop);
         transport.write(b"goodbye").unwrap();
         transport.close_within(Duration::ZERO);

@@ -7,7 +7,8 @@ use std::rc::Rc;
 use std::time::Duration;
 use support::logs::{keep_log, logged};
 use support::{
-    Kind, Log, Peer, Recorder, adopted, drive, never_paused, note_answer, settle, stall,
+    Kind, Log, MIB, Peer, Recorder, Scene, adopted, drive, never_paused, note_answer, settle,
+    stall, stalled,
 };
 use tidegate::{CloseReason, Closed, EventLoop, Transport, WriteError};
 
@@ -21,14 +22,6 @@ fn is_same(one: &Closed, other: &Closed) -> bool {
         (one, other) => format!("{one:?}") == format!("{other:?}"),
     };
     same_error && one.unsent() == other.unsent()
-}
-
-/// A connection whose peer does not read: bytes wait in the transport.
-fn stalled(event_loop: &mut EventLoop, kind: Kind, protocol: Recorder) -> (Transport, Peer) {
-    let (transport, peer) = adopted(event_loop.handle(), kind, protocol);
-    never_paused(&transport);
-    stall(event_loop, &transport);
-    (transport, peer)
 }
 
 type Loss = fn(&Transport, &mut Peer);
@@ -64,7 +57,7 @@ fn everyone_who_asks_is_told_the_same_end() {
                 tell.borrow_mut().push(transport.closed());
             });
             let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
-            stall(&mut event_loop, &transport);
+            stall(&mut event_loop, &transport, MIB);
             assert!(transport.flow().is_paused());
             note_answer(&log, "drain", transport.drain());
             note_answer(&log, "flush", transport.flush());
@@ -123,10 +116,7 @@ fn everyone_who_asks_is_told_the_same_end() {
 #[test]
 fn waiters_of_an_abort_are_answered_after_connection_lost() {
     for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let (transport, _peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-        stall(&mut event_loop, &transport);
+        let (mut event_loop, log, transport, _peer) = Scene::of(kind).stalled(MIB).set();
         note_answer(&log, "drain", transport.drain());
         note_answer(&log, "flush", transport.flush());
         let after = log.clone();
@@ -176,14 +166,12 @@ fn no_waiter_succeeds_when_an_abort_threw_its_bytes_away() {
 #[test]
 fn a_flush_whose_bytes_went_succeeds_whatever_came_after() {
     for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let (transport, _peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, _, transport, _peer) = Scene::of(kind).set();
         transport.write(b"these arrive").unwrap();
         let first = transport.flush();
         settle(&mut event_loop);
         never_paused(&transport);
-        stall(&mut event_loop, &transport);
+        stall(&mut event_loop, &transport, MIB);
         let second = transport.flush();
         transport.abort();
         event_loop.run_until(first).unwrap();
@@ -198,9 +186,7 @@ fn a_flush_whose_bytes_went_succeeds_whatever_came_after() {
 #[test]
 fn after_a_clean_close_flush_succeeds_and_drain_tells_the_end() {
     for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let (transport, _peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, _, transport, _peer) = Scene::of(kind).set();
         transport.write(b"bye").unwrap();
         transport.close();
         let closed = event_loop.run_until(transport.wait_closed()).unwrap();

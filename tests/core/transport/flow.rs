@@ -3,18 +3,15 @@
 use proptest::prelude::*;
 use std::io::ErrorKind;
 use support::{
-    How, Kind, Log, Recorder, Seen, adopted, answer, clog, connected, drive, limits, no_limits,
-    put, settle, strict_loop, text,
+    How, Kind, Log, Recorder, Scene, Seen, adopted, answer, drive, limits, never_paused, no_limits,
+    put, settle, stall, strict_loop, text,
 };
 use tidegate::{Flow, OnPause, WriteLimits};
 
 #[test]
 fn a_writer_is_paused_strictly_above_high_and_resumed_at_low_or_below() {
     for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, _peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-        clog(&mut event_loop, &transport);
+        let (_event_loop, _, transport, _peer) = Scene::full(kind).set();
         // The kernel takes nothing now, so these numbers are exact as long as no turn runs.
         let full = transport.write_buffer_size();
         transport.set_write_limits(limits(full + 10, full)).unwrap();
@@ -46,7 +43,7 @@ fn resume_comes_at_the_fall_that_sending_brings_and_not_before() {
                 Ok(())
             }),
         );
-        clog(&mut event_loop, &transport);
+        stall(&mut event_loop, never_paused(&transport), 1000);
         put(&transport, 200_000);
         transport.set_write_limits(limits(100_000, low)).unwrap();
         settle(&mut event_loop);
@@ -84,7 +81,7 @@ fn pause_and_resume_alternate_while_a_producer_fills_up_again_and_again() {
                 produce(transport);
                 Ok(())
             });
-        let (transport, mut peer) = connected(&mut event_loop, kind, |o| o, producer);
+        let (transport, mut peer) = Scene::of(kind).connected().on(&mut event_loop, producer);
         drive(&mut event_loop, "the whole stream", || {
             assert!(transport.write_buffer_size() <= HIGH + PIECE);
             peer.read_available();
@@ -105,10 +102,7 @@ fn every_way_to_write_answers_paused_from_the_crossing_to_the_fall() {
         .into_iter()
         .flat_map(|kind| How::ALL.map(|how| (kind, how)))
     {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-        clog(&mut event_loop, &transport);
+        let (mut event_loop, log, transport, mut peer) = Scene::full(kind).set();
         let full = transport.write_buffer_size();
         transport.set_write_limits(limits(full + 10, full)).unwrap();
         let write = |len| {
@@ -152,7 +146,7 @@ fn a_pause_that_ended_before_its_delivery_is_delivered_with_its_resume() {
             Ok(())
         });
         let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
-        clog(&mut event_loop, &transport);
+        stall(&mut event_loop, never_paused(&transport), 1000);
         peer.send(b"x");
         drive(&mut event_loop, "a resume", || log.has(&Seen::Resume));
         assert_eq!(log.words(), ["made", "data", "return", "pause", "resume"]);
@@ -212,7 +206,7 @@ fn a_closing_connection_is_neither_paused_nor_resumed() {
                 Ok(())
             });
         let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
-        clog(&mut event_loop, &transport);
+        stall(&mut event_loop, never_paused(&transport), 1000);
         before(&transport);
         settle(&mut event_loop);
         peer.send(b"x");
@@ -237,9 +231,7 @@ fn with_a_high_mark_of_zero_only_what_the_kernel_refuses_pauses_and_empty_resume
         .into_iter()
         .flat_map(|kind| [(kind, true), (kind, false)])
     {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
         transport.set_write_limits(limits(0, 0)).unwrap();
         if inside {
             transport.call_soon(|_: &mut Recorder, transport| {
@@ -264,10 +256,7 @@ fn with_a_high_mark_of_zero_only_what_the_kernel_refuses_pauses_and_empty_resume
 #[test]
 fn a_change_of_the_limits_counts_at_once_both_ways() {
     for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, _peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-        clog(&mut event_loop, &transport);
+        let (mut event_loop, log, transport, _peer) = Scene::full(kind).set();
         for round in 1..4 {
             let full = transport.write_buffer_size();
             transport.set_write_limits(limits(full, 0)).unwrap();
@@ -296,13 +285,11 @@ fn a_change_of_the_limits_counts_at_once_both_ways() {
 
 #[test]
 fn limits_that_contradict_each_other_are_refused_and_change_nothing() {
-    let mut event_loop = strict_loop();
-    let log = Log::new();
-    let (transport, _peer) = adopted(event_loop.handle(), Kind::Unix, Recorder::new(&log));
+    let (mut event_loop, log, transport, _peer) = Scene::of(Kind::Unix).strict().set();
     assert_eq!(transport.write_limits().high(), 64 * 1024);
     assert_eq!(transport.write_limits().low(), 16 * 1024);
     assert_eq!(transport.write_limits().cap(), 64 << 20);
-    clog(&mut event_loop, &transport);
+    stall(&mut event_loop, never_paused(&transport), 1000);
     let wrong = [
         WriteLimits::new().with_high(0).with_low(1),
         WriteLimits::new().with_high(2).with_low(0).with_cap(1),
@@ -321,9 +308,7 @@ fn limits_that_contradict_each_other_are_refused_and_change_nothing() {
 #[test]
 fn what_the_kernel_takes_at_once_never_pauses() {
     for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
         settle(&mut event_loop);
         // Many queued chunks take several system calls, so the buffer is above the mark for a
         // moment, but no byte of it was refused.
@@ -381,9 +366,7 @@ proptest! {
         ops in prop::collection::vec(op(), 1..60),
     ) {
         let kind = if unix { Kind::Unix } else { Kind::Tcp };
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
         transport.set_write_limits(limits(5000, 1000)).unwrap();
         let (mut high, mut low) = (5000, 1000);
         let mut paused = false;

@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 use support::{
-    Kind, Log, Peer, Recorder, Seen, adopted, connected, drive, never_paused, pattern, settle,
-    stall,
+    Kind, Log, MIB, Peer, Recorder, Scene, Seen, adopted, drive, never_paused, settle, stall, text,
 };
 use tidegate::{EventLoop, OnEof, WriteError};
 
@@ -15,9 +14,7 @@ fn expect_eof(event_loop: &mut EventLoop, log: &Log) {
 #[test]
 fn the_provided_answer_to_the_end_of_stream_is_to_close() {
     for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
         peer.send(b"only this");
         peer.shutdown_write();
         peer.expect_end(&mut event_loop);
@@ -40,7 +37,7 @@ fn close_after_the_end_of_stream_sends_what_is_buffered_first() {
         });
         let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
         never_paused(&transport);
-        stall(&mut event_loop, &transport);
+        stall(&mut event_loop, &transport, MIB);
         let len = transport.written() as usize;
         peer.shutdown_write();
         expect_eof(&mut event_loop, &log);
@@ -48,7 +45,7 @@ fn close_after_the_end_of_stream_sends_what_is_buffered_first() {
         assert!(!log.is_lost() && transport.is_closing());
         peer.expect_end(&mut event_loop);
         assert!(peer.saw_eof());
-        assert!(peer.received()[..len] == pattern(0, len));
+        assert!(peer.received()[..len] == text(0, len));
         assert_eq!(&peer.received()[len..], b", and a last word");
         drive(&mut event_loop, "lost", || log.is_lost());
         assert_eq!(log.reason(), "peer-eof");
@@ -68,11 +65,11 @@ fn an_end_of_stream_that_is_kept_open_leaves_writing_as_it_was() {
         assert!(!transport.is_closing() && transport.closed().is_none());
         assert!(!transport.is_reading());
         // Flow control too.
-        stall(&mut event_loop, &transport);
+        stall(&mut event_loop, &transport, MIB);
         assert_eq!(log.words(), ["made", "eof", "pause"]);
         let len = transport.written() as usize;
         peer.expect(&mut event_loop, len);
-        assert!(peer.received() == pattern(0, len));
+        assert!(peer.received() == text(0, len));
         settle(&mut event_loop);
         assert_eq!(log.words(), ["made", "eof", "pause", "resume"]);
         event_loop.run_until(transport.flush()).unwrap();
@@ -125,7 +122,7 @@ fn the_hold_of_a_paused_writer_does_not_repeat_the_end_of_stream() {
         peer.shutdown_write();
         expect_eof(&mut event_loop, &log);
         for _ in 0..2 {
-            stall(&mut event_loop, &transport);
+            stall(&mut event_loop, &transport, MIB);
             peer.expect(&mut event_loop, transport.written() as usize);
             settle(&mut event_loop);
         }
@@ -138,9 +135,7 @@ fn the_hold_of_a_paused_writer_does_not_repeat_the_end_of_stream() {
 fn an_end_of_stream_waits_while_reading_is_stopped_and_then_comes_once() {
     for kind in Kind::ALL {
         // By pause_reading.
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let (transport, peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, log, transport, peer) = Scene::of(kind).set();
         transport.pause_reading();
         peer.shutdown_write();
         settle(&mut event_loop);
@@ -152,7 +147,7 @@ fn an_end_of_stream_waits_while_reading_is_stopped_and_then_comes_once() {
         // By the hold of a paused writer; lifted by the loop.
         let log = Log::new();
         let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-        stall(&mut event_loop, &transport);
+        stall(&mut event_loop, &transport, MIB);
         peer.send(b"data");
         peer.shutdown_write();
         settle(&mut event_loop);
@@ -212,19 +207,17 @@ fn a_protocol_installed_after_the_end_of_stream_gets_its_unread_bytes_and_its_ow
 #[test]
 fn write_eof_sends_what_is_buffered_and_then_ends_our_side_only() {
     for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
         never_paused(&transport);
-        stall(&mut event_loop, &transport);
-        transport.write(&pattern(transport.written(), 5)).unwrap();
+        stall(&mut event_loop, &transport, MIB);
+        transport.write(&text(transport.written(), 5)).unwrap();
         transport.write_eof().unwrap();
         settle(&mut event_loop);
         assert!(transport.write_buffer_size() > 0);
         assert!(!transport.is_closing());
         peer.expect_end(&mut event_loop);
         assert!(peer.saw_eof());
-        assert!(peer.received() == pattern(0, transport.written() as usize));
+        assert!(peer.received() == text(0, transport.written() as usize));
         // The other side goes on.
         peer.send(b"still listening?");
         drive(&mut event_loop, "data", || log.data_len() == 16);
@@ -250,7 +243,7 @@ fn write_eof_in_a_callback_ends_our_side_after_what_the_callback_wrote() {
             transport.write_eof()?;
             Ok(())
         });
-        let (_, mut peer) = connected(&mut event_loop, kind, |o| o, protocol);
+        let (_, mut peer) = Scene::of(kind).connected().on(&mut event_loop, protocol);
         peer.send(b"hello");
         peer.expect_end(&mut event_loop);
         assert_eq!(peer.received(), b"hello!");
@@ -264,12 +257,10 @@ fn write_eof_in_a_callback_ends_our_side_after_what_the_callback_wrote() {
 fn a_write_after_write_eof_is_refused_and_a_second_write_eof_does_nothing() {
     for kind in Kind::ALL {
         for stalled in [false, true] {
-            let mut event_loop = EventLoop::new().unwrap();
-            let log = Log::new();
-            let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+            let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
             if stalled {
                 never_paused(&transport);
-                stall(&mut event_loop, &transport);
+                stall(&mut event_loop, &transport, MIB);
             }
             for _ in 0..2 {
                 let written = transport.written();
@@ -285,7 +276,7 @@ fn a_write_after_write_eof_is_refused_and_a_second_write_eof_does_nothing() {
             }
             peer.expect_end(&mut event_loop);
             assert!(peer.saw_eof());
-            assert!(peer.received() == pattern(0, transport.written() as usize));
+            assert!(peer.received() == text(0, transport.written() as usize));
             // The more final answer replaces it.
             transport.close();
             let refusal = transport.write(b"x").unwrap_err();
@@ -313,7 +304,7 @@ fn both_sides_end(
     script(&mut event_loop, &log, &transport, &mut peer);
     peer.expect_end(&mut event_loop);
     assert!(peer.saw_eof());
-    assert!(peer.received() == pattern(0, transport.written() as usize));
+    assert!(peer.received() == text(0, transport.written() as usize));
     drive(&mut event_loop, "the end by itself", || log.is_lost());
     assert_eq!(log.words(), ["made", "eof", "lost"]);
     assert_eq!(log.reason(), "peer-eof");
@@ -326,13 +317,13 @@ fn a_connection_whose_both_sides_ended_ends_by_itself_in_either_order() {
         both_sides_end(kind, |event_loop, log, transport, peer| {
             peer.shutdown_write();
             expect_eof(event_loop, log);
-            transport.write(&pattern(0, 9)).unwrap();
+            transport.write(&text(0, 9)).unwrap();
             settle(event_loop);
             assert!(!log.is_lost());
             transport.write_eof().unwrap();
         });
         both_sides_end(kind, |event_loop, log, transport, peer| {
-            transport.write(&pattern(0, 9)).unwrap();
+            transport.write(&text(0, 9)).unwrap();
             transport.write_eof().unwrap();
             settle(event_loop);
             assert!(!log.is_lost());
@@ -345,7 +336,7 @@ fn a_connection_whose_both_sides_ended_ends_by_itself_in_either_order() {
         });
         // Our end of stream waits behind bytes that the peer does not take.
         both_sides_end(kind, |event_loop, log, transport, peer| {
-            stall(event_loop, transport);
+            stall(event_loop, transport, MIB);
             transport.write_eof().unwrap();
             peer.shutdown_write();
             expect_eof(event_loop, log);
@@ -353,7 +344,7 @@ fn a_connection_whose_both_sides_ended_ends_by_itself_in_either_order() {
             assert!(!log.is_lost() && !transport.is_closing());
         });
         both_sides_end(kind, |event_loop, log, transport, peer| {
-            stall(event_loop, transport);
+            stall(event_loop, transport, MIB);
             peer.shutdown_write();
             expect_eof(event_loop, log);
             transport.write_eof().unwrap();
@@ -386,11 +377,9 @@ fn write_eof_within_eof_received_ends_the_connection() {
 #[test]
 fn a_deadline_bounds_a_half_closed_connection_as_well() {
     for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let (transport, _peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, log, transport, _peer) = Scene::of(kind).set();
         never_paused(&transport);
-        stall(&mut event_loop, &transport);
+        stall(&mut event_loop, &transport, MIB);
         transport.write_eof().unwrap();
         transport.close_within(Duration::from_millis(1));
         drive(&mut event_loop, "lost", || log.is_lost());

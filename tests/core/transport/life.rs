@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
-use support::{Kind, Log, Peer, Recorder, TempDir, adopted, connected, drive, settle, stall};
+use support::{Kind, Log, MIB, Peer, Recorder, Scene, TempDir, adopted, drive, settle};
 use tidegate::{EventLoop, Transport};
 
 /// Notes its own drop.
@@ -30,9 +30,7 @@ const ENDS: [(&str, End); 4] = [
 #[test]
 fn callbacks_come_in_the_order_made_data_eof_lost() {
     for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let (_, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, log, _, mut peer) = Scene::of(kind).set();
         peer.send(b"all at");
         peer.send(b" once");
         peer.shutdown_write();
@@ -64,7 +62,9 @@ fn connection_made_comes_first_on_accepted_and_on_opened_connections() {
         assert_eq!(accepted.words(), ["made", "data", "eof", "lost"]);
 
         let opened = Log::new();
-        let (_, mut peer) = connected(&mut event_loop, kind, |o| o, Recorder::new(&opened));
+        let (_, mut peer) = Scene::of(kind)
+            .connected()
+            .on(&mut event_loop, Recorder::new(&opened));
         assert_eq!(opened.words(), ["made"]);
         peer.send(b"hello");
         peer.shutdown_write();
@@ -77,9 +77,7 @@ fn connection_made_comes_first_on_accepted_and_on_opened_connections() {
 fn connection_made_comes_even_when_the_connection_was_ended_before_the_loop_ran() {
     for kind in Kind::ALL {
         for (name, end) in ENDS {
-            let mut event_loop = EventLoop::new().unwrap();
-            let log = Log::new();
-            let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+            let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
             peer.send(b"nobody reads this");
             end(&transport);
             assert!(log.seen().is_empty(), "{name} called back");
@@ -144,9 +142,7 @@ fn a_pause_in_connection_made_holds_back_the_first_byte() {
 fn nothing_comes_after_connection_lost() {
     for kind in Kind::ALL {
         for (name, end) in ENDS {
-            let mut event_loop = EventLoop::new().unwrap();
-            let log = Log::new();
-            let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+            let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
             settle(&mut event_loop);
             peer.send(b"unread");
             let late = log.clone();
@@ -229,9 +225,7 @@ fn the_loop_keeps_a_connection_alive_without_any_transport() {
 #[test]
 fn a_transport_keeps_neither_protocol_nor_descriptor_of_an_ended_connection() {
     for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
         let held = transport.clone();
         transport.abort();
         drive(&mut event_loop, "lost", || log.is_lost());
@@ -247,9 +241,7 @@ fn a_transport_keeps_neither_protocol_nor_descriptor_of_an_ended_connection() {
 #[test]
 fn a_connection_is_not_kept_alive_by_a_transport_when_its_loop_ends() {
     for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
         settle(&mut event_loop);
         drop(event_loop);
         assert_eq!(log.words(), ["made", "lost"]);
@@ -265,9 +257,7 @@ fn connection_lost_never_comes_from_inside_the_call_that_ends_the_connection() {
     for kind in Kind::ALL {
         for (name, end) in ENDS {
             // From outside of any callback.
-            let mut event_loop = EventLoop::new().unwrap();
-            let log = Log::new();
-            let (transport, _peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+            let (mut event_loop, log, transport, _peer) = Scene::of(kind).set();
             settle(&mut event_loop);
             end(&transport);
             assert_eq!(log.words(), ["made"], "{name}");
@@ -364,10 +354,7 @@ fn everything_owed_to_a_stalled_writer_is_settled_by_connection_lost_alone() {
     // asyncio leaves a paused protocol as it is: who waits for resume_writing waits for ever
     // unless connection_lost is minded too. Here it is the same one end for all.
     for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-        stall(&mut event_loop, &transport);
+        let (mut event_loop, log, _transport, mut peer) = Scene::of(kind).stalled(MIB).set();
         assert_eq!(log.words(), ["made", "pause"]);
         peer.close();
         drive(&mut event_loop, "lost", || log.is_lost());

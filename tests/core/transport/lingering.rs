@@ -3,7 +3,8 @@
 
 use std::time::{Duration, Instant};
 use support::{
-    Kind, Log, Peer, Recorder, TempDir, adopted, drive, never_paused, pattern, settle, stall,
+    Kind, Log, MIB, Peer, Recorder, Scene, TempDir, adopted, drive, never_paused, pattern, settle,
+    stall,
 };
 use tidegate::{EventLoop, Server, Transport};
 
@@ -98,9 +99,7 @@ fn a_peer_that_keeps_sending_after_our_close_gets_all_bytes_and_then_the_end() {
 #[test]
 fn input_that_waits_unread_at_close_does_not_destroy_the_answer() {
     for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
         never_paused(&transport);
         transport.pause_reading();
         peer.send(&[7; 50_000]);
@@ -150,9 +149,7 @@ fn an_early_answer_to_an_upload_arrives_although_the_upload_goes_on() {
 #[test]
 fn connection_lost_and_its_waiters_do_not_wait_for_the_peer() {
     for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let (transport, _peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, log, transport, _peer) = Scene::of(kind).set();
         transport.write(b"bye").unwrap();
         transport.close();
         let start = Instant::now();
@@ -227,9 +224,7 @@ fn lingering_ends_after_a_second_even_if_the_peer_never_stops() {
 #[test]
 fn what_came_at_the_very_end_is_read_before_the_descriptor_is_closed() {
     for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let (transport, peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, log, transport, peer) = Scene::of(kind).set();
         never_paused(&transport);
         // Due before the lingering is over, but run in the same turn: after this turn has polled,
         // so only the last read can find what it sends.
@@ -254,9 +249,7 @@ fn what_came_at_the_very_end_is_read_before_the_descriptor_is_closed() {
 
 #[test]
 fn a_flood_of_input_to_discard_does_not_take_a_turn_for_itself() {
-    let mut event_loop = EventLoop::new().unwrap();
-    let log = Log::new();
-    let (transport, mut peer) = adopted(event_loop.handle(), Kind::Tcp, Recorder::new(&log));
+    let (mut event_loop, log, transport, mut peer) = Scene::of(Kind::Tcp).set();
     let chunk = vec![7; 1 << 20];
     let mut sent = 0;
     // As much as the kernel takes; that grows once some megabytes have gone.
@@ -293,9 +286,7 @@ fn a_flood_of_input_to_discard_does_not_take_a_turn_for_itself() {
 #[test]
 fn a_connection_whose_write_side_was_ended_before_lingers_as_well() {
     for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
         never_paused(&transport);
         transport.write(&answer(kind)).unwrap();
         transport.write_eof().unwrap();
@@ -346,22 +337,18 @@ fn nothing_lingers_after_an_abort_a_timeout_or_an_error() {
     ];
     for kind in Kind::ALL {
         for end in ends {
-            let mut event_loop = EventLoop::new().unwrap();
-            let log = Log::new();
-            let (transport, peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+            let (mut event_loop, log, transport, peer) = Scene::of(kind).set();
             never_paused(&transport);
-            stall(&mut event_loop, &transport);
+            stall(&mut event_loop, &transport, MIB);
             end(&transport);
             drive(&mut event_loop, "lost", || log.is_lost());
             assert_eq!(lingering(&event_loop), 0, "{}", log.reason());
             assert!(is_cut_off(&peer));
         }
         // A reset by the peer.
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
         never_paused(&transport);
-        stall(&mut event_loop, &transport);
+        stall(&mut event_loop, &transport, MIB);
         transport.close();
         peer.close();
         drive(&mut event_loop, "lost", || log.is_lost());

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use support::{Kind, Log, Peer, Recorder, Seen, adopted, drive, failures, flood, settle};
+use support::{Kind, Log, Peer, Recorder, Scene, Seen, adopted, drive, failures, flood, settle};
 use tidegate::{
     CloseReason, Closed, EventLoop, Handle, ListenOptions, LoopClosed, Protocol, Result, Server,
     Transport, WriteError, WriteLimits,
@@ -20,9 +20,7 @@ fn is_loop_closed(error: &io::Error) {
 #[test]
 fn a_write_after_close_is_refused_as_closing_and_after_the_end_as_closed() {
     for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
         settle(&mut event_loop);
         transport.write(b"before").unwrap();
         transport.close();
@@ -228,9 +226,7 @@ impl Drop for WritesOnDrop {
 #[test]
 fn an_owner_of_bytes_may_write_to_the_same_transport_when_it_is_dropped() {
     for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
         settle(&mut event_loop);
         OWNERS.set(Some((transport.clone(), 0)));
         let owned = |text| Bytes::from_owner(WritesOnDrop(text));

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 use support::wakers::{leave, local_waker};
 use support::{
-    How, Kind, Log, Recorder, Seen, adopted, drive, limits, put, settle, strict_loop, text,
+    How, Kind, Log, Recorder, Scene, Seen, adopted, drive, limits, put, settle, strict_loop, text,
 };
 use tidegate::{OnPause, Transport};
 
@@ -161,9 +161,7 @@ fn any_mixture_of_writes_arrives_in_the_order_of_the_calls() {
 #[test]
 fn a_small_write_of_a_waker_that_the_sending_of_a_callbacks_writes_wakes_reaches_its_own_peer() {
     for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (one, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, log, one, mut peer) = Scene::of(kind).strict().set();
         let (other, mut other_peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
         settle(&mut event_loop);
         let waiting = Rc::new(Cell::new(None));

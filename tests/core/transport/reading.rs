@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use support::{
-    Kind, Log, Peer, Recorder, Seen, TempDir, adopted, clog, connected, drive, limits, no_limits,
-    pattern, put, settle, strict_loop,
+    Kind, Log, Peer, Recorder, Scene, Seen, TempDir, adopted, drive, limits, never_paused,
+    no_limits, pattern, put, settle, stall, strict_loop,
 };
 use tidegate::{ConnectOptions, Flow, OnEof, OnPause, Protocol, Result, Transport, WriteLimits};
 
@@ -143,7 +143,7 @@ fn the_hold_and_pause_reading_are_two_bits_and_neither_undoes_the_other() {
                 Ok(())
             });
         let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
-        clog(&mut event_loop, &transport);
+        stall(&mut event_loop, never_paused(&transport), 1000);
         transport.set_write_limits(limits(0, 0)).unwrap();
         settle(&mut event_loop);
         assert_eq!(log.words(), ["made", "pause"]);
@@ -190,7 +190,7 @@ fn the_hold_is_set_only_if_the_writer_is_still_paused_after_pause_writing() {
             Ok(OnPause::StopReading)
         });
         let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
-        clog(&mut event_loop, &transport);
+        stall(&mut event_loop, never_paused(&transport), 1000);
         transport.set_write_limits(limits(0, 0)).unwrap();
         peer.send(b"abc");
         settle(&mut event_loop);
@@ -232,10 +232,10 @@ fn the_provided_answer_stops_the_side_that_was_called_and_not_the_side_that_call
         let (adopted, _peer) = adopted(event_loop.handle(), kind, Recorder::new(&adopted_log));
         let connected_log = Log::new();
         let boxed: Box<dyn Protocol> = Box::new(Recorder::new(&connected_log));
-        let (connected, _other) = connected(&mut event_loop, kind, |o| o, boxed);
+        let (connected, _other) = Scene::of(kind).connected().on(&mut event_loop, boxed);
         for (transport, reads) in [(&served, false), (&adopted, false), (&connected, true)] {
             assert_eq!(transport.is_accepted(), !reads);
-            clog(&mut event_loop, transport);
+            stall(&mut event_loop, never_paused(transport), 1000);
             transport.set_write_limits(limits(0, 0)).unwrap();
             settle(&mut event_loop);
             assert_eq!(transport.flow(), Flow::Paused);
@@ -256,7 +256,7 @@ fn after_set_protocol_the_new_answer_decides_whether_the_hold_stays() {
         let log = Log::new();
         let protocol = Recorder::new(&log).on_pause(move |_| Ok(old));
         let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
-        clog(&mut event_loop, &transport);
+        stall(&mut event_loop, never_paused(&transport), 1000);
         transport.set_write_limits(limits(0, 0)).unwrap();
         settle(&mut event_loop);
         assert_eq!(transport.is_reading(), old == keep);
@@ -293,7 +293,7 @@ fn a_protocol_switched_in_by_a_resume_that_pauses_again_is_told_before_its_unrea
             Ok(())
         });
         let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
-        clog(&mut event_loop, &transport);
+        stall(&mut event_loop, never_paused(&transport), 1000);
         transport.set_write_limits(limits(0, 0)).unwrap();
         settle(&mut event_loop);
         // Room for more and more to read, in one event.

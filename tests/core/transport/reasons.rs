@@ -3,7 +3,7 @@
 //! stream, if it was delivered, or `close`.
 
 use std::time::Duration;
-use support::{Kind, Log, Peer, Recorder, adopted, drive, never_paused, settle, stall};
+use support::{Kind, Log, Peer, Recorder, adopted, drive, settle, stalled};
 use tidegate::{CloseReason, EventLoop, OnEof, TimeoutKind, Transport};
 
 const HOUR: Duration = Duration::from_secs(3600);
@@ -12,14 +12,6 @@ const HOUR: Duration = Duration::from_secs(3600);
 fn fresh(event_loop: &mut EventLoop, kind: Kind, protocol: Recorder) -> (Transport, Peer) {
     let (transport, peer) = adopted(event_loop.handle(), kind, protocol);
     settle(event_loop);
-    (transport, peer)
-}
-
-/// One whose peer does not read: bytes wait in the transport.
-fn stalled(event_loop: &mut EventLoop, kind: Kind, protocol: Recorder) -> (Transport, Peer) {
-    let (transport, peer) = fresh(event_loop, kind, protocol);
-    never_paused(&transport);
-    stall(event_loop, &transport);
     (transport, peer)
 }
 

@@ -4,7 +4,8 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 use support::{
-    Kind, Log, Peer, Recorder, Seen, adopted, drive, never_paused, note_answer, settle, stall,
+    Kind, Log, MIB, Peer, Recorder, Scene, Seen, adopted, drive, never_paused, note_answer, settle,
+    stall,
 };
 use tidegate::{CloseReason, Closed, EventLoop, Transport};
 
@@ -218,7 +219,7 @@ fn a_reset_while_held_ends_the_hold_and_all_flow_control() {
         let log = Log::new();
         // The provided answer of an accepted connection is to stop reading.
         let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-        stall(&mut event_loop, &transport);
+        stall(&mut event_loop, &transport, MIB);
         assert_eq!(log.words(), ["made", "pause"]);
         assert!(!transport.is_reading());
         peer.send(b"still in the kernel");
@@ -241,11 +242,9 @@ fn a_reset_while_held_ends_the_hold_and_all_flow_control() {
 #[test]
 fn a_paused_writer_gets_no_resume_and_its_waiters_fail_at_once() {
     for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
         transport.pause_reading();
-        stall(&mut event_loop, &transport);
+        stall(&mut event_loop, &transport, MIB);
         assert_eq!(log.words(), ["made", "pause"]);
         let unsent = transport.write_buffer_size() as u64;
         note_answer(&log, "drain", transport.drain());
@@ -301,7 +300,7 @@ fn a_reset_after_a_kept_open_end_of_stream_is_noticed() {
             peer.shutdown_write();
             drive(&mut event_loop, "eof", || log.has(&Seen::Eof));
             if buffered {
-                stall(&mut event_loop, &transport);
+                stall(&mut event_loop, &transport, MIB);
             }
             peer.close();
             drive(&mut event_loop, "lost", || log.is_lost());

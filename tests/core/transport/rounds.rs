@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 use support::wakers::{Wakes, leave};
 use support::{
-    Kind, Log, Peer, Recorder, Seen, adopted, clog, drive, limits, no_limits, put, settle,
-    strict_loop, text,
+    Kind, Log, Peer, Recorder, Seen, adopted, drive, limits, never_paused, no_limits, put, settle,
+    stall, strict_loop, text,
 };
 use tidegate::{Completion, EventLoop, Flow, OnPause, Transport};
 
@@ -31,7 +31,7 @@ fn drain_is_answered_at_the_fall_before_resume_writing_is_called() {
         });
         let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
         // By sending.
-        clog(&mut event_loop, &transport);
+        stall(&mut event_loop, never_paused(&transport), 1000);
         transport.set_write_limits(limits(0, 0)).unwrap();
         settle(&mut event_loop);
         let mut drain = transport.drain();
@@ -43,7 +43,7 @@ fn drain_is_answered_at_the_fall_before_resume_writing_is_called() {
             log.has(&Seen::Resume)
         });
         // By a change of the limits: within the call.
-        clog(&mut event_loop, &transport);
+        stall(&mut event_loop, never_paused(&transport), 1000);
         transport.set_write_limits(limits(0, 0)).unwrap();
         let mut drain = transport.drain();
         let wakes = wakes_of(&mut drain);
@@ -107,7 +107,7 @@ fn rounds_that_bring_about_each_other_come_one_a_turn() {
                 Ok(())
             });
         let (transport, _peer) = adopted(event_loop.handle(), kind, protocol);
-        clog(&mut event_loop, &transport);
+        stall(&mut event_loop, never_paused(&transport), 1000);
         transport.set_write_limits(limits(0, 0)).unwrap();
         others_are_served(&mut event_loop, kind, &log, || {});
         // It does not stand still either, nor does the loop sleep: each turn brings its round.
@@ -139,7 +139,7 @@ fn a_crossing_while_a_resume_waits_is_held_as_the_pause_before_it_answered() {
                 Ok(())
             });
         let (transport, _peer) = adopted(event_loop.handle(), kind, protocol);
-        clog(&mut event_loop, &transport);
+        stall(&mut event_loop, never_paused(&transport), 1000);
         transport.set_write_limits(limits(0, 0)).unwrap();
         turn(&mut event_loop, &log);
         assert_eq!(log.words(), ["made", "pause", "resume", "pause"]);
@@ -210,7 +210,7 @@ fn a_pause_in_the_turn_of_a_resume_comes_before_the_next_data() {
                 Ok(())
             });
         let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
-        clog(&mut event_loop, &transport);
+        stall(&mut event_loop, never_paused(&transport), 1000);
         transport.set_write_limits(limits(0, 0)).unwrap();
         settle(&mut event_loop);
         assert_eq!(log.words(), ["made", "pause"]);

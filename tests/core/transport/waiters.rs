@@ -2,23 +2,14 @@
 
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
-use std::io;
 use std::rc::Rc;
 use std::task::Waker;
 use support::wakers::{leave, local_waker};
 use support::{
-    How, Kind, Log, Recorder, adopted, answer, clog, drive, limits, no_limits, put, settle,
-    strict_loop, text,
+    How, Kind, Recorder, Scene, answer, closed_of, drive, limits, never_paused, no_limits, put,
+    settle, stall, text,
 };
-use tidegate::{Closed, Completion, Flow, Transport, WriteError, WriteLimits};
-
-#[track_caller]
-fn closed_of(answer: Option<io::Result<()>>) -> Closed {
-    match answer {
-        Some(Err(error)) => Closed::of(&error).unwrap_or_else(|| panic!("{error}")),
-        other => panic!("not failed: {other:?}"),
-    }
-}
+use tidegate::{Completion, Flow, Transport, WriteError, WriteLimits};
 
 fn is_ok(completion: &mut Completion<()>) -> bool {
     match answer(completion) {
@@ -31,10 +22,7 @@ fn is_ok(completion: &mut Completion<()>) -> bool {
 #[test]
 fn flush_completes_when_all_written_before_the_call_is_in_the_kernel() {
     for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-        clog(&mut event_loop, &transport);
+        let (mut event_loop, _, transport, mut peer) = Scene::full(kind).set();
         let mut flushes = Vec::new();
         for i in 0..20 {
             for _ in 0..=i % 3 {
@@ -62,9 +50,7 @@ fn flush_completes_when_all_written_before_the_call_is_in_the_kernel() {
 #[test]
 fn flush_waits_for_gathered_and_queued_small_writes_too() {
     for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, _, transport, mut peer) = Scene::of(kind).strict().set();
         let done = Rc::new(Cell::new(false));
         let flushed = done.clone();
         transport.call_soon(move |_: &mut Recorder, transport| {
@@ -90,35 +76,31 @@ fn flush_waits_for_gathered_and_queued_small_writes_too() {
 #[test]
 fn what_is_known_is_answered_at_once() {
     for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, _peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, log, transport, _peer) = Scene::of(kind).strict().set();
         assert!(is_ok(&mut transport.flush()), "nothing was written");
         assert!(is_ok(&mut transport.drain()), "not paused");
-        clog(&mut event_loop, &transport);
+        stall(&mut event_loop, never_paused(&transport), 1000);
         assert!(is_ok(&mut transport.drain()), "below the mark");
         assert!(!is_ok(&mut transport.flush()));
         transport.set_write_limits(limits(0, 0)).unwrap();
         assert!(!is_ok(&mut transport.drain()));
         transport.abort();
         assert_eq!(
-            closed_of(answer(&mut transport.flush())).unsent(),
+            closed_of(answer(&mut transport.flush()).unwrap()).unsent(),
             transport.written() - transport.sent()
         );
-        assert!(!closed_of(answer(&mut transport.drain())).is_clean());
+        assert!(!closed_of(answer(&mut transport.drain()).unwrap()).is_clean());
         assert!(!log.is_lost());
         settle(&mut event_loop);
-        closed_of(answer(&mut transport.flush()));
-        closed_of(answer(&mut transport.drain()));
+        closed_of(answer(&mut transport.flush()).unwrap());
+        closed_of(answer(&mut transport.drain()).unwrap());
     }
 }
 
 #[test]
 fn flush_is_ok_after_the_end_if_the_bytes_are_in_the_kernel_but_drain_fails() {
     for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, _peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, log, transport, _peer) = Scene::of(kind).strict().set();
         put(&transport, 1000);
         settle(&mut event_loop);
         let mut before = transport.flush();
@@ -126,11 +108,11 @@ fn flush_is_ok_after_the_end_if_the_bytes_are_in_the_kernel_but_drain_fails() {
         assert!(is_ok(&mut before));
         assert!(is_ok(&mut transport.flush()));
         // Nothing is buffered and nothing paused: yet the connection has ended.
-        closed_of(answer(&mut transport.drain()));
+        closed_of(answer(&mut transport.drain()).unwrap());
         settle(&mut event_loop);
         assert!(log.is_lost());
         assert!(is_ok(&mut transport.flush()));
-        let closed = closed_of(answer(&mut transport.drain()));
+        let closed = closed_of(answer(&mut transport.drain()).unwrap());
         assert_eq!(closed.unsent(), 0);
     }
 }
@@ -138,10 +120,7 @@ fn flush_is_ok_after_the_end_if_the_bytes_are_in_the_kernel_but_drain_fails() {
 #[test]
 fn pending_waiters_get_the_truth_of_an_abort_after_connection_lost() {
     for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-        clog(&mut event_loop, &transport);
+        let (mut event_loop, log, transport, mut peer) = Scene::full(kind).set();
         put(&transport, 2_000_000);
         transport.set_write_limits(limits(0, 0)).unwrap();
         let mut early = transport.flush();
@@ -162,7 +141,7 @@ fn pending_waiters_get_the_truth_of_an_abort_after_connection_lost() {
             let log = log.clone();
             waiting.then(move |_, result| {
                 assert!(log.is_lost());
-                let closed = closed_of(Some(result));
+                let closed = closed_of(result);
                 assert_eq!(closed.unsent(), log.closed().unsent());
                 log.note("told");
             });
@@ -176,10 +155,7 @@ fn pending_waiters_get_the_truth_of_an_abort_after_connection_lost() {
 #[test]
 fn waiters_of_a_closing_connection_are_answered_as_its_bytes_go() {
     for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-        clog(&mut event_loop, &transport);
+        let (mut event_loop, log, transport, mut peer) = Scene::full(kind).set();
         // More than goes in one turn, with the mark in the middle.
         put(&transport, 4_000_000);
         let low = 2_000_000;
@@ -200,7 +176,7 @@ fn waiters_of_a_closing_connection_are_answered_as_its_bytes_go() {
         });
         assert!(drained_first);
         assert!(is_ok(&mut flush) && is_ok(&mut after) && is_ok(&mut transport.flush()));
-        closed_of(answer(&mut transport.drain()));
+        closed_of(answer(&mut transport.drain()).unwrap());
         peer.expect_end(&mut event_loop);
         assert!(peer.received() == text(0, transport.written() as usize));
     }
@@ -209,10 +185,7 @@ fn waiters_of_a_closing_connection_are_answered_as_its_bytes_go() {
 #[test]
 fn drain_waits_for_the_low_mark_and_flush_for_all() {
     for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-        clog(&mut event_loop, &transport);
+        let (mut event_loop, _, transport, mut peer) = Scene::full(kind).set();
         put(&transport, 300_000);
         let low = 50_000;
         transport.set_write_limits(limits(100_000, low)).unwrap();
@@ -236,10 +209,7 @@ fn drain_waits_for_the_low_mark_and_flush_for_all() {
 #[test]
 fn waiters_dropped_while_they_wait_leave_nothing_behind() {
     for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-        clog(&mut event_loop, &transport);
+        let (mut event_loop, _, transport, mut peer) = Scene::full(kind).set();
         transport.set_write_limits(limits(0, 0)).unwrap();
         let (mut drain, mut flush) = (transport.drain(), transport.flush());
         for _ in 0..10_000 {
@@ -291,10 +261,7 @@ fn a_waker_that_writes_while_a_flush_is_under_way_keeps_the_order() {
         .into_iter()
         .flat_map(|kind| How::ALL.map(|how| (kind, how)))
     {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-        clog(&mut event_loop, &transport);
+        let (mut event_loop, _, transport, mut peer) = Scene::full(kind).set();
         let writer = WritesInWake::new(&transport, how);
         let mut waiting = Vec::new();
         for _ in 0..10 {
@@ -325,9 +292,7 @@ fn a_waker_that_writes_while_a_flush_is_under_way_keeps_the_order() {
 #[test]
 fn a_waker_that_writes_after_the_gathered_writes_of_a_callback_comes_behind_them() {
     for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, _, transport, mut peer) = Scene::of(kind).strict().set();
         settle(&mut event_loop);
         let writer = WritesInWake::new(&transport, How::Slice);
         let waiting = Rc::new(Cell::new(None));
@@ -352,9 +317,7 @@ fn a_waker_that_writes_after_the_gathered_writes_of_a_callback_comes_behind_them
 #[test]
 fn a_waker_that_writes_within_a_write_comes_behind_that_write() {
     for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, _, transport, mut peer) = Scene::of(kind).strict().set();
         settle(&mut event_loop);
         let writer = WritesInWake::new(&transport, How::Slice);
         put(&transport, 100);
@@ -371,10 +334,7 @@ fn a_waker_that_writes_within_a_write_comes_behind_that_write() {
 #[test]
 fn a_write_that_fails_its_connection_fails_the_waiters_with_it() {
     for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-        clog(&mut event_loop, &transport);
+        let (mut event_loop, log, transport, mut peer) = Scene::full(kind).set();
         transport.set_write_limits(limits(0, 0)).unwrap();
         settle(&mut event_loop);
         let (mut drain, mut flush) = (transport.drain(), transport.flush());
@@ -385,8 +345,14 @@ fn a_write_that_fails_its_connection_fails_the_waiters_with_it() {
         });
         let closed = transport.closed().unwrap();
         assert_eq!(closed.unsent(), transport.written() - sent);
-        assert_eq!(closed_of(answer(&mut drain)).unsent(), closed.unsent());
-        assert_eq!(closed_of(answer(&mut flush)).unsent(), closed.unsent());
+        assert_eq!(
+            closed_of(answer(&mut drain).unwrap()).unsent(),
+            closed.unsent()
+        );
+        assert_eq!(
+            closed_of(answer(&mut flush).unwrap()).unsent(),
+            closed.unsent()
+        );
         assert_eq!(transport.flow(), Flow::Open);
         assert!(transport.write_owned(Bytes::from_static(b"x")).is_err());
         drive(&mut event_loop, "lost", || log.is_lost());
@@ -397,9 +363,7 @@ fn a_write_that_fails_its_connection_fails_the_waiters_with_it() {
 #[test]
 fn a_write_that_is_refused_answers_who_waits_for_what_its_offer_has_sent() {
     const CAP: usize = 150_000;
-    let mut event_loop = strict_loop();
-    let log = Log::new();
-    let (transport, _peer) = adopted(event_loop.handle(), Kind::Unix, Recorder::new(&log));
+    let (mut event_loop, _, transport, _peer) = Scene::of(Kind::Unix).strict().set();
     settle(&mut event_loop);
     let roomy = WriteLimits::new().with_high(60 << 20);
     transport.set_write_limits(roomy).unwrap();
@@ -422,10 +386,7 @@ fn a_write_that_is_refused_answers_who_waits_for_what_its_offer_has_sent() {
 #[test]
 fn wakers_that_write_are_not_run_within_each_other() {
     const WAITERS: u32 = 1000;
-    let mut event_loop = strict_loop();
-    let log = Log::new();
-    let (transport, mut peer) = adopted(event_loop.handle(), Kind::Unix, Recorder::new(&log));
-    clog(&mut event_loop, &transport);
+    let (mut event_loop, _, transport, mut peer) = Scene::full(Kind::Unix).set();
     let (wakes, is_within) = (Rc::new(Cell::new(0)), Cell::new(false));
     let (count, writes) = (wakes.clone(), transport.clone());
     let waker = local_waker(move || {

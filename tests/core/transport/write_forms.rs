@@ -5,8 +5,8 @@ use std::fmt;
 use std::io::IoSlice;
 use std::time::Instant;
 use support::{
-    How, Kind, Log, Recorder, adopted, adopted_with, clog, drive, no_limits, put, run_in, settle,
-    strict_loop, text, writes,
+    How, Kind, Log, Recorder, Scene, adopted, drive, never_paused, no_limits, put, run_in, settle,
+    stall, strict_loop, text, writes,
 };
 use tidegate::{Flow, Transport, WriteError};
 
@@ -17,11 +17,9 @@ fn more_slices_and_more_owned_chunks_than_the_system_takes_in_one_call_go_in_ord
         [(false, false), (false, true), (true, false), (true, true)]
             .map(|(clogged, inside)| (kind, clogged, inside))
     }) {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, _, transport, mut peer) = Scene::of(kind).strict().set();
         if clogged {
-            clog(&mut event_loop, &transport);
+            stall(&mut event_loop, never_paused(&transport), 1000);
         }
         transport.set_write_limits(no_limits()).unwrap();
         run_in(&mut event_loop, &transport, inside, |transport| {
@@ -73,7 +71,7 @@ fn an_empty_write_is_no_write_whatever_the_state() {
         settle(&mut event_loop);
         assert_eq!(writes(event_loop.handle()), 0);
         if clogged {
-            clog(&mut event_loop, &transport);
+            stall(&mut event_loop, never_paused(&transport), 1000);
         }
         peer.send(b"x");
         settle(&mut event_loop);
@@ -103,9 +101,7 @@ impl fmt::Display for Failing {
 #[test]
 fn a_value_that_fails_to_format_writes_nothing() {
     for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
         let stats = transport.stats();
         let result = write!(transport, "before {Failing} after");
         assert!(
@@ -131,7 +127,9 @@ fn any_number_of_slices_costs_time_in_proportion_to_it() {
             socket.set_recv_buffer_size(8 << 20).unwrap();
         };
         let recorder = Recorder::new(&log);
-        let (transport, mut peer) = adopted_with(event_loop.handle(), Kind::Tcp, roomy, recorder);
+        let (transport, mut peer) = Scene::of(Kind::Tcp)
+            .sockets(roomy)
+            .on(&mut event_loop, recorder);
         settle(&mut event_loop);
         transport.set_write_limits(no_limits()).unwrap();
         let data = text(0, count);

@@ -3,14 +3,12 @@
 
 use std::time::{Duration, Instant};
 use support::{
-    BOUND, Kind, Log, Recorder, Served, TempDir, adopted, connected, drive, settle, stall,
+    BOUND, Kind, Log, MIB, Peer, Recorder, Scene, Served, TempDir, adopted, drive, never_paused,
+    note_answer, settle, stall, text,
 };
-use support::{Peer, never_paused, note_answer, pattern};
 use tidegate::{CloseReason, EventLoop, OnEof, TimeoutKind, Transport};
 
 const LIMIT: Duration = Duration::from_millis(100);
-
-const MIB: usize = 1024 * 1024;
 
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(3600);
@@ -42,19 +40,15 @@ fn timers(event_loop: &EventLoop) -> usize {
     event_loop.handle().snapshot().timers
 }
 
-/// A transport whose peer does not read, and which the kernel takes nothing from any more.
-fn stalled(event_loop: &mut EventLoop, kind: Kind, recorder: Recorder) -> (Transport, Peer) {
-    let (transport, peer) = connected(event_loop, kind, |options| options, recorder);
-    stall(event_loop, &transport);
-    (transport, peer)
-}
-
 #[test]
 fn a_peer_that_stops_reading_is_cut_when_the_limit_is_over() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
         let log = Log::new();
-        let (transport, mut peer) = stalled(&mut event_loop, kind, Recorder::new(&log));
+        let (transport, mut peer) = Scene::of(kind)
+            .connected()
+            .stalled(MIB)
+            .on(&mut event_loop, Recorder::new(&log));
         note_answer(&log, "drain", transport.drain());
         note_answer(&log, "flush", transport.flush());
         let set = Instant::now();
@@ -75,7 +69,7 @@ fn a_peer_that_stops_reading_is_cut_when_the_limit_is_over() {
         let sent = transport.sent();
         peer.expect_end(&mut event_loop);
         assert!(peer.received().len() as u64 <= sent);
-        assert_eq!(peer.received(), pattern(0, peer.received().len()));
+        assert_eq!(peer.received(), text(0, peer.received().len()));
     }
 }
 
@@ -84,14 +78,17 @@ fn a_peer_that_reads_a_little_within_every_limit_is_not_cut() {
     // On a Unix socket every read makes room at once; TCP tells of it late, and not of a little.
     let mut event_loop = EventLoop::new().unwrap();
     let log = Log::new();
-    let (transport, mut peer) = stalled(&mut event_loop, Kind::Unix, Recorder::new(&log));
+    let (transport, mut peer) = Scene::of(Kind::Unix)
+        .connected()
+        .stalled(MIB)
+        .on(&mut event_loop, Recorder::new(&log));
     let begun = Instant::now();
     transport.set_write_timeout(Some(LIMIT));
     let mut steps = 0;
     while steps < 8 || begun.elapsed() < 4 * LIMIT {
         if transport.write_buffer_size() < MIB {
             never_paused(&transport);
-            transport.write(&pattern(transport.written(), MIB)).unwrap();
+            transport.write(&text(transport.written(), MIB)).unwrap();
         }
         let before = transport.sent();
         // Too little for the kernel to report the room, often: then the bytes go when the time is
@@ -113,7 +110,10 @@ fn a_peer_that_goes_on_reading_gets_all_and_the_timer_is_gone() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
         let log = Log::new();
-        let (transport, mut peer) = stalled(&mut event_loop, kind, Recorder::new(&log));
+        let (transport, mut peer) = Scene::of(kind)
+            .connected()
+            .stalled(MIB)
+            .on(&mut event_loop, Recorder::new(&log));
         transport.set_write_timeout(Some(LONG));
         assert_eq!(timers(&event_loop), 1);
         let written = transport.written() as usize;
@@ -126,7 +126,7 @@ fn a_peer_that_goes_on_reading_gets_all_and_the_timer_is_gone() {
         drive(&mut event_loop, "the end", || log.is_lost());
         assert!(log.closed().is_clean());
         peer.expect_end(&mut event_loop);
-        assert_eq!(peer.received(), pattern(0, written));
+        assert_eq!(peer.received(), text(0, written));
     }
 }
 
@@ -170,7 +170,10 @@ fn the_rest_of_a_close_is_cut_too_ours_and_the_one_that_the_peer_began() {
             let mut event_loop = EventLoop::new().unwrap();
             let log = Log::new();
             let recorder = Recorder::new(&log);
-            let (transport, peer) = stalled(&mut event_loop, kind, recorder);
+            let (transport, peer) = Scene::of(kind)
+                .connected()
+                .stalled(MIB)
+                .on(&mut event_loop, recorder);
             if ours {
                 transport.close();
             } else {
@@ -193,7 +196,10 @@ fn when_writing_has_failed_there_is_nothing_to_time() {
     let mut event_loop = EventLoop::new().unwrap();
     let log = Log::new();
     let recorder = Recorder::new(&log).on_eof(|_| Ok(OnEof::KeepOpen));
-    let (transport, mut peer) = stalled(&mut event_loop, Kind::Tcp, recorder);
+    let (transport, mut peer) = Scene::of(Kind::Tcp)
+        .connected()
+        .stalled(MIB)
+        .on(&mut event_loop, recorder);
     transport.set_write_timeout(Some(LONG));
     assert_eq!(timers(&event_loop), 1);
     transport.pause_reading();
@@ -218,7 +224,7 @@ fn a_stalled_connection_that_ends_otherwise_leaves_no_timer() {
         for end in [Transport::abort, Transport::reset] {
             let log = Log::new();
             let (transport, _peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-            stall(&mut event_loop, &transport);
+            stall(&mut event_loop, &transport, MIB);
             transport.set_write_timeout(Some(LONG));
             assert_eq!(timers(&event_loop), 1);
             end(&transport);

@@ -5,14 +5,10 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::Duration;
 use support::{
-    How, Kind, Log, Recorder, adopted, clog, drive, limits, no_limits, put, run_in, settle,
-    strict_loop, text, writes,
+    How, Kind, Log, Recorder, Scene, adopted, drive, limits, never_paused, no_limits, put, run_in,
+    settle, stall, strict_loop, text, turn, writes,
 };
 use tidegate::{EventLoop, Flow, Transport};
-
-fn turn(event_loop: &mut EventLoop) {
-    event_loop.run_once(Some(Duration::ZERO)).unwrap();
-}
 
 /// Small writes of every kind; says that none of it goes out within the calls.
 fn put_small(transport: &Transport) {
@@ -108,7 +104,7 @@ fn small_writes_of_pause_and_resume_go_out_in_one_call_each() {
             Ok(())
         });
         let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
-        clog(&mut event_loop, &transport);
+        stall(&mut event_loop, never_paused(&transport), 1000);
         let marks = limits(transport.write_buffer_size() - 1, 0);
         transport.set_write_limits(marks).unwrap();
         drive(&mut event_loop, "resume", || {
@@ -124,9 +120,7 @@ fn small_writes_of_pause_and_resume_go_out_in_one_call_each() {
 #[test]
 fn writes_from_outside_go_out_in_one_call_at_the_end_of_the_turn() {
     for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, _, transport, mut peer) = Scene::of(kind).strict().set();
         settle(&mut event_loop);
         // Outside of all callbacks.
         let mut before = writes(event_loop.handle());
@@ -174,9 +168,7 @@ fn a_large_write_and_one_above_high_go_to_the_kernel_within_the_call() {
         let hows = move |inside| How::ALL.map(|how| (kind, inside, how));
         hows(false).into_iter().chain(hows(true))
     }) {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, _, transport, mut peer) = Scene::of(kind).strict().set();
         settle(&mut event_loop);
         let at_once = move |transport: &Transport, len| {
             let before = writes(transport.handle());
@@ -225,10 +217,7 @@ fn a_kernel_that_has_refused_is_not_asked_again_before_its_writable_event() {
         .into_iter()
         .flat_map(|kind| [(kind, false), (kind, true)])
     {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-        clog(&mut event_loop, &transport);
+        let (mut event_loop, _, transport, mut peer) = Scene::full(kind).set();
         let before = writes(event_loop.handle());
         // Even when there is room again: the loop has not seen it yet.
         peer.read_available();
@@ -253,9 +242,7 @@ fn a_kernel_that_has_refused_is_not_asked_again_before_its_writable_event() {
 
 #[test]
 fn a_part_taken_is_a_refusal_of_the_rest() {
-    let mut event_loop = strict_loop();
-    let log = Log::new();
-    let (transport, _peer) = adopted(event_loop.handle(), Kind::Unix, Recorder::new(&log));
+    let (mut event_loop, _, transport, _peer) = Scene::of(Kind::Unix).strict().set();
     settle(&mut event_loop);
     // Less than one call is offered, more than the socket holds.
     assert!(put(&transport, 1_000_000).is_paused());
@@ -271,9 +258,7 @@ fn a_turn_sends_at_most_a_mebibyte_of_one_transport_in_a_bounded_number_of_calls
         .into_iter()
         .flat_map(|kind| [(kind, 400, 10_000), (kind, 4000, 1)])
     {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (mut event_loop, _, transport, mut peer) = Scene::of(kind).strict().set();
         settle(&mut event_loop);
         transport.set_write_limits(no_limits()).unwrap();
         for _ in 0..count {
@@ -304,9 +289,7 @@ fn a_turn_sends_at_most_a_mebibyte_of_one_transport_in_a_bounded_number_of_calls
 
 #[test]
 fn one_system_call_is_offered_at_most_a_mebibyte() {
-    let mut event_loop = strict_loop();
-    let log = Log::new();
-    let (transport, mut peer) = adopted(event_loop.handle(), Kind::Tcp, Recorder::new(&log));
+    let (mut event_loop, _, transport, mut peer) = Scene::of(Kind::Tcp).strict().set();
     settle(&mut event_loop);
     put(&transport, 16 << 20);
     let calls = writes(event_loop.handle());
@@ -320,11 +303,9 @@ fn one_system_call_is_offered_at_most_a_mebibyte() {
 fn the_unsent_low_water_mark_bounds_the_kernel_on_tcp_and_is_unsupported_on_unix() {
     let mut taken = Vec::new();
     for mark in [None, Some(4096)] {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), Kind::Tcp, Recorder::new(&log));
+        let (mut event_loop, _, transport, mut peer) = Scene::of(Kind::Tcp).strict().set();
         transport.set_unsent_low_water(mark).unwrap();
-        clog(&mut event_loop, &transport);
+        stall(&mut event_loop, never_paused(&transport), 1000);
         taken.push(transport.sent());
         peer.expect(&mut event_loop, transport.written() as usize);
         transport.abort();
@@ -334,9 +315,7 @@ fn the_unsent_low_water_mark_bounds_the_kernel_on_tcp_and_is_unsupported_on_unix
     }
     assert!(taken[1] < taken[0], "{taken:?}");
 
-    let mut event_loop = strict_loop();
-    let log = Log::new();
-    let (transport, _peer) = adopted(event_loop.handle(), Kind::Unix, Recorder::new(&log));
+    let (mut event_loop, log, transport, _peer) = Scene::of(Kind::Unix).strict().set();
     let error = transport.set_unsent_low_water(Some(4096)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     settle(&mut event_loop);

@@ -3,6 +3,7 @@
 
 mod busy;
 pub mod child;
+mod fill;
 mod finish;
 mod hosts;
 #[cfg(feature = "interop")]
@@ -10,8 +11,8 @@ pub mod interop;
 pub mod logs;
 mod peer;
 mod scale;
+mod scene;
 mod served;
-mod stall;
 mod streamed;
 pub mod tasks;
 mod tied;
@@ -19,23 +20,26 @@ pub mod wakers;
 mod writer;
 
 pub use busy::{Dropped, occupy};
+pub use fill::{MIB, flood, never_paused, note_answer, stall};
 pub use finish::{finish, opened, poll_once};
 pub use hosts::{Fate, Gate, Host, V6, has_ipv6, knows, v4};
-pub use peer::{Kind, Peer, TempDir, adopted, adopted_with, connected, dial, pattern};
+pub use peer::{Kind, Peer, TempDir, dial, pattern};
 pub use scale::{Rng, descriptors, that_fit};
-pub use served::{Served, answer_of, assert_refused};
-pub use stall::{never_paused, note_answer, stall};
+pub use scene::{Scene, adopted, stalled};
+pub use served::{Served, answer_of, assert_refused, assert_serves};
 pub use streamed::{Polled, Streamed, give_up, now, wait};
-pub use tied::{Reports, Tied, accept, fill, relay_server, untied};
-pub use writer::{How, answer, clog, limits, no_limits, put, run_in, strict_loop, text, writes};
+pub use tied::{Reports, Tied, accept, relay_server, untied};
+pub use writer::{How, answer, limits, no_limits, put, run_in, strict_loop, text, writes};
 
 #[cfg(feature = "root")]
 pub mod root;
 
 use std::cell::RefCell;
+use std::fmt::Debug;
+use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use tidegate::{EventLoop, Failure, Handle, Transport};
+use tidegate::{Closed, EventLoop, Failure, Handle};
 
 pub use tidegate_testkit::{Log, Recorder, Seen};
 
@@ -96,11 +100,19 @@ pub fn failures(handle: &Handle) -> Rc<RefCell<Vec<Failure>>> {
     failures
 }
 
-/// Writes until the kernel takes no more and the transport is paused, far above its low-water
-/// mark; nothing when writing is over.
-pub fn flood(transport: &Transport) {
-    let chunk = vec![7; 256 * 1024];
-    while transport.write(&chunk).is_ok_and(|flow| !flow.is_paused()) {}
-    // Refused when writing is over.
-    let _ = transport.write(&chunk);
+/// Runs one turn, which does not wait.
+#[track_caller]
+pub fn turn(event_loop: &mut EventLoop) {
+    if let Err(error) = event_loop.run_once(Some(Duration::ZERO)) {
+        panic!("the loop failed: {error}");
+    }
+}
+
+/// How the connection ended that a call failed with.
+#[track_caller]
+pub fn closed_of<T: Debug>(result: io::Result<T>) -> Closed {
+    match result {
+        Err(error) => Closed::of(&error).unwrap_or_else(|| panic!("{error:?} carries no Closed")),
+        Ok(value) => panic!("it did not fail: {value:?}"),
+    }
 }

@@ -4,11 +4,10 @@ use crate::{BOUND, drive};
 use socket2::{Domain, SockRef, Socket, Type};
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
-use tidegate::{Address, ConnectOptions, EventLoop, Handle, Protocol, Transport};
+use tidegate::{Address, EventLoop};
 
 /// The kinds of stream sockets; most tests run on both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -63,7 +62,7 @@ impl Kind {
     }
 
     /// A connected pair: one for the loop to adopt, one for the test.
-    fn pair(self, prepare: impl Fn(&Socket)) -> (Socket, Peer) {
+    pub(crate) fn pair(self, prepare: impl Fn(&Socket)) -> (Socket, Peer) {
         let (ours, theirs) = match self {
             Self::Unix => {
                 let (ours, theirs) = ok(Socket::pair(Domain::UNIX, Type::STREAM, None));
@@ -86,42 +85,6 @@ impl Kind {
         };
         (ours, Peer::new(theirs))
     }
-}
-
-/// A connection that the loop adopted, so on the accepted side, and the peer.
-pub fn adopted(handle: &Handle, kind: Kind, protocol: impl Protocol) -> (Transport, Peer) {
-    adopted_with(handle, kind, |_| {}, protocol)
-}
-
-/// As [`adopted`], with options set on both sockets, before a TCP connection is made.
-pub fn adopted_with(
-    handle: &Handle,
-    kind: Kind,
-    prepare: impl Fn(&Socket),
-    protocol: impl Protocol,
-) -> (Transport, Peer) {
-    let (ours, peer) = kind.pair(prepare);
-    let fd = OwnedFd::from(ours);
-    let transport = match kind {
-        Kind::Tcp => handle.adopt(std::net::TcpStream::from(fd), protocol),
-        Kind::Unix => handle.adopt(std::os::unix::net::UnixStream::from(fd), protocol),
-    };
-    (ok(transport), peer)
-}
-
-/// A connection that the loop opened, and the peer.
-pub fn connected(
-    event_loop: &mut EventLoop,
-    kind: Kind,
-    options: impl FnOnce(ConnectOptions) -> ConnectOptions,
-    protocol: impl Protocol,
-) -> (Transport, Peer) {
-    let dir = TempDir::new();
-    let (listener, address) = kind.listen(&dir);
-    let options = options(ConnectOptions::new(&address));
-    let completion = event_loop.handle().create_connection(options, protocol);
-    let transport = ok(event_loop.run_until(completion));
-    (transport, Peer::new(ok(listener.accept()).0))
 }
 
 /// A plain blocking connection to an address that a loop listens on, whose reads fail when nothing

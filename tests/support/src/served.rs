@@ -103,6 +103,17 @@ pub fn answer_of<T: 'static>(completion: Completion<T>) -> Rc<RefCell<Option<T>>
     });
     slot
 }
+
+/// Connects a peer, and has one message go there and back.
+#[track_caller]
+pub fn assert_serves(event_loop: &mut EventLoop, address: &Address) -> Peer {
+    let mut peer = Peer::connect(address);
+    peer.send(b"ping");
+    peer.expect(event_loop, 4);
+    assert_eq!(peer.received(), b"ping");
+    peer
+}
+
 /// Fails when somebody listens there.
 #[track_caller]
 pub fn assert_refused(address: &Address) {

@@ -1,6 +1,6 @@
 //! Two plain sockets with a relay between them.
 
-use crate::{Kind, Log, Peer, Recorder, TempDir, adopted, connected, drive, pattern, settle};
+use crate::{Kind, Log, Peer, Recorder, Scene, TempDir, adopted, drive};
 use socket2::{SockRef, Socket};
 use std::cell::RefCell;
 use std::io;
@@ -126,31 +126,11 @@ impl Tied {
     }
 }
 
-/// Sends to a peer's other end until nothing more is taken: everything on the way is full.
-#[track_caller]
-pub fn fill(event_loop: &mut EventLoop, peer: &mut Peer) -> usize {
-    let mut sent: usize = 0;
-    loop {
-        let before = sent;
-        loop {
-            let n = peer.write(&pattern(sent as u64, 64 * 1024));
-            sent += n;
-            if n == 0 {
-                break;
-            }
-        }
-        settle(event_loop);
-        if sent == before {
-            return sent;
-        }
-    }
-}
-
 /// Two connections that a relay may tie together, one accepted and one opened, and their peers.
 #[track_caller]
 pub fn untied(event_loop: &mut EventLoop, kind: Kind) -> [(Transport, Peer); 2] {
     let recorder = || Recorder::new(&Log::new());
     let accepted = adopted(event_loop.handle(), kind, recorder());
-    let opened = connected(event_loop, kind, |options| options, recorder());
+    let opened = Scene::of(kind).connected().on(event_loop, recorder());
     [accepted, opened]
 }

@@ -1,6 +1,6 @@
 //! Writing what can be checked: each byte tells its place in the stream.
 
-use crate::{Peer, Recorder, pattern, settle};
+use crate::{Peer, Recorder, pattern};
 use bytes::Bytes;
 use std::cell::Cell;
 use std::fmt;
@@ -100,22 +100,6 @@ pub fn put(transport: &Transport, len: usize) -> Flow {
     match How::Slice.put(transport, len) {
         Ok(flow) => flow,
         Err(error) => panic!("{error}"),
-    }
-}
-
-/// Writes until the kernel takes nothing more and at least 1000 bytes are buffered, without a
-/// pause; leaves the transport without limits.
-pub fn clog(event_loop: &mut EventLoop, transport: &Transport) {
-    if let Err(error) = transport.set_write_limits(no_limits()) {
-        panic!("{error}");
-    }
-    while transport.write_buffer_size() < 1000 {
-        while transport.write_buffer_size() == 0 {
-            put(transport, 256 * 1024);
-        }
-        put(transport, 1000);
-        // The kernel may move what it has and find room again.
-        settle(event_loop);
     }
 }
 

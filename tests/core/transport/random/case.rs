@@ -8,7 +8,7 @@ use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use support::{Kind, Log, adopted_with, connected};
+use support::{Kind, Log, Scene};
 use tidegate::{EventLoop, Transport};
 
 /// How long a case waits for what must come.
@@ -29,17 +29,20 @@ impl<'a> Case<'a> {
         let log = Log::new();
         let shared = Shared::new(Model::new(plan, &log));
         let protocol = shared.protocol(0, &log, plan.buffer);
-        let prepare = |socket: &Socket| {
+        let (is_usual, kernel_buffer) = (plan.is_usual, plan.kernel_buffer);
+        let prepare = move |socket: &Socket| {
             if tiny {
-                shrink_kernel_buffers(socket, kind, plan.kernel_buffer);
-            } else if !plan.is_usual {
-                shrink_kernel_buffers(socket, kind, 16 * plan.kernel_buffer);
+                shrink_kernel_buffers(socket, kind, kernel_buffer);
+            } else if !is_usual {
+                shrink_kernel_buffers(socket, kind, 16 * kernel_buffer);
             }
         };
         let (transport, peer) = if plan.accepted {
-            adopted_with(event_loop.handle(), kind, prepare, protocol)
+            Scene::of(kind)
+                .sockets(prepare)
+                .on(&mut event_loop, protocol)
         } else {
-            connected(&mut event_loop, kind, |options| options, protocol)
+            Scene::of(kind).connected().on(&mut event_loop, protocol)
         };
         if kind == Kind::Tcp {
             peer.as_sock().set_tcp_nodelay(true)?;
