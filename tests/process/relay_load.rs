@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
-use support::{BOUND, drive, pattern, relay_server, settle};
+use support::{BOUND, Rng, drive, pattern, relay_server, settle};
 use tidegate::{
     Address, Closed, Completion, EventLoop, OnEof, Protocol, Result, Transport, WriteLimits,
 };
@@ -69,16 +69,8 @@ fn connections() -> usize {
 
 /// From 1 byte to 1 MiB, each order of magnitude as often as the others.
 fn sizes(count: usize) -> Vec<usize> {
-    let mut state: u64 = 0x9e37_79b9_7f4a_7c15;
-    let mut sizes: Vec<_> = (0..count)
-        .map(|_| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            let unit = (state >> 11) as f64 / (1_u64 << 53) as f64;
-            LARGEST.powf(unit) as usize
-        })
-        .collect();
+    let mut rng = Rng::new(1);
+    let mut sizes: Vec<_> = (0..count).map(|_| rng.magnitude(LARGEST)).collect();
     sizes[0] = 1;
     sizes[1] = LARGEST as usize;
     sizes

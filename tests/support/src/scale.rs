@@ -36,14 +36,14 @@ pub fn descriptors() -> usize {
     }
 }
 
-/// A small generator (splitmix64): the same seed gives the same run everywhere.
+/// A generator of numbers: the same seed gives the same run everywhere.
 #[derive(Debug, Clone)]
-pub struct Rng(u64);
+pub struct Rng(fastrand::Rng);
 
 impl Rng {
     /// Starts from a seed.
     pub fn new(seed: u64) -> Self {
-        Self(seed)
+        Self(fastrand::Rng::with_seed(seed))
     }
 
     /// Starts from the seed that `TIDEGATE_SEED` gives, or always the same one; prints it.
@@ -57,26 +57,33 @@ impl Rng {
             Err(_) => 1,
         };
         println!("TIDEGATE_SEED={seed}");
-        Self(seed)
+        Self::new(seed)
     }
 
-    /// Any number.
+    /// Returns any number.
     pub fn any(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        self.0.u64(..)
     }
 
-    /// A number from 0 up to and without `end`.
+    /// Returns a number from 0 up to and without `end`.
     pub fn below(&mut self, end: usize) -> usize {
-        (self.any() % end as u64) as usize
+        self.0.usize(..end)
     }
 
-    /// Random bytes.
+    /// Returns `true` in so many of a hundred cases.
+    pub fn percent(&mut self, chance: usize) -> bool {
+        self.below(100) < chance
+    }
+
+    /// Returns a number from 1 to `most`, each order of magnitude as often as the others.
+    pub fn magnitude(&mut self, most: f64) -> usize {
+        most.powf(self.0.f64()) as usize
+    }
+
+    /// Returns random bytes.
     pub fn bytes(&mut self, len: usize) -> Vec<u8> {
-        let words = std::iter::repeat_with(|| self.any().to_le_bytes());
-        words.flatten().take(len).collect()
+        let mut bytes = vec![0; len];
+        self.0.fill(&mut bytes);
+        bytes
     }
 }

@@ -1,42 +1,17 @@
 //! What a case does: lists of operations, drawn from its seed.
 
-/// A small generator (splitmix64): the same seed gives the same case everywhere.
-#[derive(Debug)]
-pub(crate) struct Rng(u64);
+use support::Rng;
 
-impl Rng {
-    pub(crate) fn new(seed: u64) -> Self {
-        Self(seed)
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number from 0 up to and without `end`.
-    pub(crate) fn below(&mut self, end: usize) -> usize {
-        (self.next() % end as u64) as usize
-    }
-
-    pub(crate) fn percent(&mut self, chance: usize) -> bool {
-        self.below(100) < chance
-    }
-
-    fn size(&mut self, flood: bool) -> usize {
-        let most = match self.below(100) {
-            _ if flood => 200 * 1024,
-            0..4 => return 0,
-            4..40 => 100,
-            40..65 => 5_000,
-            65..85 => 40_000,
-            _ => 200 * 1024,
-        };
-        1 + self.below(most)
-    }
+fn size(rng: &mut Rng, flood: bool) -> usize {
+    let most = match rng.below(100) {
+        _ if flood => 200 * 1024,
+        0..4 => return 0,
+        4..40 => 100,
+        40..65 => 5_000,
+        65..85 => 40_000,
+        _ => 200 * 1024,
+    };
+    1 + rng.below(most)
 }
 
 /// Who waits.
@@ -225,14 +200,14 @@ fn op(rng: &mut Rng, mood: Mood, depth: usize) -> Op {
         return Op::PeerRead(usize::MAX);
     }
     match rng.below(200) {
-        0..34 => Op::Write(rng.size(mood.flood)),
-        34..46 => Op::WriteOwned(rng.size(mood.flood)),
-        46..56 => Op::WriteVectored(rng.size(mood.flood), 1 + rng.below(200)),
+        0..34 => Op::Write(size(rng, mood.flood)),
+        34..46 => Op::WriteOwned(size(rng, mood.flood)),
+        46..56 => Op::WriteVectored(size(rng, mood.flood), 1 + rng.below(200)),
         56..57 => Op::WriteEof,
         57..62 => Op::PauseReading,
         62..75 => Op::ResumeReading,
         75..83 => Op::SetProtocol {
-            unread: if rng.percent(30) { 0 } else { rng.size(false) },
+            unread: if rng.percent(30) { 0 } else { size(rng, false) },
             buffer: own_buffer(rng),
         },
         83..86 => Op::WithProtocol,
@@ -253,9 +228,9 @@ fn op(rng: &mut Rng, mood: Mood, depth: usize) -> Op {
         126..130 => Op::Later([0, 0, 1, 10_000][rng.below(4)], nested(rng, mood, depth)),
         130..134 => Op::LoopSoon(nested(rng, mood, depth)),
         134..150 => Op::PeerRead(usize::MAX),
-        150..160 => Op::PeerRead(rng.size(false)),
+        150..160 => Op::PeerRead(size(rng, false)),
         160..164 => Op::PeerRead(1),
-        164..199 => Op::PeerWrite(rng.size(false)),
+        164..199 => Op::PeerWrite(size(rng, false)),
         _ => Op::PeerEof,
     }
 }
