@@ -1,0 +1,395 @@
+//! The loop in another world: nothing of it is real but the loop.
+
+use crate::memory::{CAPACITY, Memory, World};
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+use support::{Log, Recorder, pattern};
+use tidegate::{
+    Completion, ConnectOptions, EventLoop, Handle, PanicPolicy, Protocol, Result, Transport,
+    WriteLimits,
+};
+
+// Numbers of Linux.
+const ENOMEM: i32 = 12;
+const ENOBUFS: i32 = 105;
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// As on a real socket.
+struct Echo;
+
+impl Protocol for Echo {
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+        transport.write(data)?;
+        Ok(())
+    }
+}
+
+fn address() -> SocketAddr {
+    SocketAddr::from(([192, 0, 2, 1], 7))
+}
+
+fn loop_in(world: &Rc<World>) -> EventLoop {
+    EventLoop::builder()
+        .driver(Memory(world.clone()))
+        .build()
+        .unwrap()
+}
+
+/// Runs turns, which never wait here, until nothing more happens.
+fn run(event_loop: &mut EventLoop, world: &World) {
+    loop {
+        world.timeouts.take();
+        let before = event_loop.handle().snapshot().callbacks;
+        event_loop.run_once(None).unwrap();
+        let idle = world.timeouts.borrow()[0] != Some(Duration::ZERO);
+        if idle && event_loop.handle().snapshot().callbacks == before {
+            return;
+        }
+    }
+}
+
+#[test]
+fn an_unchanged_echo_serves_a_client_in_memory_and_all_of_it_is_freed() {
+    let world = World::new();
+    let mut event_loop = loop_in(&world);
+    let handle = event_loop.handle().clone();
+    let server = handle.create_server(address(), || Echo).unwrap();
+    assert_eq!(server.local_addrs(), [address().into()]);
+    let log = Log::new();
+    let options = ConnectOptions::new(address()).write_limits(WriteLimits::new().with_high(1));
+    let connect = handle.create_connection(options, Recorder::new(&log));
+    let transport = event_loop.run_until(connect).unwrap();
+    let total = 100 * CAPACITY;
+    let flow = transport.write(&pattern(0, total)).unwrap();
+    assert!(flow.is_paused(), "the world takes a thousand bytes at once");
+    transport.write_eof().unwrap();
+    run(&mut event_loop, &world);
+    assert_eq!(log.data(), pattern(0, total));
+    let words = ["made", "pause", "data", "resume", "data", "eof", "lost"];
+    assert_eq!(log.words(), words);
+    assert_eq!(log.reason(), "peer-eof");
+    assert_eq!(server.connection_count(), 0);
+
+    // What is left open when the loop ends is freed too: the driver with the last handle.
+    let other = Log::new();
+    let connect = handle.create_connection(address(), Recorder::echo(&other));
+    let kept = event_loop.run_until(connect).unwrap();
+    drop(event_loop);
+    assert_eq!(other.reason(), "shutdown");
+    drop((handle, server, transport, kept));
+    assert_eq!(Rc::strong_count(&world), 1, "a cycle keeps the loop");
+}
+
+#[test]
+fn a_timer_fires_when_the_hand_set_clock_says_so() {
+    let world = World::new();
+    let mut event_loop = loop_in(&world);
+    let handle = event_loop.handle().clone();
+    let start = world.now.get();
+    let fired = Rc::new(RefCell::new(Vec::new()));
+    for hours in [3, 1, 2, 1] {
+        let fired = fired.clone();
+        handle.call_later(HOUR * hours, move |handle| {
+            fired.borrow_mut().push((hours, handle.now() - start));
+        });
+    }
+    event_loop.run_once(None).unwrap();
+    world.advance(HOUR - Duration::from_nanos(1));
+    event_loop.run_once(None).unwrap();
+    assert!(fired.borrow().is_empty(), "a nanosecond early");
+    world.advance(Duration::from_nanos(1));
+    event_loop.run_once(None).unwrap();
+    assert_eq!(fired.take(), [(1, HOUR), (1, HOUR)]);
+    world.advance(5 * HOUR);
+    event_loop.run_once(None).unwrap();
+    assert_eq!(fired.take(), [(2, 6 * HOUR), (3, 6 * HOUR)]);
+    // The poll was told how long it may wait: to the nanosecond, and at last for ever.
+    event_loop.run_once(None).unwrap();
+    let waits = [
+        Some(HOUR),
+        Some(Duration::from_nanos(1)),
+        Some(Duration::ZERO),
+    ];
+    assert_eq!(world.timeouts.borrow()[..3], waits);
+    assert_eq!(world.timeouts.borrow()[3..], [Some(Duration::ZERO), None]);
+}
+
+#[test]
+fn a_timer_that_starts_itself_again_fires_once_a_turn_though_the_clock_stands_still() {
+    fn again(handle: &Handle, fired: Rc<Cell<u32>>) {
+        handle.call_later(Duration::ZERO, move |handle| {
+            fired.set(fired.get() + 1);
+            if fired.get() < 100 {
+                again(handle, fired);
+            }
+        });
+    }
+    let world = World::new();
+    let mut event_loop = loop_in(&world);
+    let fired = Rc::new(Cell::new(0));
+    again(event_loop.handle(), fired.clone());
+    for n in 1..=100 {
+        event_loop.run_once(None).unwrap();
+        assert_eq!(fired.get(), n);
+    }
+}
+
+#[test]
+fn a_turn_may_wait_until_the_next_deadline_and_no_longer_than_it_was_told() {
+    let world = World::new();
+    let mut event_loop = loop_in(&world);
+    let handle = event_loop.handle().clone();
+    let mut asked = |within: Option<Duration>| {
+        event_loop.run_once(within).unwrap();
+        world.timeouts.take()[0]
+    };
+    assert_eq!(asked(None), None);
+    assert_eq!(asked(Some(HOUR)), Some(HOUR));
+    let timer = handle.call_later(2 * HOUR, |_| {});
+    assert_eq!(asked(None), Some(2 * HOUR));
+    assert_eq!(asked(Some(HOUR)), Some(HOUR));
+    assert_eq!(asked(Some(3 * HOUR)), Some(2 * HOUR));
+    let sooner = handle.call_later(HOUR / 2, |_| {});
+    assert_eq!(asked(None), Some(HOUR / 2));
+    sooner.cancel();
+    assert_eq!(
+        asked(None),
+        Some(Duration::ZERO),
+        "its closure is to be dropped"
+    );
+    assert_eq!(
+        asked(None),
+        Some(2 * HOUR),
+        "a cancelled timer wakes nobody"
+    );
+    timer.cancel();
+    asked(None);
+    assert_eq!(asked(None), None);
+    handle.call_later(Duration::MAX, |_| {});
+    assert_eq!(asked(None), None, "it never comes");
+    handle.call_soon(|_| {});
+    assert_eq!(asked(None), Some(Duration::ZERO));
+    handle.stop();
+    assert_eq!(asked(None), Some(Duration::ZERO));
+    assert_eq!(asked(None), None);
+}
+
+#[test]
+fn the_clock_is_read_once_a_turn_and_only_when_somebody_asks() {
+    let world = World::new();
+    let mut event_loop = loop_in(&world);
+    let handle = event_loop.handle().clone();
+    let reads = |event_loop: &mut EventLoop| {
+        world.clock_reads.set(0);
+        event_loop.run_once(None).unwrap();
+        world.clock_reads.get()
+    };
+    for _ in 0..3 {
+        handle.call_soon(|_| {});
+    }
+    assert_eq!(reads(&mut event_loop), 0, "nobody has asked");
+    let times = Rc::new(RefCell::new(Vec::new()));
+    for _ in 0..3 {
+        let (times, slow) = (times.clone(), world.clone());
+        handle.call_soon(move |handle| {
+            times.borrow_mut().push(handle.now());
+            slow.advance(HOUR);
+        });
+    }
+    assert_eq!(reads(&mut event_loop), 1);
+    let times = times.take();
+    assert!(times.iter().all(|time| *time == times[0]), "{times:?}");
+    assert_eq!(
+        handle.now(),
+        times[0] + 3 * HOUR,
+        "between turns it goes on"
+    );
+
+    // A timer starts when it is made, not when the turn began.
+    let (slow, fired) = (world.clone(), Rc::new(Cell::new(false)));
+    let seen = fired.clone();
+    handle.call_soon(move |handle| {
+        handle.now();
+        slow.advance(2 * HOUR);
+        handle.call_later(HOUR, move |_| seen.set(true));
+    });
+    event_loop.run_once(None).unwrap();
+    world.timeouts.take();
+    event_loop.run_once(None).unwrap();
+    assert!(!fired.get(), "an hour early");
+    assert_eq!(world.timeouts.take(), [Some(HOUR)]);
+    world.advance(HOUR);
+    event_loop.run_once(None).unwrap();
+    assert!(fired.get());
+}
+
+#[test]
+fn without_a_threshold_no_callback_is_timed() {
+    let reads = |slow: Option<Duration>| {
+        let world = World::new();
+        let mut builder = EventLoop::builder().driver(Memory(world.clone()));
+        if let Some(limit) = slow {
+            builder = builder.slow_callback(limit);
+        }
+        let mut event_loop = builder.build().unwrap();
+        let handle = event_loop.handle().clone();
+        let _server = handle.create_server(address(), || Echo).unwrap();
+        let log = Log::new();
+        let connect = handle.create_connection(address(), Recorder::new(&log));
+        let transport = event_loop.run_until(connect).unwrap();
+        transport.write(b"hello").unwrap();
+        handle.call_soon(|_| {});
+        run(&mut event_loop, &world);
+        assert_eq!(log.data(), b"hello");
+        let callbacks = handle.snapshot().callbacks as usize;
+        (world.clock_reads.get(), callbacks)
+    };
+    assert_eq!(reads(None).0, 0);
+    let (reads, callbacks) = reads(Some(HOUR));
+    assert_eq!(reads, 2 * callbacks);
+}
+
+#[test]
+fn calls_from_another_thread_wake_any_world_once_between_two_turns() {
+    let world = World::new();
+    let mut event_loop = loop_in(&world);
+    let ran = Arc::new(AtomicUsize::new(0));
+    for n in 1..=3 {
+        std::thread::scope(|scope| {
+            let remote = event_loop.handle().remote();
+            let ran = &ran;
+            scope.spawn(move || {
+                for _ in 0..100 {
+                    let ran = ran.clone();
+                    let call = move |_: &Handle| {
+                        ran.fetch_add(1, Ordering::SeqCst);
+                    };
+                    remote.call_soon_threadsafe(call).unwrap();
+                }
+            });
+        });
+        assert_eq!(world.woken.0.load(Ordering::SeqCst), 1);
+        event_loop.run_once(None).unwrap();
+        assert_eq!(ran.load(Ordering::SeqCst), 100 * n);
+        assert_eq!(event_loop.handle().snapshot().events, n as u64);
+    }
+}
+
+#[test]
+fn a_transfer_that_there_is_no_memory_for_is_tried_again_though_no_event_says_when() {
+    for code in [ENOBUFS, ENOMEM] {
+        let world = World::new();
+        let mut event_loop = loop_in(&world);
+        let handle = event_loop.handle().clone();
+        let server = handle.create_server(address(), || Echo).unwrap();
+        let log = Log::new();
+        let connect = handle.create_connection(address(), Recorder::new(&log));
+        let transport = event_loop.run_until(connect).unwrap();
+        let total = 20 * CAPACITY;
+        transport.write(&pattern(0, total)).unwrap();
+        for _ in 0..5 {
+            // In mid traffic: the events that are refused now will not come again.
+            event_loop.run_once(None).unwrap();
+            world.refusal.set(Some(code));
+            let before = handle.snapshot();
+            for tries in 1..=3 {
+                run(&mut event_loop, &world);
+                let now = handle.snapshot();
+                assert_eq!(now.bytes_received, before.bytes_received);
+                assert_eq!(now.bytes_sent, before.bytes_sent);
+                // Each of both connections, in each direction; and none of them is given up.
+                let calls = now.reads + now.writes - before.reads - before.writes;
+                assert!((tries..=4 * tries).contains(&calls), "{calls} calls");
+                assert_eq!(now.connections, 2);
+                world.advance(Duration::from_millis(20));
+            }
+            world.refusal.set(None);
+        }
+        assert!(log.data().len() < total, "no refusal was in mid traffic");
+        run(&mut event_loop, &world);
+        assert_eq!(log.data(), pattern(0, total));
+        transport.write_eof().unwrap();
+        run(&mut event_loop, &world);
+        assert_eq!(log.reason(), "peer-eof");
+        assert_eq!(server.connection_count(), 0);
+        assert_eq!(handle.snapshot().timers, 0);
+    }
+}
+
+#[test]
+fn a_world_without_threads_runs_jobs_on_the_loop_in_order_one_turn_after_their_start() {
+    let world = World::new();
+    let mut event_loop = loop_in(&world);
+    let handle = event_loop.handle().clone();
+    let here = std::thread::current().id();
+    let ran = Arc::new(AtomicUsize::new(0));
+    let answers = Rc::new(RefCell::new(Vec::new()));
+    for number in 0..100 {
+        let (ran, answers) = (ran.clone(), answers.clone());
+        let job = handle.run_in_executor(move || {
+            assert_eq!(std::thread::current().id(), here);
+            assert_eq!(ran.fetch_add(1, Ordering::SeqCst), number);
+            number
+        });
+        job.then(move |_, answer| answers.borrow_mut().push(answer.unwrap()));
+    }
+    assert_eq!(ran.load(Ordering::SeqCst), 0, "never within the call");
+    assert_eq!(handle.snapshot().jobs, 100);
+    event_loop.run_once(None).unwrap();
+    assert_eq!(ran.load(Ordering::SeqCst), 100);
+    assert!(answers.borrow().is_empty(), "answers come as from a thread");
+    run(&mut event_loop, &world);
+    assert_eq!(*answers.borrow(), (0..100).collect::<Vec<_>>());
+    assert_eq!(handle.snapshot().jobs, 0);
+
+    let name = event_loop
+        .run_until(handle.resolve("localhost", 7))
+        .unwrap();
+    assert!(name.iter().all(|addr| addr.ip().is_loopback()));
+}
+
+#[test]
+fn where_jobs_run_on_the_loop_a_cancelled_one_does_not_and_a_panic_is_an_error() {
+    struct Counts(Arc<AtomicUsize>);
+    impl Drop for Counts {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+    let world = World::new();
+    let builder = EventLoop::builder().driver(Memory(world.clone()));
+    let policy = PanicPolicy::Propagate;
+    let mut event_loop = builder.panic_policy(policy).build().unwrap();
+    let handle = event_loop.handle().clone();
+    let (ran, dropped) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let uncalled = |handle: &Handle| {
+        let (ran, value) = (ran.clone(), Counts(dropped.clone()));
+        handle.run_in_executor(move || {
+            ran.fetch_add(1, Ordering::SeqCst);
+            drop(value);
+        })
+    };
+    drop(uncalled(&handle));
+    let panics: Completion<()> = handle.run_in_executor(|| panic!("inside"));
+    let limited = uncalled(&handle).within(HOUR);
+    world.advance(HOUR);
+    // Timers come before what is ready.
+    let error = event_loop.run_until(limited).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::TimedOut);
+    let error = event_loop.run_until(panics).unwrap_err();
+    assert_eq!(error.to_string(), "a job panicked: inside");
+    assert_eq!(dropped.load(Ordering::SeqCst), 2);
+
+    let left = uncalled(&handle);
+    drop(event_loop);
+    assert_eq!(dropped.load(Ordering::SeqCst), 3);
+    assert_eq!(ran.load(Ordering::SeqCst), 0);
+    assert_eq!(handle.snapshot().jobs, 0);
+    drop((left, handle));
+    assert_eq!(Rc::strong_count(&world), 1, "a cycle keeps the loop");
+}

@@ -1,0 +1,89 @@
+//! The tests of the core, by theme.
+
+mod memory;
+mod smoke;
+mod stage;
+
+/// One connection: its life, what it reads, what it writes, and how it ends.
+mod transport {
+    mod callbacks;
+    mod cap;
+    mod closing;
+    mod endings;
+    mod failure_reports;
+    mod failures;
+    mod flow;
+    mod fuzz;
+    mod half_close;
+    mod life;
+    mod lingering;
+    mod logger_panics;
+    mod matrix;
+    mod misuse;
+    mod order;
+    mod random;
+    mod reading;
+    mod reasons;
+    mod resets;
+    mod rounds;
+    mod set_protocol;
+    mod unread;
+    mod user_code;
+    mod waiters;
+    mod write_forms;
+    mod write_timeout;
+    mod write_timeout_clock;
+    mod writing;
+}
+
+/// The loop: its turns, timers, callbacks from elsewhere, jobs, and its end.
+mod event_loop {
+    mod completions;
+    mod mapped_completions;
+    mod counters;
+    mod driver;
+    mod jobs;
+    mod jobs_end;
+    mod jobs_values;
+    mod loop_end;
+    mod loop_end_values;
+    mod remote;
+    mod reuse;
+    mod scheduling;
+    mod slow_callback;
+    mod timers;
+    mod turns;
+}
+
+/// Servers: what they listen on, what they accept, and how they close.
+mod server {
+    mod accept;
+    mod closing;
+    mod fairness;
+    mod listen;
+    mod listen_names;
+    mod quiet_beside_flood;
+    mod serving;
+    mod shutdown;
+    mod unix_socket;
+}
+
+/// Connecting: names, attempts, options, and giving up.
+mod connect {
+    mod completion;
+    mod connecting;
+    mod given_up;
+    mod happy_eyeballs;
+    mod names;
+    mod options;
+}
+
+/// A relay: two connections, each of which sends what the other receives.
+mod relay {
+    mod clogged;
+    mod connecting;
+    mod endings;
+    mod leaving;
+    mod random;
+    mod relaying;
+}

@@ -1,0 +1,280 @@
+//! Runs one case: real sockets, the operations from outside, the turns of the loop, the end.
+
+use crate::transport::random::model::{Kept, Model};
+use crate::transport::random::ops::{Finale, Op, Plan};
+use crate::transport::random::shared::{Place, Shared};
+use socket2::Socket;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+use support::{Kind, Log, Scene};
+use tidegate::{EventLoop, Transport};
+
+/// How long a case waits for what must come.
+const BOUND: Duration = Duration::from_secs(10);
+
+/// A case that runs.
+struct Case<'a> {
+    plan: &'a Plan,
+    event_loop: EventLoop,
+    shared: Rc<Shared>,
+    transport: Transport,
+}
+
+impl<'a> Case<'a> {
+    fn new(plan: &'a Plan, kind: Kind, tiny: bool) -> io::Result<Self> {
+        let mut event_loop = EventLoop::new()?;
+        event_loop.handle().set_error_handler(|_, _| {});
+        let log = Log::new();
+        let shared = Shared::new(Model::new(plan, &log));
+        let protocol = shared.protocol(0, &log, plan.buffer);
+        let (is_usual, kernel_buffer) = (plan.is_usual, plan.kernel_buffer);
+        let prepare = move |socket: &Socket| {
+            if tiny {
+                shrink_kernel_buffers(socket, kind, kernel_buffer);
+            } else if !is_usual {
+                shrink_kernel_buffers(socket, kind, 16 * kernel_buffer);
+            }
+        };
+        let (transport, peer) = if plan.accepted {
+            Scene::of(kind)
+                .sockets(prepare)
+                .on(&mut event_loop, protocol)
+        } else {
+            Scene::of(kind).connected().on(&mut event_loop, protocol)
+        };
+        if kind == Kind::Tcp {
+            peer.as_sock().set_tcp_nodelay(true)?;
+        }
+        shared.model.borrow_mut().peer = Some(peer);
+        Ok(Self {
+            plan,
+            event_loop,
+            shared,
+            transport,
+        })
+    }
+
+    fn act(&self, op: &Op) {
+        let mut model = self.shared.model.borrow_mut();
+        // A refusal is checked where it comes.
+        let _ = self
+            .shared
+            .act(&mut model, &self.transport, op, Place::Outside);
+    }
+
+    fn is_lost(&self) -> bool {
+        self.shared.lost.get()
+    }
+
+    fn turn(&mut self, wait: Duration) -> Result<(), String> {
+        {
+            let mut model = self.shared.model.borrow_mut();
+            model.turn += 1;
+            model.note("turn".to_owned());
+        }
+        let turned = self.event_loop.run_once(Some(wait));
+        turned.map_err(|error| format!("the loop failed: {error}"))?;
+        self.shared.model.borrow_mut().after_turn(&self.transport);
+        self.check()
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let complaints = self.shared.complaints.borrow();
+        let model = self.shared.model.borrow();
+        let first = complaints.first().or(model.violations.first());
+        match first {
+            Some(complaint) => Err(complaint.clone()),
+            None => Ok(()),
+        }
+    }
+
+    /// Turns until the loop has nothing to do.
+    fn quiet(&mut self) -> Result<(), String> {
+        let mut quiet = 0;
+        for _ in 0..5000 {
+            let before = self.event_loop.handle().snapshot();
+            self.turn(Duration::ZERO)?;
+            let mut after = self.event_loop.handle().snapshot();
+            after.polls = before.polls;
+            quiet = if after == before { quiet + 1 } else { 0 };
+            if quiet == 3 {
+                return Ok(());
+            }
+        }
+        Err("the loop does not come to rest".to_owned())
+    }
+
+    fn drive(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) -> Result<(), String> {
+        let start = Instant::now();
+        let mut idle = 0;
+        while !done(self) {
+            if start.elapsed() > BOUND {
+                let snapshot = self.event_loop.handle().snapshot();
+                let state = format!("{:?}\n{snapshot:#?}", self.transport);
+                return Err(format!("waited in vain for {what}\n{state}"));
+            }
+            idle += 1;
+            let wait = if idle < 20 { 0 } else { 1 };
+            self.turn(Duration::from_millis(wait))?;
+        }
+        self.check()
+    }
+
+    fn steps(&mut self) -> Result<(), String> {
+        let mut after_end = 0;
+        for op in &self.plan.ops {
+            if let Op::Turns(count) = op {
+                for _ in 0..*count {
+                    self.turn(Duration::ZERO)?;
+                }
+            } else {
+                self.act(op);
+                self.check()?;
+            }
+            after_end += usize::from(self.is_lost());
+            if after_end > 6 {
+                break;
+            }
+        }
+        self.quiet()?;
+        self.settled()
+    }
+
+    fn settled(&self) -> Result<(), String> {
+        let mut model = self.shared.model.borrow_mut();
+        model.check_settled(&self.transport);
+        drop(model);
+        self.check()
+    }
+
+    fn ending(&mut self) -> Result<(), String> {
+        self.shared.model.borrow_mut().finale = true;
+        match self.plan.finale {
+            Finale::Close => self.let_all_through()?,
+            Finale::Abort => self.act(&Op::Abort),
+            Finale::Reset => self.act(&Op::Reset),
+            Finale::PeerCloses => self.act(&Op::PeerClose),
+            Finale::PeerResets => self.act(&Op::PeerReset),
+            Finale::DropLoop => {
+                self.shared.model.borrow_mut().shut_down = true;
+                return Ok(());
+            }
+        }
+        self.quiet()?;
+        self.settled()?;
+        self.act(&Op::Close);
+        self.drive("connection_lost", |case| {
+            case.act(&Op::PeerRead(usize::MAX));
+            case.is_lost()
+        })?;
+        self.drive("the end at the peer", |case| {
+            case.act(&Op::PeerRead(usize::MAX));
+            let model = case.shared.model.borrow();
+            model.peer_gone || model.peer.as_ref().is_none_or(|peer| peer.is_ended())
+        })?;
+        self.shared.model.borrow_mut().check_peer_end();
+        self.act(&Op::PeerClose);
+        self.drive("the end of everything", |case| {
+            let snapshot = case.event_loop.handle().snapshot();
+            snapshot.connections + snapshot.lingering == 0
+        })?;
+        self.quiet()?;
+        self.kept_answers();
+        self.settled()?;
+        self.shared.model.borrow_mut().check_waiters();
+        let snapshot = self.event_loop.handle().snapshot();
+        if snapshot.timers + snapshot.completions + snapshot.connecting != 0 {
+            return Err(format!("something is left: {snapshot:#?}"));
+        }
+        self.check()
+    }
+
+    /// Both sides read all there is; then nothing of it may be missing.
+    fn let_all_through(&mut self) -> Result<(), String> {
+        self.act(&Op::ResumeReading);
+        self.drive("all bytes", |case| {
+            case.act(&Op::PeerRead(usize::MAX));
+            let model = case.shared.model.borrow();
+            model.is_ended() || model.peer_gone || model.is_through()
+        })
+    }
+
+    fn kept_answers(&mut self) {
+        let kept = std::mem::take(&mut self.shared.model.borrow_mut().kept);
+        for kept in kept {
+            let (index, answer) = match kept {
+                Kept::Unit(index, completion) => {
+                    let answer = self.event_loop.run_until(completion);
+                    (index, answer.map(|()| None))
+                }
+                Kept::Closed(index, completion) => {
+                    (index, self.event_loop.run_until(completion).map(Some))
+                }
+            };
+            let mut model = self.shared.model.borrow_mut();
+            model.answered(&self.transport, index, answer);
+        }
+    }
+
+    /// Drops the loop: nothing may outlive it.
+    fn drop_all(self) -> (Rc<Shared>, Result<(), String>) {
+        let (shared, transport) = (self.shared, self.transport);
+        drop(self.event_loop);
+        let lost = shared.lost.get();
+        let kept = std::mem::take(&mut shared.model.borrow_mut().kept);
+        drop(kept);
+        shared.model.borrow_mut().observe(&transport);
+        let count = Rc::strong_count(&shared);
+        let closures = shared.closures.get();
+        let result = if !lost {
+            Err("no connection_lost at the end of the loop".to_owned())
+        } else if closures > 0 || count > 1 {
+            Err(format!("{closures} closures and {count} owners are left"))
+        } else {
+            Ok(())
+        };
+        (shared, result)
+    }
+}
+
+/// Runs a case; a failure comes with what was done.
+pub(crate) fn run(plan: &Plan, kind: Kind, tiny: bool) -> Result<(), String> {
+    let mut case = Case::new(plan, kind, tiny).map_err(|error| error.to_string())?;
+    let run = AssertUnwindSafe(|| case.steps().and_then(|()| case.ending()));
+    let Ok(mut result) = catch_unwind(run) else {
+        let trace = case.shared.model.borrow().trace.join("\n  ");
+        // Its drop may panic again, and then nobody would be told which case it was.
+        std::mem::forget(case);
+        return Err(format!("panicked, as told above\n  {trace}"));
+    };
+    if result.is_err() {
+        // What the end of the loop brings is of no interest then.
+        case.shared.model.borrow_mut().trace_is_over = true;
+    }
+    let failed = result.is_err();
+    let (shared, at_drop) = case.drop_all();
+    result = result.and(at_drop);
+    let mut model = shared.model.borrow_mut();
+    let logs = std::mem::take(&mut model.logs);
+    let grammar: Vec<_> = logs.iter().flat_map(Log::take_violations).collect();
+    if let Some(violation) = grammar.first() {
+        result = result.and(Err(violation.chars().take(300).collect()));
+    }
+    if !failed && let Some(violation) = model.violations.first() {
+        result = result.and(Err(violation.clone()));
+    }
+    result.map_err(|error| format!("{error}\n  {}", model.trace.join("\n  ")))
+}
+
+/// So that the kernel takes a part of nearly every write.
+fn shrink_kernel_buffers(socket: &Socket, kind: Kind, size: usize) {
+    // A kernel that refuses a size leaves its own, which is right too.
+    let _ = socket.set_send_buffer_size(size);
+    let _ = socket.set_recv_buffer_size(size);
+    if kind == Kind::Tcp {
+        // Segments that fit into such windows; or the kernel waits for its probe timer.
+        let _ = socket.set_tcp_mss(536);
+    }
+}

@@ -1,0 +1,121 @@
+//! Lowers the limit on descriptors of the process.
+//!
+//! A process that runs out of descriptors while others connect.
+
+use log::LevelFilter;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use socket2::{Domain, SockAddr, Socket, Type};
+use std::cell::Cell;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::rc::Rc;
+use std::time::Duration;
+use support::logs::{keep_log, logged};
+use support::{Kind, Peer, Served, TempDir, drive, settle};
+use tidegate::{Address, EventLoop};
+
+/// Allows no descriptor beyond those that are open.
+fn exhaust() -> Rlimit {
+    let before = getrlimit(Resource::Nofile);
+    // The lowest free number is the next that anybody would get.
+    let next = File::open("/dev/null").unwrap().as_raw_fd();
+    let limit = Rlimit {
+        current: Some(next as u64),
+        maximum: before.maximum,
+    };
+    setrlimit(Resource::Nofile, limit).unwrap();
+    assert!(File::open("/dev/null").is_err(), "nothing is left");
+    before
+}
+
+/// Sockets made while that is still possible; connecting them needs no further descriptor.
+fn unconnected(kind: Kind) -> Socket {
+    let domain = match kind {
+        Kind::Tcp => Domain::IPV4,
+        Kind::Unix => Domain::UNIX,
+    };
+    Socket::new(domain, Type::STREAM, None).unwrap()
+}
+
+fn connect(socket: Socket, address: &Address) -> Peer {
+    let addr = match address {
+        Address::Inet(addr) => SockAddr::from(*addr),
+        Address::Unix(path) => SockAddr::unix(path).unwrap(),
+        _ => unreachable!("servers have addresses"),
+    };
+    socket.connect(&addr).unwrap();
+    Peer::new(socket)
+}
+
+#[test]
+fn out_of_descriptors_the_established_go_on_and_the_waiting_are_served_when_some_are_free() {
+    for kind in Kind::ALL {
+        keep_log(LevelFilter::Info);
+        let mut event_loop = EventLoop::new().unwrap();
+        let dir = TempDir::new();
+        let served = Served::echo(event_loop.handle(), kind.somewhere(&dir));
+        let address = served.address();
+        let mut established = Peer::connect(&address);
+        drive(&mut event_loop, "accepted", || served.accepted() == 1);
+        let sockets: Vec<_> = (0..5).map(|_| unconnected(kind)).collect();
+        let reserve: Vec<_> = (0..8).map(|_| File::open("/dev/null").unwrap()).collect();
+        settle(&mut event_loop);
+        let before = exhaust();
+
+        let mut waiting: Vec<_> = sockets
+            .into_iter()
+            .map(|socket| connect(socket, &address))
+            .collect();
+        for peer in &mut waiting {
+            peer.send(b"me too");
+        }
+        let over = Rc::new(Cell::new(false));
+        let end = over.clone();
+        let starved_for = Duration::from_millis(600);
+        event_loop
+            .handle()
+            .call_later(starved_for, move |_| end.set(true));
+        let begun = event_loop.handle().snapshot();
+        let mut rounds: usize = 0;
+        while !over.get() {
+            // One exchange a turn: the established connection is served all the while.
+            if established.received().len() == rounds && rounds < 20 {
+                established.send(b"!");
+                rounds += 1;
+            }
+            event_loop.run_once(None).unwrap();
+            established.read_available();
+        }
+        let ended = event_loop.handle().snapshot();
+        assert_eq!(established.received().len(), 20);
+        assert_eq!(served.accepted(), 1);
+        // 20 exchanges, the end, and a few tries.
+        let polls = ended.polls - begun.polls;
+        assert!(polls < 60, "{polls} turns in {starved_for:?}");
+        let accepts = ended.accepts - begun.accepts;
+        assert!((2..30).contains(&accepts), "{accepts} tries");
+        let lines = logged();
+        assert_eq!(lines.len(), 1, "one line an episode: {lines:?}");
+
+        // No new connect: only the descriptors are new.
+        drop(reserve);
+        for peer in &mut waiting {
+            peer.expect(&mut event_loop, 6);
+        }
+        assert_eq!(served.accepted(), 6);
+        setrlimit(Resource::Nofile, before).unwrap();
+        settle(&mut event_loop);
+        assert_eq!(event_loop.handle().snapshot().timers, 0);
+        let lines = logged();
+        assert!(lines.len() <= 1, "beside the first: {lines:?}");
+
+        // A second episode is told of again.
+        let socket = unconnected(kind);
+        let before = exhaust();
+        let mut late = connect(socket, &address);
+        drive(&mut event_loop, "a second line", || !logged().is_empty());
+        setrlimit(Resource::Nofile, before).unwrap();
+        late.send(b"late");
+        late.expect(&mut event_loop, 4);
+    }
+}

@@ -1,0 +1,24 @@
+//! The tests of the streams.
+
+#[path = "../core/memory.rs"]
+#[allow(dead_code, reason = "the streams take a part of it")]
+mod memory;
+
+mod closing;
+mod hyper;
+mod limits;
+mod open;
+mod random;
+mod reader;
+mod reader_cancel;
+mod reader_endings;
+mod runner;
+mod server;
+mod tasks;
+mod tasks_drops;
+mod time;
+mod traits;
+mod wakes;
+mod write_all;
+mod writer;
+mod writer_cancel;

@@ -1,0 +1,19 @@
+//! The tests of the testkit.
+
+mod check;
+mod conformance;
+mod log_checks;
+mod pair;
+mod script;
+
+/// The simulated world.
+mod world {
+    mod bounds;
+    mod effects;
+    mod faults;
+    mod hosts;
+    mod like_linux;
+    mod names;
+    mod network;
+    mod running;
+}
