@@ -39,7 +39,6 @@ mod transport {
 /// The loop: its turns, timers, callbacks from elsewhere, jobs, and its end.
 mod event_loop {
     mod completions;
-    mod mapped_completions;
     mod counters;
     mod driver;
     mod jobs;
@@ -47,6 +46,7 @@ mod event_loop {
     mod jobs_values;
     mod loop_end;
     mod loop_end_values;
+    mod mapped_completions;
     mod remote;
     mod reuse;
     mod scheduling;

@@ -93,9 +93,9 @@ impl Stage {
     pub(crate) fn run(&mut self) {
         loop {
             self.world.timeouts.take();
-            let before = self.event_loop.handle().snapshot();
+            let before = self.event_loop.handle().stats();
             self.event_loop.run_once(None).unwrap();
-            let mut after = self.event_loop.handle().snapshot();
+            let mut after = self.event_loop.handle().stats();
             after.polls = before.polls;
             let idle = self.world.timeouts.borrow()[0] != Some(Duration::ZERO);
             if idle && after == before {
@@ -117,7 +117,7 @@ impl Stage {
     }
 
     pub(crate) fn timers(&self) -> usize {
-        self.event_loop.handle().snapshot().timers
+        self.event_loop.handle().stats().timers
     }
 
     /// It ends when this time has passed, and not a nanosecond before.

@@ -309,7 +309,7 @@ fn our_close_with_unread_input_leaves_asyncio_all_bytes_and_a_clean_end() {
             // asyncio still has not read, and our descriptor is closed.
             let handle = meeting.event_loop.handle().clone();
             meeting.drive("the end of the lingering", |_| {
-                handle.snapshot().lingering == 0
+                handle.stats().lingering == 0
             });
             meeting.program.tell("rest");
             assert_eq!(meeting.hear("received "), meeting.record.sent());

@@ -276,21 +276,21 @@ impl Churn {
         for cycle in cycles {
             self.start(&handle, cycle);
             let busy = || {
-                let now = handle.snapshot();
+                let now = handle.stats();
                 now.connections + now.connecting + now.lingering >= 2 * at_once
             };
             while busy() {
                 self.event_loop
                     .run_once(Some(Duration::from_millis(5)))
                     .unwrap();
-                assert!(self.begun.elapsed() < LIMIT, "{:#?}", handle.snapshot());
+                assert!(self.begun.elapsed() < LIMIT, "{:#?}", handle.stats());
             }
         }
         drive(&mut self.event_loop, "the end of all connections", || {
-            let now = handle.snapshot();
+            let now = handle.stats();
             now.connections + now.connecting + now.lingering == 0
         });
-        let now = handle.snapshot();
+        let now = handle.stats();
         assert_eq!(now.timers + now.completions + now.jobs, 0, "{now:#?}");
     }
 

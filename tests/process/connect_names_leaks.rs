@@ -109,9 +109,7 @@ fn no_end_of_a_connect_by_name_leaves_anything_behind() {
     }
     gate.wait_for(THREADS);
     gate.open();
-    drive(&mut event_loop, "the answers", || {
-        handle.snapshot().jobs == 0
-    });
+    drive(&mut event_loop, "the answers", || handle.stats().jobs == 0);
     let slots = free_slots(&mut event_loop);
     let before = (descriptors(), job_threads());
     assert_eq!(before.1, THREADS);
@@ -140,11 +138,11 @@ fn no_end_of_a_connect_by_name_leaves_anything_behind() {
                 // One that won although nobody took it is closed, and waits for its peer.
                 drive(&mut event_loop, "the end of a connection", || {
                     drain();
-                    let now = handle.snapshot();
+                    let now = handle.stats();
                     now.connections + now.lingering == 0
                 });
                 settle(&mut event_loop);
-                let now = handle.snapshot();
+                let now = handle.stats();
                 assert_eq!((now.connecting, now.connections), (0, 0), "{name}: {how}");
                 let left = (now.jobs, now.timers, now.completions);
                 assert_eq!(left, (0, 0, 0), "{name}: {how}");

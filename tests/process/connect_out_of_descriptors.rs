@@ -50,7 +50,7 @@ fn a_race_makes_do_with_the_descriptors_that_it_gets() {
     }
     settle(&mut event_loop);
     assert_eq!((log.words().len(), log.dropped()), (0, 1));
-    let now = handle.snapshot();
+    let now = handle.stats();
     assert_eq!((now.connecting, now.timers, now.completions), (0, 0, 0));
 
     // One is enough for the first address, and the others do not count against it.

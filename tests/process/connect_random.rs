@@ -138,11 +138,11 @@ impl World {
             for (fate, host) in hosts {
                 while *fate == Fate::Good && host.accept().is_some() {}
             }
-            let now = handle.snapshot();
+            let now = handle.stats();
             now.connections + now.lingering == 0
         });
         settle(&mut self.event_loop);
-        let now = handle.snapshot();
+        let now = handle.stats();
         let left = (now.connecting, now.timers, now.completions, now.jobs);
         prop_assert_eq!(left, (0, 0, 0, 0));
         prop_assert_eq!(log.dropped(), 1);

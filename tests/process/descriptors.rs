@@ -75,7 +75,7 @@ fn out_of_descriptors_the_established_go_on_and_the_waiting_are_served_when_some
         event_loop
             .handle()
             .call_later(starved_for, move |_| end.set(true));
-        let begun = event_loop.handle().snapshot();
+        let begun = event_loop.handle().stats();
         let mut rounds: usize = 0;
         while !over.get() {
             // One exchange a turn: the established connection is served all the while.
@@ -86,7 +86,7 @@ fn out_of_descriptors_the_established_go_on_and_the_waiting_are_served_when_some
             event_loop.run_once(None).unwrap();
             established.read_available();
         }
-        let ended = event_loop.handle().snapshot();
+        let ended = event_loop.handle().stats();
         assert_eq!(established.received().len(), 20);
         assert_eq!(served.accepted(), 1);
         // 20 exchanges, the end, and a few tries.
@@ -105,7 +105,7 @@ fn out_of_descriptors_the_established_go_on_and_the_waiting_are_served_when_some
         assert_eq!(served.accepted(), 6);
         setrlimit(Resource::Nofile, before).unwrap();
         settle(&mut event_loop);
-        assert_eq!(event_loop.handle().snapshot().timers, 0);
+        assert_eq!(event_loop.handle().stats().timers, 0);
         let lines = logged();
         assert!(lines.len() <= 1, "beside the first: {lines:?}");
 

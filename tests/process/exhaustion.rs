@@ -87,11 +87,11 @@ fn serve(place: &str) {
                     end.set(true);
                     handle.stop();
                 });
-                let before = handle.snapshot().polls;
+                let before = handle.stats().polls;
                 while !over.get() {
                     event_loop.run_forever().unwrap();
                 }
-                child::say(handle.snapshot().polls - before);
+                child::say(handle.stats().polls - before);
             }
             "lines" => {
                 update();
@@ -99,10 +99,10 @@ fn serve(place: &str) {
             }
             "empty" => {
                 drive(&mut event_loop, "the end of all connections", || {
-                    let now = handle.snapshot();
+                    let now = handle.stats();
                     now.connections + now.lingering == 0
                 });
-                let now = handle.snapshot();
+                let now = handle.stats();
                 child::say(now.timers + now.completions + now.connecting);
             }
             command => panic!("{command}?"),

@@ -64,8 +64,8 @@ fn without_a_thread_a_job_fails_and_with_a_busy_one_it_waits() {
     let disconnected = Err(mpsc::TryRecvError::Disconnected);
     assert_eq!(dropped.try_recv(), disconnected, "never called");
     assert_eq!(told.borrow().len(), 1, "{:?}", told.borrow());
-    let snapshot = handle.snapshot();
-    assert_eq!((snapshot.jobs, snapshot.completions), (0, 0));
+    let stats = handle.stats();
+    assert_eq!((stats.jobs, stats.completions), (0, 0));
 
     // With one thread at least, what comes is only later.
     let (release, released) = mpsc::channel::<()>();

@@ -108,9 +108,7 @@ fn threads_come_one_by_one_when_none_is_free_and_stay_for_later_jobs() {
     for _ in 0..500 {
         handle.run_in_executor(|| ()).detach();
     }
-    drive(&mut event_loop, "all answers", || {
-        handle.snapshot().jobs == 0
-    });
+    drive(&mut event_loop, "all answers", || handle.stats().jobs == 0);
     assert_eq!(threads(), names);
     assert_eq!(ended(), 0);
     drop(event_loop);

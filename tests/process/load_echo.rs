@@ -12,8 +12,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 use support::{Kind, Rng, TempDir, descriptors, drive, that_fit};
 use tidegate::{
-    Address, Closed, Completer, EventLoop, ListenOptions, Protocol, RemoteHandle, Result, Snapshot,
-    Transport, WriteLimits,
+    Address, Closed, Completer, EventLoop, ListenOptions, LoopStats, Protocol, RemoteHandle,
+    Result, Transport, WriteLimits,
 };
 
 const CONNECTIONS: usize = 1000;
@@ -206,7 +206,7 @@ impl Protocol for Client {
 
 /// What became of one side.
 struct Outcome {
-    snapshot: Snapshot,
+    stats: LoopStats,
     echoed: usize,
     wrong: Vec<String>,
 }
@@ -245,10 +245,10 @@ fn client_side(
     event_loop.run_until(all_ended.within(LIMIT))?;
     let empty = handle.clone();
     drive(&mut event_loop, "the end of lingering", || {
-        empty.snapshot().lingering == 0
+        empty.stats().lingering == 0
     });
     Ok(Outcome {
-        snapshot: handle.snapshot(),
+        stats: handle.stats(),
         echoed: all.echoed.get(),
         wrong: all.wrong.take(),
     })
@@ -270,8 +270,8 @@ fn listen(kind: Kind, dir: &TempDir) -> ListenOptions {
 }
 
 #[track_caller]
-fn assert_holds_nothing(snapshot: &Snapshot) {
-    let now = snapshot;
+fn assert_holds_nothing(stats: &LoopStats) {
+    let now = stats;
     assert_eq!(
         [
             now.connections,
@@ -315,26 +315,26 @@ fn run(kind: Kind, connections: usize, rng: &mut Rng) {
     let remote = is_ready.recv_timeout(LIMIT).unwrap();
     // All of them are open on both sides, and nothing was said yet.
     assert_eq!(server.connection_count(), connections);
-    assert_eq!(handle.snapshot().bytes_received, 0);
+    assert_eq!(handle.stats().bytes_received, 0);
     remote.call_soon_threadsafe(|handle| handle.stop()).unwrap();
 
     event_loop.run_until(all_ended.within(LIMIT)).unwrap();
     assert_eq!(server.connection_count(), 0);
     drive(&mut event_loop, "the end of lingering", || {
-        handle.snapshot().lingering == 0
+        handle.stats().lingering == 0
     });
-    let ours = handle.snapshot();
+    let ours = handle.stats();
     let theirs = clients.join().unwrap().unwrap();
     assert_eq!(theirs.wrong, [""; 0]);
     assert_eq!(*shared.wrong.borrow(), [""; 0]);
     assert_holds_nothing(&ours);
-    assert_holds_nothing(&theirs.snapshot);
+    assert_holds_nothing(&theirs.stats);
     assert_eq!(ours.bytes_received, theirs.echoed as u64);
     assert_eq!(ours.bytes_sent, theirs.echoed as u64);
     assert!(ours.pauses > 0, "{ours:#?}");
     if kind == Kind::Unix {
         // Over TCP the kernel takes all that a client has to say at once.
-        assert!(theirs.snapshot.pauses > 0, "{:#?}", theirs.snapshot);
+        assert!(theirs.stats.pauses > 0, "{:#?}", theirs.stats);
     }
     println!(
         "{kind:?}: {connections} connections at once, {} MiB echoed in {:?}; \
@@ -342,7 +342,7 @@ fn run(kind: Kind, connections: usize, rng: &mut Rng) {
         theirs.echoed >> 20,
         begun.elapsed(),
         ours.pauses,
-        theirs.snapshot.pauses,
+        theirs.stats.pauses,
     );
 }
 

@@ -52,12 +52,12 @@ fn serve(place: &str) {
         match commands.next(&mut event_loop).as_str() {
             "report" => {}
             "report when empty" => drive(&mut event_loop, "the end of all connections", || {
-                let now = handle.snapshot();
+                let now = handle.stats();
                 now.connections + now.lingering == 0
             }),
             command => panic!("{command}?"),
         }
-        let now = handle.snapshot();
+        let now = handle.stats();
         child::say(format_args!(
             "{} {} {} {} {}",
             now.connections,

@@ -73,7 +73,7 @@ impl Servers {
     fn received(&self) -> u64 {
         let (sender, answer) = mpsc::channel();
         let ask = move |handle: &Handle| {
-            let _ = sender.send(handle.snapshot().bytes_received);
+            let _ = sender.send(handle.stats().bytes_received);
         };
         self.remote.call_soon_threadsafe(ask).unwrap();
         answer.recv_timeout(BOUND).unwrap()

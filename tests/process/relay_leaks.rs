@@ -51,9 +51,7 @@ fn unconnected(event_loop: &mut EventLoop, kind: Kind, hanging: bool) {
     let (server, reports) = relay_server(&handle, "127.0.0.1:0", WriteLimits::new(), &address);
     let mut front = Peer::connect(&server.local_addrs()[0]);
     if hanging {
-        drive(event_loop, "connecting", || {
-            handle.snapshot().connecting == 1
-        });
+        drive(event_loop, "connecting", || handle.stats().connecting == 1);
         front.reset();
     }
     drive(event_loop, "the report", || !reports.borrow().is_empty());
@@ -75,11 +73,11 @@ fn however_a_relay_ends_no_descriptor_is_left() {
         }
     }
     drive(&mut event_loop, "the end of lingering", || {
-        handle.snapshot().lingering == 0
+        handle.stats().lingering == 0
     });
     settle(&mut event_loop);
-    let snapshot = handle.snapshot();
-    assert_eq!((snapshot.connections, snapshot.connecting), (0, 0));
-    assert_eq!((snapshot.listeners, snapshot.completions), (0, 0));
-    assert_eq!((snapshot.timers, descriptors()), (0, before));
+    let stats = handle.stats();
+    assert_eq!((stats.connections, stats.connecting), (0, 0));
+    assert_eq!((stats.listeners, stats.completions), (0, 0));
+    assert_eq!((stats.timers, descriptors()), (0, before));
 }

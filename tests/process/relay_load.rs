@@ -109,8 +109,8 @@ fn run_clients(address: &Address, sizes: &[usize]) -> usize {
         event_loop.run_once(Some(Duration::from_millis(5))).unwrap();
     }
     settle(&mut event_loop);
-    let snapshot = event_loop.handle().snapshot();
-    assert_eq!((snapshot.connections, snapshot.timers), (0, 0));
+    let stats = event_loop.handle().stats();
+    assert_eq!((stats.connections, stats.timers), (0, 0));
     done.borrow().iter().sum()
 }
 
@@ -153,10 +153,10 @@ fn up_to_a_thousand_connections_at_once_each_get_exactly_their_own_bytes_back_an
     let sent: u64 = reports.borrow().iter().map(|one| one.to_back.sent).sum();
     assert_eq!(sent, bytes as u64);
     settle(&mut event_loop);
-    let snapshot = handle.snapshot();
-    assert_eq!((snapshot.connections, snapshot.connecting), (0, 0));
-    assert_eq!((snapshot.lingering, snapshot.timers), (0, 0));
-    assert_eq!(snapshot.completions, 0);
+    let stats = handle.stats();
+    assert_eq!((stats.connections, stats.connecting), (0, 0));
+    assert_eq!((stats.lingering, stats.timers), (0, 0));
+    assert_eq!(stats.completions, 0);
 }
 
 struct Echo;

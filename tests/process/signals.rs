@@ -62,7 +62,7 @@ fn an_interrupted_poll_is_neither_an_error_nor_the_end_of_a_sleep() {
         let log = Log::new();
         let (_, mut peer) = adopted(event_loop.handle(), kind, Recorder::echo(&log));
         let delay = Duration::from_millis(30);
-        let before = event_loop.handle().snapshot();
+        let before = event_loop.handle().stats();
         let mut child = interrupter();
         let mut sleeps = 0;
         while child.try_wait().unwrap().is_none() {
@@ -76,7 +76,7 @@ fn an_interrupted_poll_is_neither_an_error_nor_the_end_of_a_sleep() {
         }
         assert!(child.wait().unwrap().success());
         // An undisturbed sleep is one poll, or two when it came back a little early.
-        let polls = event_loop.handle().snapshot().polls - before.polls;
+        let polls = event_loop.handle().stats().polls - before.polls;
         assert!(
             polls > 2 * sleeps,
             "{polls} polls in {sleeps} sleeps: nothing interrupted them"

@@ -7,7 +7,7 @@ use std::alloc::System;
 use std::io::{Read, Write};
 use std::time::Duration;
 use support::{Kind, Log, Recorder, TempDir, drive, settle};
-use tidegate::{EventLoop, Handle, Protocol, Result, Snapshot, Transport};
+use tidegate::{EventLoop, Handle, LoopStats, Protocol, Result, Transport};
 
 #[global_allocator]
 static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -71,7 +71,7 @@ impl Client {
 }
 
 /// The counters that moved, as (reads, writes, registrations, callbacks).
-fn moved(before: &Snapshot, after: &Snapshot) -> [u64; 4] {
+fn moved(before: &LoopStats, after: &LoopStats) -> [u64; 4] {
     [
         after.reads - before.reads,
         after.writes - before.writes,
@@ -83,10 +83,10 @@ fn moved(before: &Snapshot, after: &Snapshot) -> [u64; 4] {
 /// One message of each client there and back; answers what the loop allocated, reallocated and
 /// freed for it.
 fn round(event_loop: &mut EventLoop, clients: &mut [Client]) -> usize {
-    let answered = event_loop.handle().snapshot().writes + clients.len() as u64;
+    let answered = event_loop.handle().stats().writes + clients.len() as u64;
     clients.iter_mut().for_each(Client::send);
     let mut changes = 0;
-    while event_loop.handle().snapshot().writes < answered {
+    while event_loop.handle().stats().writes < answered {
         let region = Region::new(GLOBAL);
         event_loop.run_once(Some(Duration::from_secs(60))).unwrap();
         let change = region.change();
@@ -128,13 +128,13 @@ fn an_echoed_message_costs_one_read_and_one_write_and_no_allocation() {
                 for _ in 0..3 {
                     round(&mut event_loop, &mut clients);
                 }
-                let before = event_loop.handle().snapshot();
+                let before = event_loop.handle().stats();
                 let rounds = 200;
                 let mut allocations = 0;
                 for _ in 0..rounds {
                     allocations += round(&mut event_loop, &mut clients);
                 }
-                let after = event_loop.handle().snapshot();
+                let after = event_loop.handle().stats();
                 let messages = rounds * peers as u64;
                 assert_eq!(
                     moved(&before, &after),
@@ -151,7 +151,7 @@ fn an_echoed_message_costs_one_read_and_one_write_and_no_allocation() {
                     server.connection_count() == 0
                 });
                 settle(&mut event_loop);
-                let registrations = event_loop.handle().snapshot().registrations;
+                let registrations = event_loop.handle().stats().registrations;
                 assert_eq!(registrations, 1 + peers as u64);
             }
         }
@@ -208,5 +208,5 @@ fn a_connection_is_registered_once_in_its_life(kind: Kind) {
     });
     settle(&mut event_loop);
     // The listener, the connection that we opened, and the one that was accepted.
-    assert_eq!(event_loop.handle().snapshot().registrations, 3, "{kind:?}");
+    assert_eq!(event_loop.handle().stats().registrations, 3, "{kind:?}");
 }

@@ -140,8 +140,8 @@ fn a_connection_for_each_task() {
             for task in tasks {
                 kept.push(task.await.unwrap());
             }
-            let snapshot = Handle::current().unwrap().snapshot();
-            assert_eq!(snapshot.connections, 2 * connections);
+            let stats = Handle::current().unwrap().stats();
+            assert_eq!(stats.connections, 2 * connections);
             drop(kept);
             while served.get() < connections {
                 yield_now().await;

@@ -8,7 +8,7 @@ use std::alloc::System;
 use std::io::{Read, Write};
 use std::time::Duration;
 use support::{BOUND, Kind, TempDir, dial, drive, settle};
-use tidegate::{Address, EventLoop, Handle, Protocol, Result, Snapshot, Transport};
+use tidegate::{Address, EventLoop, Handle, LoopStats, Protocol, Result, Transport};
 use tidegate_streams::{StreamReader, StreamWriter, start_server_on};
 
 #[global_allocator]
@@ -65,12 +65,12 @@ fn exact(handle: &Handle, at: String) -> Address {
 
 /// One message of each client there and back; answers the allocations, reallocations and frees.
 fn round(event_loop: &mut EventLoop, clients: &mut [socket2::Socket]) -> usize {
-    let answered = event_loop.handle().snapshot().bytes_sent + (clients.len() * SIZE) as u64;
+    let answered = event_loop.handle().stats().bytes_sent + (clients.len() * SIZE) as u64;
     for client in &mut *clients {
         assert_eq!(client.write(&[7; SIZE]).unwrap(), SIZE);
     }
     let mut changes = 0;
-    while event_loop.handle().snapshot().bytes_sent < answered {
+    while event_loop.handle().stats().bytes_sent < answered {
         let region = Region::new(GLOBAL);
         event_loop.run_once(Some(BOUND)).unwrap();
         let change = region.change();
@@ -92,23 +92,23 @@ fn measure(kind: Kind, peers: usize, serve: Serve) -> ([u64; 3], u64, usize) {
     let mut clients: Vec<_> = (0..peers).map(|_| dial(&address)).collect();
     drive(&mut event_loop, "accepted", || true);
     settle(&mut event_loop);
-    assert_eq!(event_loop.handle().snapshot().connections, peers);
+    assert_eq!(event_loop.handle().stats().connections, peers);
     // For the memory that is kept, and past the points where a writer gives way.
     for _ in 0..3 {
         round(&mut event_loop, &mut clients);
     }
-    let before = event_loop.handle().snapshot();
+    let before = event_loop.handle().stats();
     let allocations = (0..ROUNDS)
         .map(|_| round(&mut event_loop, &mut clients))
         .sum();
     // What is left to do after the last answer.
     event_loop.run_once(Some(Duration::ZERO)).unwrap();
-    let after = event_loop.handle().snapshot();
+    let after = event_loop.handle().stats();
     let (calls, polls) = moved(&before, &after);
     (calls, polls, allocations)
 }
 
-fn moved(before: &Snapshot, after: &Snapshot) -> ([u64; 3], u64) {
+fn moved(before: &LoopStats, after: &LoopStats) -> ([u64; 3], u64) {
     let calls = [
         after.reads - before.reads,
         after.writes - before.writes,

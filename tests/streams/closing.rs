@@ -238,13 +238,13 @@ fn a_writer_that_is_dropped_after_a_failed_write_ends_the_connection_whatever_th
     peer.reset();
     drive(&mut event_loop, "the failure", || writer.closed().is_some());
     settle(&mut event_loop);
-    assert_eq!(event_loop.handle().snapshot().connections, 1);
+    assert_eq!(event_loop.handle().stats().connections, 1);
     drop(writer);
     drive(&mut event_loop, "the end", || event_loop_is_empty(&reader));
 }
 
 fn event_loop_is_empty(reader: &StreamReader) -> bool {
-    reader.transport().handle().snapshot().connections == 0
+    reader.transport().handle().stats().connections == 0
 }
 
 #[test]

@@ -131,7 +131,7 @@ fn many_clients_are_served_beside_each_other() {
         }
         server.close();
         server.wait_closed().await.unwrap();
-        assert_eq!(Handle::current().unwrap().snapshot().connections, 0);
+        assert_eq!(Handle::current().unwrap().stats().connections, 0);
     });
 }
 
@@ -228,7 +228,7 @@ fn poll(sleep: &mut Sleeping, wakes: &Wakes) -> Poll<()> {
 }
 
 fn timers(event_loop: &EventLoop) -> usize {
-    event_loop.handle().snapshot().timers
+    event_loop.handle().stats().timers
 }
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -245,7 +245,7 @@ fn a_sleep_wakes_its_task_when_its_time_has_come_and_no_sooner() {
         timer.sleep_until(deadline).await;
         assert!(Instant::now() >= deadline);
         assert_eq!(
-            Handle::current().unwrap().snapshot().timers,
+            Handle::current().unwrap().stats().timers,
             1,
             "that of the test"
         );
@@ -295,7 +295,7 @@ fn dropping_a_sleep_on_another_thread_cancels_its_timer_too() {
     thread::spawn(move || drop(sleeps)).join().unwrap();
     let handle = event_loop.handle().clone();
     drive(&mut event_loop, "the timers to be cancelled", || {
-        handle.snapshot().timers == 1
+        handle.stats().timers == 1
     });
     assert_eq!(wakes.kept(), 0);
     drop(kept);

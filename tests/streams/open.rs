@@ -17,7 +17,7 @@ use tidegate_streams::{
 
 /// What must be as before when nothing is left behind: sockets, connects, who waits, jobs.
 fn held(handle: &Handle) -> [usize; 4] {
-    let now = handle.snapshot();
+    let now = handle.stats();
     [
         now.connections + now.lingering,
         now.connecting,
@@ -167,7 +167,7 @@ fn a_connection_that_came_and_was_not_taken_is_closed() {
         let mut peer = Peer::new(peer);
         let handle = event_loop.handle().clone();
         drive(&mut event_loop, "the connection", || {
-            handle.snapshot().connections == 1 && handle.snapshot().connecting == 0
+            handle.stats().connections == 1 && handle.stats().connecting == 0
         });
         settle(&mut event_loop);
         drop(opened);

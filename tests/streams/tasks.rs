@@ -269,11 +269,11 @@ fn of_an_abort_and_an_end_in_one_turn_the_first_one_counts() {
         // It ends first; who aborts it runs later in the same turn.
         let task = Rc::new(spawn(async { 5 }));
         let same = task.clone();
-        let polls = Handle::current().unwrap().snapshot().polls;
+        let polls = Handle::current().unwrap().stats().polls;
         let aborts = spawn(async move {
             assert!(same.is_finished());
             same.abort();
-            Handle::current().unwrap().snapshot().polls
+            Handle::current().unwrap().stats().polls
         });
         assert!(aborts.await.unwrap() <= polls + 1);
         assert_eq!(Rc::into_inner(task).unwrap().await.unwrap(), 5);
@@ -388,7 +388,7 @@ fn a_task_that_is_always_ready_starves_nobody() {
         }));
         let (_, mut peer) = adopted(&handle, kind, Recorder::echo(&Log::new()));
         let (mut asked, rounds) = (0, 200);
-        let before = handle.snapshot().polls;
+        let before = handle.stats().polls;
         while peer.received().len() < rounds {
             if peer.received().len() == asked {
                 peer.send(b"?");
@@ -397,7 +397,7 @@ fn a_task_that_is_always_ready_starves_nobody() {
             event_loop.run_once(Some(Duration::from_secs(5))).unwrap();
             peer.read_available();
         }
-        let turns = handle.snapshot().polls - before;
+        let turns = handle.stats().polls - before;
         assert!(turns < 3 * rounds as u64, "{turns} turns");
         // Each of them runs once a turn, no more: the loop polls in between.
         assert!(spins.get() <= 3 * (turns + 1), "{} in {turns}", spins.get());
@@ -433,13 +433,13 @@ fn a_task_that_is_always_ready_runs_once_in_a_turn_however_many_connections_have
             yield_now().await;
         }
     }));
-    let before = handle.snapshot().polls;
+    let before = handle.stats().polls;
     for round in 1..=10 {
         peers.iter_mut().for_each(|peer| peer.send(b"?"));
         drive(&mut event_loop, "what was sent", || {
             read.get() == 20 * round
         });
     }
-    let turns = handle.snapshot().polls - before;
+    let turns = handle.stats().polls - before;
     assert!(spins.get() <= turns + 1, "{} in {turns}", spins.get());
 }

@@ -64,7 +64,7 @@ impl Virtual {
     }
 
     fn timers(&self) -> usize {
-        self.event_loop.handle().snapshot().timers
+        self.event_loop.handle().stats().timers
     }
 }
 
@@ -300,11 +300,11 @@ fn each_yield_takes_one_turn_of_the_loop_in_which_the_others_run() {
             }
         }));
         yield_now().await;
-        let (polls, runs) = (handle.snapshot().polls, other.get());
+        let (polls, runs) = (handle.stats().polls, other.get());
         for _ in 0..10 {
             yield_now().await;
         }
-        assert_eq!(handle.snapshot().polls - polls, 10);
+        assert_eq!(handle.stats().polls - polls, 10);
         assert_eq!(other.get() - runs, 10);
     });
 }

@@ -129,7 +129,7 @@ fn any_number_of_tasks_may_drain_and_all_go_on_at_the_same_fall() {
         let mut event_loop = EventLoop::new().unwrap();
         let (_reader, writer, mut peer) = opened(&mut event_loop, kind);
         stuck(&mut event_loop, &writer);
-        let resumes = event_loop.handle().snapshot().resumes;
+        let resumes = event_loop.handle().stats().resumes;
         let writer = Rc::new(writer);
         let drained = Rc::new(Cell::new(0));
         for _ in 0..100 {
@@ -145,7 +145,7 @@ fn any_number_of_tasks_may_drain_and_all_go_on_at_the_same_fall() {
             peer.read_available();
             drained.get() == 100
         });
-        assert_eq!(event_loop.handle().snapshot().resumes - resumes, 1);
+        assert_eq!(event_loop.handle().stats().resumes - resumes, 1);
     }
 }
 
@@ -154,9 +154,9 @@ fn turns_during<F>(event_loop: &mut EventLoop, what: &str, future: F) -> u64
 where
     F: Future<Output = ()> + 'static,
 {
-    let before = event_loop.handle().snapshot().polls;
+    let before = event_loop.handle().stats().polls;
     finish(event_loop, what, future);
-    event_loop.handle().snapshot().polls - before
+    event_loop.handle().stats().polls - before
 }
 
 #[test]
@@ -166,7 +166,7 @@ fn loops_that_never_have_to_wait_let_the_event_loop_turn_all_the_same() {
         let mut event_loop = EventLoop::new().unwrap();
         let (_reader, writer, _peer) = opened(&mut event_loop, kind);
         let writer = Rc::new(writer);
-        let pauses = event_loop.handle().snapshot().pauses;
+        let pauses = event_loop.handle().stats().pauses;
         let one = writer.clone();
         let drains = turns_during(&mut event_loop, "writes and drains", async move {
             for _ in 0..CALLS {
@@ -183,7 +183,7 @@ fn loops_that_never_have_to_wait_let_the_event_loop_turn_all_the_same() {
             assert!(turns >= CALLS / 100, "{kind:?}: {turns} turns");
             assert!(turns <= CALLS / 10, "{kind:?}: {turns} turns, for nothing");
         }
-        assert_eq!(event_loop.handle().snapshot().pauses, pauses);
+        assert_eq!(event_loop.handle().stats().pauses, pauses);
     }
 }
 

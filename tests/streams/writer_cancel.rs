@@ -25,7 +25,7 @@ fn paused(event_loop: &mut EventLoop, kind: Kind) -> (StreamReader, StreamWriter
 }
 
 fn completions(event_loop: &EventLoop) -> usize {
-    event_loop.handle().snapshot().completions
+    event_loop.handle().stats().completions
 }
 
 /// What comes after `before` bytes, when all that was written has come.

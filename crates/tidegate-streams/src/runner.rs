@@ -132,8 +132,8 @@ fn finish_closing(event_loop: &mut EventLoop, handle: &Handle, grace: Duration) 
     let rung = over.clone();
     handle.call_later(grace, move |_| rung.set(true));
     loop {
-        let snapshot = handle.snapshot();
-        if over.get() || snapshot.closing + snapshot.lingering == 0 {
+        let stats = handle.stats();
+        if over.get() || stats.closing + stats.lingering == 0 {
             return Ok(());
         }
         event_loop.run_once(None)?;

@@ -93,9 +93,9 @@ fn live(world: &mut World, ledger: &Rc<Ledger>, rng: &mut fastrand::Rng) -> io::
         .filter(|host| !gone.contains(&host.name()))
         .collect();
     for host in &left {
-        let snapshot = host.handle().snapshot();
-        if snapshot.connections + snapshot.connecting + snapshot.jobs > 0 {
-            ledger.violation(format!("{} is stuck: {snapshot:?}", host.name()));
+        let stats = host.handle().stats();
+        if stats.connections + stats.connecting + stats.jobs > 0 {
+            ledger.violation(format!("{} is stuck: {stats:?}", host.name()));
         }
     }
     shut_down(world, servers, ledger)?;
@@ -282,7 +282,7 @@ fn shut_down(
 }
 
 fn nothing_left(world: &World, host: &Host, ledger: &Ledger) {
-    let left = host.handle().snapshot();
+    let left = host.handle().stats();
     let all = left.connections
         + left.closing
         + left.listeners

@@ -145,7 +145,7 @@ pub use closed::{BoxError, CloseReason, Closed, Result, TimeoutKind, WriteError}
 pub use completion::{Completer, Completion};
 pub use connect::{ConnectError, ConnectOptions};
 pub use event_loop::{
-    EventLoop, EventLoopBuilder, Failure, Handle, LoopClosed, PanicPolicy, RemoteHandle, Snapshot,
+    EventLoop, EventLoopBuilder, Failure, Handle, LoopClosed, LoopStats, PanicPolicy, RemoteHandle,
 };
 pub use flow::{Flow, WriteLimits};
 pub use jobs::JobPanicked;

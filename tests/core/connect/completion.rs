@@ -21,7 +21,7 @@ fn full(kind: Kind, dir: &TempDir) -> (Socket, Address, Peer) {
 
 fn assert_nothing_left(event_loop: &mut EventLoop) {
     settle(event_loop);
-    let now = event_loop.handle().snapshot();
+    let now = event_loop.handle().stats();
     assert_eq!(now.connecting + now.connections, 0);
     assert_eq!((now.timers, now.completions), (0, 0));
 }
@@ -85,7 +85,7 @@ fn detach_and_then_take_the_connection() {
             logs.iter().all(|log| log.words() == ["made"])
         });
         settle(&mut event_loop);
-        assert_eq!(handle.snapshot().connections, 2);
+        assert_eq!(handle.stats().connections, 2);
     }
 }
 
@@ -131,12 +131,12 @@ fn dropping_the_completion_cancels_the_connect() {
         let log = Log::new();
         for turns in 0..3 {
             let connect = handle.create_connection(&address, Recorder::new(&log));
-            assert_eq!(handle.snapshot().connecting, 1);
+            assert_eq!(handle.stats().connecting, 1);
             for _ in 0..turns {
                 event_loop.run_once(Some(Duration::ZERO)).unwrap();
             }
             drop(connect);
-            assert_eq!(handle.snapshot().connecting, 0);
+            assert_eq!(handle.stats().connecting, 0);
             assert_nothing_left(&mut event_loop);
             assert_eq!(log.dropped(), turns + 1);
         }
@@ -179,7 +179,7 @@ fn a_connect_that_takes_too_long_has_timed_out() {
             assert!(error.to_string().contains(says), "{error}");
             assert_nothing_left(&mut event_loop);
             assert_eq!((log.words().len(), log.dropped()), (0, 1));
-            let polls = event_loop.handle().snapshot().polls;
+            let polls = event_loop.handle().stats().polls;
             assert!(polls < 40, "{polls} polls to wait 20 ms");
         }
     }
@@ -196,9 +196,9 @@ fn a_timeout_that_was_not_needed_stops() {
         let connect = event_loop
             .handle()
             .create_connection(options, Recorder::new(&log));
-        assert_eq!(event_loop.handle().snapshot().timers, 1);
+        assert_eq!(event_loop.handle().stats().timers, 1);
         let transport = event_loop.run_until(connect).unwrap();
-        assert_eq!(event_loop.handle().snapshot().timers, 0);
+        assert_eq!(event_loop.handle().stats().timers, 0);
         assert_eq!(transport.peer_addr(), &address);
     }
 }
@@ -267,7 +267,7 @@ fn a_connect_to_a_full_backlog_waits_for_room() {
         // Longer than one retry takes.
         let (never, late) = handle.completion::<()>();
         assert!(event_loop.run_until(late.within(30 * MS)).is_err());
-        assert_eq!(handle.snapshot().connecting, 1);
+        assert_eq!(handle.stats().connecting, 1);
         assert_eq!(log.words(), [""; 0]);
 
         let (first, _) = listener.accept().unwrap();

@@ -110,12 +110,12 @@ fn failing(options: ConnectOptions) -> io::Error {
     settle(&mut event_loop);
     assert!(log.seen().is_empty(), "{:?}", log.seen());
     assert_eq!(log.dropped(), 1, "the protocol was dropped");
-    let snapshot = event_loop.handle().snapshot();
+    let stats = event_loop.handle().stats();
     let left = (
-        snapshot.connecting,
-        snapshot.connections,
-        snapshot.timers,
-        snapshot.completions,
+        stats.connecting,
+        stats.connections,
+        stats.timers,
+        stats.completions,
     );
     assert_eq!(left, (0, 0, 0, 0));
     error
@@ -221,11 +221,11 @@ fn dropping_the_completion_of_a_connect_cancels_it() {
         .handle()
         .create_connection(options, Recorder::new(&log));
     settle(&mut event_loop);
-    let snapshot = event_loop.handle().snapshot();
-    assert_eq!((snapshot.connecting, snapshot.timers), (1, 1));
+    let stats = event_loop.handle().stats();
+    assert_eq!((stats.connecting, stats.timers), (1, 1));
     drop(connecting);
-    let snapshot = event_loop.handle().snapshot();
-    assert_eq!((snapshot.connecting, snapshot.timers), (0, 0));
+    let stats = event_loop.handle().stats();
+    assert_eq!((stats.connecting, stats.timers), (0, 0));
     settle(&mut event_loop);
     assert!(log.seen().is_empty());
     assert_eq!(log.dropped(), 1);
@@ -240,7 +240,7 @@ fn a_connect_in_time_takes_its_timeout_along() {
         let (_transport, _peer) = Scene::of(kind)
             .connected_with(move |options| options.timeout(limit))
             .on(&mut event_loop, Recorder::new(&log));
-        assert_eq!(event_loop.handle().snapshot().timers, 0);
+        assert_eq!(event_loop.handle().stats().timers, 0);
     }
 }
 
@@ -431,7 +431,7 @@ fn an_unconnected_socket_is_not_adopted() {
         drive(&mut event_loop, "the drop", || log.dropped() == 1);
         assert!(log.seen().is_empty());
     }
-    assert_eq!(event_loop.handle().snapshot().connections, 0);
+    assert_eq!(event_loop.handle().stats().connections, 0);
 }
 
 #[test]

@@ -105,7 +105,7 @@ impl Stuck {
                 });
             }
         }
-        let jobs = self.event_loop.handle().snapshot().jobs;
+        let jobs = self.event_loop.handle().stats().jobs;
         assert_eq!(jobs, self.jobs_before() + usize::from(self.attempts() == 0));
     }
 
@@ -123,7 +123,7 @@ impl Stuck {
 
     /// Nothing of it is left, at once; and its protocol goes without a callback.
     fn assert_gone(&mut self) {
-        let now = self.event_loop.handle().snapshot();
+        let now = self.event_loop.handle().stats();
         let stage = self.stage;
         assert_eq!((now.connecting, now.timers), (0, 0), "{stage:?}");
         let others = self.jobs_before();
@@ -139,7 +139,7 @@ impl Stuck {
         let last = self.event_loop.handle().resolve("slow.test", 80);
         self.event_loop.run_until(last).unwrap();
         settle(&mut self.event_loop);
-        assert_eq!(self.event_loop.handle().snapshot().connecting, 0);
+        assert_eq!(self.event_loop.handle().stats().connecting, 0);
         assert_eq!(self.log.dropped(), 1);
         let asked = self.gate.asked();
         let in_vain = asked.iter().filter(|name| *name == "many.test").count();
@@ -166,7 +166,7 @@ fn it_may_be_dropped_in_a_callback() {
         stuck.advance();
         stuck.event_loop.handle().call_soon(move |handle| {
             drop(connecting);
-            assert_eq!(handle.snapshot().connecting, 0);
+            assert_eq!(handle.stats().connecting, 0);
         });
         stuck.event_loop.run_once(Some(Duration::ZERO)).unwrap();
         stuck.assert_gone();
@@ -245,7 +245,7 @@ fn the_end_of_the_loop_fails_a_connect_at_every_stage() {
                 let error = answered(completion);
                 assert!(error.get_ref().unwrap().is::<LoopClosed>(), "{error}");
             }
-            let now = handle.snapshot();
+            let now = handle.stats();
             let left = (now.connecting, now.timers, now.completions, now.jobs);
             assert_eq!(left, (0, 0, 0, 0), "{stage:?}");
             assert!(hosts.iter().all(|host| host.waiting_for_it() == 0));
@@ -302,7 +302,7 @@ fn a_waker_may_meddle_with_other_connects_while_one_fails() {
             !more.seen().is_empty()
         });
         settle(&mut stuck.event_loop);
-        let now = handle.snapshot();
+        let now = handle.stats();
         assert_eq!((now.connecting, now.timers), (0, 0), "{stage:?}");
         assert_eq!(answered(connecting).kind(), io::ErrorKind::TimedOut);
         assert_eq!((more.words(), more.dropped()), (vec!["woken".into()], 2));
@@ -327,7 +327,7 @@ fn a_waker_may_meddle_with_other_connects_while_the_loop_ends() {
         assert_eq!((stuck.log.words().len(), stuck.log.dropped()), (0, 1));
         let error = answered(connecting);
         assert!(error.get_ref().unwrap().is::<LoopClosed>(), "{error}");
-        let now = handle.snapshot();
+        let now = handle.stats();
         let left = (now.connecting, now.timers, now.completions, now.jobs);
         assert_eq!(left, (0, 0, 0, 0), "{stage:?}");
     }

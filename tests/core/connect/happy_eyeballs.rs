@@ -56,7 +56,7 @@ fn assert_won(event_loop: &mut EventLoop, transport: &Transport, host: &Host, lo
     peer.expect(event_loop, 10);
     assert_eq!(peer.received(), b"the winner");
     assert_eq!(log.words(), ["made"]);
-    let now = event_loop.handle().snapshot();
+    let now = event_loop.handle().stats();
     let left = (now.connecting, now.timers, now.completions, now.jobs);
     assert_eq!(left, (0, 0, 0, 0));
     assert_eq!(now.connections, 1);
@@ -66,7 +66,7 @@ fn assert_won(event_loop: &mut EventLoop, transport: &Transport, host: &Host, lo
 #[track_caller]
 fn assert_nothing_left(event_loop: &mut EventLoop) {
     settle(event_loop);
-    let now = event_loop.handle().snapshot();
+    let now = event_loop.handle().stats();
     let left = (now.connecting, now.timers, now.completions, now.jobs);
     assert_eq!(left, (0, 0, 0, 0));
     assert_eq!(now.connections, 0);
@@ -395,20 +395,15 @@ fn connects_to_one_name_do_not_disturb_each_other() {
             Some(handle.create_connection(options, Recorder::new(log)))
         })
         .collect();
-    assert_eq!(handle.snapshot().connecting, 12);
+    assert_eq!(handle.stats().connecting, 12);
     // A third of them are given up while they wait for the answer, a third while they race.
     connecting
         .iter_mut()
         .step_by(3)
         .for_each(|slot| *slot = None);
-    assert_eq!(
-        (handle.snapshot().connecting, handle.snapshot().jobs),
-        (8, 8)
-    );
+    assert_eq!((handle.stats().connecting, handle.stats().jobs), (8, 8));
     gate.open();
-    drive(&mut event_loop, "the answers", || {
-        handle.snapshot().jobs == 0
-    });
+    drive(&mut event_loop, "the answers", || handle.stats().jobs == 0);
     connecting[1..]
         .iter_mut()
         .step_by(3)
@@ -423,6 +418,6 @@ fn connects_to_one_name_do_not_disturb_each_other() {
         assert_eq!(log.has(&Seen::Made), stayed, "{number}");
         assert_eq!(log.dropped(), u32::from(!stayed), "{number}");
     }
-    let now = handle.snapshot();
+    let now = handle.stats();
     assert_eq!((now.connecting, now.connections, now.timers), (0, 4, 0));
 }

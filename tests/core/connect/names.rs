@@ -34,7 +34,7 @@ fn answered<T: fmt::Debug>(mut completion: Completion<T>) -> io::Result<T> {
 
 #[track_caller]
 fn assert_idle(event_loop: &EventLoop) {
-    let now = event_loop.handle().snapshot();
+    let now = event_loop.handle().stats();
     assert_eq!((now.jobs, now.completions, now.timers), (0, 0, 0));
 }
 
@@ -86,7 +86,7 @@ fn the_answer_keeps_its_order_and_each_address_comes_once() {
         .build()
         .unwrap();
     let resolving = event_loop.handle().resolve("many.test", 5);
-    assert_eq!(event_loop.handle().snapshot().jobs, 1);
+    assert_eq!(event_loop.handle().stats().jobs, 1);
     let answer = event_loop.run_until(resolving).unwrap();
     let expected = addrs(&["127.0.0.9:5", "[::1]:5", "127.0.0.2:5", "127.0.0.2:6"]);
     assert_eq!(answer, expected);
@@ -238,7 +238,7 @@ fn a_loop_that_is_gone_resolves_nothing() {
         let error = answered(completion).unwrap_err();
         assert!(error.get_ref().unwrap().is::<LoopClosed>(), "{error}");
     }
-    assert_eq!(handle.snapshot().jobs, 0);
+    assert_eq!(handle.stats().jobs, 0);
     gate.open();
     assert_eq!(log.words(), [""; 0]);
 }
@@ -310,7 +310,7 @@ fn a_question_that_is_given_up_before_its_turn_is_never_asked() {
     let limited = handle.resolve("second.test", 80).within(MS);
     let error = event_loop.run_until(limited).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-    assert_eq!(handle.snapshot().jobs, 1, "the first one");
+    assert_eq!(handle.stats().jobs, 1, "the first one");
     let last = handle.resolve("last.test", 80);
     gate.open();
     let last = event_loop.run_until(last).unwrap();
@@ -341,7 +341,7 @@ fn the_loop_serves_its_connections_while_a_resolver_blocks() {
             transport.write(b"ping").unwrap();
             drive(&mut event_loop, "the echo", || log.data_len() == 4 * round);
         }
-        assert_eq!(handle.snapshot().jobs, 1, "still blocked");
+        assert_eq!(handle.stats().jobs, 1, "still blocked");
         gate.open();
         let answer = event_loop.run_until(resolving).unwrap();
         assert_eq!(answer, addrs(&["127.0.0.1:1"]));
@@ -364,7 +364,7 @@ fn names_are_asked_for_side_by_side() {
     let quick = handle.resolve("quick.test", 80).within(BOUND);
     let quick = event_loop.run_until(quick).unwrap();
     assert_eq!(quick, addrs(&["127.0.0.2:1"]));
-    assert_eq!(handle.snapshot().jobs, 1);
+    assert_eq!(handle.stats().jobs, 1);
     gate.open();
     let slow = event_loop.run_until(slow).unwrap();
     assert_eq!(slow, addrs(&["127.0.0.1:1"]));
@@ -402,7 +402,7 @@ fn the_answer_may_be_taken_in_a_callback_of_a_connection() {
         assert!(!log.has(&Seen::Eof));
         // The closed socket waits for the peer's end.
         drive(&mut event_loop, "the socket's end", || {
-            handle.snapshot().lingering == 0
+            handle.stats().lingering == 0
         });
         assert_idle(&event_loop);
     }

@@ -32,7 +32,7 @@ fn connect(event_loop: &mut EventLoop, options: ConnectOptions) -> io::Result<Tr
         .within(BOUND);
     let result = event_loop.run_until(connecting);
     settle(event_loop);
-    let now = event_loop.handle().snapshot();
+    let now = event_loop.handle().stats();
     let left = (now.connecting, now.timers, now.completions, now.jobs);
     assert_eq!(left, (0, 0, 0, 0));
     match &result {
@@ -214,7 +214,7 @@ fn resolving_that_takes_too_long_is_a_timeout() {
     let next = event_loop.handle().resolve("slow.test", 80);
     event_loop.run_until(next).unwrap();
     settle(&mut event_loop);
-    assert_eq!(event_loop.handle().snapshot().connecting, 0);
+    assert_eq!(event_loop.handle().stats().connecting, 0);
     assert!(good.accept().is_none());
 }
 
@@ -250,15 +250,15 @@ fn the_time_limit_is_one_for_resolving_and_racing_together() {
     let handle = event_loop.handle().clone();
     let options = ConnectOptions::new("slow.test:80").timeout(HOUR);
     let connecting = handle.create_connection(options, Recorder::new(&Log::new()));
-    assert_eq!(handle.snapshot().timers, 1);
+    assert_eq!(handle.stats().timers, 1);
     gate.open();
     support::drive(&mut event_loop, "the race", || {
         hanging.waiting_for_it() == 1
     });
     // Still the one from the beginning; nothing follows that it would have to wait for.
-    assert_eq!(handle.snapshot().timers, 1);
+    assert_eq!(handle.stats().timers, 1);
     drop(connecting);
-    assert_eq!(handle.snapshot().timers, 0);
+    assert_eq!(handle.stats().timers, 0);
 }
 
 #[test]

@@ -60,7 +60,7 @@ fn an_answer_that_is_known_already_is_ready_at_once() {
         poll(&mut transport.flush(), &wakes),
         Poll::Ready(Ok(()))
     ));
-    assert_eq!(event_loop.handle().snapshot().completions, 0);
+    assert_eq!(event_loop.handle().stats().completions, 0);
 }
 
 #[test]
@@ -111,10 +111,10 @@ fn then_on_is_a_callback_of_the_protocol() {
         });
         completer.complete(Ok("then_on"));
         assert_eq!(log.words(), ["made"]);
-        let writes = handle.snapshot().writes;
+        let writes = handle.stats().writes;
         peer.expect_end(&mut event_loop);
         assert_eq!(peer.received(), b"gathered bytes");
-        assert_eq!(handle.snapshot().writes, writes + 1);
+        assert_eq!(handle.stats().writes, writes + 1);
         assert_eq!(log.words(), ["made", "then_on", "lost"]);
         assert_eq!(log.reason(), "callback");
     }
@@ -167,13 +167,13 @@ fn of_several_limits_the_earliest_holds() {
         for limit in &limits {
             completion = completion.within(*limit);
         }
-        assert_eq!(handle.snapshot().timers, 1, "{limits:?}");
+        assert_eq!(handle.stats().timers, 1, "{limits:?}");
         let start = std::time::Instant::now();
         let error = event_loop.run_until(completion).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert!(start.elapsed() >= MS && start.elapsed() < BOUND / 2);
         assert!(completer.is_cancelled());
-        assert_eq!(handle.snapshot().timers, 0);
+        assert_eq!(handle.stats().timers, 0);
     }
 }
 
@@ -184,12 +184,12 @@ fn an_answer_within_the_limit_stops_the_timer() {
     let (completer, completion) = handle.completion();
     let completion = completion.within(BOUND);
     completer.complete(Ok(5));
-    assert_eq!(handle.snapshot().timers, 0);
+    assert_eq!(handle.stats().timers, 0);
     assert_eq!(event_loop.run_until(completion).unwrap(), 5);
 
     let (completer, completion) = handle.completion::<()>();
     drop(completion.within(BOUND));
-    assert_eq!(handle.snapshot().timers, 0, "nobody waits any more");
+    assert_eq!(handle.stats().timers, 0, "nobody waits any more");
     drop(completer);
 
     // A known answer is not taken back by a limit that is over.
@@ -220,7 +220,7 @@ fn a_limit_ends_the_waiting_and_not_what_is_waited_for() {
     ));
     peer.expect(&mut event_loop, total);
     assert!(transport.closed().is_none());
-    assert_eq!(event_loop.handle().snapshot().completions, 0);
+    assert_eq!(event_loop.handle().stats().completions, 0);
 }
 
 #[test]
@@ -270,10 +270,10 @@ fn dropping_a_completion_tells_its_completer_and_drops_the_answer() {
     let handle = event_loop.handle().clone();
     let (completer, completion) = handle.completion::<Rc<()>>();
     assert!(!completer.is_cancelled());
-    assert_eq!(handle.snapshot().completions, 1);
+    assert_eq!(handle.stats().completions, 1);
     drop(completion);
     assert!(completer.is_cancelled());
-    assert_eq!(handle.snapshot().completions, 0);
+    assert_eq!(handle.stats().completions, 0);
     let answer = Rc::new(());
     completer.complete(Ok(answer.clone()));
     turn(&mut event_loop);
@@ -334,8 +334,8 @@ fn the_end_of_the_loop_fails_whoever_waits() {
     // What is asked for afterwards fails at once.
     let (_completer, mut late) = handle.completion::<()>();
     assert!(matches!(poll(&mut late, &wakes), Poll::Ready(Err(_))));
-    assert_eq!(handle.snapshot().completions, 0);
-    assert_eq!(handle.snapshot().timers, 0);
+    assert_eq!(handle.stats().completions, 0);
+    assert_eq!(handle.stats().timers, 0);
 }
 
 #[test]

@@ -21,7 +21,7 @@ fn the_counters_count_what_happened() {
         let mut peer = Peer::connect(&server.unwrap().local_addrs()[0]);
         drive(&mut event_loop, "the accept", || log.words() == ["made"]);
         settle(&mut event_loop);
-        let before = handle.snapshot();
+        let before = handle.stats();
         assert_eq!((before.listeners, before.connections), (1, 1));
         // One told of the connection, one that there is no other.
         assert_eq!(before.accepts, 2);
@@ -29,7 +29,7 @@ fn the_counters_count_what_happened() {
 
         peer.send(b"hello");
         peer.expect(&mut event_loop, 5);
-        let after = handle.snapshot();
+        let after = handle.stats();
         assert_eq!(after.bytes_received - before.bytes_received, 5);
         assert_eq!(after.bytes_sent - before.bytes_sent, 5);
         assert_eq!(after.reads - before.reads, 1);
@@ -42,11 +42,11 @@ fn the_counters_count_what_happened() {
 
         let (completer, completion) = handle.completion::<()>();
         let timer = handle.call_later(BOUND, |_| {});
-        let now = handle.snapshot();
+        let now = handle.stats();
         assert_eq!((now.timers, now.completions), (1, 1));
         timer.cancel();
         drop((completer, completion));
-        let now = handle.snapshot();
+        let now = handle.stats();
         assert_eq!((now.timers, now.completions), (0, 0));
         assert_eq!(now.stale_events, 0);
     }
@@ -60,10 +60,10 @@ fn the_counters_tell_the_stages_of_a_connection() {
         let dir = TempDir::new();
         let (listener, address) = kind.listen(&dir);
         let connect = handle.create_connection(&address, Recorder::new(&Log::new()));
-        assert_eq!(handle.snapshot().connecting, 1);
+        assert_eq!(handle.stats().connecting, 1);
         let transport = event_loop.run_until(connect).unwrap();
         let mut peer = Peer::new(listener.accept().unwrap().0);
-        let now = handle.snapshot();
+        let now = handle.stats();
         assert_eq!((now.connecting, now.connections), (0, 1));
         assert_eq!(now.registrations, 1, "none when the connect had won");
 
@@ -72,24 +72,22 @@ fn the_counters_tell_the_stages_of_a_connection() {
             .unwrap();
         while !transport.write(&[0; 100_000]).unwrap().is_paused() {}
         settle(&mut event_loop);
-        let now = handle.snapshot();
+        let now = handle.stats();
         assert_eq!((now.pauses, now.resumes), (1, 0));
         let total = transport.written();
         peer.expect(&mut event_loop, total as usize);
         settle(&mut event_loop);
-        let now = handle.snapshot();
+        let now = handle.stats();
         assert_eq!((now.pauses, now.resumes), (1, 1));
         assert_eq!(now.bytes_sent, total);
 
         transport.close();
         settle(&mut event_loop);
-        let now = handle.snapshot();
+        let now = handle.stats();
         assert_eq!((now.connections, now.lingering), (0, 1));
         peer.close();
-        drive(&mut event_loop, "the end", || {
-            handle.snapshot().lingering == 0
-        });
-        assert_eq!(handle.snapshot().timers, 0);
+        drive(&mut event_loop, "the end", || handle.stats().lingering == 0);
+        assert_eq!(handle.stats().timers, 0);
     }
 }
 
@@ -111,10 +109,10 @@ fn an_event_for_a_connect_that_was_given_up_is_counted_as_stale() {
     }
     let accepted = [listener.accept().unwrap(), listener.accept().unwrap()];
     settle(&mut event_loop);
-    assert_eq!(handle.snapshot().stale_events, 1);
+    assert_eq!(handle.stats().stale_events, 1);
     drop(accepted);
     let (_transport, _peer) = Scene::of(Kind::Tcp)
         .connected()
         .on(&mut event_loop, Recorder::new(&Log::new()));
-    assert_eq!(handle.snapshot().stale_events, 1);
+    assert_eq!(handle.stats().stale_events, 1);
 }

@@ -44,10 +44,10 @@ fn loop_in(world: &Rc<World>) -> EventLoop {
 fn run(event_loop: &mut EventLoop, world: &World) {
     loop {
         world.timeouts.take();
-        let before = event_loop.handle().snapshot().callbacks;
+        let before = event_loop.handle().stats().callbacks;
         event_loop.run_once(None).unwrap();
         let idle = world.timeouts.borrow()[0] != Some(Duration::ZERO);
-        if idle && event_loop.handle().snapshot().callbacks == before {
+        if idle && event_loop.handle().stats().callbacks == before {
             return;
         }
     }
@@ -246,7 +246,7 @@ fn without_a_threshold_no_callback_is_timed() {
         handle.call_soon(|_| {});
         run(&mut event_loop, &world);
         assert_eq!(log.data(), b"hello");
-        let callbacks = handle.snapshot().callbacks as usize;
+        let callbacks = handle.stats().callbacks as usize;
         (world.clock_reads.get(), callbacks)
     };
     assert_eq!(reads(None).0, 0);
@@ -276,7 +276,7 @@ fn calls_from_another_thread_wake_any_world_once_between_two_turns() {
         assert_eq!(world.woken.0.load(Ordering::SeqCst), 1);
         event_loop.run_once(None).unwrap();
         assert_eq!(ran.load(Ordering::SeqCst), 100 * n);
-        assert_eq!(event_loop.handle().snapshot().events, n as u64);
+        assert_eq!(event_loop.handle().stats().events, n as u64);
     }
 }
 
@@ -296,10 +296,10 @@ fn a_transfer_that_there_is_no_memory_for_is_tried_again_though_no_event_says_wh
             // In mid traffic: the events that are refused now will not come again.
             event_loop.run_once(None).unwrap();
             world.refusal.set(Some(code));
-            let before = handle.snapshot();
+            let before = handle.stats();
             for tries in 1..=3 {
                 run(&mut event_loop, &world);
-                let now = handle.snapshot();
+                let now = handle.stats();
                 assert_eq!(now.bytes_received, before.bytes_received);
                 assert_eq!(now.bytes_sent, before.bytes_sent);
                 // Each of both connections, in each direction; and none of them is given up.
@@ -317,7 +317,7 @@ fn a_transfer_that_there_is_no_memory_for_is_tried_again_though_no_event_says_wh
         run(&mut event_loop, &world);
         assert_eq!(log.reason(), "peer-eof");
         assert_eq!(server.connection_count(), 0);
-        assert_eq!(handle.snapshot().timers, 0);
+        assert_eq!(handle.stats().timers, 0);
     }
 }
 
@@ -339,13 +339,13 @@ fn a_world_without_threads_runs_jobs_on_the_loop_in_order_one_turn_after_their_s
         job.then(move |_, answer| answers.borrow_mut().push(answer.unwrap()));
     }
     assert_eq!(ran.load(Ordering::SeqCst), 0, "never within the call");
-    assert_eq!(handle.snapshot().jobs, 100);
+    assert_eq!(handle.stats().jobs, 100);
     event_loop.run_once(None).unwrap();
     assert_eq!(ran.load(Ordering::SeqCst), 100);
     assert!(answers.borrow().is_empty(), "answers come as from a thread");
     run(&mut event_loop, &world);
     assert_eq!(*answers.borrow(), (0..100).collect::<Vec<_>>());
-    assert_eq!(handle.snapshot().jobs, 0);
+    assert_eq!(handle.stats().jobs, 0);
 
     let name = event_loop
         .run_until(handle.resolve("localhost", 7))
@@ -389,7 +389,7 @@ fn where_jobs_run_on_the_loop_a_cancelled_one_does_not_and_a_panic_is_an_error()
     drop(event_loop);
     assert_eq!(dropped.load(Ordering::SeqCst), 3);
     assert_eq!(ran.load(Ordering::SeqCst), 0);
-    assert_eq!(handle.snapshot().jobs, 0);
+    assert_eq!(handle.stats().jobs, 0);
     drop((left, handle));
     assert_eq!(Rc::strong_count(&world), 1, "a cycle keeps the loop");
 }

@@ -21,8 +21,8 @@ fn loop_with(threads: usize) -> EventLoop {
 }
 
 fn assert_nothing_waits(handle: &Handle) {
-    let snapshot = handle.snapshot();
-    let waiting = (snapshot.jobs, snapshot.completions, snapshot.timers);
+    let stats = handle.stats();
+    let waiting = (stats.jobs, stats.completions, stats.timers);
     assert_eq!(waiting, (0, 0, 0));
 }
 
@@ -87,7 +87,7 @@ fn what_a_job_returns_is_passed_on_as_it_is() {
     // The completion has not failed, so nothing is reported.
     handle.run_in_executor(failing).detach();
     drive(&mut event_loop, "the detached job", || {
-        handle.snapshot().jobs == 0
+        handle.stats().jobs == 0
     });
     settle(&mut event_loop);
     assert!(told.borrow().is_empty());
@@ -114,9 +114,9 @@ fn thousands_of_jobs_are_each_answered_once_by_no_more_threads_than_allowed() {
         });
         job.then(move |_, answer| answers.borrow_mut()[answer.unwrap()] += 1);
     }
-    assert!(handle.snapshot().completions == JOBS);
+    assert!(handle.stats().completions == JOBS);
     drive(&mut event_loop, "every answer", || {
-        handle.snapshot().completions == 0
+        handle.stats().completions == 0
     });
     settle(&mut event_loop);
     assert!(answers.borrow().iter().all(|&times| times == 1));
@@ -212,7 +212,7 @@ fn dropping_the_completion_of_a_job_not_begun_cancels_it() {
     };
     let (first, first_dropped) = start();
     drop(first);
-    assert_eq!(handle.snapshot().jobs, 1, "the one that runs");
+    assert_eq!(handle.stats().jobs, 1, "the one that runs");
     assert!(
         first_dropped.try_recv().is_err(),
         "never within a call of the user's"
@@ -309,12 +309,10 @@ fn the_loop_serves_while_jobs_block_every_thread() {
             peer.send(b"ping");
             peer.expect(&mut event_loop, 4 * round);
         }
-        assert_eq!(handle.snapshot().jobs, 3, "none of them has ended");
+        assert_eq!(handle.stats().jobs, 3, "none of them has ended");
         drop(held);
         assert_eq!(event_loop.run_until(queued).unwrap(), 5);
-        drive(&mut event_loop, "free threads", || {
-            handle.snapshot().jobs == 0
-        });
+        drive(&mut event_loop, "free threads", || handle.stats().jobs == 0);
     }
 }
 
@@ -330,12 +328,12 @@ fn results_that_arrive_together_cost_one_wake_up() {
     }
     // One thread: when this one has begun, the others have handed in their results.
     let release = occupy(&handle);
-    let before = handle.snapshot();
+    let before = handle.stats();
     event_loop.run_once(Some(BOUND)).unwrap();
     // What `then` is given runs one turn after the answer.
     event_loop.run_once(Some(BOUND)).unwrap();
     assert_eq!(answered.get(), 1000);
-    let after = handle.snapshot();
+    let after = handle.stats();
     assert_eq!(after.events - before.events, 1);
     drop(release);
 }

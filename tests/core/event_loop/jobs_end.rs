@@ -64,8 +64,8 @@ fn jobs_that_have_not_begun_are_dropped_by_the_loop_uncalled_and_their_completio
     }
     drop(release);
     assert_eq!(ran.load(Ordering::SeqCst), 0);
-    let snapshot = handle.snapshot();
-    let waiting = (snapshot.jobs, snapshot.completions, snapshot.timers);
+    let stats = handle.stats();
+    let waiting = (stats.jobs, stats.completions, stats.timers);
     assert_eq!(waiting, (0, 0, 0));
 }
 
@@ -205,7 +205,7 @@ fn after_the_end_a_job_is_dropped_uncalled_and_fails() {
         uncalled.fetch_add(1, Ordering::SeqCst);
     });
     assert_eq!(calls.load(Ordering::SeqCst), 0);
-    assert_eq!(handle.snapshot().jobs, 0);
+    assert_eq!(handle.stats().jobs, 0);
 }
 
 struct Bomb;

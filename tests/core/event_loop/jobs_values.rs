@@ -78,7 +78,7 @@ fn assert_well(event_loop: &mut EventLoop) {
         event_loop.run_until(job.within(BOUND)).unwrap(),
         "tidegate-job-0"
     );
-    drive(event_loop, "all jobs", || handle.snapshot().jobs == 0);
+    drive(event_loop, "all jobs", || handle.stats().jobs == 0);
 }
 
 #[test]
@@ -115,7 +115,7 @@ fn a_result_that_nobody_wants_and_whose_drop_panics_is_reported_and_harms_nobody
     let handle = event_loop.handle().clone();
     drop(release);
     drive(&mut event_loop, "a free thread", || {
-        handle.snapshot().jobs == 0
+        handle.stats().jobs == 0
     });
     let told = failures(&handle);
     // Given up while it runs, and taken by a callback that does not look at it.
@@ -173,7 +173,7 @@ fn values_that_call_the_loop_when_they_are_dropped_may_do_so() {
         if begins {
             drop(release);
             drive(&mut event_loop, "a free thread", || {
-                handle.snapshot().jobs == 0
+                handle.stats().jobs == 0
             });
             let (begin, begun) = mpsc::channel();
             let (go, gone) = mpsc::channel::<()>();
@@ -210,7 +210,7 @@ fn the_answer_of_a_job_may_drop_the_completions_of_others() {
     let all = rest.clone();
     handle.run_in_executor(|| ()).then(move |handle, _| {
         all.borrow_mut().clear();
-        assert_eq!(handle.snapshot().jobs, 1);
+        assert_eq!(handle.stats().jobs, 1);
         drop(go);
     });
     // Keeps the thread from the others until they are dropped.

@@ -101,7 +101,7 @@ fn sockets_without_a_protocol_are_closed_too() {
         settle(&mut event_loop);
         transport.close();
         drive(&mut event_loop, "lost", || log.is_lost());
-        assert_eq!(handle.snapshot().lingering, 1);
+        assert_eq!(handle.stats().lingering, 1);
         // A listener, and one that does not listen yet.
         let dir = TempDir::new();
         let (spare, address) = kind.listen(&dir);
@@ -115,7 +115,7 @@ fn sockets_without_a_protocol_are_closed_too() {
         let protocol = Log::new();
         let connect = handle.create_connection(&full, Recorder::new(&protocol));
         settle(&mut event_loop);
-        assert_eq!(handle.snapshot().connecting, 1);
+        assert_eq!(handle.stats().connecting, 1);
 
         drop(event_loop);
         lingering.read_available();
@@ -128,7 +128,7 @@ fn sockets_without_a_protocol_are_closed_too() {
         assert_eq!((protocol.words().len(), protocol.dropped()), (0, 1));
         let error = finished(connect).unwrap_err();
         assert!(error.get_ref().unwrap().is::<LoopClosed>(), "{error}");
-        let now = handle.snapshot();
+        let now = handle.stats();
         assert_eq!(now.connections + now.listeners + now.connecting, 0);
         assert_eq!(now.lingering + now.timers + now.completions, 0);
     }
@@ -179,7 +179,7 @@ fn whatever_is_asked_for_after_the_end_fails_and_nothing_panics() {
     assert!(handle.now() <= Instant::now());
     handle.stop();
     assert!(handle.transport(transport.id()).is_none());
-    assert_eq!(handle.snapshot().connections, 0);
+    assert_eq!(handle.stats().connections, 0);
     let call = kept();
     let error = handle
         .create_server("127.0.0.1:0", move || {
@@ -328,7 +328,7 @@ fn a_loop_that_is_a_thread_local_value_ends_with_its_thread() {
     struct Told(Arc<std::sync::atomic::AtomicBool>);
     impl Drop for Told {
         fn drop(&mut self) {
-            assert!(Handle::current().is_none_or(|handle| handle.snapshot().connections == 0));
+            assert!(Handle::current().is_none_or(|handle| handle.stats().connections == 0));
             self.0.store(true, std::sync::atomic::Ordering::SeqCst);
         }
     }

@@ -90,7 +90,7 @@ fn each_of_many_calls_to_a_sleeping_loop_wakes_it() {
     });
     run_until_done(&mut event_loop);
     thread.join().unwrap();
-    let events = event_loop.handle().snapshot().events;
+    let events = event_loop.handle().stats().events;
     assert!(events as usize <= CALLS + 1, "{events} wake-ups");
 }
 
@@ -99,7 +99,7 @@ fn many_calls_between_two_turns_cost_one_wake_up() {
     let mut event_loop = EventLoop::new().unwrap();
     let ran = Arc::new(AtomicUsize::new(0));
     for round in 1..=2 {
-        let before = event_loop.handle().snapshot();
+        let before = event_loop.handle().stats();
         thread::scope(|scope| {
             for _ in 0..4 {
                 let remote = event_loop.handle().remote();
@@ -120,7 +120,7 @@ fn many_calls_between_two_turns_cost_one_wake_up() {
         assert!(start.elapsed() < BOUND / 2, "the loop slept over the calls");
         assert_eq!(ran.load(Ordering::Relaxed), 1000 * round);
         settle(&mut event_loop);
-        let after = event_loop.handle().snapshot();
+        let after = event_loop.handle().stats();
         assert_eq!(after.events - before.events, 1);
     }
 }

@@ -68,7 +68,7 @@ impl World {
             drop(peer);
         }
         drive(event_loop, "the end of them all", || {
-            self.handle.snapshot().connections == 0
+            self.handle.stats().connections == 0
         });
         self.freed.borrow_mut().clear();
     }
@@ -110,18 +110,18 @@ fn give_up_connects(kind: Kind, rounds: usize) -> (usize, u64) {
             let connect = event_loop.handle().create_connection(&address, protocol);
             connects.borrow_mut().push(connect);
         }
-        let before = world.handle.snapshot().stale_events;
+        let before = world.handle.stats().stale_events;
         drive(&mut event_loop, "the connects", || {
             connects.borrow().is_empty()
         });
         if kind == Kind::Unix {
-            let stale = world.handle.snapshot().stale_events - before;
+            let stale = world.handle.stats().stale_events - before;
             assert_eq!(stale as usize, BATCH - 1);
         }
         while listener.accept().is_ok() {}
         world.check_and_end(&mut event_loop);
     }
-    let stale = event_loop.handle().snapshot().stale_events;
+    let stale = event_loop.handle().stats().stale_events;
     (world.reopened.get(), stale)
 }
 
@@ -223,6 +223,6 @@ fn an_event_of_a_server_that_a_callback_closed_accepts_nothing() {
     }
     settle(&mut event_loop);
     assert_eq!(log.words(), ["accepted"]);
-    assert_eq!(handle.snapshot().stale_events, 9);
-    assert_eq!(handle.snapshot().listeners, 0);
+    assert_eq!(handle.stats().stale_events, 9);
+    assert_eq!(handle.stats().listeners, 0);
 }

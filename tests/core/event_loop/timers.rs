@@ -171,9 +171,9 @@ fn a_timer_of_the_longest_duration_never_fires_and_overflows_nothing() {
     let endless = handle.call_later(Duration::MAX, |_| panic!("the end of time"));
     handle.call_later(Duration::ZERO, |handle| handle.stop());
     event_loop.run_once(Some(Duration::MAX)).unwrap();
-    assert_eq!(handle.snapshot().timers, 1);
+    assert_eq!(handle.stats().timers, 1);
     endless.cancel();
-    assert_eq!(handle.snapshot().timers, 0);
+    assert_eq!(handle.stats().timers, 0);
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn timers_fire_by_deadline_and_equal_ones_in_the_order_of_creation() {
         fired.borrow().len() == 500
     });
     assert_eq!(*fired.borrow(), expected);
-    assert_eq!(handle.snapshot().timers, 0);
+    assert_eq!(handle.stats().timers, 0);
 }
 
 #[test]
@@ -247,20 +247,20 @@ fn a_cancelled_timer_costs_no_wake_up_and_no_memory() {
             handle.call_later(ms * MS, move |_| panic!("{alive:?} was cancelled"))
         })
         .collect();
-    assert_eq!(handle.snapshot().timers, 20);
+    assert_eq!(handle.stats().timers, 20);
     for timer in &timers {
         timer.cancel();
         timer.cancel();
     }
-    assert_eq!(handle.snapshot().timers, 0);
+    assert_eq!(handle.stats().timers, 0);
     turn(&mut event_loop);
     assert_eq!(Rc::strong_count(&alive), 1, "the closures were kept");
 
     let (completer, completion) = handle.completion();
     handle.call_later(30 * MS, move |_| completer.complete(Ok(())));
-    let before = handle.snapshot();
+    let before = handle.stats();
     event_loop.run_until(completion).unwrap();
-    let after = handle.snapshot();
+    let after = handle.stats();
     assert_eq!(after.callbacks - before.callbacks, 1);
     let polls = after.polls - before.polls;
     assert!(polls <= 3, "{polls} polls for one timer");

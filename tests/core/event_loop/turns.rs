@@ -56,9 +56,9 @@ fn a_turn_is_io_then_timers_then_ready_callbacks_then_a_flush() {
         handle.call_soon(noted(&timer, "timer soon"));
     });
     peer.send(b"io");
-    let before = handle.snapshot().polls;
+    let before = handle.stats().polls;
     turn_at_once(&mut event_loop, "all of it");
-    assert_eq!(handle.snapshot().polls, before + 1);
+    assert_eq!(handle.stats().polls, before + 1);
     // What I/O and timers made ready was ready when that phase began.
     let order = ["io", "timer", "ready", "io soon", "timer soon"];
     assert_eq!(log.words(), order);
@@ -239,9 +239,9 @@ fn reading_that_is_resumed_needs_no_new_event() {
         let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
         transport.pause_reading();
         peer.send(b"waiting");
-        let events = event_loop.handle().snapshot().events;
+        let events = event_loop.handle().stats().events;
         drive(&mut event_loop, "the event of the bytes", || {
-            transport.handle().snapshot().events > events
+            transport.handle().stats().events > events
         });
         settle(&mut event_loop);
         assert_eq!(log.words(), ["made"]);
@@ -257,14 +257,14 @@ fn reading_that_is_resumed_needs_no_new_event() {
 fn a_turn_with_nothing_to_do_lasts_as_long_as_it_may_and_no_longer() {
     let mut event_loop = EventLoop::new().unwrap();
     settle(&mut event_loop);
-    let before = event_loop.handle().snapshot();
+    let before = event_loop.handle().stats();
     let start = Instant::now();
     event_loop
         .run_once(Some(Duration::from_millis(20)))
         .unwrap();
     assert!(start.elapsed() >= Duration::from_millis(19));
     assert!(start.elapsed() < BOUND / 2);
-    let mut after = event_loop.handle().snapshot();
+    let mut after = event_loop.handle().stats();
     assert_eq!(after.polls, before.polls + 1);
     after.polls = before.polls;
     assert_eq!(after, before);
@@ -318,14 +318,10 @@ fn running_until_an_answer_ends_with_it() {
 
     let (completer, completion) = handle.completion::<()>();
     completer.complete(Err(io::ErrorKind::AddrInUse.into()));
-    let polls = handle.snapshot().polls;
+    let polls = handle.stats().polls;
     let error = event_loop.run_until(completion).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-    assert_eq!(
-        handle.snapshot().polls,
-        polls,
-        "a known answer needs no turn"
-    );
+    assert_eq!(handle.stats().polls, polls, "a known answer needs no turn");
 
     // The answer counts, if it came in the turn that was stopped.
     let (completer, completion) = handle.completion();
@@ -356,7 +352,7 @@ fn a_completion_of_another_loop_is_invalid_input() {
     let error = event_loop.run_until(completion).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     assert!(completer.is_cancelled());
-    assert_eq!(event_loop.handle().snapshot().polls, 0);
+    assert_eq!(event_loop.handle().stats().polls, 0);
 }
 
 /// Loops are told apart by how many endless timers they have.
@@ -369,7 +365,7 @@ fn named(name: usize) -> EventLoop {
 }
 
 fn current() -> Option<usize> {
-    Handle::current().map(|handle| handle.snapshot().timers)
+    Handle::current().map(|handle| handle.stats().timers)
 }
 
 #[test]
@@ -436,7 +432,7 @@ fn run_until_within_returns_what_completes_in_time() {
     let (completer, later) = handle.completion();
     handle.call_later(Duration::from_millis(1), |_| completer.complete(Ok(6)));
     assert_eq!(event_loop.run_until_within(later, BOUND).unwrap(), 6);
-    assert_eq!(handle.snapshot().timers, 0, "of the limit");
+    assert_eq!(handle.stats().timers, 0, "of the limit");
 }
 
 #[test]
@@ -470,7 +466,7 @@ fn run_until_within_cancels_at_its_limit_what_dropping_the_completion_cancels() 
     let error = event_loop.run_until_within(waiting, LIMIT).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     assert!(start.elapsed() >= LIMIT);
-    assert_eq!((handle.snapshot().jobs, handle.snapshot().timers), (1, 0));
+    assert_eq!((handle.stats().jobs, handle.stats().timers), (1, 0));
     // The loop goes on, and so does what was not waited for.
     release.send(()).unwrap();
     assert!(event_loop.run_until_within(running, BOUND).unwrap());

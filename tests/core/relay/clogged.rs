@@ -44,7 +44,7 @@ fn clogged() -> Clogged {
         }
         world.settle().unwrap();
     }
-    let held = [front, back].map(|host| host.handle().snapshot().pauses);
+    let held = [front, back].map(|host| host.handle().stats().pauses);
     assert_eq!(held, [2, 1], "all three writers are paused");
     Clogged {
         world,
@@ -55,7 +55,7 @@ fn clogged() -> Clogged {
 }
 
 fn connections(hosts: &[Host; 2]) -> [usize; 2] {
-    let count = |handle: &Handle| handle.snapshot().connections;
+    let count = |handle: &Handle| handle.stats().connections;
     [count(hosts[0].handle()), count(hosts[1].handle())]
 }
 

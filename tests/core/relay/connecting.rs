@@ -61,7 +61,7 @@ impl Hanging {
         let peer = Peer::connect(&self.address());
         let handle = self.event_loop.handle().clone();
         drive(&mut self.event_loop, "a connect under way", || {
-            handle.snapshot().connecting == 1
+            handle.stats().connecting == 1
         });
         peer
     }
@@ -77,9 +77,9 @@ impl Hanging {
     #[track_caller]
     fn assert_nothing_is_left(&mut self) {
         settle(&mut self.event_loop);
-        let snapshot = self.event_loop.handle().snapshot();
-        assert_eq!((snapshot.connections, snapshot.connecting), (0, 0));
-        assert_eq!((snapshot.timers, snapshot.completions), (0, 0));
+        let stats = self.event_loop.handle().stats();
+        assert_eq!((stats.connections, stats.connecting), (0, 0));
+        assert_eq!((stats.timers, stats.completions), (0, 0));
         assert!(self.failures.borrow().is_empty());
     }
 }
@@ -100,7 +100,7 @@ fn a_front_that_is_reset_cancels_the_connect_however_much_it_has_sent() {
                 front.write(&pattern(0, amount));
                 settle(&mut hanging.event_loop);
             }
-            assert_eq!(hanging.event_loop.handle().snapshot().connecting, 1);
+            assert_eq!(hanging.event_loop.handle().stats().connecting, 1);
             front.reset();
             let report = hanging.report();
             assert!(report.front.is_reset(), "{report:?}");
@@ -129,7 +129,7 @@ fn a_front_that_is_closed_or_aborted_here_cancels_the_connect() {
             front.close();
             let handle = hanging.event_loop.handle().clone();
             drive(&mut hanging.event_loop, "no lingering", || {
-                handle.snapshot().lingering == 0
+                handle.stats().lingering == 0
             });
             hanging.assert_nothing_is_left();
         }
@@ -145,8 +145,8 @@ fn what_the_front_sends_meanwhile_waits_in_the_kernel_and_is_carried_over_with_i
         front.send(&data);
         front.shutdown_write();
         settle(&mut hanging.event_loop);
-        let snapshot = hanging.event_loop.handle().snapshot();
-        assert_eq!((snapshot.bytes_received, snapshot.connecting), (0, 1));
+        let stats = hanging.event_loop.handle().stats();
+        assert_eq!((stats.bytes_received, stats.connecting), (0, 1));
         // The one that filled the backlog makes room.
         let _filler = accept(&mut hanging.event_loop, &hanging.listener);
         let mut back = accept(&mut hanging.event_loop, &hanging.listener);
@@ -224,7 +224,7 @@ fn a_refused_connect_resets_the_front_with_the_error_as_its_reason_and_is_report
             );
             assert!(failure.contains("cannot connect to"), "{failure}");
         }
-        assert_eq!(event_loop.handle().snapshot().connections, 0);
+        assert_eq!(event_loop.handle().stats().connections, 0);
     }
 }
 
@@ -257,8 +257,8 @@ fn a_wrong_address_and_a_timeout_are_told_like_a_refusal() {
         let reason = transport.closed().unwrap().reason().to_string();
         assert!(!reason.contains("aborted"), "{reason}");
         settle(&mut event_loop);
-        let snapshot = event_loop.handle().snapshot();
-        assert_eq!((snapshot.timers, snapshot.completions), (0, 0));
+        let stats = event_loop.handle().stats();
+        assert_eq!((stats.timers, stats.completions), (0, 0));
     }
 }
 
@@ -301,14 +301,14 @@ fn a_front_that_gets_another_protocol_meanwhile_goes_on_without_a_back() {
         let relay = Relay::to(address).on_end(move |_, _| drop(keep));
         let (front, mut peer) = adopted(&handle, Kind::Tcp, relay);
         drive(&mut hanging.event_loop, "a connect under way", || {
-            handle.snapshot().connecting == 1
+            handle.stats().connecting == 1
         });
         let log = Log::new().switched_in();
         front.set_protocol(Recorder::echo(&log), b"").unwrap();
         front.resume_reading();
         peer.send(b"echo");
         peer.expect(&mut hanging.event_loop, 4);
-        assert_eq!(handle.snapshot().connecting, 0);
+        assert_eq!(handle.stats().connecting, 0);
         assert!(!front.is_closing());
         peer.shutdown_write();
         drive(&mut hanging.event_loop, "lost", || log.is_lost());

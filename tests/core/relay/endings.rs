@@ -56,8 +56,8 @@ fn a_reset_of_one_side_becomes_a_reset_of_the_other_behind_what_was_received() {
             assert!(dead.is_reset(), "{dead}");
             assert!(matches!(cut.reason(), CloseReason::LocalAbort), "{cut}");
             settle(&mut event_loop);
-            let snapshot = event_loop.handle().snapshot();
-            assert_eq!((snapshot.connections, snapshot.timers), (0, 0));
+            let stats = event_loop.handle().stats();
+            assert_eq!((stats.connections, stats.timers), (0, 0));
         }
     }
 }
@@ -73,7 +73,7 @@ fn a_side_that_nothing_was_sent_to_is_reset_at_once() {
     tied.front.expect_end(&mut event_loop);
     assert_was_reset(Kind::Tcp, &tied.front);
     // The grace for bytes on their way would have needed a timer.
-    assert_eq!(event_loop.handle().snapshot().timers, 0);
+    assert_eq!(event_loop.handle().stats().timers, 0);
 }
 
 #[test]
@@ -82,7 +82,7 @@ fn an_early_answer_before_a_reset_arrives_although_the_front_was_still_sending()
         let mut event_loop = EventLoop::new().unwrap();
         let mut tied = Tied::new(&mut event_loop, kind);
         tied.front.fill(&mut event_loop);
-        let before = event_loop.handle().snapshot().bytes_received;
+        let before = event_loop.handle().stats().bytes_received;
         let answer = pattern(9, 150_000);
         let mut given = 0;
         drive(&mut event_loop, "the answer with the relay", || {
@@ -90,7 +90,7 @@ fn an_early_answer_before_a_reset_arrives_although_the_front_was_still_sending()
             given == answer.len()
         });
         settle(&mut event_loop);
-        let received = event_loop.handle().snapshot().bytes_received - before;
+        let received = event_loop.handle().stats().bytes_received - before;
         assert_eq!(received, answer.len() as u64);
         tied.back.reset();
         tied.front.expect_end(&mut event_loop);
@@ -112,10 +112,10 @@ fn what_the_kernel_still_has_for_a_peer_gets_through_before_the_reset() {
         tied.front
             .send(b"unread, so that a Unix peer that closes is seen to break off");
         settle(&mut event_loop);
-        let before = event_loop.handle().snapshot().bytes_received;
+        let before = event_loop.handle().stats().bytes_received;
         let sent = tied.back.write(&pattern(0, 2 << 20));
         settle(&mut event_loop);
-        let received = (event_loop.handle().snapshot().bytes_received - before) as usize;
+        let received = (event_loop.handle().stats().bytes_received - before) as usize;
         assert!(received > 128 * 1024 && received <= sent, "{received}");
         tied.back.reset();
         drive(&mut event_loop, "the end at the front", || {
@@ -154,9 +154,9 @@ fn when_both_sides_die_while_both_are_stalled_nothing_is_left() {
             assert!(!report.front.is_clean() && !back(&report).is_clean());
             assert!(report.to_back.lost > 0 && report.to_front.lost > 0);
             settle(&mut event_loop);
-            let snapshot = event_loop.handle().snapshot();
+            let stats = event_loop.handle().stats();
             assert_eq!(
-                (snapshot.connections, snapshot.timers, snapshot.completions),
+                (stats.connections, stats.timers, stats.completions),
                 (0, 0, 0)
             );
         }
@@ -171,14 +171,14 @@ fn every_byte_that_was_received_is_reported_as_sent_or_lost() {
         tied.front.fill(&mut event_loop);
         tied.back.send(b"up");
         tied.front.expect(&mut event_loop, 2);
-        let stalled = event_loop.handle().snapshot();
+        let stalled = event_loop.handle().stats();
         tied.back.reset();
         let report = tied.report(&mut event_loop);
-        let snapshot = event_loop.handle().snapshot();
+        let stats = event_loop.handle().stats();
         let (up, down) = (report.to_back, report.to_front);
         assert_eq!((down.sent, down.lost), (2, 0));
-        assert_eq!(up.sent + down.sent, snapshot.bytes_sent);
-        assert_eq!(up.sent + up.lost + down.sent, snapshot.bytes_received);
+        assert_eq!(up.sent + down.sent, stats.bytes_sent);
+        assert_eq!(up.sent + up.lost + down.sent, stats.bytes_received);
         assert!(up.lost >= stalled.bytes_received - stalled.bytes_sent);
         assert!(back(&report).unsent() > 0);
     }
@@ -226,10 +226,10 @@ fn a_side_that_closes_slowly_stops_the_reading_of_the_other() {
         b_peer.send(b"too late");
         settle(&mut event_loop);
         assert!(!b.is_reading());
-        let before = event_loop.handle().snapshot().bytes_received;
+        let before = event_loop.handle().stats().bytes_received;
         b_peer.write(&[0; 100_000]);
         settle(&mut event_loop);
-        assert_eq!(event_loop.handle().snapshot().bytes_received, before);
+        assert_eq!(event_loop.handle().stats().bytes_received, before);
         a_peer.expect_end(&mut event_loop);
         assert!(a_peer.received() == pattern(0, sent));
         assert!(a_peer.saw_eof());
@@ -276,7 +276,7 @@ fn shutting_down_the_server_of_the_front_closes_the_backs_with_what_is_buffered_
         let mut event_loop = EventLoop::new().unwrap();
         let mut tied = Tied::new(&mut event_loop, kind);
         tied.front.fill(&mut event_loop);
-        let received = event_loop.handle().snapshot().bytes_received as usize;
+        let received = event_loop.handle().stats().bytes_received as usize;
         tied.back.send(b"answer");
         tied.front.expect(&mut event_loop, 6);
         let shutdown = tied.server.shutdown(Duration::from_secs(20));
@@ -290,7 +290,7 @@ fn shutting_down_the_server_of_the_front_closes_the_backs_with_what_is_buffered_
         assert!(tied.report(&mut event_loop).is_clean());
         tied.back.close();
         settle(&mut event_loop);
-        assert_eq!(event_loop.handle().snapshot().connections, 0);
+        assert_eq!(event_loop.handle().stats().connections, 0);
     }
 }
 
@@ -435,6 +435,6 @@ fn a_relay_works_within_another_protocol() {
         assert_was_reset(kind, &back_peer);
         assert!(back_peer.received() == pattern(0, received));
         settle(&mut event_loop);
-        assert_eq!(event_loop.handle().snapshot().connections, 0);
+        assert_eq!(event_loop.handle().stats().connections, 0);
     }
 }

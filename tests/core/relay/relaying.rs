@@ -57,10 +57,10 @@ fn a_side_that_does_not_read_stops_the_reading_of_the_other_and_the_opposite_dir
         );
         let sent = tied.front.fill(&mut event_loop);
         // No turn reads any more: what the front sends stays with the kernel.
-        let before = event_loop.handle().snapshot();
+        let before = event_loop.handle().stats();
         tied.back.send(b"still here");
         tied.front.expect(&mut event_loop, 10);
-        let after = event_loop.handle().snapshot();
+        let after = event_loop.handle().stats();
         assert_eq!(after.bytes_received - before.bytes_received, 10);
         let in_memory = after.bytes_received - after.bytes_sent;
         assert!(in_memory > 0, "the back was to stall");
@@ -78,8 +78,8 @@ fn both_directions_stalled_at_once_lose_nothing() {
         let up = tied.front.fill(&mut event_loop);
         let down = tied.back.fill(&mut event_loop);
         settle(&mut event_loop);
-        let snapshot = event_loop.handle().snapshot();
-        let in_memory = snapshot.bytes_received - snapshot.bytes_sent;
+        let stats = event_loop.handle().stats();
+        let in_memory = stats.bytes_received - stats.bytes_sent;
         assert!(in_memory <= 2 * (64 + 128) * 1024, "{in_memory} in memory");
         tied.front.shutdown_write();
         tied.back.shutdown_write();
@@ -126,7 +126,7 @@ fn the_end_of_one_direction_is_carried_over_and_the_other_direction_goes_on() {
             });
             assert!(front.received() == answer);
             assert!(!front.is_ended());
-            assert_eq!(event_loop.handle().snapshot().connections, 2);
+            assert_eq!(event_loop.handle().stats().connections, 2);
             back.shutdown_write();
             front.expect_end(&mut event_loop);
             assert!(front.saw_eof(), "{:?}", front.saw_error());
@@ -139,8 +139,8 @@ fn the_end_of_one_direction_is_carried_over_and_the_other_direction_goes_on() {
             for closed in reasons {
                 assert_eq!(closed.reason().to_string(), "end of stream from the peer");
             }
-            let snapshot = event_loop.handle().snapshot();
-            assert_eq!((snapshot.connections, snapshot.lingering), (0, 0));
+            let stats = event_loop.handle().stats();
+            assert_eq!((stats.connections, stats.lingering), (0, 0));
         }
     }
 }

@@ -175,8 +175,8 @@ fn an_error_of_one_waiting_connection_is_skipped() {
         turn(&mut event_loop);
         assert_eq!(served.accepted(), 2, "error {code}");
         // At once: no timer was needed.
-        let snapshot = event_loop.handle().snapshot();
-        assert_eq!((snapshot.timers, snapshot.polls), (0, 1), "error {code}");
+        let stats = event_loop.handle().stats();
+        assert_eq!((stats.timers, stats.polls), (0, 1), "error {code}");
         assert_eq!(world.asleep.get(), Duration::ZERO);
     }
 }
@@ -201,7 +201,7 @@ fn out_of_descriptors_or_memory_a_listener_rests_by_one_timer_and_then_serves_wh
         world.backlog.borrow_mut().extend([None; 5]);
         world.announced.set(true);
         turn(&mut event_loop);
-        let before = event_loop.handle().snapshot();
+        let before = event_loop.handle().stats();
         assert_eq!((before.accepts, before.timers), (1, 1), "error {code}");
         // New connects do not make it try more often.
         for _ in 0..50 {
@@ -209,21 +209,21 @@ fn out_of_descriptors_or_memory_a_listener_rests_by_one_timer_and_then_serves_wh
             world.announced.set(true);
             turn(&mut event_loop);
         }
-        let after = event_loop.handle().snapshot();
+        let after = event_loop.handle().stats();
         assert_eq!((after.accepts, after.timers), (1, 1), "error {code}");
         assert_eq!(world.asleep.get(), Duration::ZERO);
         // Ten minutes of it cost a few turns a second.
         while world.asleep.get() < Duration::from_secs(600) {
             event_loop.run_once(None).unwrap();
-            assert_eq!(event_loop.handle().snapshot().timers, 1);
+            assert_eq!(event_loop.handle().stats().timers, 1);
         }
-        let turns = event_loop.handle().snapshot().polls - after.polls;
+        let turns = event_loop.handle().stats().polls - after.polls;
         assert!(turns <= 600 * 20, "{turns} turns, error {code}");
         world.starved_by.set(None);
         let free = world.asleep.get();
         accept_all(&mut event_loop, &served, 55);
         assert!(world.asleep.get() - free < Duration::from_secs(1));
-        assert_eq!(event_loop.handle().snapshot().timers, 0);
+        assert_eq!(event_loop.handle().stats().timers, 0);
     }
 }
 
@@ -237,10 +237,10 @@ fn a_refusal_among_what_is_left_over_starts_one_timer_also_when_an_event_comes_t
     world.starved_by.set(Some(EMFILE));
     world.announced.set(true);
     turn(&mut event_loop);
-    assert_eq!(event_loop.handle().snapshot().timers, 1);
+    assert_eq!(event_loop.handle().stats().timers, 1);
     world.starved_by.set(None);
     accept_all(&mut event_loop, &served, 200);
-    assert_eq!(event_loop.handle().snapshot().timers, 0);
+    assert_eq!(event_loop.handle().stats().timers, 0);
 }
 
 #[test]
@@ -250,10 +250,10 @@ fn a_server_closed_while_its_listener_rests_takes_its_timer_along() {
     world.backlog.borrow_mut().push_back(None);
     world.announced.set(true);
     turn(&mut event_loop);
-    assert_eq!(event_loop.handle().snapshot().timers, 1);
+    assert_eq!(event_loop.handle().stats().timers, 1);
     served.server.close();
-    let snapshot = event_loop.handle().snapshot();
-    assert_eq!((snapshot.timers, snapshot.listeners), (0, 0));
+    let stats = event_loop.handle().stats();
+    assert_eq!((stats.timers, stats.listeners), (0, 0));
     turn(&mut event_loop);
     assert_eq!(served.accepted(), 0);
 }

@@ -20,7 +20,7 @@ fn close_stops_listening_and_keeps_the_connections() {
         for _ in 0..2 {
             served.server.close();
             assert!(!served.server.is_serving());
-            assert_eq!(event_loop.handle().snapshot().listeners, 0);
+            assert_eq!(event_loop.handle().stats().listeners, 0);
             assert_refused(&served.address());
         }
         let again = served.server.start_serving().unwrap_err();
@@ -112,12 +112,12 @@ fn abort_clients_ends_what_lingers_at_once() {
         other.server.close_clients();
         settle(&mut event_loop);
         assert!(served.log(0).is_lost());
-        assert_eq!(event_loop.handle().snapshot().lingering, 2);
+        assert_eq!(event_loop.handle().stats().lingering, 2);
         served.server.abort_clients();
-        assert_eq!(event_loop.handle().snapshot().lingering, 1, "the other's");
+        assert_eq!(event_loop.handle().stats().lingering, 1, "the other's");
         other.server.abort_clients();
-        let snapshot = event_loop.handle().snapshot();
-        assert_eq!((snapshot.lingering, snapshot.timers), (0, 0));
+        let stats = event_loop.handle().stats();
+        assert_eq!((stats.lingering, stats.timers), (0, 0));
     }
 }
 
@@ -146,7 +146,7 @@ fn wait_closed_waits_for_close_and_for_the_last_connection() {
             served.server.close();
             drive(&mut event_loop, "wait_closed", || done.borrow().is_some());
             event_loop.run_until(served.server.wait_closed()).unwrap();
-            assert_eq!(event_loop.handle().snapshot().completions, 0);
+            assert_eq!(event_loop.handle().stats().completions, 0);
         }
     }
 }
@@ -273,7 +273,7 @@ fn a_server_closed_by_its_own_factory_ends_without_that_connection() {
         assert_eq!(server.connection_count(), 0);
         assert!(log.seen().is_empty());
         assert_eq!(log.dropped(), 1, "the factory was called once");
-        assert_eq!(event_loop.handle().snapshot().listeners, 0);
+        assert_eq!(event_loop.handle().stats().listeners, 0);
     }
 }
 

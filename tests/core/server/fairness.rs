@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use support::{Kind, Log, Peer, Recorder, Scene, Served, TempDir, adopted, drive, settle};
-use tidegate::{EventLoop, Snapshot, WriteLimits};
+use tidegate::{EventLoop, LoopStats, WriteLimits};
 
 /// So long sleeps a turn that has nothing to do, which no turn in here may.
 const SLEEP: Duration = Duration::from_secs(5);
@@ -44,12 +44,12 @@ impl Quiet {
 
 /// Runs one turn, which must find something to do; answers the counters before and after it.
 #[track_caller]
-fn turn(event_loop: &mut EventLoop) -> (Snapshot, Snapshot) {
-    let before = event_loop.handle().snapshot();
+fn turn(event_loop: &mut EventLoop) -> (LoopStats, LoopStats) {
+    let before = event_loop.handle().stats();
     let begun = Instant::now();
     event_loop.run_once(Some(SLEEP)).unwrap();
     assert!(begun.elapsed() < SLEEP, "it slept");
-    (before, event_loop.handle().snapshot())
+    (before, event_loop.handle().stats())
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn the_input_that_a_closed_connection_discards_is_bounded_per_turn_too() {
         flood.close();
         let handle = event_loop.handle().clone();
         drive(&mut event_loop, "the end of lingering", || {
-            handle.snapshot().lingering == 0
+            handle.stats().lingering == 0
         });
     }
 }
@@ -219,10 +219,10 @@ fn one_system_call_is_offered_at_most_one_mebibyte() {
         let (transport, mut reader) = adopted(event_loop.handle(), kind, Recorder::new(&log));
         let _ = reader.as_sock().set_recv_buffer_size(8 << 20);
         settle(&mut event_loop);
-        let before = event_loop.handle().snapshot();
+        let before = event_loop.handle().stats();
         let total = 16 * MIB;
         transport.write(&vec![1; total as usize]).unwrap();
-        let after = event_loop.handle().snapshot();
+        let after = event_loop.handle().stats();
         assert_eq!(after.bytes_sent - before.bytes_sent, transport.sent());
         assert!(after.bytes_sent - before.bytes_sent <= (after.writes - before.writes) * MIB);
         if kind == Kind::Tcp {

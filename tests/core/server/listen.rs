@@ -44,7 +44,7 @@ fn refused(event_loop: &mut EventLoop, options: ListenOptions) -> io::Error {
     });
     let error = created.unwrap_err();
     settle(event_loop);
-    assert_eq!(event_loop.handle().snapshot().listeners, 0);
+    assert_eq!(event_loop.handle().stats().listeners, 0);
     assert_eq!(Rc::strong_count(&factory), 1, "the factory was dropped");
     assert_eq!(factory.get(), 0);
     error
@@ -83,7 +83,7 @@ fn a_server_serves_every_address_of_a_list_and_stops_on_all_of_them_together() {
     for (options, expected) in lists {
         let served = Served::echo(event_loop.handle(), options);
         assert_eq!(served.server.local_addrs(), expected);
-        let listeners = event_loop.handle().snapshot().listeners;
+        let listeners = event_loop.handle().stats().listeners;
         assert_eq!(listeners, expected.len());
         let mut peers = Vec::new();
         for address in &expected {
@@ -91,7 +91,7 @@ fn a_server_serves_every_address_of_a_list_and_stops_on_all_of_them_together() {
         }
         assert_eq!(served.server.connection_count(), expected.len());
         served.server.close();
-        assert_eq!(event_loop.handle().snapshot().listeners, 0);
+        assert_eq!(event_loop.handle().stats().listeners, 0);
         for address in &expected {
             assert!(is_refused(address), "{address}");
         }
@@ -243,7 +243,7 @@ fn an_address_that_was_taken_before_the_server_started_is_named_and_the_server_c
     assert!(!late.is_serving());
     assert!(is_refused(&others[0]));
     assert!(!dir.path("s").exists());
-    assert_eq!(event_loop.handle().snapshot().listeners, 1);
+    assert_eq!(event_loop.handle().stats().listeners, 1);
     assert_eq!(
         late.start_serving().unwrap_err().kind(),
         io::ErrorKind::NotConnected

@@ -51,8 +51,8 @@ fn refused(event_loop: &mut EventLoop, options: impl Into<ListenOptions>) -> io:
     });
     let error = created.unwrap_err();
     event_loop.run_once(Some(Duration::ZERO)).unwrap();
-    let snapshot = event_loop.handle().snapshot();
-    let left = (snapshot.listeners, snapshot.jobs, snapshot.completions);
+    let stats = event_loop.handle().stats();
+    let left = (stats.listeners, stats.jobs, stats.completions);
     assert_eq!(left, (0, 0, 0));
     assert_eq!(Rc::strong_count(&factory), 1, "the factory was dropped");
     assert_eq!(factory.get(), 0);
@@ -102,7 +102,7 @@ fn a_name_is_resolved_in_the_call_and_served_on_all_its_addresses_in_their_order
         .map(|bound| bound.as_inet().unwrap().ip())
         .collect();
     assert_eq!(ips, expected);
-    assert_eq!(event_loop.handle().snapshot().listeners, 0);
+    assert_eq!(event_loop.handle().stats().listeners, 0);
     served.server.start_serving().unwrap();
     assert_serves_all(&mut event_loop, &served);
     assert_eq!(asked.lock().unwrap().len(), 1);
@@ -180,7 +180,7 @@ fn a_resolver_may_itself_use_the_loop_whose_server_waits_for_it() {
     let served = created.take().unwrap();
     assert_serves_all(&mut event_loop, &served);
     settle(&mut event_loop);
-    assert_eq!(event_loop.handle().snapshot().listeners, 1);
+    assert_eq!(event_loop.handle().stats().listeners, 1);
 }
 
 /// Binds what it is told to, and counts it.

@@ -177,14 +177,14 @@ fn run(kind: Kind, flooded: Flooded, quiet_first: bool) {
         // More than the small buffer takes in a turn.
         noisy.wait_for(READS as usize * SMALL + 1);
 
-        let polls = handle.snapshot().polls;
+        let polls = handle.stats().polls;
         let (heard, reads, bytes) = (
             quiet.seen.bytes.get(),
             noisy.seen.reads.get(),
             noisy.seen.bytes.get(),
         );
         event_loop.run_once(Some(Duration::ZERO)).unwrap();
-        assert_eq!(handle.snapshot().polls, polls + 1);
+        assert_eq!(handle.stats().polls, polls + 1);
 
         let heard = quiet.seen.bytes.get() - heard;
         assert_eq!(

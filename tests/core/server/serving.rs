@@ -90,13 +90,13 @@ fn a_server_that_was_not_started_refuses_until_it_is() {
         let options = ListenOptions::new(kind.somewhere(&dir)).start_serving(false);
         let served = Served::echo(event_loop.handle(), options);
         assert!(!served.server.is_serving());
-        assert_eq!(event_loop.handle().snapshot().listeners, 0);
+        assert_eq!(event_loop.handle().stats().listeners, 0);
         let refused = try_connect(&served.address()).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
         for _ in 0..2 {
             served.server.start_serving().unwrap();
             assert!(served.server.is_serving());
-            assert_eq!(event_loop.handle().snapshot().listeners, 1);
+            assert_eq!(event_loop.handle().stats().listeners, 1);
         }
         assert_serves(&mut event_loop, &served.address());
     }
@@ -243,7 +243,7 @@ fn a_dropped_server_serves_on() {
         drop(server.clone());
         drop(server);
         settle(&mut event_loop);
-        assert_eq!(event_loop.handle().snapshot().listeners, 1);
+        assert_eq!(event_loop.handle().stats().listeners, 1);
         let mut peer = assert_serves(&mut event_loop, &address);
         peer.close();
         drive(&mut event_loop, "lost", || log.is_lost());
@@ -342,7 +342,7 @@ fn a_port_in_use_is_named_in_the_error() {
         error.to_string().contains(&first.address().to_string()),
         "{error}"
     );
-    assert_eq!(event_loop.handle().snapshot().listeners, 1);
+    assert_eq!(event_loop.handle().stats().listeners, 1);
 }
 
 #[test]
@@ -386,7 +386,7 @@ fn bad_addresses_and_limits_are_invalid_input_and_leave_nothing_behind() {
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{error}");
     }
     assert!(!dir.path("server.sock").exists());
-    assert_eq!(event_loop.handle().snapshot().listeners, 0);
+    assert_eq!(event_loop.handle().stats().listeners, 0);
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn a_shutdown_without_connections_ends_at_once() {
         let result = event_loop.run_until(served.server.shutdown(LONG)).unwrap();
         assert_eq!(result, ShutdownReport::default());
         assert_refused(&served.address());
-        assert_eq!(event_loop.handle().snapshot().timers, 0);
+        assert_eq!(event_loop.handle().stats().timers, 0);
         assert!(!served.server.is_serving());
         // Once more, on a server that is closed already; Duration::MAX does not overflow.
         let again = served.server.shutdown(Duration::MAX);
@@ -60,8 +60,8 @@ fn a_shutdown_gives_polite_peers_all_their_bytes_and_counts_them_as_closed() {
             assert!(peer.received() == pattern(n as u64, total));
             assert_eq!(served.log(n).reason(), "local-close");
         }
-        let snapshot = event_loop.handle().snapshot();
-        assert_eq!((snapshot.timers, snapshot.lingering), (0, 0));
+        let stats = event_loop.handle().stats();
+        assert_eq!((stats.timers, stats.lingering), (0, 0));
     }
 }
 #[test]
@@ -116,15 +116,15 @@ fn a_shutdown_waits_for_what_lingers_but_not_past_the_grace() {
             } else {
                 settle(&mut event_loop);
                 assert!(answer.borrow().is_none(), "it lingers");
-                assert_eq!(event_loop.handle().snapshot().lingering, 1);
+                assert_eq!(event_loop.handle().stats().lingering, 1);
                 peer.close();
                 drive(&mut event_loop, "the peer's end", || {
                     answer.borrow().is_some()
                 });
             }
             assert_eq!(report(&answer), (1, 0, 0));
-            let snapshot = event_loop.handle().snapshot();
-            assert_eq!((snapshot.lingering, snapshot.timers), (0, 0));
+            let stats = event_loop.handle().stats();
+            assert_eq!((stats.lingering, stats.timers), (0, 0));
         }
     }
 }
@@ -149,7 +149,7 @@ fn of_several_shutdowns_the_shortest_grace_holds_and_all_get_the_report() {
         for answer in &answers {
             assert_eq!(report(answer), (0, 1, unsent));
         }
-        assert_eq!(event_loop.handle().snapshot().timers, 0);
+        assert_eq!(event_loop.handle().stats().timers, 0);
     }
 }
 #[test]

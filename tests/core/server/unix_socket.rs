@@ -139,7 +139,7 @@ fn what_is_no_socket_is_in_the_way_and_stays() {
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
     assert!(folder.is_dir());
     assert!(link.is_symlink() && is_socket(&dir.path("stale")));
-    assert_eq!(event_loop.handle().snapshot().listeners, 0);
+    assert_eq!(event_loop.handle().stats().listeners, 0);
 }
 
 #[test]
@@ -286,11 +286,11 @@ fn a_connect_to_a_full_backlog_gets_in_when_there_is_room() {
     event_loop
         .handle()
         .call_later(Duration::from_millis(150), move |_| end.set(true));
-    let before = event_loop.handle().snapshot();
+    let before = event_loop.handle().stats();
     while !waited.get() {
         event_loop.run_once(None).unwrap();
     }
-    let after = event_loop.handle().snapshot();
+    let after = event_loop.handle().stats();
     assert!(log.seen().is_empty() && !answered.get());
     assert_eq!(after.connecting, 1);
     let turns = after.polls - before.polls;
@@ -299,7 +299,7 @@ fn a_connect_to_a_full_backlog_gets_in_when_there_is_room() {
     let _first = full.accept();
     drive(&mut event_loop, "connected", || answered.get());
     assert_eq!(log.words(), ["made"]);
-    assert_eq!(event_loop.handle().snapshot().timers, 0);
+    assert_eq!(event_loop.handle().stats().timers, 0);
     let mut peer = None;
     for _ in 0..full.waiting.len() {
         peer = Some(full.accept());
@@ -330,8 +330,8 @@ fn a_connect_to_a_full_backlog_ends_with_its_timeout() {
         "{error}"
     );
     settle(&mut event_loop);
-    let snapshot = event_loop.handle().snapshot();
-    assert_eq!((snapshot.connecting, snapshot.timers), (0, 0));
+    let stats = event_loop.handle().stats();
+    assert_eq!((stats.connecting, stats.timers), (0, 0));
     assert!(log.seen().is_empty());
     assert_eq!(log.dropped(), 1);
 }
@@ -349,10 +349,10 @@ fn a_connect_to_a_full_backlog_can_be_cancelled_and_fails_when_the_listener_dies
     };
     let dropped = connect(&cancelled);
     let waits = connect(&waiting);
-    assert_eq!(event_loop.handle().snapshot().timers, 2);
+    assert_eq!(event_loop.handle().stats().timers, 2);
     drop(dropped);
-    let snapshot = event_loop.handle().snapshot();
-    assert_eq!((snapshot.connecting, snapshot.timers), (1, 1));
+    let stats = event_loop.handle().stats();
+    assert_eq!((stats.connecting, stats.timers), (1, 1));
     drop(full);
     let error = event_loop.run_until(waits).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);

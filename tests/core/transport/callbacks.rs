@@ -220,7 +220,7 @@ fn the_writes_of_a_closure_for_a_protocol_are_gathered_and_its_consequences_come
         for by in By::ALL {
             let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
             settle(&mut event_loop);
-            let before = event_loop.handle().snapshot().writes;
+            let before = event_loop.handle().stats().writes;
             by.run(&transport, |_: &mut Recorder, transport| {
                 for part in [&b"one, "[..], b"two, ", b"three"] {
                     transport.write(part)?;
@@ -229,7 +229,7 @@ fn the_writes_of_a_closure_for_a_protocol_are_gathered_and_its_consequences_come
             });
             peer.expect(&mut event_loop, 15);
             assert_eq!(peer.received(), b"one, two, three");
-            assert_eq!(event_loop.handle().snapshot().writes, before + 1, "{by:?}");
+            assert_eq!(event_loop.handle().stats().writes, before + 1, "{by:?}");
 
             let (first, second) = (log.clone(), log.clone());
             by.run(&transport, move |_: &mut Recorder, transport| {
@@ -327,7 +327,7 @@ fn a_closure_for_another_type_or_for_a_connection_that_has_ended_is_dropped_unru
             drive(&mut event_loop, "four drops", || dropped.get() == 4);
             settle(&mut event_loop);
             assert!(failures.borrow().is_empty(), "{failures:?}");
-            let left = event_loop.handle().snapshot();
+            let left = event_loop.handle().stats();
             assert_eq!(left.timers + left.completions, 0);
         }
     }
@@ -353,10 +353,7 @@ fn a_timer_of_a_transport_dies_with_the_connection_and_runs_while_it_closes() {
         });
         settle(&mut event_loop);
         assert_eq!(log.words(), ["made", "timer"]);
-        assert_eq!(
-            (event_loop.handle().snapshot().timers, dropped.get()),
-            (2, 0)
-        );
+        assert_eq!((event_loop.handle().stats().timers, dropped.get()), (2, 0));
         drive(&mut event_loop, "lost", || {
             peer.read_available();
             log.is_lost()
@@ -364,7 +361,7 @@ fn a_timer_of_a_transport_dies_with_the_connection_and_runs_while_it_closes() {
         drive(&mut event_loop, "the drops", || dropped.get() == 2);
         peer.close();
         drive(&mut event_loop, "no timers", || {
-            transport.handle().snapshot().timers == 0
+            transport.handle().stats().timers == 0
         });
     }
 }

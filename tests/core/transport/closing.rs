@@ -180,7 +180,7 @@ fn callbacks_of_the_transport_run_until_connection_lost() {
         drive(&mut event_loop, "lost", || log.is_lost());
         settle(&mut event_loop);
         assert_eq!(log.words().len(), 5);
-        assert_eq!(event_loop.handle().snapshot().timers, 0);
+        assert_eq!(event_loop.handle().stats().timers, 0);
     }
 }
 
@@ -338,7 +338,7 @@ fn every_end_may_be_asked_for_any_number_of_times_in_any_order() {
                     settle(&mut event_loop);
                     assert_eq!(log.words(), ["made", "lost"], "{i} {j}");
                     assert_eq!(transport.closed().unwrap().to_string(), closed);
-                    assert_eq!(event_loop.handle().snapshot().timers, 0);
+                    assert_eq!(event_loop.handle().stats().timers, 0);
                 }
             }
         }
@@ -374,12 +374,12 @@ fn close_within_lets_a_close_end_before_its_deadline_and_leaves_no_timer() {
         let log = Log::new();
         let (transport, mut peer) = stalled(&mut event_loop, kind, Recorder::new(&log));
         transport.close_within(HOUR);
-        assert_eq!(event_loop.handle().snapshot().timers, 1);
+        assert_eq!(event_loop.handle().stats().timers, 1);
         peer.expect_end(&mut event_loop);
         peer.close();
         settle(&mut event_loop);
         assert!(log.closed().is_clean());
-        assert_eq!(event_loop.handle().snapshot().timers, 0);
+        assert_eq!(event_loop.handle().stats().timers, 0);
     }
 }
 
@@ -411,7 +411,7 @@ fn of_several_deadlines_the_earliest_holds() {
                 drive(&mut event_loop, "lost", || log.is_lost());
                 assert!(start.elapsed() >= early);
                 assert_eq!(log.reason(), "timeout");
-                assert_eq!(event_loop.handle().snapshot().timers, 0);
+                assert_eq!(event_loop.handle().stats().timers, 0);
             }
         }
     }

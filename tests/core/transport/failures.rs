@@ -37,11 +37,11 @@ fn what_was_written_before_an_error_is_offered_to_the_kernel_once() {
                 });
                 let (_, mut peer) = adopted(event_loop.handle(), kind, protocol);
                 settle(&mut event_loop);
-                let before = event_loop.handle().snapshot().writes;
+                let before = event_loop.handle().stats().writes;
                 peer.send(b"go");
                 peer.expect_end(&mut event_loop);
                 assert_eq!((peer.received().len(), peer.saw_eof()), (len, true));
-                assert_eq!(event_loop.handle().snapshot().writes, before + 1);
+                assert_eq!(event_loop.handle().stats().writes, before + 1);
                 assert_eq!(log.words(), ["made", "data", "lost"]);
                 assert_eq!(log.reason(), if panics { "panic" } else { "callback" });
                 assert_eq!(log.closed().unsent(), 0);
@@ -126,7 +126,7 @@ fn a_failure_in_connection_made_fails_create_connection_with_the_same_closed() {
             peer.expect_end(&mut event_loop);
             assert_eq!(peer.received(), b"before it");
             settle(&mut event_loop);
-            assert_eq!(event_loop.handle().snapshot().connections, 0);
+            assert_eq!(event_loop.handle().stats().connections, 0);
         }
     }
 }
@@ -373,7 +373,7 @@ fn a_failure_disturbs_no_other_connection_not_even_of_the_same_poll() {
                 assert_eq!(log.words(), ["made", "data", "lost"]);
             }
             assert_eq!(failures.borrow().len(), 10);
-            assert_eq!(event_loop.handle().snapshot().connections, 10);
+            assert_eq!(event_loop.handle().stats().connections, 10);
         }
     }
 }
@@ -416,7 +416,7 @@ fn a_panic_in_connection_lost_is_only_reported() {
         assert_eq!(failures.borrow()[0].context(), "connection_lost");
         assert_eq!(log.dropped(), 1);
         settle(&mut event_loop);
-        let left = event_loop.handle().snapshot();
+        let left = event_loop.handle().stats();
         assert_eq!(left.connections + left.lingering + left.completions, 0);
     }
 }

@@ -232,7 +232,7 @@ fn a_transport_keeps_neither_protocol_nor_descriptor_of_an_ended_connection() {
         assert_eq!(log.dropped(), 1);
         peer.expect_end(&mut event_loop);
         assert!(peer.saw_eof());
-        assert_eq!(event_loop.handle().snapshot().connections, 0);
+        assert_eq!(event_loop.handle().stats().connections, 0);
         assert!(event_loop.handle().transport(held.id()).is_none());
         assert!(held.closed().is_some());
     }

@@ -20,16 +20,16 @@ fn answer(kind: Kind) -> Vec<u8> {
 }
 
 fn lingering(event_loop: &EventLoop) -> usize {
-    event_loop.handle().snapshot().lingering
+    event_loop.handle().stats().lingering
 }
 
 #[track_caller]
 fn expect_no_lingering(event_loop: &mut EventLoop) {
     let handle = event_loop.handle().clone();
     drive(event_loop, "the end of the lingering", || {
-        handle.snapshot().lingering == 0
+        handle.stats().lingering == 0
     });
-    assert_eq!(handle.snapshot().timers, 0);
+    assert_eq!(handle.stats().timers, 0);
 }
 
 /// A connection that was closed after an answer; its peer has read nothing and ended nothing.
@@ -158,8 +158,8 @@ fn connection_lost_and_its_waiters_do_not_wait_for_the_peer() {
         assert!(closed.is_clean());
         assert_eq!(log.words(), ["made", "lost"]);
         assert_eq!(log.dropped(), 1);
-        let snapshot = event_loop.handle().snapshot();
-        assert_eq!((snapshot.connections, snapshot.lingering), (0, 1));
+        let stats = event_loop.handle().stats();
+        assert_eq!((stats.connections, stats.lingering), (0, 1));
     }
 }
 
@@ -207,7 +207,7 @@ fn lingering_ends_after_a_second_even_if_the_peer_never_stops() {
         // It reads everything and goes on sending.
         drive(&mut event_loop, "the end of the second", || {
             peer.read_available();
-            if handle.snapshot().lingering == 0 {
+            if handle.stats().lingering == 0 {
                 return true;
             }
             peer.send(b"more");
@@ -263,7 +263,7 @@ fn a_flood_of_input_to_discard_does_not_take_a_turn_for_itself() {
         }
     };
     let handle = event_loop.handle().clone();
-    let received = || handle.snapshot().bytes_received;
+    let received = || handle.stats().bytes_received;
     for _ in 0..50 {
         fill();
         event_loop.run_once(Some(Duration::ZERO)).unwrap();

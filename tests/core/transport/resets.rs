@@ -356,8 +356,8 @@ fn close_and_abort_end_a_broken_connection_at_once() {
             event_loop.run_once(Some(Duration::ZERO)).unwrap();
             assert_eq!(log.words(), ["made", "lost"]);
             assert!(log.closed().is_reset());
-            let snapshot = event_loop.handle().snapshot();
-            assert_eq!((snapshot.lingering, snapshot.timers), (0, 0));
+            let stats = event_loop.handle().stats();
+            assert_eq!((stats.lingering, stats.timers), (0, 0));
         }
     }
 }

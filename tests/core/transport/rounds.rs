@@ -58,9 +58,9 @@ fn drain_is_answered_at_the_fall_before_resume_writing_is_called() {
 /// Runs one turn; answers how many pauses and resumes `log` got in it.
 fn turn(event_loop: &mut EventLoop, log: &Log) -> (usize, usize) {
     let before = (log.count(&Seen::Pause), log.count(&Seen::Resume));
-    let polls = event_loop.handle().snapshot().polls;
+    let polls = event_loop.handle().stats().polls;
     event_loop.run_once(Some(Duration::from_millis(5))).unwrap();
-    assert_eq!(event_loop.handle().snapshot().polls, polls + 1);
+    assert_eq!(event_loop.handle().stats().polls, polls + 1);
     let after = (log.count(&Seen::Pause), log.count(&Seen::Resume));
     (after.0 - before.0, after.1 - before.1)
 }

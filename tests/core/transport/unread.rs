@@ -168,14 +168,14 @@ fn get_buffer_the_read_and_buffer_updated_are_one_callback() {
                     Ok(())
                 });
             let bytes: &[u8] = if unread { b"bytes" } else { b"" };
-            let before = event_loop.handle().snapshot().writes;
+            let before = event_loop.handle().stats().writes;
             transport.set_protocol(recorder, bytes).unwrap();
             if !unread {
                 peer.send(b"bytes");
             }
             peer.expect(&mut event_loop, 36);
             assert_eq!(peer.received(), b"from get_buffer, from buffer_updated");
-            assert_eq!(event_loop.handle().snapshot().writes, before + 1);
+            assert_eq!(event_loop.handle().stats().writes, before + 1);
         }
     }
 }

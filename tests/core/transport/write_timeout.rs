@@ -37,7 +37,7 @@ fn read(peer: &mut Peer, count: usize) {
 }
 
 fn timers(event_loop: &EventLoop) -> usize {
-    event_loop.handle().snapshot().timers
+    event_loop.handle().stats().timers
 }
 
 #[test]

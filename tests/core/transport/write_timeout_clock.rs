@@ -79,11 +79,11 @@ fn progress_reads_the_clock_once_for_each_system_call() {
         stage.transport.write(&[1; STALLING]).unwrap();
         stage.run();
         stage.world.clock_reads.set(0);
-        let writes = stage.event_loop.handle().snapshot().writes;
+        let writes = stage.event_loop.handle().stats().writes;
         for _ in 0..50 {
             stage.read(1);
         }
-        let writes = stage.event_loop.handle().snapshot().writes - writes;
+        let writes = stage.event_loop.handle().stats().writes - writes;
         assert_eq!(writes, 50);
         stage.world.clock_reads.get()
     };
@@ -293,14 +293,14 @@ fn a_kernel_without_memory_is_no_progress() {
         stage.transport.set_write_timeout(Some(SECOND));
         stage.transport.write(&[1; 10]).unwrap();
         stage.run();
-        let writes = stage.event_loop.handle().snapshot().writes;
+        let writes = stage.event_loop.handle().stats().writes;
         let start = stage.world.now.get();
         let step = Duration::from_millis(10);
         while stage.world.now.get() - start < SECOND - step {
             stage.pass(step);
             assert!(!stage.log.is_lost(), "early");
         }
-        let tries = stage.event_loop.handle().snapshot().writes - writes;
+        let tries = stage.event_loop.handle().stats().writes - writes;
         assert!(tries > 10, "it was tried again {tries} times");
         if recovers {
             stage.world.write_error.set(None);

@@ -64,7 +64,7 @@ pub fn drive(event_loop: &mut EventLoop, what: &str, mut done: impl FnMut() -> b
         assert!(
             start.elapsed() < BOUND,
             "waited in vain for: {what}\n{:#?}",
-            event_loop.handle().snapshot()
+            event_loop.handle().stats()
         );
         if let Err(error) = event_loop.run_once(Some(Duration::from_millis(5))) {
             panic!("the loop failed: {error}");
@@ -76,11 +76,11 @@ pub fn drive(event_loop: &mut EventLoop, what: &str, mut done: impl FnMut() -> b
 pub fn settle(event_loop: &mut EventLoop) {
     let mut quiet = 0;
     while quiet < 2 {
-        let before = event_loop.handle().snapshot();
+        let before = event_loop.handle().stats();
         if let Err(error) = event_loop.run_once(Some(Duration::from_millis(1))) {
             panic!("the loop failed: {error}");
         }
-        let mut after = event_loop.handle().snapshot();
+        let mut after = event_loop.handle().stats();
         after.polls = before.polls;
         quiet = if after == before { quiet + 1 } else { 0 };
     }

@@ -91,7 +91,7 @@ pub fn wait<T>(event_loop: &mut EventLoop, what: &str, future: impl Future<Outpu
         assert!(
             begun.elapsed() < BOUND,
             "waited in vain for: {what}\n{:#?}",
-            event_loop.handle().snapshot()
+            event_loop.handle().stats()
         );
         if let Err(error) = event_loop.run_once(Some(Duration::from_millis(5))) {
             panic!("the loop failed: {error}");

@@ -116,7 +116,7 @@ pub fn answer<T>(completion: &mut Completion<T>) -> Option<io::Result<T>> {
 
 /// The system calls that wrote, so far.
 pub fn writes(handle: &Handle) -> u64 {
-    handle.snapshot().writes
+    handle.stats().writes
 }
 
 /// Runs `call` outside of callbacks, or as one of the transport.

@@ -5,7 +5,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use support::{BOUND, Kind, TempDir};
-use tidegate::{EventLoop, Handle, Protocol, Snapshot};
+use tidegate::{EventLoop, Handle, LoopStats, Protocol};
 use tidegate_testkit::conformance::Harness;
 
 type Next = Rc<RefCell<Option<Box<dyn Protocol>>>>;
@@ -39,20 +39,20 @@ impl TwoLoops {
         }
     }
 
-    fn snapshots(&self) -> [Snapshot; 2] {
+    fn stats(&self) -> [LoopStats; 2] {
         [&self.server, &self.client].map(|event_loop| {
-            let mut snapshot = event_loop.handle().snapshot();
-            snapshot.polls = 0;
-            snapshot
+            let mut stats = event_loop.handle().stats();
+            stats.polls = 0;
+            stats
         })
     }
 
     /// One turn of each; whether they found something.
     fn turn(&mut self) -> io::Result<bool> {
-        let before = self.snapshots();
+        let before = self.stats();
         self.server.run_once(Some(Duration::ZERO))?;
         self.client.run_once(Some(Duration::ZERO))?;
-        Ok(self.snapshots() != before)
+        Ok(self.stats() != before)
     }
 }
 

@@ -156,9 +156,9 @@ fn an_accept_that_is_refused_succeeds_a_little_later() {
         let peer = stage.world.network().dial(stage.host.addr(7)).unwrap();
         stage.pump();
         assert!(peer.connected().unwrap());
-        assert_eq!(stage.host.handle().snapshot().connections, 0, "{fault}");
+        assert_eq!(stage.host.handle().stats().connections, 0, "{fault}");
         stage.finish();
-        assert_eq!(stage.host.handle().snapshot().connections, 1, "{fault}");
+        assert_eq!(stage.host.handle().stats().connections, 1, "{fault}");
     }
 }
 
@@ -168,7 +168,7 @@ fn an_accept_that_is_aborted_is_a_reset_for_the_peer() {
     stage.force(Fault::AcceptAborted);
     let peers = stage.peers(2);
     assert!(peers[0].is_reset() && !peers[1].is_reset());
-    assert_eq!(stage.host.handle().snapshot().connections, 1);
+    assert_eq!(stage.host.handle().stats().connections, 1);
 }
 
 #[test]
@@ -178,11 +178,11 @@ fn a_poll_that_is_interrupted_is_made_again_and_a_spurious_event_is_one_more() {
         if let Some(fault) = fault {
             stage.force(fault);
         }
-        let before = stage.host.handle().snapshot();
+        let before = stage.host.handle().stats();
         peer.send(b"x").unwrap();
         stage.finish();
         assert_eq!(stage.log.data(), b"x");
-        let after = stage.host.handle().snapshot();
+        let after = stage.host.handle().stats();
         (after.polls - before.polls, after.events - before.events)
     };
     let (polls, events) = count(None);

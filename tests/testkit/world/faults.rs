@@ -43,7 +43,7 @@ fn echo(seed: u64, faults: &Faults, fault: Fault) -> (usize, u64) {
         whole += usize::from(got.len() == LEN);
     }
     for host in [&a, &b] {
-        let left = host.handle().snapshot();
+        let left = host.handle().stats();
         let counts = [left.connections, left.lingering, left.connecting, left.jobs];
         assert_eq!(counts, [0; 4], "{fault}, seed {seed}: {left:?}");
         assert_eq!(world.network().descriptors(host), 0, "{fault}, seed {seed}");
@@ -195,7 +195,7 @@ fn a_server_without_descriptors_serves_the_waiting_once_there_are_some() {
     world.advance(Duration::from_secs(5)).unwrap();
     assert_eq!(world.network().descriptors(&host), 2);
     assert!(world.fault_counts().times(Fault::NoDescriptor) > 0);
-    assert_eq!(host.handle().snapshot().connections, 1);
+    assert_eq!(host.handle().stats().connections, 1);
     world.network().limit_descriptors(&host, None);
     world.advance(Duration::from_secs(5)).unwrap();
     for peer in &peers {

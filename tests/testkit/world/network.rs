@@ -236,7 +236,7 @@ fn a_full_backlog_lets_a_connect_wait_and_knock_again() {
     world.network().limit_descriptors(&b, None);
     world.advance(10 * SECOND).unwrap();
     assert_eq!(connected(&peers), 3);
-    assert_eq!(b.handle().snapshot().connections, 3);
+    assert_eq!(b.handle().stats().connections, 3);
 }
 
 #[test]
@@ -326,7 +326,7 @@ fn a_reset_of_connections_is_also_one_of_those_that_are_still_being_made() {
         assert!(client.words().is_empty(), "{:?}", client.words());
         assert!(server.words().is_empty() || server.closed().is_reset());
         assert_eq!(world.network().sockets(), 0);
-        assert_eq!(a.handle().snapshot().connecting, 0);
+        assert_eq!(a.handle().stats().connecting, 0);
     }
 }
 

@@ -86,7 +86,7 @@ fn run(seed: u64) -> (u64, String, usize) {
         assert!(
             client.is_lost(),
             "seed {seed}: {:?} {}",
-            a.handle().snapshot(),
+            a.handle().stats(),
             world.trace().lines()[world.trace().lines().len().saturating_sub(45)..].join("\n")
         );
         if client.closed().is_clean() {
@@ -94,7 +94,7 @@ fn run(seed: u64) -> (u64, String, usize) {
         }
     }
     for host in [&a, &b] {
-        let left = host.handle().snapshot();
+        let left = host.handle().stats();
         assert_eq!(
             (
                 left.connections,
@@ -144,7 +144,7 @@ fn a_pump_does_all_that_needs_no_time_and_lets_none_pass() {
     // With nothing to do it returns.
     world.pump().unwrap();
     assert_eq!(world.elapsed(), Duration::ZERO);
-    assert_eq!(host.handle().snapshot().timers, 1);
+    assert_eq!(host.handle().stats().timers, 1);
 }
 
 #[test]

@@ -270,7 +270,7 @@ impl<'c> Play<'c> {
     }
 
     fn remains(&self) -> String {
-        let now = self.host.handle().snapshot();
+        let now = self.host.handle().stats();
         // Each of these has a timer of the loop's own.
         let timers = now.timers.saturating_sub(now.lingering);
         let remains = [
@@ -319,12 +319,12 @@ impl<'c> Play<'c> {
             left: self.left.take().unwrap_or_else(|| self.remains()),
             busy: busy.map(|busy| busy.to_string()),
             wrong_answer: self.wrong_answer.take(),
-            pauses: self.host.handle().snapshot().pauses,
+            pauses: self.host.handle().stats().pauses,
             dialogue: self.peer.dialogue().clone(),
         }
     }
 }
 
 fn is_gone(host: &Host) -> bool {
-    host.handle().snapshot().connections == 0
+    host.handle().stats().connections == 0
 }

@@ -7,7 +7,7 @@ use super::{Harness, Violation};
 use crate::{Recorder, Seen};
 use std::fmt::{Debug, Display};
 use std::io;
-use tidegate::{Snapshot, Transport, WriteLimits};
+use tidegate::{LoopStats, Transport, WriteLimits};
 
 /// Which end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -67,20 +67,17 @@ impl<'a> Fixture<'a> {
 
     /// Counts what each loop holds and a case must not leave behind.
     fn held(&self) -> Vec<[usize; 5]> {
-        let held = |snapshot: Snapshot| {
+        let held = |stats: LoopStats| {
             [
-                snapshot.connections,
-                snapshot.connecting,
-                snapshot.lingering,
-                snapshot.timers,
-                snapshot.completions,
+                stats.connections,
+                stats.connecting,
+                stats.lingering,
+                stats.timers,
+                stats.completions,
             ]
         };
         let handles = self.harness.handles();
-        handles
-            .iter()
-            .map(|handle| held(handle.snapshot()))
-            .collect()
+        handles.iter().map(|handle| held(handle.stats())).collect()
     }
 
     /// Formats the present state of the endpoints.
@@ -270,7 +267,7 @@ impl<'a> Fixture<'a> {
         let before = self.before.clone();
         let left = || {
             handles.iter().zip(&before).all(|(handle, before)| {
-                let now = handle.snapshot();
+                let now = handle.stats();
                 now.connections <= before[0]
                     && now.connecting <= before[1]
                     && now.lingering <= before[2]

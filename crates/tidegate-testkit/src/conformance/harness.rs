@@ -43,7 +43,7 @@ pub trait Harness {
     /// Those of running the loops.
     fn settle(&mut self) -> io::Result<()>;
 
-    /// Returns a handle to every loop, always in the same order. The suite looks in their snapshots
+    /// Returns a handle to every loop, always in the same order. The suite looks in their stats
     /// for connections, timers and completions that a case has left behind.
     fn handles(&self) -> Vec<Handle>;
 

@@ -190,10 +190,10 @@ impl Sockets {
         let start = Instant::now();
         let (mut quiet, mut ticks) = (0, 0);
         while quiet < 2 {
-            let before = self.event_loop.handle().snapshot();
+            let before = self.event_loop.handle().stats();
             self.event_loop
                 .run_once(Some(Duration::from_millis(quiet)))?;
-            let mut after = self.event_loop.handle().snapshot();
+            let mut after = self.event_loop.handle().stats();
             after.polls = before.polls;
             quiet = if after == before { quiet + 1 } else { 0 };
             ticks += 1;

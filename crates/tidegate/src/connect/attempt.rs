@@ -2,7 +2,7 @@
 
 use super::Connecting;
 use crate::driver::{Readiness, Socket};
-use crate::event_loop::{Core, Slot, Snapshot, Source, add};
+use crate::event_loop::{Core, LoopStats, Slot, Source, add};
 use crate::timers::TimerId;
 use crate::{Address, TransportId};
 use std::cell::{Cell, RefCell};
@@ -132,7 +132,7 @@ impl Source for Attempt {
     }
 
     /// Connects are counted, not their attempts.
-    fn count(&self, _: &mut Snapshot) {}
+    fn count(&self, _: &mut LoopStats) {}
 }
 
 /// Without the connect, which holds its attempts.

@@ -1,7 +1,7 @@
 //! What the loop, its handles and its transports share. Borrows in here end before any code of
 //! the user runs.
 
-use super::counters::{Counters, Snapshot, add};
+use super::counters::{Counters, LoopStats, add};
 use super::deferred::Deferred;
 use super::failure::{Failure, PanicPolicy};
 use super::registry::{Registry, Slot};
@@ -397,14 +397,14 @@ impl Core {
         self.gone.set(true);
     }
 
-    pub(crate) fn snapshot(&self) -> Snapshot {
-        let mut snapshot = self.counters.snapshot();
-        self.registry.borrow().count(&mut snapshot);
-        snapshot.connecting = self.connects.borrow().len();
-        snapshot.timers = self.timers.borrow().len();
-        snapshot.completions = self.completions.get();
-        snapshot.jobs = self.jobs.borrow().len();
-        snapshot
+    pub(crate) fn stats(&self) -> LoopStats {
+        let mut stats = self.counters.stats();
+        self.registry.borrow().count(&mut stats);
+        stats.connecting = self.connects.borrow().len();
+        stats.timers = self.timers.borrow().len();
+        stats.completions = self.completions.get();
+        stats.jobs = self.jobs.borrow().len();
+        stats
     }
 }
 
@@ -412,7 +412,7 @@ impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Core")
             .field("closed", &self.closed.get())
-            .field("snapshot", &self.snapshot())
+            .field("stats", &self.stats())
             .finish_non_exhaustive()
     }
 }

@@ -5,10 +5,10 @@ use std::cell::Cell;
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident,)*) => {
         /// The loop's counters, and what it holds, at one moment. See
-        /// [`Handle::snapshot`](crate::Handle::snapshot).
+        /// [`Handle::stats`](crate::Handle::stats).
         #[derive(Debug, Clone, Default, PartialEq, Eq)]
         #[non_exhaustive]
-        pub struct Snapshot {
+        pub struct LoopStats {
             $($(#[$doc])* pub $name: u64,)*
             /// Connections whose `connection_lost` has not come yet.
             pub connections: usize,
@@ -34,10 +34,10 @@ macro_rules! counters {
         }
 
         impl Counters {
-            pub(crate) fn snapshot(&self) -> Snapshot {
-                Snapshot {
+            pub(crate) fn stats(&self) -> LoopStats {
+                LoopStats {
                     $($name: self.$name.get(),)*
-                    ..Snapshot::default()
+                    ..LoopStats::default()
                 }
             }
         }

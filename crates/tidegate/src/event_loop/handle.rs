@@ -1,7 +1,7 @@
 //! The handle to the loop: what callbacks and setup code ask it for.
 
 use super::core::Core;
-use super::counters::Snapshot;
+use super::counters::LoopStats;
 use super::deferred::Deferred;
 use super::failure::Failure;
 use super::remote::RemoteHandle;
@@ -140,8 +140,8 @@ impl Handle {
     }
 
     /// The loop's counters, and what it holds.
-    pub fn snapshot(&self) -> Snapshot {
-        self.0.snapshot()
+    pub fn stats(&self) -> LoopStats {
+        self.0.stats()
     }
 }
 

@@ -32,7 +32,7 @@ pub(crate) use registry::Slot;
 pub(crate) use source::Source;
 
 pub use builder::EventLoopBuilder;
-pub use counters::Snapshot;
+pub use counters::LoopStats;
 pub use failure::{Failure, PanicPolicy};
 pub use handle::Handle;
 pub use remote::{LoopClosed, RemoteHandle};

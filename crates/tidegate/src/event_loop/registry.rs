@@ -2,7 +2,7 @@
 //! closed reaches nobody, also when its slot was used again.
 
 use super::core::Core;
-use super::counters::Snapshot;
+use super::counters::LoopStats;
 use super::source::Source;
 use crate::TransportId;
 use crate::transport::Transport;
@@ -169,7 +169,7 @@ impl Registry {
     }
 
     /// Adds what is registered to the numbers of the loop.
-    pub(super) fn count(&self, stats: &mut Snapshot) {
+    pub(super) fn count(&self, stats: &mut LoopStats) {
         for transport in self.connections() {
             stats.connections += 1;
             stats.closing += usize::from(transport.is_closing());

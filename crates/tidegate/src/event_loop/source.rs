@@ -1,7 +1,7 @@
 //! Sources of events that are no connections, as the loop sees them.
 
 use super::core::Core;
-use super::counters::Snapshot;
+use super::counters::LoopStats;
 use crate::driver::Readiness;
 use crate::server::ServerState;
 use std::fmt;
@@ -22,7 +22,7 @@ pub(crate) trait Source: fmt::Debug {
     fn end(self: Rc<Self>, core: &Core);
 
     /// Adds the source to the numbers of its loop.
-    fn count(&self, stats: &mut Snapshot);
+    fn count(&self, stats: &mut LoopStats);
 
     /// Returns whether the source is left of a connection that `server` accepted.
     fn is_left_by(&self, server: &Rc<ServerState>) -> bool {

@@ -2,7 +2,7 @@
 
 use super::state::ServerState;
 use crate::driver::{self, Readiness};
-use crate::event_loop::{Core, Slot, Snapshot, Source, add};
+use crate::event_loop::{Core, LoopStats, Slot, Source, add};
 use crate::log::guarded;
 use crate::timers::TimerId;
 use crate::{Address, TransportId};
@@ -152,7 +152,7 @@ impl Source for Listener {
         self.server.close();
     }
 
-    fn count(&self, stats: &mut Snapshot) {
+    fn count(&self, stats: &mut LoopStats) {
         stats.listeners += 1;
     }
 }

@@ -9,7 +9,7 @@ use super::Transport;
 use super::state::State;
 use crate::TransportId;
 use crate::driver::{Readiness, Socket};
-use crate::event_loop::{Core, Slot, Snapshot, Source, add};
+use crate::event_loop::{Core, LoopStats, Slot, Source, add};
 use crate::server::ServerState;
 use crate::timers::TimerId;
 use std::cell::{Cell, RefCell};
@@ -159,7 +159,7 @@ impl Source for Lingering {
         self.close(core);
     }
 
-    fn count(&self, stats: &mut Snapshot) {
+    fn count(&self, stats: &mut LoopStats) {
         stats.lingering += 1;
     }
 

@@ -322,7 +322,7 @@ impl Run {
             let (wait, answers) = (waiter.wait, waiter.answers.get());
             assert_eq!(answers, 1, "{wait:?} was answered {answers} times");
         }
-        let left = host.handle().snapshot();
+        let left = host.handle().stats();
         let counts = [
             left.connections,
             left.lingering,

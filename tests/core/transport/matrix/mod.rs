@@ -314,7 +314,7 @@ fn a_thousand_connections_work(event_loop: &mut EventLoop, kind: Kind) {
     }
     server.close();
     quiesce(event_loop);
-    let left = event_loop.handle().snapshot();
+    let left = event_loop.handle().stats();
     assert_eq!(
         left.connections + left.listeners + left.lingering + left.timers,
         0

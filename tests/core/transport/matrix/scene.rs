@@ -191,7 +191,7 @@ impl Scene {
     ) {
         let handle = event_loop.handle().clone();
         drive(event_loop, "nothing left", || {
-            let left = handle.snapshot();
+            let left = handle.stats();
             left.connections + left.lingering + left.timers + left.completions == 0
         });
         assert!(self.done.get(), "{} did not come", self.target);
@@ -212,9 +212,9 @@ impl Scene {
 pub(super) fn quiesce(event_loop: &mut EventLoop) {
     let mut quiet = 0;
     while quiet < 2 {
-        let before = event_loop.handle().snapshot();
+        let before = event_loop.handle().stats();
         event_loop.run_once(Some(Duration::ZERO)).unwrap();
-        let mut after = event_loop.handle().snapshot();
+        let mut after = event_loop.handle().stats();
         after.polls = before.polls;
         quiet = if after == before { quiet + 1 } else { 0 };
     }

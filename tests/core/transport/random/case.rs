@@ -94,9 +94,9 @@ impl<'a> Case<'a> {
     fn quiet(&mut self) -> Result<(), String> {
         let mut quiet = 0;
         for _ in 0..5000 {
-            let before = self.event_loop.handle().snapshot();
+            let before = self.event_loop.handle().stats();
             self.turn(Duration::ZERO)?;
-            let mut after = self.event_loop.handle().snapshot();
+            let mut after = self.event_loop.handle().stats();
             after.polls = before.polls;
             quiet = if after == before { quiet + 1 } else { 0 };
             if quiet == 3 {
@@ -111,8 +111,8 @@ impl<'a> Case<'a> {
         let mut idle = 0;
         while !done(self) {
             if start.elapsed() > BOUND {
-                let snapshot = self.event_loop.handle().snapshot();
-                let state = format!("{:?}\n{snapshot:#?}", self.transport);
+                let stats = self.event_loop.handle().stats();
+                let state = format!("{:?}\n{stats:#?}", self.transport);
                 return Err(format!("waited in vain for {what}\n{state}"));
             }
             idle += 1;
@@ -177,16 +177,16 @@ impl<'a> Case<'a> {
         self.shared.model.borrow_mut().check_peer_end();
         self.act(&Op::PeerClose);
         self.drive("the end of everything", |case| {
-            let snapshot = case.event_loop.handle().snapshot();
-            snapshot.connections + snapshot.lingering == 0
+            let stats = case.event_loop.handle().stats();
+            stats.connections + stats.lingering == 0
         })?;
         self.quiet()?;
         self.kept_answers();
         self.settled()?;
         self.shared.model.borrow_mut().check_waiters();
-        let snapshot = self.event_loop.handle().snapshot();
-        if snapshot.timers + snapshot.completions + snapshot.connecting != 0 {
-            return Err(format!("something is left: {snapshot:#?}"));
+        let stats = self.event_loop.handle().stats();
+        if stats.timers + stats.completions + stats.connecting != 0 {
+            return Err(format!("something is left: {stats:#?}"));
         }
         self.check()
     }

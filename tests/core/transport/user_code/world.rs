@@ -224,7 +224,7 @@ fn everything(world: &Rc<World>) {
     let _ = handle.remote().call_soon_threadsafe(|_| enter());
     handle.remote().stop();
     handle.stop();
-    let _ = (handle.now(), handle.snapshot(), Handle::current());
+    let _ = (handle.now(), handle.stats(), Handle::current());
     let (completer, completion) = handle.completion::<u32>();
     completion.then(|_, _| enter());
     let _ = completer.is_cancelled();

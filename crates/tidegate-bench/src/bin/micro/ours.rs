@@ -45,7 +45,7 @@ pub(crate) fn cancel(count: usize) -> Duration {
     }
     drop(timers);
     let elapsed = start.elapsed();
-    assert_eq!(event_loop.handle().snapshot().timers, 0);
+    assert_eq!(event_loop.handle().stats().timers, 0);
     elapsed
 }
 
@@ -61,7 +61,7 @@ pub(crate) fn insert_and_cancel(count: usize) -> Duration {
     let turned = event_loop.run_once(Some(Duration::ZERO));
     turned.expect("it runs");
     let elapsed = start.elapsed();
-    assert_eq!(event_loop.handle().snapshot().timers, live.len());
+    assert_eq!(event_loop.handle().stats().timers, live.len());
     elapsed
 }
 
