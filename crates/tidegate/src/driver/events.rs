@@ -9,7 +9,7 @@ use std::ops::BitOr;
 #[allow(clippy::exhaustive_structs, reason = "outside semver")]
 pub struct Token(pub u64);
 
-/// The token of the event that a [`Wake`] causes.
+/// The token of the event that a [`Wake`](super::Wake) causes.
 pub const WAKE: Token = Token(u64::MAX);
 
 /// What an event says of its source, a set of flags. Edge-triggered: it is said once for each
