@@ -30,7 +30,7 @@ impl Protocol for Capitals {
 async fn ask(server: Address, name: &str) -> Result {
     let (mut reader, writer) = open_connection(&server).await?;
     for word in ["hello", "good bye"] {
-        writer.write(format!("{name}: {word}\n").as_bytes())?;
+        writeln!(writer, "{name}: {word}")?;
         writer.drain().await?;
         let line = reader.read_line().await?;
         print!("{}", String::from_utf8_lossy(&line));

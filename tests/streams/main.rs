@@ -20,5 +20,6 @@ mod time;
 mod traits;
 mod wakes;
 mod write_all;
+mod write_forms;
 mod writer;
 mod writer_cancel;

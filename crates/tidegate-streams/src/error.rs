@@ -38,8 +38,8 @@ pub struct IncompleteRead {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct LimitOverrun {
-    /// So many bytes may be read away before the next attempt, without missing a separator: when
-    /// one was found, those before it.
+    /// The number of bytes that can be read before the next attempt without missing a separator.
+    /// When one was found, they are those before it.
     pub consumed: usize,
     /// Whether a separator was found, beyond the limit.
     pub found: bool,

@@ -1,7 +1,7 @@
 //! The tasks of one loop, and how they are woken.
 //!
 //! A task is run by the loop, from a callback of its own that takes what was ready when it began:
-//! what becomes ready meanwhile waits for the next turn, after the loop has polled. So a task that
+//! what becomes ready meanwhile waits for the next tick, after the loop has polled. So a task that
 //! is always ready starves nobody. Only a task that waits for what a connection receives is run at
 //! once, by that connection's callback.
 //!
@@ -25,25 +25,25 @@ use tidegate::{Callback, Handle, RemoteHandle};
 /// Lists that were longer once are given back when they are empty.
 const KEPT: usize = 1024;
 
-/// Who need not wait does so nevertheless once in so many calls, so that a task that always finds
-/// room lets the loop go on.
-const WAITS_PER_TURN: u32 = 64;
+/// A task whose calls never have to wait yields once per this many calls, so that it cannot starve
+/// the loop.
+const CALLS_PER_YIELD: u32 = 64;
 
 thread_local! {
-    /// So many times the task that runs may yet go on when it need not wait.
-    static WAITS: Cell<u32> = const { Cell::new(WAITS_PER_TURN) };
+    /// The number of calls until the running task yields.
+    static CALLS_LEFT: Cell<u32> = const { Cell::new(CALLS_PER_YIELD) };
 
     /// The executors of this thread, until their loops end.
     static LOCAL: RefCell<Vec<Rc<Executor>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Counts what need not wait, and says when the task should let the loop go on nevertheless.
+/// Counts a call that need not wait, and returns whether the running task has to yield.
 #[inline]
-pub(crate) fn is_turn_over() -> bool {
-    let left = WAITS.get() - 1;
-    WAITS.set(left);
+pub(crate) fn must_yield() -> bool {
+    let left = CALLS_LEFT.get() - 1;
+    CALLS_LEFT.set(left);
     if left == 0 {
-        WAITS.set(WAITS_PER_TURN);
+        CALLS_LEFT.set(CALLS_PER_YIELD);
     }
     left == 0
 }
@@ -58,7 +58,7 @@ pub(crate) struct Task<W: ?Sized = dyn Work> {
 
 /// What a task does.
 pub(crate) trait Work {
-    /// Runs it until it waits; answers whether it has ended. Does nothing when it had ended before.
+    /// Runs it until it waits; returns whether it has ended. Does nothing when it had ended before.
     fn run(&self, context: &mut Context<'_>, handle: &Handle) -> bool;
 
     /// Drops what is left of it: its loop has ended.
@@ -216,7 +216,7 @@ impl Executor {
         self.spare_buffers.clone()
     }
 
-    /// Makes a task, and has it run in its turn.
+    /// Makes a task and puts it at the end of the queue.
     pub(crate) fn start<W: Work + 'static>(&self, work: W) -> Rc<Task<W>> {
         let mut tasks = self.tasks.borrow_mut();
         let place = tasks.vacant_entry();
@@ -259,7 +259,7 @@ impl Executor {
     fn push(&self, task: Rc<Task>) {
         let mut ready = self.ready.borrow_mut();
         ready.push_back(task);
-        // Whoever put the one before has scheduled us.
+        // Otherwise the push before has scheduled the callback.
         if ready.len() == 1 {
             drop(ready);
             self.schedule();
@@ -277,7 +277,7 @@ impl Executor {
         woken.iter().for_each(|waker| self.wake(waker));
     }
 
-    /// The task that runs, if this is its waker: one that was not wrapped by whoever polls parts of
+    /// Returns the running task, if this is its waker and not one that wraps it to poll a part of
     /// the task.
     pub(crate) fn task_of(&self, waker: &Waker) -> Option<Rc<Task>> {
         let tasks = self.tasks.borrow();
@@ -285,11 +285,12 @@ impl Executor {
         known.filter(|task| task.is_woken_by(waker)).cloned()
     }
 
-    /// Runs a task that was not woken, now and not later in the turn. Done within a callback of a
-    /// connection, this has its task write as the callback itself would: what it writes is gathered
-    /// and sent when the callback returns. What was ready before stays for its turn, or it would
-    /// run once for each connection that has data. Its mark stays unset: who wakes it
-    /// from another thread meanwhile has it run again.
+    /// Runs a task that was not woken, now and not later in the tick.
+    ///
+    /// Within a callback of a connection the task writes as the callback itself would: its writes are
+    /// gathered and sent when the callback returns. A task that was woken before stays in the queue,
+    /// or it would run once for each connection that has data. The mark `woken` stays unset, so that
+    /// a wake from another thread has the task run again.
     #[inline]
     pub(crate) fn run_at_once(&self, task: &Task) {
         if !task.shared.woken.load(Ordering::Relaxed) {
@@ -307,7 +308,7 @@ impl Executor {
 
     #[inline]
     fn run_task(&self, task: &Task) {
-        WAITS.set(WAITS_PER_TURN);
+        CALLS_LEFT.set(CALLS_PER_YIELD);
         self.running.set(task.shared.place);
         let mut context = Context::from_waker(&task.waker);
         if task.work.run(&mut context, &self.handle) {

@@ -4,9 +4,9 @@
 //! be cancelled in the middle of it. What there is to wait for has names of its own, which are
 //! awaited: room in the buffer ([`drain`](StreamWriter::drain)), and the arrival of bytes in the
 //! kernel ([`flush`](StreamWriter::flush), [`write_all`](StreamWriter::write_all)). asyncio has the
-//! same shape and two traps: who never drains buffers without bound, and a write that fails says
-//! nothing. Here `write` answers [`Flow::Paused`] when it is time to drain, fails from a cap on,
-//! and a wait fails when the bytes it is for were lost.
+//! same design and two traps: a writer that never drains grows its buffer without limit, and a failed
+//! write goes unnoticed. Here `write` returns [`Flow::Paused`] when it is time to drain, and fails
+//! at a cap. A wait fails when its bytes were lost.
 //!
 //! ```
 //! use std::time::Duration;
@@ -41,7 +41,7 @@
 //! }
 //! ```
 //!
-//! Who comes from Python finds asyncio's calls beside these in [`from_asyncio`].
+//! The page [`from_asyncio`] has asyncio's calls beside these.
 //!
 //! # `write` and `drain`, or `write_all`
 //!
@@ -54,12 +54,12 @@
 //! * `write`, then [`flush`](StreamWriter::flush): many writes, and at their end the certainty of
 //!   `write_all` for all of them.
 //!
-//! With the kernel is not with the peer: only an answer of the peer tells that.
+//! Bytes in the kernel may still not reach the peer: only a reply of the peer confirms them.
 //!
 //! # Tasks
 //!
 //! [`block_on`] makes a loop and runs a future on it; [`Runner`] does so with settings. [`spawn`]
-//! runs another one beside it, on the same thread, so nothing needs to be `Send`. A turn of the
+//! runs another one beside it, on the same thread, so nothing needs to be `Send`. A tick of the
 //! loop runs the tasks that were ready when it came to them, and polls before it runs those that
 //! became ready since: one that is always ready starves neither the others nor I/O. Only a task that
 //! waits for bytes is run as soon as they arrive. A task that computes for long does starve them;
@@ -211,8 +211,9 @@ pub use options::StreamOptions;
 pub use reader::{Limited, Lines, StreamReader};
 pub use runner::{Runner, block_on};
 pub use separators::Separators;
-pub use server::{ShutdownReport, StreamServer, start_server, start_server_on, start_server_with};
+pub use server::{StreamServer, start_server, start_server_on, start_server_with};
 pub use task::{JoinError, JoinHandle, spawn, spawn_on};
+pub use tidegate::ShutdownReport;
 pub use time::{Elapsed, Sleep, sleep, sleep_until, timeout, timeout_at, yield_now};
 #[cfg(feature = "hyper")]
 pub use traits::hyper;

@@ -8,9 +8,9 @@ use crate::writer::StreamWriter;
 use std::io;
 use tidegate::{ConnectOptions, Handle};
 
-/// Connects, on the loop that is running on this thread, and answers with the two halves of the
-/// connection. They may be used from two tasks; [`Connection`](crate::Connection) puts them together
-/// again.
+/// Connects, on the loop that is running on this thread, and returns the two halves of the connection.
+///
+/// Two tasks may use them; [`Connection`](crate::Connection) puts them together again.
 ///
 /// The address is what [`ConnectOptions`] is made from: `"127.0.0.1:8888"`, `"localhost:8888"`,
 /// `"unix:/path"`, a host and a port, and more; it also has the timeout and the write limits. The

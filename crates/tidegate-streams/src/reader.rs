@@ -1,7 +1,7 @@
 //! The reading half of a connection.
 //!
-//! What is called for each message is a plain function that answers with a future, not an async
-//! one: that would keep its arguments twice, and take a function call and more for each await.
+//! A method that is called for each message is a plain function that returns a future. An async one
+//! would keep its arguments twice, and take a function call and more for each await.
 
 use crate::error::{IncompleteRead, LimitOverrun, ReadError};
 use crate::read_buffer::{ReadBuffer, Search};
@@ -19,8 +19,10 @@ mod limited;
 
 pub use limited::{Limited, Lines};
 
-/// Reads what a connection receives. Made by [`open_connection`](crate::open_connection) and
-/// [`start_server`](crate::start_server), together with a [`StreamWriter`](crate::StreamWriter).
+/// Reads what a connection receives.
+///
+/// [`open_connection`](crate::open_connection) and [`start_server`](crate::start_server) make it,
+/// together with a [`StreamWriter`](crate::StreamWriter).
 ///
 /// # The limit
 ///
@@ -61,25 +63,15 @@ impl StreamReader {
             lent: None,
         }
     }
+}
 
-    /// Waits for bytes and reads some of them: as many as are there and fit. 0 is the end of the
-    /// stream, or an empty `buffer`. asyncio's `read(n)` is rather [`read_chunk`](Self::read_chunk).
+/// Reading. Each method is cancel safe.
+impl StreamReader {
+    /// Reads the bytes that are there, at most `max`, without copying them. Waits for the first one.
     ///
-    /// Cancel safe.
+    /// No bytes mean the end of the stream, or a `max` of 0. This is asyncio's `read(n)`.
     ///
-    /// # Errors
-    ///
-    /// [`ReadError::Closed`].
-    pub async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ReadError> {
-        poll_fn(|context| self.poll_read(context, buffer)).await
-    }
-
-    /// As [`read`](Self::read), but answers with the bytes themselves, without copying them; at most
-    /// `max`. None are the end of the stream, or a `max` of 0.
-    ///
-    /// Cancel safe.
-    ///
-    /// They, and those that other methods answer with, share memory with what arrived beside them:
+    /// The bytes that this and the methods below return share memory with what arrived beside them:
     /// copy what is small and kept for long.
     ///
     /// # Errors
@@ -89,39 +81,27 @@ impl StreamReader {
         poll_fn(move |context| self.poll_chunk(context, max))
     }
 
-    /// Fills `buffer`. It may be longer than the limit: then so much is read ahead.
-    ///
-    /// Cancel safe: until there is enough, all of it stays in the reader.
+    /// Reads a line with its `\n`. The last one of a stream may have none; an empty one is the end
+    /// of the stream.
     ///
     /// # Errors
     ///
-    /// [`ReadError::Incomplete`] with what was there when the stream ended first;
-    /// [`ReadError::Closed`], and what was there stays to be read.
-    #[doc(alias = "readexactly")]
-    pub async fn read_exact(&mut self, buffer: &mut [u8]) -> Result<(), ReadError> {
-        self.fill(buffer.len()).await?;
-        self.unlend();
-        let len = buffer.len();
-        let copy = |data: &[u8]| buffer.copy_from_slice(data);
-        self.incoming.buffer.borrow_mut().give(len, copy);
-        self.incoming.make_room(&self.transport, false);
-        Ok(())
+    /// [`ReadError::LimitOverrun`] when the line is longer than the limit, and all of it stays in the
+    /// reader; [`ReadError::Closed`].
+    #[doc(alias = "readline")]
+    pub fn read_line(&mut self) -> impl Future<Output = Result<Bytes, ReadError>> {
+        let limit = self.limit();
+        self.with_limit(limit).read_line()
     }
 
-    /// Waits until there are so many bytes.
-    async fn fill(&mut self, len: usize) -> Result<(), ReadError> {
-        poll_fn(|context| self.poll_ready(context, |there| there >= len)).await?;
-        let there = self.incoming.buffered();
-        if there >= len {
-            return Ok(());
-        }
-        Err(ReadError::Incomplete(self.incomplete(Some(len))))
+    /// Returns the lines, one after the other; asyncio's `async for line in reader`.
+    #[doc(alias = "__aiter__")]
+    pub fn lines(&mut self) -> Lines<'_> {
+        Lines { reader: self }
     }
 
-    /// Reads up to a separator, and it too. With several (`[b"\r\n", b"\n"]` as slices) the one
-    /// that ends first counts.
-    ///
-    /// Cancel safe.
+    /// Reads up to a separator, and the separator too. With several (`[b"\r\n", b"\n"]` as slices)
+    /// the one that ends first counts.
     ///
     /// ```
     /// # use tidegate_streams::{block_on, open_connection, start_server};
@@ -151,40 +131,36 @@ impl StreamReader {
         self.with_limit(limit).read_until(separators).await
     }
 
-    /// Reads a line with its `\n`. The last one of a stream may have none; an empty one is the end
-    /// of the stream.
+    /// Fills `buffer`, which may be longer than the limit.
     ///
-    /// Cancel safe.
-    ///
-    /// # Errors
-    ///
-    /// [`ReadError::LimitOverrun`] when it is longer than the limit, and all of it stays in the
-    /// reader; [`ReadError::Closed`].
-    #[doc(alias = "readline")]
-    pub fn read_line(&mut self) -> impl Future<Output = Result<Bytes, ReadError>> {
-        let limit = self.limit();
-        self.with_limit(limit).read_line()
-    }
-
-    /// The lines, one after the other; asyncio's `async for line in reader`.
-    #[doc(alias = "__aiter__")]
-    pub fn lines(&mut self) -> Lines<'_> {
-        Lines { reader: self }
-    }
-
-    /// Reads all there is up to the end of the stream, at most so many bytes; asyncio's `read()`,
-    /// which has no bound.
-    ///
-    /// Cancel safe.
+    /// Until there is enough, all of it stays in the reader.
     ///
     /// # Errors
     ///
-    /// [`ReadError::LimitOverrun`] when it is more than `most` bytes; they stay in the reader.
+    /// [`ReadError::Incomplete`] with what was there when the stream ended first;
     /// [`ReadError::Closed`], and what was there stays to be read.
-    pub async fn read_to_end(&mut self, most: usize) -> Result<Bytes, ReadError> {
-        poll_fn(|context| self.poll_ready(context, |there| there > most)).await?;
+    #[doc(alias = "readexactly")]
+    pub async fn read_exact(&mut self, buffer: &mut [u8]) -> Result<(), ReadError> {
+        self.fill(buffer.len()).await?;
+        self.unlend();
+        let len = buffer.len();
+        let copy = |data: &[u8]| buffer.copy_from_slice(data);
+        self.incoming.buffer.borrow_mut().give(len, copy);
+        self.incoming.make_room(&self.transport, false);
+        Ok(())
+    }
+
+    /// Reads up to the end of the stream, at most `max` bytes; asyncio's `read()`, which has no
+    /// bound.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::LimitOverrun`] when the stream is longer than `max`; its bytes stay in the reader.
+    /// [`ReadError::Closed`], and what was there stays to be read.
+    pub async fn read_to_end(&mut self, max: usize) -> Result<Bytes, ReadError> {
+        poll_fn(|context| self.poll_ready(context, |there| there > max)).await?;
         let there = self.incoming.buffered();
-        if there > most {
+        if there > max {
             let overrun = LimitOverrun {
                 consumed: there,
                 found: false,
@@ -194,30 +170,45 @@ impl StreamReader {
         Ok(self.take(there))
     }
 
-    /// Whether the peer has ended the stream and everything was read. Not so after an error, which
-    /// reads tell.
+    /// Copies the bytes that are there into `buffer`, as many as fit. Waits for the first one.
+    ///
+    /// Returns 0 at the end of the stream, or for an empty `buffer`. asyncio's `read(n)` is rather
+    /// [`read_chunk`](Self::read_chunk).
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Closed`].
+    pub async fn read(&mut self, buffer: &mut [u8]) -> Result<usize, ReadError> {
+        poll_fn(|context| self.poll_read(context, buffer)).await
+    }
+}
+
+/// The end of the stream, and the connection.
+impl StreamReader {
+    /// Returns whether the peer has ended the stream and everything was read.
+    ///
+    /// It is false after an error, which reads return.
     pub fn at_eof(&self) -> bool {
         self.incoming.ended.get() && self.incoming.buffered() == 0
     }
 
-    /// How the connection ended; unread bytes may be left.
+    /// Returns how the connection ended, or `None` while it is open. Unread bytes may be left.
     #[doc(alias = "exception")]
     pub fn closed(&self) -> Option<Closed> {
         self.transport.closed().filter(|_| self.incoming.lost.get())
     }
 
-    /// The limit, in bytes.
-    pub fn limit(&self) -> usize {
-        self.incoming.limit.get()
+    /// Returns the underlying transport, for addresses and counters.
+    ///
+    /// Its `pause_reading` and `set_protocol` would get in the way of this reader.
+    pub fn transport(&self) -> &Transport {
+        &self.transport
     }
+}
 
-    /// Sets the limit, in bytes; it holds at once. 0 counts as 1. asyncio's is given to
-    /// `open_connection` and `start_server`.
-    pub fn set_limit(&mut self, limit: usize) {
-        self.incoming.set_limit(&self.transport, limit.max(1));
-    }
-
-    /// Another limit, in bytes, for one call: `reader.with_limit(1 << 20).read_line().await`.
+/// The limit.
+impl StreamReader {
+    /// Sets another limit, in bytes, for one call: `reader.with_limit(1 << 20).read_line().await`.
     pub fn with_limit(&mut self, limit: usize) -> Limited<'_> {
         Limited {
             reader: self,
@@ -225,10 +216,29 @@ impl StreamReader {
         }
     }
 
-    /// The transport under it. It has the addresses and the counters; its `pause_reading` and
-    /// `set_protocol` would get in the way of this reader.
-    pub fn transport(&self) -> &Transport {
-        &self.transport
+    /// Sets the limit, in bytes, from now on. 0 counts as 1.
+    ///
+    /// asyncio's limit is given to `open_connection` and `start_server`; here too, with
+    /// [`StreamOptions::limit`](crate::StreamOptions::limit).
+    pub fn set_limit(&mut self, limit: usize) {
+        self.incoming.set_limit(&self.transport, limit.max(1));
+    }
+
+    /// Returns the limit, in bytes.
+    pub fn limit(&self) -> usize {
+        self.incoming.limit.get()
+    }
+}
+
+impl StreamReader {
+    /// Waits until there are `len` bytes.
+    async fn fill(&mut self, len: usize) -> Result<(), ReadError> {
+        poll_fn(|context| self.poll_ready(context, |there| there >= len)).await?;
+        let there = self.incoming.buffered();
+        if there >= len {
+            return Ok(());
+        }
+        Err(ReadError::Incomplete(self.incomplete(Some(len))))
     }
 
     #[inline]
@@ -284,7 +294,7 @@ impl StreamReader {
         IncompleteRead { partial, expected }
     }
 
-    /// In one piece for all who call it: `split_to` is inlined where it is called from one place.
+    /// Not inlined into its callers: `split_to` is inlined where it is called from one place.
     #[inline(never)]
     fn take(&mut self, most: usize) -> Bytes {
         self.unlend();
@@ -322,7 +332,7 @@ impl StreamReader {
         given.map_ok(|()| len)
     }
 
-    /// Gives what is there, at most so much, to be copied; nothing at the end of the stream.
+    /// Lends what is there, at most `most` bytes, to be copied; nothing at the end of the stream.
     pub(crate) fn poll_give(
         &mut self,
         context: &mut Context<'_>,

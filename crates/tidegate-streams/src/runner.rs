@@ -108,7 +108,7 @@ impl Runner {
         let handle = event_loop.handle().clone();
         let (completer, completion) = handle.completion();
         let task = spawn_on(&handle, future);
-        // Detached: its end is the answer.
+        // Detached: the loop runs until the completion completes.
         drop(spawn_on(&handle, async move {
             completer.complete(Ok(task.await));
         }));

@@ -17,7 +17,7 @@ use std::task::{Poll, Waker};
 use std::time::Duration;
 use tidegate::{
     Address, CloseReason, Closed, Completion, Failure, Handle, ListenOptions, Result, Server,
-    Transport,
+    ShutdownReport, Transport,
 };
 
 /// Listens, on the loop that is running on this thread, and runs `handler` as a task for each
@@ -39,11 +39,11 @@ use tidegate::{
 /// use tidegate::Result;
 /// use tidegate_streams::{StreamReader, StreamWriter, block_on, open_connection, start_server};
 ///
-/// /// Answers each line with its length.
+/// /// Sends back the length of each line.
 /// async fn lengths(mut reader: StreamReader, writer: StreamWriter) -> Result {
 ///     let mut lines = reader.lines();
 ///     while let Some(line) = lines.next().await? {
-///         writer.write(format!("{}\n", line.len()).as_bytes())?;
+///         write!(writer, "{}\n", line.len())?;
 ///         writer.drain().await?;
 ///     }
 ///     Ok(())
@@ -243,18 +243,6 @@ pub struct StreamServer {
     served: Rc<Served>,
 }
 
-/// What a [`StreamServer::shutdown`] came to.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ShutdownReport {
-    /// Connections that ended within the grace.
-    pub closed: usize,
-    /// Connections that were cut at its end, or whose handlers were.
-    pub aborted: usize,
-    /// Bytes written to these connections that the kernel never got.
-    pub unsent: u64,
-}
-
 impl StreamServer {
     /// The addresses that it listens on, with the port that was taken for port 0.
     #[doc(alias = "sockets")]
@@ -317,10 +305,13 @@ impl StreamServer {
         self.server.wait_closed()
     }
 
-    /// Stops listening and waits for the handlers to end; then closes gracefully what they gave
-    /// away. What is left when `grace` is over is ended: the tasks of handlers are aborted, and
-    /// connections are cut, so that what the kernel has not taken is lost. Completes when all
+    /// Stops listening, waits for the handlers to end, then closes the other connections gracefully.
+    ///
+    /// When `grace` is over, the tasks of the remaining handlers are aborted and the remaining
+    /// connections are cut. Bytes that the kernel has not taken by then are lost. Completes when all
     /// connections have ended. Of several calls the shortest grace holds.
+    ///
+    /// The report counts a connection as aborted when it was cut, or its handler was aborted.
     ///
     /// Handlers are not told; one that waits for its peer waits until the grace is over. To tell
     /// them, [`close_clients`](Self::close_clients) makes their reads fail.

@@ -13,7 +13,7 @@ use tidegate::{CloseReason, Closed, OnEof, OnPause, Protocol, Result, Transport}
 /// to be looked at: that takes less to check.
 pub(crate) struct Incoming {
     pub(crate) buffer: RefCell<ReadBuffer>,
-    /// So many bytes the reader has out of the buffer, and may put back.
+    /// The number of bytes that the reader has out of the buffer, and may put back.
     pub(crate) lent: Cell<usize>,
     pub(crate) limit: Cell<usize>,
     /// The peer's end of stream.
@@ -24,7 +24,7 @@ pub(crate) struct Incoming {
     full: Cell<bool>,
     /// The reader is gone: what comes is thrown away.
     abandoned: Cell<bool>,
-    /// Who has read last, and waited.
+    /// The task that waited last in a read.
     reader: RefCell<Option<Reader>>,
     /// Since a read has begun to wait, until it is woken.
     waiting: Cell<bool>,
@@ -32,7 +32,7 @@ pub(crate) struct Incoming {
     executor: OnceCell<Rc<Executor>>,
 }
 
-/// Who is woken when something has arrived.
+/// The task or the waker that is woken when something has arrived.
 enum Reader {
     /// A task of the same loop, which can be run without its waker.
     Task(Rc<Task>),
@@ -79,7 +79,7 @@ impl Incoming {
         self.make_room(transport, true);
     }
 
-    /// Wakes whoever reads, and keeps its waker for the next time: a task reads with the same one.
+    /// Wakes the read that waits, and keeps its waker: a task reads with the same one next time.
     fn wake(&self) {
         if !self.waiting.replace(false) {
             return;
@@ -224,7 +224,7 @@ impl Protocol for StreamProtocol {
         Ok(())
     }
 
-    /// Whoever writes may go on; dropping the writer closes.
+    /// Keeps the connection open for the writer, whose drop closes it.
     fn eof_received(&mut self, _: &Transport) -> Result<OnEof> {
         self.incoming.ended.set(true);
         self.incoming.wake();

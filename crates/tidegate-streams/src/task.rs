@@ -15,11 +15,11 @@ use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use tidegate::{CloseReason, Failure, Handle};
 
-/// Runs a future as a task of the loop that is running on this thread. It begins in this turn of
+/// Runs a future as a task of the loop that is running on this thread. It begins in this tick of
 /// the loop or the next, never within this call. It goes on when the handle is dropped; at the end of
 /// the loop it is dropped where it waits.
 ///
-/// Where no loop is running, the future is dropped and the handle answers with an error
+/// Where no loop is running, the future is dropped and the handle returns an error
 /// ([`JoinError::is_no_loop`]).
 #[doc(alias = "create_task")]
 pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
@@ -88,7 +88,7 @@ struct Spawned<F, Finish, T> {
     finish: Cell<Option<Finish>>,
     /// From the end on, until it is joined.
     output: Cell<Option<Output<T>>>,
-    /// Who waits in the join handle.
+    /// The waker of the task that awaits the join handle.
     joiner: Cell<Option<Waker>>,
     aborted: Cell<bool>,
     ended: Cell<bool>,
@@ -207,7 +207,7 @@ impl<T> Drop for Output<T> {
 ///
 /// # Cancel safety
 ///
-/// An answer stays until a poll takes it: `&mut handle` may be awaited, dropped, and awaited again.
+/// The result stays until a poll takes it: `&mut handle` may be awaited, dropped, and awaited again.
 #[doc(alias = "Task")]
 pub struct JoinHandle<T>(State<T>);
 
@@ -256,7 +256,7 @@ impl<F, Finish, T> Join<T> for Task<Spawned<F, Finish, T>> {
 
 impl<T> JoinHandle<T> {
     /// Ends the task at the next point where it waits: its future is dropped by the loop, soon, and
-    /// joining it answers [`JoinError::is_cancelled`]. Does nothing to a task that has ended.
+    /// joining it fails with [`JoinError::is_cancelled`]. Does nothing to a task that has ended.
     #[doc(alias = "cancel")]
     pub fn abort(&self) {
         if let State::Task(task) = &self.0 {
@@ -280,12 +280,12 @@ impl<T> Future for JoinHandle<T> {
     type Output = Result<T, JoinError>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let answer = match &mut self.0 {
+        let result = match &mut self.0 {
             State::Task(task) => ready!(task.poll_join(context)),
             State::Failed(kind) => Err(JoinError(mem::replace(kind, Kind::Taken))),
         };
         self.0 = State::Failed(Kind::Taken);
-        Poll::Ready(answer)
+        Poll::Ready(result)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Waiting: for a time, at most for a time, for the next turn.
+//! Waiting: for a duration, with a time limit, for the next tick.
 
 use std::cell::{Cell, RefCell};
 use std::error::Error;
@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 use tidegate::{CallbackHandle, Handle};
 
-/// Waits for so long, counted from this call, and never shorter. Dropping it cancels its timer.
+/// Waits for `duration` from this call, never less. Dropping it cancels its timer.
 ///
 /// It may be made before its loop runs. Awaited where no loop is running, nothing could ever end
 /// it; it then says so in the log, and waits.
@@ -24,7 +24,7 @@ pub fn sleep(duration: Duration) -> Sleep {
     sleep
 }
 
-/// Waits until then; until the loop's next turn when that is over. Otherwise as [`sleep`].
+/// Waits until `time`, or until the next tick when that is past. Otherwise as [`sleep`].
 pub fn sleep_until(time: Instant) -> Sleep {
     let mut sleep = Sleep::new();
     sleep.deadline = Some(time);
@@ -212,7 +212,7 @@ impl From<Elapsed> for io::Error {
     }
 }
 
-/// Lets the loop and other tasks go on; continues later in this turn of the loop or in the next.
+/// Yields to the loop and other tasks; continues later in this tick or in the next.
 /// asyncio's `sleep(0)`.
 pub async fn yield_now() {
     let mut yielded = false;

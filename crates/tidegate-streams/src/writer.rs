@@ -1,6 +1,7 @@
 //! The writing half of a connection.
 
 use crate::executor;
+use bytes::Bytes;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice};
@@ -8,21 +9,23 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use tidegate::{Closed, Completion, Flow, Transport, WriteError};
 
-/// Writes to a connection. Made by [`open_connection`](crate::open_connection) and
-/// [`start_server`](crate::start_server), together with a [`StreamReader`](crate::StreamReader).
+/// Writes to a connection.
+///
+/// [`open_connection`](crate::open_connection) and [`start_server`](crate::start_server) make it,
+/// together with a [`StreamReader`](crate::StreamReader).
 ///
 /// # Which way to write
 ///
 /// * [`write`](Self::write) and [`drain`](Self::drain), as in asyncio: `write` takes its bytes at
-///   once and never waits; `drain` waits while more than enough is buffered. For many small
-///   writes: they go out together.
-/// * [`write_all`](Self::write_all) waits until these very bytes are with the kernel. For a last
-///   word, or one message at a time.
+///   once and never waits; `drain` waits while too much is buffered. Small writes are sent together.
+///   [`write_owned`](Self::write_owned) and `write!` are other forms of `write`.
+/// * [`write_all`](Self::write_all) waits until these very bytes are with the kernel. Use it for a
+///   last message, or for one message at a time.
 ///
-/// Who never drains is told by [`Flow::Paused`], and stopped by an error at the
-/// [cap](tidegate::WriteLimits).
+/// A writer that never drains gets [`Flow::Paused`], and at the [cap](tidegate::WriteLimits) an
+/// error.
 ///
-/// Everyone who waits fails with [`Closed`] when the connection has ended and bytes were lost.
+/// A wait fails with [`Closed`] when the connection has ended and bytes were lost.
 ///
 /// # Dropping
 ///
@@ -43,9 +46,9 @@ impl StreamWriter {
         }
     }
 
-    /// Takes all of `data`, or nothing, without waiting; [`Transport::write`]. The answer says
-    /// whether it is time to [`drain`](Self::drain). Formatted text and `Bytes` that need no copy go
-    /// through the [`transport`](Self::transport).
+    /// Takes all of `data`, or nothing, without waiting.
+    ///
+    /// [`Flow::Paused`] means that it is time to [`drain`](Self::drain).
     ///
     /// # Errors
     ///
@@ -57,19 +60,51 @@ impl StreamWriter {
         self.transport.write(data)
     }
 
-    /// As one [`write`](Self::write) of the slices one after the other.
+    /// Takes all of `data`, or nothing, as [`write`](Self::write) does, without copying it.
+    ///
+    /// Bytes that the kernel does not take at once are kept as they are. The loop drops an
+    /// [owner](Bytes::from_owner) of them, never this call.
+    ///
+    /// ```
+    /// # use tidegate_streams::StreamWriter;
+    /// async fn send(writer: &StreamWriter, page: bytes::Bytes) -> tidegate::Result {
+    ///     write!(writer, "{} bytes:\n", page.len())?;
+    ///     writer.write_owned(page)?;
+    ///     Ok(writer.drain().await?)
+    /// }
+    /// ```
     ///
     /// # Errors
     ///
-    /// See [`WriteError`].
+    /// See [`write`](Self::write).
+    #[inline]
+    pub fn write_owned(&self, data: impl Into<Bytes>) -> Result<Flow, WriteError> {
+        self.transport.write_owned(data)
+    }
+
+    /// Writes formatted text as one [`write`](Self::write). It makes `write!(writer, "...")` work.
+    ///
+    /// # Errors
+    ///
+    /// See [`write`](Self::write). [`WriteError::Format`] when a value's own formatting fails.
+    #[inline]
+    pub fn write_fmt(&self, args: fmt::Arguments<'_>) -> Result<Flow, WriteError> {
+        self.transport.write_fmt(args)
+    }
+
+    /// Writes the slices, one after the other, as one [`write`](Self::write).
+    ///
+    /// # Errors
+    ///
+    /// See [`write`](Self::write).
     #[doc(alias = "writelines")]
     pub fn write_vectored(&self, slices: &[IoSlice<'_>]) -> Result<Flow, WriteError> {
         self.transport.write_vectored(slices)
     }
 
-    /// Waits until the transport is not paused: it was not, or what is buffered has fallen to the
-    /// low-water mark. Any number of tasks may wait. It gives way to the loop now and then when it
-    /// need not wait.
+    /// Waits while the transport is paused, until the buffer has fallen to the low-water mark.
+    ///
+    /// Any number of tasks may wait. A call that need not wait still yields to the loop now and then.
     ///
     /// # Errors
     ///
@@ -83,7 +118,7 @@ impl StreamWriter {
         poll_fn(move |context| self.poll_drain(context, &mut waiting))
     }
 
-    /// Mostly there is nothing to wait for: what is then to be done is in here, the rest is not.
+    /// Has the usual case inline, in which there is nothing to wait for.
     #[inline]
     fn poll_drain(
         &self,
@@ -91,7 +126,7 @@ impl StreamWriter {
         waiting: &mut Option<Completion<()>>,
     ) -> Poll<io::Result<()>> {
         if waiting.is_none() {
-            if executor::is_turn_over() {
+            if executor::must_yield() {
                 context.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -111,15 +146,16 @@ impl StreamWriter {
         Pin::new(waiting.get_or_insert_with(|| self.transport.drain())).poll(context)
     }
 
-    /// Lets the loop turn once in so many calls.
+    /// Yields to the loop, once in several calls.
     async fn give_way() {
-        if executor::is_turn_over() {
+        if executor::must_yield() {
             crate::time::yield_now().await;
         }
     }
 
-    /// Writes, and waits until the kernel has these bytes. It first waits until the transport is not
-    /// paused, and then takes all of them at once.
+    /// Writes, and waits until the kernel has these bytes.
+    ///
+    /// It first waits while the transport is paused, then takes all of them at once.
     ///
     /// # Errors
     ///
@@ -132,7 +168,7 @@ impl StreamWriter {
     pub async fn write_all(&self, data: &[u8]) -> io::Result<()> {
         self.drain().await?;
         loop {
-            // Others that waited may have been faster.
+            // Another task that waited may have been faster.
             while self.transport.flow().is_paused() {
                 self.transport.drain().await?;
             }
@@ -145,8 +181,9 @@ impl StreamWriter {
         }
     }
 
-    /// Waits until the kernel has all that was written before this call. It gives way to the loop
-    /// as [`drain`](Self::drain) does.
+    /// Waits until the kernel has all that was written before this call.
+    ///
+    /// It yields to the loop as [`drain`](Self::drain) does.
     ///
     /// # Errors
     ///
@@ -170,9 +207,10 @@ impl StreamWriter {
         self.transport.write_eof()
     }
 
-    /// Sends what is buffered, then ends the connection. It begins now, whether the completion is
-    /// awaited or not; that is answered when the connection has ended. Who does not want to wait
-    /// drops the writer, or the completion.
+    /// Sends what is buffered, then ends the connection.
+    ///
+    /// The close begins at the call, awaited or not. The completion completes when the connection has
+    /// ended. Dropping the writer closes too.
     ///
     /// # Errors
     ///
@@ -197,23 +235,24 @@ impl StreamWriter {
         completion
     }
 
-    /// Ends the connection now. What is buffered is lost.
+    /// Ends the connection now and discards the buffer.
     pub fn abort(&self) {
         self.transport.abort();
     }
 
-    /// Whether the connection is ending or has ended.
+    /// Returns whether the connection is ending or has ended.
     pub fn is_closing(&self) -> bool {
         self.transport.is_closing()
     }
 
-    /// How the connection ended, once that is fixed.
+    /// Returns how the connection ended, or `None` while it is open.
     pub fn closed(&self) -> Option<Closed> {
         self.transport.closed()
     }
 
-    /// The transport under it: addresses, counters, limits, `close_within`, `reset`. Its
-    /// `set_protocol` would take the connection from the reader.
+    /// Returns the underlying transport, for addresses, counters, limits, `close_within` and `reset`.
+    ///
+    /// Its `set_protocol` would take the connection from the reader.
     #[doc(alias = "get_extra_info")]
     pub fn transport(&self) -> &Transport {
         &self.transport

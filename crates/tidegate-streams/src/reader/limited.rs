@@ -9,6 +9,7 @@ use std::future::{Future, poll_fn};
 
 /// A reader with another limit, for one call: see [`StreamReader::with_limit`].
 #[derive(Debug)]
+#[must_use = "the limit is that of a read which is called on it"]
 pub struct Limited<'r> {
     pub(super) reader: &'r mut StreamReader,
     pub(super) limit: usize,
@@ -55,6 +56,7 @@ impl Limited<'_> {
 
 /// The lines of a reader: see [`StreamReader::lines`].
 #[derive(Debug)]
+#[must_use = "lines are read by `next`"]
 pub struct Lines<'r> {
     pub(super) reader: &'r mut StreamReader,
 }

@@ -35,7 +35,7 @@ impl StreamWriter {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if executor::is_turn_over() {
+        if executor::must_yield() {
             context.waker().wake_by_ref();
             return Poll::Pending;
         }
