@@ -59,11 +59,15 @@ impl Timed {
     /// One that has bytes which the kernel does not take, for a limit.
     pub(super) fn stalled(limit: Duration) -> Self {
         let mut timed = Self::new();
-        timed.transport.set_write_timeout(Some(limit));
-        timed.transport.write(&[1; STALLING]).unwrap();
-        timed.run();
-        assert_eq!(timed.transport.write_buffer_size(), STALLING - CAPACITY);
+        timed.stall(limit);
         timed
+    }
+
+    pub(super) fn stall(&mut self, limit: Duration) {
+        self.transport.set_write_timeout(Some(limit));
+        self.transport.write(&[1; STALLING]).unwrap();
+        self.run();
+        assert_eq!(self.transport.write_buffer_size(), STALLING - CAPACITY);
     }
 
     /// Runs everything that needs no time.
