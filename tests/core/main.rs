@@ -1,8 +1,6 @@
 //! The tests of the core, by theme.
 
-mod memory;
 mod smoke;
-mod stage;
 
 /// One connection: its life, what it reads, what it writes, and how it ends.
 mod transport {
@@ -27,6 +25,7 @@ mod transport {
     mod resets;
     mod rounds;
     mod set_protocol;
+    mod timed;
     mod unread;
     mod user_code;
     mod waiters;
@@ -38,6 +37,7 @@ mod transport {
 
 /// The loop: its turns, timers, callbacks from elsewhere, jobs, and its end.
 mod event_loop {
+    pub(crate) mod by_hand;
     mod completions;
     mod counters;
     mod driver;
@@ -51,8 +51,8 @@ mod event_loop {
     mod reuse;
     mod scheduling;
     mod slow_callback;
+    mod ticks;
     mod timers;
-    mod turns;
 }
 
 /// Servers: what they listen on, what they accept, and how they close.

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use support::interop::{BLOCK, Noise, Program, Tally};
-use support::{Kind, TempDir, drive, strict_loop};
+use support::{Kind, TempDir, drive, each_kind, strict_loop};
 use tidegate::EventLoop;
 use tidegate_streams::{
     ReadError, StreamReader, StreamWriter, open_connection, spawn, spawn_on, start_server_on,
@@ -155,58 +155,48 @@ async fn exchange(mut reader: StreamReader, writer: StreamWriter, record: Rc<Rec
     writer.close().await.unwrap();
 }
 
-#[test]
-fn asyncio_gets_100_mb_back_from_our_echo() {
-    for kind in Kind::ALL {
-        meet(kind, Caller::They, "send", LARGE, echo).expect_equal(LARGE, LARGE);
+each_kind!(asyncio_gets_100_mb_back_from_our_echo);
+fn asyncio_gets_100_mb_back_from_our_echo(kind: Kind) {
+    meet(kind, Caller::They, "send", LARGE, echo).expect_equal(LARGE, LARGE);
+}
+
+each_kind!(we_get_100_mb_back_from_the_echo_of_asyncio);
+fn we_get_100_mb_back_from_the_echo_of_asyncio(kind: Kind) {
+    meet(kind, Caller::We, "echo", 0, exchange).expect_equal(LARGE, LARGE);
+}
+
+each_kind!(each_side_sends_100_mb_of_its_own_at_the_same_time);
+fn each_side_sends_100_mb_of_its_own_at_the_same_time(kind: Kind) {
+    for caller in [Caller::We, Caller::They] {
+        meet(kind, caller, "send", LARGE, exchange).expect_equal(LARGE, LARGE);
     }
 }
 
-#[test]
-fn we_get_100_mb_back_from_the_echo_of_asyncio() {
-    for kind in Kind::ALL {
-        meet(kind, Caller::We, "echo", 0, exchange).expect_equal(LARGE, LARGE);
-    }
-}
-
-#[test]
-fn each_side_sends_100_mb_of_its_own_at_the_same_time() {
-    for kind in Kind::ALL {
-        for caller in [Caller::We, Caller::They] {
-            meet(kind, caller, "send", LARGE, exchange).expect_equal(LARGE, LARGE);
-        }
-    }
-}
-
-#[test]
-fn what_we_say_after_the_end_of_asyncio_s_side_arrives() {
+each_kind!(what_we_say_after_the_end_of_asyncio_s_side_arrives);
+fn what_we_say_after_the_end_of_asyncio_s_side_arrives(kind: Kind) {
     let len = 8 << 20;
-    for kind in Kind::ALL {
-        for caller in [Caller::We, Caller::They] {
-            let ours =
-                async move |mut reader: StreamReader, writer: StreamWriter, record: Rc<Record>| {
-                    take(&mut reader, &record).await;
-                    assert!(reader.at_eof());
-                    send(&writer, &record, len).await;
-                    writer.close().await.unwrap();
-                };
-            meet(kind, caller, "send", len, ours).expect_equal(len, len);
-        }
+    for caller in [Caller::We, Caller::They] {
+        let ours =
+            async move |mut reader: StreamReader, writer: StreamWriter, record: Rc<Record>| {
+                take(&mut reader, &record).await;
+                assert!(reader.at_eof());
+                send(&writer, &record, len).await;
+                writer.close().await.unwrap();
+            };
+        meet(kind, caller, "send", len, ours).expect_equal(len, len);
     }
 }
 
-#[test]
-fn what_asyncio_says_after_the_end_of_our_side_arrives() {
+each_kind!(what_asyncio_says_after_the_end_of_our_side_arrives);
+fn what_asyncio_says_after_the_end_of_our_side_arrives(kind: Kind) {
     let len = 8 << 20;
-    for kind in Kind::ALL {
-        for caller in [Caller::We, Caller::They] {
-            let ours =
-                async move |mut reader: StreamReader, writer: StreamWriter, record: Rc<Record>| {
-                    send(&writer, &record, len).await;
-                    take(&mut reader, &record).await;
-                };
-            meet(kind, caller, "answer", len, ours).expect_equal(len, len);
-        }
+    for caller in [Caller::We, Caller::They] {
+        let ours =
+            async move |mut reader: StreamReader, writer: StreamWriter, record: Rc<Record>| {
+                send(&writer, &record, len).await;
+                take(&mut reader, &record).await;
+            };
+        meet(kind, caller, "answer", len, ours).expect_equal(len, len);
     }
 }
 

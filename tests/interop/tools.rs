@@ -1,8 +1,8 @@
 //! The command line at the other end: OpenBSD's nc, and socat, as clients and as servers.
 
 use std::rc::Rc;
-use support::Kind;
 use support::interop::{Bulk, Meeting, Program, Record, tally};
+use support::{Kind, each_kind};
 
 /// 100 MB.
 const LARGE: u64 = 100_000_000;
@@ -122,118 +122,104 @@ fn expect_equal(meeting: &mut Meeting, to_us: u64, from_us: u64) {
     assert_eq!(meeting.record.sent_len(), from_us);
 }
 
-#[test]
-fn nc_and_socat_get_100_mb_back_from_our_echo() {
-    for kind in Kind::ALL {
-        for tool in [Tool::Nc, Tool::Socat] {
-            let mut meeting = meet(kind, tool, Caller::They, LARGE, Bulk::echo);
-            expect_equal(&mut meeting, LARGE, LARGE);
-        }
+each_kind!(nc_and_socat_get_100_mb_back_from_our_echo);
+fn nc_and_socat_get_100_mb_back_from_our_echo(kind: Kind) {
+    for tool in [Tool::Nc, Tool::Socat] {
+        let mut meeting = meet(kind, tool, Caller::They, LARGE, Bulk::echo);
+        expect_equal(&mut meeting, LARGE, LARGE);
     }
 }
 
-#[test]
-fn our_client_exchanges_100_mb_with_a_listening_nc_or_socat() {
-    for kind in Kind::ALL {
-        for tool in [Tool::Nc, Tool::Socat] {
-            // nc that listens leaves when we have ended.
-            let mut meeting = meet(kind, tool, Caller::We, LARGE, |record| {
-                Bulk::send(record, LARGE).ends_last()
-            });
-            expect_equal(&mut meeting, LARGE, LARGE);
-        }
+each_kind!(our_client_exchanges_100_mb_with_a_listening_nc_or_socat);
+fn our_client_exchanges_100_mb_with_a_listening_nc_or_socat(kind: Kind) {
+    for tool in [Tool::Nc, Tool::Socat] {
+        // nc that listens leaves when we have ended.
+        let mut meeting = meet(kind, tool, Caller::We, LARGE, |record| {
+            Bulk::send(record, LARGE).ends_last()
+        });
+        expect_equal(&mut meeting, LARGE, LARGE);
     }
 }
 
-#[test]
-fn our_client_gets_all_back_from_a_program_behind_socat() {
-    for kind in Kind::ALL {
-        for behind in ["SYSTEM:cat", "EXEC:cat"] {
-            println!("{kind:?}, {behind}");
-            let mut meeting = we_call(
-                kind,
-                Tool::Socat,
-                |record| Bulk::send(record, SMALL),
-                |address| socat_listening(address, behind, 0),
-            );
-            meeting.ends_well();
-            meeting.expect_success();
-            assert_eq!(meeting.record.sent_len(), SMALL);
-            assert_eq!(meeting.record.received(), meeting.record.sent());
-        }
-    }
-}
-
-#[test]
-fn a_program_that_reads_to_the_end_first_sees_ours_and_its_answer_arrives() {
-    for kind in Kind::ALL {
-        for caller in [Caller::We, Caller::They] {
-            let (ours, behind) = (|record: &_| Bulk::send(record, SMALL), "SYSTEM:sha256sum");
-            let mut meeting = match caller {
-                Caller::We => we_call(kind, Tool::Socat, ours, |address| {
-                    socat_listening(address, behind, 0)
-                }),
-                Caller::They => {
-                    Meeting::they_call(kind, ours, |address| socat_connecting(address, behind))
-                }
-            };
-            meeting.ends_well();
-            meeting.expect_success();
-            let sent = meeting.record.sent();
-            let (_, hash) = sent.split_once(' ').unwrap();
-            let answer = format!("{hash}  -\n");
-            assert_eq!(meeting.record.received(), tally(answer.as_bytes()));
-        }
-    }
-}
-
-#[test]
-fn what_we_send_after_the_end_of_their_side_arrives() {
-    for kind in Kind::ALL {
-        for tool in [Tool::Nc, Tool::Socat] {
-            for caller in [Caller::We, Caller::They] {
-                let mut meeting = meet(kind, tool, caller, 5, |record| Bulk::answer(record, SMALL));
-                expect_equal(&mut meeting, 5, SMALL);
-            }
-        }
-    }
-}
-
-#[test]
-fn what_they_send_after_the_end_of_our_side_arrives() {
-    for kind in Kind::ALL {
-        for (tool, caller) in [
-            // Not nc that listens: it leaves when we have ended.
-            (Tool::Nc, Caller::They),
-            (Tool::Socat, Caller::They),
-            (Tool::Socat, Caller::We),
-        ] {
-            let mut meeting = meet(kind, tool, caller, SMALL, |record| Bulk::send(record, 5));
-            expect_equal(&mut meeting, SMALL, 5);
-        }
-    }
-}
-
-#[test]
-fn a_peer_that_never_ends_its_side_alone_ends_with_all_its_bytes_delivered() {
-    for kind in Kind::ALL {
-        // socat says nothing at the end of its input (shut-none) and leaves after 0.1 s (-t).
-        let mut meeting = Meeting::they_call(
+each_kind!(our_client_gets_all_back_from_a_program_behind_socat);
+fn our_client_gets_all_back_from_a_program_behind_socat(kind: Kind) {
+    for behind in ["SYSTEM:cat", "EXEC:cat"] {
+        println!("{kind:?}, {behind}");
+        let mut meeting = we_call(
             kind,
-            |record| Bulk::answer(record, 1000),
-            |address| {
-                let peer = socat_peer(address) + ",shut-none";
-                Program::carrying("socat", &["-t", "0.1", "-", &peer], SMALL)
-            },
+            Tool::Socat,
+            |record| Bulk::send(record, SMALL),
+            |address| socat_listening(address, behind, 0),
         );
-        meeting.lost();
+        meeting.ends_well();
         meeting.expect_success();
-        let (to_us, from_us) = meeting.program.carried();
-        assert_eq!(to_us, meeting.record.received());
-        assert_eq!(meeting.record.received_len(), SMALL);
-        assert!(
-            from_us.starts_with("0 "),
-            "our answer came too late: {from_us}"
-        );
+        assert_eq!(meeting.record.sent_len(), SMALL);
+        assert_eq!(meeting.record.received(), meeting.record.sent());
     }
+}
+
+each_kind!(a_program_that_reads_to_the_end_first_sees_ours_and_its_answer_arrives);
+fn a_program_that_reads_to_the_end_first_sees_ours_and_its_answer_arrives(kind: Kind) {
+    for caller in [Caller::We, Caller::They] {
+        let (ours, behind) = (|record: &_| Bulk::send(record, SMALL), "SYSTEM:sha256sum");
+        let mut meeting = match caller {
+            Caller::We => we_call(kind, Tool::Socat, ours, |address| {
+                socat_listening(address, behind, 0)
+            }),
+            Caller::They => {
+                Meeting::they_call(kind, ours, |address| socat_connecting(address, behind))
+            }
+        };
+        meeting.ends_well();
+        meeting.expect_success();
+        let sent = meeting.record.sent();
+        let (_, hash) = sent.split_once(' ').unwrap();
+        let answer = format!("{hash}  -\n");
+        assert_eq!(meeting.record.received(), tally(answer.as_bytes()));
+    }
+}
+
+each_kind!(what_we_send_after_the_end_of_their_side_arrives);
+fn what_we_send_after_the_end_of_their_side_arrives(kind: Kind) {
+    for tool in [Tool::Nc, Tool::Socat] {
+        for caller in [Caller::We, Caller::They] {
+            let mut meeting = meet(kind, tool, caller, 5, |record| Bulk::answer(record, SMALL));
+            expect_equal(&mut meeting, 5, SMALL);
+        }
+    }
+}
+
+each_kind!(what_they_send_after_the_end_of_our_side_arrives);
+fn what_they_send_after_the_end_of_our_side_arrives(kind: Kind) {
+    for (tool, caller) in [
+        // Not nc that listens: it leaves when we have ended.
+        (Tool::Nc, Caller::They),
+        (Tool::Socat, Caller::They),
+        (Tool::Socat, Caller::We),
+    ] {
+        let mut meeting = meet(kind, tool, caller, SMALL, |record| Bulk::send(record, 5));
+        expect_equal(&mut meeting, SMALL, 5);
+    }
+}
+
+each_kind!(a_peer_that_never_ends_its_side_alone_ends_with_all_its_bytes_delivered);
+fn a_peer_that_never_ends_its_side_alone_ends_with_all_its_bytes_delivered(kind: Kind) {
+    // socat says nothing at the end of its input (shut-none) and leaves after 0.1 s (-t).
+    let mut meeting = Meeting::they_call(
+        kind,
+        |record| Bulk::answer(record, 1000),
+        |address| {
+            let peer = socat_peer(address) + ",shut-none";
+            Program::carrying("socat", &["-t", "0.1", "-", &peer], SMALL)
+        },
+    );
+    meeting.lost();
+    meeting.expect_success();
+    let (to_us, from_us) = meeting.program.carried();
+    assert_eq!(to_us, meeting.record.received());
+    assert_eq!(meeting.record.received_len(), SMALL);
+    assert!(
+        from_us.starts_with("0 "),
+        "our answer came too late: {from_us}"
+    );
 }

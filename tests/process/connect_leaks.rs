@@ -34,6 +34,7 @@ fn no_way_in_which_a_connect_ends_leaks_a_descriptor() {
         }),
     ];
     for kind in Kind::ALL {
+        println!("{kind:?}");
         let dir = TempDir::new();
         let (refusing, refused) = kind.listen(&dir);
         drop(refusing);

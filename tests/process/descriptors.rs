@@ -50,6 +50,7 @@ fn connect(socket: Socket, address: &Address) -> Peer {
 #[test]
 fn out_of_descriptors_the_established_go_on_and_the_waiting_are_served_when_some_are_free() {
     for kind in Kind::ALL {
+        println!("{kind:?}");
         keep_log(LevelFilter::Info);
         let mut event_loop = EventLoop::new().unwrap();
         let dir = TempDir::new();

@@ -65,6 +65,7 @@ fn however_a_relay_ends_no_descriptor_is_left() {
     settle(&mut event_loop);
     let before = descriptors();
     for kind in Kind::ALL {
+        println!("{kind:?}");
         for round in 0..2 {
             for way in 0..6 {
                 one(&mut event_loop, kind, way);

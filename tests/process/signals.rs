@@ -58,6 +58,7 @@ fn an_interrupted_poll_is_neither_an_error_nor_the_end_of_a_sleep() {
         return;
     }
     for kind in Kind::ALL {
+        println!("{kind:?}");
         let mut event_loop = EventLoop::new().unwrap();
         let log = Log::new();
         let (_, mut peer) = adopted(event_loop.handle(), kind, Recorder::echo(&log));

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::fs;
 use std::path::PathBuf;
 use support::root::{Mode, Server, Traffic, output_of};
-use support::{Kind, TempDir};
+use support::{Kind, TempDir, each_kind};
 
 /// What the shim counts, in the order of its file.
 const COUNTERS: [&str; 9] = [
@@ -86,35 +86,33 @@ impl Shim {
     }
 }
 
-/// Runs the traffic on both kinds and in both modes.
+/// Runs the traffic in both modes.
 #[track_caller]
-fn survives(traffic: Traffic, settings: &[(&str, usize)], counted: &[&str]) {
+fn survives(kind: Kind, traffic: Traffic, settings: &[(&str, usize)], counted: &[&str]) {
     let shim = Shim::compile();
-    for kind in Kind::ALL {
-        for mode in Mode::ALL {
-            let server = shim.server(kind, mode, settings);
-            let bytes = traffic.verify(&server);
-            server.assert_is_well();
-            server.assert_lines(0);
-            let counts: Vec<_> = COUNTERS.map(|name| (name, shim.count(name))).into();
-            println!("{kind:?}, {mode:?}, {settings:?}: {bytes} bytes, {counts:?}");
-            shim.assert_counted(counted);
-        }
+    for mode in Mode::ALL {
+        let server = shim.server(kind, mode, settings);
+        let bytes = traffic.verify(&server);
+        server.assert_is_well();
+        server.assert_lines(0);
+        let counts: Vec<_> = COUNTERS.map(|name| (name, shim.count(name))).into();
+        println!("{kind:?}, {mode:?}, {settings:?}: {bytes} bytes, {counts:?}");
+        shim.assert_counted(counted);
     }
 }
 
-#[test]
-fn bytes_that_come_seven_at_a_time_are_all_echoed() {
-    survives(SMALL, &[("SHIM_READ", 7)], &["short reads"]);
+each_kind!(bytes_that_come_seven_at_a_time_are_all_echoed);
+fn bytes_that_come_seven_at_a_time_are_all_echoed(kind: Kind) {
+    survives(kind, SMALL, &[("SHIM_READ", 7)], &["short reads"]);
 }
 
-#[test]
-fn bytes_that_the_kernel_takes_seven_at_a_time_all_arrive() {
-    survives(SMALL, &[("SHIM_WRITE", 7)], &["short writes"]);
+each_kind!(bytes_that_the_kernel_takes_seven_at_a_time_all_arrive);
+fn bytes_that_the_kernel_takes_seven_at_a_time_all_arrive(kind: Kind) {
+    survives(kind, SMALL, &[("SHIM_WRITE", 7)], &["short writes"]);
 }
 
-#[test]
-fn with_every_transfer_short_and_every_third_call_failing_nothing_is_lost() {
+each_kind!(with_every_transfer_short_and_every_third_call_failing_nothing_is_lost);
+fn with_every_transfer_short_and_every_third_call_failing_nothing_is_lost(kind: Kind) {
     let settings = [
         ("SHIM_READ", 7),
         ("SHIM_WRITE", 5),
@@ -122,11 +120,16 @@ fn with_every_transfer_short_and_every_third_call_failing_nothing_is_lost() {
         ("SHIM_ABORT", 3),
     ];
     let counted = ["short reads", "short writes", "EINTR", "ECONNABORTED"];
-    survives(SMALL, &settings, &counted);
+    survives(kind, SMALL, &settings, &counted);
 }
 
-#[test]
-fn a_queue_of_several_buffers_is_sent_in_pieces_that_cross_from_one_to_the_next() {
+each_kind!(a_queue_of_several_buffers_is_sent_in_pieces_that_cross_from_one_to_the_next);
+fn a_queue_of_several_buffers_is_sent_in_pieces_that_cross_from_one_to_the_next(kind: Kind) {
     let settings = [("SHIM_WRITE", 1007), ("SHIM_EINTR", 3)];
-    survives(LARGE, &settings, &["short writes", "sendmsg", "EINTR"]);
+    survives(
+        kind,
+        LARGE,
+        &settings,
+        &["short writes", "sendmsg", "EINTR"],
+    );
 }

@@ -2,8 +2,8 @@
 //! connection may be lost that the fault did not end, and no byte be wrong.
 
 use std::collections::BTreeMap;
-use support::Kind;
 use support::root::{Crowd, Mode, Server, Traffic, wait_until};
+use support::{Kind, each_kind};
 
 /// One client after the other in the backlog, and echoes of more than one read.
 const TRAFFIC: Traffic = Traffic {
@@ -50,64 +50,56 @@ fn assert_hit(injected: &BTreeMap<String, usize>, calls: &[&str]) {
     }
 }
 
-#[test]
-fn every_call_that_a_signal_can_interrupt_is_made_again() {
+each_kind!(every_call_that_a_signal_can_interrupt_is_made_again);
+fn every_call_that_a_signal_can_interrupt_is_made_again(kind: Kind) {
     const CALLS: [&str; 5] = ["epoll_wait", "accept4", "recvfrom", "sendto", "sendmsg"];
-    for kind in Kind::ALL {
-        for mode in Mode::ALL {
-            let fault = "error=EINTR:when=1+3";
-            let injected = survives(kind, mode, TRAFFIC, &CALLS, fault, 0);
-            assert_hit(&injected, &CALLS);
-        }
+    for mode in Mode::ALL {
+        let fault = "error=EINTR:when=1+3";
+        let injected = survives(kind, mode, TRAFFIC, &CALLS, fault, 0);
+        assert_hit(&injected, &CALLS);
     }
 }
 
-#[test]
-fn a_kernel_that_has_no_memory_for_a_transfer_now_is_asked_again() {
+each_kind!(a_kernel_that_has_no_memory_for_a_transfer_now_is_asked_again);
+fn a_kernel_that_has_no_memory_for_a_transfer_now_is_asked_again(kind: Kind) {
     const CALLS: [&str; 3] = ["recvfrom", "sendto", "sendmsg"];
-    for kind in Kind::ALL {
-        for (mode, error) in [(Mode::Protocol, "ENOBUFS"), (Mode::Buffered, "ENOMEM")] {
-            let fault = format!("error={error}:when=1+4");
-            let injected = survives(kind, mode, TRAFFIC, &CALLS, &fault, 0);
-            assert_hit(&injected, &CALLS);
-        }
+    for (mode, error) in [(Mode::Protocol, "ENOBUFS"), (Mode::Buffered, "ENOMEM")] {
+        let fault = format!("error={error}:when=1+4");
+        let injected = survives(kind, mode, TRAFFIC, &CALLS, &fault, 0);
+        assert_hit(&injected, &CALLS);
     }
 }
 
-#[test]
-fn a_connection_that_was_aborted_in_the_backlog_does_not_keep_those_behind_it_waiting() {
-    for kind in Kind::ALL {
-        for error in ["ECONNABORTED", "EPROTO"] {
-            let fault = format!("error={error}:when=1+3");
-            let injected = survives(kind, Mode::Protocol, CONNECTS, &["accept4"], &fault, 0);
-            assert_hit(&injected, &["accept4"]);
-        }
-    }
-}
-
-#[test]
-fn whoever_waits_while_the_system_is_out_of_something_is_accepted_without_a_new_connect() {
-    for kind in Kind::ALL {
-        for error in ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"] {
-            // Three refusals in a row are told once, and that they are over.
-            let fault = format!("error={error}:when=1..3");
-            let injected = survives(kind, Mode::Protocol, CONNECTS, &["accept4"], &fault, 2);
-            assert_eq!(injected["accept4"], 3);
-        }
-        let fault = "error=EMFILE:when=1+10";
-        let injected = survives(kind, Mode::Buffered, CONNECTS, &["accept4"], fault, 20);
+each_kind!(a_connection_that_was_aborted_in_the_backlog_does_not_keep_those_behind_it_waiting);
+fn a_connection_that_was_aborted_in_the_backlog_does_not_keep_those_behind_it_waiting(kind: Kind) {
+    for error in ["ECONNABORTED", "EPROTO"] {
+        let fault = format!("error={error}:when=1+3");
+        let injected = survives(kind, Mode::Protocol, CONNECTS, &["accept4"], &fault, 0);
         assert_hit(&injected, &["accept4"]);
     }
 }
 
-#[test]
-fn a_loop_that_wakes_up_late_loses_nothing() {
-    for kind in Kind::ALL {
-        for mode in Mode::ALL {
-            let fault = "delay_exit=10000:when=2+5";
-            let injected = survives(kind, mode, TRAFFIC, &["epoll_wait"], fault, 0);
-            assert_hit(&injected, &["epoll_wait"]);
-        }
+each_kind!(whoever_waits_while_the_system_is_out_of_something_is_accepted_without_a_new_connect);
+fn whoever_waits_while_the_system_is_out_of_something_is_accepted_without_a_new_connect(
+    kind: Kind,
+) {
+    for error in ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"] {
+        // Three refusals in a row are told once, and that they are over.
+        let fault = format!("error={error}:when=1..3");
+        let injected = survives(kind, Mode::Protocol, CONNECTS, &["accept4"], &fault, 2);
+        assert_eq!(injected["accept4"], 3);
+    }
+    let fault = "error=EMFILE:when=1+10";
+    let injected = survives(kind, Mode::Buffered, CONNECTS, &["accept4"], fault, 20);
+    assert_hit(&injected, &["accept4"]);
+}
+
+each_kind!(a_loop_that_wakes_up_late_loses_nothing);
+fn a_loop_that_wakes_up_late_loses_nothing(kind: Kind) {
+    for mode in Mode::ALL {
+        let fault = "delay_exit=10000:when=2+5";
+        let injected = survives(kind, mode, TRAFFIC, &["epoll_wait"], fault, 0);
+        assert_hit(&injected, &["epoll_wait"]);
     }
 }
 
@@ -131,25 +123,21 @@ fn loses_what_is_hit(kind: Kind, mode: Mode, injection: &str, hits: usize) {
     assert_eq!(lost, hits, "{ends:#?}");
 }
 
-#[test]
-fn a_connection_that_fails_harms_no_other() {
-    for kind in Kind::ALL {
-        for mode in Mode::ALL {
-            loses_what_is_hit(kind, mode, "recvfrom:error=ETIMEDOUT:when=15..55+20", 3);
-            loses_what_is_hit(kind, mode, "sendto:error=EPIPE:when=15..55+20", 3);
-        }
+each_kind!(a_connection_that_fails_harms_no_other);
+fn a_connection_that_fails_harms_no_other(kind: Kind) {
+    for mode in Mode::ALL {
+        loses_what_is_hit(kind, mode, "recvfrom:error=ETIMEDOUT:when=15..55+20", 3);
+        loses_what_is_hit(kind, mode, "sendto:error=EPIPE:when=15..55+20", 3);
     }
 }
 
-#[test]
-fn a_connection_that_cannot_be_registered_is_closed_and_the_others_are_served() {
-    for kind in Kind::ALL {
-        // The first two calls are the loop's own.
-        loses_what_is_hit(
-            kind,
-            Mode::Protocol,
-            "epoll_ctl:error=ENOSPC:when=5..20+5",
-            4,
-        );
-    }
+each_kind!(a_connection_that_cannot_be_registered_is_closed_and_the_others_are_served);
+fn a_connection_that_cannot_be_registered_is_closed_and_the_others_are_served(kind: Kind) {
+    // The first two calls are the loop's own.
+    loses_what_is_hit(
+        kind,
+        Mode::Protocol,
+        "epoll_ctl:error=ENOSPC:when=5..20+5",
+        4,
+    );
 }

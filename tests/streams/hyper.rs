@@ -17,7 +17,9 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 use support::wakers::{Wakes, waker_fn};
-use support::{BOUND, Dropped, Kind, TempDir, drive, failures, pattern, settle, strict_loop};
+use support::{
+    BOUND, Dropped, Kind, TempDir, drive, each_kind, failures, pattern, settle, strict_loop,
+};
 use tidegate::{Address, EventLoop, Handle, Transport};
 use tidegate_streams::hyper::{LoopExecutor, LoopTimer};
 use tidegate_streams::{
@@ -86,30 +88,28 @@ async fn ask(sender: &mut SendRequest<Full<Bytes>>, path: &str, body: Bytes) {
     );
 }
 
-#[test]
-fn many_requests_are_answered_on_one_connection_that_is_kept_alive() {
-    for kind in Kind::ALL {
-        run(async move {
-            let dir = TempDir::new();
-            let server = server(&kind.somewhere(&dir), None);
-            let (mut sender, transport) = client(&server.local_addrs()[0]).await;
-            for number in 0..500 {
-                // From none to more than all buffers on the way.
-                let len = if number % 50 == 49 {
-                    number * 2000
-                } else {
-                    number
-                };
-                let body = Bytes::from(pattern(number as u64, len));
-                ask(&mut sender, &format!("/{number}"), body).await;
-                assert_eq!(server.connection_count(), 1);
-            }
-            drop(sender);
-            assert!(transport.wait_closed().await.unwrap().is_clean());
-            server.close();
-            server.wait_closed().await.unwrap();
-        });
-    }
+each_kind!(many_requests_are_answered_on_one_connection_that_is_kept_alive);
+fn many_requests_are_answered_on_one_connection_that_is_kept_alive(kind: Kind) {
+    run(async move {
+        let dir = TempDir::new();
+        let server = server(&kind.somewhere(&dir), None);
+        let (mut sender, transport) = client(&server.local_addrs()[0]).await;
+        for number in 0..500 {
+            // From none to more than all buffers on the way.
+            let len = if number % 50 == 49 {
+                number * 2000
+            } else {
+                number
+            };
+            let body = Bytes::from(pattern(number as u64, len));
+            ask(&mut sender, &format!("/{number}"), body).await;
+            assert_eq!(server.connection_count(), 1);
+        }
+        drop(sender);
+        assert!(transport.wait_closed().await.unwrap().is_clean());
+        server.close();
+        server.wait_closed().await.unwrap();
+    });
 }
 
 #[test]
@@ -162,35 +162,33 @@ impl Body for Made {
     }
 }
 
-#[test]
-fn a_long_body_is_made_no_faster_than_it_is_read() {
+each_kind!(a_long_body_is_made_no_faster_than_it_is_read);
+fn a_long_body_is_made_no_faster_than_it_is_read(kind: Kind) {
     const LEN: u64 = 48 << 20;
-    for kind in Kind::ALL {
-        run(async move {
-            let dir = TempDir::new();
-            let server = server(&kind.somewhere(&dir), None);
-            let (mut sender, transport) = client(&server.local_addrs()[0]).await;
-            let peak = Rc::new(Cell::new(0));
-            let body = Made {
-                sent: 0,
-                len: LEN,
-                transport: Rc::new(Cell::new(Some(transport))),
-                peak: peak.clone(),
-            };
-            let request = Request::post("/").body(body).unwrap();
-            let mut answer = sender.send_request(request).await.unwrap().into_body();
-            let mut came = 0;
-            while let Some(frame) = answer.frame().await {
-                let data = frame.unwrap().into_data().unwrap();
-                assert!(data == pattern(came, data.len()), "after {came} bytes");
-                came += data.len() as u64;
-            }
-            assert_eq!(came, LEN);
-            // The high-water mark, and what hyper writes at once at most.
-            assert!(peak.get() > 0, "nothing ever waited");
-            assert!(peak.get() < 1 << 20, "{}", peak.get());
-        });
-    }
+    run(async move {
+        let dir = TempDir::new();
+        let server = server(&kind.somewhere(&dir), None);
+        let (mut sender, transport) = client(&server.local_addrs()[0]).await;
+        let peak = Rc::new(Cell::new(0));
+        let body = Made {
+            sent: 0,
+            len: LEN,
+            transport: Rc::new(Cell::new(Some(transport))),
+            peak: peak.clone(),
+        };
+        let request = Request::post("/").body(body).unwrap();
+        let mut answer = sender.send_request(request).await.unwrap().into_body();
+        let mut came = 0;
+        while let Some(frame) = answer.frame().await {
+            let data = frame.unwrap().into_data().unwrap();
+            assert!(data == pattern(came, data.len()), "after {came} bytes");
+            came += data.len() as u64;
+        }
+        assert_eq!(came, LEN);
+        // The high-water mark, and what hyper writes at once at most.
+        assert!(peak.get() > 0, "nothing ever waited");
+        assert!(peak.get() < 1 << 20, "{}", peak.get());
+    });
 }
 
 #[test]

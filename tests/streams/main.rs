@@ -1,9 +1,5 @@
 //! The tests of the streams.
 
-#[path = "../core/memory.rs"]
-#[allow(dead_code, reason = "the streams take a part of it")]
-mod memory;
-
 mod closing;
 mod hyper;
 mod limits;

@@ -7,9 +7,10 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 use support::{
-    BOUND, Gate, Host, Kind, Peer, TempDir, drive, finish, knows, opened, poll_once, settle, v4,
+    BOUND, Gate, Host, Kind, Peer, TempDir, drive, each_kind, finish, knows, opened, poll_once,
+    settle, v4,
 };
-use tidegate::{CloseReason, ConnectOptions, EventLoop, Handle, WriteLimits};
+use tidegate::{BoxError, CloseReason, ConnectOptions, EventLoop, Handle, WriteLimits};
 use tidegate_streams::{
     NoEventLoop, StreamOptions, block_on, open_connection, open_connection_with, spawn_on,
     start_server, start_server_with, timeout,
@@ -30,33 +31,31 @@ fn failed(event_loop: &mut EventLoop, to: impl Into<ConnectOptions> + 'static) -
     finish(event_loop, "the failure", open_connection(to)).unwrap_err()
 }
 
-#[test]
-fn both_ends_are_streams_of_the_same_loop() {
-    for kind in Kind::ALL {
-        let dir = TempDir::new();
-        let at = kind.somewhere(&dir);
-        let talk = async move {
-            let server = start_server(at, async |mut reader, writer| {
-                while let Some(line) = reader.lines().next().await? {
-                    writer.write_all(&line).await?;
-                }
-                Ok(())
-            })?;
-            let (mut reader, writer) = open_connection(&server.local_addrs()[0]).await?;
-            for n in 0..100 {
-                let line = format!("line {n}\n");
-                writer.write(line.as_bytes())?;
-                assert_eq!(reader.read_line().await?, line.as_bytes());
+each_kind!(both_ends_are_streams_of_the_same_loop);
+fn both_ends_are_streams_of_the_same_loop(kind: Kind) {
+    let dir = TempDir::new();
+    let at = kind.somewhere(&dir);
+    let talk = async move {
+        let server = start_server(at, async |mut reader, writer| {
+            while let Some(line) = reader.lines().next().await? {
+                writer.write_all(&line).await?;
             }
-            writer.write_eof()?;
-            assert_eq!(reader.read_chunk(1).await?, b"".as_slice());
-            writer.close().await?;
-            assert!(writer.closed().ok_or("not told")?.is_clean());
-            Ok::<_, tidegate::BoxError>(())
-        };
-        let talk = block_on(async move { timeout(BOUND, talk).await });
-        talk.unwrap().expect("it ends").unwrap();
-    }
+            Ok(())
+        })?;
+        let (mut reader, writer) = open_connection(&server.local_addrs()[0]).await?;
+        for n in 0..100 {
+            let line = format!("line {n}\n");
+            writer.write(line.as_bytes())?;
+            assert_eq!(reader.read_line().await?, line.as_bytes());
+        }
+        writer.write_eof()?;
+        assert_eq!(reader.read_chunk(1).await?, b"".as_slice());
+        writer.close().await?;
+        assert!(writer.closed().ok_or("not told")?.is_clean());
+        Ok::<_, BoxError>(())
+    };
+    let talk = block_on(async move { timeout(BOUND, talk).await });
+    talk.unwrap().expect("it ends").unwrap();
 }
 
 #[test]
@@ -81,21 +80,19 @@ fn a_name_and_a_port_are_resolved_and_every_address_is_tried() {
     assert!(error.to_string().contains("unknown.test"), "{error}");
 }
 
-#[test]
-fn who_cannot_connect_is_told_where_and_why() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let (listener, address) = kind.listen(&TempDir::new());
-        drop(listener);
-        let before = held(event_loop.handle());
-        let error = failed(&mut event_loop, address.clone());
-        let expected = [io::ErrorKind::ConnectionRefused, io::ErrorKind::NotFound];
-        assert!(expected.contains(&error.kind()), "{error:?}");
-        let place = address.to_string();
-        assert!(error.to_string().contains(&place), "{error} names {place}");
-        settle(&mut event_loop);
-        assert_eq!(held(event_loop.handle()), before, "{kind:?}");
-    }
+each_kind!(who_cannot_connect_is_told_where_and_why);
+fn who_cannot_connect_is_told_where_and_why(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let (listener, address) = kind.listen(&TempDir::new());
+    drop(listener);
+    let before = held(event_loop.handle());
+    let error = failed(&mut event_loop, address.clone());
+    let expected = [io::ErrorKind::ConnectionRefused, io::ErrorKind::NotFound];
+    assert!(expected.contains(&error.kind()), "{error:?}");
+    let place = address.to_string();
+    assert!(error.to_string().contains(&place), "{error} names {place}");
+    settle(&mut event_loop);
+    assert_eq!(held(event_loop.handle()), before, "{kind:?}");
     let mut event_loop = EventLoop::new().unwrap();
     let error = failed(&mut event_loop, "no port here");
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{error}");
@@ -121,62 +118,58 @@ fn an_attempt_that_is_not_answered_ends_with_the_timeout_of_the_options_or_of_th
     assert_eq!(held(event_loop.handle()), before);
 }
 
-#[test]
-fn a_future_that_is_dropped_leaves_no_connect_behind_wherever_it_stands() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let dir = TempDir::new();
-        let (listener, address) = kind.listen(&dir);
-        let before = held(event_loop.handle());
-        // Dropped before its first poll, and after so many turns; at last it is there.
-        for turns in 0..6 {
-            let to = address.clone();
-            let task = spawn_on(event_loop.handle(), async move {
-                open_connection(&to).await.map(drop)
-            });
-            for _ in 0..turns {
-                event_loop.run_once(Some(Duration::from_millis(1))).unwrap();
-            }
-            task.abort();
-            drive(&mut event_loop, "the abort", || task.is_finished());
-            drop(task);
-            listener.set_nonblocking(true).unwrap();
-            while let Ok((peer, _)) = listener.accept() {
-                let mut peer = Peer::new(peer);
-                peer.expect_end(&mut event_loop);
-            }
-            settle(&mut event_loop);
-            assert_eq!(held(event_loop.handle()), before, "{kind:?}, {turns} turns");
+each_kind!(a_future_that_is_dropped_leaves_no_connect_behind_wherever_it_stands);
+fn a_future_that_is_dropped_leaves_no_connect_behind_wherever_it_stands(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let dir = TempDir::new();
+    let (listener, address) = kind.listen(&dir);
+    let before = held(event_loop.handle());
+    // Dropped before its first poll, and after so many turns; at last it is there.
+    for turns in 0..6 {
+        let to = address.clone();
+        let task = spawn_on(event_loop.handle(), async move {
+            open_connection(&to).await.map(drop)
+        });
+        for _ in 0..turns {
+            event_loop.run_once(Some(Duration::from_millis(1))).unwrap();
         }
+        task.abort();
+        drive(&mut event_loop, "the abort", || task.is_finished());
+        drop(task);
+        listener.set_nonblocking(true).unwrap();
+        while let Ok((peer, _)) = listener.accept() {
+            let mut peer = Peer::new(peer);
+            peer.expect_end(&mut event_loop);
+        }
+        settle(&mut event_loop);
+        assert_eq!(held(event_loop.handle()), before, "{kind:?}, {turns} turns");
     }
 }
 
-#[test]
-fn a_connection_that_came_and_was_not_taken_is_closed() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let dir = TempDir::new();
-        let (listener, address) = kind.listen(&dir);
-        let before = held(event_loop.handle());
-        let (opened,) = finish(&mut event_loop, "its first poll", async move {
-            let mut opening = Box::pin(open_connection(address));
-            assert!(poll_once(opening.as_mut()).is_pending());
-            (opening,)
-        });
-        let (peer, _) = listener.accept().unwrap();
-        let mut peer = Peer::new(peer);
-        let handle = event_loop.handle().clone();
-        drive(&mut event_loop, "the connection", || {
-            handle.stats().connections == 1 && handle.stats().connecting == 0
-        });
-        settle(&mut event_loop);
-        drop(opened);
-        peer.expect_end(&mut event_loop);
-        assert!(peer.saw_eof(), "{kind:?}");
-        peer.close();
-        settle(&mut event_loop);
-        assert_eq!(held(event_loop.handle()), before, "{kind:?}");
-    }
+each_kind!(a_connection_that_came_and_was_not_taken_is_closed);
+fn a_connection_that_came_and_was_not_taken_is_closed(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let dir = TempDir::new();
+    let (listener, address) = kind.listen(&dir);
+    let before = held(event_loop.handle());
+    let (opened,) = finish(&mut event_loop, "its first poll", async move {
+        let mut opening = Box::pin(open_connection(address));
+        assert!(poll_once(opening.as_mut()).is_pending());
+        (opening,)
+    });
+    let (peer, _) = listener.accept().unwrap();
+    let mut peer = Peer::new(peer);
+    let handle = event_loop.handle().clone();
+    drive(&mut event_loop, "the connection", || {
+        handle.stats().connections == 1 && handle.stats().connecting == 0
+    });
+    settle(&mut event_loop);
+    drop(opened);
+    peer.expect_end(&mut event_loop);
+    assert!(peer.saw_eof(), "{kind:?}");
+    peer.close();
+    settle(&mut event_loop);
+    assert_eq!(held(event_loop.handle()), before, "{kind:?}");
 }
 
 #[test]
@@ -212,43 +205,39 @@ fn without_a_running_loop_it_fails_and_does_not_wait() {
     );
 }
 
-#[test]
-fn the_options_limits_hold_and_the_addresses_are_those_of_the_socket() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let dir = TempDir::new();
-        let (_listener, address) = kind.listen(&dir);
-        let limits = WriteLimits::new().with_high(1000).with_low(10);
-        let options = ConnectOptions::new(&address).write_limits(limits);
-        let (reader, writer) =
-            finish(&mut event_loop, "a connection", open_connection(options)).unwrap();
-        let found = writer.transport().write_limits();
-        assert_eq!((found.high(), found.low()), (1000, 10), "{kind:?}");
-        assert_eq!(*writer.transport().peer_addr(), address);
-        assert_eq!(reader.transport().id(), writer.transport().id());
-    }
+each_kind!(the_options_limits_hold_and_the_addresses_are_those_of_the_socket);
+fn the_options_limits_hold_and_the_addresses_are_those_of_the_socket(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let dir = TempDir::new();
+    let (_listener, address) = kind.listen(&dir);
+    let limits = WriteLimits::new().with_high(1000).with_low(10);
+    let options = ConnectOptions::new(&address).write_limits(limits);
+    let (reader, writer) =
+        finish(&mut event_loop, "a connection", open_connection(options)).unwrap();
+    let found = writer.transport().write_limits();
+    assert_eq!((found.high(), found.low()), (1000, 10), "{kind:?}");
+    assert_eq!(*writer.transport().peer_addr(), address);
+    assert_eq!(reader.transport().id(), writer.transport().id());
 }
 
-#[test]
-fn what_arrives_or_ends_before_anybody_asks_is_kept() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let (mut reader, writer, mut peer) = opened(&mut event_loop, kind);
-        peer.send(b"early");
-        peer.shutdown_write();
-        settle(&mut event_loop);
-        writer.abort();
-        settle(&mut event_loop);
-        let closed = reader.closed().unwrap();
-        assert!(
-            matches!(closed.reason(), CloseReason::LocalAbort),
-            "{closed}"
-        );
-        finish(&mut event_loop, "the reader", async move {
-            assert_eq!(reader.read_to_end(100).await.unwrap(), b"early".as_slice());
-            assert!(reader.at_eof());
-        });
-    }
+each_kind!(what_arrives_or_ends_before_anybody_asks_is_kept);
+fn what_arrives_or_ends_before_anybody_asks_is_kept(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let (mut reader, writer, mut peer) = opened(&mut event_loop, kind);
+    peer.send(b"early");
+    peer.shutdown_write();
+    settle(&mut event_loop);
+    writer.abort();
+    settle(&mut event_loop);
+    let closed = reader.closed().unwrap();
+    assert!(
+        matches!(closed.reason(), CloseReason::LocalAbort),
+        "{closed}"
+    );
+    finish(&mut event_loop, "the reader", async move {
+        assert_eq!(reader.read_to_end(100).await.unwrap(), b"early".as_slice());
+        assert!(reader.at_eof());
+    });
 }
 
 #[test]
@@ -269,7 +258,7 @@ fn the_readers_limit_is_an_option_of_opening_and_of_serving() {
             StreamOptions::new().limit(1)
         );
         let line = timeout(BOUND, reader.read_line()).await?;
-        Ok::<_, tidegate::BoxError>(line?)
+        Ok::<_, BoxError>(line?)
     });
     assert_eq!(&read.unwrap().unwrap()[..], b"11\n");
 }

@@ -4,7 +4,7 @@
 use futures_io::AsyncBufRead;
 use std::future::poll_fn;
 use std::pin::Pin;
-use support::{Kind, Polled, Streamed, drive, give_up, now, settle, wait};
+use support::{Kind, Polled, Streamed, drive, each_kind, give_up, now, settle, wait};
 use tidegate_streams::{ReadError, StreamReader};
 
 const MESSAGE: &[u8] = b"ab\ncde--f\r\ngh--\n";
@@ -134,97 +134,84 @@ fn dropped_everywhere(kind: Kind, method: Method, limit: usize) {
     }
 }
 
-#[test]
-fn a_read_dropped_wherever_it_was_loses_and_doubles_nothing() {
-    for kind in Kind::ALL {
-        for method in Method::ALL {
-            dropped_everywhere(kind, method, 64 * 1024);
+each_kind!(a_read_dropped_wherever_it_was_loses_and_doubles_nothing);
+fn a_read_dropped_wherever_it_was_loses_and_doubles_nothing(kind: Kind) {
+    for method in Method::ALL {
+        dropped_everywhere(kind, method, 64 * 1024);
+    }
+}
+
+each_kind!(a_read_dropped_while_reading_is_held_back_loses_and_doubles_nothing);
+fn a_read_dropped_while_reading_is_held_back_loses_and_doubles_nothing(kind: Kind) {
+    for method in Method::ALL {
+        for limit in [1, 2, 5] {
+            dropped_everywhere(kind, method, limit);
         }
     }
 }
 
-#[test]
-fn a_read_dropped_while_reading_is_held_back_loses_and_doubles_nothing() {
-    for kind in Kind::ALL {
-        for method in Method::ALL {
-            for limit in [1, 2, 5] {
-                dropped_everywhere(kind, method, limit);
-            }
-        }
-    }
-}
-
-#[test]
-fn reads_of_all_kinds_dropped_at_every_byte_take_nothing_they_do_not_answer_with() {
-    for kind in Kind::ALL {
-        for first in 0..Method::ALL.len() {
-            let mut s = Streamed::new(kind);
-            let mut read = Vec::new();
-            for (i, byte) in MESSAGE.iter().enumerate() {
-                for method in [i, i / 2, i + 3] {
-                    let method = Method::ALL[(first + method) % Method::ALL.len()];
-                    if let std::task::Poll::Ready(taken) =
-                        Polled::new(method.run(&mut s.reader)).poll()
-                    {
-                        read.extend(taken);
-                    }
-                }
-                s.feed(&[*byte]);
-            }
-            read.extend(rest(&mut s));
-            assert_eq!(read, MESSAGE, "{kind:?}, first {first}");
-        }
-    }
-}
-
-#[test]
-fn a_read_that_was_woken_and_dropped_leaves_the_bytes_to_the_next_one() {
-    for kind in Kind::ALL {
-        for method in Method::ALL {
-            let mut s = Streamed::new(kind);
-            let mut reading = Polled::new(s.reader.read_line());
-            assert!(reading.poll().is_pending());
-            s.peer.send(MESSAGE);
-            drive(&mut s.event_loop, "a wake", || reading.is_woken());
-            drop(reading);
-            s.end();
-            let mut read = now(method.run(&mut s.reader));
-            read.extend(now(s.reader.read_to_end(99)).unwrap());
-            assert_eq!(read, MESSAGE, "{method:?}");
-        }
-    }
-}
-
-#[test]
-fn the_latest_of_the_tasks_that_read_is_woken() {
-    for kind in Kind::ALL {
+each_kind!(reads_of_all_kinds_dropped_at_every_byte_take_nothing_they_do_not_answer_with);
+fn reads_of_all_kinds_dropped_at_every_byte_take_nothing_they_do_not_answer_with(kind: Kind) {
+    for first in 0..Method::ALL.len() {
         let mut s = Streamed::new(kind);
-        give_up(s.reader.read_line());
-        give_up(s.reader.read_chunk(1));
-        s.peer.send(b"a line\n");
-        let line = wait(&mut s.event_loop, "the line", s.reader.read_line());
-        assert_eq!(line.unwrap(), "a line\n");
+        let mut read = Vec::new();
+        for (i, byte) in MESSAGE.iter().enumerate() {
+            for method in [i, i / 2, i + 3] {
+                let method = Method::ALL[(first + method) % Method::ALL.len()];
+                if let std::task::Poll::Ready(taken) = Polled::new(method.run(&mut s.reader)).poll()
+                {
+                    read.extend(taken);
+                }
+            }
+            s.feed(&[*byte]);
+        }
+        read.extend(rest(&mut s));
+        assert_eq!(read, MESSAGE, "{kind:?}, first {first}");
     }
 }
 
-#[test]
-fn each_read_that_is_given_up_while_reading_is_held_back_lets_in_one_more_at_most() {
+each_kind!(a_read_that_was_woken_and_dropped_leaves_the_bytes_to_the_next_one);
+fn a_read_that_was_woken_and_dropped_leaves_the_bytes_to_the_next_one(kind: Kind) {
+    for method in Method::ALL {
+        let mut s = Streamed::new(kind);
+        let mut reading = Polled::new(s.reader.read_line());
+        assert!(reading.poll().is_pending());
+        s.peer.send(MESSAGE);
+        drive(&mut s.event_loop, "a wake", || reading.is_woken());
+        drop(reading);
+        s.end();
+        let mut read = now(method.run(&mut s.reader));
+        read.extend(now(s.reader.read_to_end(99)).unwrap());
+        assert_eq!(read, MESSAGE, "{method:?}");
+    }
+}
+
+each_kind!(the_latest_of_the_tasks_that_read_is_woken);
+fn the_latest_of_the_tasks_that_read_is_woken(kind: Kind) {
+    let mut s = Streamed::new(kind);
+    give_up(s.reader.read_line());
+    give_up(s.reader.read_chunk(1));
+    s.peer.send(b"a line\n");
+    let line = wait(&mut s.event_loop, "the line", s.reader.read_line());
+    assert_eq!(line.unwrap(), "a line\n");
+}
+
+each_kind!(each_read_that_is_given_up_while_reading_is_held_back_lets_in_one_more_at_most);
+fn each_read_that_is_given_up_while_reading_is_held_back_lets_in_one_more_at_most(kind: Kind) {
     // The loop's buffer for reads.
     const ONE_READ: usize = 128 * 1024;
-    for kind in Kind::ALL {
-        let mut s = Streamed::new(kind);
-        s.reader.set_limit(1000);
-        let data = vec![b'+'; 1 << 20];
-        let mut before = 0;
-        for _ in 0..5 {
-            s.peer.write(&data);
-            settle(&mut s.event_loop);
-            assert!(!s.reader.transport().is_reading());
-            let held = s.received();
-            assert!(held > before && held <= before + 2000 + ONE_READ, "{held}");
-            before = held;
-            give_up(s.reader.read_exact(&mut vec![0; 1 << 20]));
-        }
-        assert_eq!(now(s.reader.read_chunk(usize::MAX)).unwrap().len(), before);
+    let mut s = Streamed::new(kind);
+    s.reader.set_limit(1000);
+    let data = vec![b'+'; 1 << 20];
+    let mut before = 0;
+    for _ in 0..5 {
+        s.peer.write(&data);
+        settle(&mut s.event_loop);
+        assert!(!s.reader.transport().is_reading());
+        let held = s.received();
+        assert!(held > before && held <= before + 2000 + ONE_READ, "{held}");
+        before = held;
+        give_up(s.reader.read_exact(&mut vec![0; 1 << 20]));
     }
+    assert_eq!(now(s.reader.read_chunk(usize::MAX)).unwrap().len(), before);
 }

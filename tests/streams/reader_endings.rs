@@ -3,7 +3,7 @@
 
 use std::error::Error;
 use std::io;
-use support::{Kind, Polled, Streamed, drive, give_up, now, wait};
+use support::{Kind, Polled, Streamed, drive, each_kind, give_up, now, wait};
 use tidegate::{CloseReason, Closed};
 use tidegate_streams::{ReadError, StreamReader};
 
@@ -66,20 +66,16 @@ fn is_local_abort(closed: &Closed) -> bool {
     matches!(closed.reason(), CloseReason::LocalAbort)
 }
 
-#[test]
-fn after_our_close_reads_bring_what_is_held_and_then_fail() {
-    for kind in Kind::ALL {
-        let close = |s: &mut Streamed| s.writer.close().detach();
-        assert_gives_what_it_holds(kind, close, is_local_close);
-    }
+each_kind!(after_our_close_reads_bring_what_is_held_and_then_fail);
+fn after_our_close_reads_bring_what_is_held_and_then_fail(kind: Kind) {
+    let close = |s: &mut Streamed| s.writer.close().detach();
+    assert_gives_what_it_holds(kind, close, is_local_close);
 }
 
-#[test]
-fn after_an_abort_reads_bring_what_is_held_and_then_fail() {
-    for kind in Kind::ALL {
-        let abort = |s: &mut Streamed| s.writer.abort();
-        assert_gives_what_it_holds(kind, abort, is_local_abort);
-    }
+each_kind!(after_an_abort_reads_bring_what_is_held_and_then_fail);
+fn after_an_abort_reads_bring_what_is_held_and_then_fail(kind: Kind) {
+    let abort = |s: &mut Streamed| s.writer.abort();
+    assert_gives_what_it_holds(kind, abort, is_local_abort);
 }
 
 #[test]
@@ -106,45 +102,41 @@ fn what_the_peer_sent_right_before_its_reset_is_read_before_the_error() {
     );
 }
 
-#[test]
-fn a_complete_line_is_read_after_the_end_of_the_connection() {
-    for kind in Kind::ALL {
-        let mut s = Streamed::new(kind);
-        s.feed(b"one\ntwo\nrest");
-        s.writer.abort();
-        s.lose();
-        assert_eq!(now(s.reader.read_line()).unwrap(), "one\n");
-        assert_eq!(now(s.reader.read_until(b"\n")).unwrap(), "two\n");
-        let mut rest = [0; 4];
-        now(s.reader.read_exact(&mut rest)).unwrap();
-        assert_eq!(&rest, b"rest");
-    }
+each_kind!(a_complete_line_is_read_after_the_end_of_the_connection);
+fn a_complete_line_is_read_after_the_end_of_the_connection(kind: Kind) {
+    let mut s = Streamed::new(kind);
+    s.feed(b"one\ntwo\nrest");
+    s.writer.abort();
+    s.lose();
+    assert_eq!(now(s.reader.read_line()).unwrap(), "one\n");
+    assert_eq!(now(s.reader.read_until(b"\n")).unwrap(), "two\n");
+    let mut rest = [0; 4];
+    now(s.reader.read_exact(&mut rest)).unwrap();
+    assert_eq!(&rest, b"rest");
 }
 
-#[test]
-fn a_read_that_waits_is_told_of_an_end_from_our_side() {
-    for kind in Kind::ALL {
-        for aborts in [false, true] {
-            let mut s = Streamed::new(kind);
-            s.feed(b"partial");
-            let mut reading = Polled::new(s.reader.read_line());
-            assert!(reading.poll().is_pending());
-            if aborts {
-                s.writer.abort();
-            } else {
-                s.writer.close().detach();
-            }
-            drive(&mut s.event_loop, "a wake", || reading.is_woken());
-            let error = reading.value().unwrap_err();
-            let expected = if aborts {
-                is_local_abort
-            } else {
-                is_local_close
-            };
-            assert!(expected(error.as_closed().unwrap()), "{error:?}");
-            drop(reading);
-            assert_eq!(now(s.reader.read_chunk(99)).unwrap(), "partial");
+each_kind!(a_read_that_waits_is_told_of_an_end_from_our_side);
+fn a_read_that_waits_is_told_of_an_end_from_our_side(kind: Kind) {
+    for aborts in [false, true] {
+        let mut s = Streamed::new(kind);
+        s.feed(b"partial");
+        let mut reading = Polled::new(s.reader.read_line());
+        assert!(reading.poll().is_pending());
+        if aborts {
+            s.writer.abort();
+        } else {
+            s.writer.close().detach();
         }
+        drive(&mut s.event_loop, "a wake", || reading.is_woken());
+        let error = reading.value().unwrap_err();
+        let expected = if aborts {
+            is_local_abort
+        } else {
+            is_local_close
+        };
+        assert!(expected(error.as_closed().unwrap()), "{error:?}");
+        drop(reading);
+        assert_eq!(now(s.reader.read_chunk(99)).unwrap(), "partial");
     }
 }
 
@@ -157,62 +149,54 @@ fn a_read_that_waits_is_told_of_a_reset() {
     assert!(read.unwrap_err().as_closed().unwrap().is_reset());
 }
 
-#[test]
-fn what_arrives_after_our_close_is_not_read() {
-    for kind in Kind::ALL {
-        let mut s = Streamed::new(kind);
-        s.feed(b"before");
-        s.writer.close().detach();
-        // The peer may be faster than the close, or not any more.
-        let _ = s.peer.try_write(b"after");
-        s.lose();
-        assert_eq!(now(s.reader.read_chunk(99)).unwrap(), "before");
-        assert!(now(s.reader.read_chunk(99)).is_err());
-    }
+each_kind!(what_arrives_after_our_close_is_not_read);
+fn what_arrives_after_our_close_is_not_read(kind: Kind) {
+    let mut s = Streamed::new(kind);
+    s.feed(b"before");
+    s.writer.close().detach();
+    // The peer may be faster than the close, or not any more.
+    let _ = s.peer.try_write(b"after");
+    s.lose();
+    assert_eq!(now(s.reader.read_chunk(99)).unwrap(), "before");
+    assert!(now(s.reader.read_chunk(99)).is_err());
 }
 
-#[test]
-fn dropping_the_writer_closes_for_the_reader_too() {
-    for kind in Kind::ALL {
-        let s = Streamed::new(kind);
-        let (mut reader, mut peer, mut event_loop) = (s.reader, s.peer, s.event_loop);
-        s.writer.write(b"bye").unwrap();
-        drop(s.writer);
-        let read = wait(&mut event_loop, "the close", reader.read_chunk(9));
-        assert!(is_local_close(read.unwrap_err().as_closed().unwrap()));
-        peer.expect_end(&mut event_loop);
-        assert_eq!(peer.received(), b"bye");
-    }
+each_kind!(dropping_the_writer_closes_for_the_reader_too);
+fn dropping_the_writer_closes_for_the_reader_too(kind: Kind) {
+    let s = Streamed::new(kind);
+    let (mut reader, mut peer, mut event_loop) = (s.reader, s.peer, s.event_loop);
+    s.writer.write(b"bye").unwrap();
+    drop(s.writer);
+    let read = wait(&mut event_loop, "the close", reader.read_chunk(9));
+    assert!(is_local_close(read.unwrap_err().as_closed().unwrap()));
+    peer.expect_end(&mut event_loop);
+    assert_eq!(peer.received(), b"bye");
 }
 
-#[test]
-fn an_end_of_stream_stays_one_after_our_close() {
-    for kind in Kind::ALL {
-        let mut s = Streamed::new(kind);
-        s.feed(b"held");
-        s.end();
-        s.writer.close().detach();
-        s.lose();
-        assert!(s.reader.closed().unwrap().is_clean());
-        assert_eq!(now(s.reader.read_to_end(9)).unwrap(), "held");
-        assert_eq!(now(s.reader.read(&mut [0; 9])).unwrap(), 0);
-        assert!(s.reader.at_eof());
-    }
+each_kind!(an_end_of_stream_stays_one_after_our_close);
+fn an_end_of_stream_stays_one_after_our_close(kind: Kind) {
+    let mut s = Streamed::new(kind);
+    s.feed(b"held");
+    s.end();
+    s.writer.close().detach();
+    s.lose();
+    assert!(s.reader.closed().unwrap().is_clean());
+    assert_eq!(now(s.reader.read_to_end(9)).unwrap(), "held");
+    assert_eq!(now(s.reader.read(&mut [0; 9])).unwrap(), 0);
+    assert!(s.reader.at_eof());
 }
 
-#[test]
-fn the_end_of_the_loop_ends_the_streams_of_it() {
-    for kind in Kind::ALL {
-        let mut s = Streamed::new(kind);
-        s.feed(b"held");
-        drop(s.event_loop);
-        assert_eq!(now(s.reader.read_chunk(9)).unwrap(), "held");
-        let error = now(s.reader.read_chunk(9)).unwrap_err();
-        assert!(matches!(
-            error.as_closed().unwrap().reason(),
-            CloseReason::Shutdown
-        ));
-    }
+each_kind!(the_end_of_the_loop_ends_the_streams_of_it);
+fn the_end_of_the_loop_ends_the_streams_of_it(kind: Kind) {
+    let mut s = Streamed::new(kind);
+    s.feed(b"held");
+    drop(s.event_loop);
+    assert_eq!(now(s.reader.read_chunk(9)).unwrap(), "held");
+    let error = now(s.reader.read_chunk(9)).unwrap_err();
+    assert!(matches!(
+        error.as_closed().unwrap().reason(),
+        CloseReason::Shutdown
+    ));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 use support::logs::{Line, keep_log, logged};
 use support::tasks::{Drops, Signal, poll, run};
-use support::{BOUND, Kind, Log, Recorder, TempDir, drive, no_limits};
+use support::{BOUND, Kind, Log, Recorder, TempDir, drive, each_kind, no_limits};
 use tidegate::{Address, EventLoop, Handle, ListenOptions, PanicPolicy};
 use tidegate_streams::{
     Runner, block_on, open_connection, sleep, spawn, spawn_on, start_server, yield_now,
@@ -141,45 +141,43 @@ fn tasks_that_are_left_at_the_end_are_dropped_on_the_thread() {
     }
 }
 
-#[test]
-fn graceful_closes_under_way_have_time_to_end_and_nobody_waits_longer() {
+each_kind!(graceful_closes_under_way_have_time_to_end_and_nobody_waits_longer);
+fn graceful_closes_under_way_have_time_to_end_and_nobody_waits_longer(kind: Kind) {
     keep_log(LevelFilter::Warn);
-    for kind in Kind::ALL {
-        let dir = TempDir::new();
-        let address = kind.somewhere(&dir);
-        let limits = no_limits();
-        let options = ListenOptions::new(address).write_limits(limits);
-        let total = 8 * 1024 * 1024 + 1;
-        let begun = Instant::now();
-        let readers = Runner::new()
-            .close_grace(BOUND)
-            .run(async move {
-                let written = Signal::new();
-                let tells = written.clone();
-                let server = start_server(options, async move |_reader, writer| {
-                    writer.write(&vec![1; total])?;
-                    tells.send();
-                    // It ends with the loop, and the writer with it.
-                    pending::<()>().await;
-                    Ok(())
-                })
-                .unwrap();
-                let readers: Vec<_> = (0..3)
-                    .map(|_| reader(server.local_addrs()[0].clone()))
-                    .collect();
-                written.wait(3).await;
-                for (begin, _) in &readers {
-                    begin.send(()).unwrap();
-                }
-                readers
+    let dir = TempDir::new();
+    let address = kind.somewhere(&dir);
+    let limits = no_limits();
+    let options = ListenOptions::new(address).write_limits(limits);
+    let total = 8 * 1024 * 1024 + 1;
+    let begun = Instant::now();
+    let readers = Runner::new()
+        .close_grace(BOUND)
+        .run(async move {
+            let written = Signal::new();
+            let tells = written.clone();
+            let server = start_server(options, async move |_reader, writer| {
+                writer.write(&vec![1; total])?;
+                tells.send();
+                // It ends with the loop, and the writer with it.
+                pending::<()>().await;
+                Ok(())
             })
             .unwrap();
-        for (_, thread) in readers {
-            assert_eq!(thread.join().unwrap(), total);
-        }
-        assert!(begun.elapsed() < BOUND, "it waited although all was sent");
-        assert_eq!(warnings_of(total), 0);
+            let readers: Vec<_> = (0..3)
+                .map(|_| reader(server.local_addrs()[0].clone()))
+                .collect();
+            written.wait(3).await;
+            for (begin, _) in &readers {
+                begin.send(()).unwrap();
+            }
+            readers
+        })
+        .unwrap();
+    for (_, thread) in readers {
+        assert_eq!(thread.join().unwrap(), total);
     }
+    assert!(begun.elapsed() < BOUND, "it waited although all was sent");
+    assert_eq!(warnings_of(total), 0);
 }
 
 /// Ends with a peer that does not read; answers how long that took and what was unsent.
@@ -214,24 +212,22 @@ fn end_beside_a_stalled_peer(kind: Kind, runner: Runner) -> (Duration, usize) {
     (took, unsent)
 }
 
-#[test]
-fn what_a_stalled_peer_did_not_take_in_the_time_is_lost_and_logged_with_its_bytes() {
-    for kind in Kind::ALL {
-        // A second unless set.
-        let (took, unsent) = end_beside_a_stalled_peer(kind, Runner::new());
-        assert!((Duration::from_secs(1)..BOUND).contains(&took), "{took:?}");
-        assert!(warnings_of(unsent) >= 1, "{unsent}");
-        let grace = Duration::from_millis(1500);
-        let runner = Runner::new().close_grace(grace);
-        let (took, unsent) = end_beside_a_stalled_peer(kind, runner);
-        assert!((grace..BOUND).contains(&took), "{took:?}");
-        assert!(warnings_of(unsent) >= 1, "{unsent}");
-        // None at all.
-        let runner = Runner::new().close_grace(Duration::ZERO);
-        let (took, unsent) = end_beside_a_stalled_peer(kind, runner);
-        assert!(took < Duration::from_secs(1), "{took:?}");
-        assert!(warnings_of(unsent) >= 1, "{unsent}");
-    }
+each_kind!(what_a_stalled_peer_did_not_take_in_the_time_is_lost_and_logged_with_its_bytes);
+fn what_a_stalled_peer_did_not_take_in_the_time_is_lost_and_logged_with_its_bytes(kind: Kind) {
+    // A second unless set.
+    let (took, unsent) = end_beside_a_stalled_peer(kind, Runner::new());
+    assert!((Duration::from_secs(1)..BOUND).contains(&took), "{took:?}");
+    assert!(warnings_of(unsent) >= 1, "{unsent}");
+    let grace = Duration::from_millis(1500);
+    let runner = Runner::new().close_grace(grace);
+    let (took, unsent) = end_beside_a_stalled_peer(kind, runner);
+    assert!((grace..BOUND).contains(&took), "{took:?}");
+    assert!(warnings_of(unsent) >= 1, "{unsent}");
+    // None at all.
+    let runner = Runner::new().close_grace(Duration::ZERO);
+    let (took, unsent) = end_beside_a_stalled_peer(kind, runner);
+    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert!(warnings_of(unsent) >= 1, "{unsent}");
 }
 
 #[test]
@@ -333,30 +329,28 @@ fn where_no_loop_runs_everything_answers_with_an_error() {
     drive(&mut event_loop, "the task", || known.is_finished());
 }
 
-#[test]
-fn callbacks_and_tasks_that_are_still_at_work_do_not_delay_the_end() {
-    for kind in Kind::ALL {
-        let dir = TempDir::new();
-        let address = kind.somewhere(&dir);
-        let begun = Instant::now();
-        let log = Log::new();
-        let made = log.clone();
-        Runner::new()
-            .close_grace(BOUND)
-            .run(async move {
-                let handle = Handle::current().unwrap();
-                let server = handle.create_server(address, move || Recorder::echo(&made));
-                let server = server.unwrap();
-                let (mut reader, writer) = open_connection(&server.local_addrs()[0]).await.unwrap();
-                writer.write(b"x").unwrap();
-                assert_eq!(&reader.read_chunk(1).await.unwrap()[..], b"x");
-                handle.call_later(2 * BOUND, |_| {});
-                spawn(sleep(2 * BOUND));
-            })
-            .unwrap();
-        assert!(begun.elapsed() < BOUND);
-        assert!(log.is_lost());
-    }
+each_kind!(callbacks_and_tasks_that_are_still_at_work_do_not_delay_the_end);
+fn callbacks_and_tasks_that_are_still_at_work_do_not_delay_the_end(kind: Kind) {
+    let dir = TempDir::new();
+    let address = kind.somewhere(&dir);
+    let begun = Instant::now();
+    let log = Log::new();
+    let made = log.clone();
+    Runner::new()
+        .close_grace(BOUND)
+        .run(async move {
+            let handle = Handle::current().unwrap();
+            let server = handle.create_server(address, move || Recorder::echo(&made));
+            let server = server.unwrap();
+            let (mut reader, writer) = open_connection(&server.local_addrs()[0]).await.unwrap();
+            writer.write(b"x").unwrap();
+            assert_eq!(&reader.read_chunk(1).await.unwrap()[..], b"x");
+            handle.call_later(2 * BOUND, |_| {});
+            spawn(sleep(2 * BOUND));
+        })
+        .unwrap();
+    assert!(begun.elapsed() < BOUND);
+    assert!(log.is_lost());
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 use support::tasks::{Signal, poll, run};
-use support::{drive, failures, settle};
+use support::{Kind, drive, each_kind, failures, settle};
 use tidegate::{CloseReason, EventLoop, Handle};
 use tidegate_streams::{JoinHandle, sleep, spawn, spawn_on, yield_now};
 
@@ -341,70 +341,66 @@ fn the_last_task_that_waits_for_a_handle_gets_its_answer() {
     });
 }
 
-#[test]
-fn tasks_and_callback_protocols_share_one_loop() {
-    use support::{Kind, Log, Recorder, adopted};
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let recorder = Recorder::new(&log).on_data(|transport, data| {
-            let (transport, data) = (transport.clone(), data.to_vec());
-            spawn(async move {
-                yield_now().await;
-                transport.write(&data).unwrap();
-            });
-            Ok(())
+each_kind!(tasks_and_callback_protocols_share_one_loop);
+fn tasks_and_callback_protocols_share_one_loop(kind: Kind) {
+    use support::{Log, Recorder, adopted};
+    let mut event_loop = EventLoop::new().unwrap();
+    let log = Log::new();
+    let recorder = Recorder::new(&log).on_data(|transport, data| {
+        let (transport, data) = (transport.clone(), data.to_vec());
+        spawn(async move {
+            yield_now().await;
+            transport.write(&data).unwrap();
         });
-        let (_transport, mut peer) = adopted(event_loop.handle(), kind, recorder);
-        peer.send(b"from a task");
-        peer.expect(&mut event_loop, 11);
-        assert_eq!(peer.received(), b"from a task");
-    }
+        Ok(())
+    });
+    let (_transport, mut peer) = adopted(event_loop.handle(), kind, recorder);
+    peer.send(b"from a task");
+    peer.expect(&mut event_loop, 11);
+    assert_eq!(peer.received(), b"from a task");
 }
 
-#[test]
-fn a_task_that_is_always_ready_starves_nobody() {
-    use support::{Kind, Log, Recorder, adopted};
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let handle = event_loop.handle().clone();
-        let spins = Rc::new(Cell::new(0_u64));
-        for _ in 0..3 {
-            let spins = spins.clone();
-            drop(spawn_on(&handle, async move {
-                loop {
-                    spins.set(spins.get() + 1);
-                    yield_now().await;
-                }
-            }));
-        }
-        let others = Rc::new(Cell::new(0_u64));
-        let counts = others.clone();
+each_kind!(a_task_that_is_always_ready_starves_nobody);
+fn a_task_that_is_always_ready_starves_nobody(kind: Kind) {
+    use support::{Log, Recorder, adopted};
+    let mut event_loop = EventLoop::new().unwrap();
+    let handle = event_loop.handle().clone();
+    let spins = Rc::new(Cell::new(0_u64));
+    for _ in 0..3 {
+        let spins = spins.clone();
         drop(spawn_on(&handle, async move {
             loop {
-                sleep(Duration::ZERO).await;
-                counts.set(counts.get() + 1);
+                spins.set(spins.get() + 1);
+                yield_now().await;
             }
         }));
-        let (_, mut peer) = adopted(&handle, kind, Recorder::echo(&Log::new()));
-        let (mut asked, rounds) = (0, 200);
-        let before = handle.stats().polls;
-        while peer.received().len() < rounds {
-            if peer.received().len() == asked {
-                peer.send(b"?");
-                asked += 1;
-            }
-            event_loop.run_once(Some(Duration::from_secs(5))).unwrap();
-            peer.read_available();
-        }
-        let turns = handle.stats().polls - before;
-        assert!(turns < 3 * rounds as u64, "{turns} turns");
-        // Each of them runs once a turn, no more: the loop polls in between.
-        assert!(spins.get() <= 3 * (turns + 1), "{} in {turns}", spins.get());
-        assert!(spins.get() >= 3 * (turns - 1), "{} in {turns}", spins.get());
-        let slept = others.get();
-        assert!(3 * slept >= turns, "{slept} sleeps in {turns} turns");
     }
+    let others = Rc::new(Cell::new(0_u64));
+    let counts = others.clone();
+    drop(spawn_on(&handle, async move {
+        loop {
+            sleep(Duration::ZERO).await;
+            counts.set(counts.get() + 1);
+        }
+    }));
+    let (_, mut peer) = adopted(&handle, kind, Recorder::echo(&Log::new()));
+    let (mut asked, rounds) = (0, 200);
+    let before = handle.stats().polls;
+    while peer.received().len() < rounds {
+        if peer.received().len() == asked {
+            peer.send(b"?");
+            asked += 1;
+        }
+        event_loop.run_once(Some(Duration::from_secs(5))).unwrap();
+        peer.read_available();
+    }
+    let turns = handle.stats().polls - before;
+    assert!(turns < 3 * rounds as u64, "{turns} turns");
+    // Each of them runs once a turn, no more: the loop polls in between.
+    assert!(spins.get() <= 3 * (turns + 1), "{} in {turns}", spins.get());
+    assert!(spins.get() >= 3 * (turns - 1), "{} in {turns}", spins.get());
+    let slept = others.get();
+    assert!(3 * slept >= turns, "{slept} sleeps in {turns} turns");
 }
 
 #[test]
@@ -414,7 +410,7 @@ fn a_task_that_is_always_ready_runs_once_in_a_turn_however_many_connections_have
     let read = Rc::new(Cell::new(0));
     let mut peers = Vec::new();
     for _ in 0..20 {
-        let (mut reader, writer, peer) = support::opened(&mut event_loop, support::Kind::Tcp);
+        let (mut reader, writer, peer) = support::opened(&mut event_loop, Kind::Tcp);
         let read = read.clone();
         drop(spawn_on(&handle, async move {
             let _writer = writer;

@@ -1,7 +1,5 @@
 //! Waiting for time: exact by a clock that is set by hand, and never early by the real one.
 
-#[allow(dead_code, reason = "the world has more than these tests look at")]
-use crate::memory::{Memory, World};
 use std::cell::{Cell, RefCell};
 use std::future::{pending, ready};
 use std::io;
@@ -10,43 +8,40 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 use support::tasks::{Drops, Signal, poll, run};
-use tidegate::{EventLoop, Handle};
+use tidegate::Handle;
 use tidegate_streams::{
     Elapsed, JoinHandle, Sleep, block_on, sleep, sleep_until, spawn, spawn_on, timeout, timeout_at,
     yield_now,
 };
+use tidegate_testkit::{Host, World};
 
 const NS: Duration = Duration::from_nanos(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// A loop whose clock is set by hand.
+/// A loop in a world whose clock moves when the test says so.
 struct Virtual {
-    world: Rc<World>,
-    event_loop: EventLoop,
+    world: World,
+    host: Host,
 }
 
 impl Virtual {
     fn new() -> Self {
-        let world = World::new();
-        let driver = Memory(world.clone());
-        let event_loop = EventLoop::builder().driver(driver).build().unwrap();
-        Self { world, event_loop }
+        let mut world = World::new();
+        let host = world.add_host("host").unwrap();
+        Self { world, host }
     }
 
     fn spawn<F: Future + 'static>(&self, future: F) -> JoinHandle<F::Output> {
-        spawn_on(self.event_loop.handle(), future)
+        spawn_on(self.host.handle(), future)
     }
 
     /// Turns until nothing is left to do at this time.
     fn turns(&mut self) {
-        for _ in 0..1000 {
-            self.world.timeouts.take();
-            self.event_loop.run_once(None).unwrap();
-            if self.world.timeouts.borrow()[0] != Some(Duration::ZERO) {
-                return;
-            }
-        }
-        panic!("the loop does not come to rest");
+        self.world.pump().unwrap();
+    }
+
+    fn pass(&mut self, time: Duration) {
+        self.world.advance(time).unwrap();
     }
 
     /// It is over after so long, and not a nanosecond before.
@@ -54,17 +49,15 @@ impl Virtual {
     fn assert_ends_after<T>(&mut self, task: &JoinHandle<T>, time: Duration) {
         self.turns();
         assert!(!task.is_finished(), "at once");
-        self.world.advance(time - NS);
-        self.turns();
+        self.pass(time - NS);
         assert!(!task.is_finished(), "a nanosecond early");
-        self.world.advance(NS);
-        self.turns();
+        self.pass(NS);
         assert!(task.is_finished(), "late");
         assert_eq!(self.timers(), 0);
     }
 
     fn timers(&self) -> usize {
-        self.event_loop.handle().stats().timers
+        self.host.handle().stats().timers
     }
 }
 
@@ -102,8 +95,7 @@ fn a_sleep_counts_from_the_call_that_made_it() {
         first.await;
     });
     virt.turns();
-    virt.world.advance(HOUR);
-    virt.turns();
+    virt.pass(HOUR);
     assert_eq!(virt.timers(), 1);
     signal.send();
     virt.assert_ends_after(&task, HOUR);
@@ -121,8 +113,7 @@ fn sleeps_end_in_the_order_of_their_times_and_those_of_one_time_in_that_of_the_c
         }));
     }
     virt.turns();
-    virt.world.advance(4 * HOUR);
-    virt.turns();
+    virt.pass(4 * HOUR);
     assert_eq!(order.take(), [1, 3, 2, 0]);
 }
 
@@ -152,8 +143,7 @@ fn a_time_that_the_clock_cannot_say_never_comes() {
     let task = virt.spawn(async { sleep(Duration::MAX).await });
     let limited = virt.spawn(timeout(Duration::MAX, sleep(Duration::MAX)));
     virt.turns();
-    virt.world.advance(10_000 * HOUR);
-    virt.turns();
+    virt.pass(10_000 * HOUR);
     assert!(!task.is_finished() && !limited.is_finished());
 }
 
@@ -233,15 +223,14 @@ fn a_timeout_gives_what_comes_in_time_and_leaves_no_timer() {
     // At one time, the future is asked first.
     let task = virt.spawn(async { timeout(HOUR, sleep(HOUR)).await });
     virt.turns();
-    virt.world.advance(HOUR);
-    virt.turns();
+    virt.pass(HOUR);
     assert_eq!(result(task), Ok(()));
 }
 
 #[test]
 fn a_future_that_is_ready_at_once_wins_over_a_time_that_is_past() {
     let mut virt = Virtual::new();
-    let past = virt.world.now.get() - HOUR;
+    let past = virt.host.handle().now() - HOUR;
     let ready_at_once = virt.spawn(async move {
         assert_eq!(timeout(Duration::ZERO, ready(1)).await, Ok(1));
         assert_eq!(timeout_at(past, ready(2)).await, Ok(2));
@@ -322,8 +311,7 @@ fn a_sleep_may_be_made_before_its_loop_runs_and_still_counts_from_then() {
     let never = sleep(Duration::MAX);
     let task = virt.spawn(never);
     virt.turns();
-    virt.world.advance(HOUR);
-    virt.turns();
+    virt.pass(HOUR);
     assert!(!task.is_finished());
 }
 

@@ -4,25 +4,8 @@ use bytes::Bytes;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use support::{Kind, clog, drive, limits, opened, settle};
+use support::{Kind, drive, each_kind, limits, opened, settle, stall};
 use tidegate::{EventLoop, Flow, WriteError};
-
-/// Makes two tests of a function: `name::tcp` and `name::unix`.
-macro_rules! each_kind {
-    ($name:ident) => {
-        mod $name {
-            #[test]
-            fn tcp() {
-                super::$name(support::Kind::Tcp);
-            }
-
-            #[test]
-            fn unix() {
-                super::$name(support::Kind::Unix);
-            }
-        }
-    };
-}
 
 each_kind!(formatted_text_and_owned_bytes_arrive_in_the_order_of_the_calls);
 each_kind!(text_that_fails_to_format_is_not_written);
@@ -80,7 +63,7 @@ impl Drop for Owner {
 fn owned_bytes_that_wait_for_the_kernel_are_not_copied(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let (_reader, writer, mut peer) = opened(&mut event_loop, kind);
-    clog(&mut event_loop, writer.transport());
+    stall(&mut event_loop, writer.transport(), 1);
     let dropped = Arc::new(AtomicBool::new(false));
     let is_dropped = || dropped.load(Ordering::Relaxed);
     writer
@@ -101,7 +84,7 @@ fn owned_bytes_that_wait_for_the_kernel_are_not_copied(kind: Kind) {
 fn each_form_returns_paused_above_the_high_water_mark(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let (_reader, writer, _peer) = opened(&mut event_loop, kind);
-    clog(&mut event_loop, writer.transport());
+    stall(&mut event_loop, writer.transport(), 1);
     let buffered = writer.transport().write_buffer_size();
     let limits = limits(buffered + 2, 0);
     writer.transport().set_write_limits(limits).unwrap();

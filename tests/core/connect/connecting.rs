@@ -9,43 +9,43 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use support::{BOUND, Kind, Log, Peer, Recorder, Scene, Seen, Served, TempDir, drive, settle};
+use support::{
+    BOUND, Kind, Log, Peer, Recorder, Scene, Seen, Served, TempDir, drive, each_kind, settle,
+};
 use tidegate::{
     Address, Completion, ConnectOptions, EventLoop, LoopClosed, Transport, WriteLimits,
 };
 
-#[test]
-fn a_connection_knows_both_ends_and_that_we_opened_it() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let dir = TempDir::new();
-        let (listener, address) = kind.listen(&dir);
-        let log = Log::new();
-        let options = ConnectOptions::new(&address);
-        let connecting = event_loop
-            .handle()
-            .create_connection(options, Recorder::echo(&log));
-        let transport = event_loop.run_until(connecting).unwrap();
-        let (accepted, from) = listener.accept().unwrap();
-        assert!(!transport.is_accepted());
-        assert_eq!(*transport.peer_addr(), address);
-        let own = match kind {
-            Kind::Tcp => from.as_socket().unwrap().into(),
-            Kind::Unix => Address::Unnamed,
-        };
-        assert_eq!(*transport.local_addr(), own);
-        let found = event_loop.handle().transport(transport.id()).unwrap();
-        assert_eq!(found.id(), transport.id());
-        let mut peer = Peer::new(accepted);
-        peer.send(b"both ways");
-        peer.expect(&mut event_loop, 9);
-        peer.close();
-        drive(&mut event_loop, "lost", || log.is_lost());
-        assert!(event_loop.handle().transport(transport.id()).is_none());
-        // What was known stays known.
-        assert_eq!(*transport.peer_addr(), address);
-        assert_eq!(*transport.local_addr(), own);
-    }
+each_kind!(a_connection_knows_both_ends_and_that_we_opened_it);
+fn a_connection_knows_both_ends_and_that_we_opened_it(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let dir = TempDir::new();
+    let (listener, address) = kind.listen(&dir);
+    let log = Log::new();
+    let options = ConnectOptions::new(&address);
+    let connecting = event_loop
+        .handle()
+        .create_connection(options, Recorder::echo(&log));
+    let transport = event_loop.run_until(connecting).unwrap();
+    let (accepted, from) = listener.accept().unwrap();
+    assert!(!transport.is_accepted());
+    assert_eq!(*transport.peer_addr(), address);
+    let own = match kind {
+        Kind::Tcp => from.as_socket().unwrap().into(),
+        Kind::Unix => Address::Unnamed,
+    };
+    assert_eq!(*transport.local_addr(), own);
+    let found = event_loop.handle().transport(transport.id()).unwrap();
+    assert_eq!(found.id(), transport.id());
+    let mut peer = Peer::new(accepted);
+    peer.send(b"both ways");
+    peer.expect(&mut event_loop, 9);
+    peer.close();
+    drive(&mut event_loop, "lost", || log.is_lost());
+    assert!(event_loop.handle().transport(transport.id()).is_none());
+    // What was known stays known.
+    assert_eq!(*transport.peer_addr(), address);
+    assert_eq!(*transport.local_addr(), own);
 }
 
 #[test]
@@ -76,26 +76,24 @@ fn every_form_of_address_connects() {
     }
 }
 
-#[test]
-fn the_answer_comes_after_connection_made_and_from_the_loop() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let dir = TempDir::new();
-        let (_listener, address) = kind.listen(&dir);
-        let log = Log::new();
-        let answered = log.clone();
-        event_loop
-            .handle()
-            .create_connection(&address, Recorder::new(&log))
-            .then(move |_, result| {
-                result.unwrap();
-                answered.note("answered");
-            });
-        assert!(log.seen().is_empty(), "not within the call");
-        drive(&mut event_loop, "the answer", || {
-            log.words() == ["made", "answered"]
+each_kind!(the_answer_comes_after_connection_made_and_from_the_loop);
+fn the_answer_comes_after_connection_made_and_from_the_loop(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let dir = TempDir::new();
+    let (_listener, address) = kind.listen(&dir);
+    let log = Log::new();
+    let answered = log.clone();
+    event_loop
+        .handle()
+        .create_connection(&address, Recorder::new(&log))
+        .then(move |_, result| {
+            result.unwrap();
+            answered.note("answered");
         });
-    }
+    assert!(log.seen().is_empty(), "not within the call");
+    drive(&mut event_loop, "the answer", || {
+        log.words() == ["made", "answered"]
+    });
 }
 
 /// The error of a connect that must fail, after which nothing of it is left.
@@ -164,27 +162,25 @@ fn bad_addresses_and_limits_fail_the_completion_with_invalid_input() {
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
 }
 
-#[test]
-fn the_write_limits_of_the_options_hold_from_connection_made_on() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let seen: Rc<Cell<Option<WriteLimits>>> = Rc::default();
-        let in_made = seen.clone();
-        let recorder = Recorder::new(&log).on_made(move |transport| {
-            in_made.set(Some(transport.write_limits()));
-            Ok(())
-        });
-        let limits = WriteLimits::new()
-            .with_high(4000)
-            .with_low(7)
-            .with_cap(5000);
-        let (_transport, _peer) = Scene::of(kind)
-            .connected_with(move |options| options.write_limits(limits))
-            .on(&mut event_loop, recorder);
-        let given = seen.get().unwrap();
-        assert_eq!((given.high(), given.low(), given.cap()), (4000, 7, 5000));
-    }
+each_kind!(the_write_limits_of_the_options_hold_from_connection_made_on);
+fn the_write_limits_of_the_options_hold_from_connection_made_on(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let log = Log::new();
+    let seen: Rc<Cell<Option<WriteLimits>>> = Rc::default();
+    let in_made = seen.clone();
+    let recorder = Recorder::new(&log).on_made(move |transport| {
+        in_made.set(Some(transport.write_limits()));
+        Ok(())
+    });
+    let limits = WriteLimits::new()
+        .with_high(4000)
+        .with_low(7)
+        .with_cap(5000);
+    let (_transport, _peer) = Scene::of(kind)
+        .connected_with(move |options| options.write_limits(limits))
+        .on(&mut event_loop, recorder);
+    let given = seen.get().unwrap();
+    assert_eq!((given.high(), given.low(), given.cap()), (4000, 7, 5000));
 }
 
 /// A TCP listener that never accepts and whose backlog is full: connects to it hang.
@@ -231,17 +227,15 @@ fn dropping_the_completion_of_a_connect_cancels_it() {
     assert_eq!(log.dropped(), 1);
 }
 
-#[test]
-fn a_connect_in_time_takes_its_timeout_along() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let limit = Duration::from_secs(3600);
-        let (_transport, _peer) = Scene::of(kind)
-            .connected_with(move |options| options.timeout(limit))
-            .on(&mut event_loop, Recorder::new(&log));
-        assert_eq!(event_loop.handle().stats().timers, 0);
-    }
+each_kind!(a_connect_in_time_takes_its_timeout_along);
+fn a_connect_in_time_takes_its_timeout_along(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let log = Log::new();
+    let limit = Duration::from_secs(3600);
+    let (_transport, _peer) = Scene::of(kind)
+        .connected_with(move |options| options.timeout(limit))
+        .on(&mut event_loop, Recorder::new(&log));
+    assert_eq!(event_loop.handle().stats().timers, 0);
 }
 
 #[test]
@@ -391,27 +385,25 @@ fn an_adopted_stream_is_driven_like_an_accepted_one() {
     }
 }
 
-#[test]
-fn what_waits_in_an_adopted_stream_is_read_without_a_new_byte() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let dir = TempDir::new();
-        let (listener, address) = kind.listen(&dir);
-        let mut peer = Peer::connect(&address);
-        peer.send(b"early");
-        peer.shutdown_write();
-        let fd = OwnedFd::from(listener.accept().unwrap().0);
-        let log = Log::new();
-        let recorder = Recorder::echo(&log);
-        match kind {
-            Kind::Tcp => event_loop.handle().adopt(TcpStream::from(fd), recorder),
-            Kind::Unix => event_loop.handle().adopt(UnixStream::from(fd), recorder),
-        }
-        .unwrap();
-        peer.expect_end(&mut event_loop);
-        assert_eq!(peer.received(), b"early");
-        assert_eq!(log.words(), ["made", "data", "eof", "lost"]);
+each_kind!(what_waits_in_an_adopted_stream_is_read_without_a_new_byte);
+fn what_waits_in_an_adopted_stream_is_read_without_a_new_byte(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let dir = TempDir::new();
+    let (listener, address) = kind.listen(&dir);
+    let mut peer = Peer::connect(&address);
+    peer.send(b"early");
+    peer.shutdown_write();
+    let fd = OwnedFd::from(listener.accept().unwrap().0);
+    let log = Log::new();
+    let recorder = Recorder::echo(&log);
+    match kind {
+        Kind::Tcp => event_loop.handle().adopt(TcpStream::from(fd), recorder),
+        Kind::Unix => event_loop.handle().adopt(UnixStream::from(fd), recorder),
     }
+    .unwrap();
+    peer.expect_end(&mut event_loop);
+    assert_eq!(peer.received(), b"early");
+    assert_eq!(log.words(), ["made", "data", "eof", "lost"]);
 }
 
 #[test]
@@ -434,38 +426,36 @@ fn an_unconnected_socket_is_not_adopted() {
     assert_eq!(event_loop.handle().stats().connections, 0);
 }
 
-#[test]
-fn a_connect_and_an_adoption_may_be_asked_for_in_callbacks() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let dir = TempDir::new();
-        let served = Served::echo(event_loop.handle(), kind.somewhere(&dir));
-        let address = served.address();
-        let (outer, inner, pair) = (Log::new(), Log::new(), Log::new());
-        let transports: Rc<RefCell<Vec<Transport>>> = Rc::default();
-        let recorder = {
-            let (address, inner, pair) = (address.clone(), inner.clone(), pair.clone());
+each_kind!(a_connect_and_an_adoption_may_be_asked_for_in_callbacks);
+fn a_connect_and_an_adoption_may_be_asked_for_in_callbacks(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let dir = TempDir::new();
+    let served = Served::echo(event_loop.handle(), kind.somewhere(&dir));
+    let address = served.address();
+    let (outer, inner, pair) = (Log::new(), Log::new(), Log::new());
+    let transports: Rc<RefCell<Vec<Transport>>> = Rc::default();
+    let recorder = {
+        let (address, inner, pair) = (address.clone(), inner.clone(), pair.clone());
+        let transports = transports.clone();
+        Recorder::new(&outer).on_made(move |transport| {
+            let handle = transport.handle();
             let transports = transports.clone();
-            Recorder::new(&outer).on_made(move |transport| {
-                let handle = transport.handle();
-                let transports = transports.clone();
-                handle
-                    .create_connection(&address, Recorder::new(&inner))
-                    .then(move |_, result| transports.borrow_mut().push(result.unwrap()));
-                let (ours, theirs) = UnixStream::pair()?;
-                handle.adopt(ours, Recorder::echo(&pair))?;
-                drop(theirs);
-                Ok(())
-            })
-        };
-        let connecting = event_loop.handle().create_connection(&address, recorder);
-        let transport = event_loop.run_until(connecting).unwrap();
-        drive(&mut event_loop, "both", || {
-            transports.borrow().len() == 1 && pair.is_lost()
-        });
-        assert_ne!(transports.borrow()[0].id(), transport.id());
-        assert_eq!(served.accepted(), 2);
-        assert_eq!(inner.words(), ["made"]);
-        assert_eq!(pair.words(), ["made", "eof", "lost"]);
-    }
+            handle
+                .create_connection(&address, Recorder::new(&inner))
+                .then(move |_, result| transports.borrow_mut().push(result.unwrap()));
+            let (ours, theirs) = UnixStream::pair()?;
+            handle.adopt(ours, Recorder::echo(&pair))?;
+            drop(theirs);
+            Ok(())
+        })
+    };
+    let connecting = event_loop.handle().create_connection(&address, recorder);
+    let transport = event_loop.run_until(connecting).unwrap();
+    drive(&mut event_loop, "both", || {
+        transports.borrow().len() == 1 && pair.is_lost()
+    });
+    assert_ne!(transports.borrow()[0].id(), transport.id());
+    assert_eq!(served.accepted(), 2);
+    assert_eq!(inner.words(), ["made"]);
+    assert_eq!(pair.words(), ["made", "eof", "lost"]);
 }

@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use support::{
-    BOUND, Gate, Kind, Log, Recorder, Seen, Served, TempDir, adopted, drive, knows, settle, v4,
+    BOUND, Gate, Kind, Log, Recorder, Seen, Served, TempDir, adopted, drive, each_kind, knows,
+    settle, v4,
 };
 use tidegate::{Completion, EventLoop, LoopClosed};
 
@@ -321,31 +322,29 @@ fn a_question_that_is_given_up_before_its_turn_is_never_asked() {
     assert_eq!((log.words().len(), log.dropped()), (0, 1));
 }
 
-#[test]
-fn the_loop_serves_its_connections_while_a_resolver_blocks() {
-    for kind in Kind::ALL {
-        let gate = Gate::new();
-        let mut event_loop = EventLoop::builder()
-            .resolver(gate.before(knows([("slow.test", addrs(&["127.0.0.1:1"]))])))
-            .build()
-            .unwrap();
-        let handle = event_loop.handle().clone();
-        let dir = TempDir::new();
-        let served = Served::echo(&handle, kind.somewhere(&dir));
-        let resolving = handle.resolve("slow.test", 80);
-        gate.wait_for(1);
-        let log = Log::new();
-        let connecting = handle.create_connection(served.address(), Recorder::new(&log));
-        let transport = event_loop.run_until(connecting).unwrap();
-        for round in 1..=100 {
-            transport.write(b"ping").unwrap();
-            drive(&mut event_loop, "the echo", || log.data_len() == 4 * round);
-        }
-        assert_eq!(handle.stats().jobs, 1, "still blocked");
-        gate.open();
-        let answer = event_loop.run_until(resolving).unwrap();
-        assert_eq!(answer, addrs(&["127.0.0.1:1"]));
+each_kind!(the_loop_serves_its_connections_while_a_resolver_blocks);
+fn the_loop_serves_its_connections_while_a_resolver_blocks(kind: Kind) {
+    let gate = Gate::new();
+    let mut event_loop = EventLoop::builder()
+        .resolver(gate.before(knows([("slow.test", addrs(&["127.0.0.1:1"]))])))
+        .build()
+        .unwrap();
+    let handle = event_loop.handle().clone();
+    let dir = TempDir::new();
+    let served = Served::echo(&handle, kind.somewhere(&dir));
+    let resolving = handle.resolve("slow.test", 80);
+    gate.wait_for(1);
+    let log = Log::new();
+    let connecting = handle.create_connection(served.address(), Recorder::new(&log));
+    let transport = event_loop.run_until(connecting).unwrap();
+    for round in 1..=100 {
+        transport.write(b"ping").unwrap();
+        drive(&mut event_loop, "the echo", || log.data_len() == 4 * round);
     }
+    assert_eq!(handle.stats().jobs, 1, "still blocked");
+    gate.open();
+    let answer = event_loop.run_until(resolving).unwrap();
+    assert_eq!(answer, addrs(&["127.0.0.1:1"]));
 }
 
 #[test]
@@ -370,42 +369,40 @@ fn names_are_asked_for_side_by_side() {
     assert_eq!(slow, addrs(&["127.0.0.1:1"]));
 }
 
-#[test]
-fn the_answer_may_be_taken_in_a_callback_of_a_connection() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::builder()
-            .resolver(knows([("name.test", addrs(&["127.0.0.4:9"]))]))
-            .build()
-            .unwrap();
-        let (log, noted) = (Log::new(), Log::new());
-        let recorder = {
+each_kind!(the_answer_may_be_taken_in_a_callback_of_a_connection);
+fn the_answer_may_be_taken_in_a_callback_of_a_connection(kind: Kind) {
+    let mut event_loop = EventLoop::builder()
+        .resolver(knows([("name.test", addrs(&["127.0.0.4:9"]))]))
+        .build()
+        .unwrap();
+    let (log, noted) = (Log::new(), Log::new());
+    let recorder = {
+        let noted = noted.clone();
+        Recorder::new(&log).on_made(move |transport| {
             let noted = noted.clone();
-            Recorder::new(&log).on_made(move |transport| {
-                let noted = noted.clone();
-                transport.handle().resolve("name.test", 9).then_on(
-                    transport,
-                    move |_: &mut Recorder, transport, answer| {
-                        noted.note(format!("{:?}", answer?));
-                        transport.close();
-                        Ok(())
-                    },
-                );
-                Ok(())
-            })
-        };
-        let handle = event_loop.handle().clone();
-        let (_transport, mut peer) = adopted(&handle, kind, recorder);
-        peer.expect_end(&mut event_loop);
-        drop(peer);
-        drive(&mut event_loop, "lost", || log.is_lost());
-        assert_eq!(noted.words(), ["[127.0.0.4:9]"]);
-        assert!(!log.has(&Seen::Eof));
-        // The closed socket waits for the peer's end.
-        drive(&mut event_loop, "the socket's end", || {
-            handle.stats().lingering == 0
-        });
-        assert_idle(&event_loop);
-    }
+            transport.handle().resolve("name.test", 9).then_on(
+                transport,
+                move |_: &mut Recorder, transport, answer| {
+                    noted.note(format!("{:?}", answer?));
+                    transport.close();
+                    Ok(())
+                },
+            );
+            Ok(())
+        })
+    };
+    let handle = event_loop.handle().clone();
+    let (_transport, mut peer) = adopted(&handle, kind, recorder);
+    peer.expect_end(&mut event_loop);
+    drop(peer);
+    drive(&mut event_loop, "lost", || log.is_lost());
+    assert_eq!(noted.words(), ["[127.0.0.4:9]"]);
+    assert!(!log.has(&Seen::Eof));
+    // The closed socket waits for the peer's end.
+    drive(&mut event_loop, "the socket's end", || {
+        handle.stats().lingering == 0
+    });
+    assert_idle(&event_loop);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 use support::wakers::{Wakes, leave, waker_fn};
-use support::{BOUND, Kind, Log, MIB, Recorder, Scene, adopted, drive, settle, turn};
+use support::{BOUND, Kind, Log, MIB, Recorder, Scene, adopted, drive, each_kind, settle, turn};
 use tidegate::{Closed, Completion, EventLoop, Handle, LoopClosed, Protocol, Result, Transport};
 
 const MS: Duration = Duration::from_millis(1);
@@ -89,45 +89,39 @@ fn then_never_runs_inside_a_call() {
     assert_eq!(order.words(), ["known", "answered", "waiting"]);
 }
 
-#[test]
-fn then_on_is_a_callback_of_the_protocol() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let handle = event_loop.handle().clone();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(&handle, kind, Recorder::new(&log));
-        settle(&mut event_loop);
-        let (completer, completion) = handle.completion();
-        let seen = log.clone();
-        completion.then_on(&transport, move |_: &mut Recorder, transport, answer| {
-            seen.note(answer?);
-            assert!(
-                transport.with_protocol(|_: &mut Recorder, _| ()).is_none(),
-                "the protocol is free"
-            );
-            transport.write(b"gathered ")?;
-            transport.write(b"bytes")?;
-            Err("on purpose".into())
-        });
-        completer.complete(Ok("then_on"));
-        assert_eq!(log.words(), ["made"]);
-        let writes = handle.stats().writes;
-        peer.expect_end(&mut event_loop);
-        assert_eq!(peer.received(), b"gathered bytes");
-        assert_eq!(handle.stats().writes, writes + 1);
-        assert_eq!(log.words(), ["made", "then_on", "lost"]);
-        assert_eq!(log.reason(), "callback");
-    }
+each_kind!(then_on_is_a_callback_of_the_protocol);
+fn then_on_is_a_callback_of_the_protocol(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let handle = event_loop.handle().clone();
+    let log = Log::new();
+    let (transport, mut peer) = adopted(&handle, kind, Recorder::new(&log));
+    settle(&mut event_loop);
+    let (completer, completion) = handle.completion();
+    let seen = log.clone();
+    completion.then_on(&transport, move |_: &mut Recorder, transport, answer| {
+        seen.note(answer?);
+        assert!(
+            transport.with_protocol(|_: &mut Recorder, _| ()).is_none(),
+            "the protocol is free"
+        );
+        transport.write(b"gathered ")?;
+        transport.write(b"bytes")?;
+        Err("on purpose".into())
+    });
+    completer.complete(Ok("then_on"));
+    assert_eq!(log.words(), ["made"]);
+    let writes = handle.stats().writes;
+    peer.expect_end(&mut event_loop);
+    assert_eq!(peer.received(), b"gathered bytes");
+    assert_eq!(handle.stats().writes, writes + 1);
+    assert_eq!(log.words(), ["made", "then_on", "lost"]);
+    assert_eq!(log.reason(), "callback");
 }
 
 #[test]
 fn then_on_is_dropped_when_the_connection_or_its_type_has_gone() {
     struct Other;
-    impl Protocol for Other {
-        fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
-            Ok(())
-        }
-    }
+    impl Protocol for Other {}
     let mut event_loop = EventLoop::new().unwrap();
     let handle = event_loop.handle().clone();
     let (transport, _peer) = adopted(&handle, Kind::Tcp, Recorder::new(&Log::new()));

@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 use support::{
-    BOUND, Dropped, Kind, Log, Peer, Recorder, Served, TempDir, adopted, drive, failures, occupy,
-    settle,
+    BOUND, Dropped, Kind, Log, Peer, Recorder, Served, TempDir, adopted, drive, each_kind,
+    failures, occupy, settle,
 };
 use tidegate::{Completion, EventLoop, Handle, JobPanicked, PanicPolicy};
 
@@ -295,25 +295,23 @@ fn a_detached_job_runs_and_its_panic_goes_to_the_error_handler() {
     assert_nothing_waits(&handle);
 }
 
-#[test]
-fn the_loop_serves_while_jobs_block_every_thread() {
+each_kind!(the_loop_serves_while_jobs_block_every_thread);
+fn the_loop_serves_while_jobs_block_every_thread(kind: Kind) {
     let mut event_loop = loop_with(2);
     let handle = event_loop.handle().clone();
     let dir = TempDir::new();
-    for kind in Kind::ALL {
-        let held = [occupy(&handle), occupy(&handle)];
-        let queued = handle.run_in_executor(|| 5);
-        let served = Served::echo(&handle, kind.somewhere(&dir).as_str());
-        let mut peer = Peer::connect(&served.address());
-        for round in 1..=100 {
-            peer.send(b"ping");
-            peer.expect(&mut event_loop, 4 * round);
-        }
-        assert_eq!(handle.stats().jobs, 3, "none of them has ended");
-        drop(held);
-        assert_eq!(event_loop.run_until(queued).unwrap(), 5);
-        drive(&mut event_loop, "free threads", || handle.stats().jobs == 0);
+    let held = [occupy(&handle), occupy(&handle)];
+    let queued = handle.run_in_executor(|| 5);
+    let served = Served::echo(&handle, kind.somewhere(&dir).as_str());
+    let mut peer = Peer::connect(&served.address());
+    for round in 1..=100 {
+        peer.send(b"ping");
+        peer.expect(&mut event_loop, 4 * round);
     }
+    assert_eq!(handle.stats().jobs, 3, "none of them has ended");
+    drop(held);
+    assert_eq!(event_loop.run_until(queued).unwrap(), 5);
+    drive(&mut event_loop, "free threads", || handle.stats().jobs == 0);
 }
 
 #[test]

@@ -5,15 +5,16 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::{
-    BOUND, Kind, Log, MIB, Peer, Recorder, Scene, TempDir, adopted, answer, drive, settle, stall,
+    BOUND, Kind, Log, MIB, Peer, Recorder, Scene, TempDir, adopted, answer, drive, each_kind,
+    settle, stall,
 };
 use tidegate::{
     Address, Completion, EventLoop, Handle, ListenOptions, LoopClosed, OnPause, Transport,
     WriteError,
 };
 
-#[test]
-fn every_protocol_is_told_of_the_shutdown_whatever_its_state() {
+each_kind!(every_protocol_is_told_of_the_shutdown_whatever_its_state);
+fn every_protocol_is_told_of_the_shutdown_whatever_its_state(kind: Kind) {
     type State = (
         &'static str,
         fn(&mut EventLoop, &Transport),
@@ -66,72 +67,68 @@ fn every_protocol_is_told_of_the_shutdown_whatever_its_state() {
             &["made", "lost"],
         ),
     ];
-    for kind in Kind::ALL {
-        for (name, prepare, words) in states {
-            let mut event_loop = EventLoop::new().unwrap();
-            let log = Log::new();
-            let current = Rc::new(Cell::new(false));
-            let seen = current.clone();
-            let protocol = Recorder::new(&log)
-                .on_pause(|_| Ok(OnPause::KeepReading))
-                .on_lost(move |_, _| seen.set(Handle::current().is_some()));
-            let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
-            prepare(&mut event_loop, &transport);
-            drop(event_loop);
-            assert_eq!(log.words(), words, "{name}");
-            assert_eq!(log.reason(), "shutdown", "{name}");
-            assert_eq!(log.dropped(), 1, "{name}");
-            assert!(current.get(), "the ending loop is the current one");
-            peer.read_available();
-            assert!(peer.is_ended(), "{name}: the socket is open");
-            let closed = transport.closed().unwrap();
-            assert_eq!(closed.unsent(), transport.written() - transport.sent());
-        }
+    for (name, prepare, words) in states {
+        let mut event_loop = EventLoop::new().unwrap();
+        let log = Log::new();
+        let current = Rc::new(Cell::new(false));
+        let seen = current.clone();
+        let protocol = Recorder::new(&log)
+            .on_pause(|_| Ok(OnPause::KeepReading))
+            .on_lost(move |_, _| seen.set(Handle::current().is_some()));
+        let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
+        prepare(&mut event_loop, &transport);
+        drop(event_loop);
+        assert_eq!(log.words(), words, "{name}");
+        assert_eq!(log.reason(), "shutdown", "{name}");
+        assert_eq!(log.dropped(), 1, "{name}");
+        assert!(current.get(), "the ending loop is the current one");
+        peer.read_available();
+        assert!(peer.is_ended(), "{name}: the socket is open");
+        let closed = transport.closed().unwrap();
+        assert_eq!(closed.unsent(), transport.written() - transport.sent());
     }
 }
 
-#[test]
-fn sockets_without_a_protocol_are_closed_too() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let handle = event_loop.handle().clone();
-        // One that waits for its peer's end of stream.
-        let log = Log::new();
-        let (transport, mut lingering) = adopted(&handle, kind, Recorder::new(&log));
-        settle(&mut event_loop);
-        transport.close();
-        drive(&mut event_loop, "lost", || log.is_lost());
-        assert_eq!(handle.stats().lingering, 1);
-        // A listener, and one that does not listen yet.
-        let dir = TempDir::new();
-        let (spare, address) = kind.listen(&dir);
-        drop(spare);
-        let server = handle.create_server(&address, || Recorder::new(&Log::new()));
-        // A connect under way.
-        let dir = TempDir::new();
-        let (listener, full) = kind.listen(&dir);
-        listener.listen(0).unwrap();
-        let _filler = Peer::connect(&full);
-        let protocol = Log::new();
-        let connect = handle.create_connection(&full, Recorder::new(&protocol));
-        settle(&mut event_loop);
-        assert_eq!(handle.stats().connecting, 1);
+each_kind!(sockets_without_a_protocol_are_closed_too);
+fn sockets_without_a_protocol_are_closed_too(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let handle = event_loop.handle().clone();
+    // One that waits for its peer's end of stream.
+    let log = Log::new();
+    let (transport, mut lingering) = adopted(&handle, kind, Recorder::new(&log));
+    settle(&mut event_loop);
+    transport.close();
+    drive(&mut event_loop, "lost", || log.is_lost());
+    assert_eq!(handle.stats().lingering, 1);
+    // A listener, and one that does not listen yet.
+    let dir = TempDir::new();
+    let (spare, address) = kind.listen(&dir);
+    drop(spare);
+    let server = handle.create_server(&address, || Recorder::new(&Log::new()));
+    // A connect under way.
+    let dir = TempDir::new();
+    let (listener, full) = kind.listen(&dir);
+    listener.listen(0).unwrap();
+    let _filler = Peer::connect(&full);
+    let protocol = Log::new();
+    let connect = handle.create_connection(&full, Recorder::new(&protocol));
+    settle(&mut event_loop);
+    assert_eq!(handle.stats().connecting, 1);
 
-        drop(event_loop);
-        lingering.read_available();
-        assert!(lingering.is_ended());
-        assert_eq!(log.words(), ["made", "lost"]);
-        assert!(!server.unwrap().is_serving());
-        if let Address::Unix(path) = &address {
-            assert!(!path.exists(), "the socket file stayed");
-        }
-        assert_eq!((protocol.words().len(), protocol.dropped()), (0, 1));
-        let error = finished(connect).unwrap_err();
-        assert!(error.get_ref().unwrap().is::<LoopClosed>(), "{error}");
-        let now = handle.stats();
-        assert_eq!(now.connections + now.listeners + now.connecting, 0);
-        assert_eq!(now.lingering + now.timers + now.completions, 0);
+    drop(event_loop);
+    lingering.read_available();
+    assert!(lingering.is_ended());
+    assert_eq!(log.words(), ["made", "lost"]);
+    assert!(!server.unwrap().is_serving());
+    if let Address::Unix(path) = &address {
+        assert!(!path.exists(), "the socket file stayed");
     }
+    assert_eq!((protocol.words().len(), protocol.dropped()), (0, 1));
+    let error = finished(connect).unwrap_err();
+    assert!(error.get_ref().unwrap().is::<LoopClosed>(), "{error}");
+    let now = handle.stats();
+    assert_eq!(now.connections + now.listeners + now.connecting, 0);
+    assert_eq!(now.lingering + now.timers + now.completions, 0);
 }
 
 /// The answer of a completion that must be there.

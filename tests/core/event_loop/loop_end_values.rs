@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::{BOUND, Kind, Log, MIB, Peer, Recorder, adopted, stall};
+use support::{BOUND, Kind, Log, MIB, Peer, Recorder, adopted, each_kind, stall};
 use tidegate::{EventLoop, Handle, ListenOptions, Transport};
 
 /// Everything that keeps user values, each value keeping a clone of `alive` and a handle to what
@@ -121,20 +121,18 @@ fn tie_knots(handle: &Handle, alive: &Rc<()>, called: &Rc<Cell<u32>>, kind: Kind
     }
     peers
 }
-#[test]
-fn no_value_of_the_user_outlives_the_loop_and_no_closure_is_called() {
-    for kind in Kind::ALL {
-        let event_loop = EventLoop::new().unwrap();
-        let (alive, called) = (Rc::new(()), Rc::new(Cell::new(0)));
-        let handle = event_loop.handle().clone();
-        let peers = tie_knots(&handle, &alive, &called, kind);
-        assert!(Rc::strong_count(&alive) > 15);
-        drop(event_loop);
-        assert_eq!(called.get(), 0);
-        assert_eq!(Rc::strong_count(&alive), 1, "user values were kept");
-        assert_eq!(Rc::strong_count(&called), 1, "closures were kept");
-        drop((peers, handle));
-    }
+each_kind!(no_value_of_the_user_outlives_the_loop_and_no_closure_is_called);
+fn no_value_of_the_user_outlives_the_loop_and_no_closure_is_called(kind: Kind) {
+    let event_loop = EventLoop::new().unwrap();
+    let (alive, called) = (Rc::new(()), Rc::new(Cell::new(0)));
+    let handle = event_loop.handle().clone();
+    let peers = tie_knots(&handle, &alive, &called, kind);
+    assert!(Rc::strong_count(&alive) > 15);
+    drop(event_loop);
+    assert_eq!(called.get(), 0);
+    assert_eq!(Rc::strong_count(&alive), 1, "user values were kept");
+    assert_eq!(Rc::strong_count(&called), 1, "closures were kept");
+    drop((peers, handle));
 }
 #[test]
 fn bytes_that_were_not_sent_are_let_go() {

@@ -6,8 +6,8 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::Duration;
 use support::{
-    Kind, Log, Peer, Recorder, Reports, TempDir, accept, adopted, drive, failures, pattern,
-    relay_server, settle,
+    Kind, Log, Peer, Recorder, Reports, TempDir, accept, adopted, drive, each_kind, failures,
+    pattern, relay_server, settle,
 };
 use tidegate::{
     Address, CloseReason, ConnectOptions, EventLoop, Failure, Relay, RelayReport, Server,
@@ -90,93 +90,85 @@ fn refusing() -> Address {
     Kind::Tcp.listen(&dir).1
 }
 
-#[test]
-fn a_front_that_is_reset_cancels_the_connect_however_much_it_has_sent() {
-    for back in Kind::ALL {
-        for amount in [0, 100, 4 << 20] {
-            let mut hanging = Hanging::new(back);
-            let mut front = hanging.front();
-            if amount > 0 {
-                front.write(&pattern(0, amount));
-                settle(&mut hanging.event_loop);
-            }
-            assert_eq!(hanging.event_loop.handle().stats().connecting, 1);
-            front.reset();
-            let report = hanging.report();
-            assert!(report.front.is_reset(), "{report:?}");
-            let error = report.back.unwrap_err();
-            assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
-            hanging.assert_nothing_is_left();
-        }
-    }
-}
-
-#[test]
-fn a_front_that_is_closed_or_aborted_here_cancels_the_connect() {
-    for back in Kind::ALL {
-        let ways: [fn(&Server); 3] = [Server::close_clients, Server::abort_clients, |server| {
-            server.shutdown(Duration::from_secs(9)).detach()
-        }];
-        for way in ways {
-            let mut hanging = Hanging::new(back);
-            let mut front = hanging.front();
-            front.send(b"never relayed");
-            way(&hanging.server);
-            let report = hanging.report();
-            assert!(report.back.is_err());
-            assert!(!report.front.is_reset());
-            front.expect_end(&mut hanging.event_loop);
-            front.close();
-            let handle = hanging.event_loop.handle().clone();
-            drive(&mut hanging.event_loop, "no lingering", || {
-                handle.stats().lingering == 0
-            });
-            hanging.assert_nothing_is_left();
-        }
-    }
-}
-
-#[test]
-fn what_the_front_sends_meanwhile_waits_in_the_kernel_and_is_carried_over_with_its_end() {
-    for back in Kind::ALL {
+each_kind!(a_front_that_is_reset_cancels_the_connect_however_much_it_has_sent);
+fn a_front_that_is_reset_cancels_the_connect_however_much_it_has_sent(back: Kind) {
+    for amount in [0, 100, 4 << 20] {
         let mut hanging = Hanging::new(back);
         let mut front = hanging.front();
-        let data = pattern(0, 100_000);
-        front.send(&data);
-        front.shutdown_write();
-        settle(&mut hanging.event_loop);
-        let stats = hanging.event_loop.handle().stats();
-        assert_eq!((stats.bytes_received, stats.connecting), (0, 1));
-        // The one that filled the backlog makes room.
-        let _filler = accept(&mut hanging.event_loop, &hanging.listener);
-        let mut back = accept(&mut hanging.event_loop, &hanging.listener);
-        back.expect_end(&mut hanging.event_loop);
-        assert!(back.saw_eof());
-        assert!(back.received() == data);
-        back.send(b"answer");
-        back.shutdown_write();
-        front.expect_end(&mut hanging.event_loop);
-        assert_eq!(front.received(), b"answer");
+        if amount > 0 {
+            front.write(&pattern(0, amount));
+            settle(&mut hanging.event_loop);
+        }
+        assert_eq!(hanging.event_loop.handle().stats().connecting, 1);
+        front.reset();
         let report = hanging.report();
-        assert!(report.is_clean(), "{report:?}");
+        assert!(report.front.is_reset(), "{report:?}");
+        let error = report.back.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
         hanging.assert_nothing_is_left();
     }
 }
 
-#[test]
-fn the_end_of_the_loop_gives_up_a_connect_and_the_closures_of_the_relay() {
-    for back in Kind::ALL {
+each_kind!(a_front_that_is_closed_or_aborted_here_cancels_the_connect);
+fn a_front_that_is_closed_or_aborted_here_cancels_the_connect(back: Kind) {
+    let ways: [fn(&Server); 3] = [Server::close_clients, Server::abort_clients, |server| {
+        server.shutdown(Duration::from_secs(9)).detach()
+    }];
+    for way in ways {
         let mut hanging = Hanging::new(back);
         let mut front = hanging.front();
-        let reports = hanging.reports.clone();
-        drop(hanging);
-        front.read_available();
-        assert!(front.is_ended());
-        assert_eq!(Rc::strong_count(&reports), 1);
-        let report = reports.borrow()[0].clone();
-        assert!(matches!(report.front.reason(), CloseReason::Shutdown));
+        front.send(b"never relayed");
+        way(&hanging.server);
+        let report = hanging.report();
         assert!(report.back.is_err());
+        assert!(!report.front.is_reset());
+        front.expect_end(&mut hanging.event_loop);
+        front.close();
+        let handle = hanging.event_loop.handle().clone();
+        drive(&mut hanging.event_loop, "no lingering", || {
+            handle.stats().lingering == 0
+        });
+        hanging.assert_nothing_is_left();
     }
+}
+
+each_kind!(what_the_front_sends_meanwhile_waits_in_the_kernel_and_is_carried_over_with_its_end);
+fn what_the_front_sends_meanwhile_waits_in_the_kernel_and_is_carried_over_with_its_end(back: Kind) {
+    let mut hanging = Hanging::new(back);
+    let mut front = hanging.front();
+    let data = pattern(0, 100_000);
+    front.send(&data);
+    front.shutdown_write();
+    settle(&mut hanging.event_loop);
+    let stats = hanging.event_loop.handle().stats();
+    assert_eq!((stats.bytes_received, stats.connecting), (0, 1));
+    // The one that filled the backlog makes room.
+    let _filler = accept(&mut hanging.event_loop, &hanging.listener);
+    let mut back = accept(&mut hanging.event_loop, &hanging.listener);
+    back.expect_end(&mut hanging.event_loop);
+    assert!(back.saw_eof());
+    assert!(back.received() == data);
+    back.send(b"answer");
+    back.shutdown_write();
+    front.expect_end(&mut hanging.event_loop);
+    assert_eq!(front.received(), b"answer");
+    let report = hanging.report();
+    assert!(report.is_clean(), "{report:?}");
+    hanging.assert_nothing_is_left();
+}
+
+each_kind!(the_end_of_the_loop_gives_up_a_connect_and_the_closures_of_the_relay);
+fn the_end_of_the_loop_gives_up_a_connect_and_the_closures_of_the_relay(back: Kind) {
+    let mut hanging = Hanging::new(back);
+    let mut front = hanging.front();
+    let reports = hanging.reports.clone();
+    drop(hanging);
+    front.read_available();
+    assert!(front.is_ended());
+    assert_eq!(Rc::strong_count(&reports), 1);
+    let report = reports.borrow()[0].clone();
+    assert!(matches!(report.front.reason(), CloseReason::Shutdown));
+    assert!(report.back.is_err());
 }
 
 #[test]
@@ -262,57 +254,53 @@ fn a_wrong_address_and_a_timeout_are_told_like_a_refusal() {
     }
 }
 
-#[test]
-fn bytes_that_were_read_too_far_are_lost_with_a_refused_connect_and_counted() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let told = Rc::new(RefCell::new(None));
-        let tell = told.clone();
-        let relay = Relay::to(refusing()).on_end(move |_, report| {
-            tell.replace(Some(report.clone()));
-        });
-        let relay = Cell::new(Some(relay));
-        let first = Recorder::new(&Log::new()).on_data(move |transport, data| {
-            if let Some(relay) = relay.take() {
-                transport.set_protocol(relay, data)?;
-            }
-            Ok(())
-        });
-        let (_, mut peer) = adopted(event_loop.handle(), kind, first);
-        peer.send(b"CONNECT");
-        peer.expect_end(&mut event_loop);
-        let report = told.take().unwrap();
-        assert_eq!((report.to_back.sent, report.to_back.lost), (0, 7));
-        assert!(report.back.is_err());
-    }
+each_kind!(bytes_that_were_read_too_far_are_lost_with_a_refused_connect_and_counted);
+fn bytes_that_were_read_too_far_are_lost_with_a_refused_connect_and_counted(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let told = Rc::new(RefCell::new(None));
+    let tell = told.clone();
+    let relay = Relay::to(refusing()).on_end(move |_, report| {
+        tell.replace(Some(report.clone()));
+    });
+    let relay = Cell::new(Some(relay));
+    let first = Recorder::new(&Log::new()).on_data(move |transport, data| {
+        if let Some(relay) = relay.take() {
+            transport.set_protocol(relay, data)?;
+        }
+        Ok(())
+    });
+    let (_, mut peer) = adopted(event_loop.handle(), kind, first);
+    peer.send(b"CONNECT");
+    peer.expect_end(&mut event_loop);
+    let report = told.take().unwrap();
+    assert_eq!((report.to_back.sent, report.to_back.lost), (0, 7));
+    assert!(report.back.is_err());
 }
 
-#[test]
-fn a_front_that_gets_another_protocol_meanwhile_goes_on_without_a_back() {
-    for back in Kind::ALL {
-        let mut hanging = Hanging::new(back);
-        let address = match hanging.listener.local_addr().unwrap().as_socket() {
-            Some(addr) => Address::Inet(addr),
-            None => Address::Unix(hanging.dir.path("peer.sock")),
-        };
-        let handle = hanging.event_loop.handle().clone();
-        let kept = Rc::new(());
-        let keep = kept.clone();
-        let relay = Relay::to(address).on_end(move |_, _| drop(keep));
-        let (front, mut peer) = adopted(&handle, Kind::Tcp, relay);
-        drive(&mut hanging.event_loop, "a connect under way", || {
-            handle.stats().connecting == 1
-        });
-        let log = Log::new().switched_in();
-        front.set_protocol(Recorder::echo(&log), b"").unwrap();
-        front.resume_reading();
-        peer.send(b"echo");
-        peer.expect(&mut hanging.event_loop, 4);
-        assert_eq!(handle.stats().connecting, 0);
-        assert!(!front.is_closing());
-        peer.shutdown_write();
-        drive(&mut hanging.event_loop, "lost", || log.is_lost());
-        assert_eq!(Rc::strong_count(&kept), 1, "nothing of the relay is left");
-        hanging.assert_nothing_is_left();
-    }
+each_kind!(a_front_that_gets_another_protocol_meanwhile_goes_on_without_a_back);
+fn a_front_that_gets_another_protocol_meanwhile_goes_on_without_a_back(back: Kind) {
+    let mut hanging = Hanging::new(back);
+    let address = match hanging.listener.local_addr().unwrap().as_socket() {
+        Some(addr) => Address::Inet(addr),
+        None => Address::Unix(hanging.dir.path("peer.sock")),
+    };
+    let handle = hanging.event_loop.handle().clone();
+    let kept = Rc::new(());
+    let keep = kept.clone();
+    let relay = Relay::to(address).on_end(move |_, _| drop(keep));
+    let (front, mut peer) = adopted(&handle, Kind::Tcp, relay);
+    drive(&mut hanging.event_loop, "a connect under way", || {
+        handle.stats().connecting == 1
+    });
+    let log = Log::new().switched_in();
+    front.set_protocol(Recorder::echo(&log), b"").unwrap();
+    front.resume_reading();
+    peer.send(b"echo");
+    peer.expect(&mut hanging.event_loop, 4);
+    assert_eq!(handle.stats().connecting, 0);
+    assert!(!front.is_closing());
+    peer.shutdown_write();
+    drive(&mut hanging.event_loop, "lost", || log.is_lost());
+    assert_eq!(Rc::strong_count(&kept), 1, "nothing of the relay is left");
+    hanging.assert_nothing_is_left();
 }

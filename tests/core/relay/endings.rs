@@ -5,7 +5,8 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::Duration;
 use support::{
-    BOUND, Kind, Peer, TempDir, Tied, accept, adopted, drive, failures, pattern, settle, untied,
+    BOUND, Kind, Peer, TempDir, Tied, accept, adopted, drive, each_kind, failures, pattern, settle,
+    untied,
 };
 use tidegate::{
     CloseReason, Closed, EventLoop, OnEof, OnPause, Protocol, Relay, RelayReport, Result,
@@ -25,40 +26,38 @@ fn back(report: &RelayReport) -> Closed {
     report.back.clone().unwrap()
 }
 
-#[test]
-fn a_reset_of_one_side_becomes_a_reset_of_the_other_behind_what_was_received() {
-    for kind in Kind::ALL {
-        for front_dies in [true, false] {
-            let mut event_loop = EventLoop::new().unwrap();
-            let [(a, a_peer), (b, b_peer)] = untied(&mut event_loop, kind);
-            let report = Relay::between(&a, &b);
-            let (mut dying, mut other) = if front_dies {
-                (a_peer, b_peer)
-            } else {
-                (b_peer, a_peer)
-            };
-            dying.send(b"last words");
-            other.expect(&mut event_loop, 10);
-            other.send(b"unread, so that a Unix peer that closes is seen to break off");
-            settle(&mut event_loop);
-            dying.reset();
-            other.expect_end(&mut event_loop);
-            assert_was_reset(kind, &other);
-            assert_eq!(other.received(), b"last words");
-            let report = event_loop.run_until(report.within(BOUND)).unwrap();
-            assert!(!report.is_clean());
-            let back = back(&report);
-            let (dead, cut) = if front_dies {
-                (report.front, back)
-            } else {
-                (back, report.front)
-            };
-            assert!(dead.is_reset(), "{dead}");
-            assert!(matches!(cut.reason(), CloseReason::LocalAbort), "{cut}");
-            settle(&mut event_loop);
-            let stats = event_loop.handle().stats();
-            assert_eq!((stats.connections, stats.timers), (0, 0));
-        }
+each_kind!(a_reset_of_one_side_becomes_a_reset_of_the_other_behind_what_was_received);
+fn a_reset_of_one_side_becomes_a_reset_of_the_other_behind_what_was_received(kind: Kind) {
+    for front_dies in [true, false] {
+        let mut event_loop = EventLoop::new().unwrap();
+        let [(a, a_peer), (b, b_peer)] = untied(&mut event_loop, kind);
+        let report = Relay::between(&a, &b);
+        let (mut dying, mut other) = if front_dies {
+            (a_peer, b_peer)
+        } else {
+            (b_peer, a_peer)
+        };
+        dying.send(b"last words");
+        other.expect(&mut event_loop, 10);
+        other.send(b"unread, so that a Unix peer that closes is seen to break off");
+        settle(&mut event_loop);
+        dying.reset();
+        other.expect_end(&mut event_loop);
+        assert_was_reset(kind, &other);
+        assert_eq!(other.received(), b"last words");
+        let report = event_loop.run_until(report.within(BOUND)).unwrap();
+        assert!(!report.is_clean());
+        let back = back(&report);
+        let (dead, cut) = if front_dies {
+            (report.front, back)
+        } else {
+            (back, report.front)
+        };
+        assert!(dead.is_reset(), "{dead}");
+        assert!(matches!(cut.reason(), CloseReason::LocalAbort), "{cut}");
+        settle(&mut event_loop);
+        let stats = event_loop.handle().stats();
+        assert_eq!((stats.connections, stats.timers), (0, 0));
     }
 }
 
@@ -76,316 +75,294 @@ fn a_side_that_nothing_was_sent_to_is_reset_at_once() {
     assert_eq!(event_loop.handle().stats().timers, 0);
 }
 
-#[test]
-fn an_early_answer_before_a_reset_arrives_although_the_front_was_still_sending() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let mut tied = Tied::new(&mut event_loop, kind);
-        tied.front.fill(&mut event_loop);
-        let before = event_loop.handle().stats().bytes_received;
-        let answer = pattern(9, 150_000);
-        let mut given = 0;
-        drive(&mut event_loop, "the answer with the relay", || {
-            given += tied.back.write(&answer[given..]);
-            given == answer.len()
-        });
-        settle(&mut event_loop);
-        let received = event_loop.handle().stats().bytes_received - before;
-        assert_eq!(received, answer.len() as u64);
-        tied.back.reset();
-        tied.front.expect_end(&mut event_loop);
-        assert!(tied.front.received() == answer, "{kind:?}");
-        assert_was_reset(kind, &tied.front);
-        let report = tied.report(&mut event_loop);
-        assert!(back(&report).is_reset());
-        assert!(report.to_back.lost > 0, "{report:?}");
-        assert_eq!(report.to_front.sent, answer.len() as u64);
-    }
+each_kind!(an_early_answer_before_a_reset_arrives_although_the_front_was_still_sending);
+fn an_early_answer_before_a_reset_arrives_although_the_front_was_still_sending(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let mut tied = Tied::new(&mut event_loop, kind);
+    tied.front.fill(&mut event_loop);
+    let before = event_loop.handle().stats().bytes_received;
+    let answer = pattern(9, 150_000);
+    let mut given = 0;
+    drive(&mut event_loop, "the answer with the relay", || {
+        given += tied.back.write(&answer[given..]);
+        given == answer.len()
+    });
+    settle(&mut event_loop);
+    let received = event_loop.handle().stats().bytes_received - before;
+    assert_eq!(received, answer.len() as u64);
+    tied.back.reset();
+    tied.front.expect_end(&mut event_loop);
+    assert!(tied.front.received() == answer, "{kind:?}");
+    assert_was_reset(kind, &tied.front);
+    let report = tied.report(&mut event_loop);
+    assert!(back(&report).is_reset());
+    assert!(report.to_back.lost > 0, "{report:?}");
+    assert_eq!(report.to_front.sent, answer.len() as u64);
 }
 
+each_kind!(what_the_kernel_still_has_for_a_peer_gets_through_before_the_reset);
 /// The kernel still has much of it for a slow reader when the relay has nothing more to send.
-#[test]
-fn what_the_kernel_still_has_for_a_peer_gets_through_before_the_reset() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let mut tied = Tied::new(&mut event_loop, kind);
-        tied.front
-            .send(b"unread, so that a Unix peer that closes is seen to break off");
-        settle(&mut event_loop);
-        let before = event_loop.handle().stats().bytes_received;
-        let sent = tied.back.write(&pattern(0, 2 << 20));
-        settle(&mut event_loop);
-        let received = (event_loop.handle().stats().bytes_received - before) as usize;
-        assert!(received > 128 * 1024 && received <= sent, "{received}");
-        tied.back.reset();
-        drive(&mut event_loop, "the end at the front", || {
-            tied.front.read_some(256 * 1024);
-            tied.front.is_ended()
-        });
-        assert_was_reset(kind, &tied.front);
-        let got = tied.front.received();
-        assert!(got.len() >= received, "{} of {received}", got.len());
-        assert!(got == pattern(0, got.len()));
-        let report = tied.report(&mut event_loop);
-        assert_eq!(report.to_front.sent, got.len() as u64);
-        assert_eq!(report.to_front.lost, 0);
-    }
+fn what_the_kernel_still_has_for_a_peer_gets_through_before_the_reset(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let mut tied = Tied::new(&mut event_loop, kind);
+    tied.front
+        .send(b"unread, so that a Unix peer that closes is seen to break off");
+    settle(&mut event_loop);
+    let before = event_loop.handle().stats().bytes_received;
+    let sent = tied.back.write(&pattern(0, 2 << 20));
+    settle(&mut event_loop);
+    let received = (event_loop.handle().stats().bytes_received - before) as usize;
+    assert!(received > 128 * 1024 && received <= sent, "{received}");
+    tied.back.reset();
+    drive(&mut event_loop, "the end at the front", || {
+        tied.front.read_some(256 * 1024);
+        tied.front.is_ended()
+    });
+    assert_was_reset(kind, &tied.front);
+    let got = tied.front.received();
+    assert!(got.len() >= received, "{} of {received}", got.len());
+    assert!(got == pattern(0, got.len()));
+    let report = tied.report(&mut event_loop);
+    assert_eq!(report.to_front.sent, got.len() as u64);
+    assert_eq!(report.to_front.lost, 0);
 }
 
-#[test]
-fn when_both_sides_die_while_both_are_stalled_nothing_is_left() {
-    for kind in Kind::ALL {
-        for front_first in [true, false] {
-            let mut event_loop = EventLoop::new().unwrap();
-            let [(a, a_peer), (b, b_peer)] = untied(&mut event_loop, kind);
-            let report = Relay::between(&a, &b);
-            let (mut first, mut second) = if front_first {
-                (a_peer, b_peer)
-            } else {
-                (b_peer, a_peer)
-            };
-            first.fill(&mut event_loop);
-            second.fill(&mut event_loop);
-            assert!(!a.is_reading() && !b.is_reading());
-            first.reset();
-            settle(&mut event_loop);
-            second.reset();
-            let report = event_loop.run_until(report.within(BOUND)).unwrap();
-            assert!(!report.front.is_clean() && !back(&report).is_clean());
-            assert!(report.to_back.lost > 0 && report.to_front.lost > 0);
-            settle(&mut event_loop);
-            let stats = event_loop.handle().stats();
-            assert_eq!(
-                (stats.connections, stats.timers, stats.completions),
-                (0, 0, 0)
-            );
-        }
-    }
-}
-
-#[test]
-fn every_byte_that_was_received_is_reported_as_sent_or_lost() {
-    for kind in Kind::ALL {
+each_kind!(when_both_sides_die_while_both_are_stalled_nothing_is_left);
+fn when_both_sides_die_while_both_are_stalled_nothing_is_left(kind: Kind) {
+    for front_first in [true, false] {
         let mut event_loop = EventLoop::new().unwrap();
-        let mut tied = Tied::new(&mut event_loop, kind);
-        tied.front.fill(&mut event_loop);
-        tied.back.send(b"up");
-        tied.front.expect(&mut event_loop, 2);
-        let stalled = event_loop.handle().stats();
-        tied.back.reset();
-        let report = tied.report(&mut event_loop);
-        let stats = event_loop.handle().stats();
-        let (up, down) = (report.to_back, report.to_front);
-        assert_eq!((down.sent, down.lost), (2, 0));
-        assert_eq!(up.sent + down.sent, stats.bytes_sent);
-        assert_eq!(up.sent + up.lost + down.sent, stats.bytes_received);
-        assert!(up.lost >= stalled.bytes_received - stalled.bytes_sent);
-        assert!(back(&report).unsent() > 0);
-    }
-}
-
-#[test]
-fn a_close_of_one_side_closes_the_other_once_it_has_all() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
+        let [(a, a_peer), (b, b_peer)] = untied(&mut event_loop, kind);
         let report = Relay::between(&a, &b);
-        let sent = a_peer.fill(&mut event_loop);
-        assert!(b.write_buffer_size() > 0);
-        let received = a.stats().received as usize;
-        b_peer.send(b"answer");
-        a_peer.expect(&mut event_loop, 6);
-        a.close();
-        b_peer.expect(&mut event_loop, received);
-        b_peer.expect_end(&mut event_loop);
-        assert!(b_peer.saw_eof(), "{:?}", b_peer.saw_error());
-        assert!(b_peer.received() == pattern(0, received) && received < sent);
+        let (mut first, mut second) = if front_first {
+            (a_peer, b_peer)
+        } else {
+            (b_peer, a_peer)
+        };
+        first.fill(&mut event_loop);
+        second.fill(&mut event_loop);
+        assert!(!a.is_reading() && !b.is_reading());
+        first.reset();
+        settle(&mut event_loop);
+        second.reset();
         let report = event_loop.run_until(report.within(BOUND)).unwrap();
-        assert!(report.is_clean(), "{report:?}");
-        assert!(matches!(report.front.reason(), CloseReason::LocalClose));
-        assert!(matches!(back(&report).reason(), CloseReason::LocalClose));
-        assert_eq!(a_peer.received(), b"answer");
-    }
-}
-
-#[test]
-fn a_side_that_closes_slowly_stops_the_reading_of_the_other() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
-        a.set_write_limits(WriteLimits::new().with_high(1 << 30).with_cap(1 << 30))
-            .unwrap();
-        let report = Relay::between(&a, &b);
-        // The kernel for the front is full, and the relay has some.
-        let mut sent = 0;
-        while a.write_buffer_size() == 0 {
-            sent += b_peer.write(&pattern(sent as u64, 64 * 1024));
-            settle(&mut event_loop);
-        }
-        a.close();
-        b_peer.send(b"too late");
-        settle(&mut event_loop);
-        assert!(!b.is_reading());
-        let before = event_loop.handle().stats().bytes_received;
-        b_peer.write(&[0; 100_000]);
-        settle(&mut event_loop);
-        assert_eq!(event_loop.handle().stats().bytes_received, before);
-        a_peer.expect_end(&mut event_loop);
-        assert!(a_peer.received() == pattern(0, sent));
-        assert!(a_peer.saw_eof());
-        b_peer.expect_end(&mut event_loop);
-        let report = event_loop.run_until(report.within(BOUND)).unwrap();
-        assert_eq!(report.to_front.lost, 8);
-        assert!(report.front.is_clean() && back(&report).is_clean());
-        assert!(!report.is_clean(), "bytes were lost");
-    }
-}
-
-#[test]
-fn an_abort_a_timeout_and_a_shutdown_of_one_side_reset_the_other() {
-    for kind in Kind::ALL {
-        let ways: [fn(&Transport); 3] = [
-            Transport::abort,
-            Transport::reset,
-            // There is something to send, and nobody takes it.
-            |transport| transport.close_within(Duration::from_millis(1)),
-        ];
-        for (n, way) in ways.into_iter().enumerate() {
-            let mut event_loop = EventLoop::new().unwrap();
-            let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
-            let report = Relay::between(&a, &b);
-            a_peer.send(b"before");
-            b_peer.expect(&mut event_loop, 6);
-            b_peer.fill(&mut event_loop);
-            assert!(a.write_buffer_size() > 0);
-            way(&a);
-            b_peer.expect_end(&mut event_loop);
-            assert_was_reset(kind, &b_peer);
-            assert_eq!(b_peer.received(), b"before", "{n}");
-            let report = event_loop.run_until(report.within(BOUND)).unwrap();
-            assert!(!report.front.is_clean(), "{report:?}");
-            assert!(report.to_front.lost > 0, "{report:?}");
-            assert!(matches!(back(&report).reason(), CloseReason::LocalAbort));
-        }
-    }
-}
-
-#[test]
-fn shutting_down_the_server_of_the_front_closes_the_backs_with_what_is_buffered_for_them() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let mut tied = Tied::new(&mut event_loop, kind);
-        tied.front.fill(&mut event_loop);
-        let received = event_loop.handle().stats().bytes_received as usize;
-        tied.back.send(b"answer");
-        tied.front.expect(&mut event_loop, 6);
-        let shutdown = tied.server.shutdown(Duration::from_secs(20));
-        tied.back.expect_end(&mut event_loop);
-        assert!(tied.back.saw_eof());
-        assert!(tied.back.received() == pattern(0, received));
-        tied.front.expect_end(&mut event_loop);
-        tied.front.close();
-        let shutdown = event_loop.run_until(shutdown.within(BOUND)).unwrap();
-        assert_eq!((shutdown.closed, shutdown.aborted), (1, 0));
-        assert!(tied.report(&mut event_loop).is_clean());
-        tied.back.close();
-        settle(&mut event_loop);
-        assert_eq!(event_loop.handle().stats().connections, 0);
-    }
-}
-
-#[test]
-fn a_front_that_is_cut_at_the_end_of_the_grace_takes_its_back_along() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let mut tied = Tied::new(&mut event_loop, kind);
-        tied.back.fill(&mut event_loop);
-        let shutdown = tied.server.shutdown(Duration::from_millis(1));
-        let shutdown = event_loop.run_until(shutdown.within(BOUND)).unwrap();
-        assert_eq!(shutdown.aborted, 1);
-        tied.back.expect_end(&mut event_loop);
-        assert_was_reset(kind, &tied.back);
-        let report = tied.report(&mut event_loop);
-        assert!(matches!(report.front.reason(), CloseReason::Shutdown));
-        assert!(report.to_front.lost > 0);
-    }
-}
-
-#[test]
-fn the_end_of_the_loop_ends_both_sides_tells_it_and_keeps_nothing() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let mut tied = Tied::new(&mut event_loop, kind);
-        tied.front.fill(&mut event_loop);
-        tied.back.fill(&mut event_loop);
-        let [(a, _a_peer), (b, _b_peer)] = untied(&mut event_loop, kind);
-        let mut between = Relay::between(&a, &b);
-        settle(&mut event_loop);
-        let reports = tied.reports.clone();
-        assert_eq!(Rc::strong_count(&reports), 4, "test, factory, relay");
-        drop(event_loop);
-        assert_eq!(Rc::strong_count(&reports), 2, "test only");
-        let report = reports.borrow()[0].clone();
-        assert!(matches!(report.front.reason(), CloseReason::Shutdown));
-        assert!(matches!(back(&report).reason(), CloseReason::Shutdown));
+        assert!(!report.front.is_clean() && !back(&report).is_clean());
         assert!(report.to_back.lost > 0 && report.to_front.lost > 0);
-        let between = support::answer(&mut between).unwrap().unwrap();
-        assert!(matches!(between.front.reason(), CloseReason::Shutdown));
-        tied.front.read_available();
-        tied.back.read_available();
-        assert!(tied.front.is_ended() && tied.back.is_ended());
+        settle(&mut event_loop);
+        let stats = event_loop.handle().stats();
+        assert_eq!(
+            (stats.connections, stats.timers, stats.completions),
+            (0, 0, 0)
+        );
     }
 }
 
-#[test]
-fn a_connection_that_has_ended_before_the_tie_ends_the_other() {
-    for kind in Kind::ALL {
-        for clean in [true, false] {
-            let mut event_loop = EventLoop::new().unwrap();
-            let [(a, _a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
-            if clean {
-                a.close();
-            } else {
-                a.abort();
-            }
-            let closed = event_loop.run_until(a.wait_closed()).unwrap();
-            assert_eq!(closed.is_clean(), clean);
-            let report = event_loop
-                .run_until(Relay::between(&a, &b).within(BOUND))
-                .unwrap();
-            b_peer.expect_end(&mut event_loop);
-            if clean {
-                assert!(b_peer.saw_eof());
-            } else {
-                assert_was_reset(kind, &b_peer);
-            }
-            assert_eq!(report.is_clean(), clean);
-        }
-    }
+each_kind!(every_byte_that_was_received_is_reported_as_sent_or_lost);
+fn every_byte_that_was_received_is_reported_as_sent_or_lost(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let mut tied = Tied::new(&mut event_loop, kind);
+    tied.front.fill(&mut event_loop);
+    tied.back.send(b"up");
+    tied.front.expect(&mut event_loop, 2);
+    let stalled = event_loop.handle().stats();
+    tied.back.reset();
+    let report = tied.report(&mut event_loop);
+    let stats = event_loop.handle().stats();
+    let (up, down) = (report.to_back, report.to_front);
+    assert_eq!((down.sent, down.lost), (2, 0));
+    assert_eq!(up.sent + down.sent, stats.bytes_sent);
+    assert_eq!(up.sent + up.lost + down.sent, stats.bytes_received);
+    assert!(up.lost >= stalled.bytes_received - stalled.bytes_sent);
+    assert!(back(&report).unsent() > 0);
 }
 
-#[test]
-fn no_end_of_a_connection_counts_as_an_error_of_the_relays_own() {
-    for kind in Kind::ALL {
+each_kind!(a_close_of_one_side_closes_the_other_once_it_has_all);
+fn a_close_of_one_side_closes_the_other_once_it_has_all(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
+    let report = Relay::between(&a, &b);
+    let sent = a_peer.fill(&mut event_loop);
+    assert!(b.write_buffer_size() > 0);
+    let received = a.stats().received as usize;
+    b_peer.send(b"answer");
+    a_peer.expect(&mut event_loop, 6);
+    a.close();
+    b_peer.expect(&mut event_loop, received);
+    b_peer.expect_end(&mut event_loop);
+    assert!(b_peer.saw_eof(), "{:?}", b_peer.saw_error());
+    assert!(b_peer.received() == pattern(0, received) && received < sent);
+    let report = event_loop.run_until(report.within(BOUND)).unwrap();
+    assert!(report.is_clean(), "{report:?}");
+    assert!(matches!(report.front.reason(), CloseReason::LocalClose));
+    assert!(matches!(back(&report).reason(), CloseReason::LocalClose));
+    assert_eq!(a_peer.received(), b"answer");
+}
+
+each_kind!(a_side_that_closes_slowly_stops_the_reading_of_the_other);
+fn a_side_that_closes_slowly_stops_the_reading_of_the_other(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
+    a.set_write_limits(WriteLimits::new().with_high(1 << 30).with_cap(1 << 30))
+        .unwrap();
+    let report = Relay::between(&a, &b);
+    // The kernel for the front is full, and the relay has some.
+    let mut sent = 0;
+    while a.write_buffer_size() == 0 {
+        sent += b_peer.write(&pattern(sent as u64, 64 * 1024));
+        settle(&mut event_loop);
+    }
+    a.close();
+    b_peer.send(b"too late");
+    settle(&mut event_loop);
+    assert!(!b.is_reading());
+    let before = event_loop.handle().stats().bytes_received;
+    b_peer.write(&[0; 100_000]);
+    settle(&mut event_loop);
+    assert_eq!(event_loop.handle().stats().bytes_received, before);
+    a_peer.expect_end(&mut event_loop);
+    assert!(a_peer.received() == pattern(0, sent));
+    assert!(a_peer.saw_eof());
+    b_peer.expect_end(&mut event_loop);
+    let report = event_loop.run_until(report.within(BOUND)).unwrap();
+    assert_eq!(report.to_front.lost, 8);
+    assert!(report.front.is_clean() && back(&report).is_clean());
+    assert!(!report.is_clean(), "bytes were lost");
+}
+
+each_kind!(an_abort_a_timeout_and_a_shutdown_of_one_side_reset_the_other);
+fn an_abort_a_timeout_and_a_shutdown_of_one_side_reset_the_other(kind: Kind) {
+    let ways: [fn(&Transport); 3] = [
+        Transport::abort,
+        Transport::reset,
+        // There is something to send, and nobody takes it.
+        |transport| transport.close_within(Duration::from_millis(1)),
+    ];
+    for (n, way) in ways.into_iter().enumerate() {
         let mut event_loop = EventLoop::new().unwrap();
-        let failures = failures(event_loop.handle());
-        for round in 0..4 {
-            let mut tied = Tied::new(&mut event_loop, kind);
-            tied.front.fill(&mut event_loop);
-            tied.back.fill(&mut event_loop);
-            match round {
-                0 => tied.front.reset(),
-                1 => tied.back.reset(),
-                2 => tied.server.abort_clients(),
-                _ => tied.server.close_clients(),
-            }
-            drive(&mut event_loop, "the report", || {
-                tied.read_available();
-                !tied.reports.borrow().is_empty()
-            });
-        }
-        assert!(failures.borrow().is_empty(), "{:?}", failures.borrow());
+        let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
+        let report = Relay::between(&a, &b);
+        a_peer.send(b"before");
+        b_peer.expect(&mut event_loop, 6);
+        b_peer.fill(&mut event_loop);
+        assert!(a.write_buffer_size() > 0);
+        way(&a);
+        b_peer.expect_end(&mut event_loop);
+        assert_was_reset(kind, &b_peer);
+        assert_eq!(b_peer.received(), b"before", "{n}");
+        let report = event_loop.run_until(report.within(BOUND)).unwrap();
+        assert!(!report.front.is_clean(), "{report:?}");
+        assert!(report.to_front.lost > 0, "{report:?}");
+        assert!(matches!(back(&report).reason(), CloseReason::LocalAbort));
     }
+}
+
+each_kind!(shutting_down_the_server_of_the_front_closes_the_backs_with_what_is_buffered_for_them);
+fn shutting_down_the_server_of_the_front_closes_the_backs_with_what_is_buffered_for_them(
+    kind: Kind,
+) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let mut tied = Tied::new(&mut event_loop, kind);
+    tied.front.fill(&mut event_loop);
+    let received = event_loop.handle().stats().bytes_received as usize;
+    tied.back.send(b"answer");
+    tied.front.expect(&mut event_loop, 6);
+    let shutdown = tied.server.shutdown(Duration::from_secs(20));
+    tied.back.expect_end(&mut event_loop);
+    assert!(tied.back.saw_eof());
+    assert!(tied.back.received() == pattern(0, received));
+    tied.front.expect_end(&mut event_loop);
+    tied.front.close();
+    let shutdown = event_loop.run_until(shutdown.within(BOUND)).unwrap();
+    assert_eq!((shutdown.closed, shutdown.aborted), (1, 0));
+    assert!(tied.report(&mut event_loop).is_clean());
+    tied.back.close();
+    settle(&mut event_loop);
+    assert_eq!(event_loop.handle().stats().connections, 0);
+}
+
+each_kind!(a_front_that_is_cut_at_the_end_of_the_grace_takes_its_back_along);
+fn a_front_that_is_cut_at_the_end_of_the_grace_takes_its_back_along(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let mut tied = Tied::new(&mut event_loop, kind);
+    tied.back.fill(&mut event_loop);
+    let shutdown = tied.server.shutdown(Duration::from_millis(1));
+    let shutdown = event_loop.run_until(shutdown.within(BOUND)).unwrap();
+    assert_eq!(shutdown.aborted, 1);
+    tied.back.expect_end(&mut event_loop);
+    assert_was_reset(kind, &tied.back);
+    let report = tied.report(&mut event_loop);
+    assert!(matches!(report.front.reason(), CloseReason::Shutdown));
+    assert!(report.to_front.lost > 0);
+}
+
+each_kind!(the_end_of_the_loop_ends_both_sides_tells_it_and_keeps_nothing);
+fn the_end_of_the_loop_ends_both_sides_tells_it_and_keeps_nothing(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let mut tied = Tied::new(&mut event_loop, kind);
+    tied.front.fill(&mut event_loop);
+    tied.back.fill(&mut event_loop);
+    let [(a, _a_peer), (b, _b_peer)] = untied(&mut event_loop, kind);
+    let mut between = Relay::between(&a, &b);
+    settle(&mut event_loop);
+    let reports = tied.reports.clone();
+    assert_eq!(Rc::strong_count(&reports), 4, "test, factory, relay");
+    drop(event_loop);
+    assert_eq!(Rc::strong_count(&reports), 2, "test only");
+    let report = reports.borrow()[0].clone();
+    assert!(matches!(report.front.reason(), CloseReason::Shutdown));
+    assert!(matches!(back(&report).reason(), CloseReason::Shutdown));
+    assert!(report.to_back.lost > 0 && report.to_front.lost > 0);
+    let between = support::answer(&mut between).unwrap().unwrap();
+    assert!(matches!(between.front.reason(), CloseReason::Shutdown));
+    tied.front.read_available();
+    tied.back.read_available();
+    assert!(tied.front.is_ended() && tied.back.is_ended());
+}
+
+each_kind!(a_connection_that_has_ended_before_the_tie_ends_the_other);
+fn a_connection_that_has_ended_before_the_tie_ends_the_other(kind: Kind) {
+    for clean in [true, false] {
+        let mut event_loop = EventLoop::new().unwrap();
+        let [(a, _a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
+        if clean {
+            a.close();
+        } else {
+            a.abort();
+        }
+        let closed = event_loop.run_until(a.wait_closed()).unwrap();
+        assert_eq!(closed.is_clean(), clean);
+        let report = event_loop
+            .run_until(Relay::between(&a, &b).within(BOUND))
+            .unwrap();
+        b_peer.expect_end(&mut event_loop);
+        if clean {
+            assert!(b_peer.saw_eof());
+        } else {
+            assert_was_reset(kind, &b_peer);
+        }
+        assert_eq!(report.is_clean(), clean);
+    }
+}
+
+each_kind!(no_end_of_a_connection_counts_as_an_error_of_the_relays_own);
+fn no_end_of_a_connection_counts_as_an_error_of_the_relays_own(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let failures = failures(event_loop.handle());
+    for round in 0..4 {
+        let mut tied = Tied::new(&mut event_loop, kind);
+        tied.front.fill(&mut event_loop);
+        tied.back.fill(&mut event_loop);
+        match round {
+            0 => tied.front.reset(),
+            1 => tied.back.reset(),
+            2 => tied.server.abort_clients(),
+            _ => tied.server.close_clients(),
+        }
+        drive(&mut event_loop, "the report", || {
+            tied.read_available();
+            !tied.reports.borrow().is_empty()
+        });
+    }
+    assert!(failures.borrow().is_empty(), "{:?}", failures.borrow());
 }
 
 /// Does not even say what it wraps.
@@ -417,24 +394,22 @@ impl Protocol for Wrapper {
     }
 }
 
-#[test]
-fn a_relay_works_within_another_protocol() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let dir = TempDir::new();
-        let (listener, address) = kind.listen(&dir);
-        let relay = Wrapper(Relay::to(&address));
-        let (front, mut front_peer) = adopted(event_loop.handle(), kind, relay);
-        let mut back_peer = accept(&mut event_loop, &listener);
-        front_peer.fill(&mut event_loop);
-        let received = front.stats().received as usize;
-        front.abort();
-        // The back still does not read: what is buffered for it keeps the reset off.
-        settle(&mut event_loop);
-        back_peer.expect_end(&mut event_loop);
-        assert_was_reset(kind, &back_peer);
-        assert!(back_peer.received() == pattern(0, received));
-        settle(&mut event_loop);
-        assert_eq!(event_loop.handle().stats().connections, 0);
-    }
+each_kind!(a_relay_works_within_another_protocol);
+fn a_relay_works_within_another_protocol(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let dir = TempDir::new();
+    let (listener, address) = kind.listen(&dir);
+    let relay = Wrapper(Relay::to(&address));
+    let (front, mut front_peer) = adopted(event_loop.handle(), kind, relay);
+    let mut back_peer = accept(&mut event_loop, &listener);
+    front_peer.fill(&mut event_loop);
+    let received = front.stats().received as usize;
+    front.abort();
+    // The back still does not read: what is buffered for it keeps the reset off.
+    settle(&mut event_loop);
+    back_peer.expect_end(&mut event_loop);
+    assert_was_reset(kind, &back_peer);
+    assert!(back_peer.received() == pattern(0, received));
+    settle(&mut event_loop);
+    assert_eq!(event_loop.handle().stats().connections, 0);
 }

@@ -2,43 +2,38 @@
 
 use std::io;
 use std::time::Duration;
-use support::{BOUND, Kind, Log, Recorder, drive, flood, settle, untied};
+use support::{BOUND, Kind, Log, Recorder, drive, each_kind, flood, settle, untied};
 use tidegate::{EventLoop, OnPause, Relay, WriteLimits};
 
-#[test]
-fn what_the_other_side_still_sends_does_not_reach_a_side_that_has_left() {
-    for kind in Kind::ALL {
-        // So many turns after the change, during which the relay ends.
-        for turns in 0..3 {
-            let mut event_loop = EventLoop::new().unwrap();
-            let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
-            Relay::between(&a, &b).detach();
-            settle(&mut event_loop);
-            let log = Log::new().switched_in();
-            a.set_protocol(Recorder::new(&log), b"").unwrap();
-            for _ in 0..turns {
-                event_loop.run_once(Some(Duration::ZERO)).unwrap();
-            }
-            if !b.is_closing() {
-                b_peer.send(b"late");
-                b_peer.shutdown_write();
-            }
-            b_peer.expect_end(&mut event_loop);
-            a.write(b"from the new one").unwrap();
-            a_peer.expect(&mut event_loop, 16);
-            assert_eq!(a_peer.received(), b"from the new one", "{turns} turns");
-            settle(&mut event_loop);
-            assert!(!a_peer.is_ended());
+each_kind!(what_the_other_side_still_sends_does_not_reach_a_side_that_has_left);
+fn what_the_other_side_still_sends_does_not_reach_a_side_that_has_left(kind: Kind) {
+    // So many turns after the change, during which the relay ends.
+    for turns in 0..3 {
+        let mut event_loop = EventLoop::new().unwrap();
+        let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
+        Relay::between(&a, &b).detach();
+        settle(&mut event_loop);
+        let log = Log::new().switched_in();
+        a.set_protocol(Recorder::new(&log), b"").unwrap();
+        for _ in 0..turns {
+            event_loop.run_once(Some(Duration::ZERO)).unwrap();
         }
+        if !b.is_closing() {
+            b_peer.send(b"late");
+            b_peer.shutdown_write();
+        }
+        b_peer.expect_end(&mut event_loop);
+        a.write(b"from the new one").unwrap();
+        a_peer.expect(&mut event_loop, 16);
+        assert_eq!(a_peer.received(), b"from the new one", "{turns} turns");
+        settle(&mut event_loop);
+        assert!(!a_peer.is_ended());
     }
 }
 
-#[test]
-fn a_relay_that_has_lost_a_side_says_so_although_that_side_lives_on() {
-    for (kind, full) in Kind::ALL
-        .into_iter()
-        .flat_map(|kind| [(kind, false), (kind, true)])
-    {
+each_kind!(a_relay_that_has_lost_a_side_says_so_although_that_side_lives_on);
+fn a_relay_that_has_lost_a_side_says_so_although_that_side_lives_on(kind: Kind) {
+    for full in [false, true] {
         let mut event_loop = EventLoop::new().unwrap();
         let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
         a.set_write_limits(WriteLimits::new().with_cap(64 * 1024))

@@ -15,7 +15,7 @@ use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
-use support::{BOUND, Kind};
+use support::{BOUND, Kind, each_kind};
 use tidegate::{EventLoop, Handle, Protocol, Result, Transport};
 
 /// What one connection is read in a turn: so many reads of so many bytes at most.
@@ -227,13 +227,11 @@ fn run(kind: Kind, flooded: Flooded, quiet_first: bool) {
     }
 }
 
-#[test]
-fn what_came_before_a_turn_is_delivered_in_it_and_a_flood_gets_its_share_and_no_more() {
-    for kind in Kind::ALL {
-        for flooded in [Flooded::SmallSink, Flooded::Sink, Flooded::Echo] {
-            for quiet_first in [false, true] {
-                run(kind, flooded, quiet_first);
-            }
+each_kind!(what_came_before_a_turn_is_delivered_in_it_and_a_flood_gets_its_share_and_no_more);
+fn what_came_before_a_turn_is_delivered_in_it_and_a_flood_gets_its_share_and_no_more(kind: Kind) {
+    for flooded in [Flooded::SmallSink, Flooded::Sink, Flooded::Echo] {
+        for quiet_first in [false, true] {
+            run(kind, flooded, quiet_first);
         }
     }
 }

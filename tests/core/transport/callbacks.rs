@@ -3,7 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
-use support::{Kind, Log, Recorder, Scene, Seen, adopted, drive, failures, flood, settle};
+use support::{
+    Kind, Log, Recorder, Scene, Seen, adopted, drive, each_kind, failures, flood, settle,
+};
 use tidegate::{
     Closed, EventLoop, OnEof, OnPause, Protocol, Result, Transport, TransportId, WriteLimits,
 };
@@ -68,48 +70,50 @@ fn check_next(order: &[String], consequence: &str) {
     }
 }
 
-#[test]
-fn what_a_callback_causes_on_its_own_transport_comes_when_it_returns_before_any_other_event() {
-    for kind in Kind::ALL {
-        for end in [Transport::close, Transport::abort, Transport::reset] {
-            let (order, logs) = two_in_one_poll(kind, end, "lost");
-            check_next(&order, "lost");
-            assert_eq!(order.len(), 6, "{order:?}");
-            for log in logs {
-                assert_eq!(log.words(), ["made", "data", "lost"]);
-            }
-        }
-        let once = |transport: &Transport| {
-            if !transport.flow().is_paused() {
-                flood(transport);
-            }
-        };
-        let (order, logs) = two_in_one_poll(kind, once, "pause");
-        let first: Vec<_> = order.iter().take(3).cloned().collect();
-        check_next(&first, "pause");
+each_kind!(
+    what_a_callback_causes_on_its_own_transport_comes_when_it_returns_before_any_other_event
+);
+fn what_a_callback_causes_on_its_own_transport_comes_when_it_returns_before_any_other_event(
+    kind: Kind,
+) {
+    for end in [Transport::close, Transport::abort, Transport::reset] {
+        let (order, logs) = two_in_one_poll(kind, end, "lost");
+        check_next(&order, "lost");
+        assert_eq!(order.len(), 6, "{order:?}");
         for log in logs {
-            let expected = [Seen::Made, Seen::Data(b"8 by".into()), Seen::Pause];
-            assert_eq!(log.seen()[..3], expected);
+            assert_eq!(log.words(), ["made", "data", "lost"]);
         }
-        // Raising the limits ends a pause that has begun in the same callback: both are told.
-        let (order, _) = two_in_one_poll(
-            kind,
-            |transport| {
-                flood(transport);
-                let limits = WriteLimits::new().with_high(1 << 20).with_low(1 << 20);
-                transport.set_write_limits(limits).unwrap();
-                assert!(!transport.flow().is_paused());
-            },
-            "resume",
-        );
-        let first: Vec<_> = order.iter().take(4).cloned().collect();
-        check_next(&first, "pause");
-        assert!(first[3].ends_with("resume"), "{order:?}");
     }
+    let once = |transport: &Transport| {
+        if !transport.flow().is_paused() {
+            flood(transport);
+        }
+    };
+    let (order, logs) = two_in_one_poll(kind, once, "pause");
+    let first: Vec<_> = order.iter().take(3).cloned().collect();
+    check_next(&first, "pause");
+    for log in logs {
+        let expected = [Seen::Made, Seen::Data(b"8 by".into()), Seen::Pause];
+        assert_eq!(log.seen()[..3], expected);
+    }
+    // Raising the limits ends a pause that has begun in the same callback: both are told.
+    let (order, _) = two_in_one_poll(
+        kind,
+        |transport| {
+            flood(transport);
+            let limits = WriteLimits::new().with_high(1 << 20).with_low(1 << 20);
+            transport.set_write_limits(limits).unwrap();
+            assert!(!transport.flow().is_paused());
+        },
+        "resume",
+    );
+    let first: Vec<_> = order.iter().take(4).cloned().collect();
+    check_next(&first, "pause");
+    assert!(first[3].ends_with("resume"), "{order:?}");
 }
 
-#[test]
-fn what_a_callback_causes_on_another_transport_comes_after_it_in_this_turn_or_the_next() {
+each_kind!(what_a_callback_causes_on_another_transport_comes_after_it_in_this_turn_or_the_next);
+fn what_a_callback_causes_on_another_transport_comes_after_it_in_this_turn_or_the_next(kind: Kind) {
     type Cause = (fn(&Transport), &'static str);
     let causes: [Cause; 4] = [
         (Transport::close, "lost"),
@@ -127,37 +131,34 @@ fn what_a_callback_causes_on_another_transport_comes_after_it_in_this_turn_or_th
             "reading paused",
         ),
     ];
-    for kind in Kind::ALL {
-        for (cause, what) in causes {
-            let mut event_loop = EventLoop::new().unwrap();
-            let (log, other_log) = (Log::new(), Log::new());
-            let (other, _other_peer) =
-                adopted(event_loop.handle(), kind, Recorder::new(&other_log));
-            let (target, within) = (other.clone(), other_log.clone());
-            let protocol = Recorder::new(&log).on_data(move |_, _| {
-                let before = within.seen();
-                cause(&target);
-                assert_eq!(within.seen(), before);
-                Ok(())
-            });
-            let (_, mut peer) = adopted(event_loop.handle(), kind, protocol);
-            settle(&mut event_loop);
-            peer.send(b"go");
-            while log.data_len() == 0 {
-                event_loop.run_once(Some(Duration::from_secs(1))).unwrap();
-            }
-            let came = || {
-                let words = other_log.words();
-                match what {
-                    "reading paused" => !other.is_reading(),
-                    what => words.last().is_some_and(|last| last == what),
-                }
-            };
-            if !came() {
-                event_loop.run_once(Some(Duration::ZERO)).unwrap();
-            }
-            assert!(came(), "{kind:?} {what}: {other_log:?}");
+    for (cause, what) in causes {
+        let mut event_loop = EventLoop::new().unwrap();
+        let (log, other_log) = (Log::new(), Log::new());
+        let (other, _other_peer) = adopted(event_loop.handle(), kind, Recorder::new(&other_log));
+        let (target, within) = (other.clone(), other_log.clone());
+        let protocol = Recorder::new(&log).on_data(move |_, _| {
+            let before = within.seen();
+            cause(&target);
+            assert_eq!(within.seen(), before);
+            Ok(())
+        });
+        let (_, mut peer) = adopted(event_loop.handle(), kind, protocol);
+        settle(&mut event_loop);
+        peer.send(b"go");
+        while log.data_len() == 0 {
+            event_loop.run_once(Some(Duration::from_secs(1))).unwrap();
         }
+        let came = || {
+            let words = other_log.words();
+            match what {
+                "reading paused" => !other.is_reading(),
+                what => words.last().is_some_and(|last| last == what),
+            }
+        };
+        if !came() {
+            event_loop.run_once(Some(Duration::ZERO)).unwrap();
+        }
+        assert!(came(), "{kind:?} {what}: {other_log:?}");
     }
 }
 
@@ -214,61 +215,57 @@ impl By {
     }
 }
 
-#[test]
-fn the_writes_of_a_closure_for_a_protocol_are_gathered_and_its_consequences_come_next() {
-    for kind in Kind::ALL {
-        for by in By::ALL {
-            let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
-            settle(&mut event_loop);
-            let before = event_loop.handle().stats().writes;
-            by.run(&transport, |_: &mut Recorder, transport| {
-                for part in [&b"one, "[..], b"two, ", b"three"] {
-                    transport.write(part)?;
-                }
-                Ok(())
-            });
-            peer.expect(&mut event_loop, 15);
-            assert_eq!(peer.received(), b"one, two, three");
-            assert_eq!(event_loop.handle().stats().writes, before + 1, "{by:?}");
+each_kind!(the_writes_of_a_closure_for_a_protocol_are_gathered_and_its_consequences_come_next);
+fn the_writes_of_a_closure_for_a_protocol_are_gathered_and_its_consequences_come_next(kind: Kind) {
+    for by in By::ALL {
+        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
+        settle(&mut event_loop);
+        let before = event_loop.handle().stats().writes;
+        by.run(&transport, |_: &mut Recorder, transport| {
+            for part in [&b"one, "[..], b"two, ", b"three"] {
+                transport.write(part)?;
+            }
+            Ok(())
+        });
+        peer.expect(&mut event_loop, 15);
+        assert_eq!(peer.received(), b"one, two, three");
+        assert_eq!(event_loop.handle().stats().writes, before + 1, "{by:?}");
 
-            let (first, second) = (log.clone(), log.clone());
-            by.run(&transport, move |_: &mut Recorder, transport| {
-                flood(transport);
-                first.note("first");
-                Ok(())
-            });
-            by.run(&transport, move |_: &mut Recorder, transport| {
-                second.note("second");
-                transport.abort();
-                Ok(())
-            });
-            drive(&mut event_loop, "lost", || log.is_lost());
-            assert_eq!(log.words(), ["made", "first", "pause", "second", "lost"]);
-        }
+        let (first, second) = (log.clone(), log.clone());
+        by.run(&transport, move |_: &mut Recorder, transport| {
+            flood(transport);
+            first.note("first");
+            Ok(())
+        });
+        by.run(&transport, move |_: &mut Recorder, transport| {
+            second.note("second");
+            transport.abort();
+            Ok(())
+        });
+        drive(&mut event_loop, "lost", || log.is_lost());
+        assert_eq!(log.words(), ["made", "first", "pause", "second", "lost"]);
     }
 }
 
-#[test]
-fn an_error_or_a_panic_of_a_closure_for_a_protocol_ends_its_connection() {
-    for kind in Kind::ALL {
-        for by in By::ALL {
-            for panics in [false, true] {
-                let mut event_loop = EventLoop::new().unwrap();
-                let failures = failures(event_loop.handle());
-                let log = Log::new();
-                let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-                settle(&mut event_loop);
-                by.run(&transport, move |_: &mut Recorder, transport| {
-                    transport.write(b"before it")?;
-                    assert!(!panics, "panicking on purpose");
-                    Err("failing on purpose".into())
-                });
-                peer.expect_end(&mut event_loop);
-                assert_eq!(peer.received(), b"before it");
-                assert_eq!(log.reason(), if panics { "panic" } else { "callback" });
-                assert_eq!(failures.borrow().len(), 1);
-                assert_eq!(failures.borrow()[0].transport(), Some(transport.id()));
-            }
+each_kind!(an_error_or_a_panic_of_a_closure_for_a_protocol_ends_its_connection);
+fn an_error_or_a_panic_of_a_closure_for_a_protocol_ends_its_connection(kind: Kind) {
+    for by in By::ALL {
+        for panics in [false, true] {
+            let mut event_loop = EventLoop::new().unwrap();
+            let failures = failures(event_loop.handle());
+            let log = Log::new();
+            let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+            settle(&mut event_loop);
+            by.run(&transport, move |_: &mut Recorder, transport| {
+                transport.write(b"before it")?;
+                assert!(!panics, "panicking on purpose");
+                Err("failing on purpose".into())
+            });
+            peer.expect_end(&mut event_loop);
+            assert_eq!(peer.received(), b"before it");
+            assert_eq!(log.reason(), if panics { "panic" } else { "callback" });
+            assert_eq!(failures.borrow().len(), 1);
+            assert_eq!(failures.borrow()[0].transport(), Some(transport.id()));
         }
     }
 }
@@ -293,135 +290,128 @@ fn uncalled<P: Protocol>(
     }
 }
 
-#[test]
-fn a_closure_for_another_type_or_for_a_connection_that_has_ended_is_dropped_unrun() {
-    for kind in Kind::ALL {
-        for by in By::ALL {
-            let mut event_loop = EventLoop::new().unwrap();
-            let failures = failures(event_loop.handle());
-            let (log, new) = (Log::new(), Log::new().switched_in());
-            let dropped = Rc::new(Cell::new(0));
-            let (transport, _peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-            settle(&mut event_loop);
-            // Never the type; the type of the old protocol.
-            by.run(&transport, uncalled::<Foreign>(&dropped));
-            drive(&mut event_loop, "one drop", || dropped.get() == 1);
-            by.run(&transport, uncalled::<Recorder>(&dropped));
-            transport.set_protocol(Foreign, b"").unwrap();
-            drive(&mut event_loop, "two drops", || dropped.get() == 2);
-            transport.set_protocol(Recorder::new(&new), b"").unwrap();
-            settle(&mut event_loop);
-            assert_eq!(new.words(), ["made"]);
-            // Ended before the loop comes to it, and long ago.
-            transport.abort();
-            let closure = uncalled::<Recorder>(&dropped);
-            event_loop.handle().call_soon({
-                let transport = transport.clone();
-                move |_| {
-                    transport.call_soon(|_: &mut Recorder, _| Ok(()));
-                    by.run(&transport, closure);
-                }
-            });
-            drive(&mut event_loop, "lost", || new.is_lost());
-            by.run(&transport, uncalled::<Recorder>(&dropped));
-            drive(&mut event_loop, "four drops", || dropped.get() == 4);
-            settle(&mut event_loop);
-            assert!(failures.borrow().is_empty(), "{failures:?}");
-            let left = event_loop.handle().stats();
-            assert_eq!(left.timers + left.completions, 0);
-        }
-    }
-}
-
-#[test]
-fn a_timer_of_a_transport_dies_with_the_connection_and_runs_while_it_closes() {
-    for kind in Kind::ALL {
+each_kind!(a_closure_for_another_type_or_for_a_connection_that_has_ended_is_dropped_unrun);
+fn a_closure_for_another_type_or_for_a_connection_that_has_ended_is_dropped_unrun(kind: Kind) {
+    for by in By::ALL {
         let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
+        let failures = failures(event_loop.handle());
+        let (log, new) = (Log::new(), Log::new().switched_in());
         let dropped = Rc::new(Cell::new(0));
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+        let (transport, _peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
         settle(&mut event_loop);
-        let hour = Duration::from_secs(3600);
-        transport.call_later(hour, uncalled::<Recorder>(&dropped));
-        transport.call_later(Duration::MAX, uncalled::<Recorder>(&dropped));
-        flood(&transport);
-        transport.close();
-        let ran = log.clone();
-        transport.call_later(Duration::ZERO, move |_: &mut Recorder, _| {
-            ran.note("timer");
-            Ok(())
-        });
-        settle(&mut event_loop);
-        assert_eq!(log.words(), ["made", "timer"]);
-        assert_eq!((event_loop.handle().stats().timers, dropped.get()), (2, 0));
-        drive(&mut event_loop, "lost", || {
-            peer.read_available();
-            log.is_lost()
-        });
-        drive(&mut event_loop, "the drops", || dropped.get() == 2);
-        peer.close();
-        drive(&mut event_loop, "no timers", || {
-            transport.handle().stats().timers == 0
-        });
-    }
-}
-
-#[test]
-fn with_protocol_reaches_the_protocol_but_not_within_its_own_callback_after_the_end_or_as_another_type()
- {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let (log, other_log) = (Log::new(), Log::new());
-        let (other, _other_peer) = adopted(event_loop.handle(), kind, Recorder::new(&other_log));
-        let target = other.clone();
-        let reach = |transport: &Transport| {
-            let id = |_: &mut Recorder, transport: &Transport| transport.id();
-            transport.with_protocol(id)
-        };
-        let protocol = Recorder::new(&log)
-            .on_data(move |transport, _| {
-                assert_eq!(reach(transport), None);
-                assert_eq!(reach(&target), Some(target.id()));
-                // Within it, as within a callback.
-                let nested = target.with_protocol(|_: &mut Recorder, target| reach(target));
-                assert_eq!(nested, Some(None));
-                Ok(())
-            })
-            .on_lost(move |transport, _| assert_eq!(reach(transport), None));
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
-        assert_eq!(reach(&transport), Some(transport.id()));
-        assert!(transport.with_protocol(|_: &mut Foreign, _| ()).is_none());
-        peer.send(b"go");
-        drive(&mut event_loop, "data", || log.data_len() == 2);
+        // Never the type; the type of the old protocol.
+        by.run(&transport, uncalled::<Foreign>(&dropped));
+        drive(&mut event_loop, "one drop", || dropped.get() == 1);
+        by.run(&transport, uncalled::<Recorder>(&dropped));
         transport.set_protocol(Foreign, b"").unwrap();
-        // The new one is there already, as the old one is not running.
-        assert!(transport.with_protocol(|_: &mut Foreign, _| ()).is_some());
-        assert_eq!(reach(&transport), None);
-        other.abort();
-        drive(&mut event_loop, "lost", || other_log.is_lost());
-        assert_eq!(reach(&other), None);
-    }
-}
-
-#[test]
-fn a_panic_of_with_protocol_goes_to_its_caller_and_leaves_the_connection_alone() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::echo(&log));
+        drive(&mut event_loop, "two drops", || dropped.get() == 2);
+        transport.set_protocol(Recorder::new(&new), b"").unwrap();
         settle(&mut event_loop);
-        let call = std::panic::AssertUnwindSafe(|| {
-            transport.with_protocol(|_: &mut Recorder, _| panic!("the caller's own"))
+        assert_eq!(new.words(), ["made"]);
+        // Ended before the loop comes to it, and long ago.
+        transport.abort();
+        let closure = uncalled::<Recorder>(&dropped);
+        event_loop.handle().call_soon({
+            let transport = transport.clone();
+            move |_| {
+                transport.call_soon(|_: &mut Recorder, _| Ok(()));
+                by.run(&transport, closure);
+            }
         });
-        assert!(std::panic::catch_unwind(call).is_err());
-        peer.send(b"hello");
-        peer.expect(&mut event_loop, 5);
-        assert_eq!(log.words(), ["made", "data"]);
+        drive(&mut event_loop, "lost", || new.is_lost());
+        by.run(&transport, uncalled::<Recorder>(&dropped));
+        drive(&mut event_loop, "four drops", || dropped.get() == 4);
+        settle(&mut event_loop);
+        assert!(failures.borrow().is_empty(), "{failures:?}");
+        let left = event_loop.handle().stats();
+        assert_eq!(left.timers + left.completions, 0);
     }
 }
 
-#[test]
-fn a_protocol_is_found_inside_its_wrappers_and_boxes() {
+each_kind!(a_timer_of_a_transport_dies_with_the_connection_and_runs_while_it_closes);
+fn a_timer_of_a_transport_dies_with_the_connection_and_runs_while_it_closes(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let log = Log::new();
+    let dropped = Rc::new(Cell::new(0));
+    let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+    settle(&mut event_loop);
+    let hour = Duration::from_secs(3600);
+    transport.call_later(hour, uncalled::<Recorder>(&dropped));
+    transport.call_later(Duration::MAX, uncalled::<Recorder>(&dropped));
+    flood(&transport);
+    transport.close();
+    let ran = log.clone();
+    transport.call_later(Duration::ZERO, move |_: &mut Recorder, _| {
+        ran.note("timer");
+        Ok(())
+    });
+    settle(&mut event_loop);
+    assert_eq!(log.words(), ["made", "timer"]);
+    assert_eq!((event_loop.handle().stats().timers, dropped.get()), (2, 0));
+    drive(&mut event_loop, "lost", || {
+        peer.read_available();
+        log.is_lost()
+    });
+    drive(&mut event_loop, "the drops", || dropped.get() == 2);
+    peer.close();
+    drive(&mut event_loop, "no timers", || {
+        transport.handle().stats().timers == 0
+    });
+}
+
+each_kind!(with_protocol_reaches_the_protocol_but_not_within_its_own_callback_after_the_end_or_as_another_type);
+fn with_protocol_reaches_the_protocol_but_not_within_its_own_callback_after_the_end_or_as_another_type(
+    kind: Kind,
+) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let (log, other_log) = (Log::new(), Log::new());
+    let (other, _other_peer) = adopted(event_loop.handle(), kind, Recorder::new(&other_log));
+    let target = other.clone();
+    let reach = |transport: &Transport| {
+        let id = |_: &mut Recorder, transport: &Transport| transport.id();
+        transport.with_protocol(id)
+    };
+    let protocol = Recorder::new(&log)
+        .on_data(move |transport, _| {
+            assert_eq!(reach(transport), None);
+            assert_eq!(reach(&target), Some(target.id()));
+            // Within it, as within a callback.
+            let nested = target.with_protocol(|_: &mut Recorder, target| reach(target));
+            assert_eq!(nested, Some(None));
+            Ok(())
+        })
+        .on_lost(move |transport, _| assert_eq!(reach(transport), None));
+    let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
+    assert_eq!(reach(&transport), Some(transport.id()));
+    assert!(transport.with_protocol(|_: &mut Foreign, _| ()).is_none());
+    peer.send(b"go");
+    drive(&mut event_loop, "data", || log.data_len() == 2);
+    transport.set_protocol(Foreign, b"").unwrap();
+    // The new one is there already, as the old one is not running.
+    assert!(transport.with_protocol(|_: &mut Foreign, _| ()).is_some());
+    assert_eq!(reach(&transport), None);
+    other.abort();
+    drive(&mut event_loop, "lost", || other_log.is_lost());
+    assert_eq!(reach(&other), None);
+}
+
+each_kind!(a_panic_of_with_protocol_goes_to_its_caller_and_leaves_the_connection_alone);
+fn a_panic_of_with_protocol_goes_to_its_caller_and_leaves_the_connection_alone(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let log = Log::new();
+    let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::echo(&log));
+    settle(&mut event_loop);
+    let call = std::panic::AssertUnwindSafe(|| {
+        transport.with_protocol(|_: &mut Recorder, _| panic!("the caller's own"))
+    });
+    assert!(std::panic::catch_unwind(call).is_err());
+    peer.send(b"hello");
+    peer.expect(&mut event_loop, 5);
+    assert_eq!(log.words(), ["made", "data"]);
+}
+
+each_kind!(a_protocol_is_found_inside_its_wrappers_and_boxes);
+fn a_protocol_is_found_inside_its_wrappers_and_boxes(kind: Kind) {
     let boxed = |log: &Log| -> Box<dyn Protocol> { Box::new(Recorder::echo(log)) };
     type Wrap = Box<dyn Fn(&Log) -> Box<dyn Protocol>>;
     let wraps: [Wrap; 5] = [
@@ -431,30 +421,28 @@ fn a_protocol_is_found_inside_its_wrappers_and_boxes() {
         Box::new(move |log| Box::new(Wrapper(boxed(log)))),
         Box::new(move |log| Box::new(Wrapper(Wrapper(boxed(log))))),
     ];
-    for kind in Kind::ALL {
-        for (place, wrap) in wraps.iter().enumerate() {
-            let mut event_loop = EventLoop::new().unwrap();
-            let log = Log::new();
-            let (transport, mut peer) = adopted(event_loop.handle(), kind, wrap(&log));
-            peer.send(b"hello");
-            peer.expect(&mut event_loop, 5);
-            let found: Option<TransportId> =
-                transport.with_protocol(|_: &mut Recorder, transport| transport.id());
-            assert_eq!(found, Some(transport.id()), "{place}");
-            assert!(transport.with_protocol(|_: &mut Foreign, _| ()).is_none());
-            for by in By::ALL {
-                let ran = log.clone();
-                by.run(&transport, move |_: &mut Recorder, _| {
-                    ran.note("ran");
-                    Ok(())
-                });
-                settle(&mut event_loop);
-            }
-            peer.close();
-            drive(&mut event_loop, "lost", || log.is_lost());
-            let trace = ["made", "data", "ran", "ran", "ran", "eof", "lost"];
-            assert_eq!(log.words(), trace);
-            assert_eq!(log.dropped(), 1);
+    for (place, wrap) in wraps.iter().enumerate() {
+        let mut event_loop = EventLoop::new().unwrap();
+        let log = Log::new();
+        let (transport, mut peer) = adopted(event_loop.handle(), kind, wrap(&log));
+        peer.send(b"hello");
+        peer.expect(&mut event_loop, 5);
+        let found: Option<TransportId> =
+            transport.with_protocol(|_: &mut Recorder, transport| transport.id());
+        assert_eq!(found, Some(transport.id()), "{place}");
+        assert!(transport.with_protocol(|_: &mut Foreign, _| ()).is_none());
+        for by in By::ALL {
+            let ran = log.clone();
+            by.run(&transport, move |_: &mut Recorder, _| {
+                ran.note("ran");
+                Ok(())
+            });
+            settle(&mut event_loop);
         }
+        peer.close();
+        drive(&mut event_loop, "lost", || log.is_lost());
+        let trace = ["made", "data", "ran", "ran", "ran", "eof", "lost"];
+        assert_eq!(log.words(), trace);
+        assert_eq!(log.dropped(), 1);
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use support::logs::{Line, keep_log, logged};
-use support::{Kind, Log, Recorder, Seen, adopted, drive, failures, settle};
+use support::{Kind, Log, Recorder, Seen, adopted, drive, each_kind, failures, settle};
 use tidegate::{CloseReason, EventLoop, PanicPolicy};
 
 #[test]
@@ -61,51 +61,49 @@ impl Drop for PanicsInDrop {
     }
 }
 
-#[test]
-fn a_panic_while_something_of_the_user_is_dropped_is_reported_and_stops_nothing() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let failures = failures(event_loop.handle());
-        let handle = event_loop.handle().clone();
-        let drops = Rc::new(Cell::new(0));
-        let bomb = || PanicsInDrop(drops.clone());
-        let (log, bystander) = (Log::new(), Log::new());
-        let held = bomb();
-        let protocol = Recorder::new(&log).on_resume(move |_| {
-            let _held = &held;
-            Ok(())
-        });
-        let (transport, _peer) = adopted(&handle, kind, protocol);
-        let (_, mut other) = adopted(&handle, kind, Recorder::echo(&bystander));
-        settle(&mut event_loop);
-        // Cancelled, for a connection that has ended, for another type, and the protocol's own.
-        let held = bomb();
-        handle.call_soon(move |_| drop(held)).cancel();
-        let held = bomb();
-        let timer = transport.call_later(Duration::from_secs(3600), move |_: &mut Recorder, _| {
-            drop(held);
-            Ok(())
-        });
-        timer.cancel();
-        transport.abort();
-        drive(&mut event_loop, "lost", || log.is_lost());
-        let held = bomb();
-        transport.call_soon(move |_: &mut Recorder, _| {
-            drop(held);
-            Ok(())
-        });
-        drive(&mut event_loop, "the drops", || drops.get() == 4);
-        other.send(b"hello");
-        other.expect(&mut event_loop, 5);
-        assert_eq!(failures.borrow().len(), 4, "{failures:?}");
-        assert!(
-            failures
-                .borrow()
-                .iter()
-                .all(|failure| { failure.to_string().contains("panicking in drop on purpose") })
-        );
-        assert_eq!(log.reason(), "local-abort");
-    }
+each_kind!(a_panic_while_something_of_the_user_is_dropped_is_reported_and_stops_nothing);
+fn a_panic_while_something_of_the_user_is_dropped_is_reported_and_stops_nothing(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let failures = failures(event_loop.handle());
+    let handle = event_loop.handle().clone();
+    let drops = Rc::new(Cell::new(0));
+    let bomb = || PanicsInDrop(drops.clone());
+    let (log, bystander) = (Log::new(), Log::new());
+    let held = bomb();
+    let protocol = Recorder::new(&log).on_resume(move |_| {
+        let _held = &held;
+        Ok(())
+    });
+    let (transport, _peer) = adopted(&handle, kind, protocol);
+    let (_, mut other) = adopted(&handle, kind, Recorder::echo(&bystander));
+    settle(&mut event_loop);
+    // Cancelled, for a connection that has ended, for another type, and the protocol's own.
+    let held = bomb();
+    handle.call_soon(move |_| drop(held)).cancel();
+    let held = bomb();
+    let timer = transport.call_later(Duration::from_secs(3600), move |_: &mut Recorder, _| {
+        drop(held);
+        Ok(())
+    });
+    timer.cancel();
+    transport.abort();
+    drive(&mut event_loop, "lost", || log.is_lost());
+    let held = bomb();
+    transport.call_soon(move |_: &mut Recorder, _| {
+        drop(held);
+        Ok(())
+    });
+    drive(&mut event_loop, "the drops", || drops.get() == 4);
+    other.send(b"hello");
+    other.expect(&mut event_loop, 5);
+    assert_eq!(failures.borrow().len(), 4, "{failures:?}");
+    assert!(
+        failures
+            .borrow()
+            .iter()
+            .all(|failure| { failure.to_string().contains("panicking in drop on purpose") })
+    );
+    assert_eq!(log.reason(), "local-abort");
 }
 
 #[test]
@@ -165,36 +163,34 @@ impl Drop for Payload {
     }
 }
 
-#[test]
-fn an_error_handler_that_panics_or_replaces_itself_harms_nothing() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let handle = event_loop.handle().clone();
-        let told: Rc<RefCell<Vec<&str>>> = Rc::default();
-        let (first, second) = (told.clone(), told.clone());
-        handle.set_error_handler(move |handle, _| {
-            first.borrow_mut().push("first");
-            let second = second.clone();
-            handle.set_error_handler(move |_, _| {
-                second.borrow_mut().push("second");
-                panic!("the handler panics on purpose");
-            });
+each_kind!(an_error_handler_that_panics_or_replaces_itself_harms_nothing);
+fn an_error_handler_that_panics_or_replaces_itself_harms_nothing(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let handle = event_loop.handle().clone();
+    let told: Rc<RefCell<Vec<&str>>> = Rc::default();
+    let (first, second) = (told.clone(), told.clone());
+    handle.set_error_handler(move |handle, _| {
+        first.borrow_mut().push("first");
+        let second = second.clone();
+        handle.set_error_handler(move |_, _| {
+            second.borrow_mut().push("second");
+            panic!("the handler panics on purpose");
         });
-        let logs = [(); 3].map(|()| Log::new());
-        let mut peers = Vec::new();
-        for log in &logs {
-            let protocol = Recorder::new(log).on_data(|_, _| Err("failing on purpose".into()));
-            let (_, mut peer) = adopted(&handle, kind, protocol);
-            peer.send(b"go");
-            peers.push(peer);
-        }
-        drive(&mut event_loop, "all lost", || {
-            logs.iter().all(Log::is_lost)
-        });
-        assert_eq!(*told.borrow(), ["first", "second", "second"]);
-        assert!(logs.iter().all(|log| !log.has(&Seen::Pause)));
-        assert!(logs.iter().all(|log| log.reason() == "callback"));
+    });
+    let logs = [(); 3].map(|()| Log::new());
+    let mut peers = Vec::new();
+    for log in &logs {
+        let protocol = Recorder::new(log).on_data(|_, _| Err("failing on purpose".into()));
+        let (_, mut peer) = adopted(&handle, kind, protocol);
+        peer.send(b"go");
+        peers.push(peer);
     }
+    drive(&mut event_loop, "all lost", || {
+        logs.iter().all(Log::is_lost)
+    });
+    assert_eq!(*told.borrow(), ["first", "second", "second"]);
+    assert!(logs.iter().all(|log| !log.has(&Seen::Pause)));
+    assert!(logs.iter().all(|log| log.reason() == "callback"));
 }
 
 #[test]

@@ -3,35 +3,30 @@
 use proptest::prelude::*;
 use std::io::ErrorKind;
 use support::{
-    How, Kind, Log, Recorder, Scene, Seen, adopted, answer, drive, limits, never_paused, no_limits,
-    put, settle, stall, strict_loop, text,
+    How, Kind, Log, Recorder, Scene, Seen, adopted, answer, drive, each_kind, limits, never_paused,
+    no_limits, put, settle, stall, strict_loop, text,
 };
 use tidegate::{Flow, OnPause, WriteLimits};
 
-#[test]
-fn a_writer_is_paused_strictly_above_high_and_resumed_at_low_or_below() {
-    for kind in Kind::ALL {
-        let (_event_loop, _, transport, _peer) = Scene::full(kind).set();
-        // The kernel takes nothing now, so these numbers are exact as long as no turn runs.
-        let full = transport.write_buffer_size();
-        transport.set_write_limits(limits(full + 10, full)).unwrap();
-        assert_eq!(put(&transport, 10), Flow::Open, "at high");
-        assert_eq!(put(&transport, 1), Flow::Paused, "above high");
-        let resume_at = |low| {
-            transport.set_write_limits(limits(full + 11, low)).unwrap();
-            transport.flow()
-        };
-        assert_eq!(resume_at(full + 10), Flow::Paused, "above low");
-        assert_eq!(resume_at(full + 11), Flow::Open, "at low");
-    }
+each_kind!(a_writer_is_paused_strictly_above_high_and_resumed_at_low_or_below);
+fn a_writer_is_paused_strictly_above_high_and_resumed_at_low_or_below(kind: Kind) {
+    let (_event_loop, _, transport, _peer) = Scene::full(kind).set();
+    // The kernel takes nothing now, so these numbers are exact as long as no turn runs.
+    let full = transport.write_buffer_size();
+    transport.set_write_limits(limits(full + 10, full)).unwrap();
+    assert_eq!(put(&transport, 10), Flow::Open, "at high");
+    assert_eq!(put(&transport, 1), Flow::Paused, "above high");
+    let resume_at = |low| {
+        transport.set_write_limits(limits(full + 11, low)).unwrap();
+        transport.flow()
+    };
+    assert_eq!(resume_at(full + 10), Flow::Paused, "above low");
+    assert_eq!(resume_at(full + 11), Flow::Open, "at low");
 }
 
-#[test]
-fn resume_comes_at_the_fall_that_sending_brings_and_not_before() {
-    for (kind, low) in Kind::ALL
-        .into_iter()
-        .flat_map(|kind| [(kind, 0), (kind, 50_000)])
-    {
+each_kind!(resume_comes_at_the_fall_that_sending_brings_and_not_before);
+fn resume_comes_at_the_fall_that_sending_brings_and_not_before(kind: Kind) {
+    for low in [0, 50_000] {
         let mut event_loop = strict_loop();
         let log = Log::new();
         let (transport, mut peer) = adopted(
@@ -61,47 +56,42 @@ fn resume_comes_at_the_fall_that_sending_brings_and_not_before() {
     }
 }
 
-#[test]
-fn pause_and_resume_alternate_while_a_producer_fills_up_again_and_again() {
+each_kind!(pause_and_resume_alternate_while_a_producer_fills_up_again_and_again);
+fn pause_and_resume_alternate_while_a_producer_fills_up_again_and_again(kind: Kind) {
     const TOTAL: u64 = 12 << 20;
     const HIGH: usize = 64 * 1024;
     const PIECE: usize = 10_000;
     fn produce(transport: &tidegate::Transport) {
         while transport.written() < TOTAL && !put(transport, PIECE).is_paused() {}
     }
-    for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let producer = Recorder::new(&log)
-            .on_made(|transport| {
-                produce(transport);
-                Ok(())
-            })
-            .on_resume(|transport| {
-                produce(transport);
-                Ok(())
-            });
-        let (transport, mut peer) = Scene::of(kind).connected().on(&mut event_loop, producer);
-        drive(&mut event_loop, "the whole stream", || {
-            assert!(transport.write_buffer_size() <= HIGH + PIECE);
-            peer.read_available();
-            transport.written() >= TOTAL && peer.received().len() as u64 == transport.written()
+    let mut event_loop = strict_loop();
+    let log = Log::new();
+    let producer = Recorder::new(&log)
+        .on_made(|transport| {
+            produce(transport);
+            Ok(())
+        })
+        .on_resume(|transport| {
+            produce(transport);
+            Ok(())
         });
-        settle(&mut event_loop);
-        let rounds = log.count(&Seen::Pause);
-        assert!(rounds > 1, "only {rounds} pauses");
-        assert_eq!(log.count(&Seen::Resume), rounds);
-        assert_eq!(transport.stats().pauses as usize, rounds);
-        assert!(peer.received() == text(0, peer.received().len()));
-    }
+    let (transport, mut peer) = Scene::of(kind).connected().on(&mut event_loop, producer);
+    drive(&mut event_loop, "the whole stream", || {
+        assert!(transport.write_buffer_size() <= HIGH + PIECE);
+        peer.read_available();
+        transport.written() >= TOTAL && peer.received().len() as u64 == transport.written()
+    });
+    settle(&mut event_loop);
+    let rounds = log.count(&Seen::Pause);
+    assert!(rounds > 1, "only {rounds} pauses");
+    assert_eq!(log.count(&Seen::Resume), rounds);
+    assert_eq!(transport.stats().pauses as usize, rounds);
+    assert!(peer.received() == text(0, peer.received().len()));
 }
 
-#[test]
-fn every_way_to_write_answers_paused_from_the_crossing_to_the_fall() {
-    for (kind, how) in Kind::ALL
-        .into_iter()
-        .flat_map(|kind| How::ALL.map(|how| (kind, how)))
-    {
+each_kind!(every_way_to_write_answers_paused_from_the_crossing_to_the_fall);
+fn every_way_to_write_answers_paused_from_the_crossing_to_the_fall(kind: Kind) {
+    for how in How::ALL {
         let (mut event_loop, log, transport, mut peer) = Scene::full(kind).set();
         let full = transport.write_buffer_size();
         transport.set_write_limits(limits(full + 10, full)).unwrap();
@@ -131,43 +121,41 @@ fn every_way_to_write_answers_paused_from_the_crossing_to_the_fall() {
     }
 }
 
-#[test]
-fn a_pause_that_ended_before_its_delivery_is_delivered_with_its_resume() {
-    for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let noted = log.clone();
-        let protocol = Recorder::new(&log).on_data(move |transport, _| {
-            transport.set_write_limits(limits(0, 0))?;
-            assert_eq!(put(transport, 1), Flow::Paused);
-            transport.set_write_limits(no_limits())?;
-            assert_eq!(put(transport, 1), Flow::Open);
-            noted.note("return");
-            Ok(())
-        });
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
-        stall(&mut event_loop, never_paused(&transport), 1000);
-        peer.send(b"x");
-        drive(&mut event_loop, "a resume", || log.has(&Seen::Resume));
-        assert_eq!(log.words(), ["made", "data", "return", "pause", "resume"]);
-        // The same from outside of a callback.
-        transport.set_write_limits(limits(0, 0)).unwrap();
-        transport.set_write_limits(no_limits()).unwrap();
-        settle(&mut event_loop);
-        assert_eq!(log.words()[3..], ["pause", "resume", "pause", "resume"]);
-        assert!(transport.is_reading());
-        // One that came back before it was told is one pause, and stays.
-        transport.set_write_limits(limits(0, 0)).unwrap();
-        transport.set_write_limits(no_limits()).unwrap();
-        transport.set_write_limits(limits(0, 0)).unwrap();
-        settle(&mut event_loop);
-        assert_eq!(log.words()[7..], ["pause"]);
-        assert!(!transport.is_reading());
-    }
+each_kind!(a_pause_that_ended_before_its_delivery_is_delivered_with_its_resume);
+fn a_pause_that_ended_before_its_delivery_is_delivered_with_its_resume(kind: Kind) {
+    let mut event_loop = strict_loop();
+    let log = Log::new();
+    let noted = log.clone();
+    let protocol = Recorder::new(&log).on_data(move |transport, _| {
+        transport.set_write_limits(limits(0, 0))?;
+        assert_eq!(put(transport, 1), Flow::Paused);
+        transport.set_write_limits(no_limits())?;
+        assert_eq!(put(transport, 1), Flow::Open);
+        noted.note("return");
+        Ok(())
+    });
+    let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
+    stall(&mut event_loop, never_paused(&transport), 1000);
+    peer.send(b"x");
+    drive(&mut event_loop, "a resume", || log.has(&Seen::Resume));
+    assert_eq!(log.words(), ["made", "data", "return", "pause", "resume"]);
+    // The same from outside of a callback.
+    transport.set_write_limits(limits(0, 0)).unwrap();
+    transport.set_write_limits(no_limits()).unwrap();
+    settle(&mut event_loop);
+    assert_eq!(log.words()[3..], ["pause", "resume", "pause", "resume"]);
+    assert!(transport.is_reading());
+    // One that came back before it was told is one pause, and stays.
+    transport.set_write_limits(limits(0, 0)).unwrap();
+    transport.set_write_limits(no_limits()).unwrap();
+    transport.set_write_limits(limits(0, 0)).unwrap();
+    settle(&mut event_loop);
+    assert_eq!(log.words()[7..], ["pause"]);
+    assert!(!transport.is_reading());
 }
 
-#[test]
-fn a_closing_connection_is_neither_paused_nor_resumed() {
+each_kind!(a_closing_connection_is_neither_paused_nor_resumed);
+fn a_closing_connection_is_neither_paused_nor_resumed(kind: Kind) {
     type Prepare = fn(&tidegate::Transport);
     let cases: [(Prepare, Prepare, &[&str]); 3] = [
         // Crosses and closes.
@@ -192,10 +180,7 @@ fn a_closing_connection_is_neither_paused_nor_resumed() {
             &["made", "data", "lost"],
         ),
     ];
-    for (kind, (before, within, expected)) in Kind::ALL
-        .into_iter()
-        .flat_map(|kind| cases.map(|case| (kind, case)))
-    {
+    for (before, within, expected) in cases {
         let mut event_loop = strict_loop();
         let log = Log::new();
         let protocol = Recorder::new(&log)
@@ -218,8 +203,8 @@ fn a_closing_connection_is_neither_paused_nor_resumed() {
     }
 }
 
-#[test]
-fn with_a_high_mark_of_zero_only_what_the_kernel_refuses_pauses_and_empty_resumes() {
+each_kind!(with_a_high_mark_of_zero_only_what_the_kernel_refuses_pauses_and_empty_resumes);
+fn with_a_high_mark_of_zero_only_what_the_kernel_refuses_pauses_and_empty_resumes(kind: Kind) {
     fn until_paused(transport: &tidegate::Transport) {
         assert_eq!(put(transport, 1), Flow::Open);
         while !put(transport, 50_000).is_paused() {
@@ -227,10 +212,7 @@ fn with_a_high_mark_of_zero_only_what_the_kernel_refuses_pauses_and_empty_resume
         }
         assert!(transport.write_buffer_size() > 0);
     }
-    for (kind, inside) in Kind::ALL
-        .into_iter()
-        .flat_map(|kind| [(kind, true), (kind, false)])
-    {
+    for inside in [true, false] {
         let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
         transport.set_write_limits(limits(0, 0)).unwrap();
         if inside {
@@ -253,33 +235,31 @@ fn with_a_high_mark_of_zero_only_what_the_kernel_refuses_pauses_and_empty_resume
     }
 }
 
-#[test]
-fn a_change_of_the_limits_counts_at_once_both_ways() {
-    for kind in Kind::ALL {
-        let (mut event_loop, log, transport, _peer) = Scene::full(kind).set();
-        for round in 1..4 {
-            let full = transport.write_buffer_size();
-            transport.set_write_limits(limits(full, 0)).unwrap();
-            assert_eq!(transport.flow(), Flow::Open);
-            transport.set_write_limits(limits(full - 1, 0)).unwrap();
-            assert_eq!(transport.flow(), Flow::Paused);
-            settle(&mut event_loop);
-            assert_eq!(log.count(&Seen::Pause), round);
-            assert_eq!(log.count(&Seen::Resume), round - 1);
-            let mut drain = transport.drain();
-            let full = transport.write_buffer_size();
-            transport
-                .set_write_limits(limits(2 * full, full - 1))
-                .unwrap();
-            assert!(answer(&mut drain).is_none());
-            // Only high is given: low follows it, as in asyncio.
-            let limits = WriteLimits::new().with_cap(usize::MAX).with_high(4 * full);
-            transport.set_write_limits(limits).unwrap();
-            assert_eq!(transport.flow(), Flow::Open);
-            assert!(answer(&mut drain).unwrap().is_ok());
-            settle(&mut event_loop);
-            assert_eq!(log.count(&Seen::Resume), round);
-        }
+each_kind!(a_change_of_the_limits_counts_at_once_both_ways);
+fn a_change_of_the_limits_counts_at_once_both_ways(kind: Kind) {
+    let (mut event_loop, log, transport, _peer) = Scene::full(kind).set();
+    for round in 1..4 {
+        let full = transport.write_buffer_size();
+        transport.set_write_limits(limits(full, 0)).unwrap();
+        assert_eq!(transport.flow(), Flow::Open);
+        transport.set_write_limits(limits(full - 1, 0)).unwrap();
+        assert_eq!(transport.flow(), Flow::Paused);
+        settle(&mut event_loop);
+        assert_eq!(log.count(&Seen::Pause), round);
+        assert_eq!(log.count(&Seen::Resume), round - 1);
+        let mut drain = transport.drain();
+        let full = transport.write_buffer_size();
+        transport
+            .set_write_limits(limits(2 * full, full - 1))
+            .unwrap();
+        assert!(answer(&mut drain).is_none());
+        // Only high is given: low follows it, as in asyncio.
+        let limits = WriteLimits::new().with_cap(usize::MAX).with_high(4 * full);
+        transport.set_write_limits(limits).unwrap();
+        assert_eq!(transport.flow(), Flow::Open);
+        assert!(answer(&mut drain).unwrap().is_ok());
+        settle(&mut event_loop);
+        assert_eq!(log.count(&Seen::Resume), round);
     }
 }
 
@@ -305,34 +285,32 @@ fn limits_that_contradict_each_other_are_refused_and_change_nothing() {
     assert_eq!(log.words(), ["made"]);
 }
 
-#[test]
-fn what_the_kernel_takes_at_once_never_pauses() {
-    for kind in Kind::ALL {
-        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
-        settle(&mut event_loop);
-        // Many queued chunks take several system calls, so the buffer is above the mark for a
-        // moment, but no byte of it was refused.
-        let queue = || {
-            transport.set_write_limits(limits(1000, 0)).unwrap();
-            for _ in 0..70 {
-                How::Owned.put(&transport, 10).unwrap();
-            }
-            assert_eq!(transport.write_buffer_size(), 700);
-        };
-        queue();
-        assert_eq!(put(&transport, 5000), Flow::Open);
-        assert_eq!(transport.write_buffer_size(), 0);
-        queue();
-        transport.set_write_limits(limits(20, 10)).unwrap();
-        assert_eq!(transport.flow(), Flow::Open);
-        assert_eq!(transport.write_buffer_size(), 0);
-        peer.expect(&mut event_loop, 6400);
-        settle(&mut event_loop);
-        assert_eq!(log.words(), ["made"]);
-        assert_eq!(transport.stats().pauses, 0);
-        let stats = event_loop.handle().stats();
-        assert_eq!((stats.pauses, stats.resumes), (0, 0));
-    }
+each_kind!(what_the_kernel_takes_at_once_never_pauses);
+fn what_the_kernel_takes_at_once_never_pauses(kind: Kind) {
+    let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
+    settle(&mut event_loop);
+    // Many queued chunks take several system calls, so the buffer is above the mark for a
+    // moment, but no byte of it was refused.
+    let queue = || {
+        transport.set_write_limits(limits(1000, 0)).unwrap();
+        for _ in 0..70 {
+            How::Owned.put(&transport, 10).unwrap();
+        }
+        assert_eq!(transport.write_buffer_size(), 700);
+    };
+    queue();
+    assert_eq!(put(&transport, 5000), Flow::Open);
+    assert_eq!(transport.write_buffer_size(), 0);
+    queue();
+    transport.set_write_limits(limits(20, 10)).unwrap();
+    assert_eq!(transport.flow(), Flow::Open);
+    assert_eq!(transport.write_buffer_size(), 0);
+    peer.expect(&mut event_loop, 6400);
+    settle(&mut event_loop);
+    assert_eq!(log.words(), ["made"]);
+    assert_eq!(transport.stats().pauses, 0);
+    let stats = event_loop.handle().stats();
+    assert_eq!((stats.pauses, stats.resumes), (0, 0));
 }
 
 #[derive(Debug, Clone)]

@@ -4,11 +4,11 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 use support::logs::log_to;
-use support::{Kind, Recorder, adopted, drive};
+use support::{Kind, Recorder, adopted, drive, each_kind};
 use tidegate::EventLoop;
 
-#[test]
-fn a_logger_that_panics_harms_neither_the_loop_nor_a_connection() {
+each_kind!(a_logger_that_panics_harms_neither_the_loop_nor_a_connection);
+fn a_logger_that_panics_harms_neither_the_loop_nor_a_connection(kind: Kind) {
     let lines = Rc::new(Cell::new(0));
     let counted = lines.clone();
     log_to(log::LevelFilter::Trace, move |record| {
@@ -17,19 +17,17 @@ fn a_logger_that_panics_harms_neither_the_loop_nor_a_connection() {
             panic!("the logger is broken");
         }
     });
-    for kind in Kind::ALL {
-        let builder = EventLoop::builder().slow_callback(Duration::ZERO);
-        let mut event_loop = builder.build().unwrap();
-        let log = support::Log::new();
-        let (_, mut peer) = adopted(event_loop.handle(), kind, Recorder::echo(&log));
-        event_loop.handle().call_soon(|_| panic!("to be logged"));
-        peer.send(b"still here");
-        peer.expect(&mut event_loop, 10);
-        peer.shutdown_write();
-        peer.expect_end(&mut event_loop);
-        drive(&mut event_loop, "lost", || log.is_lost());
-        assert_eq!(log.reason(), "peer-eof");
-    }
+    let builder = EventLoop::builder().slow_callback(Duration::ZERO);
+    let mut event_loop = builder.build().unwrap();
+    let log = support::Log::new();
+    let (_, mut peer) = adopted(event_loop.handle(), kind, Recorder::echo(&log));
+    event_loop.handle().call_soon(|_| panic!("to be logged"));
+    peer.send(b"still here");
+    peer.expect(&mut event_loop, 10);
+    peer.shutdown_write();
+    peer.expect_end(&mut event_loop);
+    drive(&mut event_loop, "lost", || log.is_lost());
+    assert_eq!(log.reason(), "peer-eof");
     let lines = lines.get();
     assert!(lines >= 10, "{lines} lines: each callback is slow");
 }

@@ -5,7 +5,9 @@ use std::cell::{Cell, RefCell};
 use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use support::{Kind, Log, Peer, Recorder, Scene, Seen, adopted, drive, failures, flood, settle};
+use support::{
+    Kind, Log, Peer, Recorder, Scene, Seen, adopted, drive, each_kind, failures, flood, settle,
+};
 use tidegate::{
     CloseReason, Closed, EventLoop, Handle, ListenOptions, LoopClosed, Protocol, Result, Server,
     Transport, WriteError, WriteLimits,
@@ -17,34 +19,32 @@ fn is_loop_closed(error: &io::Error) {
     assert_eq!(inner, Some(&LoopClosed), "{error}");
 }
 
-#[test]
-fn a_write_after_close_is_refused_as_closing_and_after_the_end_as_closed() {
-    for kind in Kind::ALL {
-        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
-        settle(&mut event_loop);
-        transport.write(b"before").unwrap();
-        transport.close();
-        transport.close();
-        for _ in 0..2 {
-            let refused = transport.write(b"after").unwrap_err();
-            assert!(matches!(refused, WriteError::Closing { .. }), "{refused}");
-            assert_eq!(refused.transport(), transport.id());
-            assert!(transport.write_eof().is_err());
-        }
-        // Nothing to write is no write.
-        transport.write(b"").unwrap();
-        peer.expect_end(&mut event_loop);
-        drive(&mut event_loop, "lost", || log.is_lost());
-        assert_eq!(peer.received(), b"before");
+each_kind!(a_write_after_close_is_refused_as_closing_and_after_the_end_as_closed);
+fn a_write_after_close_is_refused_as_closing_and_after_the_end_as_closed(kind: Kind) {
+    let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
+    settle(&mut event_loop);
+    transport.write(b"before").unwrap();
+    transport.close();
+    transport.close();
+    for _ in 0..2 {
         let refused = transport.write(b"after").unwrap_err();
-        assert!(refused.closed().unwrap().is_clean());
-        transport.close();
-        transport.abort();
-        transport.close_within(Duration::ZERO);
-        settle(&mut event_loop);
-        assert_eq!(log.words(), ["made", "lost"]);
-        assert_eq!(log.reason(), "local-close");
+        assert!(matches!(refused, WriteError::Closing { .. }), "{refused}");
+        assert_eq!(refused.transport(), transport.id());
+        assert!(transport.write_eof().is_err());
     }
+    // Nothing to write is no write.
+    transport.write(b"").unwrap();
+    peer.expect_end(&mut event_loop);
+    drive(&mut event_loop, "lost", || log.is_lost());
+    assert_eq!(peer.received(), b"before");
+    let refused = transport.write(b"after").unwrap_err();
+    assert!(refused.closed().unwrap().is_clean());
+    transport.close();
+    transport.abort();
+    transport.close_within(Duration::ZERO);
+    settle(&mut event_loop);
+    assert_eq!(log.words(), ["made", "lost"]);
+    assert_eq!(log.reason(), "local-close");
 }
 
 #[test]
@@ -160,38 +160,36 @@ fn a_server_may_be_closed_within_any_callback_of_its_own() {
     }
 }
 
-#[test]
-fn dropping_every_handle_within_a_callback_ends_nothing() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let log = Log::new();
-        let all: Rc<RefCell<Option<(Handle, Transport, Server)>>> = Rc::default();
-        let dropping = all.clone();
-        let protocol = Recorder::new(&log).on_data(move |transport, data| {
-            drop(dropping.take());
-            transport.write(data)?;
-            Ok(())
-        });
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
-        let handle = event_loop.handle().clone();
-        let server_log = Log::new();
-        let factory = {
-            let log = server_log.clone();
-            move || Recorder::echo(&log)
-        };
-        let server = handle.create_server("127.0.0.1:0", factory).unwrap();
-        let address = server.local_addrs()[0].clone();
-        all.replace(Some((handle, transport, server)));
-        for len in [5, 10] {
-            peer.send(b"hello");
-            peer.expect(&mut event_loop, len);
-        }
-        assert!(all.borrow().is_none());
-        let mut client = Peer::connect(&address);
-        client.send(b"served");
-        client.expect(&mut event_loop, 6);
-        assert_eq!(log.words(), ["made", "data"]);
+each_kind!(dropping_every_handle_within_a_callback_ends_nothing);
+fn dropping_every_handle_within_a_callback_ends_nothing(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let log = Log::new();
+    let all: Rc<RefCell<Option<(Handle, Transport, Server)>>> = Rc::default();
+    let dropping = all.clone();
+    let protocol = Recorder::new(&log).on_data(move |transport, data| {
+        drop(dropping.take());
+        transport.write(data)?;
+        Ok(())
+    });
+    let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
+    let handle = event_loop.handle().clone();
+    let server_log = Log::new();
+    let factory = {
+        let log = server_log.clone();
+        move || Recorder::echo(&log)
+    };
+    let server = handle.create_server("127.0.0.1:0", factory).unwrap();
+    let address = server.local_addrs()[0].clone();
+    all.replace(Some((handle, transport, server)));
+    for len in [5, 10] {
+        peer.send(b"hello");
+        peer.expect(&mut event_loop, len);
     }
+    assert!(all.borrow().is_none());
+    let mut client = Peer::connect(&address);
+    client.send(b"served");
+    client.expect(&mut event_loop, 6);
+    assert_eq!(log.words(), ["made", "data"]);
 }
 
 thread_local! {
@@ -223,36 +221,34 @@ impl Drop for WritesOnDrop {
     }
 }
 
-#[test]
-fn an_owner_of_bytes_may_write_to_the_same_transport_when_it_is_dropped() {
-    for kind in Kind::ALL {
-        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
-        settle(&mut event_loop);
-        OWNERS.set(Some((transport.clone(), 0)));
-        let owned = |text| Bytes::from_owner(WritesOnDrop(text));
-        // Sent, small and large; empty; and of no use any more.
-        transport.write_owned(owned(b"small")).unwrap();
-        peer.expect(&mut event_loop, 13);
-        assert_eq!(peer.received(), b"small dropped");
-        transport.write_owned(owned(&[b'x'; 100_000])).unwrap();
-        peer.expect(&mut event_loop, 100_021);
-        assert!(peer.received().ends_with(b"x dropped"));
-        transport.write_owned(owned(b"")).unwrap();
-        peer.expect(&mut event_loop, 100_029);
-        assert_eq!(owners_dropped(), 3);
-        flood(&transport);
-        transport.write_owned(owned(b"queued")).unwrap();
-        transport.abort();
-        transport.write_owned(owned(b"refused")).unwrap_err();
-        assert_eq!(owners_dropped(), 3);
-        drive(&mut event_loop, "the drops", || owners_dropped() == 5);
-        assert_eq!(log.words(), ["made", "lost"]);
-        assert_eq!(event_loop.handle().stats().connections, 0);
-    }
+each_kind!(an_owner_of_bytes_may_write_to_the_same_transport_when_it_is_dropped);
+fn an_owner_of_bytes_may_write_to_the_same_transport_when_it_is_dropped(kind: Kind) {
+    let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
+    settle(&mut event_loop);
+    OWNERS.set(Some((transport.clone(), 0)));
+    let owned = |text| Bytes::from_owner(WritesOnDrop(text));
+    // Sent, small and large; empty; and of no use any more.
+    transport.write_owned(owned(b"small")).unwrap();
+    peer.expect(&mut event_loop, 13);
+    assert_eq!(peer.received(), b"small dropped");
+    transport.write_owned(owned(&[b'x'; 100_000])).unwrap();
+    peer.expect(&mut event_loop, 100_021);
+    assert!(peer.received().ends_with(b"x dropped"));
+    transport.write_owned(owned(b"")).unwrap();
+    peer.expect(&mut event_loop, 100_029);
+    assert_eq!(owners_dropped(), 3);
+    flood(&transport);
+    transport.write_owned(owned(b"queued")).unwrap();
+    transport.abort();
+    transport.write_owned(owned(b"refused")).unwrap_err();
+    assert_eq!(owners_dropped(), 3);
+    drive(&mut event_loop, "the drops", || owners_dropped() == 5);
+    assert_eq!(log.words(), ["made", "lost"]);
+    assert_eq!(event_loop.handle().stats().connections, 0);
 }
 
-#[test]
-fn a_loop_may_be_dropped_with_connections_alive_in_every_state() {
+each_kind!(a_loop_may_be_dropped_with_connections_alive_in_every_state);
+fn a_loop_may_be_dropped_with_connections_alive_in_every_state(kind: Kind) {
     type Prepare = fn(&Transport);
     let states: [(Prepare, &str); 6] = [
         (|_| {}, "shutdown"),
@@ -268,162 +264,156 @@ fn a_loop_may_be_dropped_with_connections_alive_in_every_state() {
         ),
         (Transport::abort, "local-abort"),
     ];
-    for kind in Kind::ALL {
-        for turned in [false, true] {
-            let mut event_loop = EventLoop::new().unwrap();
-            let mut all = Vec::new();
-            for (prepare, reason) in states {
-                let log = Log::new();
-                let (transport, peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-                if turned {
-                    settle(&mut event_loop);
-                }
-                prepare(&transport);
-                all.push((log, transport, peer, reason));
-            }
-            drop(event_loop);
-            for (log, transport, mut peer, reason) in all {
-                // A turn in between told of the pause.
-                let words = log.words().into_iter().filter(|word| word != "pause");
-                assert_eq!(words.collect::<Vec<_>>(), ["made", "lost"]);
-                assert_eq!((log.reason().as_str(), log.dropped()), (reason, 1));
-                assert!(transport.is_closing());
-                drive(&mut EventLoop::new().unwrap(), "the end", || {
-                    peer.read_available();
-                    peer.is_ended()
-                });
-            }
-        }
-    }
-}
-
-#[test]
-fn the_loop_may_be_run_within_with_protocol_and_the_protocol_is_left_alone_meanwhile() {
-    for kind in Kind::ALL {
+    for turned in [false, true] {
         let mut event_loop = EventLoop::new().unwrap();
-        let (log, other_log) = (Log::new(), Log::new());
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::echo(&log));
-        let (_, mut other) = adopted(event_loop.handle(), kind, Recorder::echo(&other_log));
-        settle(&mut event_loop);
-        peer.send(b"hello");
-        let closures = log.clone();
-        let note = move |what: &'static str| {
-            let log = closures.clone();
-            move |_: &mut Recorder, _: &Transport| -> Result {
-                log.note(what);
-                Ok(())
+        let mut all = Vec::new();
+        for (prepare, reason) in states {
+            let log = Log::new();
+            let (transport, peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+            if turned {
+                settle(&mut event_loop);
             }
-        };
-        transport.call_soon(note("soon"));
-        transport.call_later(Duration::ZERO, note("later"));
-        let flushed = note("then");
-        let then = move |this: &mut Recorder, transport: &Transport, _| flushed(this, transport);
-        transport.flush().then_on(&transport, then);
-        let ran = transport.with_protocol(|_: &mut Recorder, transport| {
-            other.send(b"other");
-            other.expect(&mut event_loop, 5);
-            flood(transport);
-            for _ in 0..10 {
-                event_loop.run_once(Some(Duration::ZERO)).unwrap();
-            }
-            log.words()
-        });
-        // The other connection went on; this one's callbacks wait, and none of them is lost.
-        assert_eq!(ran.unwrap(), ["made"]);
-        drive(&mut event_loop, "all of it", || {
-            peer.read_available();
-            log.words().len() >= 6 && log.has(&Seen::Resume) && log.data_len() == 5
-        });
-        let words = log.words();
-        for what in ["soon", "later", "then", "pause", "data", "resume"] {
-            assert_eq!(
-                words.iter().filter(|word| *word == what).count(),
-                1,
-                "{words:?}"
-            );
+            prepare(&transport);
+            all.push((log, transport, peer, reason));
+        }
+        drop(event_loop);
+        for (log, transport, mut peer, reason) in all {
+            // A turn in between told of the pause.
+            let words = log.words().into_iter().filter(|word| word != "pause");
+            assert_eq!(words.collect::<Vec<_>>(), ["made", "lost"]);
+            assert_eq!((log.reason().as_str(), log.dropped()), (reason, 1));
+            assert!(transport.is_closing());
+            drive(&mut EventLoop::new().unwrap(), "the end", || {
+                peer.read_available();
+                peer.is_ended()
+            });
         }
     }
 }
 
-#[test]
-fn after_the_loop_was_dropped_everything_fails_and_nothing_panics() {
+each_kind!(the_loop_may_be_run_within_with_protocol_and_the_protocol_is_left_alone_meanwhile);
+fn the_loop_may_be_run_within_with_protocol_and_the_protocol_is_left_alone_meanwhile(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let (log, other_log) = (Log::new(), Log::new());
+    let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::echo(&log));
+    let (_, mut other) = adopted(event_loop.handle(), kind, Recorder::echo(&other_log));
+    settle(&mut event_loop);
+    peer.send(b"hello");
+    let closures = log.clone();
+    let note = move |what: &'static str| {
+        let log = closures.clone();
+        move |_: &mut Recorder, _: &Transport| -> Result {
+            log.note(what);
+            Ok(())
+        }
+    };
+    transport.call_soon(note("soon"));
+    transport.call_later(Duration::ZERO, note("later"));
+    let flushed = note("then");
+    let then = move |this: &mut Recorder, transport: &Transport, _| flushed(this, transport);
+    transport.flush().then_on(&transport, then);
+    let ran = transport.with_protocol(|_: &mut Recorder, transport| {
+        other.send(b"other");
+        other.expect(&mut event_loop, 5);
+        flood(transport);
+        for _ in 0..10 {
+            event_loop.run_once(Some(Duration::ZERO)).unwrap();
+        }
+        log.words()
+    });
+    // The other connection went on; this one's callbacks wait, and none of them is lost.
+    assert_eq!(ran.unwrap(), ["made"]);
+    drive(&mut event_loop, "all of it", || {
+        peer.read_available();
+        log.words().len() >= 6 && log.has(&Seen::Resume) && log.data_len() == 5
+    });
+    let words = log.words();
+    for what in ["soon", "later", "then", "pause", "data", "resume"] {
+        assert_eq!(
+            words.iter().filter(|word| *word == what).count(),
+            1,
+            "{words:?}"
+        );
+    }
+}
+
+each_kind!(after_the_loop_was_dropped_everything_fails_and_nothing_panics);
+fn after_the_loop_was_dropped_everything_fails_and_nothing_panics(kind: Kind) {
     struct Plain;
     impl Protocol for Plain {}
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let handle = event_loop.handle().clone();
-        let dropped = Rc::new(Cell::new(0));
-        let (transport, _peer) = adopted(&handle, kind, Plain);
-        let server = handle.create_server("127.0.0.1:0", || Plain).unwrap();
-        let idle = ListenOptions::new("127.0.0.1:0").start_serving(false);
-        let idle = handle.create_server(idle, || Plain).unwrap();
-        let remote = handle.remote();
-        let (completer, mut pending) = handle.completion::<u32>();
-        settle(&mut event_loop);
-        drop(event_loop);
+    let mut event_loop = EventLoop::new().unwrap();
+    let handle = event_loop.handle().clone();
+    let dropped = Rc::new(Cell::new(0));
+    let (transport, _peer) = adopted(&handle, kind, Plain);
+    let server = handle.create_server("127.0.0.1:0", || Plain).unwrap();
+    let idle = ListenOptions::new("127.0.0.1:0").start_serving(false);
+    let idle = handle.create_server(idle, || Plain).unwrap();
+    let remote = handle.remote();
+    let (completer, mut pending) = handle.completion::<u32>();
+    settle(&mut event_loop);
+    drop(event_loop);
 
-        let answer = tests_poll(&mut pending).unwrap_err();
-        is_loop_closed(&answer);
-        assert!(completer.is_cancelled());
-        completer.complete(Ok(1));
-        let tell = || Tell(dropped.clone());
-        let held = tell();
-        handle.call_soon(move |_| drop(held)).cancel();
-        let held = tell();
-        handle.call_later(Duration::ZERO, move |_| drop(held));
-        let held = tell();
-        handle.call_at(Instant::now(), move |_| drop(held));
-        let held = tell();
-        transport.call_soon(move |_: &mut Plain, _| {
-            drop(held);
-            Ok(())
-        });
-        let held = tell();
-        transport.call_later(Duration::ZERO, move |_: &mut Plain, _| {
-            drop(held);
-            Ok(())
-        });
-        let held = tell();
-        let (_completer, completion) = handle.completion::<u32>();
-        completion.then(move |_, _| drop(held));
-        let held = tell();
-        handle.set_error_handler(move |_, _| {
-            let _ = &held;
-        });
-        assert_eq!(dropped.get(), 7);
-        handle.callback(|_| panic!("it ran")).schedule();
-        assert_eq!(remote.call_soon_threadsafe(|_| ()), Err(LoopClosed));
-        remote.stop();
-        handle.stop();
+    let answer = tests_poll(&mut pending).unwrap_err();
+    is_loop_closed(&answer);
+    assert!(completer.is_cancelled());
+    completer.complete(Ok(1));
+    let tell = || Tell(dropped.clone());
+    let held = tell();
+    handle.call_soon(move |_| drop(held)).cancel();
+    let held = tell();
+    handle.call_later(Duration::ZERO, move |_| drop(held));
+    let held = tell();
+    handle.call_at(Instant::now(), move |_| drop(held));
+    let held = tell();
+    transport.call_soon(move |_: &mut Plain, _| {
+        drop(held);
+        Ok(())
+    });
+    let held = tell();
+    transport.call_later(Duration::ZERO, move |_: &mut Plain, _| {
+        drop(held);
+        Ok(())
+    });
+    let held = tell();
+    let (_completer, completion) = handle.completion::<u32>();
+    completion.then(move |_, _| drop(held));
+    let held = tell();
+    handle.set_error_handler(move |_, _| {
+        let _ = &held;
+    });
+    assert_eq!(dropped.get(), 7);
+    handle.callback(|_| panic!("it ran")).schedule();
+    assert_eq!(remote.call_soon_threadsafe(|_| ()), Err(LoopClosed));
+    remote.stop();
+    handle.stop();
 
-        let refused = handle.create_server("127.0.0.1:0", || Plain);
-        is_loop_closed(&refused.unwrap_err());
-        is_loop_closed(&idle.start_serving().unwrap_err());
-        let mut connecting = handle.create_connection("127.0.0.1:9", Plain);
-        is_loop_closed(&tests_poll(&mut connecting).unwrap_err());
-        let (stream, _other) = std::os::unix::net::UnixStream::pair().unwrap();
-        is_loop_closed(&handle.adopt(stream, Plain).unwrap_err());
+    let refused = handle.create_server("127.0.0.1:0", || Plain);
+    is_loop_closed(&refused.unwrap_err());
+    is_loop_closed(&idle.start_serving().unwrap_err());
+    let mut connecting = handle.create_connection("127.0.0.1:9", Plain);
+    is_loop_closed(&tests_poll(&mut connecting).unwrap_err());
+    let (stream, _other) = std::os::unix::net::UnixStream::pair().unwrap();
+    is_loop_closed(&handle.adopt(stream, Plain).unwrap_err());
 
-        let closed = transport.closed().unwrap();
-        assert!(matches!(closed.reason(), CloseReason::Shutdown));
-        assert!(transport.write(b"x").unwrap_err().closed().is_some());
-        let drained = tests_poll(&mut transport.drain()).unwrap_err();
-        assert!(Closed::of(&drained).is_some());
-        tests_poll(&mut transport.flush()).unwrap();
-        tests_poll(&mut transport.wait_closed()).unwrap();
-        assert!(transport.set_protocol(Plain, b"un").is_err());
-        assert!(transport.with_protocol(|_: &mut Plain, _| ()).is_none());
-        transport.close_within(Duration::ZERO);
-        assert!(handle.transport(transport.id()).is_none());
-        for server in [server, idle] {
-            assert!(!server.is_serving());
-            server.close_clients();
-            server.abort_clients();
-            server.close();
-            server.shutdown(Duration::ZERO).detach();
-        }
-        assert_eq!(handle.stats().connections + handle.stats().listeners, 0);
+    let closed = transport.closed().unwrap();
+    assert!(matches!(closed.reason(), CloseReason::Shutdown));
+    assert!(transport.write(b"x").unwrap_err().closed().is_some());
+    let drained = tests_poll(&mut transport.drain()).unwrap_err();
+    assert!(Closed::of(&drained).is_some());
+    tests_poll(&mut transport.flush()).unwrap();
+    tests_poll(&mut transport.wait_closed()).unwrap();
+    assert!(transport.set_protocol(Plain, b"un").is_err());
+    assert!(transport.with_protocol(|_: &mut Plain, _| ()).is_none());
+    transport.close_within(Duration::ZERO);
+    assert!(handle.transport(transport.id()).is_none());
+    for server in [server, idle] {
+        assert!(!server.is_serving());
+        server.close_clients();
+        server.abort_clients();
+        server.close();
+        server.shutdown(Duration::ZERO).detach();
     }
+    assert_eq!(handle.stats().connections + handle.stats().listeners, 0);
 }
 
 /// Tells when it is dropped.

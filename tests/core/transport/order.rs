@@ -9,7 +9,8 @@ use std::rc::Rc;
 use std::time::{Duration, SystemTime};
 use support::wakers::{leave, local_waker};
 use support::{
-    How, Kind, Log, Recorder, Scene, Seen, adopted, drive, limits, put, settle, strict_loop, text,
+    How, Kind, Log, Recorder, Scene, Seen, adopted, drive, each_kind, limits, put, settle,
+    strict_loop, text,
 };
 use tidegate::{OnPause, Transport};
 
@@ -133,9 +134,9 @@ fn bytes_arrive_in_the_order_of_the_calls(kind: Kind, ops: Vec<Op>, refill: Batc
     assert_eq!(log.closed().unsent(), 0);
 }
 
+each_kind!(any_mixture_of_writes_arrives_in_the_order_of_the_calls);
 /// Another history each time; the seed is printed, and `PROPTEST_RNG_SEED` gives it back.
-#[test]
-fn any_mixture_of_writes_arrives_in_the_order_of_the_calls() {
+fn any_mixture_of_writes_arrives_in_the_order_of_the_calls(kind: Kind) {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
     let seed = match std::env::var("PROPTEST_RNG_SEED") {
         Ok(seed) => seed.parse().unwrap(),
@@ -145,11 +146,10 @@ fn any_mixture_of_writes_arrives_in_the_order_of_the_calls() {
     let config = ProptestConfig {
         failure_persistence: None,
         rng_seed: RngSeed::Fixed(seed),
-        ..ProptestConfig::with_cases(100)
+        ..ProptestConfig::with_cases(50)
     };
-    let kinds = prop::sample::select(&Kind::ALL[..]);
-    let histories = (kinds, prop::collection::vec(op(), 1..50), batch());
-    let result = TestRunner::new(config).run(&histories, |(kind, ops, refill)| {
+    let histories = (prop::collection::vec(op(), 1..50), batch());
+    let result = TestRunner::new(config).run(&histories, |(ops, refill)| {
         bytes_arrive_in_the_order_of_the_calls(kind, ops, refill);
         Ok(())
     });
@@ -158,37 +158,39 @@ fn any_mixture_of_writes_arrives_in_the_order_of_the_calls() {
     }
 }
 
-#[test]
-fn a_small_write_of_a_waker_that_the_sending_of_a_callbacks_writes_wakes_reaches_its_own_peer() {
-    for kind in Kind::ALL {
-        let (mut event_loop, log, one, mut peer) = Scene::of(kind).strict().set();
-        let (other, mut other_peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-        settle(&mut event_loop);
-        let waiting = Rc::new(Cell::new(None));
-        let flush = waiting.clone();
-        one.call_soon(move |_: &mut Recorder, transport| {
-            put(transport, 200);
-            let (woken, own) = (Cell::new(false), transport.clone());
-            let waker = local_waker(move || {
-                if !woken.replace(true) {
-                    put(&own, 7);
-                }
-            });
-            let mut completion = transport.flush();
-            leave(&mut completion, &waker);
-            flush.set(Some(completion));
-            Ok(())
+each_kind!(
+    a_small_write_of_a_waker_that_the_sending_of_a_callbacks_writes_wakes_reaches_its_own_peer
+);
+fn a_small_write_of_a_waker_that_the_sending_of_a_callbacks_writes_wakes_reaches_its_own_peer(
+    kind: Kind,
+) {
+    let (mut event_loop, log, one, mut peer) = Scene::of(kind).strict().set();
+    let (other, mut other_peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+    settle(&mut event_loop);
+    let waiting = Rc::new(Cell::new(None));
+    let flush = waiting.clone();
+    one.call_soon(move |_: &mut Recorder, transport| {
+        put(transport, 200);
+        let (woken, own) = (Cell::new(false), transport.clone());
+        let waker = local_waker(move || {
+            if !woken.replace(true) {
+                put(&own, 7);
+            }
         });
-        drive(&mut event_loop, "the first", || one.sent() >= 200);
-        other.call_soon(|_: &mut Recorder, transport| {
-            put(transport, 10);
-            Ok(())
-        });
-        drive(&mut event_loop, "the second", || other.sent() == 10);
-        drive(&mut event_loop, "what the waker wrote", || {
-            one.sent() == 207
-        });
-        peer.expect_text(&mut event_loop, &one);
-        other_peer.expect_text(&mut event_loop, &other);
-    }
+        let mut completion = transport.flush();
+        leave(&mut completion, &waker);
+        flush.set(Some(completion));
+        Ok(())
+    });
+    drive(&mut event_loop, "the first", || one.sent() >= 200);
+    other.call_soon(|_: &mut Recorder, transport| {
+        put(transport, 10);
+        Ok(())
+    });
+    drive(&mut event_loop, "the second", || other.sent() == 10);
+    drive(&mut event_loop, "what the waker wrote", || {
+        one.sent() == 207
+    });
+    peer.expect_text(&mut event_loop, &one);
+    other_peer.expect_text(&mut event_loop, &other);
 }

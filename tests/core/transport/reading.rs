@@ -3,17 +3,14 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use support::{
-    Kind, Log, Peer, Recorder, Scene, Seen, TempDir, adopted, drive, limits, never_paused,
-    no_limits, pattern, put, settle, stall, strict_loop,
+    Kind, Log, Peer, Recorder, Scene, Seen, TempDir, adopted, drive, each_kind, limits,
+    never_paused, no_limits, pattern, put, settle, stall, strict_loop,
 };
 use tidegate::{ConnectOptions, Flow, OnEof, OnPause, Protocol, Result, Transport, WriteLimits};
 
-#[test]
-fn nothing_is_delivered_while_reading_is_paused_and_nothing_is_lost() {
-    for (kind, buffered) in Kind::ALL
-        .into_iter()
-        .flat_map(|kind| [(kind, false), (kind, true)])
-    {
+each_kind!(nothing_is_delivered_while_reading_is_paused_and_nothing_is_lost);
+fn nothing_is_delivered_while_reading_is_paused_and_nothing_is_lost(kind: Kind) {
+    for buffered in [false, true] {
         let mut event_loop = strict_loop();
         let log = Log::new();
         let mut protocol = Recorder::new(&log).on_made(|transport| {
@@ -46,88 +43,79 @@ fn nothing_is_delivered_while_reading_is_paused_and_nothing_is_lost() {
     }
 }
 
-#[test]
-fn a_pause_inside_data_received_holds_at_once() {
+each_kind!(a_pause_inside_data_received_holds_at_once);
+fn a_pause_inside_data_received_holds_at_once(kind: Kind) {
     const PIECE: usize = 1000;
-    for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let protocol = Recorder::new(&log).buffered(PIECE).on_data(|transport, _| {
-            transport.pause_reading();
-            Ok(())
+    let mut event_loop = strict_loop();
+    let log = Log::new();
+    let protocol = Recorder::new(&log).buffered(PIECE).on_data(|transport, _| {
+        transport.pause_reading();
+        Ok(())
+    });
+    let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
+    let data = pattern(0, 20 * PIECE);
+    peer.send(&data);
+    peer.shutdown_write();
+    for pieces in 1..=20 {
+        drive(&mut event_loop, "a piece", || {
+            log.data_len() == pieces * PIECE
         });
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
-        let data = pattern(0, 20 * PIECE);
-        peer.send(&data);
-        peer.shutdown_write();
-        for pieces in 1..=20 {
-            drive(&mut event_loop, "a piece", || {
-                log.data_len() == pieces * PIECE
-            });
-            settle(&mut event_loop);
-            assert_eq!(log.data_len(), pieces * PIECE);
-            assert_eq!(log.words(), ["made", "data"]);
-            let events = event_loop.handle().stats().events;
-            transport.resume_reading();
-            drive(&mut event_loop, "more", || {
-                log.data_len() > pieces * PIECE || log.is_lost()
-            });
-            assert_eq!(event_loop.handle().stats().events, events);
-        }
-        assert_eq!(log.data(), data);
-        drive(&mut event_loop, "lost", || log.is_lost());
-        assert_eq!(log.words(), ["made", "data", "eof", "lost"]);
-    }
-}
-
-#[test]
-fn a_pause_right_before_the_end_of_stream_holds_it_back() {
-    for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let protocol = Recorder::new(&log)
-            .on_eof(|_| Ok(OnEof::Close))
-            .on_data(|transport, _| {
-                transport.pause_reading();
-                Ok(())
-            });
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
-        peer.send(b"last");
-        peer.shutdown_write();
-        drive(&mut event_loop, "data", || log.data_len() == 4);
         settle(&mut event_loop);
+        assert_eq!(log.data_len(), pieces * PIECE);
         assert_eq!(log.words(), ["made", "data"]);
-        assert!(!transport.is_closing());
+        let events = event_loop.handle().stats().events;
         transport.resume_reading();
-        drive(&mut event_loop, "lost", || log.is_lost());
-        assert_eq!(log.words(), ["made", "data", "eof", "lost"]);
+        drive(&mut event_loop, "more", || {
+            log.data_len() > pieces * PIECE || log.is_lost()
+        });
+        assert_eq!(event_loop.handle().stats().events, events);
     }
+    assert_eq!(log.data(), data);
+    drive(&mut event_loop, "lost", || log.is_lost());
+    assert_eq!(log.words(), ["made", "data", "eof", "lost"]);
 }
 
-#[test]
-fn resume_inside_the_callback_that_paused_changes_nothing() {
-    for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let protocol = Recorder::new(&log).buffered(1).on_data(|transport, _| {
+each_kind!(a_pause_right_before_the_end_of_stream_holds_it_back);
+fn a_pause_right_before_the_end_of_stream_holds_it_back(kind: Kind) {
+    let mut event_loop = strict_loop();
+    let log = Log::new();
+    let protocol = Recorder::new(&log)
+        .on_eof(|_| Ok(OnEof::Close))
+        .on_data(|transport, _| {
             transport.pause_reading();
-            transport.resume_reading();
-            transport.resume_reading();
             Ok(())
         });
-        let (_, mut peer) = adopted(event_loop.handle(), kind, protocol);
-        peer.send(b"abcdef");
-        drive(&mut event_loop, "data", || log.data() == b"abcdef");
-    }
+    let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
+    peer.send(b"last");
+    peer.shutdown_write();
+    drive(&mut event_loop, "data", || log.data_len() == 4);
+    settle(&mut event_loop);
+    assert_eq!(log.words(), ["made", "data"]);
+    assert!(!transport.is_closing());
+    transport.resume_reading();
+    drive(&mut event_loop, "lost", || log.is_lost());
+    assert_eq!(log.words(), ["made", "data", "eof", "lost"]);
 }
 
-#[test]
-fn the_hold_and_pause_reading_are_two_bits_and_neither_undoes_the_other() {
+each_kind!(resume_inside_the_callback_that_paused_changes_nothing);
+fn resume_inside_the_callback_that_paused_changes_nothing(kind: Kind) {
+    let mut event_loop = strict_loop();
+    let log = Log::new();
+    let protocol = Recorder::new(&log).buffered(1).on_data(|transport, _| {
+        transport.pause_reading();
+        transport.resume_reading();
+        transport.resume_reading();
+        Ok(())
+    });
+    let (_, mut peer) = adopted(event_loop.handle(), kind, protocol);
+    peer.send(b"abcdef");
+    drive(&mut event_loop, "data", || log.data() == b"abcdef");
+}
+
+each_kind!(the_hold_and_pause_reading_are_two_bits_and_neither_undoes_the_other);
+fn the_hold_and_pause_reading_are_two_bits_and_neither_undoes_the_other(kind: Kind) {
     let table = [(false, false), (false, true), (true, false), (true, true)];
-    for (kind, (held, paused)) in Kind::ALL
-        .into_iter()
-        .flat_map(|kind| table.map(|case| (kind, case)))
-    {
+    for (held, paused) in table {
         let mut event_loop = strict_loop();
         let log = Log::new();
         let protocol = Recorder::new(&log)
@@ -180,78 +168,71 @@ fn the_hold_and_pause_reading_are_two_bits_and_neither_undoes_the_other() {
     }
 }
 
-#[test]
-fn the_hold_is_set_only_if_the_writer_is_still_paused_after_pause_writing() {
-    for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let protocol = Recorder::new(&log).on_pause(|transport| {
-            transport.set_write_limits(no_limits())?;
-            Ok(OnPause::StopReading)
-        });
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
-        stall(&mut event_loop, never_paused(&transport), 1000);
-        transport.set_write_limits(limits(0, 0)).unwrap();
-        peer.send(b"abc");
-        settle(&mut event_loop);
-        assert!(transport.is_reading());
-        assert_eq!(log.data(), b"abc");
-        assert_eq!(log.count(&Seen::Resume), 1);
-    }
+each_kind!(the_hold_is_set_only_if_the_writer_is_still_paused_after_pause_writing);
+fn the_hold_is_set_only_if_the_writer_is_still_paused_after_pause_writing(kind: Kind) {
+    let mut event_loop = strict_loop();
+    let log = Log::new();
+    let protocol = Recorder::new(&log).on_pause(|transport| {
+        transport.set_write_limits(no_limits())?;
+        Ok(OnPause::StopReading)
+    });
+    let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
+    stall(&mut event_loop, never_paused(&transport), 1000);
+    transport.set_write_limits(limits(0, 0)).unwrap();
+    peer.send(b"abc");
+    settle(&mut event_loop);
+    assert!(transport.is_reading());
+    assert_eq!(log.data(), b"abc");
+    assert_eq!(log.count(&Seen::Resume), 1);
 }
 
-#[test]
-fn the_provided_answer_stops_the_side_that_was_called_and_not_the_side_that_calls() {
-    for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let dir = TempDir::new();
-        let at = match kind {
-            Kind::Tcp => "127.0.0.1:0".to_owned(),
-            Kind::Unix => format!("unix:{}", dir.path("s").display()),
-        };
-        let served = Rc::new(Cell::new(None));
-        let accepted = served.clone();
-        let accepted_log = Log::new();
-        let log = accepted_log.clone();
-        let server = event_loop
-            .handle()
-            .create_server(at, move || {
-                let accepted = accepted.clone();
-                Recorder::new(&log).on_made(move |transport| {
-                    accepted.set(Some(transport.clone()));
-                    Ok(())
-                })
+each_kind!(the_provided_answer_stops_the_side_that_was_called_and_not_the_side_that_calls);
+fn the_provided_answer_stops_the_side_that_was_called_and_not_the_side_that_calls(kind: Kind) {
+    let mut event_loop = strict_loop();
+    let dir = TempDir::new();
+    let at = match kind {
+        Kind::Tcp => "127.0.0.1:0".to_owned(),
+        Kind::Unix => format!("unix:{}", dir.path("s").display()),
+    };
+    let served = Rc::new(Cell::new(None));
+    let accepted = served.clone();
+    let accepted_log = Log::new();
+    let log = accepted_log.clone();
+    let server = event_loop
+        .handle()
+        .create_server(at, move || {
+            let accepted = accepted.clone();
+            Recorder::new(&log).on_made(move |transport| {
+                accepted.set(Some(transport.clone()));
+                Ok(())
             })
-            .unwrap();
-        let _client = Peer::connect(&server.local_addrs()[0]);
-        drive(&mut event_loop, "a connection", || {
-            accepted_log.has(&Seen::Made)
-        });
-        let served = served.take().unwrap();
-        let adopted_log = Log::new();
-        let (adopted, _peer) = adopted(event_loop.handle(), kind, Recorder::new(&adopted_log));
-        let connected_log = Log::new();
-        let boxed: Box<dyn Protocol> = Box::new(Recorder::new(&connected_log));
-        let (connected, _other) = Scene::of(kind).connected().on(&mut event_loop, boxed);
-        for (transport, reads) in [(&served, false), (&adopted, false), (&connected, true)] {
-            assert_eq!(transport.is_accepted(), !reads);
-            stall(&mut event_loop, never_paused(transport), 1000);
-            transport.set_write_limits(limits(0, 0)).unwrap();
-            settle(&mut event_loop);
-            assert_eq!(transport.flow(), Flow::Paused);
-            assert_eq!(transport.is_reading(), reads);
-        }
+        })
+        .unwrap();
+    let _client = Peer::connect(&server.local_addrs()[0]);
+    drive(&mut event_loop, "a connection", || {
+        accepted_log.has(&Seen::Made)
+    });
+    let served = served.take().unwrap();
+    let adopted_log = Log::new();
+    let (adopted, _peer) = adopted(event_loop.handle(), kind, Recorder::new(&adopted_log));
+    let connected_log = Log::new();
+    let boxed: Box<dyn Protocol> = Box::new(Recorder::new(&connected_log));
+    let (connected, _other) = Scene::of(kind).connected().on(&mut event_loop, boxed);
+    for (transport, reads) in [(&served, false), (&adopted, false), (&connected, true)] {
+        assert_eq!(transport.is_accepted(), !reads);
+        stall(&mut event_loop, never_paused(transport), 1000);
+        transport.set_write_limits(limits(0, 0)).unwrap();
+        settle(&mut event_loop);
+        assert_eq!(transport.flow(), Flow::Paused);
+        assert_eq!(transport.is_reading(), reads);
     }
 }
 
-#[test]
-fn after_set_protocol_the_new_answer_decides_whether_the_hold_stays() {
+each_kind!(after_set_protocol_the_new_answer_decides_whether_the_hold_stays);
+fn after_set_protocol_the_new_answer_decides_whether_the_hold_stays(kind: Kind) {
     let (stop, keep) = (OnPause::StopReading, OnPause::KeepReading);
     let table = [(stop, keep), (keep, stop), (stop, stop), (keep, keep)];
-    for (kind, (old, new)) in Kind::ALL
-        .into_iter()
-        .flat_map(|kind| table.map(|case| (kind, case)))
-    {
+    for (old, new) in table {
         let mut event_loop = strict_loop();
         let log = Log::new();
         let protocol = Recorder::new(&log).on_pause(move |_| Ok(old));
@@ -278,36 +259,34 @@ fn after_set_protocol_the_new_answer_decides_whether_the_hold_stays() {
     }
 }
 
-#[test]
-fn a_protocol_switched_in_by_a_resume_that_pauses_again_is_told_before_its_unread() {
-    for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let next = Log::new().switched_in();
-        let mut new = Some(Recorder::new(&next));
-        let protocol = Recorder::new(&log).on_resume(move |transport| {
-            while !put(transport, 100_000).is_paused() {}
-            if let Some(new) = new.take() {
-                transport.set_protocol(new, b"unread")?;
-            }
-            Ok(())
-        });
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
-        stall(&mut event_loop, never_paused(&transport), 1000);
-        transport.set_write_limits(limits(0, 0)).unwrap();
-        settle(&mut event_loop);
-        // Room for more and more to read, in one event.
-        peer.send(b"abc");
-        peer.read_available();
-        drive(&mut event_loop, "the switch", || {
-            next.has(&Seen::Pause) || peer.read_some(50_000) == 0
-        });
-        settle(&mut event_loop);
-        assert_eq!(next.words(), ["made", "pause"]);
-        peer.expect(&mut event_loop, transport.written() as usize);
-        drive(&mut event_loop, "unread", || next.data() == b"unreadabc");
-        assert_eq!(next.words(), ["made", "pause", "resume", "data"]);
-    }
+each_kind!(a_protocol_switched_in_by_a_resume_that_pauses_again_is_told_before_its_unread);
+fn a_protocol_switched_in_by_a_resume_that_pauses_again_is_told_before_its_unread(kind: Kind) {
+    let mut event_loop = strict_loop();
+    let log = Log::new();
+    let next = Log::new().switched_in();
+    let mut new = Some(Recorder::new(&next));
+    let protocol = Recorder::new(&log).on_resume(move |transport| {
+        while !put(transport, 100_000).is_paused() {}
+        if let Some(new) = new.take() {
+            transport.set_protocol(new, b"unread")?;
+        }
+        Ok(())
+    });
+    let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
+    stall(&mut event_loop, never_paused(&transport), 1000);
+    transport.set_write_limits(limits(0, 0)).unwrap();
+    settle(&mut event_loop);
+    // Room for more and more to read, in one event.
+    peer.send(b"abc");
+    peer.read_available();
+    drive(&mut event_loop, "the switch", || {
+        next.has(&Seen::Pause) || peer.read_some(50_000) == 0
+    });
+    settle(&mut event_loop);
+    assert_eq!(next.words(), ["made", "pause"]);
+    peer.expect(&mut event_loop, transport.written() as usize);
+    drive(&mut event_loop, "unread", || next.data() == b"unreadabc");
+    assert_eq!(next.words(), ["made", "pause", "resume", "data"]);
 }
 
 /// The default echo server; only its largest numbers are noted.
@@ -371,47 +350,45 @@ impl Protocol for Bulk {
     }
 }
 
-#[test]
-fn a_bulk_client_and_the_default_echo_server_do_not_wait_for_each_other_for_ever() {
-    for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let dir = TempDir::new();
-        let at = match kind {
-            Kind::Tcp => "127.0.0.1:0".to_owned(),
-            Kind::Unix => format!("unix:{}", dir.path("s").display()),
-        };
-        let echo = Echo::default();
-        let serving = echo.clone();
-        let server = event_loop
-            .handle()
-            .create_server(at, move || serving.clone())
-            .unwrap();
-        let good = Rc::new(Cell::new(false));
-        let bulk = Bulk {
-            good: good.clone(),
-            ..Bulk::default()
-        };
-        let options = ConnectOptions::new(&server.local_addrs()[0]);
-        let client = event_loop.handle().create_connection(options, bulk);
-        let client = event_loop.run_until(client).unwrap();
-        // Until the client listens, all buffers on the way fill up and both sides stand still.
-        client.pause_reading();
-        settle(&mut event_loop);
-        assert!(client.flow().is_paused());
-        client.resume_reading();
-        drive(&mut event_loop, "64 MiB there and back", || good.get());
-        let closed = client.wait_closed();
-        let closed = event_loop.run_until(closed).unwrap();
-        assert!(closed.is_clean(), "{closed}");
-        assert!(client.stats().pauses > 1, "{:?}", client.stats());
-        // The server stops listening while it cannot answer: what it holds is bounded by the
-        // high-water mark and the read that crossed it.
-        let bound = WriteLimits::new().high() + echo.most_read.get();
-        let most = echo.most_buffered.get();
-        assert!(most > WriteLimits::new().high(), "it never had to wait");
-        assert!(
-            most <= bound,
-            "{most} bytes were buffered, {bound} at most expected"
-        );
-    }
+each_kind!(a_bulk_client_and_the_default_echo_server_do_not_wait_for_each_other_for_ever);
+fn a_bulk_client_and_the_default_echo_server_do_not_wait_for_each_other_for_ever(kind: Kind) {
+    let mut event_loop = strict_loop();
+    let dir = TempDir::new();
+    let at = match kind {
+        Kind::Tcp => "127.0.0.1:0".to_owned(),
+        Kind::Unix => format!("unix:{}", dir.path("s").display()),
+    };
+    let echo = Echo::default();
+    let serving = echo.clone();
+    let server = event_loop
+        .handle()
+        .create_server(at, move || serving.clone())
+        .unwrap();
+    let good = Rc::new(Cell::new(false));
+    let bulk = Bulk {
+        good: good.clone(),
+        ..Bulk::default()
+    };
+    let options = ConnectOptions::new(&server.local_addrs()[0]);
+    let client = event_loop.handle().create_connection(options, bulk);
+    let client = event_loop.run_until(client).unwrap();
+    // Until the client listens, all buffers on the way fill up and both sides stand still.
+    client.pause_reading();
+    settle(&mut event_loop);
+    assert!(client.flow().is_paused());
+    client.resume_reading();
+    drive(&mut event_loop, "64 MiB there and back", || good.get());
+    let closed = client.wait_closed();
+    let closed = event_loop.run_until(closed).unwrap();
+    assert!(closed.is_clean(), "{closed}");
+    assert!(client.stats().pauses > 1, "{:?}", client.stats());
+    // The server stops listening while it cannot answer: what it holds is bounded by the
+    // high-water mark and the read that crossed it.
+    let bound = WriteLimits::new().high() + echo.most_read.get();
+    let most = echo.most_buffered.get();
+    assert!(most > WriteLimits::new().high(), "it never had to wait");
+    assert!(
+        most <= bound,
+        "{most} bytes were buffered, {bound} at most expected"
+    );
 }

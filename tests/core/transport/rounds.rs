@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 use support::wakers::{Wakes, leave};
 use support::{
-    Kind, Log, Peer, Recorder, Seen, adopted, drive, limits, never_paused, no_limits, put, settle,
-    stall, strict_loop, text,
+    Kind, Log, Peer, Recorder, Seen, adopted, drive, each_kind, limits, never_paused, no_limits,
+    put, settle, stall, strict_loop, text,
 };
 use tidegate::{Completion, EventLoop, Flow, OnPause, Transport};
 
@@ -17,42 +17,40 @@ fn wakes_of(completion: &mut Completion<()>) -> Wakes {
     wakes
 }
 
-#[test]
-fn drain_is_answered_at_the_fall_before_resume_writing_is_called() {
-    for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let drained = Rc::new(Cell::new(None::<Wakes>));
-        let seen = drained.clone();
-        let protocol = Recorder::new(&log).on_resume(move |_| {
-            let wakes = seen.take().unwrap();
-            assert_eq!(wakes.count(), 1, "resumed before drain was answered");
-            Ok(())
-        });
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
-        // By sending.
-        stall(&mut event_loop, never_paused(&transport), 1000);
-        transport.set_write_limits(limits(0, 0)).unwrap();
-        settle(&mut event_loop);
-        let mut drain = transport.drain();
-        let wakes = wakes_of(&mut drain);
-        drained.set(Some(wakes.clone()));
-        drive(&mut event_loop, "the fall", || {
-            assert_eq!(wakes.count() > 0, !transport.flow().is_paused());
-            peer.read_some(40_000);
-            log.has(&Seen::Resume)
-        });
-        // By a change of the limits: within the call.
-        stall(&mut event_loop, never_paused(&transport), 1000);
-        transport.set_write_limits(limits(0, 0)).unwrap();
-        let mut drain = transport.drain();
-        let wakes = wakes_of(&mut drain);
-        drained.set(Some(wakes.clone()));
-        transport.set_write_limits(no_limits()).unwrap();
-        assert_eq!(wakes.count(), 1);
-        settle(&mut event_loop);
-        assert_eq!(log.count(&Seen::Resume), 2);
-    }
+each_kind!(drain_is_answered_at_the_fall_before_resume_writing_is_called);
+fn drain_is_answered_at_the_fall_before_resume_writing_is_called(kind: Kind) {
+    let mut event_loop = strict_loop();
+    let log = Log::new();
+    let drained = Rc::new(Cell::new(None::<Wakes>));
+    let seen = drained.clone();
+    let protocol = Recorder::new(&log).on_resume(move |_| {
+        let wakes = seen.take().unwrap();
+        assert_eq!(wakes.count(), 1, "resumed before drain was answered");
+        Ok(())
+    });
+    let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
+    // By sending.
+    stall(&mut event_loop, never_paused(&transport), 1000);
+    transport.set_write_limits(limits(0, 0)).unwrap();
+    settle(&mut event_loop);
+    let mut drain = transport.drain();
+    let wakes = wakes_of(&mut drain);
+    drained.set(Some(wakes.clone()));
+    drive(&mut event_loop, "the fall", || {
+        assert_eq!(wakes.count() > 0, !transport.flow().is_paused());
+        peer.read_some(40_000);
+        log.has(&Seen::Resume)
+    });
+    // By a change of the limits: within the call.
+    stall(&mut event_loop, never_paused(&transport), 1000);
+    transport.set_write_limits(limits(0, 0)).unwrap();
+    let mut drain = transport.drain();
+    let wakes = wakes_of(&mut drain);
+    drained.set(Some(wakes.clone()));
+    transport.set_write_limits(no_limits()).unwrap();
+    assert_eq!(wakes.count(), 1);
+    settle(&mut event_loop);
+    assert_eq!(log.count(&Seen::Resume), 2);
 }
 
 /// Runs one turn; answers how many pauses and resumes `log` got in it.
@@ -88,12 +86,9 @@ fn others_are_served(event_loop: &mut EventLoop, kind: Kind, log: &Log, mut each
     }
 }
 
-#[test]
-fn rounds_that_bring_about_each_other_come_one_a_turn() {
-    for (kind, on_pause) in Kind::ALL
-        .into_iter()
-        .flat_map(|kind| [(kind, OnPause::KeepReading), (kind, OnPause::StopReading)])
-    {
+each_kind!(rounds_that_bring_about_each_other_come_one_a_turn);
+fn rounds_that_bring_about_each_other_come_one_a_turn(kind: Kind) {
+    for on_pause in [OnPause::KeepReading, OnPause::StopReading] {
         let mut event_loop = strict_loop();
         let log = Log::new();
         let protocol = Recorder::new(&log)
@@ -121,12 +116,9 @@ fn rounds_that_bring_about_each_other_come_one_a_turn() {
     }
 }
 
-#[test]
-fn a_crossing_while_a_resume_waits_is_held_as_the_pause_before_it_answered() {
-    for (kind, on_pause) in Kind::ALL
-        .into_iter()
-        .flat_map(|kind| [(kind, OnPause::KeepReading), (kind, OnPause::StopReading)])
-    {
+each_kind!(a_crossing_while_a_resume_waits_is_held_as_the_pause_before_it_answered);
+fn a_crossing_while_a_resume_waits_is_held_as_the_pause_before_it_answered(kind: Kind) {
+    for on_pause in [OnPause::KeepReading, OnPause::StopReading] {
         let mut event_loop = strict_loop();
         let log = Log::new();
         let protocol = Recorder::new(&log)
@@ -152,46 +144,41 @@ fn a_crossing_while_a_resume_waits_is_held_as_the_pause_before_it_answered() {
     }
 }
 
-#[test]
-fn a_producer_that_refills_in_resume_writing_does_not_hold_the_loop() {
-    for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let peer = Rc::new(std::cell::RefCell::new(None::<Peer>));
-        let reader = peer.clone();
-        let refill = move |transport: &Transport| {
-            while !put(transport, 30_000).is_paused() {}
-            // A peer that is always faster.
-            if let Some(peer) = &mut *reader.borrow_mut() {
-                peer.read_available();
-            }
-            Ok(())
-        };
-        let protocol = Recorder::new(&log).on_resume(refill.clone());
-        let (transport, theirs) = adopted(event_loop.handle(), kind, protocol);
-        *peer.borrow_mut() = Some(theirs);
-        refill(&transport).unwrap();
-        others_are_served(&mut event_loop, kind, &log, || {});
-        assert!(
-            log.count(&Seen::Resume) > 20,
-            "{} rounds",
-            log.count(&Seen::Resume)
-        );
-        let mut peer = peer.take().unwrap();
-        transport.close();
-        peer.expect_end(&mut event_loop);
-        assert!(peer.received() == text(0, transport.written() as usize));
-        peer.close();
-        drive(&mut event_loop, "lost", || log.is_lost());
-    }
+each_kind!(a_producer_that_refills_in_resume_writing_does_not_hold_the_loop);
+fn a_producer_that_refills_in_resume_writing_does_not_hold_the_loop(kind: Kind) {
+    let mut event_loop = strict_loop();
+    let log = Log::new();
+    let peer = Rc::new(std::cell::RefCell::new(None::<Peer>));
+    let reader = peer.clone();
+    let refill = move |transport: &Transport| {
+        while !put(transport, 30_000).is_paused() {}
+        // A peer that is always faster.
+        if let Some(peer) = &mut *reader.borrow_mut() {
+            peer.read_available();
+        }
+        Ok(())
+    };
+    let protocol = Recorder::new(&log).on_resume(refill.clone());
+    let (transport, theirs) = adopted(event_loop.handle(), kind, protocol);
+    *peer.borrow_mut() = Some(theirs);
+    refill(&transport).unwrap();
+    others_are_served(&mut event_loop, kind, &log, || {});
+    assert!(
+        log.count(&Seen::Resume) > 20,
+        "{} rounds",
+        log.count(&Seen::Resume)
+    );
+    let mut peer = peer.take().unwrap();
+    transport.close();
+    peer.expect_end(&mut event_loop);
+    assert!(peer.received() == text(0, transport.written() as usize));
+    peer.close();
+    drive(&mut event_loop, "lost", || log.is_lost());
 }
 
-#[test]
-fn a_pause_in_the_turn_of_a_resume_comes_before_the_next_data() {
-    for (kind, on_pause) in Kind::ALL
-        .into_iter()
-        .flat_map(|kind| [(kind, OnPause::KeepReading), (kind, OnPause::StopReading)])
-    {
+each_kind!(a_pause_in_the_turn_of_a_resume_comes_before_the_next_data);
+fn a_pause_in_the_turn_of_a_resume_comes_before_the_next_data(kind: Kind) {
+    for on_pause in [OnPause::KeepReading, OnPause::StopReading] {
         let mut event_loop = strict_loop();
         let log = Log::new();
         // The fall comes by sending, then each byte is answered by one crossing.

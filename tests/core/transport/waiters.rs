@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::task::Waker;
 use support::wakers::{leave, local_waker};
 use support::{
-    How, Kind, Recorder, Scene, answer, closed_of, drive, limits, never_paused, no_limits, put,
-    settle, stall, text,
+    How, Kind, Recorder, Scene, answer, closed_of, drive, each_kind, limits, never_paused,
+    no_limits, put, settle, stall, text,
 };
 use tidegate::{Completion, Flow, Transport, WriteError, WriteLimits};
 
@@ -19,212 +19,196 @@ fn is_ok(completion: &mut Completion<()>) -> bool {
     }
 }
 
-#[test]
-fn flush_completes_when_all_written_before_the_call_is_in_the_kernel() {
-    for kind in Kind::ALL {
-        let (mut event_loop, _, transport, mut peer) = Scene::full(kind).set();
-        let mut flushes = Vec::new();
-        for i in 0..20 {
-            for _ in 0..=i % 3 {
-                flushes.push((transport.written(), transport.flush()));
-            }
-            How::ALL[i % 4].put(&transport, 200_000).unwrap();
+each_kind!(flush_completes_when_all_written_before_the_call_is_in_the_kernel);
+fn flush_completes_when_all_written_before_the_call_is_in_the_kernel(kind: Kind) {
+    let (mut event_loop, _, transport, mut peer) = Scene::full(kind).set();
+    let mut flushes = Vec::new();
+    for i in 0..20 {
+        for _ in 0..=i % 3 {
+            flushes.push((transport.written(), transport.flush()));
         }
-        let mut steps = 0;
-        drive(&mut event_loop, "all flushes", || {
-            let waiting = flushes.len();
-            flushes.retain_mut(|(target, flush)| {
-                let done = is_ok(flush);
-                assert_eq!(done, transport.sent() >= *target);
-                !done
-            });
-            steps += u32::from(flushes.len() < waiting);
-            peer.read_some(20_000);
-            flushes.is_empty()
-        });
-        assert!(steps > 1, "all at the same moment");
-        peer.expect_text(&mut event_loop, &transport);
+        How::ALL[i % 4].put(&transport, 200_000).unwrap();
     }
+    let mut steps = 0;
+    drive(&mut event_loop, "all flushes", || {
+        let waiting = flushes.len();
+        flushes.retain_mut(|(target, flush)| {
+            let done = is_ok(flush);
+            assert_eq!(done, transport.sent() >= *target);
+            !done
+        });
+        steps += u32::from(flushes.len() < waiting);
+        peer.read_some(20_000);
+        flushes.is_empty()
+    });
+    assert!(steps > 1, "all at the same moment");
+    peer.expect_text(&mut event_loop, &transport);
 }
 
-#[test]
-fn flush_waits_for_gathered_and_queued_small_writes_too() {
-    for kind in Kind::ALL {
-        let (mut event_loop, _, transport, mut peer) = Scene::of(kind).strict().set();
-        let done = Rc::new(Cell::new(false));
-        let flushed = done.clone();
-        transport.call_soon(move |_: &mut Recorder, transport| {
-            put(transport, 10);
-            let mut flush = transport.flush();
-            assert!(!is_ok(&mut flush));
-            flush.then(move |_, result| {
-                result.unwrap();
-                flushed.set(true);
-            });
-            Ok(())
-        });
-        drive(&mut event_loop, "the flush", || done.get());
-        put(&transport, 10);
+each_kind!(flush_waits_for_gathered_and_queued_small_writes_too);
+fn flush_waits_for_gathered_and_queued_small_writes_too(kind: Kind) {
+    let (mut event_loop, _, transport, mut peer) = Scene::of(kind).strict().set();
+    let done = Rc::new(Cell::new(false));
+    let flushed = done.clone();
+    transport.call_soon(move |_: &mut Recorder, transport| {
+        put(transport, 10);
         let mut flush = transport.flush();
         assert!(!is_ok(&mut flush));
-        event_loop.run_until(flush).unwrap();
-        assert_eq!(transport.sent(), 20);
-        peer.expect(&mut event_loop, 20);
-    }
-}
-
-#[test]
-fn what_is_known_is_answered_at_once() {
-    for kind in Kind::ALL {
-        let (mut event_loop, log, transport, _peer) = Scene::of(kind).strict().set();
-        assert!(is_ok(&mut transport.flush()), "nothing was written");
-        assert!(is_ok(&mut transport.drain()), "not paused");
-        stall(&mut event_loop, never_paused(&transport), 1000);
-        assert!(is_ok(&mut transport.drain()), "below the mark");
-        assert!(!is_ok(&mut transport.flush()));
-        transport.set_write_limits(limits(0, 0)).unwrap();
-        assert!(!is_ok(&mut transport.drain()));
-        transport.abort();
-        assert_eq!(
-            closed_of(answer(&mut transport.flush()).unwrap()).unsent(),
-            transport.written() - transport.sent()
-        );
-        assert!(!closed_of(answer(&mut transport.drain()).unwrap()).is_clean());
-        assert!(!log.is_lost());
-        settle(&mut event_loop);
-        closed_of(answer(&mut transport.flush()).unwrap());
-        closed_of(answer(&mut transport.drain()).unwrap());
-    }
-}
-
-#[test]
-fn flush_is_ok_after_the_end_if_the_bytes_are_in_the_kernel_but_drain_fails() {
-    for kind in Kind::ALL {
-        let (mut event_loop, log, transport, _peer) = Scene::of(kind).strict().set();
-        put(&transport, 1000);
-        settle(&mut event_loop);
-        let mut before = transport.flush();
-        transport.abort();
-        assert!(is_ok(&mut before));
-        assert!(is_ok(&mut transport.flush()));
-        // Nothing is buffered and nothing paused: yet the connection has ended.
-        closed_of(answer(&mut transport.drain()).unwrap());
-        settle(&mut event_loop);
-        assert!(log.is_lost());
-        assert!(is_ok(&mut transport.flush()));
-        let closed = closed_of(answer(&mut transport.drain()).unwrap());
-        assert_eq!(closed.unsent(), 0);
-    }
-}
-
-#[test]
-fn pending_waiters_get_the_truth_of_an_abort_after_connection_lost() {
-    for kind in Kind::ALL {
-        let (mut event_loop, log, transport, mut peer) = Scene::full(kind).set();
-        put(&transport, 2_000_000);
-        transport.set_write_limits(limits(0, 0)).unwrap();
-        let mut early = transport.flush();
-        let target = transport.written();
-        put(&transport, 4_000_000);
-        let mut late = transport.flush();
-        let mut drain = transport.drain();
-        drive(&mut event_loop, "the first half to go", || {
-            peer.read_some(100_000);
-            transport.sent() >= target
+        flush.then(move |_, result| {
+            result.unwrap();
+            flushed.set(true);
         });
-        assert!(transport.sent() < transport.written());
-        transport.abort();
-        assert!(is_ok(&mut early));
-        assert!(answer(&mut late).is_none());
-        assert!(answer(&mut drain).is_none());
-        for waiting in [late, drain] {
-            let log = log.clone();
-            waiting.then(move |_, result| {
-                assert!(log.is_lost());
-                let closed = closed_of(result);
-                assert_eq!(closed.unsent(), log.closed().unsent());
-                log.note("told");
-            });
+        Ok(())
+    });
+    drive(&mut event_loop, "the flush", || done.get());
+    put(&transport, 10);
+    let mut flush = transport.flush();
+    assert!(!is_ok(&mut flush));
+    event_loop.run_until(flush).unwrap();
+    assert_eq!(transport.sent(), 20);
+    peer.expect(&mut event_loop, 20);
+}
+
+each_kind!(what_is_known_is_answered_at_once);
+fn what_is_known_is_answered_at_once(kind: Kind) {
+    let (mut event_loop, log, transport, _peer) = Scene::of(kind).strict().set();
+    assert!(is_ok(&mut transport.flush()), "nothing was written");
+    assert!(is_ok(&mut transport.drain()), "not paused");
+    stall(&mut event_loop, never_paused(&transport), 1000);
+    assert!(is_ok(&mut transport.drain()), "below the mark");
+    assert!(!is_ok(&mut transport.flush()));
+    transport.set_write_limits(limits(0, 0)).unwrap();
+    assert!(!is_ok(&mut transport.drain()));
+    transport.abort();
+    assert_eq!(
+        closed_of(answer(&mut transport.flush()).unwrap()).unsent(),
+        transport.written() - transport.sent()
+    );
+    assert!(!closed_of(answer(&mut transport.drain()).unwrap()).is_clean());
+    assert!(!log.is_lost());
+    settle(&mut event_loop);
+    closed_of(answer(&mut transport.flush()).unwrap());
+    closed_of(answer(&mut transport.drain()).unwrap());
+}
+
+each_kind!(flush_is_ok_after_the_end_if_the_bytes_are_in_the_kernel_but_drain_fails);
+fn flush_is_ok_after_the_end_if_the_bytes_are_in_the_kernel_but_drain_fails(kind: Kind) {
+    let (mut event_loop, log, transport, _peer) = Scene::of(kind).strict().set();
+    put(&transport, 1000);
+    settle(&mut event_loop);
+    let mut before = transport.flush();
+    transport.abort();
+    assert!(is_ok(&mut before));
+    assert!(is_ok(&mut transport.flush()));
+    // Nothing is buffered and nothing paused: yet the connection has ended.
+    closed_of(answer(&mut transport.drain()).unwrap());
+    settle(&mut event_loop);
+    assert!(log.is_lost());
+    assert!(is_ok(&mut transport.flush()));
+    let closed = closed_of(answer(&mut transport.drain()).unwrap());
+    assert_eq!(closed.unsent(), 0);
+}
+
+each_kind!(pending_waiters_get_the_truth_of_an_abort_after_connection_lost);
+fn pending_waiters_get_the_truth_of_an_abort_after_connection_lost(kind: Kind) {
+    let (mut event_loop, log, transport, mut peer) = Scene::full(kind).set();
+    put(&transport, 2_000_000);
+    transport.set_write_limits(limits(0, 0)).unwrap();
+    let mut early = transport.flush();
+    let target = transport.written();
+    put(&transport, 4_000_000);
+    let mut late = transport.flush();
+    let mut drain = transport.drain();
+    drive(&mut event_loop, "the first half to go", || {
+        peer.read_some(100_000);
+        transport.sent() >= target
+    });
+    assert!(transport.sent() < transport.written());
+    transport.abort();
+    assert!(is_ok(&mut early));
+    assert!(answer(&mut late).is_none());
+    assert!(answer(&mut drain).is_none());
+    for waiting in [late, drain] {
+        let log = log.clone();
+        waiting.then(move |_, result| {
+            assert!(log.is_lost());
+            let closed = closed_of(result);
+            assert_eq!(closed.unsent(), log.closed().unsent());
+            log.note("told");
+        });
+    }
+    settle(&mut event_loop);
+    assert_eq!(log.words(), ["made", "pause", "lost", "told", "told"]);
+    assert!(log.closed().unsent() > 0);
+}
+
+each_kind!(waiters_of_a_closing_connection_are_answered_as_its_bytes_go);
+fn waiters_of_a_closing_connection_are_answered_as_its_bytes_go(kind: Kind) {
+    let (mut event_loop, log, transport, mut peer) = Scene::full(kind).set();
+    // More than goes in one turn, with the mark in the middle.
+    put(&transport, 4_000_000);
+    let low = 2_000_000;
+    transport.set_write_limits(limits(low, low)).unwrap();
+    let mut drain = transport.drain();
+    let mut flush = transport.flush();
+    transport.close();
+    let mut after = transport.flush();
+    let mut drained_first = false;
+    drive(&mut event_loop, "the end", || {
+        peer.read_some(100_000);
+        if !drained_first && is_ok(&mut drain) {
+            assert!(transport.write_buffer_size() <= low);
+            assert!(!log.is_lost());
+            drained_first = true;
         }
-        settle(&mut event_loop);
-        assert_eq!(log.words(), ["made", "pause", "lost", "told", "told"]);
-        assert!(log.closed().unsent() > 0);
-    }
+        log.is_lost()
+    });
+    assert!(drained_first);
+    assert!(is_ok(&mut flush) && is_ok(&mut after) && is_ok(&mut transport.flush()));
+    closed_of(answer(&mut transport.drain()).unwrap());
+    peer.expect_end(&mut event_loop);
+    assert!(peer.received() == text(0, transport.written() as usize));
 }
 
-#[test]
-fn waiters_of_a_closing_connection_are_answered_as_its_bytes_go() {
-    for kind in Kind::ALL {
-        let (mut event_loop, log, transport, mut peer) = Scene::full(kind).set();
-        // More than goes in one turn, with the mark in the middle.
-        put(&transport, 4_000_000);
-        let low = 2_000_000;
-        transport.set_write_limits(limits(low, low)).unwrap();
-        let mut drain = transport.drain();
-        let mut flush = transport.flush();
-        transport.close();
-        let mut after = transport.flush();
-        let mut drained_first = false;
-        drive(&mut event_loop, "the end", || {
-            peer.read_some(100_000);
-            if !drained_first && is_ok(&mut drain) {
-                assert!(transport.write_buffer_size() <= low);
-                assert!(!log.is_lost());
-                drained_first = true;
-            }
-            log.is_lost()
-        });
-        assert!(drained_first);
-        assert!(is_ok(&mut flush) && is_ok(&mut after) && is_ok(&mut transport.flush()));
-        closed_of(answer(&mut transport.drain()).unwrap());
-        peer.expect_end(&mut event_loop);
-        assert!(peer.received() == text(0, transport.written() as usize));
-    }
+each_kind!(drain_waits_for_the_low_mark_and_flush_for_all);
+fn drain_waits_for_the_low_mark_and_flush_for_all(kind: Kind) {
+    let (mut event_loop, _, transport, mut peer) = Scene::full(kind).set();
+    put(&transport, 300_000);
+    let low = 50_000;
+    transport.set_write_limits(limits(100_000, low)).unwrap();
+    let (mut drain, mut flush) = (transport.drain(), transport.flush());
+    drive(&mut event_loop, "the drain", || {
+        peer.read_some(20_000);
+        let drained = is_ok(&mut drain);
+        assert_eq!(drained, transport.write_buffer_size() <= low);
+        drained
+    });
+    drive(&mut event_loop, "the flush", || {
+        peer.read_some(20_000);
+        let flushed = is_ok(&mut flush);
+        assert_eq!(flushed, transport.write_buffer_size() == 0);
+        flushed
+    });
+    assert!(event_loop.handle().stats().completions == 0);
 }
 
-#[test]
-fn drain_waits_for_the_low_mark_and_flush_for_all() {
-    for kind in Kind::ALL {
-        let (mut event_loop, _, transport, mut peer) = Scene::full(kind).set();
-        put(&transport, 300_000);
-        let low = 50_000;
-        transport.set_write_limits(limits(100_000, low)).unwrap();
-        let (mut drain, mut flush) = (transport.drain(), transport.flush());
-        drive(&mut event_loop, "the drain", || {
-            peer.read_some(20_000);
-            let drained = is_ok(&mut drain);
-            assert_eq!(drained, transport.write_buffer_size() <= low);
-            drained
-        });
-        drive(&mut event_loop, "the flush", || {
-            peer.read_some(20_000);
-            let flushed = is_ok(&mut flush);
-            assert_eq!(flushed, transport.write_buffer_size() == 0);
-            flushed
-        });
-        assert!(event_loop.handle().stats().completions == 0);
+each_kind!(waiters_dropped_while_they_wait_leave_nothing_behind);
+fn waiters_dropped_while_they_wait_leave_nothing_behind(kind: Kind) {
+    let (mut event_loop, _, transport, mut peer) = Scene::full(kind).set();
+    transport.set_write_limits(limits(0, 0)).unwrap();
+    let (mut drain, mut flush) = (transport.drain(), transport.flush());
+    for _ in 0..10_000 {
+        drop((
+            transport.drain(),
+            transport.flush(),
+            transport.wait_closed(),
+        ));
     }
-}
-
-#[test]
-fn waiters_dropped_while_they_wait_leave_nothing_behind() {
-    for kind in Kind::ALL {
-        let (mut event_loop, _, transport, mut peer) = Scene::full(kind).set();
-        transport.set_write_limits(limits(0, 0)).unwrap();
-        let (mut drain, mut flush) = (transport.drain(), transport.flush());
-        for _ in 0..10_000 {
-            drop((
-                transport.drain(),
-                transport.flush(),
-                transport.wait_closed(),
-            ));
-        }
-        assert_eq!(event_loop.handle().stats().completions, 2);
-        // Those between them are not forgotten with them.
-        peer.expect(&mut event_loop, transport.written() as usize);
-        assert!(is_ok(&mut drain) && is_ok(&mut flush));
-        assert_eq!(event_loop.handle().stats().completions, 0);
-    }
+    assert_eq!(event_loop.handle().stats().completions, 2);
+    // Those between them are not forgotten with them.
+    peer.expect(&mut event_loop, transport.written() as usize);
+    assert!(is_ok(&mut drain) && is_ok(&mut flush));
+    assert_eq!(event_loop.handle().stats().completions, 0);
 }
 
 /// A waker that writes within each wake, but for those that come from within its own writes.
@@ -255,12 +239,9 @@ impl WritesInWake {
     }
 }
 
-#[test]
-fn a_waker_that_writes_while_a_flush_is_under_way_keeps_the_order() {
-    for (kind, how) in Kind::ALL
-        .into_iter()
-        .flat_map(|kind| How::ALL.map(|how| (kind, how)))
-    {
+each_kind!(a_waker_that_writes_while_a_flush_is_under_way_keeps_the_order);
+fn a_waker_that_writes_while_a_flush_is_under_way_keeps_the_order(kind: Kind) {
+    for how in How::ALL {
         let (mut event_loop, _, transport, mut peer) = Scene::full(kind).set();
         let writer = WritesInWake::new(&transport, how);
         let mut waiting = Vec::new();
@@ -289,75 +270,69 @@ fn a_waker_that_writes_while_a_flush_is_under_way_keeps_the_order() {
     }
 }
 
-#[test]
-fn a_waker_that_writes_after_the_gathered_writes_of_a_callback_comes_behind_them() {
-    for kind in Kind::ALL {
-        let (mut event_loop, _, transport, mut peer) = Scene::of(kind).strict().set();
-        settle(&mut event_loop);
-        let writer = WritesInWake::new(&transport, How::Slice);
-        let waiting = Rc::new(Cell::new(None));
-        let (flush, waker) = (waiting.clone(), writer.waker.clone());
-        transport.call_soon(move |_: &mut Recorder, transport| {
-            put(transport, 100);
-            let mut completion = transport.flush();
-            leave(&mut completion, &waker);
-            flush.set(Some(completion));
-            put(transport, 100);
-            Ok(())
-        });
-        drive(&mut event_loop, "the flush", || {
-            transport.sent() == 200 + 40_307
-        });
-        assert_eq!(*writer.seen.borrow(), [200]);
-        assert!(is_ok(&mut waiting.take().unwrap()));
-        peer.expect_text(&mut event_loop, &transport);
-    }
+each_kind!(a_waker_that_writes_after_the_gathered_writes_of_a_callback_comes_behind_them);
+fn a_waker_that_writes_after_the_gathered_writes_of_a_callback_comes_behind_them(kind: Kind) {
+    let (mut event_loop, _, transport, mut peer) = Scene::of(kind).strict().set();
+    settle(&mut event_loop);
+    let writer = WritesInWake::new(&transport, How::Slice);
+    let waiting = Rc::new(Cell::new(None));
+    let (flush, waker) = (waiting.clone(), writer.waker.clone());
+    transport.call_soon(move |_: &mut Recorder, transport| {
+        put(transport, 100);
+        let mut completion = transport.flush();
+        leave(&mut completion, &waker);
+        flush.set(Some(completion));
+        put(transport, 100);
+        Ok(())
+    });
+    drive(&mut event_loop, "the flush", || {
+        transport.sent() == 200 + 40_307
+    });
+    assert_eq!(*writer.seen.borrow(), [200]);
+    assert!(is_ok(&mut waiting.take().unwrap()));
+    peer.expect_text(&mut event_loop, &transport);
 }
 
-#[test]
-fn a_waker_that_writes_within_a_write_comes_behind_that_write() {
-    for kind in Kind::ALL {
-        let (mut event_loop, _, transport, mut peer) = Scene::of(kind).strict().set();
-        settle(&mut event_loop);
-        let writer = WritesInWake::new(&transport, How::Slice);
-        put(&transport, 100);
-        let mut flush = transport.flush();
-        leave(&mut flush, &writer.waker);
-        // The kernel takes the small write and a part of this one.
-        assert_eq!(put(&transport, 20_000_000), Flow::Paused);
-        assert_eq!(writer.wakes.get(), 1);
-        assert_eq!(transport.written(), 100 + 20_000_000 + 40_307);
-        peer.expect_text(&mut event_loop, &transport);
-    }
+each_kind!(a_waker_that_writes_within_a_write_comes_behind_that_write);
+fn a_waker_that_writes_within_a_write_comes_behind_that_write(kind: Kind) {
+    let (mut event_loop, _, transport, mut peer) = Scene::of(kind).strict().set();
+    settle(&mut event_loop);
+    let writer = WritesInWake::new(&transport, How::Slice);
+    put(&transport, 100);
+    let mut flush = transport.flush();
+    leave(&mut flush, &writer.waker);
+    // The kernel takes the small write and a part of this one.
+    assert_eq!(put(&transport, 20_000_000), Flow::Paused);
+    assert_eq!(writer.wakes.get(), 1);
+    assert_eq!(transport.written(), 100 + 20_000_000 + 40_307);
+    peer.expect_text(&mut event_loop, &transport);
 }
 
-#[test]
-fn a_write_that_fails_its_connection_fails_the_waiters_with_it() {
-    for kind in Kind::ALL {
-        let (mut event_loop, log, transport, mut peer) = Scene::full(kind).set();
-        transport.set_write_limits(limits(0, 0)).unwrap();
-        settle(&mut event_loop);
-        let (mut drain, mut flush) = (transport.drain(), transport.flush());
-        let sent = transport.sent();
-        peer.reset();
-        drive(&mut event_loop, "the failure", || {
-            transport.closed().is_some()
-        });
-        let closed = transport.closed().unwrap();
-        assert_eq!(closed.unsent(), transport.written() - sent);
-        assert_eq!(
-            closed_of(answer(&mut drain).unwrap()).unsent(),
-            closed.unsent()
-        );
-        assert_eq!(
-            closed_of(answer(&mut flush).unwrap()).unsent(),
-            closed.unsent()
-        );
-        assert_eq!(transport.flow(), Flow::Open);
-        assert!(transport.write_owned(Bytes::from_static(b"x")).is_err());
-        drive(&mut event_loop, "lost", || log.is_lost());
-        assert_eq!(log.words(), ["made", "pause", "lost"]);
-    }
+each_kind!(a_write_that_fails_its_connection_fails_the_waiters_with_it);
+fn a_write_that_fails_its_connection_fails_the_waiters_with_it(kind: Kind) {
+    let (mut event_loop, log, transport, mut peer) = Scene::full(kind).set();
+    transport.set_write_limits(limits(0, 0)).unwrap();
+    settle(&mut event_loop);
+    let (mut drain, mut flush) = (transport.drain(), transport.flush());
+    let sent = transport.sent();
+    peer.reset();
+    drive(&mut event_loop, "the failure", || {
+        transport.closed().is_some()
+    });
+    let closed = transport.closed().unwrap();
+    assert_eq!(closed.unsent(), transport.written() - sent);
+    assert_eq!(
+        closed_of(answer(&mut drain).unwrap()).unsent(),
+        closed.unsent()
+    );
+    assert_eq!(
+        closed_of(answer(&mut flush).unwrap()).unsent(),
+        closed.unsent()
+    );
+    assert_eq!(transport.flow(), Flow::Open);
+    assert!(transport.write_owned(Bytes::from_static(b"x")).is_err());
+    drive(&mut event_loop, "lost", || log.is_lost());
+    assert_eq!(log.words(), ["made", "pause", "lost"]);
 }
 
 #[test]

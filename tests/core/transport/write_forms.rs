@@ -5,18 +5,15 @@ use std::fmt;
 use std::io::IoSlice;
 use std::time::Instant;
 use support::{
-    How, Kind, Log, Recorder, Scene, adopted, drive, never_paused, no_limits, put, run_in, settle,
-    stall, strict_loop, text, writes,
+    How, Kind, Log, Recorder, Scene, adopted, drive, each_kind, never_paused, no_limits, put,
+    run_in, settle, stall, strict_loop, text, writes,
 };
 use tidegate::{Flow, Transport, WriteError};
 
-#[test]
-fn more_slices_and_more_owned_chunks_than_the_system_takes_in_one_call_go_in_order() {
+each_kind!(more_slices_and_more_owned_chunks_than_the_system_takes_in_one_call_go_in_order);
+fn more_slices_and_more_owned_chunks_than_the_system_takes_in_one_call_go_in_order(kind: Kind) {
     const COUNT: usize = 5000;
-    for (kind, clogged, inside) in Kind::ALL.into_iter().flat_map(|kind| {
-        [(false, false), (false, true), (true, false), (true, true)]
-            .map(|(clogged, inside)| (kind, clogged, inside))
-    }) {
+    for (clogged, inside) in [(false, false), (false, true), (true, false), (true, true)] {
         let (mut event_loop, _, transport, mut peer) = Scene::of(kind).strict().set();
         if clogged {
             stall(&mut event_loop, never_paused(&transport), 1000);
@@ -42,8 +39,8 @@ fn more_slices_and_more_owned_chunks_than_the_system_takes_in_one_call_go_in_ord
         peer.expect_text(&mut event_loop, &transport);
     }
 }
-#[test]
-fn an_empty_write_is_no_write_whatever_the_state() {
+each_kind!(an_empty_write_is_no_write_whatever_the_state);
+fn an_empty_write_is_no_write_whatever_the_state(kind: Kind) {
     fn empty_writes(transport: &Transport) {
         let before = (transport.stats(), writes(transport.handle()));
         let flow = transport.flow();
@@ -56,10 +53,7 @@ fn an_empty_write_is_no_write_whatever_the_state() {
         assert_eq!(write!(transport, "{}", String::new()).unwrap(), flow);
         assert_eq!((transport.stats(), writes(transport.handle())), before);
     }
-    for (kind, clogged) in Kind::ALL
-        .into_iter()
-        .flat_map(|kind| [(kind, false), (kind, true)])
-    {
+    for clogged in [false, true] {
         let mut event_loop = strict_loop();
         let log = Log::new();
         let protocol = Recorder::new(&log).on_data(|transport, _| {
@@ -98,22 +92,20 @@ impl fmt::Display for Failing {
         Err(fmt::Error)
     }
 }
-#[test]
-fn a_value_that_fails_to_format_writes_nothing() {
-    for kind in Kind::ALL {
-        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
-        let stats = transport.stats();
-        let result = write!(transport, "before {Failing} after");
-        assert!(
-            matches!(result, Err(WriteError::Format { transport: id, .. }) if id == transport.id()),
-            "{result:?}"
-        );
-        assert_eq!(transport.stats(), stats);
-        assert_eq!(write!(transport, "well {}", 1).unwrap(), Flow::Open);
-        peer.expect(&mut event_loop, 6);
-        assert_eq!(peer.received(), b"well 1");
-        assert_eq!(log.words(), ["made"]);
-    }
+each_kind!(a_value_that_fails_to_format_writes_nothing);
+fn a_value_that_fails_to_format_writes_nothing(kind: Kind) {
+    let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
+    let stats = transport.stats();
+    let result = write!(transport, "before {Failing} after");
+    assert!(
+        matches!(result, Err(WriteError::Format { transport: id, .. }) if id == transport.id()),
+        "{result:?}"
+    );
+    assert_eq!(transport.stats(), stats);
+    assert_eq!(write!(transport, "well {}", 1).unwrap(), Flow::Open);
+    peer.expect(&mut event_loop, 6);
+    assert_eq!(peer.received(), b"well 1");
+    assert_eq!(log.words(), ["made"]);
 }
 #[test]
 fn any_number_of_slices_costs_time_in_proportion_to_it() {

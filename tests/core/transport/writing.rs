@@ -5,8 +5,8 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::Duration;
 use support::{
-    How, Kind, Log, Recorder, Scene, adopted, drive, limits, never_paused, no_limits, put, run_in,
-    settle, stall, strict_loop, text, turn, writes,
+    How, Kind, Log, Recorder, Scene, adopted, drive, each_kind, limits, never_paused, no_limits,
+    put, run_in, settle, stall, strict_loop, text, turn, writes,
 };
 use tidegate::{EventLoop, Flow, Transport};
 
@@ -22,8 +22,8 @@ fn put_small(transport: &Transport) {
 
 type Run = fn(&mut EventLoop, &Transport, &mut support::Peer);
 
-#[test]
-fn small_writes_of_a_callback_go_out_in_one_call_after_it_has_returned() {
+each_kind!(small_writes_of_a_callback_go_out_in_one_call_after_it_has_returned);
+fn small_writes_of_a_callback_go_out_in_one_call_after_it_has_returned(kind: Kind) {
     fn run(_: &mut Recorder, transport: &Transport) -> tidegate::Result {
         put_small(transport);
         Ok(())
@@ -54,10 +54,7 @@ fn small_writes_of_a_callback_go_out_in_one_call_after_it_has_returned() {
             transport.set_protocol(next, b"unread").unwrap();
         }),
     ];
-    for (kind, (name, cause)) in Kind::ALL
-        .into_iter()
-        .flat_map(|kind| callbacks.map(|case| (kind, case)))
-    {
+    for (name, cause) in callbacks {
         let mut event_loop = strict_loop();
         let log = Log::new();
         let calls = Rc::new(Cell::new(0));
@@ -91,83 +88,77 @@ fn small_writes_of_a_callback_go_out_in_one_call_after_it_has_returned() {
     }
 }
 
-#[test]
-fn small_writes_of_pause_and_resume_go_out_in_one_call_each() {
-    for kind in Kind::ALL {
-        let mut event_loop = strict_loop();
-        let log = Log::new();
-        let calls = Rc::new(Cell::new(0));
-        let at_resume = calls.clone();
-        let protocol = Recorder::new(&log).on_resume(move |transport| {
-            at_resume.set(writes(transport.handle()));
-            put_small(transport);
-            Ok(())
-        });
-        let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
-        stall(&mut event_loop, never_paused(&transport), 1000);
-        let marks = limits(transport.write_buffer_size() - 1, 0);
-        transport.set_write_limits(marks).unwrap();
-        drive(&mut event_loop, "resume", || {
-            peer.read_available();
-            calls.get() > 0
-        });
-        assert_eq!(writes(event_loop.handle()), calls.get() + 1);
-        assert_eq!(transport.sent(), transport.written());
-        peer.expect_text(&mut event_loop, &transport);
-    }
+each_kind!(small_writes_of_pause_and_resume_go_out_in_one_call_each);
+fn small_writes_of_pause_and_resume_go_out_in_one_call_each(kind: Kind) {
+    let mut event_loop = strict_loop();
+    let log = Log::new();
+    let calls = Rc::new(Cell::new(0));
+    let at_resume = calls.clone();
+    let protocol = Recorder::new(&log).on_resume(move |transport| {
+        at_resume.set(writes(transport.handle()));
+        put_small(transport);
+        Ok(())
+    });
+    let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
+    stall(&mut event_loop, never_paused(&transport), 1000);
+    let marks = limits(transport.write_buffer_size() - 1, 0);
+    transport.set_write_limits(marks).unwrap();
+    drive(&mut event_loop, "resume", || {
+        peer.read_available();
+        calls.get() > 0
+    });
+    assert_eq!(writes(event_loop.handle()), calls.get() + 1);
+    assert_eq!(transport.sent(), transport.written());
+    peer.expect_text(&mut event_loop, &transport);
 }
 
-#[test]
-fn writes_from_outside_go_out_in_one_call_at_the_end_of_the_turn() {
-    for kind in Kind::ALL {
-        let (mut event_loop, _, transport, mut peer) = Scene::of(kind).strict().set();
-        settle(&mut event_loop);
-        // Outside of all callbacks.
-        let mut before = writes(event_loop.handle());
-        let mut check = |event_loop: &mut EventLoop, written| {
-            assert_eq!(transport.written(), written);
-            assert_eq!(transport.sent(), written);
-            before += 1;
-            assert_eq!(writes(event_loop.handle()), before);
-        };
-        put_small(&transport);
-        turn(&mut event_loop);
-        check(&mut event_loop, 800);
-        // In a callback of the loop, of a timer, of another connection: the same turn.
-        let target = transport.clone();
-        event_loop.handle().call_soon(move |_| put_small(&target));
-        turn(&mut event_loop);
-        check(&mut event_loop, 1600);
-        let target = transport.clone();
-        event_loop
-            .handle()
-            .call_later(Duration::ZERO, move |_| put_small(&target));
-        turn(&mut event_loop);
-        check(&mut event_loop, 2400);
-        let other_log = Log::new();
-        let target = transport.clone();
-        let relay = Recorder::new(&other_log).on_data(move |_, _| {
-            put_small(&target);
-            Ok(())
-        });
-        let (_, mut other) = adopted(event_loop.handle(), kind, relay);
-        other.send(b"x");
-        drive(&mut event_loop, "the relay", || {
-            !other_log.data().is_empty()
-        });
-        check(&mut event_loop, 3200);
-        peer.expect(&mut event_loop, 3200);
-        assert_eq!(peer.received(), text(0, 3200));
-    }
+each_kind!(writes_from_outside_go_out_in_one_call_at_the_end_of_the_turn);
+fn writes_from_outside_go_out_in_one_call_at_the_end_of_the_turn(kind: Kind) {
+    let (mut event_loop, _, transport, mut peer) = Scene::of(kind).strict().set();
+    settle(&mut event_loop);
+    // Outside of all callbacks.
+    let mut before = writes(event_loop.handle());
+    let mut check = |event_loop: &mut EventLoop, written| {
+        assert_eq!(transport.written(), written);
+        assert_eq!(transport.sent(), written);
+        before += 1;
+        assert_eq!(writes(event_loop.handle()), before);
+    };
+    put_small(&transport);
+    turn(&mut event_loop);
+    check(&mut event_loop, 800);
+    // In a callback of the loop, of a timer, of another connection: the same turn.
+    let target = transport.clone();
+    event_loop.handle().call_soon(move |_| put_small(&target));
+    turn(&mut event_loop);
+    check(&mut event_loop, 1600);
+    let target = transport.clone();
+    event_loop
+        .handle()
+        .call_later(Duration::ZERO, move |_| put_small(&target));
+    turn(&mut event_loop);
+    check(&mut event_loop, 2400);
+    let other_log = Log::new();
+    let target = transport.clone();
+    let relay = Recorder::new(&other_log).on_data(move |_, _| {
+        put_small(&target);
+        Ok(())
+    });
+    let (_, mut other) = adopted(event_loop.handle(), kind, relay);
+    other.send(b"x");
+    drive(&mut event_loop, "the relay", || {
+        !other_log.data().is_empty()
+    });
+    check(&mut event_loop, 3200);
+    peer.expect(&mut event_loop, 3200);
+    assert_eq!(peer.received(), text(0, 3200));
 }
 
-#[test]
-fn a_large_write_and_one_above_high_go_to_the_kernel_within_the_call() {
+each_kind!(a_large_write_and_one_above_high_go_to_the_kernel_within_the_call);
+fn a_large_write_and_one_above_high_go_to_the_kernel_within_the_call(kind: Kind) {
     const LARGE: usize = 64 * 1024;
-    for (kind, inside, how) in Kind::ALL.into_iter().flat_map(|kind| {
-        let hows = move |inside| How::ALL.map(|how| (kind, inside, how));
-        hows(false).into_iter().chain(hows(true))
-    }) {
+    let all = [false, true].map(|inside| How::ALL.map(|how| (inside, how)));
+    for (inside, how) in all.into_iter().flatten() {
         let (mut event_loop, _, transport, mut peer) = Scene::of(kind).strict().set();
         settle(&mut event_loop);
         let at_once = move |transport: &Transport, len| {
@@ -211,12 +202,9 @@ fn a_large_write_and_one_above_high_go_to_the_kernel_within_the_call() {
     }
 }
 
-#[test]
-fn a_kernel_that_has_refused_is_not_asked_again_before_its_writable_event() {
-    for (kind, inside) in Kind::ALL
-        .into_iter()
-        .flat_map(|kind| [(kind, false), (kind, true)])
-    {
+each_kind!(a_kernel_that_has_refused_is_not_asked_again_before_its_writable_event);
+fn a_kernel_that_has_refused_is_not_asked_again_before_its_writable_event(kind: Kind) {
+    for inside in [false, true] {
         let (mut event_loop, _, transport, mut peer) = Scene::full(kind).set();
         let before = writes(event_loop.handle());
         // Even when there is room again: the loop has not seen it yet.
@@ -251,13 +239,10 @@ fn a_part_taken_is_a_refusal_of_the_rest() {
     assert_eq!(writes(event_loop.handle()), 1);
 }
 
-#[test]
-fn a_turn_sends_at_most_a_mebibyte_of_one_transport_in_a_bounded_number_of_calls() {
+each_kind!(a_turn_sends_at_most_a_mebibyte_of_one_transport_in_a_bounded_number_of_calls);
+fn a_turn_sends_at_most_a_mebibyte_of_one_transport_in_a_bounded_number_of_calls(kind: Kind) {
     const MEBIBYTE: u64 = 1 << 20;
-    for (kind, count, piece) in Kind::ALL
-        .into_iter()
-        .flat_map(|kind| [(kind, 400, 10_000), (kind, 4000, 1)])
-    {
+    for (count, piece) in [(400, 10_000), (4000, 1)] {
         let (mut event_loop, _, transport, mut peer) = Scene::of(kind).strict().set();
         settle(&mut event_loop);
         transport.set_write_limits(no_limits()).unwrap();

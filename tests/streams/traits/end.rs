@@ -35,14 +35,12 @@ pub(super) struct End {
     pub(super) peer: Peer,
 }
 
-/// Each test's rule holds for every kind of socket, every crate's traits, and both forms.
-pub(super) fn everywhere(test: impl Fn(End)) {
-    for kind in Kind::ALL {
-        for api in APIS {
-            for is_whole in [false, true] {
-                println!("{kind:?}, {api:?}, both halves in one: {is_whole}");
-                test(End::new(kind, api, is_whole));
-            }
+/// Each test's rule holds for every crate's traits and both forms.
+pub(super) fn everywhere(kind: Kind, test: impl Fn(End)) {
+    for api in APIS {
+        for is_whole in [false, true] {
+            println!("{api:?}, both halves in one: {is_whole}");
+            test(End::new(kind, api, is_whole));
         }
     }
 }

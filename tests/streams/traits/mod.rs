@@ -7,7 +7,7 @@ use end::{Api, End, Form, Read, Step, everywhere};
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
-use support::{drive, pattern, settle};
+use support::{Kind, drive, each_kind, pattern, settle};
 use tidegate::Closed;
 
 /// More than any kernel buffer here holds.
@@ -29,9 +29,9 @@ fn ended(polled: Poll<io::Result<impl std::fmt::Debug>>) -> Closed {
     }
 }
 
-#[test]
-fn a_read_takes_what_is_there_and_fits_and_waits_only_when_there_is_nothing() {
-    everywhere(|mut end| {
+each_kind!(a_read_takes_what_is_there_and_fits_and_waits_only_when_there_is_nothing);
+fn a_read_takes_what_is_there_and_fits_and_waits_only_when_there_is_nothing(kind: Kind) {
+    everywhere(kind, |mut end| {
         let mut buffer = [0; 100];
         assert!(end.read(&mut buffer).is_pending());
         assert_eq!(ready(end.read(&mut [])), 0);
@@ -49,9 +49,9 @@ fn a_read_takes_what_is_there_and_fits_and_waits_only_when_there_is_nothing() {
     });
 }
 
-#[test]
-fn a_read_leaves_what_its_buffer_holds_already() {
-    everywhere(|mut end| {
+each_kind!(a_read_leaves_what_its_buffer_holds_already);
+fn a_read_leaves_what_its_buffer_holds_already(kind: Kind) {
+    everywhere(kind, |mut end| {
         end.peer.send(b"67");
         end.settle();
         let waker = Waker::noop();
@@ -81,9 +81,9 @@ fn a_read_leaves_what_its_buffer_holds_already() {
     });
 }
 
-#[test]
-fn bytes_that_came_before_an_error_are_read_before_it() {
-    everywhere(|mut end| {
+each_kind!(bytes_that_came_before_an_error_are_read_before_it);
+fn bytes_that_came_before_an_error_are_read_before_it(kind: Kind) {
+    everywhere(kind, |mut end| {
         end.peer.send(b"last words");
         end.settle();
         end.transport.abort();
@@ -99,9 +99,9 @@ fn bytes_that_came_before_an_error_are_read_before_it() {
     });
 }
 
-#[test]
-fn a_read_that_waits_fails_when_the_connection_is_reset() {
-    everywhere(|mut end| {
+each_kind!(a_read_that_waits_fails_when_the_connection_is_reset);
+fn a_read_that_waits_fails_when_the_connection_is_reset(kind: Kind) {
+    everywhere(kind, |mut end| {
         if end.transport.peer_addr().as_inet().is_none() {
             return;
         }
@@ -112,9 +112,9 @@ fn a_read_that_waits_fails_when_the_connection_is_reset() {
     });
 }
 
-#[test]
-fn lent_bytes_stay_until_they_are_consumed() {
-    everywhere(|mut end| {
+each_kind!(lent_bytes_stay_until_they_are_consumed);
+fn lent_bytes_stay_until_they_are_consumed(kind: Kind) {
+    everywhere(kind, |mut end| {
         assert!(end.fill_buf().is_pending());
         end.peer.send(b"0123456789");
         end.woken("bytes");
@@ -142,9 +142,9 @@ fn lent_bytes_stay_until_they_are_consumed() {
     });
 }
 
-#[test]
-fn lent_bytes_count_against_the_limit_of_the_reader() {
-    everywhere(|mut end| {
+each_kind!(lent_bytes_count_against_the_limit_of_the_reader);
+fn lent_bytes_count_against_the_limit_of_the_reader(kind: Kind) {
+    everywhere(kind, |mut end| {
         let data = pattern(0, 2 << 20);
         let mut sent = 0;
         let transport = end.transport.clone();
@@ -166,9 +166,9 @@ fn lent_bytes_count_against_the_limit_of_the_reader() {
     });
 }
 
-#[test]
-fn what_arrives_beside_lent_bytes_is_kept_within_the_same_limit() {
-    everywhere(|mut end| {
+each_kind!(what_arrives_beside_lent_bytes_is_kept_within_the_same_limit);
+fn what_arrives_beside_lent_bytes_is_kept_within_the_same_limit(kind: Kind) {
+    everywhere(kind, |mut end| {
         let (transport, data) = (end.transport.clone(), pattern(0, 128 << 10));
         let mut sent = 0;
         drive(&mut end.event_loop, "twice the limit", || {
@@ -190,9 +190,9 @@ fn what_arrives_beside_lent_bytes_is_kept_within_the_same_limit() {
     });
 }
 
-#[test]
-fn a_write_takes_all_unless_the_transport_is_paused_and_then_waits_for_room() {
-    everywhere(|mut end| {
+each_kind!(a_write_takes_all_unless_the_transport_is_paused_and_then_waits_for_room);
+fn a_write_takes_all_unless_the_transport_is_paused_and_then_waits_for_room(kind: Kind) {
+    everywhere(kind, |mut end| {
         let data = pattern(0, MUCH);
         assert_eq!(ready(end.step(Step::Write(&[]))), 0);
         assert_eq!(ready(end.step(Step::Write(&data))), MUCH);
@@ -211,9 +211,9 @@ fn a_write_takes_all_unless_the_transport_is_paused_and_then_waits_for_room() {
     });
 }
 
-#[test]
-fn room_that_another_has_filled_again_is_waited_for_again() {
-    everywhere(|mut end| {
+each_kind!(room_that_another_has_filled_again_is_waited_for_again);
+fn room_that_another_has_filled_again_is_waited_for_again(kind: Kind) {
+    everywhere(kind, |mut end| {
         let data = vec![7; MUCH];
         assert_eq!(ready(end.step(Step::Write(&data))), MUCH);
         assert!(end.step(Step::Write(b"x")).is_pending());
@@ -225,9 +225,9 @@ fn room_that_another_has_filled_again_is_waited_for_again() {
     });
 }
 
-#[test]
-fn a_flush_ends_when_the_kernel_has_everything_that_was_written_before() {
-    everywhere(|mut end| {
+each_kind!(a_flush_ends_when_the_kernel_has_everything_that_was_written_before);
+fn a_flush_ends_when_the_kernel_has_everything_that_was_written_before(kind: Kind) {
+    everywhere(kind, |mut end| {
         assert_eq!(ready(end.step(Step::Flush)), 0);
         let data = vec![7; MUCH];
         assert_eq!(ready(end.step(Step::Write(&data))), MUCH);
@@ -248,9 +248,9 @@ fn a_flush_ends_when_the_kernel_has_everything_that_was_written_before() {
     });
 }
 
-#[test]
-fn a_close_flushes_and_ends_our_side_and_reading_goes_on() {
-    everywhere(|mut end| {
+each_kind!(a_close_flushes_and_ends_our_side_and_reading_goes_on);
+fn a_close_flushes_and_ends_our_side_and_reading_goes_on(kind: Kind) {
+    everywhere(kind, |mut end| {
         let data = pattern(0, MUCH);
         assert_eq!(ready(end.step(Step::Write(&data))), MUCH);
         assert!(end.step(Step::Close).is_pending());
@@ -275,9 +275,9 @@ fn a_close_flushes_and_ends_our_side_and_reading_goes_on() {
     });
 }
 
-#[test]
-fn writes_that_wait_fail_with_the_end_of_the_connection_and_so_do_later_ones() {
-    everywhere(|mut end| {
+each_kind!(writes_that_wait_fail_with_the_end_of_the_connection_and_so_do_later_ones);
+fn writes_that_wait_fail_with_the_end_of_the_connection_and_so_do_later_ones(kind: Kind) {
+    everywhere(kind, |mut end| {
         let data = vec![7; MUCH];
         assert_eq!(ready(end.step(Step::Write(&data))), MUCH);
         assert!(end.step(Step::Write(b"x")).is_pending());
@@ -296,9 +296,9 @@ fn writes_that_wait_fail_with_the_end_of_the_connection_and_so_do_later_ones() {
     });
 }
 
-#[test]
-fn a_close_after_an_abort_fails_even_if_all_was_sent() {
-    everywhere(|mut end| {
+each_kind!(a_close_after_an_abort_fails_even_if_all_was_sent);
+fn a_close_after_an_abort_fails_even_if_all_was_sent(kind: Kind) {
+    everywhere(kind, |mut end| {
         assert_eq!(ready(end.step(Step::Write(b"x"))), 1);
         end.peer.expect(&mut end.event_loop, 1);
         end.transport.abort();
@@ -309,9 +309,9 @@ fn a_close_after_an_abort_fails_even_if_all_was_sent() {
     });
 }
 
-#[test]
-fn dropping_what_waits_leaves_nothing_behind_and_closes() {
-    everywhere(|mut end| {
+each_kind!(dropping_what_waits_leaves_nothing_behind_and_closes);
+fn dropping_what_waits_leaves_nothing_behind_and_closes(kind: Kind) {
+    everywhere(kind, |mut end| {
         let data = vec![7; MUCH];
         assert_eq!(ready(end.step(Step::Write(&data))), MUCH);
         assert!(end.step(Step::Write(b"x")).is_pending());
@@ -326,9 +326,9 @@ fn dropping_what_waits_leaves_nothing_behind_and_closes() {
     });
 }
 
-#[test]
-fn a_writer_that_always_finds_room_lets_the_loop_go_on_now_and_then() {
-    everywhere(|mut end| {
+each_kind!(a_writer_that_always_finds_room_lets_the_loop_go_on_now_and_then);
+fn a_writer_that_always_finds_room_lets_the_loop_go_on_now_and_then(kind: Kind) {
+    everywhere(kind, |mut end| {
         let mut given_way = 0;
         for written in 0..1000 {
             while end.step(Step::Write(b".")).is_pending() {

@@ -315,3 +315,21 @@ pub fn pattern(from: u64, len: usize) -> Vec<u8> {
         .map(|i| (i.wrapping_mul(2_654_435_761) >> 13) as u8)
         .collect()
 }
+
+/// Makes two tests of a function that takes the kind of socket: `NAME::tcp` and `NAME::unix`.
+#[macro_export]
+macro_rules! each_kind {
+    ($test:ident) => {
+        mod $test {
+            #[test]
+            fn tcp() {
+                super::$test($crate::Kind::Tcp);
+            }
+
+            #[test]
+            fn unix() {
+                super::$test($crate::Kind::Unix);
+            }
+        }
+    };
+}

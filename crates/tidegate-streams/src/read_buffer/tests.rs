@@ -1,7 +1,6 @@
 //! What a read buffer holds, gives back and finds, beside plain models of it.
 
 use super::*;
-use proptest::prelude::*;
 
 fn holding(data: &[u8]) -> ReadBuffer {
     let mut buffer = ReadBuffer::default();
@@ -11,25 +10,6 @@ fn holding(data: &[u8]) -> ReadBuffer {
 
 fn overrun(consumed: usize, found: bool) -> Search {
     Search::Overrun(LimitOverrun { consumed, found })
-}
-
-/// Returns what `find` has to return, by looking everywhere.
-fn naive(data: &[u8], separators: &[&[u8]], limit: usize) -> Search {
-    let ends = (0..=data.len()).flat_map(|end| {
-        let start = |one: &&[u8]| data[..end].ends_with(one).then(|| (end, end - one.len()));
-        separators
-            .iter()
-            .filter_map(start)
-            .max_by_key(|found| found.1)
-    });
-    let longest = separators.iter().map(|one| one.len()).max().unwrap();
-    let searched = (data.len() + 1).saturating_sub(longest);
-    match { ends }.next() {
-        Some((_, start)) if start > limit => overrun(start, true),
-        Some((end, _)) => Search::Found(end),
-        None if searched > limit => overrun(searched, false),
-        None => Search::Missing(searched),
-    }
 }
 
 #[test]
@@ -132,103 +112,5 @@ fn a_buffer_that_was_large_and_is_empty_holds_no_memory() {
                 .held
                 .is_some_and(|mut held| held.bytes.try_reclaim(1))
         );
-    }
-}
-
-#[derive(Debug, Clone)]
-enum Step {
-    Push(Vec<u8>),
-    Take(usize),
-    Give(usize),
-    /// Lends all, pushes, uses up some of what was lent and puts it back.
-    Lend(Vec<u8>, usize),
-}
-
-/// Of few letters, so that separators are found, partly, and overlap.
-fn letters(len: usize) -> impl Strategy<Value = Vec<u8>> {
-    prop::collection::vec(prop::sample::select(b"ab\r\n".as_slice()), 0..=len)
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        letters(20).prop_map(Step::Push),
-        (0..30_usize).prop_map(Step::Take),
-        (0..30_usize).prop_map(Step::Give),
-        (letters(20), 0..30_usize).prop_map(|(data, used)| Step::Lend(data, used)),
-    ]
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(512) })]
-
-    #[test]
-    fn it_holds_what_a_queue_of_bytes_would(steps in prop::collection::vec(step(), 0..60)) {
-        let (mut buffer, mut model) = (ReadBuffer::default(), Vec::new());
-        let mut taken = Vec::new();
-        for step in steps {
-            match step {
-                Step::Push(data) => {
-                    buffer.push(&data);
-                    model.extend(data);
-                }
-                Step::Take(most) => {
-                    let expected: Vec<_> = model.drain(..most.min(model.len())).collect();
-                    taken.push((buffer.take(most), expected));
-                }
-                Step::Give(most) => {
-                    let expected: Vec<_> = model.drain(..most.min(model.len())).collect();
-                    buffer.give(most, |data| assert_eq!(data, expected));
-                }
-                Step::Lend(data, used) => {
-                    let mut lent = buffer.lend();
-                    prop_assert_eq!(&lent[..], &model[..]);
-                    buffer.push(&data);
-                    let used = used.min(lent.len());
-                    lent.advance(used);
-                    buffer.put_back(lent);
-                    model.drain(..used);
-                    model.extend(data);
-                }
-            }
-            prop_assert_eq!(buffer.bytes(), &model[..]);
-            prop_assert_eq!(buffer.len(), model.len());
-        }
-        // What was taken shares memory with the buffer, and did not change since.
-        for (taken, expected) in taken {
-            prop_assert_eq!(&taken[..], &expected[..]);
-        }
-    }
-
-    #[test]
-    fn a_search_in_one_go_and_one_that_goes_on_find_what_looking_everywhere_finds(
-        data in letters(60),
-        separators in prop::collection::vec(letters(4), 1..4),
-        cuts in prop::collection::vec(0..60_usize, 0..5),
-        limit in 0..70_usize,
-    ) {
-        let separators: Vec<_> = separators.iter().filter(|one| !one.is_empty()).collect();
-        prop_assume!(!separators.is_empty());
-        let separators: Vec<_> = separators.iter().map(|one| one.as_slice()).collect();
-        prop_assert_eq!(
-            holding(&data).find_byte(b'\n', 0, limit),
-            naive(&data, &[b"\n"], limit)
-        );
-        prop_assert_eq!(
-            holding(&data).find(&separators, 0, limit),
-            naive(&data, &separators, limit)
-        );
-        let mut cuts: Vec<_> = cuts.into_iter().map(|at| at.min(data.len())).collect();
-        cuts.push(data.len());
-        cuts.sort_unstable();
-        let (mut buffer, mut from) = (ReadBuffer::default(), 0);
-        for cut in cuts {
-            buffer.push(&data[buffer.len()..cut]);
-            let found = buffer.find(&separators, from, limit);
-            prop_assert_eq!(found, naive(&data[..cut], &separators, limit));
-            match found {
-                Search::Missing(searched) => from = searched,
-                _ => break,
-            }
-        }
     }
 }

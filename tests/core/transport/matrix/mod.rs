@@ -13,7 +13,7 @@ use std::io::{ErrorKind, IoSlice};
 use std::panic::panic_any;
 use std::rc::Rc;
 use std::time::Duration;
-use support::{Kind, Log, Peer, Recorder, TempDir, drive, failures};
+use support::{Kind, Log, Peer, Recorder, TempDir, drive, each_kind, failures};
 use tidegate::{EventLoop, Result, Transport, WriteLimits};
 
 const LONG: Duration = Duration::from_secs(3600);
@@ -32,8 +32,8 @@ macro_rules! actions {
     };
 }
 
-#[test]
-fn asking_writing_and_waiting_in_any_callback_change_nothing_in_the_order_of_callbacks() {
+each_kind!(asking_writing_and_waiting_in_any_callback_change_nothing_in_the_order_of_callbacks);
+fn asking_writing_and_waiting_in_any_callback_change_nothing_in_the_order_of_callbacks(kind: Kind) {
     let neutral = actions! {
         "write": |t| t.write(b"written");
         "write_owned": |t| t.write_owned(vec![1; 10]);
@@ -70,20 +70,20 @@ fn asking_writing_and_waiting_in_any_callback_change_nothing_in_the_order_of_cal
         "stats": |t| t.stats();
         "Debug": |t| format!("{t:?}");
     };
-    for_each_callback(&neutral, |_, scene, _, _| {
+    for_each_callback(kind, &neutral, |_, scene, _, _| {
         assert_eq!(scene.log.words(), TRACE);
         assert_eq!(scene.log.reason(), "peer-eof");
         assert_eq!(scene.log.data(), b"ping");
     });
 }
 
-#[test]
-fn pause_and_resume_of_reading_in_any_callback_only_delay_what_is_read() {
+each_kind!(pause_and_resume_of_reading_in_any_callback_only_delay_what_is_read);
+fn pause_and_resume_of_reading_in_any_callback_only_delay_what_is_read(kind: Kind) {
     let pausing = actions! {
         "pause_reading": |t| t.pause_reading();
         "pause_reading twice": |t| (t.pause_reading(), t.pause_reading());
     };
-    for_each_callback(&pausing, |callback, scene, _, _| {
+    for_each_callback(kind, &pausing, |callback, scene, _, _| {
         let delayed = callback == "made" || callback == "get_buffer";
         if delayed {
             let late = [
@@ -98,13 +98,13 @@ fn pause_and_resume_of_reading_in_any_callback_only_delay_what_is_read() {
     });
 }
 
-#[test]
-fn write_eof_in_any_callback_ends_writing_and_nothing_else() {
+each_kind!(write_eof_in_any_callback_ends_writing_and_nothing_else);
+fn write_eof_in_any_callback_ends_writing_and_nothing_else(kind: Kind) {
     let ending = actions! {
         "write_eof": |t| t.write_eof();
         "write_eof twice": |t| (t.write_eof(), t.write_eof());
     };
-    for_each_callback(&ending, |callback, scene, _, _| {
+    for_each_callback(kind, &ending, |callback, scene, _, _| {
         if place(callback) < place("pause") {
             // There was nothing to flood with.
             assert_eq!(
@@ -118,8 +118,8 @@ fn write_eof_in_any_callback_ends_writing_and_nothing_else() {
     });
 }
 
-#[test]
-fn after_close_in_any_callback_only_connection_lost_comes() {
+each_kind!(after_close_in_any_callback_only_connection_lost_comes);
+fn after_close_in_any_callback_only_connection_lost_comes(kind: Kind) {
     let closing = actions! {
         "close": |t| t.close();
         "close twice": |t| (t.close(), t.close());
@@ -129,7 +129,7 @@ fn after_close_in_any_callback_only_connection_lost_comes() {
         "close and resume_reading": |t| (t.close(), t.resume_reading());
         "close and write": |t| (t.close(), assert!(t.write(b"late").is_err()));
     };
-    for_each_callback(&closing, |callback, scene, _, _| {
+    for_each_callback(kind, &closing, |callback, scene, _, _| {
         let mut trace = up_to(callback);
         if callback != "lost" {
             trace.push("lost");
@@ -142,8 +142,8 @@ fn after_close_in_any_callback_only_connection_lost_comes() {
     });
 }
 
-#[test]
-fn after_abort_in_any_callback_only_connection_lost_comes_and_at_once() {
+each_kind!(after_abort_in_any_callback_only_connection_lost_comes_and_at_once);
+fn after_abort_in_any_callback_only_connection_lost_comes_and_at_once(kind: Kind) {
     let ending = actions! {
         "abort": |t| t.abort();
         "reset": |t| t.reset();
@@ -152,7 +152,7 @@ fn after_abort_in_any_callback_only_connection_lost_comes_and_at_once() {
         "abort and close": |t| (t.abort(), t.close());
         "write and abort": |t| (t.write(b"lost words"), t.abort());
     };
-    for_each_callback(&ending, |callback, scene, transport, _| {
+    for_each_callback(kind, &ending, |callback, scene, transport, _| {
         let mut trace = up_to(callback);
         if callback == "lost" {
             assert_eq!(scene.log.reason(), "peer-eof");
@@ -167,10 +167,10 @@ fn after_abort_in_any_callback_only_connection_lost_comes_and_at_once() {
     });
 }
 
-#[test]
-fn a_reset_in_any_callback_is_seen_as_one_by_a_tcp_peer() {
+each_kind!(a_reset_in_any_callback_is_seen_as_one_by_a_tcp_peer);
+fn a_reset_in_any_callback_is_seen_as_one_by_a_tcp_peer(kind: Kind) {
     let resetting = actions! { "reset": |t| t.reset(); };
-    for_each_callback(&resetting, |callback, _, transport, peer| {
+    for_each_callback(kind, &resetting, |callback, _, transport, peer| {
         let is_tcp = transport.peer_addr().as_inet().is_some();
         if is_tcp && callback != "lost" {
             assert_eq!(peer.saw_error(), Some(ErrorKind::ConnectionReset));
@@ -178,105 +178,101 @@ fn a_reset_in_any_callback_is_seen_as_one_by_a_tcp_peer() {
     });
 }
 
-#[test]
-fn set_protocol_in_any_callback_hands_over_and_is_refused_in_connection_lost() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        for callback in CALLBACKS {
-            // The action needs the scene that holds it.
-            let slot: Rc<RefCell<Option<Rc<Scene>>>> = Rc::default();
-            let scene = Scene::new(callback, {
-                let slot = slot.clone();
-                action(move |transport| {
-                    let scene = slot.borrow_mut().take().unwrap();
-                    let switched = transport.set_protocol(scene.recorder(&scene.new), b"un");
-                    assert_eq!(
-                        switched.is_err(),
-                        transport.handle().transport(transport.id()).is_none()
-                    );
-                    scene.switched.set(true);
-                    Ok(())
-                })
-            });
-            slot.replace(Some(scene.clone()));
-            scene.play(&mut event_loop, kind);
-            assert_eq!(scene.log.words(), up_to(callback), "{kind:?} {callback}");
-            let after: &[&str] = match callback {
-                "made" | "get_buffer" | "data" | "buffer_updated" => &[
-                    "made", "data", "pause", "resume", "soon", "then", "eof", "lost",
-                ],
-                // The hold on reading is the new one's own.
-                "pause" => &[
-                    "made", "pause", "resume", "data", "soon", "then", "eof", "lost",
-                ],
-                "resume" => &["made", "data", "soon", "then", "eof", "lost"],
-                "soon" => &["made", "data", "then", "eof", "lost"],
-                "then" => &["made", "data", "eof", "lost"],
-                // The old one's answer was to close.
-                "eof" => &["made", "lost"],
-                _ => &["made"],
-            };
-            assert_eq!(scene.new.words(), after, "{kind:?} {callback}");
-            let data: &[u8] = match callback {
-                "made" | "get_buffer" => b"unping",
-                "eof" | "lost" => b"",
-                _ => b"un",
-            };
-            assert_eq!(scene.new.data(), data, "{kind:?} {callback}");
-            let last = if callback == "lost" {
-                &scene.log
-            } else {
-                &scene.new
-            };
-            assert_eq!(last.reason(), "peer-eof");
-        }
+each_kind!(set_protocol_in_any_callback_hands_over_and_is_refused_in_connection_lost);
+fn set_protocol_in_any_callback_hands_over_and_is_refused_in_connection_lost(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    for callback in CALLBACKS {
+        // The action needs the scene that holds it.
+        let slot: Rc<RefCell<Option<Rc<Scene>>>> = Rc::default();
+        let scene = Scene::new(callback, {
+            let slot = slot.clone();
+            action(move |transport| {
+                let scene = slot.borrow_mut().take().unwrap();
+                let switched = transport.set_protocol(scene.recorder(&scene.new), b"un");
+                assert_eq!(
+                    switched.is_err(),
+                    transport.handle().transport(transport.id()).is_none()
+                );
+                scene.switched.set(true);
+                Ok(())
+            })
+        });
+        slot.replace(Some(scene.clone()));
+        scene.play(&mut event_loop, kind);
+        assert_eq!(scene.log.words(), up_to(callback), "{kind:?} {callback}");
+        let after: &[&str] = match callback {
+            "made" | "get_buffer" | "data" | "buffer_updated" => &[
+                "made", "data", "pause", "resume", "soon", "then", "eof", "lost",
+            ],
+            // The hold on reading is the new one's own.
+            "pause" => &[
+                "made", "pause", "resume", "data", "soon", "then", "eof", "lost",
+            ],
+            "resume" => &["made", "data", "soon", "then", "eof", "lost"],
+            "soon" => &["made", "data", "then", "eof", "lost"],
+            "then" => &["made", "data", "eof", "lost"],
+            // The old one's answer was to close.
+            "eof" => &["made", "lost"],
+            _ => &["made"],
+        };
+        assert_eq!(scene.new.words(), after, "{kind:?} {callback}");
+        let data: &[u8] = match callback {
+            "made" | "get_buffer" => b"unping",
+            "eof" | "lost" => b"",
+            _ => b"un",
+        };
+        assert_eq!(scene.new.data(), data, "{kind:?} {callback}");
+        let last = if callback == "lost" {
+            &scene.log
+        } else {
+            &scene.new
+        };
+        assert_eq!(last.reason(), "peer-eof");
     }
 }
 
-#[test]
-fn a_failure_in_any_callback_ends_that_connection_alone_and_leaves_nothing_behind() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let failures = failures(event_loop.handle());
-        for panics in [false, true] {
-            for callback in CALLBACKS {
-                if !panics && matches!(callback, "get_buffer" | "lost") {
-                    continue;
-                }
-                let scene = Scene::new(callback, {
-                    action(move |transport| {
-                        if let Err(error) = transport.write(b"bye") {
-                            assert_eq!(callback, "lost", "{error}");
-                        }
-                        match panics {
-                            true => panic_any("the test's own panic"),
-                            false => Err("the test's own error".into()),
-                        }
-                    })
-                });
-                let (transport, peer) = scene.play(&mut event_loop, kind);
-                let mut trace = up_to(callback);
-                if callback == "lost" {
-                    assert_eq!(scene.log.reason(), "peer-eof");
-                } else {
-                    trace.push("lost");
-                    let reason = if panics { "panic" } else { "callback" };
-                    assert_eq!(scene.log.reason(), reason, "{kind:?} {callback}");
-                    if callback != "pause" {
-                        assert!(peer.received().ends_with(b"bye"), "{kind:?} {callback}");
-                        assert_eq!(transport.closed().unwrap().unsent(), 0);
-                    }
-                }
-                assert_eq!(scene.log.words(), trace, "{kind:?} {callback}");
-                let failures = failures.take();
-                assert_eq!(failures.len(), 1, "{failures:?}");
-                assert_eq!(failures[0].transport(), Some(transport.id()));
-                assert!(failures[0].to_string().contains("the test's own"));
+each_kind!(a_failure_in_any_callback_ends_that_connection_alone_and_leaves_nothing_behind);
+fn a_failure_in_any_callback_ends_that_connection_alone_and_leaves_nothing_behind(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let failures = failures(event_loop.handle());
+    for panics in [false, true] {
+        for callback in CALLBACKS {
+            if !panics && matches!(callback, "get_buffer" | "lost") {
+                continue;
             }
+            let scene = Scene::new(callback, {
+                action(move |transport| {
+                    if let Err(error) = transport.write(b"bye") {
+                        assert_eq!(callback, "lost", "{error}");
+                    }
+                    match panics {
+                        true => panic_any("the test's own panic"),
+                        false => Err("the test's own error".into()),
+                    }
+                })
+            });
+            let (transport, peer) = scene.play(&mut event_loop, kind);
+            let mut trace = up_to(callback);
+            if callback == "lost" {
+                assert_eq!(scene.log.reason(), "peer-eof");
+            } else {
+                trace.push("lost");
+                let reason = if panics { "panic" } else { "callback" };
+                assert_eq!(scene.log.reason(), reason, "{kind:?} {callback}");
+                if callback != "pause" {
+                    assert!(peer.received().ends_with(b"bye"), "{kind:?} {callback}");
+                    assert_eq!(transport.closed().unwrap().unsent(), 0);
+                }
+            }
+            assert_eq!(scene.log.words(), trace, "{kind:?} {callback}");
+            let failures = failures.take();
+            assert_eq!(failures.len(), 1, "{failures:?}");
+            assert_eq!(failures[0].transport(), Some(transport.id()));
+            assert!(failures[0].to_string().contains("the test's own"));
         }
-        a_thousand_connections_work(&mut event_loop, kind);
-        assert!(failures.take().is_empty());
     }
+    a_thousand_connections_work(&mut event_loop, kind);
+    assert!(failures.take().is_empty());
 }
 
 fn a_thousand_connections_work(event_loop: &mut EventLoop, kind: Kind) {

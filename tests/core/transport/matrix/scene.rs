@@ -220,25 +220,24 @@ pub(super) fn quiesce(event_loop: &mut EventLoop) {
     }
 }
 
-/// Plays it on both kinds of sockets with each callback and each action; `check` sees how it ended.
+/// Plays it with each callback and each action; `check` sees how it ended.
 pub(super) fn for_each_callback(
+    kind: Kind,
     actions: &[(&'static str, Action)],
     check: impl Fn(&'static str, &Scene, &Transport, &Peer),
 ) {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        event_loop.handle().set_error_handler(|_, failure| {
-            // Escapes the isolation: nothing here may fail.
-            eprintln!("{failure}");
-            std::process::abort();
-        });
-        for (name, action) in actions {
-            for callback in CALLBACKS {
-                println!("{kind:?}: {name} in {callback}");
-                let scene = Scene::new(callback, action.clone());
-                let (transport, peer) = scene.play(&mut event_loop, kind);
-                check(callback, &scene, &transport, &peer);
-            }
+    let mut event_loop = EventLoop::new().unwrap();
+    event_loop.handle().set_error_handler(|_, failure| {
+        // Escapes the isolation: nothing here may fail.
+        eprintln!("{failure}");
+        std::process::abort();
+    });
+    for (name, action) in actions {
+        for callback in CALLBACKS {
+            println!("{kind:?}: {name} in {callback}");
+            let scene = Scene::new(callback, action.clone());
+            let (transport, peer) = scene.play(&mut event_loop, kind);
+            check(callback, &scene, &transport, &peer);
         }
     }
 }

@@ -11,7 +11,7 @@ mod shared;
 
 use ops::Plan;
 use std::fmt::Write;
-use support::Kind;
+use support::{Kind, each_kind};
 
 /// For each of the four tests.
 const CASES: u64 = 1000;
@@ -58,22 +58,12 @@ fn shorter(mut plan: Plan, mut failure: String, kind: Kind, tiny: bool) -> Strin
     text
 }
 
-#[test]
-fn no_interleaving_over_tcp_breaks_the_model() {
-    run_cases(Kind::Tcp, false);
+each_kind!(no_interleaving_breaks_the_model);
+fn no_interleaving_breaks_the_model(kind: Kind) {
+    run_cases(kind, false);
 }
 
-#[test]
-fn no_interleaving_over_unix_sockets_breaks_the_model() {
-    run_cases(Kind::Unix, false);
-}
-
-#[test]
-fn no_interleaving_over_tcp_with_tiny_kernel_buffers_breaks_the_model() {
-    run_cases(Kind::Tcp, true);
-}
-
-#[test]
-fn no_interleaving_over_unix_sockets_with_tiny_kernel_buffers_breaks_the_model() {
-    run_cases(Kind::Unix, true);
+each_kind!(no_interleaving_with_tiny_kernel_buffers_breaks_the_model);
+fn no_interleaving_with_tiny_kernel_buffers_breaks_the_model(kind: Kind) {
+    run_cases(kind, true);
 }

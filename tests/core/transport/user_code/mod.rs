@@ -119,6 +119,7 @@ fn poke_from_callbacks(event_loop: &mut EventLoop, world: &World) {
     let handle = event_loop.handle().clone();
     for kind in Kind::ALL {
         for buffer in [None, Some([0; 64])] {
+            println!("{kind:?}, own buffer: {}", buffer.is_some());
             world.places.borrow_mut().clear();
             let (transport, mut peer) = adopted(&handle, kind, Poking { buffer });
             drive_to(event_loop, world, &["connection_made"]);

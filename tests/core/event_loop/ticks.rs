@@ -5,7 +5,7 @@ use std::io;
 use std::rc::Rc;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
-use support::{BOUND, Kind, Log, Peer, Recorder, Scene, adopted, drive, settle};
+use support::{BOUND, Kind, Log, Peer, Recorder, Scene, adopted, drive, each_kind, settle};
 use tidegate::{EventLoop, Handle, OnPause, PanicPolicy, Transport, WriteLimits};
 
 /// One turn that may wait; fails if it did, though something was owed.
@@ -115,32 +115,30 @@ fn callbacks_run_in_the_order_they_were_scheduled() {
     assert_eq!(*order.borrow(), (0..100).collect::<Vec<_>>());
 }
 
-#[test]
-fn what_a_flush_touches_is_flushed_in_the_next_turn_without_a_sleep() {
-    for kind in Kind::ALL {
-        let mut event_loop = EventLoop::new().unwrap();
-        let handle = event_loop.handle().clone();
-        let (other, _other_peer) = adopted(&handle, kind, Recorder::new(&Log::new()));
-        let log = Log::new();
-        let protocol = Recorder::new(&log).on_pause({
-            let other = other.clone();
-            move |_| {
-                other.write(b"paused")?;
-                Ok(OnPause::KeepReading)
-            }
-        });
-        let (transport, _peer) = adopted(&handle, kind, protocol);
-        settle(&mut event_loop);
-        transport
-            .set_write_limits(WriteLimits::new().with_high(1000))
-            .unwrap();
-        while !transport.write(&[0; 100_000]).unwrap().is_paused() {}
-        turn_at_once(&mut event_loop, "a touched transport");
-        assert_eq!(log.words(), ["made", "pause"]);
-        assert_eq!(other.sent(), 0);
-        turn_at_once(&mut event_loop, "a transport that a flush touched");
-        assert_eq!(other.sent(), 6);
-    }
+each_kind!(what_a_flush_touches_is_flushed_in_the_next_turn_without_a_sleep);
+fn what_a_flush_touches_is_flushed_in_the_next_turn_without_a_sleep(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let handle = event_loop.handle().clone();
+    let (other, _other_peer) = adopted(&handle, kind, Recorder::new(&Log::new()));
+    let log = Log::new();
+    let protocol = Recorder::new(&log).on_pause({
+        let other = other.clone();
+        move |_| {
+            other.write(b"paused")?;
+            Ok(OnPause::KeepReading)
+        }
+    });
+    let (transport, _peer) = adopted(&handle, kind, protocol);
+    settle(&mut event_loop);
+    transport
+        .set_write_limits(WriteLimits::new().with_high(1000))
+        .unwrap();
+    while !transport.write(&[0; 100_000]).unwrap().is_paused() {}
+    turn_at_once(&mut event_loop, "a touched transport");
+    assert_eq!(log.words(), ["made", "pause"]);
+    assert_eq!(other.sent(), 0);
+    turn_at_once(&mut event_loop, "a transport that a flush touched");
+    assert_eq!(other.sent(), 6);
 }
 
 #[test]
@@ -233,24 +231,22 @@ fn left_over_reads_come_after_the_events_of_the_next_poll_and_without_a_sleep() 
     }
 }
 
-#[test]
-fn reading_that_is_resumed_needs_no_new_event() {
-    for kind in Kind::ALL {
-        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
-        transport.pause_reading();
-        peer.send(b"waiting");
-        let events = event_loop.handle().stats().events;
-        drive(&mut event_loop, "the event of the bytes", || {
-            transport.handle().stats().events > events
-        });
-        settle(&mut event_loop);
-        assert_eq!(log.words(), ["made"]);
-        transport.resume_reading();
-        for _ in 0..2 {
-            turn_at_once(&mut event_loop, "a resumed transport");
-        }
-        assert_eq!(log.data(), b"waiting");
+each_kind!(reading_that_is_resumed_needs_no_new_event);
+fn reading_that_is_resumed_needs_no_new_event(kind: Kind) {
+    let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
+    transport.pause_reading();
+    peer.send(b"waiting");
+    let events = event_loop.handle().stats().events;
+    drive(&mut event_loop, "the event of the bytes", || {
+        transport.handle().stats().events > events
+    });
+    settle(&mut event_loop);
+    assert_eq!(log.words(), ["made"]);
+    transport.resume_reading();
+    for _ in 0..2 {
+        turn_at_once(&mut event_loop, "a resumed transport");
     }
+    assert_eq!(log.data(), b"waiting");
 }
 
 #[test]
@@ -420,7 +416,6 @@ fn a_propagated_panic_leaves_the_run_when_its_turn_is_over() {
     event_loop.run_once(Some(BOUND)).unwrap();
     assert_eq!(log.words(), ["the same turn", "another turn"]);
 }
-
 #[test]
 fn run_until_within_returns_what_completes_in_time() {
     let mut event_loop = EventLoop::new().unwrap();
