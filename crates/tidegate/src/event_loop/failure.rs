@@ -26,7 +26,6 @@ impl Failure {
     }
 
     /// Sets the connection that the failure belongs to.
-    #[must_use]
     pub fn of_transport(mut self, id: TransportId) -> Self {
         self.transport = Some(id);
         self
