@@ -291,8 +291,8 @@ fn a_loop_may_be_dropped_with_connections_alive_in_every_state(kind: Kind) {
     }
 }
 
-each_kind!(the_loop_may_be_run_within_with_protocol_and_the_protocol_is_left_alone_meanwhile);
-fn the_loop_may_be_run_within_with_protocol_and_the_protocol_is_left_alone_meanwhile(kind: Kind) {
+each_kind!(the_loop_may_run_within_with_protocol_and_leaves_the_protocol_alone);
+fn the_loop_may_run_within_with_protocol_and_leaves_the_protocol_alone(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let (log, other_log) = (Log::new(), Log::new());
     let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::echo(&log));
