@@ -113,8 +113,8 @@ fn our_client_gets_100_mb_back_from_asyncio_servers(kind: Kind) {
     }
 }
 
-each_kind!(two_that_send_much_at_the_same_time_do_not_block_each_other);
-fn two_that_send_much_at_the_same_time_do_not_block_each_other(kind: Kind) {
+each_kind!(two_sides_that_send_much_at_once_do_not_block_each_other);
+fn two_sides_that_send_much_at_once_do_not_block_each_other(kind: Kind) {
     let len = 16 * MIB;
     for caller in Caller::BOTH {
         for api in APIS {

@@ -38,7 +38,7 @@ impl Protocol for Echo {
 }
 
 #[test]
-fn an_echo_server_without_flow_control_of_its_own_is_bounded_by_high_water_and_one_read() {
+fn an_echo_server_without_flow_control_is_bounded_by_high_water_and_one_read() {
     for kind in Kind::ALL {
         let mut event_loop = EventLoop::new().unwrap();
         let dir = TempDir::new();

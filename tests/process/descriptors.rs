@@ -48,7 +48,7 @@ fn connect(socket: Socket, address: &Address) -> Peer {
 }
 
 #[test]
-fn out_of_descriptors_the_established_go_on_and_the_waiting_are_served_when_some_are_free() {
+fn without_descriptors_connections_go_on_and_the_backlog_is_served_later() {
     for kind in Kind::ALL {
         println!("{kind:?}");
         keep_log(LevelFilter::Info);

@@ -24,8 +24,7 @@ const DESCRIPTORS: u64 = 64;
 /// More clients than that.
 const CLIENTS: usize = 80;
 
-const TEST: &str =
-    "out_of_descriptors_a_server_serves_whom_it_has_and_later_those_who_waited_and_rests";
+const TEST: &str = "a_server_without_descriptors_serves_on_rests_and_serves_the_backlog_later";
 
 /// The processor time that this process has used.
 fn used() -> Duration {
@@ -127,7 +126,7 @@ fn receive(client: &Socket, n: usize) {
 
 /// The name is in [`TEST`] too.
 #[test]
-fn out_of_descriptors_a_server_serves_whom_it_has_and_later_those_who_waited_and_rests() {
+fn a_server_without_descriptors_serves_on_rests_and_serves_the_backlog_later() {
     if let Some(place) = child::part() {
         return serve(&place);
     }

@@ -181,7 +181,7 @@ fn loops_have_threads_of_their_own() {
 }
 
 #[test]
-fn threads_come_when_a_job_needs_one_and_go_with_the_loop_unless_a_job_holds_them_too_long() {
+fn threads_start_for_jobs_and_end_with_the_loop_unless_a_job_holds_them() {
     keep_log(LevelFilter::Warn);
     threads_come_one_by_one_when_none_is_free_and_stay_for_later_jobs();
     a_loop_that_ends_joins_the_threads_of_jobs_that_end_in_time();

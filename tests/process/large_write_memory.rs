@@ -38,7 +38,7 @@ fn kernel_takes_all(transport: &Transport, data: &[u8]) {
 }
 
 #[test]
-fn a_large_write_is_copied_only_when_it_must_wait_and_a_refused_one_is_not_kept() {
+fn a_large_write_is_copied_only_to_wait_and_a_refused_one_is_not_kept() {
     for kind in Kind::ALL {
         println!("{kind:?}");
         let (mut event_loop, _log, transport, mut peer) = Scene::of(kind).strict().set();

@@ -115,8 +115,7 @@ fn run_clients(address: &Address, sizes: &[usize]) -> usize {
 }
 
 #[test]
-fn up_to_a_thousand_connections_at_once_each_get_exactly_their_own_bytes_back_and_nothing_is_left()
-{
+fn a_thousand_connections_at_once_get_their_own_bytes_back_and_leave_nothing() {
     let sizes = sizes(connections());
     let count = sizes.len();
     let bytes: usize = sizes.iter().sum();

@@ -50,7 +50,7 @@ fn owned_tiny(transport: &Transport) -> Result<Flow, WriteError> {
 static LARGE: [u8; MIB as usize] = [7; MIB as usize];
 
 #[test]
-fn a_writer_that_ignores_paused_is_stopped_before_memory_grows_past_the_cap_and_one_write() {
+fn a_writer_that_ignores_paused_takes_no_more_than_the_cap_and_one_write() {
     let writes: [(&str, Write); 6] = [
         ("large", large),
         ("medium", medium),

@@ -21,7 +21,7 @@ const PIECE: usize = 32 * KIB;
 const CONSTANT: usize = 6 * MIB;
 
 #[test]
-fn a_writer_takes_the_cap_when_it_never_drains_and_about_the_high_water_mark_when_it_does() {
+fn a_writer_takes_the_cap_without_drain_and_the_high_water_mark_with_it() {
     let mut event_loop = EventLoop::new().unwrap();
     settle(&mut event_loop);
     let before = resident();

@@ -118,7 +118,7 @@ fn moved(before: &LoopStats, after: &LoopStats) -> ([u64; 3], u64) {
 }
 
 #[test]
-fn a_message_that_a_task_echoes_costs_the_system_calls_of_the_callback_echo_and_no_allocation() {
+fn a_message_echoed_by_a_task_costs_what_a_callback_costs_and_no_allocation() {
     for kind in Kind::ALL {
         for peers in [1, 16] {
             let messages = ROUNDS * peers as u64;

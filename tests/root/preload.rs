@@ -123,8 +123,8 @@ fn with_every_transfer_short_and_every_third_call_failing_nothing_is_lost(kind: 
     survives(kind, SMALL, &settings, &counted);
 }
 
-each_kind!(a_queue_of_several_buffers_is_sent_in_pieces_that_cross_from_one_to_the_next);
-fn a_queue_of_several_buffers_is_sent_in_pieces_that_cross_from_one_to_the_next(kind: Kind) {
+each_kind!(a_queue_is_sent_in_pieces_that_cross_from_one_buffer_to_the_next);
+fn a_queue_is_sent_in_pieces_that_cross_from_one_buffer_to_the_next(kind: Kind) {
     let settings = [("SHIM_WRITE", 1007), ("SHIM_EINTR", 3)];
     survives(
         kind,

@@ -6,8 +6,8 @@ use std::time::Duration;
 use support::root::{Client, Crowd, Mode, Server, wait_until};
 use support::{Kind, each_kind};
 
-each_kind!(who_waits_for_a_server_without_descriptors_is_served_once_its_limit_is_raised);
-fn who_waits_for_a_server_without_descriptors_is_served_once_its_limit_is_raised(kind: Kind) {
+each_kind!(a_backlog_is_served_once_the_limit_on_descriptors_is_raised);
+fn a_backlog_is_served_once_the_limit_on_descriptors_is_raised(kind: Kind) {
     let server = Server::start(kind, Mode::Protocol);
     let mut established = Client::connect(server.address(), 0).unwrap();
     established.exchange(1).unwrap();

@@ -70,8 +70,8 @@ fn a_kernel_that_has_no_memory_for_a_transfer_now_is_asked_again(kind: Kind) {
     }
 }
 
-each_kind!(a_connection_that_was_aborted_in_the_backlog_does_not_keep_those_behind_it_waiting);
-fn a_connection_that_was_aborted_in_the_backlog_does_not_keep_those_behind_it_waiting(kind: Kind) {
+each_kind!(a_connection_aborted_in_the_backlog_does_not_hold_up_those_behind_it);
+fn a_connection_aborted_in_the_backlog_does_not_hold_up_those_behind_it(kind: Kind) {
     for error in ["ECONNABORTED", "EPROTO"] {
         let fault = format!("error={error}:when=1+3");
         let injected = survives(kind, Mode::Protocol, CONNECTS, &["accept4"], &fault, 0);
@@ -79,10 +79,8 @@ fn a_connection_that_was_aborted_in_the_backlog_does_not_keep_those_behind_it_wa
     }
 }
 
-each_kind!(whoever_waits_while_the_system_is_out_of_something_is_accepted_without_a_new_connect);
-fn whoever_waits_while_the_system_is_out_of_something_is_accepted_without_a_new_connect(
-    kind: Kind,
-) {
+each_kind!(a_backlog_that_accept_failed_for_is_accepted_later_without_a_new_connect);
+fn a_backlog_that_accept_failed_for_is_accepted_later_without_a_new_connect(kind: Kind) {
     for error in ["EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"] {
         // Three refusals in a row are told once, and that they are over.
         let fault = format!("error={error}:when=1..3");

@@ -129,10 +129,8 @@ fn an_abort_loses_what_is_buffered_and_both_halves_are_told_how_much(kind: Kind)
 /// Drops a writer in some way: by itself, in a connection, with a task that is cancelled.
 type DropIt = fn(&mut EventLoop, StreamReader, StreamWriter) -> Option<StreamReader>;
 
-each_kind!(a_dropped_writer_sends_the_rest_in_the_background_and_the_reader_gives_what_it_holds);
-fn a_dropped_writer_sends_the_rest_in_the_background_and_the_reader_gives_what_it_holds(
-    kind: Kind,
-) {
+each_kind!(a_dropped_writer_sends_its_rest_and_the_reader_returns_what_it_holds);
+fn a_dropped_writer_sends_its_rest_and_the_reader_returns_what_it_holds(kind: Kind) {
     let ways: [(&str, DropIt); 3] = [
         ("alone", |_, reader, writer| {
             drop(writer);
@@ -195,8 +193,8 @@ fn a_dropped_writer_sends_the_rest_in_the_background_and_the_reader_gives_what_i
     }
 }
 
-each_kind!(a_writer_that_is_dropped_with_nothing_unsent_or_after_its_end_is_not_in_the_log);
-fn a_writer_that_is_dropped_with_nothing_unsent_or_after_its_end_is_not_in_the_log(kind: Kind) {
+each_kind!(a_writer_dropped_with_nothing_unsent_or_after_its_end_is_not_logged);
+fn a_writer_dropped_with_nothing_unsent_or_after_its_end_is_not_logged(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let (_reader, writer, mut peer) = opened(&mut event_loop, kind);
     writer.write(b"sent").unwrap();
@@ -218,7 +216,7 @@ fn a_writer_that_is_dropped_with_nothing_unsent_or_after_its_end_is_not_in_the_l
 }
 
 #[test]
-fn a_writer_that_is_dropped_after_a_failed_write_ends_the_connection_whatever_the_reader_does() {
+fn a_writer_dropped_after_a_failed_write_ends_the_connection_of_the_reader() {
     let mut event_loop = EventLoop::new().unwrap();
     let (mut reader, writer, mut peer) = opened(&mut event_loop, Kind::Tcp);
     reader.set_limit(1);

@@ -80,8 +80,8 @@ fn a_name_and_a_port_are_resolved_and_every_address_is_tried() {
     assert!(error.to_string().contains("unknown.test"), "{error}");
 }
 
-each_kind!(who_cannot_connect_is_told_where_and_why);
-fn who_cannot_connect_is_told_where_and_why(kind: Kind) {
+each_kind!(a_failed_connect_says_where_and_why);
+fn a_failed_connect_says_where_and_why(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let (listener, address) = kind.listen(&TempDir::new());
     drop(listener);
@@ -99,7 +99,7 @@ fn who_cannot_connect_is_told_where_and_why(kind: Kind) {
 }
 
 #[test]
-fn an_attempt_that_is_not_answered_ends_with_the_timeout_of_the_options_or_of_the_caller() {
+fn an_unanswered_connect_ends_with_the_timeout_of_the_options_or_the_caller() {
     let host = Host::hanging(v4(1));
     let mut event_loop = EventLoop::new().unwrap();
     let before = held(event_loop.handle());

@@ -135,7 +135,7 @@ fn a_reader_that_goes_from_task_to_task_wakes_who_reads_whatever_the_waker_is(ki
 }
 
 #[test]
-fn what_a_task_that_has_read_came_to_is_dropped_at_its_end_though_its_reader_lives_on() {
+fn the_result_of_a_task_that_read_is_dropped_with_it_though_its_reader_lives() {
     let Streamed {
         mut reader,
         writer,
@@ -197,8 +197,8 @@ fn a_read_that_waits_is_woken_by_the_end_of_the_stream(kind: Kind) {
     assert_eq!(read.unwrap(), 0);
 }
 
-each_kind!(a_chunk_is_what_is_there_up_to_so_many_bytes_and_may_be_longer_than_the_limit);
-fn a_chunk_is_what_is_there_up_to_so_many_bytes_and_may_be_longer_than_the_limit(kind: Kind) {
+each_kind!(a_chunk_has_at_most_the_bytes_asked_for_and_may_be_longer_than_the_limit);
+fn a_chunk_has_at_most_the_bytes_asked_for_and_may_be_longer_than_the_limit(kind: Kind) {
     let mut s = Streamed::new(kind);
     s.reader.set_limit(10);
     give_up(s.reader.read_chunk(100));
@@ -234,8 +234,8 @@ fn read_exact_waits_for_all_and_leaves_the_rest(kind: Kind) {
     assert_eq!(now(s.reader.read_chunk(9)).unwrap(), "gh");
 }
 
-each_kind!(read_exact_at_the_end_of_the_stream_tells_what_was_there_and_how_much_was_asked_for);
-fn read_exact_at_the_end_of_the_stream_tells_what_was_there_and_how_much_was_asked_for(kind: Kind) {
+each_kind!(read_exact_at_eof_tells_what_was_there_and_how_much_was_asked_for);
+fn read_exact_at_eof_tells_what_was_there_and_how_much_was_asked_for(kind: Kind) {
     let mut s = Streamed::new(kind);
     s.feed(b"abc");
     s.end();
@@ -317,10 +317,8 @@ fn no_separator_or_an_empty_one_is_refused_and_loses_nothing() {
     assert_eq!(now(s.reader.read_chunk(9)).unwrap(), "abc");
 }
 
-each_kind!(read_until_at_the_end_of_the_stream_tells_what_was_there_with_a_part_of_the_separator);
-fn read_until_at_the_end_of_the_stream_tells_what_was_there_with_a_part_of_the_separator(
-    kind: Kind,
-) {
+each_kind!(read_until_at_eof_tells_what_was_there_with_a_part_of_the_separator);
+fn read_until_at_eof_tells_what_was_there_with_a_part_of_the_separator(kind: Kind) {
     let mut s = Streamed::new(kind);
     s.feed(b"one--two-");
     s.end();

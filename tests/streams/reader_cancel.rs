@@ -150,8 +150,8 @@ fn a_read_dropped_while_reading_is_held_back_loses_and_doubles_nothing(kind: Kin
     }
 }
 
-each_kind!(reads_of_all_kinds_dropped_at_every_byte_take_nothing_they_do_not_answer_with);
-fn reads_of_all_kinds_dropped_at_every_byte_take_nothing_they_do_not_answer_with(kind: Kind) {
+each_kind!(a_read_dropped_at_any_byte_takes_nothing_that_it_does_not_return);
+fn a_read_dropped_at_any_byte_takes_nothing_that_it_does_not_return(kind: Kind) {
     for first in 0..Method::ALL.len() {
         let mut s = Streamed::new(kind);
         let mut read = Vec::new();
@@ -196,8 +196,8 @@ fn the_latest_of_the_tasks_that_read_is_woken(kind: Kind) {
     assert_eq!(line.unwrap(), "a line\n");
 }
 
-each_kind!(each_read_that_is_given_up_while_reading_is_held_back_lets_in_one_more_at_most);
-fn each_read_that_is_given_up_while_reading_is_held_back_lets_in_one_more_at_most(kind: Kind) {
+each_kind!(each_read_cancelled_while_reading_is_held_lets_in_one_more_at_most);
+fn each_read_cancelled_while_reading_is_held_lets_in_one_more_at_most(kind: Kind) {
     // The loop's buffer for reads.
     const ONE_READ: usize = 128 * 1024;
     let mut s = Streamed::new(kind);

@@ -212,8 +212,8 @@ fn end_beside_a_stalled_peer(kind: Kind, runner: Runner) -> (Duration, usize) {
     (took, unsent)
 }
 
-each_kind!(what_a_stalled_peer_did_not_take_in_the_time_is_lost_and_logged_with_its_bytes);
-fn what_a_stalled_peer_did_not_take_in_the_time_is_lost_and_logged_with_its_bytes(kind: Kind) {
+each_kind!(bytes_that_a_stalled_peer_did_not_take_in_time_are_lost_and_logged);
+fn bytes_that_a_stalled_peer_did_not_take_in_time_are_lost_and_logged(kind: Kind) {
     // A second unless set.
     let (took, unsent) = end_beside_a_stalled_peer(kind, Runner::new());
     assert!((Duration::from_secs(1)..BOUND).contains(&took), "{took:?}");

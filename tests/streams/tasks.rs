@@ -206,7 +206,7 @@ fn a_task_that_waits_for_nothing_can_be_aborted_too() {
 }
 
 #[test]
-fn an_abort_that_is_forgotten_with_its_handle_still_ends_the_task_and_is_not_reported() {
+fn an_abort_whose_handle_is_dropped_still_ends_the_task_and_is_not_reported() {
     let mut event_loop = EventLoop::new().unwrap();
     let reported = failures(event_loop.handle());
     let (dropped, sets) = flag();
@@ -404,7 +404,7 @@ fn a_task_that_is_always_ready_starves_nobody(kind: Kind) {
 }
 
 #[test]
-fn a_task_that_is_always_ready_runs_once_in_a_turn_however_many_connections_have_data() {
+fn a_task_that_is_always_ready_runs_once_a_turn_beside_busy_connections() {
     let mut event_loop = EventLoop::new().unwrap();
     let handle = event_loop.handle().clone();
     let read = Rc::new(Cell::new(0));

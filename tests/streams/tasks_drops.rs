@@ -140,7 +140,7 @@ fn a_drop_that_panics_at_the_end_of_a_future_comes_out_of_the_join() {
 }
 
 #[test]
-fn of_two_panics_the_one_of_the_poll_counts() {
+fn of_a_panic_in_a_poll_and_one_in_a_drop_the_first_is_reported() {
     struct Twice;
     impl Future for Twice {
         type Output = ();
@@ -303,7 +303,7 @@ fn a_drop_may_spawn_and_abort_when_its_task_is_aborted() {
 }
 
 #[test]
-fn a_drop_that_spawns_at_the_end_of_the_loop_is_refused_and_the_rest_is_dropped_once() {
+fn a_spawn_by_a_drop_at_the_end_of_the_loop_is_refused_and_all_drop_once() {
     let mut event_loop = EventLoop::new().unwrap();
     let handle = event_loop.handle().clone();
     let (drops, refused) = (Drops::new(), Rc::new(Cell::new(0)));

@@ -102,7 +102,7 @@ fn a_sleep_counts_from_the_call_that_made_it() {
 }
 
 #[test]
-fn sleeps_end_in_the_order_of_their_times_and_those_of_one_time_in_that_of_the_calls() {
+fn sleeps_end_in_the_order_of_their_times_and_then_of_their_calls() {
     let mut virt = Virtual::new();
     let order: Rc<RefCell<Vec<_>>> = Rc::default();
     for (number, hours) in [(0, 3), (1, 1), (2, 2), (3, 1)] {
@@ -337,7 +337,7 @@ fn the_real_clock_never_ends_a_sleep_early() {
 }
 
 #[test]
-fn where_no_loop_runs_a_timeout_answers_with_an_error_unless_the_future_is_ready() {
+fn without_a_loop_a_timeout_returns_an_error_unless_the_future_is_ready() {
     let mut limited = Box::pin(timeout(Duration::ZERO, ready(1)));
     assert_eq!(poll(&mut limited), Poll::Ready(Ok(1)));
     let drops = Drops::new();

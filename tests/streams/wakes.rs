@@ -130,7 +130,7 @@ fn a_wake_from_another_thread_while_the_task_runs_polls_it_again() {
 }
 
 #[test]
-fn wakers_that_are_cloned_and_dropped_on_other_threads_leave_the_drop_to_the_loop() {
+fn wakers_cloned_and_dropped_on_other_threads_leave_the_drop_to_the_loop() {
     const TASKS: usize = 400;
     let mut event_loop = EventLoop::new().unwrap();
     let drops = Drops::new();
@@ -294,7 +294,7 @@ fn end_under_fire(rounds: usize, after: impl Fn() + Send + Sync + 'static) {
 }
 
 #[test]
-fn a_loop_that_ends_while_eight_threads_wake_its_tasks_drops_each_once_on_its_thread() {
+fn a_loop_that_ends_while_threads_wake_its_tasks_drops_each_once_on_its_thread() {
     end_under_fire(60, || {});
 }
 

@@ -194,8 +194,8 @@ fn a_loop_that_ignores_every_error_does_not_keep_the_end_from_being_told(kind: K
     });
 }
 
-each_kind!(every_waiter_and_every_later_call_fails_when_an_abort_elsewhere_lost_the_bytes);
-fn every_waiter_and_every_later_call_fails_when_an_abort_elsewhere_lost_the_bytes(kind: Kind) {
+each_kind!(every_waiter_and_later_call_fails_when_an_abort_elsewhere_lost_the_bytes);
+fn every_waiter_and_later_call_fails_when_an_abort_elsewhere_lost_the_bytes(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let (_reader, writer, _peer) = opened(&mut event_loop, kind);
     stuck(&mut event_loop, &writer);
@@ -232,7 +232,7 @@ fn every_waiter_and_every_later_call_fails_when_an_abort_elsewhere_lost_the_byte
 }
 
 #[test]
-fn writers_are_told_the_error_of_the_connection_and_readers_first_what_had_arrived() {
+fn writers_get_the_error_of_the_connection_and_readers_first_what_had_arrived() {
     let mut event_loop = EventLoop::new().unwrap();
     let (mut reader, writer, mut peer) = opened(&mut event_loop, Kind::Tcp);
     stuck(&mut event_loop, &writer);

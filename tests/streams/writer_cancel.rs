@@ -168,8 +168,8 @@ fn a_timeout_around_a_write_tells_by_the_count_whether_it_was_written(kind: Kind
     assert_eq!(rest, b"", "{kind:?}");
 }
 
-each_kind!(under_any_schedule_of_drops_each_write_arrives_whole_or_not_at_all_and_in_order);
-fn under_any_schedule_of_drops_each_write_arrives_whole_or_not_at_all_and_in_order(kind: Kind) {
+each_kind!(under_any_schedule_of_drops_writes_arrive_whole_or_not_and_in_order);
+fn under_any_schedule_of_drops_writes_arrive_whole_or_not_and_in_order(kind: Kind) {
     let mut rng = Rng::from_environment();
     for round in 0..8 {
         let mut event_loop = EventLoop::new().unwrap();

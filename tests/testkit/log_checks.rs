@@ -61,7 +61,7 @@ fn a_violation_in_a_script_fails_the_test() {
 }
 
 #[test]
-fn a_violation_that_was_taken_is_forgiven() {
+fn a_violation_that_the_test_took_does_not_fail_it() {
     let mut world = World::new();
     let log = Log::new();
     served(&mut world, log.clone());

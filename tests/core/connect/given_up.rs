@@ -159,7 +159,7 @@ fn dropping_the_completion_ends_a_connect_at_every_stage() {
 }
 
 #[test]
-fn it_may_be_dropped_in_a_callback() {
+fn a_connect_may_be_cancelled_in_a_callback() {
     for stage in STAGES {
         let mut stuck = Stuck::new(stage);
         let connecting = stuck.connect(stuck.options());

@@ -329,7 +329,7 @@ fn an_attempt_that_has_lost_gives_up_its_socket() {
 }
 
 #[test]
-fn of_two_attempts_that_connect_in_the_same_moment_one_wins_and_the_other_is_closed() {
+fn of_two_attempts_that_connect_at_once_one_wins_and_the_other_is_closed() {
     for round in 0..20 {
         let hosts = [Host::good(v4(2)), Host::good(v4(3))];
         let mut event_loop = knowing(&[&hosts[0], &hosts[1]]);

@@ -218,7 +218,7 @@ fn a_limit_ends_the_waiting_and_not_what_is_waited_for() {
 }
 
 #[test]
-fn a_detached_error_goes_to_the_error_handler_unless_it_is_the_end_of_a_connection() {
+fn a_detached_error_other_than_a_closed_connection_goes_to_the_error_handler() {
     let mut event_loop = EventLoop::new().unwrap();
     let handle = event_loop.handle().clone();
     let failures = Rc::new(RefCell::new(Vec::new()));
@@ -282,7 +282,7 @@ fn dropping_a_completion_tells_its_completer_and_drops_the_answer() {
 }
 
 #[test]
-fn the_end_of_the_loop_fails_whoever_waits() {
+fn the_end_of_the_loop_fails_every_completion() {
     let mut event_loop = EventLoop::new().unwrap();
     let handle = event_loop.handle().clone();
     let log = Log::new();

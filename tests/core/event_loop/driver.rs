@@ -115,7 +115,7 @@ fn a_timer_fires_when_the_hand_set_clock_says_so() {
 }
 
 #[test]
-fn a_timer_that_starts_itself_again_fires_once_a_turn_though_the_clock_stands_still() {
+fn a_timer_that_restarts_itself_fires_once_a_turn_even_on_a_stopped_clock() {
     fn again(handle: &Handle, fired: Rc<Cell<u32>>) {
         handle.call_later(Duration::ZERO, move |handle| {
             fired.set(fired.get() + 1);
@@ -275,7 +275,7 @@ fn calls_from_another_thread_wake_any_world_once_between_two_turns() {
 }
 
 #[test]
-fn a_transfer_that_there_is_no_memory_for_is_tried_again_though_no_event_says_when() {
+fn a_transfer_without_memory_is_tried_again_though_no_event_says_when() {
     for code in [ENOBUFS, ENOMEM] {
         let world = ByHand::new();
         let mut event_loop = world.event_loop();
@@ -316,7 +316,7 @@ fn a_transfer_that_there_is_no_memory_for_is_tried_again_though_no_event_says_wh
 }
 
 #[test]
-fn a_world_without_threads_runs_jobs_on_the_loop_in_order_one_turn_after_their_start() {
+fn without_threads_jobs_run_on_the_loop_in_order_one_turn_after_their_start() {
     let world = ByHand::new();
     let mut event_loop = world.event_loop();
     let handle = event_loop.handle().clone();

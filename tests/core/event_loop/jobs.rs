@@ -158,7 +158,7 @@ impl Drop for Bomb {
 }
 
 #[test]
-fn a_panic_is_an_error_with_its_message_and_the_pool_goes_on_whatever_the_policy() {
+fn a_panic_is_an_error_with_its_message_and_the_pool_goes_on_by_any_policy() {
     for policy in [PanicPolicy::Isolate, PanicPolicy::Propagate] {
         let builder = EventLoop::builder().executor_threads(1);
         let mut event_loop = builder.panic_policy(policy).build().unwrap();
@@ -243,7 +243,7 @@ fn dropping_the_completion_of_a_job_not_begun_cancels_it() {
 }
 
 #[test]
-fn a_job_that_has_begun_runs_to_its_end_and_an_unwanted_result_is_dropped_on_the_loop() {
+fn a_begun_job_runs_to_its_end_and_an_unwanted_result_is_dropped_on_the_loop() {
     let mut event_loop = loop_with(1);
     let handle = event_loop.handle().clone();
     for by_time in [false, true] {

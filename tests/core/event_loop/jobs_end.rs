@@ -28,7 +28,7 @@ fn is_loop_closed(error: &io::Error) -> bool {
 }
 
 #[test]
-fn jobs_that_have_not_begun_are_dropped_by_the_loop_uncalled_and_their_completions_fail() {
+fn jobs_that_have_not_begun_are_dropped_uncalled_and_their_completions_fail() {
     let event_loop = loop_with(1, Duration::ZERO);
     let handle = event_loop.handle().clone();
     let release = occupy(event_loop.handle());

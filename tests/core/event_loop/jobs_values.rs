@@ -110,7 +110,7 @@ fn a_job_whose_own_values_panic_when_dropped_is_one_that_panicked() {
 }
 
 #[test]
-fn a_result_that_nobody_wants_and_whose_drop_panics_is_reported_and_harms_nobody() {
+fn an_unwanted_result_whose_drop_panics_is_reported_and_harms_nobody() {
     let (mut event_loop, release) = occupied();
     let handle = event_loop.handle().clone();
     drop(release);

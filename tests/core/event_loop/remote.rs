@@ -31,7 +31,7 @@ fn done() {
 }
 
 #[test]
-fn a_million_calls_of_eight_threads_run_once_each_and_in_the_order_of_their_thread() {
+fn a_million_calls_of_eight_threads_run_once_each_in_the_order_of_their_thread() {
     const THREADS: usize = 8;
     const CALLS: u32 = 125_000;
     let mut event_loop = EventLoop::new().unwrap();

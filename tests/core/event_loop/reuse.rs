@@ -191,7 +191,7 @@ fn no_event_of_a_closed_connection_reaches_the_one_that_took_its_slot() {
 }
 
 #[test]
-fn nor_does_one_on_tcp() {
+fn no_event_of_a_closed_tcp_connection_reaches_the_one_that_took_its_slot() {
     let (reopened, stale) = give_up_connects(Kind::Tcp, 10);
     assert!(stale > 0 && reopened > 0);
     assert!(abort_the_others(Kind::Tcp, 10) > 0);

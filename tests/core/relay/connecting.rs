@@ -132,8 +132,8 @@ fn a_front_that_is_closed_or_aborted_here_cancels_the_connect(back: Kind) {
     }
 }
 
-each_kind!(what_the_front_sends_meanwhile_waits_in_the_kernel_and_is_carried_over_with_its_end);
-fn what_the_front_sends_meanwhile_waits_in_the_kernel_and_is_carried_over_with_its_end(back: Kind) {
+each_kind!(the_front_s_bytes_wait_in_the_kernel_during_the_connect_and_come_with_eof);
+fn the_front_s_bytes_wait_in_the_kernel_during_the_connect_and_come_with_eof(back: Kind) {
     let mut hanging = Hanging::new(back);
     let mut front = hanging.front();
     let data = pattern(0, 100_000);
@@ -172,7 +172,7 @@ fn the_end_of_the_loop_gives_up_a_connect_and_the_closures_of_the_relay(back: Ki
 }
 
 #[test]
-fn a_refused_connect_resets_the_front_with_the_error_as_its_reason_and_is_reported_once() {
+fn a_refused_connect_resets_the_front_with_its_error_and_is_reported_once() {
     for asked in [true, false] {
         let mut event_loop = EventLoop::new().unwrap();
         let failures = failures(event_loop.handle());

@@ -255,10 +255,8 @@ fn an_abort_a_timeout_and_a_shutdown_of_one_side_reset_the_other(kind: Kind) {
     }
 }
 
-each_kind!(shutting_down_the_server_of_the_front_closes_the_backs_with_what_is_buffered_for_them);
-fn shutting_down_the_server_of_the_front_closes_the_backs_with_what_is_buffered_for_them(
-    kind: Kind,
-) {
+each_kind!(a_shutdown_of_the_front_s_server_closes_the_backs_after_what_is_buffered);
+fn a_shutdown_of_the_front_s_server_closes_the_backs_after_what_is_buffered(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let mut tied = Tied::new(&mut event_loop, kind);
     tied.front.fill(&mut event_loop);

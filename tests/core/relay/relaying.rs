@@ -43,12 +43,8 @@ fn what_each_side_sends_arrives_at_the_other_unchanged(kind: Kind) {
     assert_eq!(report.to_front.sent, down.len() as u64);
 }
 
-each_kind!(
-    a_side_that_does_not_read_stops_the_reading_of_the_other_and_the_opposite_direction_goes_on
-);
-fn a_side_that_does_not_read_stops_the_reading_of_the_other_and_the_opposite_direction_goes_on(
-    kind: Kind,
-) {
+each_kind!(a_side_that_does_not_read_stops_reading_from_the_other_and_no_more);
+fn a_side_that_does_not_read_stops_reading_from_the_other_and_no_more(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let mut tied = Tied::with(
         &mut event_loop,
@@ -285,8 +281,8 @@ fn one_connection_cannot_be_tied_to_itself() {
     assert!(!a.is_closing());
 }
 
-each_kind!(a_relay_that_takes_the_place_of_a_protocol_gets_the_bytes_that_were_read_too_far);
-fn a_relay_that_takes_the_place_of_a_protocol_gets_the_bytes_that_were_read_too_far(kind: Kind) {
+each_kind!(a_relay_that_replaces_a_protocol_gets_the_bytes_that_were_read_too_far);
+fn a_relay_that_replaces_a_protocol_gets_the_bytes_that_were_read_too_far(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
     let served = Served::echo(event_loop.handle(), kind.somewhere(&dir).as_str());
@@ -307,8 +303,8 @@ fn a_relay_that_takes_the_place_of_a_protocol_gets_the_bytes_that_were_read_too_
     assert!(peer.saw_eof());
 }
 
-each_kind!(a_side_that_gets_another_protocol_leaves_the_relay_and_the_other_side_is_closed);
-fn a_side_that_gets_another_protocol_leaves_the_relay_and_the_other_side_is_closed(kind: Kind) {
+each_kind!(a_side_with_a_new_protocol_leaves_the_relay_and_the_other_is_closed);
+fn a_side_with_a_new_protocol_leaves_the_relay_and_the_other_is_closed(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
     let report = Relay::between(&a, &b);

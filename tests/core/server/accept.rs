@@ -194,7 +194,7 @@ fn a_backlog_of_aborted_connections_does_not_hold_the_loop() {
 }
 
 #[test]
-fn out_of_descriptors_or_memory_a_listener_rests_by_one_timer_and_then_serves_what_waited() {
+fn a_listener_without_descriptors_or_memory_rests_by_one_timer_and_then_serves() {
     for code in [EMFILE, ENFILE, ENOBUFS, ENOMEM] {
         let (mut event_loop, world, served) = scripted();
         world.starved_by.set(Some(code));
@@ -228,7 +228,7 @@ fn out_of_descriptors_or_memory_a_listener_rests_by_one_timer_and_then_serves_wh
 }
 
 #[test]
-fn a_refusal_among_what_is_left_over_starts_one_timer_also_when_an_event_comes_too() {
+fn a_refusal_among_left_overs_starts_one_timer_also_with_an_event() {
     let (mut event_loop, world, served) = scripted();
     world.backlog.borrow_mut().extend([None; 200]);
     world.announced.set(true);

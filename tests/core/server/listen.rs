@@ -217,7 +217,7 @@ fn a_server_not_started_listens_on_none_of_its_addresses_until_it_is() {
 
 /// Linux lets a port be bound twice as long as nobody listens on it.
 #[test]
-fn an_address_that_was_taken_before_the_server_started_is_named_and_the_server_closed() {
+fn an_address_taken_before_the_server_started_is_named_and_the_server_closed() {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
     let contested = free(5);

@@ -76,7 +76,7 @@ fn the_systems_localhost_is_served_on_every_address_that_it_has_here() {
 }
 
 #[test]
-fn a_name_is_resolved_in_the_call_and_served_on_all_its_addresses_in_their_order() {
+fn a_name_is_resolved_in_the_call_and_served_on_all_its_addresses_in_order() {
     type Asked = Vec<(String, u16, ThreadId)>;
     let asked: Arc<Mutex<Asked>> = Arc::default();
     let asking = asked.clone();

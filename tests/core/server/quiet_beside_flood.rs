@@ -227,8 +227,8 @@ fn run(kind: Kind, flooded: Flooded, quiet_first: bool) {
     }
 }
 
-each_kind!(what_came_before_a_turn_is_delivered_in_it_and_a_flood_gets_its_share_and_no_more);
-fn what_came_before_a_turn_is_delivered_in_it_and_a_flood_gets_its_share_and_no_more(kind: Kind) {
+each_kind!(input_before_a_turn_is_delivered_in_it_and_a_flood_gets_only_its_share);
+fn input_before_a_turn_is_delivered_in_it_and_a_flood_gets_only_its_share(kind: Kind) {
     for flooded in [Flooded::SmallSink, Flooded::Sink, Flooded::Echo] {
         for quiet_first in [false, true] {
             run(kind, flooded, quiet_first);

@@ -103,7 +103,7 @@ fn a_server_that_was_not_started_refuses_until_it_is(kind: Kind) {
 }
 
 #[test]
-fn what_waits_at_a_listener_of_std_is_accepted_once_the_server_starts() {
+fn the_backlog_of_a_std_listener_is_accepted_once_the_server_starts() {
     let mut event_loop = EventLoop::new().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let options = ListenOptions::new(listener).start_serving(false);

@@ -62,8 +62,8 @@ fn a_shutdown_gives_polite_peers_all_their_bytes_and_counts_them_as_closed(kind:
     let stats = event_loop.handle().stats();
     assert_eq!((stats.timers, stats.lingering), (0, 0));
 }
-each_kind!(a_shutdown_cuts_who_does_not_read_at_the_end_of_the_grace_and_counts_what_is_lost);
-fn a_shutdown_cuts_who_does_not_read_at_the_end_of_the_grace_and_counts_what_is_lost(kind: Kind) {
+each_kind!(a_shutdown_cuts_stalled_peers_at_the_end_of_the_grace_and_counts_the_loss);
+fn a_shutdown_cuts_stalled_peers_at_the_end_of_the_grace_and_counts_the_loss(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
     let served = Served::echo(event_loop.handle(), kind.somewhere(&dir));

@@ -337,7 +337,7 @@ fn a_connect_to_a_full_backlog_ends_with_its_timeout() {
 }
 
 #[test]
-fn a_connect_to_a_full_backlog_can_be_cancelled_and_fails_when_the_listener_dies() {
+fn a_connect_to_a_full_backlog_can_be_cancelled_and_fails_with_the_listener() {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
     let full = Full::new(&dir.path("s"));

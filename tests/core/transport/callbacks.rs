@@ -70,12 +70,8 @@ fn check_next(order: &[String], consequence: &str) {
     }
 }
 
-each_kind!(
-    what_a_callback_causes_on_its_own_transport_comes_when_it_returns_before_any_other_event
-);
-fn what_a_callback_causes_on_its_own_transport_comes_when_it_returns_before_any_other_event(
-    kind: Kind,
-) {
+each_kind!(effects_of_a_callback_on_its_own_transport_come_before_any_other_event);
+fn effects_of_a_callback_on_its_own_transport_come_before_any_other_event(kind: Kind) {
     for end in [Transport::close, Transport::abort, Transport::reset] {
         let (order, logs) = two_in_one_poll(kind, end, "lost");
         check_next(&order, "lost");
@@ -112,8 +108,8 @@ fn what_a_callback_causes_on_its_own_transport_comes_when_it_returns_before_any_
     assert!(first[3].ends_with("resume"), "{order:?}");
 }
 
-each_kind!(what_a_callback_causes_on_another_transport_comes_after_it_in_this_turn_or_the_next);
-fn what_a_callback_causes_on_another_transport_comes_after_it_in_this_turn_or_the_next(kind: Kind) {
+each_kind!(effects_of_a_callback_on_another_transport_come_this_turn_or_the_next);
+fn effects_of_a_callback_on_another_transport_come_this_turn_or_the_next(kind: Kind) {
     type Cause = (fn(&Transport), &'static str);
     let causes: [Cause; 4] = [
         (Transport::close, "lost"),
@@ -215,8 +211,8 @@ impl By {
     }
 }
 
-each_kind!(the_writes_of_a_closure_for_a_protocol_are_gathered_and_its_consequences_come_next);
-fn the_writes_of_a_closure_for_a_protocol_are_gathered_and_its_consequences_come_next(kind: Kind) {
+each_kind!(writes_of_a_closure_for_a_protocol_are_gathered_and_its_effects_come_next);
+fn writes_of_a_closure_for_a_protocol_are_gathered_and_its_effects_come_next(kind: Kind) {
     for by in By::ALL {
         let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
         settle(&mut event_loop);
@@ -290,8 +286,8 @@ fn uncalled<P: Protocol>(
     }
 }
 
-each_kind!(a_closure_for_another_type_or_for_a_connection_that_has_ended_is_dropped_unrun);
-fn a_closure_for_another_type_or_for_a_connection_that_has_ended_is_dropped_unrun(kind: Kind) {
+each_kind!(a_closure_for_another_type_or_an_ended_connection_is_dropped_unrun);
+fn a_closure_for_another_type_or_an_ended_connection_is_dropped_unrun(kind: Kind) {
     for by in By::ALL {
         let mut event_loop = EventLoop::new().unwrap();
         let failures = failures(event_loop.handle());
@@ -359,10 +355,8 @@ fn a_timer_of_a_transport_dies_with_the_connection_and_runs_while_it_closes(kind
     });
 }
 
-each_kind!(with_protocol_reaches_the_protocol_but_not_within_its_own_callback_after_the_end_or_as_another_type);
-fn with_protocol_reaches_the_protocol_but_not_within_its_own_callback_after_the_end_or_as_another_type(
-    kind: Kind,
-) {
+each_kind!(with_protocol_is_none_in_its_own_callback_after_the_end_or_for_another_type);
+fn with_protocol_is_none_in_its_own_callback_after_the_end_or_for_another_type(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let (log, other_log) = (Log::new(), Log::new());
     let (other, _other_peer) = adopted(event_loop.handle(), kind, Recorder::new(&other_log));

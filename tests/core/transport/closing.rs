@@ -399,8 +399,8 @@ fn a_deadline_may_be_brought_forward_while_the_close_is_under_way(kind: Kind) {
     assert_eq!(log.reason(), "timeout");
 }
 
-each_kind!(a_deadline_that_is_over_at_once_leaves_time_for_what_the_kernel_takes_at_once);
-fn a_deadline_that_is_over_at_once_leaves_time_for_what_the_kernel_takes_at_once(kind: Kind) {
+each_kind!(a_deadline_of_zero_leaves_time_for_what_the_kernel_takes_at_once);
+fn a_deadline_of_zero_leaves_time_for_what_the_kernel_takes_at_once(kind: Kind) {
     let (mut event_loop, _, transport, mut peer) = Scene::of(kind).set();
     settle(&mut event_loop);
     transport.write(b"goodbye").unwrap();

@@ -43,8 +43,8 @@ const LOSSES: [(&str, Loss); 6] = [
     }),
 ];
 
-each_kind!(everyone_who_asks_is_told_the_same_end);
-fn everyone_who_asks_is_told_the_same_end(kind: Kind) {
+each_kind!(every_question_about_the_end_has_the_same_answer);
+fn every_question_about_the_end_has_the_same_answer(kind: Kind) {
     for (reason, lose) in LOSSES {
         let mut event_loop = EventLoop::new().unwrap();
         let log = Log::new();

@@ -11,7 +11,7 @@ use support::{Kind, Log, Recorder, Seen, adopted, drive, each_kind, failures, se
 use tidegate::{CloseReason, EventLoop, PanicPolicy};
 
 #[test]
-fn panics_of_closures_factories_timers_and_answers_are_reported_and_stop_nothing() {
+fn panics_of_closures_factories_and_timers_are_reported_and_stop_nothing() {
     let mut event_loop = EventLoop::new().unwrap();
     let failures = failures(event_loop.handle());
     let handle = event_loop.handle().clone();
@@ -61,8 +61,8 @@ impl Drop for PanicsInDrop {
     }
 }
 
-each_kind!(a_panic_while_something_of_the_user_is_dropped_is_reported_and_stops_nothing);
-fn a_panic_while_something_of_the_user_is_dropped_is_reported_and_stops_nothing(kind: Kind) {
+each_kind!(a_panic_while_a_value_of_the_user_is_dropped_is_reported_and_stops_nothing);
+fn a_panic_while_a_value_of_the_user_is_dropped_is_reported_and_stops_nothing(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let failures = failures(event_loop.handle());
     let handle = event_loop.handle().clone();

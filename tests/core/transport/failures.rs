@@ -154,8 +154,8 @@ fn refused(transport: &Transport, wrapped: bool) -> Result {
     }
 }
 
-each_kind!(a_write_after_our_own_close_leaves_the_close_graceful_from_whatever_callback);
-fn a_write_after_our_own_close_leaves_the_close_graceful_from_whatever_callback(kind: Kind) {
+each_kind!(a_write_after_our_own_close_leaves_it_graceful_from_whatever_callback);
+fn a_write_after_our_own_close_leaves_it_graceful_from_whatever_callback(kind: Kind) {
     let places = [
         "made", "data", "updated", "eof", "pause", "resume", "soon", "later", "then",
     ];
@@ -362,8 +362,8 @@ fn a_failure_disturbs_no_other_connection_not_even_of_the_same_poll(kind: Kind) 
     }
 }
 
-each_kind!(a_panic_that_is_to_propagate_does_so_at_the_end_of_the_turn_with_its_payload);
-fn a_panic_that_is_to_propagate_does_so_at_the_end_of_the_turn_with_its_payload(kind: Kind) {
+each_kind!(a_panic_that_is_to_propagate_does_so_at_the_end_of_the_turn_with_payload);
+fn a_panic_that_is_to_propagate_does_so_at_the_end_of_the_turn_with_payload(kind: Kind) {
     let mut event_loop = EventLoop::builder()
         .panic_policy(PanicPolicy::Propagate)
         .build()

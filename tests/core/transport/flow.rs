@@ -203,8 +203,8 @@ fn a_closing_connection_is_neither_paused_nor_resumed(kind: Kind) {
     }
 }
 
-each_kind!(with_a_high_mark_of_zero_only_what_the_kernel_refuses_pauses_and_empty_resumes);
-fn with_a_high_mark_of_zero_only_what_the_kernel_refuses_pauses_and_empty_resumes(kind: Kind) {
+each_kind!(with_a_high_mark_of_zero_a_refusal_of_the_kernel_pauses_and_empty_resumes);
+fn with_a_high_mark_of_zero_a_refusal_of_the_kernel_pauses_and_empty_resumes(kind: Kind) {
     fn until_paused(transport: &tidegate::Transport) {
         assert_eq!(put(transport, 1), Flow::Open);
         while !put(transport, 50_000).is_paused() {

@@ -122,9 +122,8 @@ fn the_hold_of_a_paused_writer_does_not_repeat_the_end_of_stream(kind: Kind) {
     assert_eq!(log.words(), words);
 }
 
-each_kind!(an_end_of_stream_waits_while_reading_is_stopped_and_then_comes_once);
-fn an_end_of_stream_waits_while_reading_is_stopped_and_then_comes_once(kind: Kind) {
-    // By pause_reading.
+each_kind!(an_end_of_stream_waits_while_reading_is_paused_and_then_comes_once);
+fn an_end_of_stream_waits_while_reading_is_paused_and_then_comes_once(kind: Kind) {
     let (mut event_loop, log, transport, peer) = Scene::of(kind).set();
     transport.pause_reading();
     peer.shutdown_write();
@@ -133,29 +132,32 @@ fn an_end_of_stream_waits_while_reading_is_stopped_and_then_comes_once(kind: Kin
     transport.resume_reading();
     drive(&mut event_loop, "lost", || log.is_lost());
     assert_eq!(log.words(), ["made", "eof", "lost"]);
+}
 
-    // By the hold of a paused writer; lifted by the loop.
-    let log = Log::new();
-    let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
-    stall(&mut event_loop, &transport, MIB);
+each_kind!(an_end_of_stream_waits_while_a_paused_writer_holds_reading);
+fn an_end_of_stream_waits_while_a_paused_writer_holds_reading(kind: Kind) {
+    let (mut event_loop, log, _, mut peer) = Scene::of(kind).stalled(MIB).set();
     peer.send(b"data");
     peer.shutdown_write();
     settle(&mut event_loop);
     assert_eq!(log.words(), ["made", "pause"]);
+    // The loop lifts the hold.
     peer.expect_end(&mut event_loop);
     drive(&mut event_loop, "lost", || log.is_lost());
     assert_eq!(
         log.words(),
         ["made", "pause", "resume", "data", "eof", "lost"]
     );
+}
 
-    // By data_received itself, with the end right behind its data.
-    let log = Log::new();
-    let protocol = Recorder::new(&log).on_data(|transport, _| {
-        transport.pause_reading();
-        Ok(())
+each_kind!(an_end_of_stream_right_behind_its_data_waits_when_data_received_pauses);
+fn an_end_of_stream_right_behind_its_data_waits_when_data_received_pauses(kind: Kind) {
+    let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set_with(|recorder| {
+        recorder.on_data(|transport, _| {
+            transport.pause_reading();
+            Ok(())
+        })
     });
-    let (transport, mut peer) = adopted(event_loop.handle(), kind, protocol);
     peer.send(b"data");
     peer.shutdown_write();
     settle(&mut event_loop);
@@ -165,8 +167,8 @@ fn an_end_of_stream_waits_while_reading_is_stopped_and_then_comes_once(kind: Kin
     assert_eq!(log.words(), ["made", "data", "eof", "lost"]);
 }
 
-each_kind!(a_protocol_installed_after_the_end_of_stream_gets_its_unread_bytes_and_its_own_end);
-fn a_protocol_installed_after_the_end_of_stream_gets_its_unread_bytes_and_its_own_end(kind: Kind) {
+each_kind!(a_protocol_installed_after_eof_gets_its_unread_bytes_and_its_own_eof);
+fn a_protocol_installed_after_eof_gets_its_unread_bytes_and_its_own_eof(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let (first, second) = (Log::new(), Log::new().switched_in());
     let protocol = Recorder::new(&first).keep_open();

@@ -69,8 +69,8 @@ fn connection_made_comes_first_on_accepted_and_on_opened_connections(kind: Kind)
     assert_eq!(opened.words(), ["made", "data", "eof", "lost"]);
 }
 
-each_kind!(connection_made_comes_even_when_the_connection_was_ended_before_the_loop_ran);
-fn connection_made_comes_even_when_the_connection_was_ended_before_the_loop_ran(kind: Kind) {
+each_kind!(connection_made_comes_even_when_the_connection_ended_before_the_loop_ran);
+fn connection_made_comes_even_when_the_connection_ended_before_the_loop_ran(kind: Kind) {
     for (name, end) in ENDS {
         let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
         peer.send(b"nobody reads this");
@@ -126,41 +126,23 @@ fn a_pause_in_connection_made_holds_back_the_first_byte(kind: Kind) {
     assert_eq!(log.words(), ["made", "data", "eof", "lost"]);
 }
 
-each_kind!(nothing_comes_after_connection_lost);
-fn nothing_comes_after_connection_lost(kind: Kind) {
+/// Ends a connection in every way, which has unread bytes; nothing of what is done before and after
+/// may cause a callback once `connection_lost` has been called.
+#[track_caller]
+fn assert_nothing_comes(
+    kind: Kind,
+    before: fn(&Transport, Log),
+    after: fn(&Transport, &mut Peer, Log),
+) {
     for (name, end) in ENDS {
         let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
         settle(&mut event_loop);
         peer.send(b"unread");
-        let late = log.clone();
-        transport.call_later::<Recorder>(Duration::from_millis(1), move |_, _| {
-            late.note("a timer");
-            Ok(())
-        });
+        before(&transport, log.clone());
         end(&transport);
         drive(&mut event_loop, "lost", || log.is_lost());
         let words = log.words();
-        // Everything that could cause a callback, once more.
-        let late = log.clone();
-        transport.call_soon::<Recorder>(move |_, _| {
-            late.note("call_soon");
-            Ok(())
-        });
-        let late = log.clone();
-        transport.call_later::<Recorder>(Duration::ZERO, move |_, _| {
-            late.note("call_later");
-            Ok(())
-        });
-        transport.pause_reading();
-        transport.resume_reading();
-        transport.write(b"too late").unwrap_err();
-        transport.write_eof().unwrap_err();
-        for (_, end) in ENDS {
-            end(&transport);
-        }
-        // The peer's socket may be cut off by now.
-        let _ = peer.as_sock().send(b"more");
-        peer.close();
+        after(&transport, &mut peer, log.clone());
         // Longer than the timers.
         let (_unanswered, never) = event_loop.handle().completion::<()>();
         let waited = event_loop.run_until(never.within(Duration::from_millis(5)));
@@ -169,6 +151,66 @@ fn nothing_comes_after_connection_lost(kind: Kind) {
         assert_eq!(log.words(), words, "after {name}");
         assert_eq!(log.dropped(), 1);
     }
+}
+
+each_kind!(a_timer_that_is_due_after_connection_lost_is_not_called);
+fn a_timer_that_is_due_after_connection_lost_is_not_called(kind: Kind) {
+    let before = |transport: &Transport, log: Log| {
+        transport.call_later::<Recorder>(Duration::from_millis(1), move |_, _| {
+            log.note("a timer");
+            Ok(())
+        });
+    };
+    assert_nothing_comes(kind, before, |_, _, _| {});
+}
+
+each_kind!(a_closure_that_is_scheduled_after_connection_lost_is_not_called);
+fn a_closure_that_is_scheduled_after_connection_lost_is_not_called(kind: Kind) {
+    assert_nothing_comes(
+        kind,
+        |_, _| {},
+        |transport, _, log| {
+            let late = log.clone();
+            transport.call_soon::<Recorder>(move |_, _| {
+                late.note("call_soon");
+                Ok(())
+            });
+            transport.call_later::<Recorder>(Duration::ZERO, move |_, _| {
+                log.note("call_later");
+                Ok(())
+            });
+        },
+    );
+}
+
+each_kind!(a_write_or_an_end_after_connection_lost_causes_no_callback);
+fn a_write_or_an_end_after_connection_lost_causes_no_callback(kind: Kind) {
+    assert_nothing_comes(
+        kind,
+        |_, _| {},
+        |transport, _, _| {
+            transport.pause_reading();
+            transport.resume_reading();
+            transport.write(b"too late").unwrap_err();
+            transport.write_eof().unwrap_err();
+            for (_, end) in ENDS {
+                end(transport);
+            }
+        },
+    );
+}
+
+each_kind!(a_peer_s_bytes_and_end_after_connection_lost_cause_no_callback);
+fn a_peer_s_bytes_and_end_after_connection_lost_cause_no_callback(kind: Kind) {
+    assert_nothing_comes(
+        kind,
+        |_, _| {},
+        |_, peer, _| {
+            // The peer's socket may be cut off by now.
+            let _ = peer.as_sock().send(b"more");
+            peer.close();
+        },
+    );
 }
 
 each_kind!(the_protocol_is_dropped_right_after_connection_lost);

@@ -29,5 +29,5 @@ fn a_logger_that_panics_harms_neither_the_loop_nor_a_connection(kind: Kind) {
     drive(&mut event_loop, "lost", || log.is_lost());
     assert_eq!(log.reason(), "peer-eof");
     let lines = lines.get();
-    assert!(lines >= 10, "{lines} lines: each callback is slow");
+    assert!(lines >= 5, "{lines} lines: each callback is slow");
 }

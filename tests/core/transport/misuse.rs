@@ -6,7 +6,8 @@ use std::io::{self, ErrorKind};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 use support::{
-    Kind, Log, Peer, Recorder, Scene, Seen, adopted, drive, each_kind, failures, flood, settle,
+    Kind, Log, Peer, Recorder, Scene, Seen, adopted, answer, drive, each_kind, failures, flood,
+    settle,
 };
 use tidegate::{
     CloseReason, Closed, EventLoop, Handle, ListenOptions, LoopClosed, Protocol, Result, Server,
@@ -291,8 +292,8 @@ fn a_loop_may_be_dropped_with_connections_alive_in_every_state(kind: Kind) {
     }
 }
 
-each_kind!(the_loop_may_be_run_within_with_protocol_and_the_protocol_is_left_alone_meanwhile);
-fn the_loop_may_be_run_within_with_protocol_and_the_protocol_is_left_alone_meanwhile(kind: Kind) {
+each_kind!(the_loop_may_run_within_with_protocol_and_leaves_the_protocol_alone);
+fn the_loop_may_run_within_with_protocol_and_leaves_the_protocol_alone(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let (log, other_log) = (Log::new(), Log::new());
     let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::echo(&log));
@@ -353,8 +354,7 @@ fn after_the_loop_was_dropped_everything_fails_and_nothing_panics(kind: Kind) {
     settle(&mut event_loop);
     drop(event_loop);
 
-    let answer = tests_poll(&mut pending).unwrap_err();
-    is_loop_closed(&answer);
+    is_loop_closed(&answer(&mut pending).unwrap().unwrap_err());
     assert!(completer.is_cancelled());
     completer.complete(Ok(1));
     let tell = || Tell(dropped.clone());
@@ -391,17 +391,17 @@ fn after_the_loop_was_dropped_everything_fails_and_nothing_panics(kind: Kind) {
     is_loop_closed(&refused.unwrap_err());
     is_loop_closed(&idle.start_serving().unwrap_err());
     let mut connecting = handle.create_connection("127.0.0.1:9", Plain);
-    is_loop_closed(&tests_poll(&mut connecting).unwrap_err());
+    is_loop_closed(&answer(&mut connecting).unwrap().unwrap_err());
     let (stream, _other) = std::os::unix::net::UnixStream::pair().unwrap();
     is_loop_closed(&handle.adopt(stream, Plain).unwrap_err());
 
     let closed = transport.closed().unwrap();
     assert!(matches!(closed.reason(), CloseReason::Shutdown));
     assert!(transport.write(b"x").unwrap_err().closed().is_some());
-    let drained = tests_poll(&mut transport.drain()).unwrap_err();
+    let drained = answer(&mut transport.drain()).unwrap().unwrap_err();
     assert!(Closed::of(&drained).is_some());
-    tests_poll(&mut transport.flush()).unwrap();
-    tests_poll(&mut transport.wait_closed()).unwrap();
+    answer(&mut transport.flush()).unwrap().unwrap();
+    answer(&mut transport.wait_closed()).unwrap().unwrap();
     assert!(transport.set_protocol(Plain, b"un").is_err());
     assert!(transport.with_protocol(|_: &mut Plain, _| ()).is_none());
     transport.close_within(Duration::ZERO);
@@ -422,15 +422,5 @@ struct Tell(Rc<Cell<u32>>);
 impl Drop for Tell {
     fn drop(&mut self) {
         self.0.set(self.0.get() + 1);
-    }
-}
-
-/// The answer of a completion that has one.
-#[track_caller]
-fn tests_poll<T>(completion: &mut tidegate::Completion<T>) -> io::Result<T> {
-    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
-    match Future::poll(std::pin::Pin::new(completion), &mut context) {
-        std::task::Poll::Ready(answer) => answer,
-        std::task::Poll::Pending => panic!("no answer yet"),
     }
 }

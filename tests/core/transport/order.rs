@@ -158,12 +158,8 @@ fn any_mixture_of_writes_arrives_in_the_order_of_the_calls(kind: Kind) {
     }
 }
 
-each_kind!(
-    a_small_write_of_a_waker_that_the_sending_of_a_callbacks_writes_wakes_reaches_its_own_peer
-);
-fn a_small_write_of_a_waker_that_the_sending_of_a_callbacks_writes_wakes_reaches_its_own_peer(
-    kind: Kind,
-) {
+each_kind!(a_small_write_of_a_waker_woken_by_a_callback_s_writes_reaches_its_own_peer);
+fn a_small_write_of_a_waker_woken_by_a_callback_s_writes_reaches_its_own_peer(kind: Kind) {
     let (mut event_loop, log, one, mut peer) = Scene::of(kind).strict().set();
     let (other, mut other_peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
     settle(&mut event_loop);

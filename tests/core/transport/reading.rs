@@ -186,8 +186,8 @@ fn the_hold_is_set_only_if_the_writer_is_still_paused_after_pause_writing(kind: 
     assert_eq!(log.count(&Seen::Resume), 1);
 }
 
-each_kind!(the_provided_answer_stops_the_side_that_was_called_and_not_the_side_that_calls);
-fn the_provided_answer_stops_the_side_that_was_called_and_not_the_side_that_calls(kind: Kind) {
+each_kind!(the_default_pause_writing_stops_the_accepted_side_and_not_the_opened_one);
+fn the_default_pause_writing_stops_the_accepted_side_and_not_the_opened_one(kind: Kind) {
     let mut event_loop = strict_loop();
     let dir = TempDir::new();
     let at = match kind {
@@ -259,8 +259,8 @@ fn after_set_protocol_the_new_answer_decides_whether_the_hold_stays(kind: Kind) 
     }
 }
 
-each_kind!(a_protocol_switched_in_by_a_resume_that_pauses_again_is_told_before_its_unread);
-fn a_protocol_switched_in_by_a_resume_that_pauses_again_is_told_before_its_unread(kind: Kind) {
+each_kind!(a_protocol_set_by_a_resume_that_pauses_again_is_paused_before_its_unread);
+fn a_protocol_set_by_a_resume_that_pauses_again_is_paused_before_its_unread(kind: Kind) {
     let mut event_loop = strict_loop();
     let log = Log::new();
     let next = Log::new().switched_in();
@@ -350,8 +350,8 @@ impl Protocol for Bulk {
     }
 }
 
-each_kind!(a_bulk_client_and_the_default_echo_server_do_not_wait_for_each_other_for_ever);
-fn a_bulk_client_and_the_default_echo_server_do_not_wait_for_each_other_for_ever(kind: Kind) {
+each_kind!(a_bulk_client_and_the_default_echo_server_do_not_deadlock);
+fn a_bulk_client_and_the_default_echo_server_do_not_deadlock(kind: Kind) {
     let mut event_loop = strict_loop();
     let dir = TempDir::new();
     let at = match kind {

@@ -202,8 +202,8 @@ fn a_reset_is_the_reason_before_close_and_while_bytes_are_unsent(kind: Kind) {
     assert!(ends(&mut event_loop, &log, "io") > 0);
 }
 
-each_kind!(an_error_of_a_callback_is_the_reason_before_close_and_while_bytes_are_unsent);
-fn an_error_of_a_callback_is_the_reason_before_close_and_while_bytes_are_unsent(kind: Kind) {
+each_kind!(a_callback_s_error_is_the_reason_before_close_and_while_bytes_are_unsent);
+fn a_callback_s_error_is_the_reason_before_close_and_while_bytes_are_unsent(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let log = Log::new();
     let failing = |log: &Log| Recorder::new(log).on_data(|_, _| Err("bad request".into()));

@@ -73,8 +73,8 @@ fn it_may_come_from_outside_from_another_connection_and_from_with_protocol(kind:
     }
 }
 
-each_kind!(after_the_end_of_the_stream_the_new_protocol_gets_unread_and_an_end_of_its_own);
-fn after_the_end_of_the_stream_the_new_protocol_gets_unread_and_an_end_of_its_own(kind: Kind) {
+each_kind!(after_eof_the_new_protocol_gets_unread_and_an_eof_of_its_own);
+fn after_eof_the_new_protocol_gets_unread_and_an_eof_of_its_own(kind: Kind) {
     for unread in [&b"un"[..], b""] {
         for paused in [false, true] {
             let mut event_loop = EventLoop::new().unwrap();
@@ -157,12 +157,8 @@ fn switch_while_paused(kind: Kind, answers: (OnPause, OnPause)) {
     assert!(!old.has(&Seen::Resume));
 }
 
-each_kind!(
-    on_a_paused_transport_the_new_protocol_is_paused_first_and_its_answer_decides_about_the_hold
-);
-fn on_a_paused_transport_the_new_protocol_is_paused_first_and_its_answer_decides_about_the_hold(
-    kind: Kind,
-) {
+each_kind!(on_a_paused_transport_the_new_protocol_is_paused_first_and_decides_the_hold);
+fn on_a_paused_transport_the_new_protocol_is_paused_first_and_decides_the_hold(kind: Kind) {
     use OnPause::{KeepReading, StopReading};
     for old in [KeepReading, StopReading] {
         for new in [KeepReading, StopReading] {
@@ -171,12 +167,8 @@ fn on_a_paused_transport_the_new_protocol_is_paused_first_and_its_answer_decides
     }
 }
 
-each_kind!(
-    a_protocol_that_comes_while_resume_writing_refills_the_buffer_is_paused_before_its_unread
-);
-fn a_protocol_that_comes_while_resume_writing_refills_the_buffer_is_paused_before_its_unread(
-    kind: Kind,
-) {
+each_kind!(a_protocol_set_while_resume_writing_refills_is_paused_before_its_unread);
+fn a_protocol_set_while_resume_writing_refills_is_paused_before_its_unread(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let (old, new) = (Log::new(), Log::new().switched_in());
     let recorder = Recorder::new(&new).on_pause(|_| Ok(OnPause::KeepReading));
@@ -320,8 +312,8 @@ fn set_protocol_is_refused_in_connection_lost_and_after_it(kind: Kind) {
     assert_eq!((new.seen(), new.dropped()), (Vec::new(), 2));
 }
 
-each_kind!(a_hold_does_not_outlive_a_switch_that_comes_between_the_drain_and_its_resume);
-fn a_hold_does_not_outlive_a_switch_that_comes_between_the_drain_and_its_resume(kind: Kind) {
+each_kind!(a_hold_does_not_outlive_a_set_protocol_between_the_fall_and_its_resume);
+fn a_hold_does_not_outlive_a_set_protocol_between_the_fall_and_its_resume(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let (old, new) = (Log::new(), Log::new().switched_in());
     let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&old));

@@ -10,8 +10,8 @@ use support::{
 };
 use tidegate::{Flow, Transport, WriteError};
 
-each_kind!(more_slices_and_more_owned_chunks_than_the_system_takes_in_one_call_go_in_order);
-fn more_slices_and_more_owned_chunks_than_the_system_takes_in_one_call_go_in_order(kind: Kind) {
+each_kind!(more_slices_and_chunks_than_the_system_takes_in_one_call_go_in_order);
+fn more_slices_and_chunks_than_the_system_takes_in_one_call_go_in_order(kind: Kind) {
     const COUNT: usize = 5000;
     for (clogged, inside) in [(false, false), (false, true), (true, false), (true, true)] {
         let (mut event_loop, _, transport, mut peer) = Scene::of(kind).strict().set();

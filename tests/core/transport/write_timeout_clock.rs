@@ -252,7 +252,7 @@ fn a_limit_of_zero_ends_at_the_first_turn_that_finds_the_kernel_full() {
 }
 
 #[test]
-fn a_limit_beyond_the_clock_never_ends_and_a_shorter_one_counts_from_the_last_progress() {
+fn a_limit_beyond_the_clock_never_ends_and_a_shorter_one_counts_from_progress() {
     let mut timed = Timed::stalled(Duration::MAX);
     timed.pass(1000 * HOUR);
     timed.read(1);

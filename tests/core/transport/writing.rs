@@ -239,8 +239,8 @@ fn a_part_taken_is_a_refusal_of_the_rest() {
     assert_eq!(writes(event_loop.handle()), 1);
 }
 
-each_kind!(a_turn_sends_at_most_a_mebibyte_of_one_transport_in_a_bounded_number_of_calls);
-fn a_turn_sends_at_most_a_mebibyte_of_one_transport_in_a_bounded_number_of_calls(kind: Kind) {
+each_kind!(a_turn_sends_at_most_a_mebibyte_of_a_transport_in_a_bounded_number_of_calls);
+fn a_turn_sends_at_most_a_mebibyte_of_a_transport_in_a_bounded_number_of_calls(kind: Kind) {
     const MEBIBYTE: u64 = 1 << 20;
     for (count, piece) in [(400, 10_000), (4000, 1)] {
         let (mut event_loop, _, transport, mut peer) = Scene::of(kind).strict().set();
@@ -285,7 +285,7 @@ fn one_system_call_is_offered_at_most_a_mebibyte() {
 }
 
 #[test]
-fn the_unsent_low_water_mark_bounds_the_kernel_on_tcp_and_is_unsupported_on_unix() {
+fn the_unsent_low_water_mark_bounds_a_tcp_kernel_and_is_unsupported_on_unix() {
     let mut taken = Vec::new();
     for mark in [None, Some(4096)] {
         let (mut event_loop, _, transport, mut peer) = Scene::of(Kind::Tcp).strict().set();

@@ -58,7 +58,7 @@ fn assert_caught<P: Protocol>(
 // What is right.
 
 #[test]
-fn a_short_conversation_is_tried_in_all_its_chunkings_and_broken_off_everywhere() {
+fn a_short_conversation_is_tried_in_all_chunkings_and_cut_everywhere() {
     let seen: Rc<RefCell<Vec<Log>>> = Rc::default();
     let logs = seen.clone();
     let factory = move || {
@@ -108,7 +108,7 @@ fn a_protocol_with_a_buffer_of_its_own_passes() {
 }
 
 #[test]
-fn a_length_prefixed_protocol_that_complains_about_half_a_message_passes_when_it_may() {
+fn a_length_prefixed_protocol_that_may_complain_about_half_a_message_passes() {
     let conversation = Conversation::new().say(b"\0\x03abc\0\0\0\x05hello\0\x01x");
     let broken = assert_caught(Prefixed::default, &conversation, Rule::NoNewError, "eof 1");
     assert_eq!(
@@ -133,7 +133,7 @@ fn a_protocol_that_asks_and_answers_in_turn_passes() {
 }
 
 #[test]
-fn a_protocol_that_hangs_up_on_the_silent_passes_and_on_the_talking_its_last_words_count() {
+fn a_protocol_may_hang_up_on_silence_and_its_last_words_count() {
     let conversation = Conversation::new().say(b"one\n").stay();
     check_protocol(Impatient::default, &conversation).unwrap();
     let patient = conversation.patience(Duration::from_secs(3600));

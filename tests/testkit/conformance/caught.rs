@@ -146,7 +146,7 @@ fn reading_that_stops_or_goes_on_when_it_should_not_is_found() {
 }
 
 #[test]
-fn what_is_left_behind_is_found() {
+fn the_suite_finds_a_value_that_is_left_behind() {
     const LEFT: &str = "leaves nothing in its loop";
     assert_found(&[
         (Fault::LeavesATimer, "just_made", LEFT),

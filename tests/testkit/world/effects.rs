@@ -207,7 +207,7 @@ fn events_that_are_held_back_come_with_the_next_turns() {
 }
 
 #[test]
-fn events_of_a_turn_come_in_the_order_of_their_arrival_unless_they_are_reordered() {
+fn events_of_a_turn_come_in_order_of_arrival_unless_they_are_reordered() {
     for reordered in [false, true] {
         let mut stage = Stage::new(Link::new());
         let peers = stage.peers(6);

@@ -23,7 +23,7 @@ fn answers(world: &mut World, from: &Host, to: SocketAddr) -> bool {
 }
 
 #[test]
-fn a_name_is_that_of_a_host_or_one_that_was_set_and_its_ipv6_address_comes_first() {
+fn names_are_those_of_hosts_or_were_set_and_ipv6_addresses_come_first() {
     let mut world = World::new();
     let (a, b) = (world.add_host("a").unwrap(), world.add_host("b").unwrap());
     let mut ask = |name: &str| world.run_until(a.handle().resolve(name, 9));
@@ -76,7 +76,7 @@ fn a_port_of_zero_is_a_free_one_and_a_taken_one_is_refused_until_it_is_closed() 
 }
 
 #[test]
-fn a_wildcard_hears_every_address_of_its_host_and_takes_the_port_at_all_of_them() {
+fn a_wildcard_hears_every_address_of_its_host_and_takes_the_port_at_all() {
     let mut world = World::new();
     let (a, b) = (world.add_host("a").unwrap(), world.add_host("b").unwrap());
     serve(a.handle(), SocketAddr::from((Ipv4Addr::UNSPECIFIED, 7))).unwrap();

@@ -148,7 +148,7 @@ fn a_pump_does_all_that_needs_no_time_and_lets_none_pass() {
 }
 
 #[test]
-fn the_link_to_the_peers_holds_back_what_a_peer_does_not_take_and_not_what_it_sends() {
+fn the_link_to_a_peer_holds_back_what_it_does_not_read_and_not_what_it_sends() {
     let mut world = World::new();
     let host = world.add_host("a").unwrap();
     let narrow = Link::new().send_buffer(1).receive_buffer(1);

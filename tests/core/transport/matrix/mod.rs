@@ -32,8 +32,8 @@ macro_rules! actions {
     };
 }
 
-each_kind!(asking_writing_and_waiting_in_any_callback_change_nothing_in_the_order_of_callbacks);
-fn asking_writing_and_waiting_in_any_callback_change_nothing_in_the_order_of_callbacks(kind: Kind) {
+each_kind!(asking_writing_and_waiting_in_any_callback_leave_the_order_of_callbacks);
+fn asking_writing_and_waiting_in_any_callback_leave_the_order_of_callbacks(kind: Kind) {
     let neutral = actions! {
         "write": |t| t.write(b"written");
         "write_owned": |t| t.write_owned(vec![1; 10]);
@@ -231,8 +231,8 @@ fn set_protocol_in_any_callback_hands_over_and_is_refused_in_connection_lost(kin
     }
 }
 
-each_kind!(a_failure_in_any_callback_ends_that_connection_alone_and_leaves_nothing_behind);
-fn a_failure_in_any_callback_ends_that_connection_alone_and_leaves_nothing_behind(kind: Kind) {
+each_kind!(a_failure_in_any_callback_ends_that_connection_alone_and_leaves_nothing);
+fn a_failure_in_any_callback_ends_that_connection_alone_and_leaves_nothing(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let failures = failures(event_loop.handle());
     for panics in [false, true] {

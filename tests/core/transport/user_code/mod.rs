@@ -253,7 +253,7 @@ fn poke_from_the_rest(event_loop: &mut EventLoop, world: &World) {
 }
 
 #[test]
-fn every_method_may_be_called_from_all_user_code_and_none_calls_back_before_it_returns() {
+fn every_method_may_be_called_from_all_user_code_and_none_calls_back_within() {
     log_to(log::LevelFilter::Error, |record| {
         poke("a logger");
         let _ = record.args().to_string();
