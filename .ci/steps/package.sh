@@ -2,11 +2,14 @@
 
 published=(-p tidegate -p tidegate-streams -p tidegate-testkit)
 
-# Without the copies that cargo made in an earlier run: it takes them for the packages of this one,
-# for they have the same version.
-package() {
+# In a new folder each time: with the same version cargo takes what it unpacked and built of these
+# packages before, and does not see that they have changed.
+packages() {
+    local code
+    bounded 1200 cargo package --allow-dirty "${published[@]}" --target-dir "$scratch/packages"
+    code=$?
     rm -rf "${CARGO_HOME:-$HOME/.cargo}"/registry/src/-*/tidegate{,-streams,-testkit}-[0-9]*
-    bounded 1200 cargo package --allow-dirty "${published[@]}"
+    return "$code"
 }
 
 # Builds what a user gets: the README's echo server, which is spoken to, and the examples in the
@@ -98,7 +101,7 @@ semver() {
     done
 }
 
-step package "" "cargo package" package
+step packages "" "cargo package" packages
 step packaged-crates "python" "a crate outside builds the README's server" packaged_crates
 step minimal-versions "" "the oldest versions of dependencies" minimal_versions
 step deny "cargo_deny" "licences, duplicates and sources of dependencies" deny
