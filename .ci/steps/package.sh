@@ -5,10 +5,11 @@ published=(-p tidegate -p tidegate-streams -p tidegate-testkit)
 # In a new folder each time: with the same version cargo takes what it unpacked and built of these
 # packages before, and does not see that they have changed.
 packages() {
-    local code
+    local code sources=${CARGO_HOME:-$HOME/.cargo}/registry/src
     bounded 1200 cargo package --allow-dirty "${published[@]}" --target-dir "$scratch/packages"
     code=$?
-    rm -rf "${CARGO_HOME:-$HOME/.cargo}"/registry/src/-*/tidegate{,-streams,-testkit}-[0-9]*
+    rm -rf "$sources"/-*/tidegate{,-streams,-testkit}-[0-9]*
+    find "$sources" -maxdepth 1 -name "-*" -empty -delete
     return "$code"
 }
 
