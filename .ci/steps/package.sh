@@ -32,9 +32,8 @@ packaged_crates() {
     done
     echo_server_of_readme | sed "s|127.0.0.1:8888|unix:$socket|" >"$outside/src/main.rs"
     grep -q "unix:$socket" "$outside/src/main.rs" || return 1
-    local cargo=(bounded 900 cargo --config "build.target-dir='$target/outside'")
-    local manifest=(--manifest-path "$outside/Cargo.toml")
-    "${cargo[@]}" build "${manifest[@]}" && "${cargo[@]}" test --doc "${manifest[@]}" || return 1
+    local where=(--manifest-path "$outside/Cargo.toml" --target-dir "$target/outside")
+    bounded 900 cargo build "${where[@]}" && bounded 900 cargo test --doc "${where[@]}" || return 1
     bounded 120 "$target/outside/debug/outside" &
     servers+=($!)
     listens "$socket" && bounded 60 python3 .ci/peers/echo.py "unix:$socket"
