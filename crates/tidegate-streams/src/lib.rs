@@ -223,8 +223,11 @@ pub use writer::StreamWriter;
 #[doc = include_str!("../docs/from-asyncio.md")]
 pub mod from_asyncio {}
 
-/// The code in the README is compiled, and run, as a test: here, because some of it is of this
-/// crate.
+/// Compiles and runs the code of all README files as tests. Here, because this crate's tests can use
+/// all three crates.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../../tidegate/README.md")]
+#[doc = include_str!("../README.md")]
+#[doc = include_str!("../../tidegate-testkit/README.md")]
 struct Readme;

@@ -1,0 +1,29 @@
+# Counts against what was recorded, and that the measurements run.
+
+# Against what was recorded: the same on every machine.
+counts() {
+    bounded 1200 cargo build --release -p tidegate-bench --bins &&
+        bounded 600 cargo run --release -p tidegate-bench --bin counts
+}
+
+# That it runs; the figures of a shared machine say nothing.
+comparison() {
+    local raw=$scratch/compare/raw.jsonl
+    bounded 1200 cargo build --release -p tidegate-bench --bins &&
+        bounded 300 cargo run --release -p tidegate-bench --bin compare -- \
+            --quick --out "$scratch/compare" || return 1
+    [ -s "$scratch/compare/throughput.svg" ] && ! grep '"error"' "$raw"
+}
+
+# The same, of timers, callbacks and wake-ups.
+micro() {
+    bounded 1200 cargo build --release -p tidegate-bench --bins &&
+        bounded 100 cargo run --release -p tidegate-bench --bin micro -- --quick \
+            >"$scratch/micro" || return 1
+    cat "$scratch/micro"
+    grep -q "^| insert and cancel beside live timers | 10000 | " "$scratch/micro"
+}
+
+step counts "counting_programs" "system calls, instructions, allocations, memory" counts
+step comparison "python counting_programs" "a short comparison" comparison
+step micro "" "timers, callbacks and wake-ups, in short" micro

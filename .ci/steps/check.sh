@@ -1,0 +1,55 @@
+# Formatting, lints, documentation, words.
+
+# clippy ARGUMENT...: of cargo.
+clippy() {
+    bounded 1200 cargo clippy "$@" -- -D warnings
+}
+
+warnings_of_docs() {
+    local -x RUSTDOCFLAGS="-D warnings"
+    bounded 1200 cargo doc --workspace --no-deps &&
+        bounded 1200 cargo doc --workspace --no-deps --document-private-items
+}
+
+dependencies() {
+    local tree
+    tree=$(bounded 300 cargo tree -p tidegate -e normal --prefix none --format '{p}') || return 1
+    diff <(echo "bytes libc log mio slab socket2 tidegate" | tr ' ' '\n') \
+        <(echo "$tree" | cut -d ' ' -f 1 | sort -u)
+}
+
+length_of_files() {
+    local long
+    long=$(find crates examples tests -name '*.rs' -exec wc -l {} + |
+        awk '$2 != "total" && $1 > 500')
+    echo "$long"
+    [ -z "$long" ]
+}
+
+spelling() {
+    bounded 60 "$scratch/venv/bin/typos"
+}
+
+shell_scripts() {
+    bounded 60 shellcheck --severity=warning .ci/run .ci/*.sh .ci/steps/*.sh tests/mutants/run
+}
+
+python_scripts() {
+    PYTHONPYCACHEPREFIX=$scratch/pycache bounded 60 \
+        python3 -m py_compile .ci/words tests/interop/*.py .ci/peers/*.py
+}
+
+step formatting "" "rustfmt changes nothing" bounded 120 cargo fmt --all --check
+step clippy "" "everything, all features" clippy --workspace --all-targets --all-features
+step clippy-core "" "tidegate alone, features off" clippy -p tidegate --no-default-features
+for features in none futures-io tokio hyper; do
+    step "clippy-streams-$features" "" "tidegate-streams, features: $features" \
+        clippy -p tidegate-streams --no-default-features --features "${features#none}"
+done
+step docs "" "documentation without warnings" warnings_of_docs
+step dependencies "" "tidegate has six" dependencies
+step file-length "" "no source file above 500 lines" length_of_files
+step words "python" "the glossary's words: no more of the others" bounded 60 python3 .ci/words
+step spelling "python typos" "typos finds none" spelling
+step shell-scripts "shellcheck" "shellcheck finds nothing" shell_scripts
+step python-scripts "python" "Python scripts compile" python_scripts

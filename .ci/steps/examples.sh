@@ -1,0 +1,250 @@
+# The examples, each run and spoken to.
+
+example() {
+    local limit=$1 name=$2
+    shift 2
+    bounded "$limit" cargo run --quiet --example "$name" -- "$@"
+}
+
+# start_server EXAMPLE ARGUMENT...: sets address once it is listening. What it
+# logs goes to server.err in $scratch.
+start_server() {
+    local name=$1 line
+    shift
+    local server_out
+    exec {server_out}< <(exec timeout 120 cargo run --quiet --example "$name" -- "$@" \
+        2>"$scratch/server.err")
+    servers+=($!)
+    if ! IFS= read -r -t 60 line <&"$server_out"; then
+        echo "$name $*: no line within 60 s"
+        cat "$scratch/server.err"
+        return 1
+    fi
+    case $line in
+    "listening on "*) address=${line#listening on } ;;
+    *)
+        echo "$name $*: unexpected line: $line"
+        return 1
+        ;;
+    esac
+}
+
+# hello_as EXAMPLE: the same words, written with callbacks or as async code.
+hello_as() {
+    local output largest
+    output=$(example 5 "$1") || return 1
+    echo "$output"
+    diff <(conversation) <(echo "$output" | head -n 3) || return 1
+    largest=$(echo "$output" |
+        sed -n 's/^64 MiB to a slow reader, largest write buffer \([0-9]*\) KiB (.*)$/\1/p')
+    [ -n "$largest" ] && [ "$largest" -gt 0 ] && [ "$largest" -le 128 ]
+}
+
+conversation() {
+    printf '%s\n' "Send: 'Hello World!'" "Received: 'Hello World!'" "Close the connection"
+}
+
+# echo_at WHERE EXAMPLE ARGUMENT...: all clients speak to a server.
+echo_at() {
+    local where=$1 name=$2
+    shift 2
+    start_server "$name" --listen "$where" "$@" || return 1
+    echo "server at $address"
+    diff <(conversation) <(example 30 echo_client --connect "$address") || return 1
+    bounded 60 python3 .ci/peers/echo.py "$address" || return 1
+    head -c 1000000 /dev/urandom >"$scratch/sent"
+    case $address in
+    unix:*)
+        comes_back nc -N -U "${address#unix:}" &&
+            comes_back socat -t 30 - "UNIX-CONNECT:${address#unix:}"
+        ;;
+    *)
+        comes_back nc -N "${address%:*}" "${address##*:}" &&
+            comes_back socat -t 30 - "TCP:$address"
+        ;;
+    esac
+}
+
+# comes_back COMMAND...: what goes into it comes out of it.
+comes_back() {
+    echo "$*"
+    bounded 60 "$@" <"$scratch/sent" >"$scratch/back" && cmp "$scratch/sent" "$scratch/back"
+}
+
+# relay_at WHERE: an echo server behind a proxy.
+relay_at() {
+    start_server echo_server --listen "unix:$scratch/back.sock" || return 1
+    start_server relay --listen "$1" --to "unix:$scratch/back.sock" || return 1
+    echo "proxy at $address"
+    diff <(conversation) <(example 30 echo_client --connect "$address") || return 1
+    bounded 60 python3 .ci/peers/echo.py "$address"
+}
+
+# chat_at WHERE: members come and go, and one never reads.
+chat_at() {
+    start_server chat --listen "$1" || return 1
+    echo "server at $address"
+    bounded 100 python3 .ci/peers/chat.py "$address" "$scratch/server.err"
+}
+
+mixed() {
+    local output
+    output=$(example 5 mixed) || return 1
+    echo "$output"
+    diff <(printf '%s\n' "FIRST: GOOD BYE" "FIRST: HELLO" "SECOND: GOOD BYE" "SECOND: HELLO" \
+        "The protocol received 60 bytes") <(echo "$output" | sort)
+}
+
+# Eleven minutes that take no time, but for the build.
+virtual_time() {
+    local output
+    output=$(example 60 virtual_time) || return 1
+    echo "$output"
+    diff <(printf '%s\n' "Send: 'hello'" "Received: 'hello'" "Received: 'good bye'" \
+        "connection closed: end of stream from the peer") <(echo "$output" | head -n 4) &&
+        echo "$output" | tail -n 1 | grep -qxE '660 s of virtual time in [0-9]{1,3} ms'
+}
+
+# http_at WHERE: curl, and wrk where it can.
+http_at() {
+    start_server http_hyper --listen "$1" || return 1
+    echo "server at $address"
+    local curl=(bounded 60 curl --silent --show-error) url=http://localhost
+    case $address in
+    unix:*) curl+=(--unix-socket "${address#unix:}") ;;
+    *) url=http://$address ;;
+    esac
+    "${curl[@]}" --fail "$url/" | grep "<h1>Hello World!</h1>" || return 1
+    head -c 20000000 /dev/urandom >"$scratch/sent"
+    echo "an echo with a length, and one in chunks"
+    "${curl[@]}" --fail --data-binary "@$scratch/sent" "$url/echo" | cmp - "$scratch/sent" &&
+        "${curl[@]}" --fail -H "Transfer-Encoding: chunked" --data-binary "@$scratch/sent" \
+            "$url/echo" | cmp - "$scratch/sent" || return 1
+    echo "ten million numbers"
+    "${curl[@]}" --fail "$url/count/10000000" | cmp - <(seq 10000000) || return 1
+    echo "two requests on one connection"
+    "${curl[@]}" --fail --output "$scratch/page" --write-out '%{num_connects}\n' \
+        "$url/" --next --silent --output "$scratch/page" --write-out '%{num_connects}\n' "$url/" |
+        diff <(printf '1\n0\n') - || return 1
+    answers 404 "$url/nowhere" && answers 405 "$url/echo" && answers 400 "$url/count/x" || return 1
+    case $address in
+    unix:*) ;;
+    *) load "$url/" ;;
+    esac || return 1
+    "${curl[@]}" --fail "$url/" | grep "<h1>Hello World!</h1>" || return 1
+    cat "$scratch/server.err"
+    [ ! -s "$scratch/server.err" ]
+}
+
+# answers CODE URL
+answers() {
+    [ "$("${curl[@]}" --output "$scratch/page" --write-out '%{http_code}' "$2")" = "$1" ]
+}
+
+# load URL: as many as come, and each is answered with success.
+load() {
+    bounded 30 wrk --threads 1 --connections 64 --duration 3s "$1" >"$scratch/wrk" || return 1
+    cat "$scratch/wrk"
+    grep -q ' requests in ' "$scratch/wrk" && ! grep -q '^ *0 requests in' "$scratch/wrk" &&
+        ! grep -qE 'Socket errors|Non-2xx' "$scratch/wrk"
+}
+
+# websocket_at WHERE: Python's websockets.
+websocket_at() {
+    start_server websocket --listen "$1" || return 1
+    echo "server at $address"
+    bounded 60 "$scratch/venv/bin/python" .ci/peers/websocket.py "$address"
+}
+
+# The numbers of the table, and that the chart has both curves.
+backpressure() {
+    example 60 backpressure --seconds 0.6 --svg "$scratch/chart.svg" \
+        >"$scratch/table" 2>"$scratch/progress" || return 1
+    cat "$scratch/progress" "$scratch/table"
+    example 30 backpressure --svg "$scratch/nowhere/chart.svg" && return 1
+    grep -q "^heeding Flow: .* in the write buffer" "$scratch/progress" || return 1
+    python3 .ci/peers/chart.py "$scratch/table" "$scratch/chart.svg"
+}
+
+# Requests at once, more than may be under way; a peer that goes away; one that is answered
+# meanwhile; one that asks without end.
+worker_threads() {
+    start_server worker_threads --listen 127.0.0.1:0 --threads 2 || return 1
+    echo "server at $address"
+    bounded 60 python3 .ci/peers/worker_threads.py "$address"
+}
+
+# Its own parent, so that a signal reaches it once: timeout(1) would send two.
+shutdown_by_signal() {
+    bounded 120 python3 .ci/peers/shutdown.py
+}
+
+# fails_with CODE EXAMPLE ARGUMENT...: that exit code, and one line on stderr and nothing else.
+fails_with() {
+    local expected=$1 name=$2 code
+    shift 2
+    example 30 "$name" "$@" >"$scratch/out" 2>"$scratch/err"
+    code=$?
+    echo "$name $*: exit code $code"
+    cat "$scratch/out" "$scratch/err"
+    [ "$code" = "$expected" ] && [ ! -s "$scratch/out" ] &&
+        [ "$(wc -l <"$scratch/err")" = 1 ] && grep -q "^$name: ." "$scratch/err"
+}
+
+# Each option that a program has of its own, and once what is the same in all.
+wrong_arguments() {
+    fails_with 2 hello --loud &&
+        fails_with 2 hello loud &&
+        fails_with 2 echo_server --listen nowhere &&
+        fails_with 2 echo_server --port 1 &&
+        fails_with 2 echo_server --mode fast &&
+        fails_with 2 echo_client --connect nowhere &&
+        fails_with 2 backpressure --seconds 0 &&
+        fails_with 2 worker_threads --threads 0 &&
+        fails_with 2 shutdown --grace soon &&
+        fails_with 2 relay
+}
+
+nobody_listens() {
+    fails_with 1 echo_client --connect "unix:$scratch/nobody"
+}
+
+# example_step NAME TITLE COMMAND...
+example_step() {
+    step "$1" "examples${needing:+ $needing}" "${@:2}"
+}
+
+needing=
+example_step hello "a server and a client" hello_as hello
+example_step hello-streams "the same as async code" hello_as hello_streams
+example_step mixed "callbacks and async code on one loop" mixed
+example_step virtual-time "ten minutes in milliseconds" virtual_time
+example_step wrong-arguments "exit code 2 and one line" wrong_arguments
+example_step connect-fails "nobody listens" nobody_listens
+
+needing=network_programs
+for mode in protocol buffered; do
+    example_step "echo-tcp-$mode" "echo over TCP, $mode" \
+        echo_at 127.0.0.1:0 echo_server --mode "$mode"
+    example_step "echo-unix-$mode" "echo over a Unix socket, $mode" \
+        echo_at "unix:$scratch/$mode.sock" echo_server --mode "$mode"
+done
+example_step echo-tcp-streams "echo over TCP, as async code" echo_at 127.0.0.1:0 echo_streams
+example_step echo-unix-streams "echo over a Unix socket, as async code" \
+    echo_at "unix:$scratch/streams.sock" echo_streams
+example_step http-tcp "HTTP over TCP" http_at 127.0.0.1:0
+example_step http-unix "HTTP over a Unix socket" http_at "unix:$scratch/http.sock"
+
+needing=websockets
+example_step websocket-tcp "WebSocket over TCP" websocket_at 127.0.0.1:0
+example_step websocket-unix "WebSocket over a Unix socket" \
+    websocket_at "unix:$scratch/websocket.sock"
+
+needing=python
+example_step relay-tcp "relay over TCP" relay_at 127.0.0.1:0
+example_step relay-unix "relay over a Unix socket" relay_at "unix:$scratch/front.sock"
+example_step chat-tcp "chat over TCP" chat_at 127.0.0.1:0
+example_step chat-unix "chat over a Unix socket" chat_at "unix:$scratch/chat.sock"
+example_step backpressure "the table and the chart" backpressure
+example_step worker-threads "replies from other threads" worker_threads
+example_step shutdown "shutdown by signals" shutdown_by_signal
