@@ -8,7 +8,7 @@ use std::task::Poll;
 use std::time::Duration;
 use support::wakers::{Wakes, leave, waker_fn};
 use support::{BOUND, Kind, Log, MIB, Recorder, Scene, adopted, drive, each_kind, settle, turn};
-use tidegate::{Closed, Completion, EventLoop, Handle, LoopClosed, Protocol, Result, Transport};
+use tidegate::{Closed, Completion, EventLoop, Handle, LoopClosed, Protocol};
 
 const MS: Duration = Duration::from_millis(1);
 
