@@ -42,27 +42,40 @@ impl Slot {
     }
 }
 
-/// A slot and the generation of its use. Each variant has the generation, which fits beside the
-/// tag there: around a [`Slot`], an entry would be larger by a third.
+/// A slot in use, and which use of it. A connection has its whole id, which one comparison checks.
+/// Beside the larger pointer of other sources is room for the generation only, next to the tag.
+///
+/// Connections come second: the tags are then 0, 1, and 2 for a vacant place, and one bit tells a
+/// connection from both of the others.
 #[derive(Debug)]
 enum Entry {
-    Connection(u32, Transport),
     Other(u32, Rc<dyn Source>),
+    Connection(TransportId, Transport),
 }
 
+// A third more around a `Slot`, for each connection.
 const _: () = assert!(size_of::<Option<Entry>>() == 24);
 
 impl Entry {
-    fn new(generation: u32, slot: Slot) -> Self {
+    fn new(id: TransportId, slot: Slot) -> Self {
         match slot {
-            Slot::Connection(transport) => Self::Connection(generation, transport),
-            Slot::Other(source) => Self::Other(generation, source),
+            Slot::Connection(transport) => Self::Connection(id, transport),
+            Slot::Other(source) => Self::Other(id.generation(), source),
         }
     }
 
-    fn generation(&self) -> u32 {
+    fn is(&self, id: TransportId) -> bool {
         match self {
-            Self::Connection(generation, _) | Self::Other(generation, _) => *generation,
+            Self::Connection(own, _) => *own == id,
+            Self::Other(generation, _) => *generation == id.generation(),
+        }
+    }
+
+    /// Returns the id, given the place in the slab.
+    fn id(&self, place: usize) -> TransportId {
+        match self {
+            Self::Connection(id, _) => *id,
+            Self::Other(generation, _) => TransportId::new(place, *generation),
         }
     }
 
@@ -98,7 +111,7 @@ impl Registry {
         let vacant = self.entries.vacant_entry();
         let id = TransportId::new(vacant.key(), self.generation);
         let made = make(id);
-        vacant.insert(Entry::new(self.generation, slot(made.clone())));
+        vacant.insert(Entry::new(id, slot(made.clone())));
         made
     }
 
@@ -106,9 +119,7 @@ impl Registry {
     #[inline]
     pub(super) fn connection(&self, id: TransportId) -> Option<&Transport> {
         match self.entries.get(id.slot()) {
-            Some(Entry::Connection(generation, transport)) if *generation == id.generation() => {
-                Some(transport)
-            }
+            Some(Entry::Connection(own, transport)) if *own == id => Some(transport),
             _ => None,
         }
     }
@@ -125,7 +136,7 @@ impl Registry {
 
     pub(super) fn get(&self, id: TransportId) -> Option<Slot> {
         let entry = self.entries.get(id.slot())?;
-        (entry.generation() == id.generation()).then(|| entry.slot())
+        entry.is(id).then(|| entry.slot())
     }
 
     /// Gives a source its next stage; returns the one before.
@@ -133,16 +144,13 @@ impl Registry {
         let entry = self
             .entries
             .get_mut(id.slot())
-            .filter(|entry| entry.generation() == id.generation())?;
-        let before = mem::replace(entry, Entry::new(id.generation(), next));
+            .filter(|entry| entry.is(id))?;
+        let before = mem::replace(entry, Entry::new(id, next));
         Some(before.into_slot())
     }
 
     pub(crate) fn remove(&mut self, id: TransportId) -> Option<Slot> {
-        let entry = self.entries.get(id.slot())?;
-        if entry.generation() != id.generation() {
-            return None;
-        }
+        self.entries.get(id.slot()).filter(|entry| entry.is(id))?;
         Some(self.entries.remove(id.slot()).into_slot())
     }
 
@@ -163,9 +171,7 @@ impl Registry {
     /// Returns every id, for walks during which sources come and go.
     pub(super) fn ids(&self) -> Vec<TransportId> {
         let entries = self.entries.iter();
-        entries
-            .map(|(slot, entry)| TransportId::new(slot, entry.generation()))
-            .collect()
+        entries.map(|(place, entry)| entry.id(place)).collect()
     }
 
     /// Adds what is registered to the numbers of the loop.

@@ -147,8 +147,8 @@ impl Server {
     /// have ended, what lingers after a graceful close included, so that the process may exit
     /// then without a peer losing its last bytes. Of several calls the shortest grace holds.
     ///
-    /// A connection that is cut looks to its peer as after [`abort`](crate::Transport::abort). Ended from
-    /// another thread, which may be one that waits for a signal:
+    /// A connection that is cut looks to its peer as after [`abort`](crate::Transport::abort).
+    /// Ended from another thread, which may be one that waits for a signal:
     ///
     /// ```
     /// use std::{thread, time::Duration};
