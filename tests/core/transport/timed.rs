@@ -56,7 +56,7 @@ impl Timed {
         }
     }
 
-    /// One that has bytes which the kernel does not take, for a limit.
+    /// Begins with bytes that the kernel does not take, under a write timeout.
     pub(super) fn stalled(limit: Duration) -> Self {
         let mut timed = Self::new();
         timed.stall(limit);
@@ -79,7 +79,7 @@ impl Timed {
         self.world.advance(time).unwrap();
     }
 
-    /// The peer reads so many bytes, or all there are.
+    /// Reads `count` bytes at the peer, or all there are.
     pub(super) fn read(&mut self, count: usize) {
         let mut buffer = vec![0; count];
         let mut done = 0;

@@ -237,7 +237,7 @@ fn a_removed_limit_ends_nothing_and_a_new_one_counts_from_its_setting() {
 
 #[test]
 fn a_limit_of_zero_ends_at_the_first_turn_that_finds_the_kernel_full() {
-    // It takes so much in one call.
+    // The kernel takes all of it in one call.
     let link = Link::new().send_buffer(CAPACITY).receive_buffer(1);
     let log = Log::new();
     let mut timed = Timed::over(link, log.clone(), Recorder::new(&log));

@@ -1,7 +1,7 @@
 //! Filling what lies between two ends, one of which does not read.
 
-use crate::{Log, Peer, no_limits, pattern, put, settle};
-use tidegate::{Closed, Completion, EventLoop, Transport};
+use crate::{Peer, no_limits, pattern, put, settle};
+use tidegate::{EventLoop, Transport};
 
 /// A mebibyte: more than the default high-water mark.
 pub const MIB: usize = 1024 * 1024;
@@ -48,8 +48,7 @@ pub fn flood(transport: &Transport) {
 }
 
 impl Peer {
-    /// Sends [`pattern`] until nothing more is taken: everything on the way is full. Returns how
-    /// much that was.
+    /// Sends [`pattern`] until neither kernel nor the reader takes more. Returns the number of bytes.
     pub fn fill(&mut self, event_loop: &mut EventLoop) -> usize {
         let mut sent: usize = 0;
         loop {
@@ -67,16 +66,4 @@ impl Peer {
             }
         }
     }
-}
-
-/// Notes the answer in the log, when it comes: `NAME: ok`, or how the connection ended.
-pub fn note_answer(log: &Log, name: &'static str, completion: Completion<()>) {
-    let log = log.clone();
-    completion.then(move |_, answer| {
-        log.note(match answer.as_ref().map_err(Closed::of) {
-            Ok(()) => format!("{name}: ok"),
-            Err(Some(closed)) => format!("{name}: {closed}"),
-            Err(None) => format!("{name}: {answer:?}"),
-        });
-    });
 }

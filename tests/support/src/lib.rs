@@ -20,7 +20,7 @@ pub mod wakers;
 mod writer;
 
 pub use busy::{Dropped, occupy};
-pub use fill::{MIB, flood, never_paused, note_answer, stall};
+pub use fill::{MIB, flood, never_paused, stall};
 pub use finish::{finish, opened, poll_once};
 pub use hosts::{Fate, Gate, Host, V6, has_ipv6, knows, v4};
 pub use peer::{Kind, Peer, TempDir, dial, pattern};
@@ -29,7 +29,9 @@ pub use scene::{Scene, adopted, stalled};
 pub use served::{Served, answer_of, assert_refused, assert_serves};
 pub use streamed::{Polled, Streamed, give_up, now, wait};
 pub use tied::{Reports, Tied, accept, relay_server, untied};
-pub use writer::{How, answer, limits, no_limits, put, run_in, strict_loop, text, writes};
+pub use writer::{
+    How, answer, limits, no_limits, note_answer, put, run_in, strict_loop, text, writes,
+};
 
 #[cfg(feature = "root")]
 pub mod root;

@@ -70,7 +70,7 @@ impl Rng {
         self.0.usize(..end)
     }
 
-    /// Returns `true` in so many of a hundred cases.
+    /// Returns `true` with this chance, in percent.
     pub fn percent(&mut self, chance: usize) -> bool {
         self.below(100) < chance
     }

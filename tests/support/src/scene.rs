@@ -1,6 +1,6 @@
 //! A connection and its peer, set up as a test needs them.
 
-use crate::{Kind, Log, MIB, Peer, Recorder, TempDir, never_paused, no_limits, stall, strict_loop};
+use crate::{Kind, Log, MIB, Peer, Recorder, TempDir, no_limits, stall, strict_loop};
 use socket2::Socket;
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -37,8 +37,8 @@ impl Scene {
         }
     }
 
-    /// Begins with a connection of which the kernel takes nothing more, with a little that waits in
-    /// the transport and without limits. A failed check inside a callback reaches the test.
+    /// Begins with a connection without limits, of which the kernel takes nothing more and a little
+    /// waits in the transport. A failed check inside a callback reaches the test.
     pub fn full(kind: Kind) -> Self {
         Self::of(kind).strict().limits(no_limits()).stalled(1000)
     }
@@ -75,8 +75,8 @@ impl Scene {
         self
     }
 
-    /// Has so many bytes or more wait in the transport for a peer that does not read. A pause is
-    /// due then, unless the limits are above.
+    /// Has `least` bytes or more wait in the transport for a peer that does not read. A pause is due
+    /// then, unless the limits are above.
     pub fn stalled(mut self, least: usize) -> Self {
         self.stalled = least;
         self
@@ -144,9 +144,8 @@ pub fn stalled(
     kind: Kind,
     protocol: impl Protocol,
 ) -> (Transport, Peer) {
-    let (transport, peer) = adopted(event_loop.handle(), kind, protocol);
-    stall(event_loop, never_paused(&transport), MIB);
-    (transport, peer)
+    let scene = Scene::of(kind).limits(no_limits()).stalled(MIB);
+    scene.on(event_loop, protocol)
 }
 
 fn adopt(

@@ -1,6 +1,6 @@
 //! Writing what can be checked: each byte tells its place in the stream.
 
-use crate::{Peer, Recorder, pattern};
+use crate::{Log, Peer, Recorder, pattern};
 use bytes::Bytes;
 use std::cell::Cell;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 use tidegate::{
-    Completion, EventLoop, Flow, Handle, PanicPolicy, Transport, WriteError, WriteLimits,
+    Closed, Completion, EventLoop, Flow, Handle, PanicPolicy, Transport, WriteError, WriteLimits,
 };
 
 /// A loop that lets a failed check inside a callback through to the test.
@@ -142,4 +142,16 @@ pub fn run_in(
         panic!("the loop failed: {error}");
     }
     assert!(done.get());
+}
+
+/// Notes the answer in the log, when it comes: `NAME: ok`, or how the connection ended.
+pub fn note_answer(log: &Log, name: &'static str, completion: Completion<()>) {
+    let log = log.clone();
+    completion.then(move |_, answer| {
+        log.note(match answer.as_ref().map_err(Closed::of) {
+            Ok(()) => format!("{name}: ok"),
+            Err(Some(closed)) => format!("{name}: {closed}"),
+            Err(None) => format!("{name}: {answer:?}"),
+        });
+    });
 }
