@@ -10,6 +10,7 @@
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
 use mio::{Events, Interest, Poll, Registry, Token};
+use pico_args::Arguments;
 use slab::Slab;
 use std::io::{self, Read, Write};
 use std::process::ExitCode;
@@ -206,7 +207,7 @@ fn accept(
     }
 }
 
-fn run(arguments: &ServerArguments) -> program::Result<ExitCode> {
+fn run(arguments: &ServerArguments) -> io::Result<()> {
     usage::raise_descriptor_limit();
     let mut poll = Poll::new()?;
     let mut listener = TcpListener::bind(arguments.listen)?;
@@ -244,6 +245,11 @@ fn run(arguments: &ServerArguments) -> program::Result<ExitCode> {
 }
 
 fn main() -> ExitCode {
-    let usage = "usage: serve_mio echo|lines|sink|source [--listen IP:PORT]";
-    program::main(usage, ServerArguments::parse, run)
+    let result = program::read(Arguments::from_env(), ServerArguments::parse)
+        .map_err(io::Error::other)
+        .and_then(|arguments| run(&arguments));
+    if let Err(error) = result {
+        eprintln!("serve_mio: {error}");
+    }
+    ExitCode::FAILURE
 }

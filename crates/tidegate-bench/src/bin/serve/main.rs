@@ -56,19 +56,21 @@ fn parse(words: &mut Arguments) -> Result<(Api, Writes, ServerArguments)> {
     ))
 }
 
-fn run((api, writes, arguments): &(Api, Writes, ServerArguments)) -> Result<ExitCode> {
+fn run(&(api, writes, ref arguments): &(Api, Writes, ServerArguments)) -> Result<ExitCode> {
     usage::raise_descriptor_limit();
     let mut event_loop = EventLoop::new()?;
     let handle = event_loop.handle().clone();
     let (service, listen) = (arguments.service, arguments.listen);
     let addresses = match api {
-        Api::Protocol => protocol::listen(&handle, service, *writes, listen)?,
-        Api::Buffered => buffered::listen(&handle, service, *writes, listen)?,
-        Api::Streams => streams::listen(&handle, service, *writes, listen)?,
+        Api::Protocol => protocol::listen(&handle, service, writes, listen)?,
+        Api::Buffered => buffered::listen(&handle, service, writes, listen)?,
+        Api::Streams => streams::listen(&handle, service, writes, listen)?,
     };
     if let Some(Address::Inet(address)) = addresses.first() {
         announce(*address);
     }
-    event_loop.run_forever()?;
-    Ok(ExitCode::SUCCESS)
+    // Nothing stops this loop: an error is its only end.
+    loop {
+        event_loop.run_forever()?;
+    }
 }
