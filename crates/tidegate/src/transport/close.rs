@@ -158,9 +158,9 @@ impl Transport {
 
     /// The first failure of a callback, which after `close` may not be the reason of the end.
     pub(crate) fn failure(&self) -> Option<CloseReason> {
-        let extra = self.conn().extra.borrow();
-        let failure = extra.as_ref()?.failure.as_ref()?;
-        Some(failure.reason.clone())
+        self.conn()
+            .extra
+            .with(|extra| Some(extra.as_ref()?.failure.as_ref()?.reason.clone()))
     }
 
     /// Whether an error only says that this connection is ending, which it is.

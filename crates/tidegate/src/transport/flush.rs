@@ -7,6 +7,7 @@ use super::state::State;
 use crate::event_loop::{Core, Deferred, MAX_GATHERED, add};
 use crate::flow::Crossing;
 use crate::write_buffer::{MAX_OFFER, MAX_SLICES, Offer};
+use bytes::Bytes;
 use std::cell::RefMut;
 use std::io::{self, IoSlice};
 use std::time::Duration;
@@ -81,25 +82,12 @@ impl Transport {
         let mut spent = Vec::new();
         let mut left = limit;
         while left > 0 && conn.is(State::WRITABLE) {
-            let mut queue = conn.queue.borrow_mut();
-            let mut offer = Offer::<N>::new(left.min(MAX_OFFER));
-            if let Some(queue) = queue.as_deref() {
-                queue.fill(&mut offer);
-            }
-            payload.visit(|data| offer.push(data));
-            let offered = offer.bytes();
+            let most = left.min(MAX_OFFER);
+            let (offered, result) = conn.send_buffered::<N>(payload, most, &mut spent);
             if offered == 0 {
                 break;
             }
-            let result = conn.send(offer.slices());
             let sent = *result.as_ref().unwrap_or(&0);
-            let queued = queue.as_deref_mut().map_or(0, |queue| {
-                let queued = sent.min(queue.len());
-                queue.advance(queued, &mut spent);
-                queued
-            });
-            drop(queue);
-            payload.advance(sent - queued);
             left = left.saturating_sub(sent.max(LEAST_COST));
             self.record_sent(sent, offered, result);
         }
@@ -210,6 +198,38 @@ impl Conn {
         }
     }
 
+    /// Offers at most `most` bytes, first buffered ones, then those of the payload, and takes from
+    /// both what the kernel took. Returns the offered bytes, and the result of the system call,
+    /// which there is only if some were offered.
+    #[inline]
+    fn send_buffered<const N: usize>(
+        &self,
+        payload: &mut Payload<'_>,
+        most: usize,
+        spent: &mut Vec<Bytes>,
+    ) -> (usize, io::Result<usize>) {
+        self.queue.with(|queue| {
+            let mut offer = Offer::<N>::new(most);
+            if let Some(queue) = queue.as_deref() {
+                queue.fill(&mut offer);
+            }
+            payload.visit(|data| offer.push(data));
+            let offered = offer.bytes();
+            if offered == 0 {
+                return (0, Ok(0));
+            }
+            let result = self.send(offer.slices());
+            let sent = *result.as_ref().unwrap_or(&0);
+            let queued = queue.as_deref_mut().map_or(0, |queue| {
+                let queued = sent.min(queue.len());
+                queue.advance(queued, spent);
+                queued
+            });
+            payload.advance(sent - queued);
+            (offered, result)
+        })
+    }
+
     #[inline(always)]
     fn count_sent(&self, sent: usize) {
         self.sent.set(self.sent.get() + sent as u64);
@@ -218,8 +238,10 @@ impl Conn {
 
     /// Gives the buffer's memory back to the loop once it is empty.
     fn release_queue(&self) {
-        let mut queue = self.queue.borrow_mut();
-        if let Some(empty) = queue.take_if(|queue| queue.is_empty()) {
+        let empty = self
+            .queue
+            .with(|queue| queue.take_if(|queue| queue.is_empty()));
+        if let Some(empty) = empty {
             self.core().give_buffer(empty);
             self.clear(State::QUEUED);
         }

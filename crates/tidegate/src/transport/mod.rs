@@ -10,6 +10,7 @@
 //! [`write_timeout`] cuts a peer that does not read. [`options`], [`schedule`] and [`stats`] do
 //! the work of the remaining public methods. All public methods are in this file.
 
+mod box_cell;
 mod callback_frame;
 mod close;
 mod conn;

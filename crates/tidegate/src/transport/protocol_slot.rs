@@ -72,8 +72,8 @@ impl Transport {
     /// The number of calls of [`set_protocol`](Transport::set_protocol): tells an old protocol,
     /// which lives on for a moment, that there is a new one.
     pub(crate) fn switches(&self) -> u64 {
-        let extra = self.conn().extra.borrow();
-        extra.as_ref().map_or(0, |extra| extra.switches)
+        let extra = &self.conn().extra;
+        extra.with(|extra| extra.as_ref().map_or(0, |extra| extra.switches))
     }
 
     pub(super) fn call_with_protocol<P: Protocol, R>(

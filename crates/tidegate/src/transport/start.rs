@@ -1,6 +1,7 @@
 //! How a connection begins: a socket and a protocol become a transport under the loop.
 
 use super::Transport;
+use super::box_cell::BoxCell;
 use super::conn::Conn;
 use super::state::State;
 use crate::driver::Socket;
@@ -43,8 +44,8 @@ impl Transport {
             handle: handle.clone(),
             protocol: RefCell::new(Some(new.protocol)),
             socket: RefCell::new(Some(new.socket)),
-            queue: RefCell::new(None),
-            extra: RefCell::new(None),
+            queue: BoxCell::default(),
+            extra: BoxCell::default(),
             peer: new.peer,
             local: OnceCell::new(),
             server: new.server,

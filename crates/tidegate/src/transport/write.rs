@@ -148,8 +148,8 @@ impl Conn {
     }
 
     fn with_queue(&self, call: impl FnOnce(&mut WriteBuffer)) {
-        let mut queue = self.queue.borrow_mut();
-        call(queue.get_or_insert_with(|| self.core().take_buffer()));
+        self.queue
+            .with(|queue| call(queue.get_or_insert_with(|| self.core().take_buffer())));
         self.set(State::QUEUED);
     }
 
@@ -159,7 +159,7 @@ impl Conn {
     }
 
     pub(super) fn chunks(&self) -> usize {
-        let queue = self.queue.borrow();
-        queue.as_ref().map_or(0, |queue| queue.chunks())
+        self.queue
+            .with(|queue| queue.as_ref().map_or(0, |queue| queue.chunks()))
     }
 }
