@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 #[derive(Debug)]
 pub(crate) struct OsListener {
     socket: Accepting,
-    /// Removed when the listener is dropped.
+    /// Removed when the listener is dropped; unlocked after that, when the socket is closed.
     file: Option<SocketFile>,
     listening: bool,
 }
@@ -111,7 +111,7 @@ impl Accepting {
 
 impl Drop for OsListener {
     fn drop(&mut self) {
-        if let Some(file) = self.file.take() {
+        if let Some(file) = &self.file {
             file.remove();
         }
     }
