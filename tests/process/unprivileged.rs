@@ -1,6 +1,6 @@
 //! Needs a process without root's rights, which it starts when it has them itself.
 //!
-//! Files of Unix sockets that belong to others.
+//! Rights to files of Unix sockets that a server does not have.
 
 use rustix::process::geteuid;
 use std::fs::{self, File, Permissions};
@@ -9,29 +9,27 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use support::child::{Child, part, say};
 use support::{Recorder, TempDir};
-use tidegate::{Address, EventLoop};
+use tidegate::{Address, EventLoop, ListenOptions};
 
-const TEST: &str = "a_path_that_another_users_files_are_in_the_way_of_is_not_permitted";
+const TEST: &str = "a_socket_file_that_a_server_has_no_right_to_is_not_permitted";
 const NOBODY: u32 = 65534;
 
 fn allow(path: &Path, mode: u32) {
     fs::set_permissions(path, Permissions::from_mode(mode)).unwrap();
 }
 
-/// The kind and the text of the error of listening there.
+/// The kind and the text of the error of listening there, with a file that is given to root.
 fn refusal(path: &Path) -> String {
     let event_loop = EventLoop::new().unwrap();
-    let created = event_loop
-        .handle()
-        .create_server(Address::Unix(path.into()), || -> Recorder {
-            panic!("no server")
-        });
+    let options = ListenOptions::new(Address::Unix(path.into())).unix_owner(Some(0), None);
+    let factory = || -> Recorder { panic!("no server") };
+    let created = event_loop.handle().create_server(options, factory);
     let error = created.unwrap_err();
     format!("{:?} {error}", error.kind())
 }
 
 #[test]
-fn a_path_that_another_users_files_are_in_the_way_of_is_not_permitted() {
+fn a_socket_file_that_a_server_has_no_right_to_is_not_permitted() {
     if let Some(path) = part() {
         return say(refusal(path.as_ref()));
     }
@@ -51,6 +49,7 @@ fn a_path_that_another_users_files_are_in_the_way_of_is_not_permitted() {
         ("closed", "connect to the socket file"),
         ("locked", "lock"),
         ("folder/s", "create"),
+        ("free", "set its owner to 0"),
     ];
     if root {
         fs::create_dir(dir.path("sticky")).unwrap();

@@ -1,8 +1,9 @@
 //! Servers: listeners, a factory of protocols, and the connections that came of them.
 //!
-//! [`options`] says where to listen and binds, [`listener`] accepts, [`state`] makes connections
+//! [`options`] says where to listen, [`bind`] binds there, [`listener`] accepts, [`state`] makes connections
 //! of what is accepted and counts them, [`shutdown`] is how a server ends within a time.
 
+mod bind;
 mod listener;
 mod options;
 mod shutdown;

@@ -30,7 +30,7 @@ impl OsListener {
         let addr = socket_address(address)?;
         let socket = new_socket(&addr)?;
         let file = match address {
-            Address::Unix(path) => Some(SocketFile::bind(&socket, &addr, path)?),
+            Address::Unix(path) => Some(SocketFile::bind(&socket, &addr, path, options.unix)?),
             _ => {
                 socket.set_reuse_address(true)?;
                 if options.reuse_port {
@@ -112,7 +112,7 @@ impl Accepting {
 impl Drop for OsListener {
     fn drop(&mut self) {
         if let Some(file) = &self.file {
-            file.remove();
+            file.remove_at_end();
         }
     }
 }

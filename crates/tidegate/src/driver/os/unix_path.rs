@@ -2,11 +2,12 @@
 //! does not. At the end we remove our own file, unless another one has its name by then.
 
 use super::path_lock::PathLock;
+use crate::driver::UnixFileOptions;
 use crate::log::guarded;
 use socket2::{Domain, SockAddr, Socket, Type};
-use std::fs::{self, Metadata};
+use std::fs::{self, Metadata, Permissions};
 use std::io;
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, lchown};
 use std::path::{self, Path, PathBuf};
 
 /// A socket file that we made, and the lock that keeps other servers from its path.
@@ -16,6 +17,8 @@ use std::path::{self, Path, PathBuf};
 pub(crate) struct SocketFile {
     path: PathBuf,
     identity: Identity,
+    /// Whether it stays.
+    keep: bool,
     _lock: PathLock,
 }
 
@@ -45,7 +48,14 @@ impl Identity {
 }
 
 impl SocketFile {
-    pub(crate) fn bind(socket: &Socket, addr: &SockAddr, path: &Path) -> io::Result<Self> {
+    /// Binds the socket, which must not listen before this has returned: until then the file does
+    /// not have its permissions.
+    pub(crate) fn bind(
+        socket: &Socket,
+        addr: &SockAddr,
+        path: &Path,
+        options: UnixFileOptions,
+    ) -> io::Result<Self> {
         // A program may change its folder before the end.
         let absolute = path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
         let lock = PathLock::take(&absolute)?;
@@ -56,15 +66,49 @@ impl SocketFile {
             }
             other => other?,
         }
-        Ok(Self {
+        let file = Self {
             identity: Identity::of(path)?,
             path: absolute,
+            keep: options.keep,
             _lock: lock,
-        })
+        };
+        if let Err(error) = file.set_access(options) {
+            file.remove();
+            return Err(error);
+        }
+        Ok(file)
     }
 
-    /// Removes the file, unless another one has its name. The socket has to be open still.
-    pub(crate) fn remove(&self) {
+    fn set_access(&self, options: UnixFileOptions) -> io::Result<()> {
+        if let (user, group) = options.owner
+            && (user.is_some() || group.is_some())
+        {
+            lchown(&self.path, user, group).map_err(|error| {
+                let number = |id: Option<u32>| id.map(|id| id.to_string()).unwrap_or_default();
+                let owner = format!("{}:{}", number(user), number(group));
+                cannot(&format!("set its owner to {owner}"), &error)
+            })?;
+        }
+        if let Some(mode) = options.mode {
+            // chmod(2) follows a link, which somebody may have put there meanwhile.
+            if !self.identity.is_at(&self.path) {
+                return Err(io::Error::other("its file was replaced meanwhile"));
+            }
+            fs::set_permissions(&self.path, Permissions::from_mode(mode))
+                .map_err(|error| cannot(&format!("set its mode to {mode:#o}"), &error))?;
+        }
+        Ok(())
+    }
+
+    /// Removes the file at the end, unless it is to stay. The socket has to be open still.
+    pub(crate) fn remove_at_end(&self) {
+        if !self.keep {
+            self.remove();
+        }
+    }
+
+    /// Unless another file has its name.
+    fn remove(&self) {
         if self.identity.is_at(&self.path)
             && let Err(error) = fs::remove_file(&self.path)
         {
@@ -96,12 +140,11 @@ fn remove_stale(addr: &SockAddr, path: &Path) -> io::Result<()> {
     probe.set_nonblocking(true)?;
     match probe.connect(addr).map_err(|error| error.kind()) {
         Err(io::ErrorKind::ConnectionRefused) if Identity::new(&found).is_at(path) => {
-            fs::remove_file(path).map_err(|error| {
-                not_permitted("remove the socket file of a server that is gone", &error)
-            })
+            fs::remove_file(path)
+                .map_err(|error| cannot("remove the socket file of a server that is gone", &error))
         }
         Err(io::ErrorKind::NotFound) => Ok(()),
-        Err(io::ErrorKind::PermissionDenied) => Err(not_permitted(
+        Err(io::ErrorKind::PermissionDenied) => Err(cannot(
             "connect to the socket file that is there, so it may be in use",
             &io::ErrorKind::PermissionDenied.into(),
         )),
@@ -109,6 +152,10 @@ fn remove_stale(addr: &SockAddr, path: &Path) -> io::Result<()> {
     }
 }
 
-fn not_permitted(what: &str, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("not permitted to {what}: {error}"))
+fn cannot(do_it: &str, error: &io::Error) -> io::Error {
+    let cannot = match error.kind() {
+        io::ErrorKind::PermissionDenied => "not permitted to",
+        _ => "cannot",
+    };
+    io::Error::new(error.kind(), format!("{cannot} {do_it}: {error}"))
 }
