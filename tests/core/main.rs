@@ -65,6 +65,8 @@ mod server {
     mod quiet_beside_flood;
     mod serving;
     mod shutdown;
+    mod unix_file;
+    mod unix_path;
     mod unix_socket;
 }
 

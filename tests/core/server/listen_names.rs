@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use support::wakers::Nobody;
 use support::{Log, Peer, Recorder, Served, drive, settle};
 use tidegate::driver::{
-    BindOptions, Driver, Events, Listener, ListenerSocket, Socket, Token, Wake,
+    BindOptions, Driver, Events, Listener, ListenerSocket, Socket, Token, UnixFileOptions, Wake,
 };
 use tidegate::{Address, EventLoop, EventLoopBuilder, Handle, ListenOptions};
 
@@ -338,6 +338,7 @@ fn the_options_reach_every_address() {
         let expected = BindOptions {
             reuse_port,
             only_v6,
+            unix: UnixFileOptions::default(),
         };
         let asked: Vec<_> = addrs(&NAMED)
             .into_iter()

@@ -4,7 +4,9 @@
 //! Both talk in lines. The child ends when its standard input does, so it never outlives the
 //! test, however that ends.
 
+use crate::TempDir;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{self, ChildStdin, ChildStdout, Command, Stdio};
 use std::str::FromStr;
 use std::sync::mpsc::{self, Receiver};
@@ -29,14 +31,31 @@ impl Child {
     /// [`part`] set.
     #[track_caller]
     pub fn start(test: &str, part: &str) -> Self {
-        let spawned = std::env::current_exe().and_then(|binary| {
-            Command::new(binary)
-                .args(["--exact", test, "--nocapture", "--test-threads=1"])
-                .env(PART, part)
-                .stdin(Stdio::piped())
-                .stdout(Stdio::piped())
-                .spawn()
-        });
+        match std::env::current_exe() {
+            Ok(binary) => Self::spawn(&mut Command::new(binary), test, part),
+            Err(error) => panic!("cannot find this test's binary: {error}"),
+        }
+    }
+
+    /// As `start`, with the rights of another user; for root. That user can get at the copy of the
+    /// binary that is put into the folder.
+    #[track_caller]
+    pub fn start_as(user: u32, folder: &TempDir, test: &str, part: &str) -> Self {
+        let copy = folder.path("test-binary");
+        match std::env::current_exe().and_then(|binary| std::fs::copy(binary, &copy)) {
+            Ok(_) => Self::spawn(Command::new(copy).uid(user).gid(user), test, part),
+            Err(error) => panic!("cannot copy this test's binary: {error}"),
+        }
+    }
+
+    #[track_caller]
+    fn spawn(command: &mut Command, test: &str, part: &str) -> Self {
+        let spawned = command
+            .args(["--exact", test, "--nocapture", "--test-threads=1"])
+            .env(PART, part)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn();
         match spawned {
             Ok(mut process) => match (process.stdin.take(), process.stdout.take()) {
                 (Some(commands), Some(lines)) => Self {
@@ -71,12 +90,26 @@ impl Child {
     /// Gives a command and waits for its answer.
     #[track_caller]
     pub fn ask(&mut self, command: &str) -> String {
+        self.tell(command);
+        self.line()
+    }
+
+    /// Gives a command.
+    #[track_caller]
+    pub fn tell(&mut self, command: &str) {
         if let Some(commands) = &mut self.commands
             && let Err(error) = writeln!(commands, "{command}")
         {
             panic!("the child does not listen: {error}");
         }
-        self.line()
+    }
+
+    /// Kills the child by SIGKILL, and returns when it has ended.
+    #[track_caller]
+    pub fn kill(mut self) {
+        if let Err(error) = self.process.kill().and_then(|()| self.process.wait()) {
+            panic!("the child cannot be killed: {error}");
+        }
     }
 
     /// Gives a command whose answer is a list of numbers.

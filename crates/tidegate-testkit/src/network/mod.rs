@@ -22,7 +22,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
-use tidegate::driver::BindOptions;
+use tidegate::driver::{BindOptions, UnixFileOptions};
 
 pub(crate) use agenda::Deferred;
 pub(crate) use driver::SimulatedDriver;
@@ -155,6 +155,7 @@ impl Network {
         let options = BindOptions {
             reuse_port: false,
             only_v6: false,
+            unix: UnixFileOptions::default(),
         };
         let [v4, _] = addresses(OUTSIDE);
         let (id, addr) = self.with(|state| {

@@ -8,7 +8,7 @@ use std::any::Any;
 use std::fmt;
 use std::io;
 
-/// How a listener is bound, where it is TCP.
+/// How a listener is bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "outside semver")]
 pub struct BindOptions {
@@ -16,6 +16,20 @@ pub struct BindOptions {
     pub reuse_port: bool,
     /// IPV6_V6ONLY.
     pub only_v6: bool,
+    /// Of a listener with a Unix path; the others are of TCP.
+    pub unix: UnixFileOptions,
+}
+
+/// How the file of a Unix socket is made, and whether it stays.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(clippy::exhaustive_structs, reason = "outside semver")]
+pub struct UnixFileOptions {
+    /// Its permissions; `None`: those that bind(2) gives it.
+    pub mode: Option<u32>,
+    /// The numbers of its user and its group; `None`: as they are.
+    pub owner: (Option<u32>, Option<u32>),
+    /// Whether it stays when the listener is closed.
+    pub keep: bool,
 }
 
 /// A listener of another world.

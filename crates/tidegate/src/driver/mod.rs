@@ -23,7 +23,7 @@ use os::OsEvents;
 
 pub use events::{Events, Readiness, Token, WAKE};
 pub use job::{Job, JobId, JobStart};
-pub use listener::{BindOptions, Listener, ListenerSocket};
+pub use listener::{BindOptions, Listener, ListenerSocket, UnixFileOptions};
 pub(crate) use os::{OsDriver, OsListener, OsStream};
 pub use stream::{Socket, SocketOption, StreamSocket};
 

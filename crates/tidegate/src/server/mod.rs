@@ -1,8 +1,9 @@
 //! Servers: listeners, a factory of protocols, and the connections that came of them.
 //!
-//! [`options`] says where to listen and binds, [`listener`] accepts, [`state`] makes connections
+//! [`options`] says where to listen, [`bind`] binds there, [`listener`] accepts, [`state`] makes connections
 //! of what is accepted and counts them, [`shutdown`] is how a server ends within a time.
 
+mod bind;
 mod listener;
 mod options;
 mod shutdown;
@@ -28,14 +29,29 @@ impl Handle {
     /// Listens, and gives each accepted connection a protocol that `factory` makes. A name is
     /// resolved within this call, which may take long.
     ///
-    /// A Unix socket file whose listener is gone is replaced; it is removed when the server is
-    /// closed, if it is still ours.
+    /// # Unix sockets
+    ///
+    /// One server has a path, from this call until it is closed, whether it listens yet or not. It
+    /// holds an exclusive flock(2) on a file beside the socket, `PATH.lock`. The kernel releases
+    /// the lock when a process is killed.
+    ///
+    /// A socket file that is there already is tried by a connect. When that is refused, the file
+    /// was left behind by a program that has ended, and is replaced. A program that listens there
+    /// without the lock sees a connection that ends without a byte, and keeps its path. Such a
+    /// program is not noticed while it is bound and does not listen yet.
+    ///
+    /// Both files are removed when the server is closed, unless other files have their names by
+    /// then. No other user should be able to write to the folder.
     ///
     /// # Errors
     ///
-    /// Those of the system; [`AddrInUse`](io::ErrorKind::AddrInUse) for a Unix path that is
-    /// listened on, or that is no socket; [`InvalidInput`](io::ErrorKind::InvalidInput) for bad
-    /// addresses and limits; [`LoopClosed`].
+    /// * [`AddrInUse`](io::ErrorKind::AddrInUse): the address is in use; at a Unix path, another
+    ///   server holds the lock, another program listens, or a file is no socket.
+    /// * [`PermissionDenied`](io::ErrorKind::PermissionDenied): the system does not let this
+    ///   process bind the address, make files in the folder, or use those of another user there.
+    /// * [`NotFound`](io::ErrorKind::NotFound): the folder of a Unix path does not exist.
+    /// * [`InvalidInput`](io::ErrorKind::InvalidInput): an address or a limit is invalid.
+    /// * Other errors of the system, and [`LoopClosed`].
     #[doc(alias = "create_unix_server")]
     pub fn create_server<P: Protocol>(
         &self,

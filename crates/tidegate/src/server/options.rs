@@ -2,8 +2,7 @@
 
 use crate::Address;
 use crate::address::{self, Target};
-use crate::driver::{BindOptions, Listener, OsListener};
-use crate::event_loop::Core;
+use crate::driver::{BindOptions, Listener, OsListener, UnixFileOptions};
 use crate::flow::WriteLimits;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -33,15 +32,15 @@ const DEFAULT_BACKLOG: u32 = 1024;
 #[derive(Debug)]
 #[must_use]
 pub struct ListenOptions {
-    at: Vec<ListenAt>,
+    pub(super) at: Vec<ListenAt>,
     pub(super) backlog: u32,
     pub(super) start_serving: bool,
     pub(super) write_limits: WriteLimits,
-    bind: BindOptions,
+    pub(super) bind: BindOptions,
 }
 
 #[derive(Debug)]
-enum ListenAt {
+pub(super) enum ListenAt {
     Target(Target),
     /// Bound and listening already.
     Ready(Listener),
@@ -65,6 +64,7 @@ impl ListenOptions {
             bind: BindOptions {
                 reuse_port: false,
                 only_v6: true,
+                unix: UnixFileOptions::default(),
             },
         }
     }
@@ -109,80 +109,6 @@ impl ListenOptions {
         self.write_limits = limits;
         self
     }
-
-    /// Binds every address, or none. Names are resolved here and now.
-    pub(super) fn bind(&mut self, core: &Core) -> io::Result<Vec<Listener>> {
-        let mut bound = Vec::new();
-        for at in self.at.drain(..) {
-            match at {
-                ListenAt::Ready(listener) => bound.push(listener),
-                ListenAt::Failed(error) => return Err(error),
-                ListenAt::Target(Target::Address(address)) => {
-                    let listener = bind(core, &address, self.bind);
-                    bound.push(listener.map_err(|error| refused(&address, &error))?);
-                }
-                ListenAt::Target(Target::Name { host, port }) => {
-                    bound.extend(bind_name(core, &host, port, self.bind)?);
-                }
-            }
-        }
-        if bound.is_empty() {
-            return Err(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "a server needs at least one address to listen on",
-            ));
-        }
-        Ok(bound)
-    }
-}
-
-fn bind(core: &Core, address: &Address, options: BindOptions) -> io::Result<Listener> {
-    core.with_driver(|driver| driver.as_dyn().bind(address, options))
-}
-
-fn bind_name(
-    core: &Core,
-    host: &str,
-    port: u16,
-    options: BindOptions,
-) -> io::Result<Vec<Listener>> {
-    let name = Target::Name {
-        host: host.to_owned(),
-        port,
-    };
-    let addresses = core
-        .resolver()
-        .ask(host, port)
-        .map_err(|error| refused(&name, &error))?;
-    let (mut bound, mut left_out) = (Vec::new(), Vec::new());
-    for address in addresses.into_iter().map(Address::Inet) {
-        match bind(core, &address, options) {
-            Ok(listener) => bound.push(listener),
-            Err(error) if is_not_of_this_machine(&error) => left_out.push((address, error)),
-            Err(error) => {
-                return Err(refused(&format!("{name}: {address}"), &error));
-            }
-        }
-    }
-    if bound.is_empty() {
-        let reasons: Vec<_> = left_out
-            .iter()
-            .map(|(address, error)| format!("{address}: {error}"))
-            .collect();
-        let message = format!("cannot listen on {name}: {}", reasons.join("; "));
-        return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, message));
-    }
-    Ok(bound)
-}
-
-/// The address, or its whole family.
-fn is_not_of_this_machine(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::AddrNotAvailable
-        || error.raw_os_error() == Some(libc::EAFNOSUPPORT)
-}
-
-pub(super) fn refused(place: &impl std::fmt::Display, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("cannot listen on {place}: {error}"))
 }
 
 impl From<Address> for ListenOptions {
@@ -259,5 +185,44 @@ impl ListenOptions {
         Self::at(vec![
             listener.map_or_else(ListenAt::Failed, ListenAt::Ready),
         ])
+    }
+}
+
+/// # Files of Unix sockets
+///
+/// These settings hold for every Unix path of the server. They have no effect on TCP, nor on a
+/// [`UnixListener`] of the standard library, whose file is not ours.
+impl ListenOptions {
+    /// Sets the permissions of the socket file (chmod(2)), such as `0o660`.
+    ///
+    /// A client needs the permission to write (unix(7)). They are set before the server listens, so
+    /// no client gets in without them. Unless set, they are what the umask leaves of `0o777`.
+    ///
+    /// `create_server` fails with [`InvalidInput`](io::ErrorKind::InvalidInput) for more than
+    /// `0o777`, as a decimal `660` would be.
+    pub fn unix_mode(mut self, mode: u32) -> Self {
+        self.bind.unix.mode = Some(mode);
+        self
+    }
+
+    /// Sets the user and the group of the socket file by their numbers (chown(2)); `None` leaves one
+    /// as it is.
+    ///
+    /// They are set before the server listens. Another user than the own one takes root's rights,
+    /// and another group to be one of its members: else `create_server` fails with
+    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied).
+    pub fn unix_owner(mut self, user: Option<u32>, group: Option<u32>) -> Self {
+        self.bind.unix.owner = (user, group);
+        self
+    }
+
+    /// Whether the socket file is removed when the server is closed; on unless set.
+    ///
+    /// A file that stays refuses connections, and the next server replaces it. The lock file is
+    /// removed in any case.
+    #[doc(alias = "cleanup_socket")]
+    pub fn remove_socket_file(mut self, on: bool) -> Self {
+        self.bind.unix.keep = !on;
+        self
     }
 }

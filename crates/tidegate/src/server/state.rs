@@ -1,8 +1,8 @@
 //! What a server is between its calls: the listeners, the factory, and how many connections of it
 //! there are.
 
+use super::bind::refused;
 use super::listener::Listener;
-use super::options::refused;
 use super::shutdown::{Shutdown, ShutdownReport};
 use crate::completion::{Completer, Completion};
 use crate::driver;

@@ -14,7 +14,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 #[derive(Debug)]
 pub(crate) struct OsListener {
     socket: Accepting,
-    /// Removed when the listener is dropped.
+    /// Removed when the listener is dropped; unlocked after that, when the socket is closed.
     file: Option<SocketFile>,
     listening: bool,
 }
@@ -30,7 +30,7 @@ impl OsListener {
         let addr = socket_address(address)?;
         let socket = new_socket(&addr)?;
         let file = match address {
-            Address::Unix(path) => Some(SocketFile::bind(&socket, &addr, path)?),
+            Address::Unix(path) => Some(SocketFile::bind(&socket, &addr, path, options.unix)?),
             _ => {
                 socket.set_reuse_address(true)?;
                 if options.reuse_port {
@@ -111,8 +111,8 @@ impl Accepting {
 
 impl Drop for OsListener {
     fn drop(&mut self) {
-        if let Some(file) = self.file.take() {
-            file.remove();
+        if let Some(file) = &self.file {
+            file.remove_at_end();
         }
     }
 }

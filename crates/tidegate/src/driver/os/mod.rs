@@ -3,6 +3,7 @@
 mod address;
 mod executor_pool;
 mod listener;
+mod path_lock;
 mod stream;
 mod unix_path;
 
