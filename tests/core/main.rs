@@ -25,6 +25,7 @@ mod transport {
     mod resets;
     mod rounds;
     mod set_protocol;
+    mod shared_descriptors;
     mod timed;
     mod unread;
     mod user_code;

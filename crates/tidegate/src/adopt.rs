@@ -25,6 +25,10 @@ impl Handle {
     /// Drives a connected stream of the standard library. It counts as accepted.
     /// `connection_made` comes from the loop.
     ///
+    /// The connection ends for copies of the descriptor too, which `try_clone` and a fork make: the
+    /// loop shuts it down (shutdown(2)) before it closes its own. A reset is an exception: a TCP
+    /// peer sees it when the last copy is closed.
+    ///
     /// # Errors
     ///
     /// Those of the system; [`LoopClosed`].

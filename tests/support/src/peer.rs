@@ -61,8 +61,8 @@ impl Kind {
         (socket, address)
     }
 
-    /// A connected pair: one for the loop to adopt, one for the test.
-    pub(crate) fn pair(self, prepare: impl Fn(&Socket)) -> (Socket, Peer) {
+    /// A connected pair: one for the loop to adopt, one for the test. `prepare` is run on both.
+    pub fn pair(self, prepare: impl Fn(&Socket)) -> (Socket, Peer) {
         let (ours, theirs) = match self {
             Self::Unix => {
                 let (ours, theirs) = ok(Socket::pair(Domain::UNIX, Type::STREAM, None));

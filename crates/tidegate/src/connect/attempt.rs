@@ -100,7 +100,9 @@ impl Attempt {
             core.cancel_timer(timer);
         }
         let socket = self.socket.take();
-        drop(socket);
+        if let Some(socket) = socket {
+            core.close_stream(socket);
+        }
         let gone = core.registry.borrow_mut().remove(self.id);
         drop(gone);
     }

@@ -150,6 +150,23 @@ impl AnyDriver {
         }
     }
 
+    /// Prepares a stream for being closed. Returns whether that took an `epoll_ctl`.
+    #[inline]
+    pub(crate) fn retire_stream(&self, socket: &Socket) -> bool {
+        match (self, socket) {
+            (Self::Os(driver), Socket::Os(stream)) => driver.retire_stream(stream),
+            _ => false,
+        }
+    }
+
+    /// Prepares a listener for being closed. Returns whether that took an `epoll_ctl`.
+    pub(crate) fn retire_listener(&self, listener: &Listener) -> bool {
+        match (self, listener) {
+            (Self::Os(driver), Listener::Os(listener)) => driver.retire_listener(listener),
+            _ => false,
+        }
+    }
+
     pub(crate) fn now(&self) -> Instant {
         match self {
             Self::Os(driver) => driver.now(),

@@ -11,7 +11,7 @@ use super::todo::{Todo, TodoCell};
 use crate::callback::{Once, Run};
 use crate::completion::Work;
 use crate::connect::{ConnectId, Connecting, Connects};
-use crate::driver::AnyDriver;
+use crate::driver::{AnyDriver, Listener, Socket};
 use crate::jobs::Jobs;
 use crate::log::LogLimit;
 use crate::panics::PanicPayload;
@@ -141,6 +141,23 @@ impl Core {
     /// Access to the operating system, for calls that run no user code.
     pub(crate) fn with_driver<R>(&self, call: impl FnOnce(&mut AnyDriver) -> R) -> R {
         call(&mut self.driver.borrow_mut())
+    }
+
+    /// Closes a stream that the driver knows. Its peer sees the end, and the loop no further event,
+    /// also when a copy of the descriptor stays open elsewhere.
+    pub(crate) fn close_stream(&self, socket: Socket) {
+        let deregistered = self.driver.borrow().retire_stream(&socket);
+        add(&self.counters.registrations, usize::from(deregistered));
+        drop(socket);
+    }
+
+    /// Closes a listener that the driver knows, as [`close_stream`](Core::close_stream) does. The
+    /// copy goes on listening.
+    pub(crate) fn close_listener(&self, listener: Listener) {
+        let deregistered = self.driver.borrow().retire_listener(&listener);
+        add(&self.counters.registrations, usize::from(deregistered));
+        // This may log, which is code of the user's.
+        drop(listener);
     }
 
     // Time.

@@ -131,7 +131,9 @@ impl Listener {
             core.cancel_timer(timer);
         }
         let socket = self.socket.take();
-        drop(socket);
+        if let Some(socket) = socket {
+            core.close_listener(socket);
+        }
     }
 }
 

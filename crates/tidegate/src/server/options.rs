@@ -147,13 +147,16 @@ impl From<String> for ListenOptions {
     }
 }
 
+/// Copies of its descriptor, which `try_clone` and a fork make, go on listening when the server is
+/// closed.
 impl From<TcpListener> for ListenOptions {
     fn from(listener: TcpListener) -> Self {
         Self::taken_over(OsListener::from_std(listener, true))
     }
 }
 
-/// Its socket file, if it has one, is not ours and stays.
+/// Its socket file, if it has one, is not ours and stays. Copies of its descriptor go on listening
+/// when the server is closed.
 impl From<UnixListener> for ListenOptions {
     fn from(listener: UnixListener) -> Self {
         Self::taken_over(OsListener::from_std(listener, false))

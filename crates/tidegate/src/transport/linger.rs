@@ -37,14 +37,16 @@ impl Transport {
         let core = conn.core();
         let socket = conn.socket.take();
         let stop = State::EOF_SEEN | State::WRITE_FAILED;
-        if let Some(mut socket) = socket
-            && graceful
-            && !conn.is(stop)
-            && !core.is_closed()
-            && (conn.is(State::EOF_SENT) || socket.shutdown_write().is_ok())
-        {
-            Lingering::begin(self, socket);
-            return;
+        if let Some(mut socket) = socket {
+            if graceful
+                && !conn.is(stop)
+                && !core.is_closed()
+                && (conn.is(State::EOF_SENT) || socket.shutdown_write().is_ok())
+            {
+                Lingering::begin(self, socket);
+                return;
+            }
+            core.close_stream(socket);
         }
         let gone = core.registry.borrow_mut().remove(conn.id);
         drop(gone);
@@ -132,7 +134,7 @@ impl Lingering {
         let Some(socket) = self.socket.take() else {
             return;
         };
-        drop(socket);
+        core.close_stream(socket);
         if let Some(timer) = self.timer.take() {
             core.cancel_timer(timer);
         }

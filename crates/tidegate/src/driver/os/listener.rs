@@ -17,6 +17,8 @@ pub(crate) struct OsListener {
     /// Removed when the listener is dropped; unlocked after that, when the socket is closed.
     file: Option<SocketFile>,
     listening: bool,
+    /// A copy of the descriptor may be open elsewhere.
+    shared: bool,
 }
 
 #[derive(Debug)]
@@ -48,6 +50,7 @@ impl OsListener {
             socket: Accepting::new(socket.into(), tcp),
             file,
             listening: false,
+            shared: false,
         })
     }
 
@@ -59,19 +62,33 @@ impl OsListener {
             socket: Accepting::new(socket.into(), tcp),
             file: None,
             listening: true,
+            shared: true,
         })
     }
 
     pub(super) fn start(&mut self, backlog: u32) -> io::Result<RawFd> {
-        let (fd, socket) = match &self.socket {
-            Accepting::Tcp(listener) => (listener.as_raw_fd(), SockRef::from(listener)),
-            Accepting::Unix(listener) => (listener.as_raw_fd(), SockRef::from(listener)),
-        };
         if !self.listening {
-            socket.listen(backlog.try_into().unwrap_or(i32::MAX))?;
+            let backlog = backlog.try_into().unwrap_or(i32::MAX);
+            self.as_sock().listen(backlog)?;
             self.listening = true;
         }
-        Ok(fd)
+        Ok(self.fd())
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        self.as_sock().as_raw_fd()
+    }
+
+    /// Returns whether a copy of the descriptor may be open elsewhere.
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    fn as_sock(&self) -> SockRef<'_> {
+        match &self.socket {
+            Accepting::Tcp(listener) => SockRef::from(listener),
+            Accepting::Unix(listener) => SockRef::from(listener),
+        }
     }
 
     pub(crate) fn accept(&mut self) -> io::Result<(OsStream, Address)> {
@@ -91,11 +108,7 @@ impl OsListener {
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<Address> {
-        let addr = match &self.socket {
-            Accepting::Tcp(listener) => SockRef::from(listener).local_addr()?,
-            Accepting::Unix(listener) => SockRef::from(listener).local_addr()?,
-        };
-        Ok(address_of(&addr))
+        Ok(address_of(&self.as_sock().local_addr()?))
     }
 }
 

@@ -48,6 +48,33 @@ impl OsDriver {
         })
     }
 
+    /// Stops reporting events of a stream, and ends its connection, where a copy of the descriptor
+    /// may be open elsewhere. Closing does neither then: epoll(7) and the connection live as long
+    /// as any copy does.
+    pub(super) fn retire_stream(&self, stream: &OsStream) -> bool {
+        let shared = stream.is_shared();
+        if shared {
+            self.forget(stream.fd());
+            stream.end_for_all();
+        }
+        shared
+    }
+
+    /// Stops reporting events of a listener of which a copy may be open elsewhere. The copy goes on
+    /// listening.
+    pub(super) fn retire_listener(&self, listener: &OsListener) -> bool {
+        let shared = listener.is_shared();
+        if shared {
+            self.forget(listener.fd());
+        }
+        shared
+    }
+
+    fn forget(&self, fd: RawFd) {
+        // It fails when the descriptor was never registered.
+        let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
+    }
+
     fn watch(&mut self, fd: RawFd, token: Token, interest: Interest) -> io::Result<()> {
         self.poll
             .registry()

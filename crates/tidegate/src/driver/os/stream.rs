@@ -5,7 +5,7 @@ use crate::Address;
 use crate::driver::SocketOption;
 use mio::Interest;
 use std::io::{self, IoSlice, Read};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
@@ -14,19 +14,28 @@ use std::time::Duration;
 pub(crate) struct OsStream {
     socket: socket2::Socket,
     tcp: bool,
+    /// A copy of the descriptor may be open elsewhere.
+    shared: bool,
+    /// Closing resets the connection.
+    resets: bool,
 }
+
+const _: () = assert!(size_of::<OsStream>() == 8);
 
 impl OsStream {
     pub(super) fn new(stream: impl Into<OwnedFd>, tcp: bool) -> Self {
         Self {
             socket: stream.into().into(),
             tcp,
+            shared: false,
+            resets: false,
         }
     }
 
     /// Takes over a stream of the standard library; answers the peer's address too.
     pub(crate) fn from_std(stream: impl Into<OwnedFd>, tcp: bool) -> io::Result<(Self, Address)> {
-        let stream = Self::new(stream, tcp);
+        let mut stream = Self::new(stream, tcp);
+        stream.shared = true;
         stream.socket.set_nonblocking(true)?;
         let peer = address_of(&stream.socket.peer_addr()?);
         Ok((stream, peer))
@@ -51,10 +60,21 @@ impl OsStream {
             }
             other => other?,
         }
-        Ok(Self {
-            socket,
-            tcp: matches!(address, Address::Inet(_)),
-        })
+        Ok(Self::new(socket, matches!(address, Address::Inet(_))))
+    }
+
+    /// Returns whether a copy of the descriptor may be open elsewhere.
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// Ends the connection for every copy of the descriptor, as far as that can be. A reset waits
+    /// for the last copy to be closed: shut down first, it would look like EOF to the peer.
+    pub(super) fn end_for_all(&self) {
+        if !self.resets {
+            // It fails when the connection has ended already.
+            let _ = self.socket.shutdown(Shutdown::Both);
+        }
     }
 
     pub(super) fn fd(&self) -> RawFd {
@@ -89,7 +109,7 @@ impl OsStream {
     }
 
     pub(crate) fn shutdown_write(&mut self) -> io::Result<()> {
-        self.socket.shutdown(std::net::Shutdown::Write)
+        self.socket.shutdown(Shutdown::Write)
     }
 
     pub(crate) fn take_error(&mut self) -> io::Result<Option<io::Error>> {
@@ -127,7 +147,10 @@ impl OsStream {
             SocketOption::UnsentLowWater(bytes) => self.socket.set_tcp_notsent_lowat(bytes),
             #[cfg(not(any(target_os = "linux", target_os = "android")))]
             SocketOption::UnsentLowWater(_) => Err(io::ErrorKind::Unsupported.into()),
-            SocketOption::ResetOnClose => self.socket.set_linger(Some(Duration::ZERO)),
+            SocketOption::ResetOnClose => {
+                self.resets = true;
+                self.socket.set_linger(Some(Duration::ZERO))
+            }
         }
     }
 }
