@@ -59,6 +59,8 @@ mod event_loop {
 /// Servers: what they listen on, what they accept, and how they close.
 mod server {
     mod accept;
+    mod accepting;
+    mod backlog;
     mod closing;
     mod fairness;
     mod listen;

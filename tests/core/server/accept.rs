@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::wakers::Nobody;
-use support::{Served, turn};
+use support::{Served, answer_of, turn};
 use tidegate::driver::{
     BindOptions, Driver, Events, Listener, ListenerSocket, Readiness, Socket, SocketOption,
     StreamSocket, Token, Wake,
@@ -256,4 +256,70 @@ fn a_server_closed_while_its_listener_rests_takes_its_timer_along() {
     assert_eq!((stats.timers, stats.listeners), (0, 0));
     turn(&mut event_loop);
     assert_eq!(served.accepted(), 0);
+}
+
+#[test]
+fn a_pause_while_the_listener_rests_holds_and_the_timer_is_not_started_again() {
+    let (mut event_loop, world, served) = scripted();
+    world.starved_by.set(Some(EMFILE));
+    world.backlog.borrow_mut().extend([None; 3]);
+    world.announced.set(true);
+    turn(&mut event_loop);
+    served.server.pause_accepting();
+    world.starved_by.set(None);
+    // The rest ends in the pause.
+    event_loop.run_once(None).unwrap();
+    let stats = event_loop.handle().stats();
+    assert_eq!((stats.timers, stats.accepts), (0, 1));
+    served.server.resume_accepting();
+    accept_all(&mut event_loop, &served, 3);
+}
+
+#[test]
+fn a_resume_while_the_listener_rests_leaves_that_to_its_timer() {
+    let (mut event_loop, world, served) = scripted();
+    world.starved_by.set(Some(EMFILE));
+    world.backlog.borrow_mut().extend([None; 3]);
+    world.announced.set(true);
+    turn(&mut event_loop);
+    for _ in 0..3 {
+        served.server.pause_accepting();
+        served.server.resume_accepting();
+        turn(&mut event_loop);
+    }
+    let stats = event_loop.handle().stats();
+    assert_eq!((stats.timers, stats.accepts), (1, 1));
+    world.starved_by.set(None);
+    accept_all(&mut event_loop, &served, 3);
+    assert_eq!(event_loop.handle().stats().timers, 0);
+}
+
+#[test]
+fn a_shutdown_without_descriptors_serves_what_it_could_take_and_loses_the_rest() {
+    let (mut event_loop, world, served) = scripted();
+    served.server.pause_accepting();
+    world
+        .backlog
+        .borrow_mut()
+        .extend([None, Some(ECONNABORTED), None, Some(EMFILE), None]);
+    let answer = answer_of(served.server.shutdown(Duration::from_secs(3600)));
+    accept_all(&mut event_loop, &served, 2);
+    while answer.borrow().is_none() {
+        event_loop.run_once(None).unwrap();
+    }
+    let report = answer.borrow().unwrap();
+    assert_eq!((report.closed, report.from_backlog), (2, 2));
+    assert_eq!(world.backlog.borrow().len(), 1);
+}
+
+#[test]
+fn a_shutdown_takes_no_more_than_a_backlog_from_peers_that_go_on_connecting() {
+    let (event_loop, world, served) = scripted();
+    served.server.pause_accepting();
+    let waiting = std::iter::repeat_n(None, 100_000);
+    world.backlog.borrow_mut().extend(waiting);
+    drop(served.server.finish_accepting());
+    // The longest backlog by default of Linux, and one more, as there.
+    assert_eq!(served.server.connection_count(), 4097);
+    assert_eq!(event_loop.handle().stats().accepts, 4097);
 }

@@ -69,6 +69,8 @@ counters! {
     pauses,
     /// Falls to a low-water mark.
     resumes,
+    /// Connections that a server [refused](crate::ListenOptions::accept_if).
+    refused,
 }
 
 pub(crate) fn add(counter: &Cell<u64>, n: usize) {

@@ -1,5 +1,6 @@
 //! The accept path: from a listener's readiness to connections.
 
+use super::backlog::Accepted;
 use super::state::ServerState;
 use crate::driver::{self, Readiness};
 use crate::event_loop::{Core, LoopStats, Slot, Source, add};
@@ -12,7 +13,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 /// So many connections does one listener get accepted in a tick.
-const ACCEPTS_PER_TICK: usize = 64;
+pub(super) const ACCEPTS_PER_TICK: usize = 64;
 
 /// How long a listener rests when the system is out of descriptors or memory. mio reports
 /// readiness once for each change, so nothing but this timer would ever ask again.
@@ -24,6 +25,9 @@ pub(super) struct Listener {
     /// Taken out to close it.
     socket: RefCell<Option<driver::Listener>>,
     server: Rc<ServerState>,
+    /// Since an event, until the kernel said that nothing waits.
+    ready: Cell<bool>,
+    /// On the list of what the next tick goes on with.
     owed: Cell<bool>,
     /// Resting until this fires.
     rest: Cell<Option<TimerId>>,
@@ -43,6 +47,7 @@ impl Listener {
                 id,
                 socket: RefCell::new(Some(socket)),
                 server: server.clone(),
+                ready: Cell::new(false),
                 owed: Cell::new(false),
                 rest: Cell::new(None),
                 starved: Cell::new(false),
@@ -67,14 +72,16 @@ impl Listener {
     fn accept(self: &Rc<Self>, core: &Core) {
         self.owed.set(false);
         for _ in 0..ACCEPTS_PER_TICK {
-            let accepted = match self.socket.borrow_mut().as_mut() {
-                Some(socket) => socket.accept(),
-                None => return,
-            };
-            add(&core.counters.accepts, 1);
-            match accepted {
-                Ok((socket, peer)) => self.server.accepted(socket, peer),
+            if self.server.is_paused() || self.is_closed() {
+                return;
+            }
+            match self.take(core) {
+                Ok(Some((socket, peer))) => {
+                    self.server.accepted(socket, peer);
+                }
+                Ok(None) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.ready.set(false);
                     if self.starved.replace(false) {
                         let addr = self.addr();
                         guarded(|| {
@@ -83,7 +90,6 @@ impl Listener {
                     }
                     return;
                 }
-                Err(error) if is_of_the_connection(&error) => {}
                 Err(error) => {
                     self.rest(core, &error);
                     return;
@@ -95,8 +101,34 @@ impl Listener {
         }
     }
 
+    /// Takes one connection from the kernel; `None` for one that has failed already.
+    pub(super) fn take(&self, core: &Core) -> io::Result<Option<Accepted>> {
+        add(&core.counters.accepts, 1);
+        let accepted = match self.socket.borrow_mut().as_mut() {
+            Some(socket) => socket.accept(),
+            None => Err(io::ErrorKind::WouldBlock.into()),
+        };
+        match accepted {
+            Err(error) if is_of_the_connection(&error) => Ok(None),
+            accepted => accepted.map(Some),
+        }
+    }
+
+    /// Has the next tick accept what came while accepting was paused. Nothing else would: an
+    /// event is reported once.
+    pub(super) fn accept_later(&self, core: &Core) {
+        let waits = self.ready.get() && self.rest.get().is_none();
+        if waits && !self.owed.replace(true) {
+            core.push_leftover(self.id);
+        }
+    }
+
+    fn is_closed(&self) -> bool {
+        self.socket.borrow().is_none()
+    }
+
     /// For the log.
-    fn addr(&self) -> Address {
+    pub(super) fn addr(&self) -> Address {
         let socket = self.socket.borrow();
         let addr = socket.as_ref().and_then(|socket| socket.local_addr().ok());
         addr.unwrap_or(Address::Unnamed)
@@ -139,6 +171,7 @@ impl Listener {
 
 impl Source for Listener {
     fn on_event(self: Rc<Self>, core: &Core, _: Readiness, _: &mut [u8]) {
+        self.ready.set(true);
         // What is owed comes in this tick as well, and one source gets one share of it.
         if self.rest.get().is_none() && !self.owed.get() {
             self.accept(core);

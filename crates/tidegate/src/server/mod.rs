@@ -1,8 +1,11 @@
 //! Servers: listeners, a factory of protocols, and the connections that came of them.
 //!
-//! [`options`] says where to listen, [`bind`] binds there, [`listener`] accepts, [`state`] makes connections
-//! of what is accepted and counts them, [`shutdown`] is how a server ends within a time.
+//! [`options`] says where to listen, [`bind`] binds there, [`listener`] accepts, [`accepting`] makes
+//! connections of what is accepted or refuses it, [`state`] counts them, [`backlog`] takes what waits
+//! when a server stops listening, [`shutdown`] is how it ends within a time.
 
+mod accepting;
+mod backlog;
 mod bind;
 mod listener;
 mod options;
@@ -14,7 +17,8 @@ use crate::driver;
 use crate::event_loop::{Core, Deferred};
 use crate::protocol::boxed;
 use crate::{Address, CloseReason, Handle, LoopClosed, Protocol};
-use state::{Bound, Factory};
+use accepting::Factory;
+use state::Bound;
 use std::fmt;
 use std::io;
 use std::rc::{Rc, Weak};
@@ -58,8 +62,8 @@ impl Handle {
         options: impl Into<ListenOptions>,
         mut factory: impl FnMut() -> P + 'static,
     ) -> io::Result<Server> {
-        let factory = Box::new(move || boxed(factory()));
-        Server::create(self, options.into(), factory)
+        let make = Box::new(move |_: &Address| Some(boxed(factory())));
+        Server::create(self, options.into(), Factory::new(make))
     }
 }
 
@@ -69,12 +73,9 @@ impl Handle {
 pub struct Server(Rc<ServerState>);
 
 impl Server {
-    pub(crate) fn create(
-        handle: &Handle,
-        mut options: ListenOptions,
-        factory: Factory,
-    ) -> io::Result<Self> {
+    fn create(handle: &Handle, mut options: ListenOptions, factory: Factory) -> io::Result<Self> {
         let core = handle.core();
+        let factory = factory.accept_if(options.accept_if.take());
         let bound = match Self::bind(core, &mut options) {
             Ok(bound) => bound,
             Err(error) => {
@@ -117,7 +118,11 @@ impl Server {
         self.0.handle()
     }
 
-    /// Whether it accepts connections.
+    fn state(&self) -> &Rc<ServerState> {
+        &self.0
+    }
+
+    /// Returns whether the server listens. See also [`is_accepting`](Self::is_accepting).
     pub fn is_serving(&self) -> bool {
         self.0.is_serving()
     }
@@ -133,6 +138,11 @@ impl Server {
     }
 
     /// Stops listening. Connections stay. A socket file is removed if it is still ours.
+    ///
+    /// Connections in the backlog, whose peers have connected and which were not accepted yet, are
+    /// lost: the kernel resets TCP connections, and the peer of a Unix socket reads EOF or a reset.
+    /// [`finish_accepting`](Self::finish_accepting) and [`shutdown`](Self::shutdown) take them
+    /// first.
     pub fn close(&self) {
         self.0.close();
     }
@@ -148,7 +158,8 @@ impl Server {
         self.0.cut(CloseReason::LocalAbort);
     }
 
-    /// Connections whose `connection_lost` has not come yet.
+    /// Connections whose `connection_lost` has not come yet, and those of the backlog that
+    /// [`finish_accepting`](Self::finish_accepting) has taken.
     pub fn connection_count(&self) -> usize {
         self.0.connection_count()
     }
@@ -162,6 +173,11 @@ impl Server {
     /// [`CloseReason::Shutdown`] those that are left when `grace` is over. Completes when all
     /// have ended, what lingers after a graceful close included, so that the process may exit
     /// then without a peer losing its last bytes. Of several calls the shortest grace holds.
+    ///
+    /// Connections in the backlog are taken as [`finish_accepting`](Self::finish_accepting) takes
+    /// them, so that a peer whose connect has succeeded is not reset. Each gets its protocol and its
+    /// `connection_made`, whatever the grace, and is then closed as the others. They are in the
+    /// report.
     ///
     /// A connection that is cut looks to its peer as after [`abort`](crate::Transport::abort).
     /// Ended from another thread, which may be one that waits for a signal:

@@ -1,5 +1,6 @@
 //! What a server listens on, and how.
 
+use super::accepting::AcceptIf;
 use crate::Address;
 use crate::address::{self, Target};
 use crate::driver::{BindOptions, Listener, OsListener, UnixFileOptions};
@@ -36,6 +37,7 @@ pub struct ListenOptions {
     pub(super) backlog: u32,
     pub(super) start_serving: bool,
     pub(super) write_limits: WriteLimits,
+    pub(super) accept_if: Option<AcceptIf>,
     pub(super) bind: BindOptions,
 }
 
@@ -61,6 +63,7 @@ impl ListenOptions {
             backlog: DEFAULT_BACKLOG,
             start_serving: true,
             write_limits: WriteLimits::new(),
+            accept_if: None,
             bind: BindOptions {
                 reuse_port: false,
                 only_v6: true,

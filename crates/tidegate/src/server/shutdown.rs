@@ -15,6 +15,8 @@ pub struct ShutdownReport {
     pub aborted: usize,
     /// Bytes written to these connections that the kernel never got.
     pub unsent: u64,
+    /// Connections of `closed` and `aborted` that waited in the backlog when the shutdown began.
+    pub from_backlog: usize,
 }
 
 /// One shutdown, or several that overlap.
@@ -45,6 +47,19 @@ impl Shutdown {
             self.report.aborted += 1;
         } else {
             self.report.closed += 1;
+        }
+    }
+
+    /// Counts a connection that has begun, from the backlog.
+    pub(super) fn count_from_backlog(&mut self) {
+        self.report.from_backlog += usize::from(self.is_under_way());
+    }
+
+    /// Counts connections of the backlog that were aborted before they had begun.
+    pub(super) fn count_never_begun(&mut self, connections: usize) {
+        if self.is_under_way() {
+            self.report.closed += connections;
+            self.report.from_backlog += connections;
         }
     }
 

@@ -1,24 +1,24 @@
 //! What a server is between its calls: the listeners, the factory, and how many connections of it
 //! there are.
 
+use super::accepting::Factory;
+use super::backlog::Backlog;
 use super::bind::refused;
 use super::listener::Listener;
 use super::shutdown::{Shutdown, ShutdownReport};
 use crate::completion::{Completer, Completion};
 use crate::driver;
-use crate::event_loop::{AtEnd, Core, Deferred, Failure};
+use crate::event_loop::{AtEnd, Core, Deferred};
 use crate::flow::Watermarks;
-use crate::transport::{NewConnection, Transport};
-use crate::{Address, CloseReason, Closed, Handle, LoopClosed, Protocol};
+use crate::log::LogLimit;
+use crate::transport::Transport;
+use crate::{Address, CloseReason, Closed, Handle, LoopClosed};
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::mem;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
-
-pub(super) type Factory = Box<dyn FnMut() -> Box<dyn Protocol>>;
 
 /// What a server listens on, and the limits of what it accepts.
 pub(super) struct Bound {
@@ -30,18 +30,26 @@ pub(super) struct Bound {
 pub(crate) struct ServerState {
     handle: Handle,
     addrs: Vec<Address>,
-    backlog: u32,
+    backlog_limit: u32,
     marks: Watermarks,
-    stage: RefCell<Stage>,
+    pub(super) stage: RefCell<Stage>,
     /// Taken out while it runs.
-    factory: RefCell<Option<Factory>>,
+    pub(super) factory: RefCell<Option<Factory>>,
+    /// A connection is being made.
+    pub(super) making: Cell<bool>,
+    pub(super) paused: Cell<bool>,
+    pub(super) refused: Cell<u64>,
+    pub(super) refusal_log: RefCell<LogLimit>,
+    pub(super) backlog: Backlog,
+    /// Closed by taking the backlog.
+    pub(super) finishing: Cell<bool>,
     connections: Cell<usize>,
     lingering: Cell<usize>,
     waiters: RefCell<Vec<Completer<()>>>,
     shutdown: RefCell<Shutdown>,
 }
 
-enum Stage {
+pub(super) enum Stage {
     /// Bound, not yet listening.
     Bound(Vec<driver::Listener>),
     Serving(Vec<Rc<Listener>>),
@@ -53,10 +61,16 @@ impl ServerState {
         Rc::new(Self {
             handle: handle.clone(),
             addrs: bound.addrs,
-            backlog,
+            backlog_limit: backlog,
             marks: bound.marks,
             stage: RefCell::new(Stage::Bound(bound.listeners)),
             factory: RefCell::new(Some(factory)),
+            making: Cell::new(false),
+            paused: Cell::new(false),
+            refused: Cell::new(0),
+            refusal_log: RefCell::default(),
+            backlog: Backlog::default(),
+            finishing: Cell::new(false),
             connections: Cell::new(0),
             lingering: Cell::new(0),
             waiters: RefCell::default(),
@@ -72,8 +86,16 @@ impl ServerState {
         &self.addrs
     }
 
+    pub(super) fn marks(&self) -> Watermarks {
+        self.marks
+    }
+
+    pub(super) fn backlog_limit(&self) -> u32 {
+        self.backlog_limit
+    }
+
     pub(super) fn connection_count(&self) -> usize {
-        self.connections.get()
+        self.connections.get() + self.backlog.len()
     }
 
     // Listening.
@@ -99,7 +121,7 @@ impl ServerState {
         let mut listeners = Vec::new();
         let mut failed = None;
         for (listener, addr) in bound.into_iter().zip(&self.addrs) {
-            match Listener::start(self, listener, self.backlog) {
+            match Listener::start(self, listener, self.backlog_limit) {
                 Ok(listener) => listeners.push(listener),
                 Err(error) => {
                     failed = Some(refused(addr, &error));
@@ -118,69 +140,53 @@ impl ServerState {
     }
 
     pub(super) fn close(&self) {
+        if self.stop_listening(|_| {}) {
+            self.release_factory();
+            self.check_done();
+        }
+    }
+
+    /// Closes each listener, after `last` had it. Returns `false` when that was done before.
+    pub(super) fn stop_listening(&self, mut last: impl FnMut(&Listener)) -> bool {
         let core = self.handle.core();
         // Dropping a listener can log: the stage must not be borrowed then.
         let before = self.stage.replace(Stage::Closed);
         match before {
-            Stage::Closed => return,
+            Stage::Closed => return false,
             // Closed by being dropped.
             Stage::Bound(listeners) => drop(listeners),
             Stage::Serving(listeners) => {
                 for listener in listeners {
+                    last(&listener);
                     listener.close(core);
                 }
             }
         }
-        if let Some(factory) = self.factory.take() {
-            core.defer_drop(Deferred::Value(Box::new(factory)));
-        }
-        self.check_done();
+        true
     }
 
-    // Accepting.
+    // The factory.
 
-    /// Makes a connection of an accepted socket.
-    pub(super) fn accepted(self: &Rc<Self>, mut socket: driver::Socket, peer: Address) {
-        let core = self.handle.core();
-        let Some(protocol) = self.make_protocol() else {
-            return;
-        };
-        socket.set_nodelay_at_start(&peer);
-        let connection = NewConnection {
-            socket,
-            peer,
-            protocol,
-            accepted: true,
-            marks: self.marks,
-            server: Some(self.clone()),
-        };
-        self.connections.set(self.connections.get() + 1);
-        match Transport::start(&self.handle, connection) {
-            Ok(transport) => transport.settle(),
-            Err(error) => {
-                self.connections.set(self.connections.get() - 1);
-                let reason = CloseReason::Io(Arc::new(error));
-                core.report(Failure::new("taking an accepted connection", reason));
-                self.check_done();
-            }
-        }
+    fn is_closed(&self) -> bool {
+        matches!(*self.stage.borrow(), Stage::Closed)
     }
 
-    /// `None` when the factory panicked or closed the server.
-    fn make_protocol(&self) -> Option<Box<dyn Protocol>> {
-        let core = self.handle.core();
-        let taken = self.factory.take();
-        let mut factory = taken?;
-        let protocol = core.guard("a server's factory", &mut factory);
-        if matches!(*self.stage.borrow(), Stage::Closed) {
+    /// Whether the server was closed without regard to connections that are being made.
+    pub(super) fn was_closed(&self) -> bool {
+        self.is_closed() && !self.finishing.get()
+    }
+
+    pub(super) fn is_done_with_factory(&self) -> bool {
+        self.is_closed() && self.backlog.is_empty()
+    }
+
+    pub(super) fn release_factory(&self) {
+        if self.is_done_with_factory()
+            && let Some(factory) = self.factory.take()
+        {
+            let core = self.handle.core();
             core.defer_drop(Deferred::Value(Box::new(factory)));
-            if let Some(protocol) = protocol {
-                core.defer_drop(Deferred::Protocol(protocol));
-            }
-            return None;
         }
-        self.factory.replace(Some(factory));
-        protocol
     }
 
     // Connections.
@@ -201,6 +207,8 @@ impl ServerState {
 
     /// Ends everything that this server has accepted.
     pub(super) fn cut(self: &Rc<Self>, reason: CloseReason) {
+        let lost = self.backlog.reset();
+        self.shutdown.borrow_mut().count_never_begun(lost);
         for transport in self.clients() {
             transport.end(reason.clone());
         }
@@ -215,6 +223,15 @@ impl ServerState {
         for source in lingering {
             source.end(core);
         }
+        self.check_done();
+    }
+
+    pub(super) fn connection_begins(&self) {
+        self.connections.set(self.connections.get() + 1);
+    }
+
+    pub(super) fn connection_never_began(&self) {
+        self.connections.set(self.connections.get() - 1);
     }
 
     pub(crate) fn connection_ended(&self, closed: &Closed) {
@@ -234,10 +251,18 @@ impl ServerState {
     // The end.
 
     fn is_done(&self) -> bool {
-        self.connections.get() == 0 && matches!(*self.stage.borrow(), Stage::Closed)
+        self.connection_count() == 0 && self.is_closed() && !self.making.get()
     }
 
-    fn check_done(&self) {
+    pub(super) fn is_shutting_down(&self) -> bool {
+        self.shutdown.borrow().is_under_way()
+    }
+
+    pub(super) fn count_from_backlog(&self) {
+        self.shutdown.borrow_mut().count_from_backlog();
+    }
+
+    pub(super) fn check_done(&self) {
         if !self.is_done() {
             return;
         }
@@ -262,11 +287,12 @@ impl ServerState {
     }
 
     pub(super) fn shut_down(self: &Rc<Self>, grace: Duration) -> Completion<ShutdownReport> {
-        self.close();
+        drop(self.finish_accepting());
         let (completer, completion) = Completion::pair(&self.handle);
         let server = Rc::downgrade(self);
         let timer = self.handle.core().after(grace, move |_| {
             if let Some(server) = server.upgrade() {
+                server.serve_backlog();
                 // What was written since the last tick was not offered yet.
                 for transport in server.clients() {
                     transport.settle();
