@@ -149,11 +149,11 @@ fn discard_with<F, V>(future: Pin<Box<F>>, value: Result<V, Panic>) -> Result<V,
     match (value, discard(future)) {
         (Ok(value), Ok(())) => Ok(value),
         (Ok(value), Err(panic)) => {
-            catching(|| drop(value)).unwrap_or_else(mem::forget);
+            catching(|| drop(value)).unwrap_or_else(Panic::discard);
             Err(panic)
         }
         (Err(first), dropped) => {
-            dropped.unwrap_or_else(mem::forget);
+            dropped.unwrap_or_else(Panic::discard);
             Err(first)
         }
     }
@@ -169,7 +169,8 @@ fn log_panic(what: &str, panic: Panic) {
     let said = catching(|| {
         log::error!(target: "tidegate::streams", "{what}: {}", panic.message());
     });
-    mem::forget((said, panic));
+    said.unwrap_or_else(Panic::discard);
+    panic.discard();
 }
 
 /// Calls user code, and keeps its panic.
@@ -192,7 +193,7 @@ impl<T> Drop for Output<T> {
         // A panic in here would end the process.
         if let Err(panic) = catching(|| drop(result)) {
             reason.get_or_insert_with(|| panic.reason());
-            mem::forget(panic);
+            panic.discard();
         }
         if let Some(reason) = reason {
             self.handle.report(Failure::new("a task", reason));
@@ -316,10 +317,26 @@ enum Kind {
     Taken,
 }
 
+/// The maximum number of payloads that one panic may bring about, each by the drop of the one
+/// before. One is usual; a chain of this length is a program's mistake.
+const MAX_DROPS: usize = 64;
+
 /// The payload of a panic; in a mutex, so that the error may be shared between threads.
 struct Panic(Mutex<Box<dyn Any + Send>>);
 
 impl Panic {
+    /// Drops the payload. A panic of that drop has a payload too, which is dropped in turn; after
+    /// [`MAX_DROPS`] of them the last one leaks.
+    fn discard(mut self) {
+        for _ in 0..MAX_DROPS {
+            match catching(|| drop(self)) {
+                Ok(()) => return,
+                Err(next) => self = next,
+            }
+        }
+        mem::forget(self);
+    }
+
     fn reason(&self) -> CloseReason {
         CloseReason::Panic(self.message().into())
     }

@@ -1,5 +1,6 @@
 //! Log lines: a panic of the logger is contained, and the number of lines is limited.
 
+use crate::panics::discard;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::{Duration, Instant};
@@ -10,8 +11,8 @@ const LINES_PER_WINDOW: u32 = 10;
 /// Calls the logger, which is user code: a panic in it ends here, not in the loop.
 pub(crate) fn guarded(log: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(log)) {
-        // There is nobody to tell, and dropping it may panic once more.
-        mem::forget(payload);
+        // The failure of a logger cannot be logged.
+        discard(payload);
     }
 }
 

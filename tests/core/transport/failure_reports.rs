@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 use support::logs::{Line, keep_log, logged};
 use support::{Kind, Log, Recorder, Seen, adopted, drive, each_kind, failures, settle};
-use tidegate::{CloseReason, EventLoop, PanicPolicy};
+use tidegate::{CloseReason, EventLoop, Failure, PanicPolicy};
 
 #[test]
 fn panics_of_closures_factories_and_timers_are_reported_and_stop_nothing() {
@@ -161,6 +161,25 @@ impl Drop for Payload {
         self.1.fetch_add(1, Ordering::Relaxed);
         panic!("panicking in the drop of a payload on purpose");
     }
+}
+
+/// Panics when dropped, with another one of itself.
+struct Endless;
+
+impl Drop for Endless {
+    fn drop(&mut self) {
+        panic_any(Self);
+    }
+}
+
+#[test]
+fn a_payload_whose_drop_always_panics_is_reported_twice_and_the_loop_sleeps() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let failures = failures(event_loop.handle());
+    event_loop.handle().call_soon(|_| panic_any(Endless));
+    settle(&mut event_loop);
+    let contexts: Vec<_> = failures.borrow().iter().map(Failure::context).collect();
+    assert_eq!(contexts, ["call_soon", "a drop"]);
 }
 
 each_kind!(an_error_handler_that_panics_or_replaces_itself_harms_nothing);

@@ -14,7 +14,7 @@ use crate::connect::{ConnectId, Connecting, Connects};
 use crate::driver::{AnyDriver, Listener, Socket};
 use crate::jobs::Jobs;
 use crate::log::LogLimit;
-use crate::panics::PanicPayload;
+use crate::panics::{PanicPayload, discard};
 use crate::resolve::Resolver;
 use crate::timers::{TimerId, Timers};
 use crate::transport::Transport;
@@ -25,7 +25,6 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::io;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -409,7 +408,7 @@ impl Core {
         }
         self.wait_for_jobs();
         if let Some(payload) = self.take_panic() {
-            drop(catch_unwind(AssertUnwindSafe(|| drop(payload))));
+            discard(payload);
         }
         self.gone.set(true);
     }

@@ -51,7 +51,7 @@ impl Core {
     /// Drops a value of the user's now.
     pub(crate) fn drop_value<V>(&self, value: V) {
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(value))) {
-            let reason = self.park_panic(payload);
+            let reason = self.park_panic_of_drop(payload);
             self.report(Failure::new("a drop", reason));
         }
     }

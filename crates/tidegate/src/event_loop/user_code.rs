@@ -6,7 +6,7 @@ use super::deferred::Deferred;
 use super::failure::{Failure, PanicPolicy};
 use super::todo::Todo;
 use crate::log::guarded;
-use crate::panics::{PanicPayload, panic_message};
+use crate::panics::{PanicPayload, discard, panic_message};
 use crate::{CloseReason, Handle};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
@@ -56,19 +56,36 @@ impl Core {
         }
     }
 
-    /// Keeps a panic for the end of the tick, if it is to go on; answers its message.
+    /// Keeps a panic for the end of the tick, if it is to go on; returns its message.
     pub(crate) fn park_panic(&self, payload: PanicPayload) -> CloseReason {
         let reason = CloseReason::Panic(panic_message(&payload));
+        if let Some(payload) = self.propagate(payload) {
+            self.defer_drop(Deferred::Value(payload));
+        }
+        reason
+    }
+
+    /// As [`park_panic`](Core::park_panic), for the panic of a drop. Its payload is dropped here:
+    /// put off, one whose drop always panics with another would never let the loop sleep.
+    pub(super) fn park_panic_of_drop(&self, payload: PanicPayload) -> CloseReason {
+        let reason = CloseReason::Panic(panic_message(&payload));
+        if let Some(payload) = self.propagate(payload) {
+            discard(payload);
+        }
+        reason
+    }
+
+    /// Keeps a panic that is to go on, and returns any other. Of several in one tick the first
+    /// goes on.
+    fn propagate(&self, payload: PanicPayload) -> Option<PanicPayload> {
         let parked = self.parked_panic.take();
         if self.panic_policy == PanicPolicy::Propagate && parked.is_none() {
             self.parked_panic.set(Some(payload));
             self.todo.set(Todo::PANIC);
-        } else {
-            // Of several in one tick the first goes on.
-            self.parked_panic.set(parked);
-            self.defer_drop(Deferred::Value(payload));
+            return None;
         }
-        reason
+        self.parked_panic.set(parked);
+        Some(payload)
     }
 
     pub(crate) fn take_panic(&self) -> Option<PanicPayload> {

@@ -2,6 +2,7 @@
 //! to a limit, and stays.
 
 use crate::driver::{Job, JobId, JobStart};
+use crate::panics::discard;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::mem;
@@ -42,8 +43,10 @@ impl Shared {
 
     fn run(&self, thread: usize) {
         while let Some(job) = self.next(thread) {
-            // Jobs answer for their own panics. What one throws may panic again when dropped.
-            mem::forget(catch_unwind(AssertUnwindSafe(job)));
+            // A job's own panic is its result. This is one of dropping a result that came too late.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(job)) {
+                discard(payload);
+            }
             let mut state = self.lock();
             state.busy.remove(&thread);
             if state.closed {
