@@ -146,6 +146,7 @@ impl ServerState {
             return;
         };
         socket.set_nodelay_at_start(&peer);
+        let from = peer.clone();
         let connection = NewConnection {
             socket,
             peer,
@@ -160,7 +161,8 @@ impl ServerState {
             Err(error) => {
                 self.connections.set(self.connections.get() - 1);
                 let reason = CloseReason::Io(Arc::new(error));
-                core.report(Failure::new("taking an accepted connection", reason));
+                let failure = Failure::new("taking an accepted connection", reason);
+                core.report(failure.of_peer(from));
                 self.check_done();
             }
         }
