@@ -8,6 +8,7 @@ mod transport {
     mod cap;
     mod closing;
     mod endings;
+    mod failure_names;
     mod failure_reports;
     mod failures;
     mod flow;

@@ -1,6 +1,7 @@
 //! The tests of the streams.
 
 mod closing;
+mod failures;
 mod hyper;
 mod limits;
 mod open;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use std::error::Error;
 use std::fmt;
 use std::io;
-use tidegate::Closed;
+use tidegate::{Closed, Transport, WriteError};
 
 /// Why a read failed. Nothing that arrived is lost: it is in the error, or still in the reader.
 #[derive(Debug, Clone)]
@@ -118,6 +118,26 @@ impl Error for ReadError {
             Self::NoSeparator => None,
         }
     }
+}
+
+/// Returns whether an error only says that this very connection is ending or has ended, whatever
+/// wraps it.
+pub(crate) fn is_end_of(transport: &Transport, error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(closed) = error.downcast_ref::<Closed>() {
+            return closed.transport() == transport.id();
+        }
+        if let Some(WriteError::Closing { transport: id, .. }) = error.downcast_ref() {
+            return *id == transport.id() && transport.is_closing();
+        }
+        next = match error.downcast_ref::<io::Error>() {
+            // Its source is that of what it holds.
+            Some(io_error) => io_error.get_ref().map(|inner| inner as _),
+            None => error.source(),
+        };
+    }
+    false
 }
 
 impl From<ReadError> for io::Error {

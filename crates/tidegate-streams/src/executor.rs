@@ -63,6 +63,9 @@ pub(crate) trait Work {
 
     /// Drops what is left of it: its loop has ended.
     fn cut(&self);
+
+    /// Returns what it is called in the log.
+    fn name(&self) -> String;
 }
 
 impl<W: ?Sized> Task<W> {
@@ -311,7 +314,8 @@ impl Executor {
         CALLS_LEFT.set(CALLS_PER_YIELD);
         self.running.set(task.shared.place);
         let mut context = Context::from_waker(&task.waker);
-        if task.work.run(&mut context, &self.handle) {
+        let run = || task.work.run(&mut context, &self.handle);
+        if self.handle.timed_as(|| task.work.name(), run) {
             task.shared.woken.store(true, Ordering::Release);
             self.leave(task.shared.place);
         }

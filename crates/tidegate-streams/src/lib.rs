@@ -64,6 +64,8 @@
 //! became ready since: one that is always ready starves neither the others nor I/O. Only a task that
 //! waits for bytes is run as soon as they arrive. A task that computes for long does starve them;
 //! [`Handle::run_in_executor`] is for that, and [`yield_now`] in between.
+//! [`spawn_named`] gives a task a name, for reports of its panic and for the log of
+//! [slow callbacks](tidegate::EventLoopBuilder::slow_callback).
 //!
 //! The futures and channels of other crates work where they need nothing but a waker, which may
 //! come from any thread (`futures`, `async-channel`, `tokio::sync`). Those of another runtime's
@@ -151,6 +153,7 @@
 //! | error | a sleep outside of an event loop, which never ends; a task of hyper's that found no loop; a panic in the drop of a task that was dropped by the end of its loop |
 //! | warn | a connection that the end of its loop or of a grace cut with bytes unsent, and how many |
 //! | debug | a writer that was dropped with bytes unsent; they are sent in the background |
+//! | debug | a handler whose error is the end of its own connection |
 //!
 //! Errors and panics of handlers, and panics of tasks that nobody joins, go to the
 //! [error handler](tidegate::Handle::set_error_handler), and without one to the log at `error`.
@@ -190,6 +193,7 @@
 mod connection;
 mod error;
 mod executor;
+mod label;
 mod open;
 mod options;
 mod read_buffer;
@@ -212,7 +216,7 @@ pub use reader::{Limited, Lines, StreamReader};
 pub use runner::{Runner, block_on};
 pub use separators::Separators;
 pub use server::{StreamServer, start_server, start_server_on, start_server_with};
-pub use task::{JoinError, JoinHandle, spawn, spawn_on};
+pub use task::{JoinError, JoinHandle, spawn, spawn_named, spawn_named_on, spawn_on};
 pub use tidegate::ShutdownReport;
 pub use time::{Elapsed, Sleep, sleep, sleep_until, timeout, timeout_at, yield_now};
 #[cfg(feature = "hyper")]

@@ -109,9 +109,9 @@ impl Runner {
         let (completer, completion) = handle.completion();
         let task = spawn_on(&handle, future);
         // Detached: the loop runs until the completion completes.
-        drop(spawn_on(&handle, async move {
+        spawn_on(&handle, async move {
             completer.complete(Ok(task.await));
-        }));
+        });
         let ended = event_loop.run_until(completion);
         executor::close(&handle);
         let closed = finish_closing(&mut event_loop, &handle, self.close_grace);

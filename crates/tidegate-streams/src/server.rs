@@ -1,10 +1,11 @@
 //! Serving connections, each with a task of its own.
 
-use crate::error::NoEventLoop;
+use crate::error::{NoEventLoop, is_end_of};
+use crate::label::Label;
 use crate::options::StreamOptions;
 use crate::reader::StreamReader;
 use crate::stream::{Incoming, Serve, StreamProtocol};
-use crate::task::{JoinHandle, spawn_on, spawn_with};
+use crate::task::{JoinError, JoinHandle, catching, spawn_on, spawn_with};
 use crate::time::timeout_at;
 use crate::writer::StreamWriter;
 use slab::Slab;
@@ -25,7 +26,9 @@ use tidegate::{
 ///
 /// The connection is closed, gracefully, when its writer is dropped: at the end of the handler
 /// unless that gives it away. An error or a panic of the handler ends this connection alone, in the
-/// same way, and goes to the [error handler](Handle::set_error_handler).
+/// same way, and goes to the [error handler](Handle::set_error_handler). An error that carries the
+/// [`Closed`] of this very connection, or comes of a write after its `close`, is no failure: it is
+/// logged at `debug`.
 ///
 /// The address is what [`ListenOptions`] is made from; it also has the write limits. The reader's
 /// limit is an [option](start_server_with) of the streams, and may be
@@ -159,25 +162,20 @@ impl Served {
         transport: &Transport,
         handler: impl Future<Output = Result> + 'static,
     ) {
-        let id = transport.id();
         let number = self.tasks.borrow().vacant_key();
         let place = Place {
             served: self.clone(),
             number,
         };
-        let task = spawn_with(transport.handle(), handler, move |handle, ended| {
-            let reason = match ended {
-                Ok(result) => result
-                    .err()
-                    .map(|error| CloseReason::Callback(error.into())),
-                Err(error) => error.panic_reason(),
-            };
-            if let Some(reason) = reason {
-                handle.report(Failure::new("a stream handler", reason).of_transport(id));
+        let label = Handling(transport.clone());
+        let finish = move |label: &Handling, handle: &Handle, ended| {
+            if let Some(reason) = label.fault_of(ended) {
+                handle.report(label.failure(reason));
             }
             drop(place);
             Ok(())
-        });
+        };
+        let task = spawn_with(transport.handle(), label, handler, finish);
         if !task.is_finished() {
             let inserted = self.tasks.borrow_mut().insert(task);
             debug_assert_eq!(inserted, number);
@@ -220,6 +218,44 @@ impl Served {
             }
             self.report.set(Some(report));
         }
+    }
+}
+
+/// What the task of a handler is called, by the connection that it handles.
+struct Handling(Transport);
+
+const HANDLER: &str = "a stream handler";
+
+impl Label for Handling {
+    fn failure(&self, reason: CloseReason) -> Failure {
+        Failure::new(HANDLER, reason).of_transport(&self.0)
+    }
+
+    fn name(&self, _: &str) -> String {
+        format!("{HANDLER} on {} (peer {})", self.0.id(), self.0.peer_addr())
+    }
+}
+
+impl Handling {
+    /// Returns what is to be reported of the end of a handler. The end of its own connection is not.
+    fn fault_of(&self, ended: Result<Result, JoinError>) -> Option<CloseReason> {
+        let error = match ended {
+            Ok(result) => result.err()?,
+            Err(error) => return error.panic_reason(),
+        };
+        // What an error says, and its drop, are code of the user.
+        let fault = catching(|| {
+            if !is_end_of(&self.0, &*error) {
+                return Some(CloseReason::Callback(error.into()));
+            }
+            let (id, peer) = (self.0.id(), self.0.peer_addr());
+            log::debug!(
+                target: "tidegate::streams",
+                "the handler of {id} (peer {peer}) ended with its connection: {error}"
+            );
+            None
+        });
+        fault.unwrap_or_else(|panic| Some(panic.reason()))
     }
 }
 
@@ -332,7 +368,7 @@ impl StreamServer {
         let handle = self.server.handle().clone();
         let (completer, completion) = handle.completion();
         let deadline = handle.now().checked_add(grace);
-        drop(spawn_on(&handle.clone(), async move {
+        spawn_on(&handle.clone(), async move {
             let all_ended = served.all_ended();
             let in_time = match deadline {
                 Some(deadline) => timeout_at(deadline, all_ended).await.is_ok(),
@@ -351,7 +387,7 @@ impl StreamServer {
             });
             let cut = server.shutdown(left).await;
             completer.complete(cut.map(|_| served.report.get().unwrap_or_default()));
-        }));
+        });
         completion
     }
 }

@@ -240,8 +240,12 @@ impl Protocol for StreamProtocol {
         self.incoming.lost.set(true);
         self.incoming.wake();
         if closed.unsent() > 0 && matches!(closed.reason(), CloseReason::Shutdown) {
-            let (id, unsent) = (transport.id(), closed.unsent());
-            log::warn!(target: "tidegate::streams", "{id} was cut with {unsent} bytes unsent");
+            let (id, peer) = (transport.id(), transport.peer_addr());
+            let unsent = closed.unsent();
+            log::warn!(
+                target: "tidegate::streams",
+                "{id} (peer {peer}) was cut with {unsent} bytes unsent"
+            );
         }
         if let Some(server) = &self.server {
             server.lost(closed);

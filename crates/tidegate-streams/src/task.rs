@@ -1,7 +1,8 @@
 //! Tasks: futures that the loop runs beside each other.
 
 use crate::executor::{Executor, Task, Work};
-use std::any::Any;
+use crate::label::{Label, Named, Unnamed};
+use std::any::{Any, type_name};
 use std::cell::Cell;
 use std::error::Error;
 use std::fmt;
@@ -11,9 +12,9 @@ use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
-use tidegate::{CloseReason, Failure, Handle};
+use tidegate::{CloseReason, Handle};
 
 /// Runs a future as a task of the loop that is running on this thread. It begins in this tick of
 /// the loop or the next, never within this call. It goes on when the handle is dropped; at the end of
@@ -53,23 +54,64 @@ where
     F: Future + 'static,
     F::Output: 'static,
 {
-    spawn_with(handle, future, |_, ended| ended)
+    spawn_with(handle, Unnamed, future, |_, _, ended| ended)
 }
 
-/// As [`spawn_on`], with a last step, which a task that is dropped does not come to.
-pub(crate) fn spawn_with<F, T>(
+/// Spawns as [`spawn`] does, and gives the task a name, as asyncio's `create_task(name=..)` does.
+///
+/// The name is in the [`Failure`] of a panic that nobody joins, and in the log of
+/// [slow callbacks](tidegate::EventLoopBuilder::slow_callback). Several tasks may have one name.
+///
+/// ```
+/// # fn main() -> std::io::Result<()> { tidegate_streams::block_on(async {
+/// let task = tidegate_streams::spawn_named("sums", async { 1 + 2 });
+/// assert_eq!(task.await.unwrap(), 3);
+/// # }) }
+/// ```
+#[doc(alias = "create_task")]
+#[doc(alias = "set_name")]
+pub fn spawn_named<F>(name: impl Into<Arc<str>>, future: F) -> JoinHandle<F::Output>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    match Handle::current() {
+        Some(handle) => spawn_named_on(&handle, name, future),
+        None => JoinHandle(State::Failed(Kind::NoLoop)),
+    }
+}
+
+/// Spawns as [`spawn_on`] does, and gives the task a name; see [`spawn_named`].
+pub fn spawn_named_on<F>(
     handle: &Handle,
+    name: impl Into<Arc<str>>,
     future: F,
-    finish: impl FnOnce(&Handle, Result<F::Output, JoinError>) -> Result<T, JoinError> + 'static,
+) -> JoinHandle<F::Output>
+where
+    F: Future + 'static,
+    F::Output: 'static,
+{
+    spawn_with(handle, Named(name.into()), future, |_, _, ended| ended)
+}
+
+/// As [`spawn_on`], with a label, and with a last step, which a task that is dropped does not come
+/// to.
+pub(crate) fn spawn_with<F, L, T>(
+    handle: &Handle,
+    label: L,
+    future: F,
+    finish: impl FnOnce(&L, &Handle, Result<F::Output, JoinError>) -> Result<T, JoinError> + 'static,
 ) -> JoinHandle<T>
 where
     F: Future + 'static,
+    L: Label,
     T: 'static,
 {
     let Some(executor) = Executor::of(handle) else {
         return JoinHandle(State::Failed(Kind::NoLoop));
     };
     let task = executor.start(Spawned {
+        label,
         future: Cell::new(Some(Box::pin(future))),
         finish: Cell::new(Some(finish)),
         output: Cell::new(None),
@@ -82,7 +124,8 @@ where
 }
 
 /// The work of a task: a future and a last step, and then what came of them.
-struct Spawned<F, Finish, T> {
+struct Spawned<F, L, Finish, T> {
+    label: L,
     /// In a box, so that no pin goes through this. Not here while it is polled, nor after the end.
     future: Cell<Option<Pin<Box<F>>>>,
     finish: Cell<Option<Finish>>,
@@ -96,10 +139,11 @@ struct Spawned<F, Finish, T> {
     joined: Cell<bool>,
 }
 
-impl<F, Finish, T> Work for Spawned<F, Finish, T>
+impl<F, L, Finish, T> Work for Spawned<F, L, Finish, T>
 where
     F: Future,
-    Finish: FnOnce(&Handle, Result<F::Output, JoinError>) -> Result<T, JoinError>,
+    L: Label,
+    Finish: FnOnce(&L, &Handle, Result<F::Output, JoinError>) -> Result<T, JoinError>,
 {
     fn run(&self, context: &mut Context<'_>, handle: &Handle) -> bool {
         let Some(mut future) = self.future.take() else {
@@ -119,9 +163,12 @@ where
             };
             discard_with(future, value).map_err(JoinError::panicked)
         };
-        let result = self.finish.take().map(|finish| finish(handle, ended));
+        let finish = self.finish.take();
         let handle = handle.clone();
-        self.end(Some(Output { result, handle }));
+        self.end(finish.map(|finish| Output {
+            result: finish(&self.label, &handle, ended),
+            handle,
+        }));
         true
     }
 
@@ -131,15 +178,38 @@ where
         catching(|| drop(left)).unwrap_or_else(|panic| log_panic("dropping a task", panic));
         self.end(None);
     }
+
+    fn name(&self) -> String {
+        self.label.name(type_name::<F>())
+    }
 }
 
-impl<F, Finish, T> Spawned<F, Finish, T> {
+impl<F, L: Label, Finish, T> Spawned<F, L, Finish, T> {
     fn end(&self, output: Option<Output<T>>) {
         self.ended.set(true);
-        self.output.set(output.filter(|_| self.joined.get()));
+        if self.joined.get() {
+            self.output.set(output);
+        } else {
+            self.discard(output);
+        }
         if let Some(joiner) = self.joiner.take() {
             // It is of somebody else: its panic is no business of this task, nor of its loop.
             catching(|| joiner.wake()).unwrap_or_else(|panic| log_panic("a waker", panic));
+        }
+    }
+
+    /// Drops an output that nobody joins, and reports a panic.
+    fn discard(&self, output: Option<Output<T>>) {
+        let Some(Output { result, handle }) = output else {
+            return;
+        };
+        let mut reason = result.as_ref().err().and_then(JoinError::panic_reason);
+        if let Err(panic) = catching(|| drop(result)) {
+            reason.get_or_insert_with(|| panic.reason());
+            panic.discard();
+        }
+        if let Some(reason) = reason {
+            handle.report(self.label.failure(reason));
         }
     }
 }
@@ -174,36 +244,20 @@ fn log_panic(what: &str, panic: Panic) {
 }
 
 /// Calls user code, and keeps its panic.
-fn catching<T>(call: impl FnOnce() -> T) -> Result<T, Panic> {
+pub(crate) fn catching<T>(call: impl FnOnce() -> T) -> Result<T, Panic> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|payload| Panic(Mutex::new(payload)))
 }
 
-/// What a task came to. A panic that nobody joins is reported.
+/// What a task came to.
 struct Output<T> {
-    result: Option<Result<T, JoinError>>,
+    result: Result<T, JoinError>,
     handle: Handle,
-}
-
-impl<T> Drop for Output<T> {
-    fn drop(&mut self) {
-        let Some(result) = self.result.take() else {
-            return;
-        };
-        let mut reason = result.as_ref().err().and_then(JoinError::panic_reason);
-        // A panic in here would end the process.
-        if let Err(panic) = catching(|| drop(result)) {
-            reason.get_or_insert_with(|| panic.reason());
-            panic.discard();
-        }
-        if let Some(reason) = reason {
-            self.handle.report(Failure::new("a task", reason));
-        }
-    }
 }
 
 /// The end of a task that was [spawned](spawn), as a future: what it returned, or why it did not.
 ///
-/// Dropping it lets the task go on. A panic of a task whose handle was dropped goes to the
+/// Dropping it lets the task go on, so a `spawn(..)` whose handle is not used needs nothing around
+/// it. A panic of a task whose handle was dropped goes to the
 /// [error handler](Handle::set_error_handler).
 ///
 /// # Cancel safety
@@ -226,7 +280,7 @@ trait Join<T> {
     fn detach(&self);
 }
 
-impl<F, Finish, T> Join<T> for Task<Spawned<F, Finish, T>> {
+impl<F, L: Label, Finish, T> Join<T> for Task<Spawned<F, L, Finish, T>> {
     fn is_ended(&self) -> bool {
         self.work.ended.get()
     }
@@ -243,15 +297,16 @@ impl<F, Finish, T> Join<T> for Task<Spawned<F, Finish, T>> {
             return Poll::Pending;
         }
         let output = self.work.output.take();
-        let result = output.and_then(|mut output| output.result.take());
+        let result = output.map(|output| output.result);
         // A task that was dropped by the end of its loop has no output.
         Poll::Ready(result.unwrap_or(Err(JoinError(Kind::Cancelled))))
     }
 
     fn detach(&self) {
         self.work.joined.set(false);
-        let left = (self.work.joiner.take(), self.work.output.take());
-        drop(left);
+        let joiner = self.work.joiner.take();
+        drop(joiner);
+        self.work.discard(self.work.output.take());
     }
 }
 
@@ -322,7 +377,7 @@ enum Kind {
 const MAX_DROPS: usize = 64;
 
 /// The payload of a panic; in a mutex, so that the error may be shared between threads.
-struct Panic(Mutex<Box<dyn Any + Send>>);
+pub(crate) struct Panic(Mutex<Box<dyn Any + Send>>);
 
 impl Panic {
     /// Drops the payload. A panic of that drop has a payload too, which is dropped in turn; after
@@ -337,7 +392,7 @@ impl Panic {
         mem::forget(self);
     }
 
-    fn reason(&self) -> CloseReason {
+    pub(crate) fn reason(&self) -> CloseReason {
         CloseReason::Panic(self.message().into())
     }
 

@@ -263,10 +263,10 @@ impl Drop for StreamWriter {
     fn drop(&mut self) {
         let unsent = self.transport.write_buffer_size();
         if unsent > 0 && !self.transport.is_closing() {
-            let id = self.transport.id();
+            let (id, peer) = (self.transport.id(), self.transport.peer_addr());
             log::debug!(
                 target: "tidegate::streams",
-                "the writer of {id} was dropped with {unsent} bytes unsent; they are sent in the \
+                "the writer of {id} (peer {peer}) was dropped with {unsent} bytes unsent; they are sent in the \
                  background"
             );
         }

@@ -36,16 +36,26 @@ pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 /// [`wait_closed`](crate::Transport::wait_closed), and every later write see the same.
 ///
 /// Two are equal when their reasons are, as [`CloseReason`] defines that, and the same number of
-/// bytes is unsent.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// bytes is unsent; also those of two connections.
+#[derive(Debug, Clone)]
 pub struct Closed {
+    transport: TransportId,
     reason: CloseReason,
     unsent: u64,
 }
 
 impl Closed {
-    pub(crate) fn new(reason: CloseReason, unsent: u64) -> Self {
-        Self { reason, unsent }
+    pub(crate) fn new(transport: TransportId, reason: CloseReason, unsent: u64) -> Self {
+        Self {
+            transport,
+            reason,
+            unsent,
+        }
+    }
+
+    /// Returns the id of the connection that ended.
+    pub fn transport(&self) -> TransportId {
+        self.transport
     }
 
     /// Why the connection ended.
@@ -93,6 +103,14 @@ impl Closed {
         None
     }
 }
+
+impl PartialEq for Closed {
+    fn eq(&self, other: &Self) -> bool {
+        self.unsent == other.unsent && self.reason == other.reason
+    }
+}
+
+impl Eq for Closed {}
 
 impl fmt::Display for Closed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -327,7 +345,7 @@ mod tests {
     use super::*;
 
     fn closed(reason: CloseReason, unsent: u64) -> Closed {
-        Closed::new(reason, unsent)
+        Closed::new(TransportId::from_raw(1), reason, unsent)
     }
 
     fn io(kind: io::ErrorKind) -> CloseReason {

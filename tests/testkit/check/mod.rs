@@ -111,10 +111,7 @@ fn a_protocol_with_a_buffer_of_its_own_passes() {
 fn a_length_prefixed_protocol_that_may_complain_about_half_a_message_passes() {
     let conversation = Conversation::new().say(b"\0\x03abc\0\0\0\x05hello\0\x01x");
     let broken = assert_caught(Prefixed::default, &conversation, Rule::NoNewError, "eof 1");
-    assert_eq!(
-        broken.seen(),
-        "eof_received: a callback failed: half a message"
-    );
+    assert_eq!(broken.seen(), "eof_received failed: half a message");
     let report = check_protocol(Prefixed::default, &conversation.may_fail_when_cut_short());
     assert_eq!(report.unwrap().resets(), 18);
 }
@@ -162,10 +159,7 @@ fn an_error_that_the_plain_run_has_too_is_no_new_one() {
     let conversation = Conversation::new().may_fail().may_fail_when_cut_short();
     let report = check_protocol(factory, &conversation).unwrap();
     assert_eq!(report.reply(), b"so soon?");
-    assert_eq!(
-        report.errors(),
-        ["eof_received: a callback failed: the peer left"]
-    );
+    assert_eq!(report.errors(), ["eof_received failed: the peer left"]);
 }
 
 #[test]
@@ -221,10 +215,7 @@ fn the_case_is_shortened_to_the_chunks_that_matter() {
 #[test]
 fn a_panic_at_an_early_end_is_caught() {
     let broken = assert_caught(PanicsOnEof::default, &lines(), Rule::NoPanic, "cut 1");
-    assert_eq!(
-        broken.seen(),
-        "eof_received: a callback panicked: two chunks"
-    );
+    assert_eq!(broken.seen(), "eof_received panicked: two chunks");
 }
 
 #[test]
@@ -320,10 +311,7 @@ fn an_error_when_all_is_well_is_caught_unless_the_conversation_may_fail() {
     }
     let conversation = Conversation::new().say(b"x");
     let broken = assert_caught(fails, &conversation, Rule::NoError, "plain");
-    assert_eq!(
-        broken.seen(),
-        "data_received: a callback failed: no such command"
-    );
+    assert_eq!(broken.seen(), "data_received failed: no such command");
     check_protocol(fails, &conversation.may_fail()).unwrap();
 }
 

@@ -89,10 +89,22 @@ fn run_one(factory: &Factory, conversation: &Conversation, case: &Case) -> Outco
         },
     };
     for failure in failures.borrow().iter() {
-        let text = format!("{}: {}", failure.context(), failure.reason());
+        // Without the connection, which differs from run to run.
+        let context = failure.context();
         match failure.reason() {
-            CloseReason::Panic(_) => outcome.panics.push(text),
-            reason => outcome.errors.push((reason.to_string(), text)),
+            CloseReason::Panic(message) => {
+                outcome
+                    .panics
+                    .push(format!("{context} panicked: {message}"));
+            }
+            CloseReason::Callback(error) => {
+                let text = format!("{context} failed: {error}");
+                outcome.errors.push((error.to_string(), text));
+            }
+            reason => {
+                let text = format!("{context}: {reason}");
+                outcome.errors.push((reason.to_string(), text));
+            }
         }
     }
     outcome

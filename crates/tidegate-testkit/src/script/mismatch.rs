@@ -89,7 +89,7 @@ impl fmt::Display for Mismatch {
         writeln!(f, "  expected: {}", parts.expected)?;
         write!(f, "      came: {}", parts.seen)?;
         for failure in &parts.failures {
-            write!(f, "\n  a callback failed: {failure}")?;
+            write!(f, "\n  {failure}")?;
         }
         if !parts.dialogue.is_empty() {
             write!(f, "\nwhat was said:\n{}", parts.dialogue)?;

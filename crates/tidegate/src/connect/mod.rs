@@ -371,7 +371,7 @@ fn answer(completer: Completer<Transport>, transport: &Transport) {
     completer.complete(match transport.failure() {
         Some(reason) => {
             let unsent = transport.closed().map_or(0, |closed| closed.unsent());
-            Err(Closed::new(reason, unsent).into())
+            Err(Closed::new(transport.id(), reason, unsent).into())
         }
         None => Ok(transport.clone()),
     });

@@ -46,7 +46,7 @@ impl EventLoopBuilder {
     }
 
     /// Logs, at `warn` under `tidegate::slow`, each callback that takes longer, with the type
-    /// name of its protocol. Off unless set; off, no clock is read for it.
+    /// name of its protocol and its peer. Off unless set; off, no clock is read for it.
     pub fn slow_callback(mut self, longer_than: Duration) -> Self {
         self.slow_callback = Some(longer_than);
         self

@@ -76,6 +76,9 @@ pub(crate) struct Core {
     pub(crate) gather: RefCell<Vec<u8>>,
     /// Of the read that has just failed.
     pub(crate) read_error: Cell<Option<io::Error>>,
+    /// Which callback of a read is running, if another than `data_received`. Set for the log of slow
+    /// callbacks, or when it has failed.
+    pub(crate) read_callback: Cell<Option<&'static str>>,
     #[expect(
         clippy::vec_box,
         reason = "they move in and out of connections as boxes"
@@ -123,6 +126,7 @@ impl Core {
             failure_log: RefCell::default(),
             gather: RefCell::new(Vec::with_capacity(MAX_GATHERED)),
             read_error: Cell::new(None),
+            read_callback: Cell::new(None),
             spare_buffers: RefCell::default(),
             counters: Counters::default(),
             tick: Cell::new(0),

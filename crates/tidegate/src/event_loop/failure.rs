@@ -1,7 +1,8 @@
 //! What went wrong in user code, and where it is reported.
 
-use crate::{CloseReason, TransportId};
+use crate::{Address, CloseReason, Transport, TransportId};
 use std::fmt;
+use std::sync::Arc;
 
 /// An error or a panic of user code, or an error that the loop met on a user's behalf, as the
 /// [error handler](crate::Handle::set_error_handler) gets it.
@@ -9,7 +10,9 @@ use std::fmt;
 #[must_use]
 pub struct Failure {
     context: &'static str,
+    name: Option<Arc<str>>,
     transport: Option<TransportId>,
+    peer: Option<Address>,
     protocol: Option<&'static str>,
     reason: CloseReason,
 }
@@ -19,15 +22,28 @@ impl Failure {
     pub fn new(context: &'static str, reason: CloseReason) -> Self {
         Self {
             context,
+            name: None,
             transport: None,
+            peer: None,
             protocol: None,
             reason,
         }
     }
 
-    /// Sets the connection that the failure belongs to.
-    pub fn of_transport(mut self, id: TransportId) -> Self {
-        self.transport = Some(id);
+    /// Sets the connection that the failure belongs to: its id, and the address of its peer.
+    pub fn of_transport(mut self, transport: &Transport) -> Self {
+        self.transport = Some(transport.id());
+        self.of_peer(transport.peer_addr().clone())
+    }
+
+    pub(crate) fn of_peer(mut self, peer: Address) -> Self {
+        self.peer = Some(peer);
+        self
+    }
+
+    /// Sets the name that the user gave to what was running.
+    pub fn named(mut self, name: Arc<str>) -> Self {
+        self.name = Some(name);
         self
     }
 
@@ -41,9 +57,20 @@ impl Failure {
         self.context
     }
 
+    /// Returns the name of the task that was running, if the user gave it one.
+    pub fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
     /// The connection that it belongs to.
     pub fn transport(&self) -> Option<TransportId> {
         self.transport
+    }
+
+    /// Returns the address of the connection's peer. It is also there when the connection could not
+    /// be made, and so has no id.
+    pub fn peer(&self) -> Option<&Address> {
+        self.peer.as_ref()
     }
 
     /// The type name of the connection's protocol.
@@ -60,13 +87,23 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.context)?;
+        if let Some(name) = &self.name {
+            write!(f, " named {name}")?;
+        }
         if let Some(protocol) = self.protocol {
             write!(f, " of {protocol}")?;
         }
         if let Some(transport) = self.transport {
             write!(f, " on {transport}")?;
         }
-        write!(f, ": {}", self.reason)
+        if let Some(peer) = &self.peer {
+            write!(f, " (peer {peer})")?;
+        }
+        match &self.reason {
+            CloseReason::Callback(error) => write!(f, " failed: {error}"),
+            CloseReason::Panic(message) => write!(f, " panicked: {message}"),
+            reason => write!(f, ": {reason}"),
+        }
     }
 }
 

@@ -139,6 +139,16 @@ impl Handle {
         self.0.push_ready(Once::new("a report", report));
     }
 
+    /// Calls `call`, and gives it a name of its own in the log of
+    /// [slow callbacks](crate::EventLoopBuilder::slow_callback).
+    ///
+    /// For code that drives code of the user within a callback, such as an executor of tasks. The
+    /// time of `call` does not count as that of the callback. `name` is only called for the log.
+    #[inline]
+    pub fn timed_as<R>(&self, name: impl FnOnce() -> String, call: impl FnOnce() -> R) -> R {
+        self.0.timed(name, call)
+    }
+
     /// The loop's counters, and what it holds.
     pub fn stats(&self) -> LoopStats {
         self.0.stats()

@@ -45,15 +45,51 @@ impl Core {
         }
     }
 
+    /// Notes which callback of a read runs now, if slow ones are logged.
+    #[inline(always)]
+    pub(crate) fn in_read_callback(&self, name: &'static str) {
+        if self.slow_callback.is_some() {
+            self.read_callback.set(Some(name));
+        }
+    }
+
+    /// Calls what has a name of its own in the log of slow callbacks. Its time does not count as
+    /// that of the callback which calls it.
+    #[inline]
+    pub(crate) fn timed<R>(&self, name: impl FnOnce() -> String, call: impl FnOnce() -> R) -> R {
+        match self.slow_callback {
+            None => call(),
+            Some(limit) => self.time(limit, name, call),
+        }
+    }
+
+    #[cold]
+    fn time<R>(
+        &self,
+        limit: Duration,
+        name: impl FnOnce() -> String,
+        call: impl FnOnce() -> R,
+    ) -> R {
+        let outer = (self.callback_began.take(), self.read_callback.take());
+        let began = self.clock();
+        self.callback_began.set(Some(began));
+        let result = call();
+        self.check_slow(limit, name);
+        let took = self.clock().saturating_duration_since(began);
+        self.callback_began.set(outer.0.map(|outer| outer + took));
+        self.read_callback.set(outer.1);
+        result
+    }
+
     #[cold]
     fn check_slow(&self, limit: Duration, name: impl FnOnce() -> String) {
-        let Some(began) = self.callback_began.take() else {
-            return;
-        };
-        let took = self.clock().saturating_duration_since(began);
-        if took > limit {
-            guarded(|| log::warn!(target: "tidegate::slow", "{} took {took:?}", name()));
+        if let Some(began) = self.callback_began.take() {
+            let took = self.clock().saturating_duration_since(began);
+            if took > limit {
+                guarded(|| log::warn!(target: "tidegate::slow", "{} took {took:?}", name()));
+            }
         }
+        self.read_callback.set(None);
     }
 
     /// Keeps a panic for the end of the tick, if it is to go on; returns its message.

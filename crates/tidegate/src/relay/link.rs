@@ -249,7 +249,7 @@ impl Link {
         };
         let mut failure = Failure::new("connecting the back of a relay", reason.clone());
         failure = failure
-            .of_transport(front.id())
+            .of_transport(front)
             .of_protocol(front.protocol_name());
         if !self.front.is_over() {
             front.reset_for(reason);

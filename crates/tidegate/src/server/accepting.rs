@@ -247,6 +247,7 @@ impl ServerState {
             Admission::Failed => return false,
         };
         socket.set_nodelay_at_start(&peer);
+        let from = peer.clone();
         let connection = NewConnection {
             socket,
             peer,
@@ -267,7 +268,7 @@ impl ServerState {
             Err(error) => {
                 let reason = CloseReason::Io(Arc::new(error));
                 let failure = Failure::new("taking an accepted connection", reason);
-                self.handle().core().report(failure);
+                self.handle().core().report(failure.of_peer(from));
                 self.connection_never_began();
                 false
             }

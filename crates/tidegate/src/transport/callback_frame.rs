@@ -48,10 +48,15 @@ impl Transport {
         let core = &**self.core();
         self.send_gathered(core);
         self.conn().clear(State::RUNNING);
-        core.end_callback(|| {
-            let name = self.protocol_name().unwrap_or("a protocol");
-            format!("{context} of {name}")
-        });
+        core.end_callback(|| self.callback_name(context));
+    }
+
+    #[cold]
+    fn callback_name(&self, context: &'static str) -> String {
+        let context = self.core().read_callback.take().unwrap_or(context);
+        let protocol = self.protocol_name().unwrap_or("a protocol");
+        let (id, peer) = (self.id(), self.peer_addr());
+        format!("{context} of {protocol} on {id} (peer {peer})")
     }
 
     #[cold]
@@ -60,6 +65,7 @@ impl Transport {
         context: &'static str,
         failed: std::result::Result<BoxError, PanicPayload>,
     ) {
+        let context = self.core().read_callback.take().unwrap_or(context);
         let fault = self.fault_of(failed);
         self.leave(context);
         if let Some(fault) = fault {

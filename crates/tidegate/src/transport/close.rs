@@ -151,7 +151,7 @@ impl Transport {
             self.end(reason.clone());
         }
         let failure = Failure::new(context, reason)
-            .of_transport(conn.id)
+            .of_transport(self)
             .of_protocol(self.protocol_name());
         conn.core().report(failure);
     }
@@ -194,7 +194,7 @@ impl Transport {
         } else {
             CloseReason::LocalClose
         };
-        let closed = Closed::new(reason, unsent);
+        let closed = Closed::new(conn.id, reason, unsent);
         conn.with_extra(|extra| extra.closed = Some(closed.clone()));
         closed
     }

@@ -19,7 +19,7 @@ impl Transport {
             self.core().defer_drop(Deferred::Protocol(protocol));
             return Err(conn
                 .closed()
-                .unwrap_or_else(|| Closed::new(CloseReason::LocalClose, 0)));
+                .unwrap_or_else(|| Closed::new(conn.id, CloseReason::LocalClose, 0)));
         }
         let in_callback = conn.is(State::RUNNING);
         let replaced = conn.with_extra(|extra| match &mut extra.next {

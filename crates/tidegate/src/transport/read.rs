@@ -5,8 +5,8 @@ use super::flush::is_out_of_memory;
 use super::state::State;
 use super::step::Input;
 use crate::driver::Readiness;
-use crate::event_loop::add;
-use crate::{CloseReason, Protocol, Result};
+use crate::event_loop::{Core, add};
+use crate::{BoxError, CloseReason, Protocol, Result};
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -154,17 +154,17 @@ impl Transport {
 
     #[inline]
     fn read_into(&self, protocol: &mut dyn Protocol, buffer: &mut [u8]) -> Result<Read> {
-        let own = protocol.get_buffer(self, 0);
+        let own = self.named("get_buffer", || protocol.get_buffer(self, 0));
         if self.conn().is(State::NO_READ) {
             return Ok(Read::Done);
         }
         if let Some(own) = own {
             if own.is_empty() {
-                return Err(EmptyBuffer.into());
+                return Err(self.empty_buffer());
             }
             match self.receive(own) {
                 Ok(0) => return Ok(Read::Eof),
-                Ok(len) => protocol.buffer_updated(self, len)?,
+                Ok(len) => self.update_buffer(protocol, len)?,
                 Err(error) => return Ok(self.park(error)),
             }
         } else {
@@ -175,6 +175,33 @@ impl Transport {
             }
         }
         Ok(Read::Done)
+    }
+
+    #[inline(always)]
+    fn update_buffer(&self, protocol: &mut dyn Protocol, len: usize) -> Result {
+        const NAME: &str = "buffer_updated";
+        let core = self.core();
+        core.in_read_callback(NAME);
+        let updated = self.named(NAME, || protocol.buffer_updated(self, len));
+        if updated.is_err() {
+            core.read_callback.set(Some(NAME));
+        }
+        updated
+    }
+
+    /// Makes a panic of `call` one of the callback of this name.
+    #[inline(always)]
+    fn named<R>(&self, name: &'static str, call: impl FnOnce() -> R) -> R {
+        let panicked = Panicked(self.core(), name);
+        let result = call();
+        mem::forget(panicked);
+        result
+    }
+
+    #[cold]
+    fn empty_buffer(&self) -> BoxError {
+        self.core().read_callback.set(Some("get_buffer"));
+        EmptyBuffer.into()
     }
 
     /// Keeps the error out of the way of those reads that have none.
@@ -254,20 +281,29 @@ impl Transport {
     /// over does not end reading.
     fn give(&self, protocol: &mut dyn Protocol, data: &[u8], given: &mut usize) -> Result {
         let stopped = || self.conn().is(State::NO_READ);
-        match protocol.get_buffer(self, data.len()) {
+        match self.named("get_buffer", || protocol.get_buffer(self, data.len())) {
             _ if stopped() => Ok(()),
-            Some([]) => Err(EmptyBuffer.into()),
+            Some([]) => Err(self.empty_buffer()),
             Some(own) => {
                 let len = own.len().min(data.len());
                 own[..len].copy_from_slice(&data[..len]);
                 *given = len;
-                protocol.buffer_updated(self, len)
+                self.update_buffer(protocol, len)
             }
             None => {
                 *given = data.len();
                 protocol.data_received(self, data)
             }
         }
+    }
+}
+
+/// Dropped only by a panic of the callback of this name: it costs nothing otherwise.
+struct Panicked<'c>(&'c Core, &'static str);
+
+impl Drop for Panicked<'_> {
+    fn drop(&mut self) {
+        self.0.read_callback.set(Some(self.1));
     }
 }
 
