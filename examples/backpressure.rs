@@ -26,7 +26,7 @@ use tidegate::{
     Closed, Completer, ConnectOptions, EventLoop, Protocol, Result, Transport, WriteError,
     WriteLimits,
 };
-use tidegate_examples::{Args, exit_code};
+use tidegate_examples::{Args, exit_code, say};
 
 /// Bytes a second.
 const OFFERED: u64 = 64 << 20;
@@ -233,11 +233,11 @@ fn run_once(event_loop: &mut EventLoop, heeds: bool, limit: Duration) -> Result<
 
 fn print_table(heeding: &Run, ignoring: &Run) {
     let (from, to) = (size(OFFERED), size(TAKEN));
-    println!("The source offers {from} a second, the reader takes {to}.\n");
+    say!("The source offers {from} a second, the reader takes {to}.\n");
     let row = |title: &str, cell: &dyn Fn(&Run) -> String| {
-        println!("{title:<28}{:>14}{:>16}", cell(heeding), cell(ignoring));
+        say!("{title:<28}{:>14}{:>16}", cell(heeding), cell(ignoring));
     };
-    println!("{:<28}{:>14}{:>16}", "", name(true), name(false));
+    say!("{:<28}{:>14}{:>16}", "", name(true), name(false));
     row("duration", &|run| {
         format!("{:.2} s", run.duration.as_secs_f64())
     });

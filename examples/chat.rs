@@ -80,6 +80,14 @@ fn tell(transport: &Transport, text: &str) {
     }
 }
 
+/// Whether a terminal only draws the character: control characters move the cursor, and the format
+/// characters of Unicode hide text or turn its direction, as U+202E does.
+fn is_harmless(c: char) -> bool {
+    let is_format = matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+        | '\u{2060}'..='\u{206f}' | '\u{feff}');
+    !c.is_control() && !is_format
+}
+
 struct Member {
     room: Rc<RefCell<Room>>,
     nickname: Option<String>,
@@ -140,9 +148,8 @@ impl Protocol for Member {
             if !piece.ends_with(b"\n") {
                 break;
             }
-            // Without the end of the line, and without what could play with a terminal.
             let line = String::from_utf8_lossy(&self.line);
-            let text: String = line.chars().filter(|c| !c.is_control()).collect();
+            let text: String = line.chars().filter(|&c| is_harmless(c)).collect();
             self.line.clear();
             match &self.nickname {
                 None => self.join(transport, text),

@@ -10,7 +10,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 use tidegate::{CloseReason, EventLoop, Protocol, Result, Transport};
-use tidegate_examples::{Args, LISTEN, exit_code};
+use tidegate_examples::{Args, LISTEN, exit_code, say};
 
 const MESSAGE: &str = "Hello World!";
 
@@ -21,7 +21,7 @@ struct EchoClient {
 
 impl Protocol for EchoClient {
     fn connection_made(&mut self, transport: &Transport) -> Result {
-        println!("Send: '{MESSAGE}'");
+        say!("Send: '{MESSAGE}'");
         transport.write(MESSAGE.as_bytes())?;
         Ok(())
     }
@@ -30,8 +30,8 @@ impl Protocol for EchoClient {
     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
         self.received.extend_from_slice(data);
         if self.received.len() >= MESSAGE.len() {
-            println!("Received: '{}'", String::from_utf8_lossy(&self.received));
-            println!("Close the connection");
+            say!("Received: '{}'", String::from_utf8_lossy(&self.received));
+            say!("Close the connection");
             transport.close();
         }
         Ok(())

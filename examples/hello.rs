@@ -11,7 +11,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 use tidegate::{Closed, EventLoop, Protocol, Result, Transport};
-use tidegate_examples::{Args, exit_code};
+use tidegate_examples::{Args, exit_code, say};
 
 const MESSAGE: &str = "Hello World!";
 static CHUNK: [u8; 64 << 10] = [b'.'; 64 << 10];
@@ -30,15 +30,15 @@ struct Hello;
 
 impl Protocol for Hello {
     fn connection_made(&mut self, transport: &Transport) -> Result {
-        println!("Send: '{MESSAGE}'");
+        say!("Send: '{MESSAGE}'");
         transport.write(MESSAGE.as_bytes())?;
         Ok(())
     }
 
     /// So few bytes come in one piece here; `echo_client` does not rely on it.
     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
-        println!("Received: '{}'", String::from_utf8_lossy(data));
-        println!("Close the connection");
+        say!("Received: '{}'", String::from_utf8_lossy(data));
+        say!("Close the connection");
         transport.close();
         Ok(())
     }
@@ -69,7 +69,7 @@ impl Protocol for Source {
 
     fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
         let (sent, largest) = (transport.sent() >> 20, self.largest >> 10);
-        println!("{sent} MiB to a slow reader, largest write buffer {largest} KiB ({closed})");
+        say!("{sent} MiB to a slow reader, largest write buffer {largest} KiB ({closed})");
     }
 }
 

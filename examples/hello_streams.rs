@@ -11,7 +11,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 use tidegate::Result;
-use tidegate_examples::{Args, exit_code};
+use tidegate_examples::{Args, exit_code, say};
 use tidegate_streams::{
     StreamReader, StreamWriter, block_on, open_connection, sleep, start_server,
 };
@@ -40,19 +40,19 @@ async fn source(_: StreamReader, writer: StreamWriter) -> Result {
     let transport = writer.transport().clone();
     writer.close().await?;
     let (sent, closed) = (transport.sent() >> 20, transport.wait_closed().await?);
-    println!("{sent} MiB to a slow reader, largest write buffer {largest} KiB ({closed})");
+    say!("{sent} MiB to a slow reader, largest write buffer {largest} KiB ({closed})");
     Ok(())
 }
 
 async fn hello() -> Result {
     let server = start_server("127.0.0.1:0", echo)?;
     let (mut reader, writer) = open_connection(&server.local_addrs()[0]).await?;
-    println!("Send: '{MESSAGE}'");
+    say!("Send: '{MESSAGE}'");
     writer.write(MESSAGE.as_bytes())?;
     let mut answer = [0; MESSAGE.len()];
     reader.read_exact(&mut answer).await?;
-    println!("Received: '{}'", String::from_utf8_lossy(&answer));
-    println!("Close the connection");
+    say!("Received: '{}'", String::from_utf8_lossy(&answer));
+    say!("Close the connection");
     writer.close().await?;
     Ok(())
 }

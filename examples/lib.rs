@@ -3,7 +3,7 @@
 
 use lexopt::{Arg, Error, Parser, ValueExt};
 use std::collections::BTreeMap;
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::{self, Write};
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -23,17 +23,40 @@ pub fn exit_code<T: Termination>(run: impl FnOnce() -> tidegate::Result<T>) -> E
         Ok(value) => return value.report(),
         Err(error) => error,
     };
-    let program = program();
     // The loop refuses an address of a wrong form as `InvalidInput`.
     let is_wrong_address = error
         .downcast_ref()
         .is_some_and(|error: &io::Error| error.kind() == io::ErrorKind::InvalidInput);
     if is_wrong_address || error.is::<Error>() {
-        eprintln!("{program}: {error}; --help shows the usage");
+        complain(format_args!("{error}; --help shows the usage"));
         return ExitCode::from(2);
     }
-    eprintln!("{program}: {error}");
+    complain(format_args!("{error}"));
     ExitCode::FAILURE
+}
+
+/// Prints a line on stdout, as `println!` does, but a failure is one line on stderr and exit code 1.
+///
+/// `println!` panics when the other end of a pipe is closed or a device is full.
+#[macro_export]
+macro_rules! say {
+    ($($argument:tt)*) => {
+        $crate::print_line(format_args!($($argument)*))
+    };
+}
+
+/// Does the work of [`say!`].
+pub fn print_line(line: fmt::Arguments<'_>) {
+    let mut out = io::stdout().lock();
+    if let Err(error) = writeln!(out, "{line}").and_then(|()| out.flush()) {
+        complain(format_args!("cannot write to stdout: {error}"));
+        std::process::exit(1);
+    }
+}
+
+/// Prints one line on stderr. Nothing is left to do when that fails.
+fn complain(error: fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{}: {error}", program());
 }
 
 /// Returns the value of `--listen`, or `default`, when this is the only option.
@@ -108,11 +131,9 @@ impl Args {
 }
 
 fn print_usage(options: &[(&str, &str)]) {
-    print!("usage: {}", program());
-    for (name, value) in options {
-        print!(" [--{name} {value}]");
-    }
-    println!();
+    let option = |(name, value): &(&str, &str)| format!(" [--{name} {value}]");
+    let options: String = options.iter().map(option).collect();
+    say!("usage: {}{options}", program());
 }
 
 fn program() -> String {

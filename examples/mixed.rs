@@ -11,7 +11,7 @@ use std::cell::Cell;
 use std::process::ExitCode;
 use std::rc::Rc;
 use tidegate::{Address, EventLoop, Handle, Protocol, Result, Transport};
-use tidegate_examples::{Args, exit_code};
+use tidegate_examples::{Args, exit_code, say};
 use tidegate_streams::{open_connection, spawn_on};
 
 /// Sends back what it gets, in capitals.
@@ -64,7 +64,7 @@ fn run() -> Result {
         completer.complete(Ok(work.await));
     }));
     event_loop.run_until(completion)??;
-    println!("The protocol received {} bytes", bytes.get());
+    say!("The protocol received {} bytes", bytes.get());
     Ok(())
 }
 

@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Duration;
 use tidegate::{EventLoop, Protocol, Result, Transport};
-use tidegate_examples::{Args, LISTEN, exit_code, print_addresses};
+use tidegate_examples::{Args, LISTEN, exit_code, print_addresses, say};
 
 /// Of a program that had to cut connections.
 const CUT: u8 = 3;
@@ -57,13 +57,13 @@ fn run() -> Result<ExitCode> {
     print_addresses(server.local_addrs())?;
     event_loop.run_forever()?;
 
-    println!("shutting down within {} s", grace.as_secs_f64());
+    say!("shutting down within {} s", grace.as_secs_f64());
     io::stdout().flush()?;
     let report = event_loop.run_until(server.shutdown(grace));
     // An error: stopped again. The shortest grace holds.
     let report = report.or_else(|_| event_loop.run_until(server.shutdown(Duration::ZERO)))?;
     let (closed, aborted) = (report.closed, report.aborted);
-    println!(
+    say!(
         "{closed} closed, {aborted} cut, {} bytes unsent",
         report.unsent
     );

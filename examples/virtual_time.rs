@@ -11,7 +11,7 @@
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use tidegate::{CallbackHandle, Closed, Protocol, Result, Transport};
-use tidegate_examples::{Args, exit_code};
+use tidegate_examples::{Args, exit_code, say};
 use tidegate_testkit::pair;
 
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -54,7 +54,7 @@ struct Client;
 impl Protocol for Client {
     fn connection_made(&mut self, transport: &Transport) -> Result {
         transport.call_later(Duration::from_secs(60), |_: &mut Self, transport| {
-            println!("Send: 'hello'");
+            say!("Send: 'hello'");
             transport.write(b"hello\n")?;
             Ok(())
         });
@@ -63,12 +63,12 @@ impl Protocol for Client {
 
     /// So few bytes come in one piece here.
     fn data_received(&mut self, _: &Transport, data: &[u8]) -> Result {
-        println!("Received: '{}'", String::from_utf8_lossy(data).trim_end());
+        say!("Received: '{}'", String::from_utf8_lossy(data).trim_end());
         Ok(())
     }
 
     fn connection_lost(&mut self, _: &Transport, closed: &Closed) {
-        println!("{closed}");
+        say!("{closed}");
     }
 }
 
@@ -78,7 +78,7 @@ fn run() -> Result {
     let mut pair = pair(Client, Patient::default())?;
     pair.run_until_idle()?;
     let (virtual_time, real) = (pair.elapsed().as_secs(), start.elapsed().as_millis());
-    println!("{virtual_time} s of virtual time in {real} ms");
+    say!("{virtual_time} s of virtual time in {real} ms");
     Ok(())
 }
 

@@ -21,7 +21,15 @@ use tidegate_streams::{Connection, StreamReader, StreamWriter, block_on, start_s
 /// tungstenite. It reads on when `send` has brought its message into the kernel, so a client that
 /// does not read is not read from.
 async fn echo(reader: StreamReader, writer: StreamWriter) -> Result {
-    let mut socket = accept_async(Connection::new(reader, writer)).await?;
+    let peer = writer.transport().peer_addr().clone();
+    let mut socket = match accept_async(Connection::new(reader, writer)).await {
+        Ok(socket) => socket,
+        // A port scan, or another protocol: no fault of the server's.
+        Err(error) => {
+            log::info!("{peer}: no WebSocket handshake: {error}");
+            return Ok(());
+        }
+    };
     loop {
         match next(&mut socket).await {
             Some(Ok(message @ (Message::Text(_) | Message::Binary(_)))) => {

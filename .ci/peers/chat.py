@@ -50,7 +50,7 @@ bob.expect("* welcome, bob; here: alice")
 alice.expect("* bob joined")
 alice.say("hello\nis\nanyone there?")
 bob.expect("alice: hello", "alice: is", "alice: anyone there?")
-bob.say("I \x1b[31mam\r")
+bob.say("I \x1b[31m\u202e\u009bam\r")
 alice.expect("bob: I [31mam")
 
 carol = Member("alice")

@@ -153,7 +153,10 @@ load() {
 websocket_at() {
     start_server websocket --listen "$1" || return 1
     echo "server at $address"
-    bounded 60 "$scratch/venv/bin/python" .ci/peers/websocket.py "$address"
+    # A port scan, and another protocol: no errors of the server's.
+    python3 .ci/peers/strangers.py "$address" || return 1
+    bounded 60 "$scratch/venv/bin/python" .ci/peers/websocket.py "$address" || return 1
+    ! grep -i handshake "$scratch/server.err"
 }
 
 # The numbers of the table, and that the chart has both curves.
@@ -209,6 +212,23 @@ nobody_listens() {
     fails_with 1 echo_client --connect "unix:$scratch/nobody"
 }
 
+# stdout_fails DESCRIPTOR: one line on stderr and exit code 1, no panic.
+stdout_fails() {
+    local code
+    example 30 hello 2>"$scratch/err" >&"$1"
+    code=$?
+    cat "$scratch/err"
+    [ "$code" = 1 ] && [ "$(wc -l <"$scratch/err")" = 1 ] &&
+        grep -q "^hello: cannot write to stdout: " "$scratch/err"
+}
+
+full_device_and_closed_pipe() {
+    local full closed
+    exec {full}>/dev/full {closed}> >(:)
+    wait $!
+    stdout_fails "$full" && stdout_fails "$closed"
+}
+
 # example_step NAME TITLE COMMAND...
 example_step() {
     step "$1" "examples${needing:+ $needing}" "${@:2}"
@@ -221,6 +241,7 @@ example_step mixed "callbacks and async code on one loop" mixed
 example_step virtual-time "ten minutes in milliseconds" virtual_time
 example_step wrong-arguments "exit code 2 and one line" wrong_arguments
 example_step connect-fails "nobody listens" nobody_listens
+example_step output-fails "a full device and a closed pipe" full_device_and_closed_pipe
 
 needing=network_programs
 for mode in protocol buffered; do
