@@ -60,6 +60,7 @@ mod server {
     mod accept;
     mod closing;
     mod fairness;
+    mod given_sockets;
     mod listen;
     mod listen_names;
     mod quiet_beside_flood;

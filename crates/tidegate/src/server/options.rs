@@ -18,7 +18,8 @@ const DEFAULT_BACKLOG: u32 = 1024;
 /// of the machine.
 ///
 /// A name stands for all of its addresses. Those that this machine does not have are left out, as
-/// in asyncio, as long as there is another.
+/// in asyncio, as long as there is another. An address that is named twice, or that two names stand
+/// for, is bound once. Port 0 is another port each time.
 ///
 /// ```
 /// use tidegate::{ListenOptions, WriteLimits};
@@ -42,7 +43,7 @@ pub struct ListenOptions {
 #[derive(Debug)]
 pub(super) enum ListenAt {
     Target(Target),
-    /// Bound and listening already.
+    /// Bound already, perhaps listening.
     Ready(Listener),
     /// What was given is no address.
     Failed(io::Error),
@@ -147,6 +148,11 @@ impl From<String> for ListenOptions {
     }
 }
 
+/// A socket that is bound and does not listen yet is made to listen, as in asyncio. One that listens
+/// keeps its own backlog.
+///
+/// `create_server` fails with [`InvalidInput`](io::ErrorKind::InvalidInput) when it is no TCP
+/// socket, or connected, or not bound.
 impl From<TcpListener> for ListenOptions {
     fn from(listener: TcpListener) -> Self {
         Self::taken_over(OsListener::from_std(listener, true))
@@ -154,6 +160,12 @@ impl From<TcpListener> for ListenOptions {
 }
 
 /// Its socket file, if it has one, is not ours and stays.
+///
+/// A socket that is bound and does not listen yet is made to listen, as in asyncio. One that listens
+/// keeps its own backlog.
+///
+/// `create_server` fails with [`InvalidInput`](io::ErrorKind::InvalidInput) when it is no Unix
+/// stream socket, or connected, or not bound.
 impl From<UnixListener> for ListenOptions {
     fn from(listener: UnixListener) -> Self {
         Self::taken_over(OsListener::from_std(listener, false))
