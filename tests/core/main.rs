@@ -79,6 +79,7 @@ mod connect {
     mod happy_eyeballs;
     mod names;
     mod options;
+    mod zones;
 }
 
 /// A relay: two connections, each of which sends what the other receives.

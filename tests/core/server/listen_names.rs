@@ -367,6 +367,17 @@ fn any_other_error_and_any_of_an_address_that_is_no_name_fails_the_server() {
 }
 
 #[test]
+fn in_a_world_without_interfaces_a_zone_is_a_number() {
+    let (mut event_loop, world) = scripted(&[]);
+    let error = refused(&mut event_loop, "[fe80::1%eth0]:80");
+    assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+    assert!(error.to_string().contains("[fe80::1%eth0]:80"), "{error}");
+    let served = Served::echo(event_loop.handle(), "[fe80::1%3]:80");
+    assert_eq!(served.address().to_string(), "[fe80::1%3]:80");
+    assert_eq!(world.bound.get(), 1);
+}
+
+#[test]
 fn the_options_reach_every_address() {
     for (reuse_port, only_v6, backlog) in [(false, true, 1024), (true, false, 7)] {
         let (event_loop, world) = scripted(&[]);

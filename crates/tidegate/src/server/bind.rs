@@ -5,8 +5,10 @@ use crate::Address;
 use crate::address::Target;
 use crate::driver::{BindOptions, Listener};
 use crate::event_loop::Core;
+use crate::resolve::in_zone;
 use std::fmt;
 use std::io;
+use std::net::Ipv6Addr;
 
 impl ListenOptions {
     /// Binds every address, or none. Names are resolved here and now.
@@ -20,6 +22,9 @@ impl ListenOptions {
                 ListenAt::Target(Target::Address(address)) => {
                     let bound = binding.bind(&address);
                     bound.map_err(|error| refused(&address, &error))?;
+                }
+                ListenAt::Target(Target::Zoned { ip, zone, port }) => {
+                    binding.bind_in_zone(ip, zone, port)?;
                 }
                 ListenAt::Target(Target::Name { host, port }) => binding.bind_name(&host, port)?,
             }
@@ -80,6 +85,12 @@ impl<'a> Binding<'a> {
             self.named.push(address.clone());
         }
         Ok(())
+    }
+
+    fn bind_in_zone(&mut self, ip: Ipv6Addr, zone: String, port: u16) -> io::Result<()> {
+        let bound =
+            in_zone(self.core, ip, &zone, port).and_then(|addr| self.bind(&Address::Inet(addr)));
+        bound.map_err(|error| refused(&Target::Zoned { ip, zone, port }, &error))
     }
 
     fn bind_name(&mut self, host: &str, port: u16) -> io::Result<()> {

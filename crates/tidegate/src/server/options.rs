@@ -14,7 +14,8 @@ const DEFAULT_BACKLOG: u32 = 1024;
 ///
 /// Made from `"127.0.0.1:8888"`, `"[::1]:0"`, `"localhost:8888"`, `"unix:/path"`, a host and a
 /// port, a [`SocketAddr`], an [`Address`], a listener of the standard library, or several of one
-/// kind. Port 0 takes a free one, for each address its own. `0.0.0.0` and `[::]` are all addresses
+/// kind. `"[fe80::1%eth0]:80"` is an address in the zone of a network interface (RFC 4007). Port 0
+/// takes a free one, for each address its own. `0.0.0.0` and `[::]` are all addresses
 /// of the machine.
 ///
 /// A name stands for all of its addresses. Those that this machine does not have are left out, as
@@ -99,7 +100,8 @@ impl ListenOptions {
     }
 
     /// Whether an IPv6 address is for IPv6 alone (IPV6_V6ONLY, ipv6(7)); on unless set, as in
-    /// asyncio. Off, `[::]` takes IPv4 connections too.
+    /// asyncio. Off, `[::]` takes IPv4 connections too, and an IPv4 address beside it at the same
+    /// port is in use.
     pub fn v6only(mut self, on: bool) -> Self {
         self.bind.only_v6 = on;
         self

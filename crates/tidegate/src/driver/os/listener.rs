@@ -1,6 +1,6 @@
 //! Listening sockets of the system.
 
-use super::address::{address_of, new_socket, socket_address};
+use super::address::{address_of, explained, new_socket, socket_address};
 use super::stream::OsStream;
 use super::unix_path::SocketFile;
 use crate::Address;
@@ -39,7 +39,8 @@ impl OsListener {
                 if addr.domain() == Domain::IPV6 {
                     socket.set_only_v6(options.only_v6)?;
                 }
-                socket.bind(&addr)?;
+                let bound = socket.bind(&addr);
+                bound.map_err(|error| explained(error, address))?;
                 None
             }
         };
