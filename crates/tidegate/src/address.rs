@@ -144,14 +144,14 @@ pub(crate) fn parse(text: &str) -> io::Result<Target> {
     }
 }
 
-/// What may stand before a port.
+/// Whether the text may stand before a port.
 fn is_host(text: &str) -> bool {
     let in_brackets = text.starts_with('[') && text.ends_with(']') && text.contains(':');
     let numeric = in_brackets || !text.contains([':', '[']);
     is_name(text) || is_everything(text) || (numeric && numeric_host(text).is_some())
 }
 
-/// What other programs take for all addresses of the machine.
+/// Whether other programs take the host for all addresses of the machine.
 fn is_everything(host: &str) -> bool {
     matches!(host, "" | "*")
 }
@@ -189,8 +189,8 @@ fn numeric_host(host: &str) -> Option<(IpAddr, Option<&str>)> {
     }
 }
 
-/// The name or the number of a network interface; Linux takes anything else for a name
-/// (dev_valid_name of its sources).
+/// Whether this may be a network interface's name. Linux forbids slashes, colons and white space in
+/// one (dev_valid_name of its sources); `%` and brackets are parts of an address.
 fn is_zone(zone: &str) -> bool {
     let odd = |c: char| c.is_whitespace() || c.is_control() || "/:%[]".contains(c);
     !zone.is_empty() && !zone.contains(odd)

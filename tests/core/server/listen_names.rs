@@ -308,7 +308,7 @@ fn an_address_that_is_named_and_that_a_name_stands_for_is_bound_once() {
         assert_eq!(served.server.local_addrs(), expected);
         assert_eq!(world.bound.get(), 3);
     }
-    // What is left of the name is bound already, so nothing is missing.
+    // The rest of the name is bound already, so nothing is missing.
     let (event_loop, world) = scripted(&[(NAMED[1], EADDRNOTAVAIL), (NAMED[2], EAFNOSUPPORT)]);
     let options = ListenOptions::new(NAMED[0]).also("server.test:80");
     let served = Served::echo(event_loop.handle(), options);
