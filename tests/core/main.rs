@@ -64,6 +64,7 @@ mod server {
     mod backlog;
     mod closing;
     mod fairness;
+    mod given_sockets;
     mod listen;
     mod listen_names;
     mod quiet_beside_flood;
@@ -82,6 +83,7 @@ mod connect {
     mod happy_eyeballs;
     mod names;
     mod options;
+    mod zones;
 }
 
 /// A relay: two connections, each of which sends what the other receives.

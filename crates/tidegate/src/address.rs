@@ -2,14 +2,14 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, SocketAddrV6};
 use std::path::{Path, PathBuf};
 
 /// The address of one end of a connection, or of a listener.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Address {
-    /// An IP address and a port.
+    /// An IP address and a port. The zone of an IPv6 address is the number of an interface.
     Inet(SocketAddr),
     /// A Unix socket with a path; abstract names, which Linux has, are not supported.
     Unix(PathBuf),
@@ -56,13 +56,24 @@ impl From<SocketAddr> for Address {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
     Address(Address),
-    Name { host: String, port: u16 },
+    /// An IPv6 address in the zone of a network interface (RFC 4007, section 11), whose number the
+    /// driver knows.
+    Zoned {
+        ip: Ipv6Addr,
+        zone: String,
+        port: u16,
+    },
+    Name {
+        host: String,
+        port: u16,
+    },
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Address(address) => address.fmt(f),
+            Self::Zoned { ip, zone, port } => write!(f, "[{ip}%{zone}]:{port}"),
             Self::Name { host, port } => write!(f, "{host}:{port}"),
         }
     }
@@ -72,12 +83,23 @@ impl Target {
     /// A host and a port. A numeric host is no name; an IPv6 address may stand in brackets, as in
     /// a URL.
     pub(crate) fn of_host(host: &str, port: u16) -> io::Result<Self> {
-        if let Some(addr) = numeric(host, port) {
-            return Ok(Self::Address(Address::Inet(addr)));
+        if let Some(target) = numeric(host, port) {
+            return Ok(target);
+        }
+        if is_everything(host) {
+            return Err(invalid(format!(
+                "{host:?} is no host: for all addresses of this machine, give 0.0.0.0 or ::"
+            )));
         }
         if !is_name(host) {
             return Err(invalid(format!(
                 "{host:?} is no host: expected a name such as localhost, 127.0.0.1 or ::1"
+            )));
+        }
+        if !host.is_ascii() {
+            return Err(invalid(format!(
+                "{host:?} is no host: names are ASCII, so encode it as xn--... (IDNA, RFC 5891), \
+                 for example with the crate idna"
             )));
         }
         let host = host.to_owned();
@@ -85,8 +107,8 @@ impl Target {
     }
 }
 
-/// Reads `127.0.0.1:80`, `[::1]:0`, `localhost:80` or `unix:/path`; says what is wrong with
-/// anything else.
+/// Reads `127.0.0.1:80`, `[::1]:0`, `[fe80::1%eth0]:80`, `localhost:80` or `unix:/path`; says what
+/// is wrong with anything else.
 pub(crate) fn parse(text: &str) -> io::Result<Target> {
     if let Some(path) = text.strip_prefix("unix:") {
         return match path {
@@ -107,7 +129,11 @@ pub(crate) fn parse(text: &str) -> io::Result<Target> {
         )));
     }
     match text.rsplit_once(':') {
-        Some((host, port)) if is_name(host) && is_number(port) => match port.parse() {
+        Some((host, port)) if is_number(port) && is_host(host) => match port.parse() {
+            Ok(_) if is_everything(host) => Err(invalid(format!(
+                "{text:?} is no address: for all addresses of this machine, write 0.0.0.0:{port} \
+                 or [::]:{port}"
+            ))),
             Ok(port) => Target::of_host(host, port),
             Err(_) => Err(invalid(format!("{text:?}: there is no port above 65535"))),
         },
@@ -118,17 +144,56 @@ pub(crate) fn parse(text: &str) -> io::Result<Target> {
     }
 }
 
-/// The address of a host that needs no resolving.
-fn numeric(host: &str, port: u16) -> Option<SocketAddr> {
+/// Whether the text may stand before a port.
+fn is_host(text: &str) -> bool {
+    let in_brackets = text.starts_with('[') && text.ends_with(']') && text.contains(':');
+    let numeric = in_brackets || !text.contains([':', '[']);
+    is_name(text) || is_everything(text) || (numeric && numeric_host(text).is_some())
+}
+
+/// Whether other programs take the host for all addresses of the machine.
+fn is_everything(host: &str) -> bool {
+    matches!(host, "" | "*")
+}
+
+/// The target of a host that needs no resolving.
+fn numeric(host: &str, port: u16) -> Option<Target> {
+    match numeric_host(host)? {
+        (IpAddr::V6(ip), Some(zone)) => match zone.parse() {
+            Ok(number) => {
+                let addr = SocketAddrV6::new(ip, port, 0, number);
+                Some(Target::Address(Address::Inet(addr.into())))
+            }
+            Err(_) => {
+                let zone = zone.to_owned();
+                Some(Target::Zoned { ip, zone, port })
+            }
+        },
+        (ip, _) => Some(Target::Address(Address::Inet(SocketAddr::new(ip, port)))),
+    }
+}
+
+/// An IP address, perhaps in brackets, and the zone of an IPv6 one.
+fn numeric_host(host: &str) -> Option<(IpAddr, Option<&str>)> {
     let bare = host
         .strip_prefix('[')
         .and_then(|host| host.strip_suffix(']'))
         .unwrap_or(host);
-    if let Ok(ip) = bare.parse::<IpAddr>() {
-        return Some(SocketAddr::new(ip, port));
+    match bare.split_once('%') {
+        None => Some((bare.parse().ok()?, None)),
+        Some((ip, zone)) if is_zone(zone) => {
+            let ip: Ipv6Addr = ip.parse().ok()?;
+            Some((ip.into(), Some(zone)))
+        }
+        Some(_) => None,
     }
-    // With a zone: std reads that in a whole address only.
-    format!("[{bare}]:{port}").parse().ok()
+}
+
+/// Whether this may be a network interface's name. Linux forbids slashes, colons and white space in
+/// one (dev_valid_name of its sources); `%` and brackets are parts of an address.
+fn is_zone(zone: &str) -> bool {
+    let odd = |c: char| c.is_whitespace() || c.is_control() || "/:%[]".contains(c);
+    !zone.is_empty() && !zone.contains(odd)
 }
 
 /// What a resolver may be asked for. Nothing but numbers is a mistyped address, which some
@@ -178,6 +243,10 @@ mod tests {
             "unix:/tmp/a socket",
             "localhost:80",
             "a-b.example:65535",
+            "[fe80::1%eth0]:80",
+            "[fe80::1%3]:80",
+            "[::1%lo]:0",
+            "[ff02::1%br-0.1]:65535",
         ] {
             assert_eq!(parse(text).unwrap().to_string(), text);
         }
@@ -190,6 +259,7 @@ mod tests {
             ("::1", "[::1]:80"),
             ("[::1]", "[::1]:80"),
             ("fe80::1%3", "[fe80::1%3]:80"),
+            ("[fe80::1%3]", "[fe80::1%3]:80"),
         ] {
             let target = Target::of_host(host, 80).unwrap();
             assert!(matches!(target, Target::Address(_)), "{target:?}");
@@ -198,19 +268,88 @@ mod tests {
     }
 
     #[test]
+    fn a_zone_that_is_no_number_is_the_name_of_an_interface() {
+        for host in ["fe80::1%eth0", "[fe80::1%eth0]"] {
+            let target = Target::of_host(host, 80).unwrap();
+            let zoned = Target::Zoned {
+                ip: "fe80::1".parse().unwrap(),
+                zone: "eth0".into(),
+                port: 80,
+            };
+            assert_eq!(target, zoned);
+        }
+        assert!(matches!(
+            parse("[fe80::1%99999999999]:1").unwrap(),
+            Target::Zoned { .. }
+        ));
+        for host in [
+            "fe80::1%",
+            "127.0.0.1%lo",
+            "localhost%lo",
+            "fe80::1%a b",
+            "fe80::1%lo%lo",
+        ] {
+            assert!(Target::of_host(host, 1).is_err(), "{host}");
+            assert!(parse(&format!("[{host}]:1")).is_err(), "{host}");
+        }
+    }
+
+    #[test]
     fn what_is_no_address_says_what_one_looks_like() {
-        for text in ["", "8888", "127.0.0.1", "::1:80", "1.2.3:4", "a b:1", ":80"] {
+        for text in [
+            "",
+            "8888",
+            "127.0.0.1",
+            "::1:80",
+            "1.2.3:4",
+            "a b:1",
+            "[::1]",
+            "[127.0.0.1]:80",
+            "fe80::1%lo:80",
+            "[lo]:80",
+            "::1%lo",
+        ] {
             let error = complaint(text);
             assert!(error.contains("expected 127.0.0.1:8888"), "{error}");
         }
         assert!(complaint("unix:").contains("empty"));
-        assert!(complaint("localhost:65536").contains("65535"));
+        for host in ["localhost", "127.0.0.1", "[::1]", "[fe80::1%eth0]", "", "*"] {
+            for port in ["65536", "99999", "99999999999999999999"] {
+                let text = format!("{host}:{port}");
+                let error = complaint(&text);
+                assert!(error.contains("no port above 65535"), "{error}");
+                assert!(error.contains(&text), "{error}");
+            }
+        }
         assert!(complaint("/tmp/socket").contains("unix:/tmp/socket"));
         let error = complaint("unix:@name");
         assert!(
             error.contains("abstract") && error.contains("unix:./name"),
             "{error}"
         );
+    }
+
+    #[test]
+    fn no_host_and_a_star_are_told_how_to_name_all_addresses() {
+        for text in [":8888", "*:8888"] {
+            let error = complaint(text);
+            assert!(error.contains("0.0.0.0:8888 or [::]:8888"), "{error}");
+        }
+        for host in ["", "*"] {
+            let error = Target::of_host(host, 1).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+            assert!(error.to_string().contains("0.0.0.0 or ::"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_is_not_ascii_is_told_to_be_encoded() {
+        let host = "b\u{fc}cher.example";
+        let of_host = Target::of_host(host, 1).unwrap_err().to_string();
+        for error in [complaint(&format!("{host}:80")), of_host] {
+            assert!(error.contains("IDNA") && error.contains(host), "{error}");
+        }
+        assert!(Target::of_host("xn--bcher-kva.example", 1).is_ok());
     }
 
     #[test]

@@ -3,12 +3,13 @@
 use crate::address::Target;
 use crate::completion::{Completion, Work};
 use crate::driver::JobId;
+use crate::event_loop::Core;
 use crate::panics::caught;
 use crate::{Handle, LoopClosed};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv6Addr, SocketAddr, SocketAddrV6, ToSocketAddrs};
 use std::sync::Arc;
 
 /// # Names
@@ -16,13 +17,17 @@ impl Handle {
     /// The addresses of a host, in the order in which to try them; at least one. A name is
     /// resolved by the system (getaddrinfo(3)), or by what
     /// [`resolver`](crate::EventLoopBuilder::resolver) has set, as a
-    /// [job](Self::run_in_executor); a numeric host is answered at once.
+    /// [job](Self::run_in_executor). A numeric host needs no job, nor does one in the zone of a
+    /// network interface, such as `fe80::1%eth0`.
+    ///
+    /// A name has to be ASCII: encode others as IDNA says (RFC 5891), for example with the crate
+    /// idna.
     ///
     /// # Errors
     ///
     /// Of the completion: those of the system; [`NotFound`](io::ErrorKind::NotFound) when there is
-    /// no address; [`InvalidInput`](io::ErrorKind::InvalidInput) for what is no host;
-    /// [`LoopClosed`].
+    /// no address, or no such interface; [`InvalidInput`](io::ErrorKind::InvalidInput) for what is
+    /// no host; [`LoopClosed`].
     #[doc(alias = "getaddrinfo")]
     pub fn resolve(&self, host: &str, port: u16) -> Completion<Vec<SocketAddr>> {
         let core = self.core();
@@ -34,6 +39,10 @@ impl Handle {
             Ok(Target::Address(address)) => {
                 let answer = Ok(address.as_inet().into_iter().collect());
                 return Completion::ready(self, answer);
+            }
+            Ok(Target::Zoned { ip, zone, port }) => {
+                let found = in_zone(core, ip, &zone, port);
+                return Completion::ready(self, found.map(|addr| vec![addr]));
             }
             Err(error) => return Completion::ready(self, Err(error)),
         };
@@ -53,6 +62,12 @@ impl Handle {
         let (resolver, host) = (self.core().resolver(), host.to_owned());
         self.start_job(move || resolver.ask(&host, port), answer)
     }
+}
+
+/// The address in the zone of an interface, which has a number here.
+pub(crate) fn in_zone(core: &Core, ip: Ipv6Addr, zone: &str, port: u16) -> io::Result<SocketAddr> {
+    let index = core.with_driver(|driver| driver.as_dyn().interface_index(zone))?;
+    Ok(SocketAddrV6::new(ip, port, 0, index).into())
 }
 
 type Ask = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;

@@ -103,7 +103,7 @@ fn the_resolver_is_given_the_host_and_the_port_as_they_were_written() {
     for (host, port, says) in [
         ("Some-Host.test.", 0, "<Some-Host.test.> <0>"),
         ("_a.b", 65535, "<_a.b> <65535>"),
-        ("bücher.test", 80, "<bücher.test> <80>"),
+        ("xn--bcher-kva.test", 80, "<xn--bcher-kva.test> <80>"),
         ("1.example", 80, "<1.example> <80>"),
         ("0xcafe.test", 80, "<0xcafe.test> <80>"),
     ] {
@@ -190,6 +190,9 @@ fn what_cannot_be_a_host_is_invalid_and_nobody_is_asked() {
         "name.test/",
         "user@name.test",
         "::1::",
+        "*",
+        "b\u{fc}cher.test",
+        "::1%",
         "unix:/tmp/socket",
         // inet_aton(3) takes these for addresses.
         "1.2.3",

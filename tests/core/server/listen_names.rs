@@ -289,6 +289,46 @@ fn addresses_of_a_name_that_this_machine_does_not_have_are_left_out() {
 }
 
 #[test]
+fn an_address_that_is_named_and_that_a_name_stands_for_is_bound_once() {
+    let all = || addrs(&NAMED);
+    for (options, expected) in [
+        (
+            ListenOptions::new(NAMED[1]).also("server.test:80"),
+            vec![all()[1], all()[0], all()[2]],
+        ),
+        (ListenOptions::new("server.test:80").also(NAMED), all()),
+        (
+            ListenOptions::new(["server.test:80", "same.test:80"]),
+            all(),
+        ),
+    ] {
+        let (event_loop, world) = scripted(&[]);
+        let served = Served::echo(event_loop.handle(), options);
+        let expected: Vec<_> = expected.into_iter().map(Address::Inet).collect();
+        assert_eq!(served.server.local_addrs(), expected);
+        assert_eq!(world.bound.get(), 3);
+    }
+    // The rest of the name is bound already, so nothing is missing.
+    let (event_loop, world) = scripted(&[(NAMED[1], EADDRNOTAVAIL), (NAMED[2], EAFNOSUPPORT)]);
+    let options = ListenOptions::new(NAMED[0]).also("server.test:80");
+    let served = Served::echo(event_loop.handle(), options);
+    assert_eq!(served.server.local_addrs(), [all()[0].into()]);
+    assert_eq!(world.bound.get(), 1);
+}
+
+#[test]
+fn the_systems_localhost_may_stand_beside_its_own_address() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let free = TcpListener::bind("127.0.0.1:0").unwrap();
+    let addr = free.local_addr().unwrap();
+    drop(free);
+    let options = ListenOptions::new(addr).also(("localhost", addr.port()));
+    let served = Served::echo(event_loop.handle(), options);
+    assert_eq!(served.address(), addr.into());
+    assert_serves_all(&mut event_loop, &served);
+}
+
+#[test]
 fn a_name_without_any_address_of_this_machine_fails_with_the_reason_of_each() {
     let errors = [
         (NAMED[0], EADDRNOTAVAIL),
@@ -324,6 +364,17 @@ fn any_other_error_and_any_of_an_address_that_is_no_name_fails_the_server() {
     assert_eq!(error.kind(), io::ErrorKind::AddrNotAvailable);
     assert!(error.to_string().contains(NAMED[1]), "{error}");
     assert_eq!(world.bound.get(), 0);
+}
+
+#[test]
+fn in_a_world_without_interfaces_a_zone_is_a_number() {
+    let (mut event_loop, world) = scripted(&[]);
+    let error = refused(&mut event_loop, "[fe80::1%eth0]:80");
+    assert_eq!(error.kind(), io::ErrorKind::Unsupported);
+    assert!(error.to_string().contains("[fe80::1%eth0]:80"), "{error}");
+    let served = Served::echo(event_loop.handle(), "[fe80::1%3]:80");
+    assert_eq!(served.address().to_string(), "[fe80::1%3]:80");
+    assert_eq!(world.bound.get(), 1);
 }
 
 #[test]

@@ -158,6 +158,9 @@ fn a_path_that_is_too_long_is_invalid_for_both_ends() {
     let path = dir.path("x".repeat(108));
     let error = refused(&event_loop, &path);
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    let says = format!("{} bytes", path.as_os_str().len());
+    assert!(error.to_string().contains(&says), "{error}");
+    assert!(error.to_string().contains("at most 107"), "{error}");
     let log = Log::new();
     let connecting = event_loop
         .handle()
@@ -168,9 +171,16 @@ fn a_path_that_is_too_long_is_invalid_for_both_ends() {
         error.to_string().contains(&path.display().to_string()),
         "{error}"
     );
+    assert!(error.to_string().contains("at most 107"), "{error}");
     settle(&mut event_loop);
     assert!(log.seen().is_empty());
     assert_eq!(log.dropped(), 1);
+    // The longest that there is.
+    let rest = 107 - dir.path("").as_os_str().len();
+    let path = dir.path("x".repeat(rest));
+    assert_eq!(path.as_os_str().len(), 107);
+    let _served = Served::echo(event_loop.handle(), at(&path));
+    assert_echoes(&mut event_loop, &path);
 }
 
 fn serve(event_loop: &EventLoop, path: &Path) -> Server {

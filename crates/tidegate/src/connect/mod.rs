@@ -15,6 +15,7 @@ use crate::driver::{JobId, Readiness, Socket};
 use crate::event_loop::{Core, Deferred, Slot};
 use crate::flow::Watermarks;
 use crate::protocol::boxed;
+use crate::resolve::in_zone;
 use crate::timers::TimerId;
 use crate::transport::{NewConnection, Transport};
 use crate::{Address, Closed, Handle, LoopClosed, Protocol};
@@ -202,6 +203,10 @@ impl Connecting {
     fn start(self: &Rc<Self>) {
         match &self.target {
             Target::Address(address) => self.race(vec![address.clone()]),
+            Target::Zoned { ip, zone, port } => {
+                let found = in_zone(self.core(), *ip, zone, *port);
+                self.resolved(found.map(|addr| vec![addr]));
+            }
             Target::Name { host, port } => {
                 let id = self.id;
                 let job = self

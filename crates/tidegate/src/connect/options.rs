@@ -12,7 +12,8 @@ use std::time::Duration;
 /// [`Handle::create_connection`](crate::Handle::create_connection).
 ///
 /// Made from `"127.0.0.1:8888"`, `"[::1]:8888"`, `"localhost:8888"`, `"unix:/path"`, a host and a
-/// port, a [`SocketAddr`] or an [`Address`].
+/// port, a [`SocketAddr`] or an [`Address`]. `"[fe80::1%eth0]:80"` is an address in the zone of a
+/// network interface (RFC 4007).
 ///
 /// A name is resolved off the loop. When it has several addresses, they are tried as RFC 8305
 /// (Happy Eyeballs) says: families in turn, the next one when an attempt has failed or has taken

@@ -51,6 +51,12 @@ pub trait Driver: fmt::Debug {
     /// Reports events of a stream from now on, what is ready already included.
     fn register(&mut self, socket: &mut Socket, token: Token) -> io::Result<()>;
 
+    /// Returns the number of a network interface, for the zone of an IPv6 address (RFC 4007).
+    fn interface_index(&mut self, name: &str) -> io::Result<u32> {
+        let message = format!("no network interface has a name here: give the number of {name:?}");
+        Err(io::Error::new(io::ErrorKind::Unsupported, message))
+    }
+
     /// Has a job run off the loop. A world without threads gives it back, and the loop runs it.
     fn start_job(&mut self, id: JobId, job: Job) -> JobStart {
         let _ = id;

@@ -5,34 +5,37 @@ use crate::Address;
 use crate::address::Target;
 use crate::driver::{BindOptions, Listener};
 use crate::event_loop::Core;
+use crate::resolve::in_zone;
 use std::fmt;
 use std::io;
+use std::net::Ipv6Addr;
 
 impl ListenOptions {
     /// Binds every address, or none. Names are resolved here and now.
     pub(super) fn bind(&mut self, core: &Core) -> io::Result<Vec<Listener>> {
         check_mode(self.bind.unix.mode)?;
-        let mut bound = Vec::new();
+        let mut binding = Binding::new(core, self.bind);
         for at in self.at.drain(..) {
             match at {
-                ListenAt::Ready(listener) => bound.push(listener),
+                ListenAt::Ready(listener) => binding.bound.push(listener),
                 ListenAt::Failed(error) => return Err(error),
                 ListenAt::Target(Target::Address(address)) => {
-                    let listener = bind(core, &address, self.bind);
-                    bound.push(listener.map_err(|error| refused(&address, &error))?);
+                    let bound = binding.bind(&address);
+                    bound.map_err(|error| refused(&address, &error))?;
                 }
-                ListenAt::Target(Target::Name { host, port }) => {
-                    bound.extend(bind_name(core, &host, port, self.bind)?);
+                ListenAt::Target(Target::Zoned { ip, zone, port }) => {
+                    binding.bind_in_zone(ip, zone, port)?;
                 }
+                ListenAt::Target(Target::Name { host, port }) => binding.bind_name(&host, port)?,
             }
         }
-        if bound.is_empty() {
+        if binding.bound.is_empty() {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "a server needs at least one address to listen on",
             ));
         }
-        Ok(bound)
+        Ok(binding.bound)
     }
 }
 
@@ -49,43 +52,74 @@ fn check_mode(mode: Option<u32>) -> io::Result<()> {
     }
 }
 
-fn bind(core: &Core, address: &Address, options: BindOptions) -> io::Result<Listener> {
-    core.with_driver(|driver| driver.as_dyn().bind(address, options))
+/// The addresses of one server on their way to listeners.
+struct Binding<'a> {
+    core: &'a Core,
+    options: BindOptions,
+    bound: Vec<Listener>,
+    /// The addresses that were asked for and are bound.
+    named: Vec<Address>,
 }
 
-fn bind_name(
-    core: &Core,
-    host: &str,
-    port: u16,
-    options: BindOptions,
-) -> io::Result<Vec<Listener>> {
-    let name = Target::Name {
-        host: host.to_owned(),
-        port,
-    };
-    let addresses = core
-        .resolver()
-        .ask(host, port)
-        .map_err(|error| refused(&name, &error))?;
-    let (mut bound, mut left_out) = (Vec::new(), Vec::new());
-    for address in addresses.into_iter().map(Address::Inet) {
-        match bind(core, &address, options) {
-            Ok(listener) => bound.push(listener),
-            Err(error) if is_not_of_this_machine(&error) => left_out.push((address, error)),
-            Err(error) => {
-                return Err(refused(&format!("{name}: {address}"), &error));
-            }
+impl<'a> Binding<'a> {
+    fn new(core: &'a Core, options: BindOptions) -> Self {
+        Self {
+            core,
+            options,
+            bound: Vec::new(),
+            named: Vec::new(),
         }
     }
-    if bound.is_empty() {
-        let reasons: Vec<_> = left_out
-            .iter()
-            .map(|(address, error)| format!("{address}: {error}"))
-            .collect();
-        let message = format!("cannot listen on {name}: {}", reasons.join("; "));
-        return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, message));
+
+    /// Binds an address, once. Port 0 names another address each time.
+    fn bind(&mut self, address: &Address) -> io::Result<()> {
+        if self.named.contains(address) {
+            return Ok(());
+        }
+        let options = self.options;
+        let listener = self
+            .core
+            .with_driver(|driver| driver.as_dyn().bind(address, options))?;
+        self.bound.push(listener);
+        if address.as_inet().is_none_or(|addr| addr.port() != 0) {
+            self.named.push(address.clone());
+        }
+        Ok(())
     }
-    Ok(bound)
+
+    fn bind_in_zone(&mut self, ip: Ipv6Addr, zone: String, port: u16) -> io::Result<()> {
+        let bound =
+            in_zone(self.core, ip, &zone, port).and_then(|addr| self.bind(&Address::Inet(addr)));
+        bound.map_err(|error| refused(&Target::Zoned { ip, zone, port }, &error))
+    }
+
+    fn bind_name(&mut self, host: &str, port: u16) -> io::Result<()> {
+        let name = Target::Name {
+            host: host.to_owned(),
+            port,
+        };
+        let addresses = self
+            .core
+            .resolver()
+            .ask(host, port)
+            .map_err(|error| refused(&name, &error))?;
+        let number = addresses.len();
+        let mut left_out = Vec::new();
+        for address in addresses.into_iter().map(Address::Inet) {
+            match self.bind(&address) {
+                Ok(()) => {}
+                Err(error) if is_not_of_this_machine(&error) => {
+                    left_out.push(format!("{address}: {error}"));
+                }
+                Err(error) => return Err(refused(&format!("{name}: {address}"), &error)),
+            }
+        }
+        if left_out.len() == number {
+            let message = format!("cannot listen on {name}: {}", left_out.join("; "));
+            return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, message));
+        }
+        Ok(())
+    }
 }
 
 /// The address, or its whole family.

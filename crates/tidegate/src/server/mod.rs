@@ -53,7 +53,8 @@ impl Handle {
     ///   server holds the lock, another program listens, or a file is no socket.
     /// * [`PermissionDenied`](io::ErrorKind::PermissionDenied): the system does not let this
     ///   process bind the address, make files in the folder, or use those of another user there.
-    /// * [`NotFound`](io::ErrorKind::NotFound): the folder of a Unix path does not exist.
+    /// * [`NotFound`](io::ErrorKind::NotFound): the folder of a Unix path, or the interface of a
+    ///   zone, does not exist.
     /// * [`InvalidInput`](io::ErrorKind::InvalidInput): an address or a limit is invalid.
     /// * Other errors of the system, and [`LoopClosed`].
     #[doc(alias = "create_unix_server")]

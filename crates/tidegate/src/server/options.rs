@@ -15,11 +15,13 @@ const DEFAULT_BACKLOG: u32 = 1024;
 ///
 /// Made from `"127.0.0.1:8888"`, `"[::1]:0"`, `"localhost:8888"`, `"unix:/path"`, a host and a
 /// port, a [`SocketAddr`], an [`Address`], a listener of the standard library, or several of one
-/// kind. Port 0 takes a free one, for each address its own. `0.0.0.0` and `[::]` are all addresses
+/// kind. `"[fe80::1%eth0]:80"` is an address in the zone of a network interface (RFC 4007). Port 0
+/// takes a free one, for each address its own. `0.0.0.0` and `[::]` are all addresses
 /// of the machine.
 ///
 /// A name stands for all of its addresses. Those that this machine does not have are left out, as
-/// in asyncio, as long as there is another.
+/// in asyncio, as long as there is another. An address that is named twice, or that two names stand
+/// for, is bound once. Port 0 is another port each time.
 ///
 /// ```
 /// use tidegate::{ListenOptions, WriteLimits};
@@ -44,7 +46,7 @@ pub struct ListenOptions {
 #[derive(Debug)]
 pub(super) enum ListenAt {
     Target(Target),
-    /// Bound and listening already.
+    /// Bound already, perhaps listening.
     Ready(Listener),
     /// What was given is no address.
     Failed(io::Error),
@@ -101,7 +103,8 @@ impl ListenOptions {
     }
 
     /// Whether an IPv6 address is for IPv6 alone (IPV6_V6ONLY, ipv6(7)); on unless set, as in
-    /// asyncio. Off, `[::]` takes IPv4 connections too.
+    /// asyncio. Off, `[::]` takes IPv4 connections too, and an IPv4 address beside it at the same
+    /// port is in use.
     pub fn v6only(mut self, on: bool) -> Self {
         self.bind.only_v6 = on;
         self
@@ -150,16 +153,28 @@ impl From<String> for ListenOptions {
     }
 }
 
-/// Copies of its descriptor, which `try_clone` and a fork make, go on listening when the server is
-/// closed.
+/// A socket that is bound and does not listen yet is made to listen, as in asyncio. One that listens
+/// keeps its own backlog.
+///
+/// Copies of its descriptor go on listening when the server is closed.
+///
+/// `create_server` fails with [`InvalidInput`](io::ErrorKind::InvalidInput) when it is no TCP
+/// socket, or connected, or not bound.
 impl From<TcpListener> for ListenOptions {
     fn from(listener: TcpListener) -> Self {
         Self::taken_over(OsListener::from_std(listener, true))
     }
 }
 
-/// Its socket file, if it has one, is not ours and stays. Copies of its descriptor go on listening
-/// when the server is closed.
+/// Its socket file, if it has one, is not ours and stays.
+///
+/// A socket that is bound and does not listen yet is made to listen, as in asyncio. One that listens
+/// keeps its own backlog.
+///
+/// Copies of its descriptor go on listening when the server is closed.
+///
+/// `create_server` fails with [`InvalidInput`](io::ErrorKind::InvalidInput) when it is no Unix
+/// stream socket, or connected, or not bound.
 impl From<UnixListener> for ListenOptions {
     fn from(listener: UnixListener) -> Self {
         Self::taken_over(OsListener::from_std(listener, false))

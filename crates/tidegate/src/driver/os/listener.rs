@@ -1,6 +1,6 @@
 //! Listening sockets of the system.
 
-use super::address::{address_of, new_socket, socket_address};
+use super::address::{address_of, explained, new_socket, socket_address};
 use super::stream::OsStream;
 use super::unix_path::SocketFile;
 use crate::Address;
@@ -41,7 +41,8 @@ impl OsListener {
                 if addr.domain() == Domain::IPV6 {
                     socket.set_only_v6(options.only_v6)?;
                 }
-                socket.bind(&addr)?;
+                let bound = socket.bind(&addr);
+                bound.map_err(|error| explained(error, address))?;
                 None
             }
         };
@@ -54,14 +55,15 @@ impl OsListener {
         })
     }
 
-    /// Takes over a listener of the standard library, which listens already.
+    /// Takes over a listener of the standard library, which may not listen yet.
     pub(crate) fn from_std(listener: impl Into<OwnedFd>, tcp: bool) -> io::Result<Self> {
         let socket = socket2::Socket::from(listener.into());
+        let listening = is_listening(&socket, tcp)?;
         socket.set_nonblocking(true)?;
         Ok(Self {
             socket: Accepting::new(socket.into(), tcp),
             file: None,
-            listening: true,
+            listening,
             shared: true,
         })
     }
@@ -128,4 +130,49 @@ impl Drop for OsListener {
             file.remove_at_end();
         }
     }
+}
+
+/// Whether a socket listens that was given as a listener. Its type does not say so: a descriptor of
+/// any kind can be made one, such as those that systemd passes.
+///
+/// # Errors
+///
+/// InvalidInput when listen(2) cannot make it a listener, or nobody would find it.
+fn is_listening(socket: &socket2::Socket, tcp: bool) -> io::Result<bool> {
+    let kind = if tcp { "TCP" } else { "Unix" };
+    let invalid = |problem: &str| {
+        let message = format!(
+            "the socket that was given to listen on {problem}: give a {kind} socket that is bound \
+             or listening"
+        );
+        Err(io::Error::new(io::ErrorKind::InvalidInput, message))
+    };
+    match socket.r#type() {
+        Ok(socket2::Type::STREAM) => {}
+        Ok(_) => return invalid("is no stream socket"),
+        Err(error) => return invalid(&format!("is none ({error})")),
+    }
+    let local = socket.local_addr()?;
+    if tcp != local.as_socket().is_some() || tcp == local.is_unix() {
+        return invalid(&format!("is no {kind} socket"));
+    }
+    if accepts_connections(socket)? {
+        return Ok(true);
+    }
+    if socket.peer_addr().is_ok() {
+        return invalid("is connected (Handle::adopt takes such)");
+    }
+    if local.is_unnamed() || local.as_socket().is_some_and(|addr| addr.port() == 0) {
+        return invalid("is not bound to an address");
+    }
+    Ok(false)
+}
+
+/// SO_ACCEPTCONN of socket(7). Elsewhere a socket that listens already is told to listen again,
+/// which only sets its backlog.
+fn accepts_connections(socket: &socket2::Socket) -> io::Result<bool> {
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    return socket.is_listener();
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    return Ok(false);
 }

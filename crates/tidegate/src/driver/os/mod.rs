@@ -175,6 +175,10 @@ impl Driver for OsDriver {
         self.watch(stream.fd(), token, stream.interest())
     }
 
+    fn interface_index(&mut self, name: &str) -> io::Result<u32> {
+        address::interface_index(name)
+    }
+
     fn start_job(&mut self, id: JobId, job: Job) -> JobStart {
         self.jobs.start(id, job)
     }

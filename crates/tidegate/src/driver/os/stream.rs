@@ -1,6 +1,6 @@
 //! Stream sockets of the system.
 
-use super::address::{address_of, new_socket, socket_address};
+use super::address::{address_of, explained, new_socket, socket_address};
 use crate::Address;
 use crate::driver::SocketOption;
 use mio::Interest;
@@ -58,7 +58,7 @@ impl OsStream {
                     None => error,
                 });
             }
-            other => other?,
+            other => other.map_err(|error| explained(error, address))?,
         }
         Ok(Self::new(socket, matches!(address, Address::Inet(_))))
     }
@@ -167,7 +167,7 @@ fn bind_from(socket: &socket2::Socket, to: &Address, from: SocketAddr) -> io::Re
     }
     socket
         .bind(&from.into())
-        .map_err(|error| unusable(from, &error))
+        .map_err(|error| unusable(from, &explained(error, &from.into())))
 }
 
 fn unusable(from: SocketAddr, error: &io::Error) -> io::Error {
