@@ -26,6 +26,7 @@ mod transport {
     mod rounds;
     mod set_protocol;
     mod shared_descriptors;
+    mod socket;
     mod timed;
     mod unread;
     mod user_code;

@@ -136,6 +136,7 @@ mod timers;
 mod address;
 mod log;
 mod panics;
+mod socket_options;
 
 pub use address::Address;
 pub use adopt::StdStream;
@@ -155,4 +156,5 @@ pub use protocol::Internal;
 pub use protocol::{OnEof, OnPause, Protocol};
 pub use relay::{Relay, RelayReport, Relayed};
 pub use server::{ListenOptions, Server, ShutdownReport};
+pub use socket_options::Keepalive;
 pub use transport::{Transport, TransportId, TransportStats};

@@ -1,13 +1,16 @@
 //! What a server listens on, and how.
 
-use crate::Address;
 use crate::address::{self, Target};
-use crate::driver::{BindOptions, Listener, OsListener};
+use crate::driver::{BindOptions, Listener, OsListener, SocketOption};
 use crate::event_loop::Core;
 use crate::flow::WriteLimits;
+use crate::socket_options::SocketOptions;
+use crate::{Address, Keepalive};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixListener;
+use std::time::Duration;
 
 const DEFAULT_BACKLOG: u32 = 1024;
 
@@ -38,6 +41,7 @@ pub struct ListenOptions {
     pub(super) start_serving: bool,
     pub(super) write_limits: WriteLimits,
     bind: BindOptions,
+    pub(super) socket: SocketOptions,
 }
 
 #[derive(Debug)]
@@ -66,6 +70,7 @@ impl ListenOptions {
                 reuse_port: false,
                 only_v6: true,
             },
+            socket: SocketOptions::default(),
         }
     }
 
@@ -115,14 +120,19 @@ impl ListenOptions {
         let mut bound = Vec::new();
         for at in self.at.drain(..) {
             match at {
-                ListenAt::Ready(listener) => bound.push(listener),
+                ListenAt::Ready(mut listener) => {
+                    let address = listener.local_addr()?;
+                    let applied = self.socket.apply(core, &mut listener);
+                    applied.map_err(|error| refused(&address, &error))?;
+                    bound.push(listener);
+                }
                 ListenAt::Failed(error) => return Err(error),
                 ListenAt::Target(Target::Address(address)) => {
-                    let listener = bind(core, &address, self.bind);
+                    let listener = bind(core, &address, self.bind, &self.socket);
                     bound.push(listener.map_err(|error| refused(&address, &error))?);
                 }
                 ListenAt::Target(Target::Name { host, port }) => {
-                    bound.extend(bind_name(core, &host, port, self.bind)?);
+                    bound.extend(bind_name(core, &host, port, self.bind, &self.socket)?);
                 }
             }
         }
@@ -132,12 +142,21 @@ impl ListenOptions {
                 "a server needs at least one address to listen on",
             ));
         }
+        for listener in &mut bound {
+            listener.hand_down(self.socket.options());
+        }
         Ok(bound)
     }
 }
 
-fn bind(core: &Core, address: &Address, options: BindOptions) -> io::Result<Listener> {
-    core.with_driver(|driver| driver.as_dyn().bind(address, options))
+fn bind(
+    core: &Core,
+    address: &Address,
+    options: BindOptions,
+    socket: &SocketOptions,
+) -> io::Result<Listener> {
+    let socket = socket.prepare(core, address)?;
+    core.with_driver(|driver| driver.bind(address, options, socket))
 }
 
 fn bind_name(
@@ -145,6 +164,7 @@ fn bind_name(
     host: &str,
     port: u16,
     options: BindOptions,
+    socket: &SocketOptions,
 ) -> io::Result<Vec<Listener>> {
     let name = Target::Name {
         host: host.to_owned(),
@@ -156,7 +176,7 @@ fn bind_name(
         .map_err(|error| refused(&name, &error))?;
     let (mut bound, mut left_out) = (Vec::new(), Vec::new());
     for address in addresses.into_iter().map(Address::Inet) {
-        match bind(core, &address, options) {
+        match bind(core, &address, options, socket) {
             Ok(listener) => bound.push(listener),
             Err(error) if is_not_of_this_machine(&error) => left_out.push((address, error)),
             Err(error) => {
@@ -183,6 +203,74 @@ fn is_not_of_this_machine(error: &io::Error) -> bool {
 
 pub(super) fn refused(place: &impl std::fmt::Display, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen on {place}: {error}"))
+}
+
+/// # Socket options
+///
+/// They are set on the listening sockets, before bind(2) and listen(2). TCP hands them down to
+/// accepted connections (tcp(7)), and the loop hands the buffer sizes down on Unix sockets. An
+/// option that is refused fails [`create_server`](crate::Handle::create_server). A simulated
+/// network ignores them.
+impl ListenOptions {
+    /// Has the kernel probe accepted connections that are idle (SO_KEEPALIVE); off unless set. No
+    /// effect on Unix sockets.
+    #[doc(alias = "SO_KEEPALIVE")]
+    pub fn keepalive(mut self, keepalive: Keepalive) -> Self {
+        self.socket.set(SocketOption::KeepAlive(Some(keepalive)));
+        self
+    }
+
+    /// Ends accepted connections whose peer acknowledges nothing for this long; see
+    /// [`Transport::set_user_timeout`](crate::Transport::set_user_timeout). No effect on Unix
+    /// sockets.
+    #[doc(alias = "TCP_USER_TIMEOUT")]
+    pub fn user_timeout(mut self, limit: Duration) -> Self {
+        self.socket.set(SocketOption::UserTimeout(Some(limit)));
+        self
+    }
+
+    /// Sets the size in bytes of the kernel's send buffers; see
+    /// [`Transport::set_send_buffer_size`](crate::Transport::set_send_buffer_size).
+    #[doc(alias = "SO_SNDBUF")]
+    pub fn send_buffer_size(mut self, bytes: u32) -> Self {
+        self.socket.set(SocketOption::SendBuffer(bytes));
+        self
+    }
+
+    /// Sets the size in bytes of the kernel's receive buffers; see
+    /// [`Transport::set_recv_buffer_size`](crate::Transport::set_recv_buffer_size).
+    ///
+    /// Above 64 KiB, TCP uses it fully only when it is set before listening (tcp(7)), as it is here.
+    #[doc(alias = "SO_RCVBUF")]
+    pub fn recv_buffer_size(mut self, bytes: u32) -> Self {
+        self.socket.set(SocketOption::ReceiveBuffer(bytes));
+        self
+    }
+
+    /// Shows `call` the descriptor of each listening socket before bind(2), for any other option. A
+    /// listener that was given to the server is bound already.
+    ///
+    /// `call` runs within [`create_server`](crate::Handle::create_server), after the options
+    /// above. Its error fails that call, and so does a panic. It is not called on a simulated
+    /// network, whose sockets have no descriptors. For options of accepted connections see
+    /// [`Transport::with_fd`](crate::Transport::with_fd).
+    ///
+    /// ```
+    /// use socket2::SockRef;
+    /// use tidegate::ListenOptions;
+    ///
+    /// // Binds to addresses that the machine does not have yet (ip(7)).
+    /// let options = ListenOptions::new("192.0.2.1:8888")
+    ///     .on_socket(|fd| SockRef::from(&fd).set_freebind_v4(true));
+    /// # let _ = options;
+    /// ```
+    pub fn on_socket(
+        mut self,
+        call: impl Fn(BorrowedFd<'_>) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.socket.set_hook(call);
+        self
+    }
 }
 
 impl From<Address> for ListenOptions {
