@@ -7,6 +7,7 @@ mod transport {
     mod callbacks;
     mod cap;
     mod closing;
+    mod credentials;
     mod endings;
     mod failure_reports;
     mod failures;

@@ -2,6 +2,8 @@
 
 use super::os::OsStream;
 use super::{of_another_driver, uninterrupted};
+#[cfg(feature = "peer-credentials")]
+use crate::PeerCredentials;
 use crate::log::guarded;
 use crate::socket_options::Configure;
 use crate::{Address, Keepalive};
@@ -159,6 +161,14 @@ impl Socket {
         match self {
             Self::Os(stream) => stream.set_option(option),
             Self::Foreign(stream) => stream.set_option(option),
+        }
+    }
+
+    #[cfg(feature = "peer-credentials")]
+    pub(crate) fn peer_credentials(&self) -> io::Result<PeerCredentials> {
+        match self {
+            Self::Os(stream) => stream.peer_credentials(),
+            Self::Foreign(_) => Err(no_descriptor()),
         }
     }
 

@@ -1,6 +1,8 @@
 //! The real world: mio for readiness, socket2 for sockets. TCP and Unix sockets differ only here.
 
 mod address;
+#[cfg(feature = "peer-credentials")]
+mod credentials;
 mod executor_pool;
 mod listener;
 mod socket_options;

@@ -3,6 +3,8 @@
 use super::address::{address_of, new_socket, socket_address};
 use super::socket_options;
 use crate::Address;
+#[cfg(feature = "peer-credentials")]
+use crate::PeerCredentials;
 use crate::driver::SocketOption;
 use mio::Interest;
 use std::io::{self, IoSlice, Read};
@@ -67,6 +69,17 @@ impl OsStream {
             other => other?,
         }
         Ok(self)
+    }
+
+    #[cfg(feature = "peer-credentials")]
+    pub(crate) fn peer_credentials(&self) -> io::Result<PeerCredentials> {
+        if self.tcp {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "the credentials of a peer are known on Unix sockets only",
+            ));
+        }
+        super::credentials::of_peer(&self.socket)
     }
 
     /// Returns the socket, and whether a copy of its descriptor may be open elsewhere.
