@@ -7,6 +7,7 @@ mod transport {
     mod callbacks;
     mod cap;
     mod closing;
+    mod credentials;
     mod endings;
     mod failure_names;
     mod failure_reports;
@@ -27,6 +28,7 @@ mod transport {
     mod rounds;
     mod set_protocol;
     mod shared_descriptors;
+    mod socket;
     mod timed;
     mod unread;
     mod user_code;

@@ -1,6 +1,7 @@
-//! Lowers the limit on descriptors of the process.
+//! Lowers the limit on descriptors of the process, and counts them.
 //!
-//! A process that runs out of descriptors while others connect.
+//! A process that runs out of descriptors while others connect, and the descriptors that are left
+//! of a loop.
 
 use log::LevelFilter;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -9,10 +10,14 @@ use std::cell::Cell;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use support::logs::{keep_log, logged};
-use support::{Kind, Peer, Served, TempDir, drive, settle};
+use support::{Kind, Log, Peer, Recorder, Served, TempDir, adopted, descriptors, drive, settle};
 use tidegate::{Address, EventLoop};
+
+/// Held by the test that runs.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// Allows no descriptor beyond those that are open.
 fn exhaust() -> Rlimit {
@@ -49,6 +54,7 @@ fn connect(socket: Socket, address: &Address) -> Peer {
 
 #[test]
 fn without_descriptors_connections_go_on_and_the_backlog_is_served_later() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     for kind in Kind::ALL {
         println!("{kind:?}");
         keep_log(LevelFilter::Info);
@@ -119,4 +125,25 @@ fn without_descriptors_connections_go_on_and_the_backlog_is_served_later() {
         late.send(b"late");
         late.expect(&mut event_loop, 4);
     }
+}
+
+#[test]
+fn of_a_dropped_loop_its_handles_keep_two_descriptors_and_a_remote_handle_one() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let before = descriptors();
+    let mut event_loop = EventLoop::new().unwrap();
+    let handle = event_loop.handle().clone();
+    let (remote, log) = (handle.remote(), Log::new());
+    let dir = TempDir::new();
+    let served = Served::echo(&handle, Kind::Unix.somewhere(&dir));
+    let (transport, peer) = adopted(&handle, Kind::Tcp, Recorder::new(&log));
+    drive(&mut event_loop, "made", || log.words() == ["made"]);
+    drop((event_loop, peer));
+    assert_eq!(descriptors(), before + 2, "a handle, a server, a transport");
+    drop((handle, served));
+    assert_eq!(descriptors(), before + 2, "a transport");
+    drop(transport);
+    assert_eq!(descriptors(), before + 1, "a remote handle");
+    drop(remote);
+    assert_eq!(descriptors(), before);
 }

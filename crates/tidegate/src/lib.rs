@@ -67,6 +67,7 @@
 //!
 //! | feature | default | what it adds |
 //! | --- | --- | --- |
+//! | `peer-credentials` | off | `Transport::peer_credentials`: the process, user and group at the other end of a Unix socket; brings the crate `nix` |
 //! | `unstable-driver` | off | the hidden module `driver`, with which another world takes the place of the operating system under the loop; outside semver. A feature and not a `--cfg`, so that `tidegate-testkit` is a plain dev-dependency: a `--cfg` would need RUSTFLAGS from each of its users |
 //!
 //! A feature adds something and changes nothing that is there without it.
@@ -136,6 +137,7 @@ mod timers;
 mod address;
 mod log;
 mod panics;
+mod socket_options;
 
 pub use address::Address;
 pub use adopt::StdStream;
@@ -155,4 +157,7 @@ pub use protocol::Internal;
 pub use protocol::{OnEof, OnPause, Protocol};
 pub use relay::{Relay, RelayReport, Relayed};
 pub use server::{ListenOptions, Server, ShutdownReport};
+pub use socket_options::Keepalive;
+#[cfg(feature = "peer-credentials")]
+pub use transport::PeerCredentials;
 pub use transport::{Transport, TransportId, TransportStats};

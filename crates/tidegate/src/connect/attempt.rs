@@ -61,8 +61,9 @@ impl Attempt {
     fn connect(self: &Rc<Self>) -> io::Result<()> {
         let core = self.core();
         let from = self.connecting.local_addr();
+        let prepared = self.connecting.prepare(&self.address)?;
         let connected = core.with_driver(|driver| {
-            let mut socket = driver.as_dyn().connect(&self.address, from)?;
+            let mut socket = driver.connect(&self.address, from, prepared)?;
             driver.as_dyn().register(&mut socket, self.id.token())?;
             Ok(socket)
         });

@@ -10,12 +10,14 @@ mod happy_eyeballs;
 mod options;
 
 use crate::address::Target;
+use crate::callback::Once;
 use crate::completion::{Completer, Completion, Work};
 use crate::driver::{JobId, Readiness, Socket};
 use crate::event_loop::{Core, Deferred, Slot};
 use crate::flow::Watermarks;
 use crate::protocol::boxed;
 use crate::resolve::in_zone;
+use crate::socket_options::SocketOptions;
 use crate::timers::TimerId;
 use crate::transport::{NewConnection, Transport};
 use crate::{Address, Closed, Handle, LoopClosed, Protocol};
@@ -96,6 +98,7 @@ pub(crate) struct Connecting {
     local_addr: Option<SocketAddr>,
     attempt_delay: Duration,
     marks: Watermarks,
+    socket_options: RefCell<SocketOptions>,
     /// What waits for the connection; `None` once it is decided.
     client: RefCell<Option<Client>>,
     resolving: Cell<Option<JobId>>,
@@ -122,7 +125,7 @@ impl fmt::Debug for Client {
 
 fn connect(
     handle: &Handle,
-    options: ConnectOptions,
+    mut options: ConnectOptions,
     protocol: Box<dyn Protocol>,
 ) -> Completion<Transport> {
     let core = handle.core();
@@ -136,6 +139,7 @@ fn connect(
     let (target, marks) = match checked {
         Ok(checked) => checked,
         Err(error) => {
+            options.socket.retire(core);
             core.defer_drop(Deferred::Protocol(protocol));
             return Completion::ready(handle, Err(error));
         }
@@ -152,6 +156,7 @@ fn connect(
         local_addr: options.local_addr,
         attempt_delay: options.attempt_delay,
         marks,
+        socket_options: RefCell::new(options.socket),
         client: RefCell::new(Some(client)),
         resolving: Cell::new(None),
         race: RefCell::new(Race::new(Vec::new(), options.attempt_delay)),
@@ -167,7 +172,11 @@ fn connect(
     if let Some(limit) = options.timeout {
         connecting.set_timeout(limit);
     }
-    connecting.start();
+    if connecting.socket_options.borrow().has_hook() {
+        connecting.start_soon();
+    } else {
+        connecting.start();
+    }
     completion
 }
 
@@ -178,6 +187,21 @@ impl Connecting {
 
     fn local_addr(&self) -> Option<SocketAddr> {
         self.local_addr
+    }
+
+    /// Makes a socket for an attempt ahead, if there is something to set on it. Fails when code of
+    /// the user's that saw the socket has ended the connect.
+    fn prepare(&self, address: &Address) -> io::Result<Option<Socket>> {
+        let options = self.socket_options.borrow().clone();
+        let socket = options.prepare(self.core(), address)?;
+        if self.is_decided() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        Ok(socket)
+    }
+
+    fn is_decided(&self) -> bool {
+        self.client.borrow().is_none()
     }
 
     /// A timer that is gone when the connect is decided.
@@ -200,6 +224,19 @@ impl Connecting {
         self.timeout.set(Some(timer));
     }
 
+    /// Starts from the loop: an attempt runs code of the user's, which no call does before it
+    /// returns.
+    fn start_soon(&self) {
+        let id = self.id;
+        let start = move |handle: &Handle| {
+            if let Some(connecting) = handle.core().connecting(id) {
+                connecting.start();
+            }
+        };
+        self.core()
+            .push_ready(Once::new("create_connection", start));
+    }
+
     fn start(self: &Rc<Self>) {
         match &self.target {
             Target::Address(address) => self.race(vec![address.clone()]),
@@ -217,7 +254,7 @@ impl Connecting {
                         }
                     });
                 // Not when it could not even begin.
-                if self.client.borrow().is_some() {
+                if !self.is_decided() {
                     self.resolving.set(Some(job));
                 }
             }
@@ -239,7 +276,7 @@ impl Connecting {
 
     fn advance(self: &Rc<Self>) {
         self.stop_timer(&self.next_move);
-        loop {
+        while !self.is_decided() {
             let next = self.race.borrow_mut().next(|| self.core().clock());
             match next {
                 Move::Start(address) => {
@@ -331,6 +368,7 @@ impl Connecting {
         for attempt in running {
             attempt.close();
         }
+        self.socket_options.borrow_mut().retire(self.core());
         let gone = self.core().connects.borrow_mut().under_way.remove(&self.id);
         drop(gone);
         self.client.take()

@@ -1,11 +1,14 @@
 //! Where a connect goes, and how.
 
 use super::happy_eyeballs::ATTEMPT_DELAY;
-use crate::Address;
 use crate::address::{self, Target};
+use crate::driver::SocketOption;
 use crate::flow::WriteLimits;
+use crate::socket_options::SocketOptions;
+use crate::{Address, Keepalive};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
 /// Where to connect to, and how; see
@@ -35,6 +38,7 @@ pub struct ConnectOptions {
     pub(super) local_addr: Option<SocketAddr>,
     pub(super) attempt_delay: Duration,
     pub(super) write_limits: WriteLimits,
+    pub(super) socket: SocketOptions,
 }
 
 impl ConnectOptions {
@@ -51,6 +55,7 @@ impl ConnectOptions {
             local_addr: None,
             attempt_delay: ATTEMPT_DELAY,
             write_limits: WriteLimits::new(),
+            socket: SocketOptions::default(),
         }
     }
 
@@ -79,6 +84,69 @@ impl ConnectOptions {
     /// The write limits of the connection.
     pub fn write_limits(mut self, limits: WriteLimits) -> Self {
         self.write_limits = limits;
+        self
+    }
+}
+
+/// # Socket options
+///
+/// They are set on the socket of each attempt, before connect(2). An option that is refused fails
+/// the attempt. A simulated network ignores them.
+impl ConnectOptions {
+    /// Has the kernel probe the connection while it is idle (SO_KEEPALIVE); off unless set. No
+    /// effect on Unix sockets.
+    #[doc(alias = "SO_KEEPALIVE")]
+    pub fn keepalive(mut self, keepalive: Keepalive) -> Self {
+        self.socket.set(SocketOption::KeepAlive(Some(keepalive)));
+        self
+    }
+
+    /// Ends the connection when its peer acknowledges nothing for this long; see
+    /// [`Transport::set_user_timeout`](crate::Transport::set_user_timeout). No effect on Unix
+    /// sockets.
+    #[doc(alias = "TCP_USER_TIMEOUT")]
+    pub fn user_timeout(mut self, limit: Duration) -> Self {
+        self.socket.set(SocketOption::UserTimeout(Some(limit)));
+        self
+    }
+
+    /// Sets the size in bytes of the kernel's send buffer; see
+    /// [`Transport::set_send_buffer_size`](crate::Transport::set_send_buffer_size).
+    #[doc(alias = "SO_SNDBUF")]
+    pub fn send_buffer_size(mut self, bytes: u32) -> Self {
+        self.socket.set(SocketOption::SendBuffer(bytes));
+        self
+    }
+
+    /// Sets the size in bytes of the kernel's receive buffer; see
+    /// [`Transport::set_recv_buffer_size`](crate::Transport::set_recv_buffer_size).
+    ///
+    /// Above 64 KiB, TCP uses it fully only when it is set before connecting (tcp(7)), as it is here.
+    #[doc(alias = "SO_RCVBUF")]
+    pub fn recv_buffer_size(mut self, bytes: u32) -> Self {
+        self.socket.set(SocketOption::ReceiveBuffer(bytes));
+        self
+    }
+
+    /// Shows `call` the descriptor of each attempt's socket before connect(2), for any other option.
+    ///
+    /// `call` runs on the loop, after the options above were set. Its error fails the attempt, and
+    /// so does a panic. It is not called on a simulated network, whose sockets have no descriptors.
+    ///
+    /// ```
+    /// use socket2::SockRef;
+    /// use tidegate::ConnectOptions;
+    ///
+    /// // Asks routers for a short delay (ip(7)).
+    /// let options = ConnectOptions::new("192.0.2.1:8888")
+    ///     .on_socket(|fd| SockRef::from(&fd).set_tos_v4(0x10));
+    /// # let _ = options;
+    /// ```
+    pub fn on_socket(
+        mut self,
+        call: impl Fn(BorrowedFd<'_>) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.socket.set_hook(call);
         self
     }
 }

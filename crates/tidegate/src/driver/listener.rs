@@ -1,12 +1,14 @@
 //! Listeners: what one of another world has to do, and the type that stands for both.
 
 use super::os::OsListener;
-use super::stream::Socket;
+use super::stream::{Socket, SocketOption};
 use super::{of_another_driver, uninterrupted};
 use crate::Address;
+use crate::socket_options::Configure;
 use std::any::Any;
 use std::fmt;
 use std::io;
+use std::os::fd::BorrowedFd;
 
 /// How a listener is bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,10 +78,34 @@ impl Listener {
         }
     }
 
+    /// Has accepted sockets get these options too.
+    pub(crate) fn hand_down(&mut self, options: &[SocketOption]) {
+        if let Self::Os(listener) = self {
+            listener.hand_down(options);
+        }
+    }
+
     pub(crate) fn local_addr(&self) -> io::Result<Address> {
         match self {
             Self::Os(listener) => listener.local_addr(),
             Self::Foreign(listener) => listener.local_addr(),
+        }
+    }
+}
+
+impl Configure for Listener {
+    /// Those of another world have no options.
+    fn configure(&mut self, option: SocketOption) -> io::Result<()> {
+        match self {
+            Self::Os(listener) => listener.set_option(option),
+            Self::Foreign(_) => Ok(()),
+        }
+    }
+
+    fn expose(&mut self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Os(listener) => Some(listener.expose()),
+            Self::Foreign(_) => None,
         }
     }
 }

@@ -156,6 +156,43 @@ impl AnyDriver {
         }
     }
 
+    /// Makes a socket for `address` that is neither bound nor connected, where sockets have
+    /// descriptors.
+    pub(crate) fn socket(&mut self, address: &Address) -> io::Result<Option<Socket>> {
+        match self {
+            Self::Os(_) => OsStream::unconnected(address).map(|socket| Some(Socket::Os(socket))),
+            Self::Foreign(_) => Ok(None),
+        }
+    }
+
+    /// Makes a bound listener, of a socket that was made ahead if there is one.
+    pub(crate) fn bind(
+        &mut self,
+        address: &Address,
+        options: BindOptions,
+        socket: Option<Socket>,
+    ) -> io::Result<Listener> {
+        match socket {
+            Some(Socket::Os(socket)) => {
+                OsListener::bind(socket, address, options).map(Listener::Os)
+            }
+            _ => self.as_dyn().bind(address, options),
+        }
+    }
+
+    /// Begins to connect, with a socket that was made ahead if there is one.
+    pub(crate) fn connect(
+        &mut self,
+        address: &Address,
+        from: Option<SocketAddr>,
+        socket: Option<Socket>,
+    ) -> io::Result<Socket> {
+        match socket {
+            Some(Socket::Os(socket)) => socket.connect(address, from).map(Socket::Os),
+            _ => self.as_dyn().connect(address, from),
+        }
+    }
+
     /// Prepares a stream for being closed. Returns whether that took an `epoll_ctl`.
     #[inline]
     pub(crate) fn retire_stream(&self, socket: &Socket) -> bool {

@@ -2,11 +2,16 @@
 
 use super::os::OsStream;
 use super::{of_another_driver, uninterrupted};
-use crate::Address;
+#[cfg(feature = "peer-credentials")]
+use crate::PeerCredentials;
 use crate::log::guarded;
+use crate::socket_options::Configure;
+use crate::{Address, Keepalive};
 use std::any::Any;
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::time::Duration;
 
 /// A stream of another world. Errors are those of the socket calls of the same names; a read, a
 /// write or an accept that was interrupted is made again. What has a body here suits a world
@@ -47,6 +52,29 @@ pub enum SocketOption {
     UnsentLowWater(u32),
     /// Closing resets a TCP connection (SO_LINGER with zero seconds).
     ResetOnClose,
+    /// SO_KEEPALIVE, and what goes with it. No effect on Unix sockets.
+    KeepAlive(Option<Keepalive>),
+    /// TCP_USER_TIMEOUT; `None` is the system's default. No effect on Unix sockets.
+    UserTimeout(Option<Duration>),
+    /// SO_SNDBUF in bytes.
+    SendBuffer(u32),
+    /// SO_RCVBUF in bytes.
+    ReceiveBuffer(u32),
+}
+
+impl SocketOption {
+    /// Returns the name that the system has for it.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::NoDelay(_) => "TCP_NODELAY",
+            Self::UnsentLowWater(_) => "TCP_NOTSENT_LOWAT",
+            Self::ResetOnClose => "SO_LINGER",
+            Self::KeepAlive(_) => "SO_KEEPALIVE",
+            Self::UserTimeout(_) => "TCP_USER_TIMEOUT",
+            Self::SendBuffer(_) => "SO_SNDBUF",
+            Self::ReceiveBuffer(_) => "SO_RCVBUF",
+        }
+    }
 }
 
 /// A stream, real or of another world.
@@ -133,6 +161,43 @@ impl Socket {
         match self {
             Self::Os(stream) => stream.set_option(option),
             Self::Foreign(stream) => stream.set_option(option),
+        }
+    }
+
+    #[cfg(feature = "peer-credentials")]
+    pub(crate) fn peer_credentials(&self) -> io::Result<PeerCredentials> {
+        match self {
+            Self::Os(stream) => stream.peer_credentials(),
+            Self::Foreign(_) => Err(no_descriptor()),
+        }
+    }
+
+    /// Returns a copy of the descriptor.
+    pub(crate) fn copy_descriptor(&mut self) -> io::Result<OwnedFd> {
+        match self.expose() {
+            Some(fd) => fd.try_clone_to_owned(),
+            None => Err(no_descriptor()),
+        }
+    }
+}
+
+#[cold]
+fn no_descriptor() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "a socket that is not the system's, such as a simulated one, has no descriptor",
+    )
+}
+
+impl Configure for Socket {
+    fn configure(&mut self, option: SocketOption) -> io::Result<()> {
+        self.set_option(option)
+    }
+
+    fn expose(&mut self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Os(stream) => Some(stream.expose()),
+            Self::Foreign(_) => None,
         }
     }
 }

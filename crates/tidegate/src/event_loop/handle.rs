@@ -21,6 +21,9 @@ thread_local! {
 /// A handle to an event loop, for its own thread. Clones name the same loop; dropping one does
 /// nothing. Every method may be called from any user code, at any time, also after the loop was
 /// dropped: what needs it then fails, and closures are dropped without having run.
+///
+/// A handle that outlives its loop holds two descriptors of it, for epoll(7) and eventfd(2), and so
+/// does everything with a handle, such as a [`Transport`]. A [`RemoteHandle`] holds the second one.
 #[derive(Clone)]
 pub struct Handle(Rc<Core>);
 

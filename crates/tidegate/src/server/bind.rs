@@ -6,6 +6,7 @@ use crate::address::Target;
 use crate::driver::{BindOptions, Listener};
 use crate::event_loop::Core;
 use crate::resolve::in_zone;
+use crate::socket_options::SocketOptions;
 use std::fmt;
 use std::io;
 use std::net::Ipv6Addr;
@@ -14,10 +15,10 @@ impl ListenOptions {
     /// Binds every address, or none. Names are resolved here and now.
     pub(super) fn bind(&mut self, core: &Core) -> io::Result<Vec<Listener>> {
         check_mode(self.bind.unix.mode)?;
-        let mut binding = Binding::new(core, self.bind);
+        let mut binding = Binding::new(core, self.bind, &self.socket);
         for at in self.at.drain(..) {
             match at {
-                ListenAt::Ready(listener) => binding.bound.push(listener),
+                ListenAt::Ready(listener) => binding.take_over(listener)?,
                 ListenAt::Failed(error) => return Err(error),
                 ListenAt::Target(Target::Address(address)) => {
                     let bound = binding.bind(&address);
@@ -34,6 +35,9 @@ impl ListenOptions {
                 io::ErrorKind::InvalidInput,
                 "a server needs at least one address to listen on",
             ));
+        }
+        for listener in &mut binding.bound {
+            listener.hand_down(self.socket.options());
         }
         Ok(binding.bound)
     }
@@ -56,19 +60,30 @@ fn check_mode(mode: Option<u32>) -> io::Result<()> {
 struct Binding<'a> {
     core: &'a Core,
     options: BindOptions,
+    socket: &'a SocketOptions,
     bound: Vec<Listener>,
     /// The addresses that were asked for and are bound.
     named: Vec<Address>,
 }
 
 impl<'a> Binding<'a> {
-    fn new(core: &'a Core, options: BindOptions) -> Self {
+    fn new(core: &'a Core, options: BindOptions, socket: &'a SocketOptions) -> Self {
         Self {
             core,
             options,
+            socket,
             bound: Vec::new(),
             named: Vec::new(),
         }
+    }
+
+    /// Sets the options on a listener that was given to the server.
+    fn take_over(&mut self, mut listener: Listener) -> io::Result<()> {
+        let address = listener.local_addr()?;
+        let applied = self.socket.apply(self.core, &mut listener);
+        applied.map_err(|error| refused(&address, &error))?;
+        self.bound.push(listener);
+        Ok(())
     }
 
     /// Binds an address, once. Port 0 names another address each time.
@@ -76,10 +91,10 @@ impl<'a> Binding<'a> {
         if self.named.contains(address) {
             return Ok(());
         }
-        let options = self.options;
+        let (options, socket) = (self.options, self.socket.prepare(self.core, address)?);
         let listener = self
             .core
-            .with_driver(|driver| driver.as_dyn().bind(address, options))?;
+            .with_driver(|driver| driver.bind(address, options, socket))?;
         self.bound.push(listener);
         if address.as_inet().is_none_or(|addr| addr.port() != 0) {
             self.named.push(address.clone());

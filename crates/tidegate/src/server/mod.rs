@@ -77,7 +77,9 @@ impl Server {
     fn create(handle: &Handle, mut options: ListenOptions, factory: Factory) -> io::Result<Self> {
         let core = handle.core();
         let factory = factory.accept_if(options.accept_if.take());
-        let bound = match Self::bind(core, &mut options) {
+        let bound = Self::bind(core, &mut options);
+        options.socket.retire(core);
+        let bound = match bound {
             Ok(bound) => bound,
             Err(error) => {
                 core.defer_drop(Deferred::Value(Box::new(factory)));
@@ -101,6 +103,10 @@ impl Server {
         let listeners = options.bind(core)?;
         let addrs = listeners.iter().map(driver::Listener::local_addr);
         let addrs = addrs.collect::<io::Result<_>>()?;
+        if core.is_closed() {
+            // By code of the user's that was shown a socket.
+            return Err(LoopClosed.into());
+        }
         Ok(Bound {
             listeners,
             addrs,

@@ -1,13 +1,16 @@
 //! What a server listens on, and how.
 
 use super::accepting::AcceptIf;
-use crate::Address;
 use crate::address::{self, Target};
-use crate::driver::{BindOptions, Listener, OsListener, UnixFileOptions};
+use crate::driver::{BindOptions, Listener, OsListener, SocketOption, UnixFileOptions};
 use crate::flow::WriteLimits;
+use crate::socket_options::SocketOptions;
+use crate::{Address, Keepalive};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixListener;
+use std::time::Duration;
 
 const DEFAULT_BACKLOG: u32 = 1024;
 
@@ -41,6 +44,7 @@ pub struct ListenOptions {
     pub(super) write_limits: WriteLimits,
     pub(super) accept_if: Option<AcceptIf>,
     pub(super) bind: BindOptions,
+    pub(super) socket: SocketOptions,
 }
 
 #[derive(Debug)]
@@ -71,6 +75,7 @@ impl ListenOptions {
                 only_v6: true,
                 unix: UnixFileOptions::default(),
             },
+            socket: SocketOptions::default(),
         }
     }
 
@@ -113,6 +118,74 @@ impl ListenOptions {
     /// The write limits of the accepted connections.
     pub fn write_limits(mut self, limits: WriteLimits) -> Self {
         self.write_limits = limits;
+        self
+    }
+}
+
+/// # Socket options
+///
+/// They are set on the listening sockets, before bind(2) and listen(2). TCP hands them down to
+/// accepted connections (tcp(7)), and the loop hands the buffer sizes down on Unix sockets. An
+/// option that is refused fails [`create_server`](crate::Handle::create_server). A simulated
+/// network ignores them.
+impl ListenOptions {
+    /// Has the kernel probe accepted connections that are idle (SO_KEEPALIVE); off unless set. No
+    /// effect on Unix sockets.
+    #[doc(alias = "SO_KEEPALIVE")]
+    pub fn keepalive(mut self, keepalive: Keepalive) -> Self {
+        self.socket.set(SocketOption::KeepAlive(Some(keepalive)));
+        self
+    }
+
+    /// Ends accepted connections whose peer acknowledges nothing for this long; see
+    /// [`Transport::set_user_timeout`](crate::Transport::set_user_timeout). No effect on Unix
+    /// sockets.
+    #[doc(alias = "TCP_USER_TIMEOUT")]
+    pub fn user_timeout(mut self, limit: Duration) -> Self {
+        self.socket.set(SocketOption::UserTimeout(Some(limit)));
+        self
+    }
+
+    /// Sets the size in bytes of the kernel's send buffers; see
+    /// [`Transport::set_send_buffer_size`](crate::Transport::set_send_buffer_size).
+    #[doc(alias = "SO_SNDBUF")]
+    pub fn send_buffer_size(mut self, bytes: u32) -> Self {
+        self.socket.set(SocketOption::SendBuffer(bytes));
+        self
+    }
+
+    /// Sets the size in bytes of the kernel's receive buffers; see
+    /// [`Transport::set_recv_buffer_size`](crate::Transport::set_recv_buffer_size).
+    ///
+    /// Above 64 KiB, TCP uses it fully only when it is set before listening (tcp(7)), as it is here.
+    #[doc(alias = "SO_RCVBUF")]
+    pub fn recv_buffer_size(mut self, bytes: u32) -> Self {
+        self.socket.set(SocketOption::ReceiveBuffer(bytes));
+        self
+    }
+
+    /// Shows `call` the descriptor of each listening socket before bind(2), for any other option. A
+    /// listener that was given to the server is bound already.
+    ///
+    /// `call` runs within [`create_server`](crate::Handle::create_server), after the options
+    /// above. Its error fails that call, and so does a panic. It is not called on a simulated
+    /// network, whose sockets have no descriptors. For options of accepted connections see
+    /// [`Transport::with_fd`](crate::Transport::with_fd).
+    ///
+    /// ```
+    /// use socket2::SockRef;
+    /// use tidegate::ListenOptions;
+    ///
+    /// // Binds to addresses that the machine does not have yet (ip(7)).
+    /// let options = ListenOptions::new("192.0.2.1:8888")
+    ///     .on_socket(|fd| SockRef::from(&fd).set_freebind_v4(true));
+    /// # let _ = options;
+    /// ```
+    pub fn on_socket(
+        mut self,
+        call: impl Fn(BorrowedFd<'_>) -> io::Result<()> + Send + Sync + 'static,
+    ) -> Self {
+        self.socket.set_hook(call);
         self
     }
 }

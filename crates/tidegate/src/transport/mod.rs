@@ -8,7 +8,8 @@
 //! makes a connection of a socket, [`protocol_slot`] holds its protocol. [`close`] ends it,
 //! [`linger`] waits for the peer, [`waiters`] completes `drain`, `flush` and `wait_closed`, and
 //! [`write_timeout`] cuts a peer that does not read. [`options`], [`schedule`] and [`stats`] do
-//! the work of the remaining public methods. All public methods are in this file.
+//! the work of the remaining public methods. All public methods are in this file, but for those of
+//! the socket, in [`mod@socket`] and `credentials`.
 
 mod box_cell;
 mod callback_frame;
@@ -47,6 +48,8 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::time::Duration;
 
+#[cfg(feature = "peer-credentials")]
+pub use credentials::PeerCredentials;
 pub use id::TransportId;
 pub(crate) use start::NewConnection;
 pub use stats::TransportStats;
@@ -390,9 +393,10 @@ impl Transport {
     /// The kernel takes bytes until its own buffers are full, at this end and at the peer's:
     /// hundreds of kilobytes to some megabytes. Only then does the time begin, so a peer that is
     /// sent less than that is not noticed. Nor does the limit tell a peer that vanished from one
-    /// that does not read. TCP has options that see both (tcp(7)): TCP_USER_TIMEOUT, for bytes
-    /// that the peer has not acknowledged or has no window for; and SO_KEEPALIVE, which finds a
-    /// peer that vanished while nothing was under way.
+    /// that does not read. TCP has options that see both:
+    /// [`set_user_timeout`](Transport::set_user_timeout), for bytes that the peer has not
+    /// acknowledged or has no window for; and [`set_keepalive`](Transport::set_keepalive), which
+    /// finds a peer that vanished while nothing was under way.
     ///
     /// ```
     /// use std::time::Duration;
@@ -431,3 +435,9 @@ impl Transport {
         self.set_option(SocketOption::NoDelay(on))
     }
 }
+
+// Here, so that the documentation has their methods after those above.
+mod socket;
+
+#[cfg(feature = "peer-credentials")]
+mod credentials;

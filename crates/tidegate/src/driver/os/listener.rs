@@ -1,13 +1,15 @@
 //! Listening sockets of the system.
 
-use super::address::{address_of, explained, new_socket, socket_address};
+use super::address::{address_of, explained, socket_address};
+use super::socket_options;
 use super::stream::OsStream;
 use super::unix_path::SocketFile;
 use crate::Address;
-use crate::driver::BindOptions;
+use crate::driver::{BindOptions, SocketOption};
+use crate::log::guarded;
 use socket2::{Domain, SockRef};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// A listening socket. mio's types are used for their accept, which makes a non-blocking,
 /// close-on-exec descriptor in one system call.
@@ -19,6 +21,8 @@ pub(crate) struct OsListener {
     listening: bool,
     /// A copy of the descriptor may be open elsewhere.
     shared: bool,
+    /// Options that the loop sets on each accepted socket, as the system does not.
+    handed_down: Vec<SocketOption>,
 }
 
 #[derive(Debug)]
@@ -28,9 +32,14 @@ enum Accepting {
 }
 
 impl OsListener {
-    pub(super) fn bind(address: &Address, options: BindOptions) -> io::Result<Self> {
+    /// Binds a socket that was made for this address.
+    pub(crate) fn bind(
+        socket: OsStream,
+        address: &Address,
+        options: BindOptions,
+    ) -> io::Result<Self> {
         let addr = socket_address(address)?;
-        let socket = new_socket(&addr)?;
+        let (socket, shared) = socket.into_socket();
         let file = match address {
             Address::Unix(path) => Some(SocketFile::bind(&socket, &addr, path, options.unix)?),
             _ => {
@@ -51,7 +60,8 @@ impl OsListener {
             socket: Accepting::new(socket.into(), tcp),
             file,
             listening: false,
-            shared: false,
+            shared,
+            handed_down: Vec::new(),
         })
     }
 
@@ -65,6 +75,7 @@ impl OsListener {
             file: None,
             listening,
             shared: true,
+            handed_down: Vec::new(),
         })
     }
 
@@ -86,6 +97,34 @@ impl OsListener {
         self.shared
     }
 
+    pub(crate) fn set_option(&mut self, option: SocketOption) -> io::Result<()> {
+        let tcp = matches!(self.socket, Accepting::Tcp(_));
+        socket_options::set(&self.as_sock(), tcp, option)
+    }
+
+    /// Returns the descriptor for the user, and takes it for copied from now on.
+    pub(crate) fn expose(&mut self) -> BorrowedFd<'_> {
+        self.shared = true;
+        match &self.socket {
+            Accepting::Tcp(listener) => listener.as_fd(),
+            Accepting::Unix(listener) => listener.as_fd(),
+        }
+    }
+
+    /// Has accepted sockets get the options of the listener. TCP does that by itself; an accepted
+    /// Unix socket has buffers of the default size (unix(7)).
+    pub(crate) fn hand_down(&mut self, options: &[SocketOption]) {
+        if matches!(self.socket, Accepting::Unix(_)) {
+            let is_buffer = |option: &&SocketOption| {
+                matches!(
+                    option,
+                    SocketOption::SendBuffer(_) | SocketOption::ReceiveBuffer(_)
+                )
+            };
+            self.handed_down = options.iter().filter(is_buffer).copied().collect();
+        }
+    }
+
     fn as_sock(&self) -> SockRef<'_> {
         match &self.socket {
             Accepting::Tcp(listener) => SockRef::from(listener),
@@ -104,7 +143,20 @@ impl OsListener {
                 let peer = peer
                     .as_pathname()
                     .map_or(Address::Unnamed, |path| Address::Unix(path.to_path_buf()));
-                Ok((OsStream::new(stream, false), peer))
+                let mut stream = OsStream::new(stream, false);
+                self.configure(&mut stream, &peer);
+                Ok((stream, peer))
+            }
+        }
+    }
+
+    fn configure(&self, stream: &mut OsStream, peer: &Address) {
+        for option in &self.handed_down {
+            if let Err(error) = stream.set_option(*option) {
+                let name = option.name();
+                guarded(|| {
+                    log::debug!(target: "tidegate::transport", "{name} on {peer}: {error}");
+                });
             }
         }
     }

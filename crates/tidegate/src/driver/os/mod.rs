@@ -1,9 +1,12 @@
 //! The real world: mio for readiness, socket2 for sockets. TCP and Unix sockets differ only here.
 
 mod address;
+#[cfg(feature = "peer-credentials")]
+mod credentials;
 mod executor_pool;
 mod listener;
 mod path_lock;
+mod socket_options;
 mod stream;
 mod unix_path;
 
@@ -153,7 +156,8 @@ impl Driver for OsDriver {
     }
 
     fn bind(&mut self, address: &Address, options: BindOptions) -> io::Result<Listener> {
-        OsListener::bind(address, options).map(Listener::Os)
+        let socket = OsStream::unconnected(address)?;
+        OsListener::bind(socket, address, options).map(Listener::Os)
     }
 
     fn listen(&mut self, listener: &mut Listener, backlog: u32, token: Token) -> io::Result<()> {
@@ -165,7 +169,8 @@ impl Driver for OsDriver {
     }
 
     fn connect(&mut self, address: &Address, from: Option<SocketAddr>) -> io::Result<Socket> {
-        OsStream::connect(address, from).map(Socket::Os)
+        let socket = OsStream::unconnected(address)?;
+        socket.connect(address, from).map(Socket::Os)
     }
 
     fn register(&mut self, socket: &mut Socket, token: Token) -> io::Result<()> {

@@ -1,13 +1,15 @@
 //! Stream sockets of the system.
 
 use super::address::{address_of, explained, new_socket, socket_address};
+use super::socket_options;
 use crate::Address;
+#[cfg(feature = "peer-credentials")]
+use crate::PeerCredentials;
 use crate::driver::SocketOption;
 use mio::Interest;
 use std::io::{self, IoSlice, Read};
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::time::Duration;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 /// A connected, or connecting, stream.
 #[derive(Debug)]
@@ -41,13 +43,19 @@ impl OsStream {
         Ok((stream, peer))
     }
 
-    pub(super) fn connect(address: &Address, from: Option<SocketAddr>) -> io::Result<Self> {
+    /// Makes a socket for `address` that is neither bound nor connected.
+    pub(crate) fn unconnected(address: &Address) -> io::Result<Self> {
+        let socket = new_socket(&socket_address(address)?)?;
+        Ok(Self::new(socket, address.as_inet().is_some()))
+    }
+
+    /// Begins to connect.
+    pub(crate) fn connect(self, address: &Address, from: Option<SocketAddr>) -> io::Result<Self> {
         let addr = socket_address(address)?;
-        let socket = new_socket(&addr)?;
         if let Some(from) = from {
-            bind_from(&socket, address, from)?;
+            bind_from(&self.socket, address, from)?;
         }
-        match socket.connect(&addr) {
+        match self.socket.connect(&addr) {
             Err(error)
                 if error.raw_os_error() == Some(libc::EINPROGRESS)
                     || error.kind() == io::ErrorKind::Interrupted => {}
@@ -60,7 +68,29 @@ impl OsStream {
             }
             other => other.map_err(|error| explained(error, address))?,
         }
-        Ok(Self::new(socket, matches!(address, Address::Inet(_))))
+        Ok(self)
+    }
+
+    #[cfg(feature = "peer-credentials")]
+    pub(crate) fn peer_credentials(&self) -> io::Result<PeerCredentials> {
+        if self.tcp {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "the credentials of a peer are known on Unix sockets only",
+            ));
+        }
+        super::credentials::of_peer(&self.socket)
+    }
+
+    /// Returns the socket, and whether a copy of its descriptor may be open elsewhere.
+    pub(super) fn into_socket(self) -> (socket2::Socket, bool) {
+        (self.socket, self.shared)
+    }
+
+    /// Returns the descriptor for the user, and takes it for copied from now on.
+    pub(crate) fn expose(&mut self) -> BorrowedFd<'_> {
+        self.shared = true;
+        self.socket.as_fd()
     }
 
     /// Returns whether a copy of the descriptor may be open elsewhere.
@@ -132,26 +162,8 @@ impl OsStream {
     }
 
     pub(crate) fn set_option(&mut self, option: SocketOption) -> io::Result<()> {
-        if !self.tcp {
-            return match option {
-                SocketOption::UnsentLowWater(_) => Err(io::Error::new(
-                    io::ErrorKind::Unsupported,
-                    "the unsent low-water mark is an option of TCP sockets",
-                )),
-                SocketOption::NoDelay(_) | SocketOption::ResetOnClose => Ok(()),
-            };
-        }
-        match option {
-            SocketOption::NoDelay(on) => self.socket.set_tcp_nodelay(on),
-            #[cfg(any(target_os = "linux", target_os = "android"))]
-            SocketOption::UnsentLowWater(bytes) => self.socket.set_tcp_notsent_lowat(bytes),
-            #[cfg(not(any(target_os = "linux", target_os = "android")))]
-            SocketOption::UnsentLowWater(_) => Err(io::ErrorKind::Unsupported.into()),
-            SocketOption::ResetOnClose => {
-                self.resets = true;
-                self.socket.set_linger(Some(Duration::ZERO))
-            }
-        }
+        self.resets |= self.tcp && option == SocketOption::ResetOnClose;
+        socket_options::set(&self.socket, self.tcp, option)
     }
 }
 
