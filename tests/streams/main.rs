@@ -11,6 +11,7 @@ mod reader_cancel;
 mod reader_endings;
 mod runner;
 mod server;
+mod server_accepting;
 mod tasks;
 mod tasks_drops;
 mod time;

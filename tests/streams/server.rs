@@ -359,8 +359,10 @@ fn of_two_shutdowns_the_shorter_grace_holds_for_both(kind: Kind) {
     assert_eq!(first, second);
 }
 
-each_kind!(clients_that_connect_during_a_shutdown_are_refused_and_it_ends);
-fn clients_that_connect_during_a_shutdown_are_refused_and_it_ends(kind: Kind) {
+each_kind!(clients_that_connect_during_a_shutdown_are_refused_and_those_of_the_backlog_are_served);
+fn clients_that_connect_during_a_shutdown_are_refused_and_those_of_the_backlog_are_served(
+    kind: Kind,
+) {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
     let server = start_server_on(event_loop.handle(), kind.somewhere(&dir), echo).unwrap();
@@ -370,11 +372,16 @@ fn clients_that_connect_during_a_shutdown_are_refused_and_it_ends(kind: Kind) {
     let mut waiting = Peer::connect(&address);
     let shutdown = server.shutdown(BOUND);
     assert_refused(&address);
-    waiting.expect_end(&mut event_loop);
-    accepted.shutdown_write();
-    accepted.expect_end(&mut event_loop);
+    waiting.send(b"still");
+    waiting.expect(&mut event_loop, 5);
+    for peer in [&mut waiting, &mut accepted] {
+        peer.shutdown_write();
+        peer.expect_end(&mut event_loop);
+        assert!(peer.saw_eof(), "{kind:?}");
+    }
     let report = finish(&mut event_loop, "shutdown", shutdown).unwrap();
-    assert_eq!((report.closed, report.aborted), (1, 0), "{kind:?}");
+    assert_eq!((report.closed, report.aborted), (2, 0), "{kind:?}");
+    assert_eq!(report.from_backlog, 1, "{kind:?}");
 }
 
 each_kind!(a_handler_may_shut_its_own_server_down_and_start_tasks_that_outlive_it);

@@ -8,6 +8,7 @@ mod script;
 
 /// The simulated world.
 mod world {
+    mod accepting;
     mod bounds;
     mod effects;
     mod faults;

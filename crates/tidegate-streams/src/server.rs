@@ -209,13 +209,20 @@ impl Served {
     }
 
     fn count(&self, closed: &Closed) {
-        if let Some(mut report) = self.report.get() {
+        self.update_report(|report| {
             report.unsent += closed.unsent();
             if self.cut.get() || matches!(closed.reason(), CloseReason::Shutdown) {
                 report.aborted += 1;
             } else {
                 report.closed += 1;
             }
+        });
+    }
+
+    /// Changes the report, if a shutdown is under way.
+    fn update_report(&self, change: impl FnOnce(&mut ShutdownReport)) {
+        if let Some(mut report) = self.report.get() {
+            change(&mut report);
             self.report.set(Some(report));
         }
     }
@@ -292,7 +299,7 @@ impl StreamServer {
         self.server.handle()
     }
 
-    /// Whether it accepts connections.
+    /// Returns whether the server listens. See also [`is_accepting`](Self::is_accepting).
     pub fn is_serving(&self) -> bool {
         self.server.is_serving()
     }
@@ -306,9 +313,46 @@ impl StreamServer {
         self.server.start_serving()
     }
 
-    /// Stops listening. Connections and their handlers stay.
+    /// Stops listening. Connections and their handlers stay; connections in the backlog are lost,
+    /// as [`Server::close`] says.
     pub fn close(&self) {
         self.server.close();
+    }
+
+    /// Stops accepting until [`resume_accepting`](Self::resume_accepting); see
+    /// [`Server::pause_accepting`].
+    pub fn pause_accepting(&self) {
+        self.server.pause_accepting();
+    }
+
+    /// Accepts again, beginning with the backlog; see [`Server::resume_accepting`].
+    pub fn resume_accepting(&self) {
+        self.server.resume_accepting();
+    }
+
+    /// Returns whether the server listens and is not [paused](Self::pause_accepting).
+    pub fn is_accepting(&self) -> bool {
+        self.server.is_accepting()
+    }
+
+    /// Returns the number of connections that [`ListenOptions::accept_if`] refused. They had no
+    /// handler.
+    pub fn refused_count(&self) -> u64 {
+        self.server.refused_count()
+    }
+
+    /// Takes the connections that wait in the backlog, and stops listening. Completes with their
+    /// number when each has its handler; see [`Server::finish_accepting`].
+    ///
+    /// # Errors
+    ///
+    /// Of the completion: [`LoopClosed`](tidegate::LoopClosed).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the completion only stops the wait.
+    pub fn finish_accepting(&self) -> Completion<usize> {
+        self.server.finish_accepting()
     }
 
     /// Closes every connection gracefully. Handlers are not ended: their reads and writes fail.
@@ -343,6 +387,9 @@ impl StreamServer {
 
     /// Stops listening, waits for the handlers to end, then closes the other connections gracefully.
     ///
+    /// Connections in the backlog are taken, as [`Server::finish_accepting`] does. They are served
+    /// as the others: each gets its handler, and is in the report.
+    ///
     /// When `grace` is over, the tasks of the remaining handlers are aborted and the remaining
     /// connections are cut. Bytes that the kernel has not taken by then are lost. Completes when all
     /// connections have ended. Of several calls the shortest grace holds.
@@ -360,7 +407,8 @@ impl StreamServer {
     ///
     /// It begins at the call, and goes on when the completion is dropped.
     pub fn shutdown(&self, grace: Duration) -> Completion<ShutdownReport> {
-        self.server.close();
+        let listened = self.server.is_serving();
+        let accepted = self.server.finish_accepting();
         let (server, served) = (self.server.clone(), self.served.clone());
         if served.report.get().is_none() {
             served.report.set(Some(ShutdownReport::default()));
@@ -369,6 +417,11 @@ impl StreamServer {
         let (completer, completion) = handle.completion();
         let deadline = handle.now().checked_add(grace);
         spawn_on(&handle.clone(), async move {
+            // No handler begins after this.
+            let from_backlog = accepted.await.unwrap_or(0);
+            if listened {
+                served.update_report(|report| report.from_backlog = from_backlog);
+            }
             let all_ended = served.all_ended();
             let in_time = match deadline {
                 Some(deadline) => timeout_at(deadline, all_ended).await.is_ok(),

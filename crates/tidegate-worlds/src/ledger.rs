@@ -50,6 +50,8 @@ pub(crate) struct Ledger {
     pub(crate) reasons: RefCell<BTreeMap<&'static str, u64>>,
     pub(crate) bytes: Cell<u64>,
     pub(crate) echoed_whole: Cell<u64>,
+    pub(crate) refused: Cell<u64>,
+    pub(crate) from_backlog: Cell<u64>,
     violations: RefCell<Vec<String>>,
 }
 

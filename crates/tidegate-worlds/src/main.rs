@@ -4,6 +4,7 @@
 //! `tidegate-worlds --seeds N [--from N] [--jobs N]` runs many, `tidegate-worlds --seed N [--trace]`
 //! one.
 
+mod accepting;
 mod client;
 mod ledger;
 mod scenario;
@@ -80,6 +81,8 @@ struct Sums {
     connections: u64,
     bytes: u64,
     whole: u64,
+    refused: u64,
+    from_backlog: u64,
     reasons: BTreeMap<&'static str, u64>,
 }
 
@@ -92,6 +95,8 @@ impl Sums {
         self.connections += outcome.connections;
         self.bytes += outcome.bytes;
         self.whole += outcome.whole;
+        self.refused += outcome.refused;
+        self.from_backlog += outcome.from_backlog;
         for (reason, count) in &outcome.reasons {
             *self.reasons.entry(reason).or_default() += count;
         }
@@ -105,6 +110,8 @@ impl Sums {
             connections,
             bytes,
             whole,
+            refused,
+            from_backlog,
             ..
         } = self;
         println!(
@@ -116,6 +123,7 @@ impl Sums {
             self.elapsed.as_secs_f64() / 3600.0
         );
         println!("{connections} ends of connections, {bytes} bytes received, {whole} echoes whole");
+        println!("{refused} peers refused, {from_backlog} served from the backlog of a shutdown");
         println!("\nconnections ended by");
         for (reason, count) in &self.reasons {
             println!("{reason:<24} {count:>12}");

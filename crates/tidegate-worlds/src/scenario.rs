@@ -1,5 +1,6 @@
 //! One world: its hosts, what they do, and what must be true at its end.
 
+use crate::accepting::{self, AnyServer, Serving};
 use crate::client::Client;
 use crate::ledger::{Guard, Ledger};
 use crate::servers::{BufferedEcho, Echo, echo};
@@ -10,8 +11,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
-use tidegate::{ConnectOptions, Handle, ListenOptions, Relay, Server, WriteLimits};
-use tidegate_streams::{StreamServer, spawn_on, start_server_on};
+use tidegate::{ConnectOptions, Handle, Relay, WriteLimits};
+use tidegate_streams::{spawn_on, start_server_on};
 use tidegate_testkit::{Fault, FaultCounts, Faults, Host, Link, StepLimitExceeded, Trace, World};
 
 const PORT: u16 = 7;
@@ -35,12 +36,9 @@ pub(crate) struct Outcome {
     pub(crate) connections: u64,
     pub(crate) bytes: u64,
     pub(crate) whole: u64,
+    pub(crate) refused: u64,
+    pub(crate) from_backlog: u64,
     pub(crate) reasons: BTreeMap<&'static str, u64>,
-}
-
-enum AnyServer {
-    Callbacks(Server),
-    Streams(StreamServer),
 }
 
 /// Runs the world of a seed.
@@ -68,13 +66,16 @@ pub(crate) fn run(seed: u64, trace: bool) -> Outcome {
         connections: ledger.connections.begun(),
         bytes: ledger.bytes.get(),
         whole: ledger.echoed_whole.get(),
+        refused: ledger.refused.get(),
+        from_backlog: ledger.from_backlog.get(),
         reasons: ledger.reasons.take(),
     }
 }
 
 fn live(world: &mut World, ledger: &Rc<Ledger>, rng: &mut fastrand::Rng) -> io::Result<()> {
     let hosts = add_hosts(world, ledger)?;
-    let servers = start_servers(&hosts, ledger)?;
+    let servers = start_servers(&hosts, ledger, rng)?;
+    accepting::schedule(world, &servers, 2 * TRAFFIC, ledger, rng);
     world.network().set_faults(&any_faults(rng));
     start_clients(world, &hosts, ledger, rng);
     for host in &hosts {
@@ -146,11 +147,15 @@ fn add_hosts(world: &mut World, ledger: &Rc<Ledger>) -> io::Result<Vec<Host>> {
 }
 
 /// Three kinds of echo with callbacks, two with streams, and relays to them.
-fn start_servers(hosts: &[Host], ledger: &Rc<Ledger>) -> io::Result<Vec<AnyServer>> {
+fn start_servers(
+    hosts: &[Host],
+    ledger: &Rc<Ledger>,
+    rng: &mut fastrand::Rng,
+) -> io::Result<Vec<Serving>> {
     hosts[..SERVERS]
         .iter()
         .enumerate()
-        .map(|(n, host)| start_server(n, host, hosts, ledger))
+        .map(|(n, host)| start_server(n, host, hosts, ledger, rng))
         .collect()
 }
 
@@ -159,9 +164,11 @@ fn start_server(
     host: &Host,
     hosts: &[Host],
     ledger: &Rc<Ledger>,
-) -> io::Result<AnyServer> {
+    rng: &mut fastrand::Rng,
+) -> io::Result<Serving> {
     let everywhere = SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), PORT);
-    let at = ListenOptions::from(everywhere);
+    let paused = Rc::default();
+    let at = accepting::options(everywhere, &paused, ledger, rng);
     let (handle, of) = (host.handle(), ledger.clone());
     let server = match n {
         0 | 1 => handle.create_server(at, move || Watched::new(&of, Echo))?,
@@ -173,14 +180,16 @@ fn start_server(
             let server = start_server_on(handle, at, async move |reader, writer| {
                 echo(of.clone(), n == 3, reader, writer).await
             })?;
-            return Ok(AnyServer::Streams(server));
+            let server = AnyServer::Streams(server);
+            return Ok(Serving { server, paused });
         }
         _ => {
             let back = format!("{}:{PORT}", hosts[n - 5].name());
             handle.create_server(at, move || Watched::new(&of, relay_to(&back, &of)))?
         }
     };
-    Ok(AnyServer::Callbacks(server))
+    let server = AnyServer::Callbacks(server);
+    Ok(Serving { server, paused })
 }
 
 fn relay_to(back: &str, ledger: &Rc<Ledger>) -> Relay {
@@ -267,16 +276,11 @@ fn calm_down(world: &World, hosts: &[Host]) {
 
 fn shut_down(
     world: &mut World,
-    servers: Vec<AnyServer>,
+    servers: Vec<Serving>,
     ledger: &Rc<Ledger>,
 ) -> Result<(), StepLimitExceeded> {
-    for server in servers {
-        let waiter = Guard::new(ledger, |ledger| &ledger.waiters);
-        let grace = Duration::from_secs(5);
-        match server {
-            AnyServer::Callbacks(server) => server.shutdown(grace).then(|_, _| drop(waiter)),
-            AnyServer::Streams(server) => server.shutdown(grace).then(|_, _| drop(waiter)),
-        }
+    for serving in servers {
+        serving.shut_down(Duration::from_secs(5), ledger);
     }
     world.run_until_idle()
 }
@@ -311,6 +315,8 @@ impl Outcome {
             connections: 0,
             bytes: 0,
             whole: 0,
+            refused: 0,
+            from_backlog: 0,
             reasons: BTreeMap::new(),
         }
     }
