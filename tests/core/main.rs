@@ -16,6 +16,7 @@ mod transport {
     mod life;
     mod lingering;
     mod logger_panics;
+    mod losses;
     mod matrix;
     mod misuse;
     mod order;

@@ -155,4 +155,4 @@ pub use protocol::Internal;
 pub use protocol::{OnEof, OnPause, Protocol};
 pub use relay::{Relay, RelayReport, Relayed};
 pub use server::{ListenOptions, Server, ShutdownReport};
-pub use transport::{Transport, TransportId, TransportStats};
+pub use transport::{LingerLimits, Transport, TransportId, TransportStats};

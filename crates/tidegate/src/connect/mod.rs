@@ -17,7 +17,7 @@ use crate::flow::Watermarks;
 use crate::protocol::boxed;
 use crate::timers::TimerId;
 use crate::transport::{NewConnection, Transport};
-use crate::{Address, Closed, Handle, LoopClosed, Protocol};
+use crate::{Address, Closed, Handle, LingerLimits, LoopClosed, Protocol};
 use happy_eyeballs::{Move, Race};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -95,6 +95,7 @@ pub(crate) struct Connecting {
     local_addr: Option<SocketAddr>,
     attempt_delay: Duration,
     marks: Watermarks,
+    linger: Option<LingerLimits>,
     /// What waits for the connection; `None` once it is decided.
     client: RefCell<Option<Client>>,
     resolving: Cell<Option<JobId>>,
@@ -151,6 +152,7 @@ fn connect(
         local_addr: options.local_addr,
         attempt_delay: options.attempt_delay,
         marks,
+        linger: options.linger_limits,
         client: RefCell::new(Some(client)),
         resolving: Cell::new(None),
         race: RefCell::new(Race::new(Vec::new(), options.attempt_delay)),
@@ -299,6 +301,9 @@ impl Connecting {
             server: None,
         };
         let transport = Transport::new(&self.handle, winner.id(), connection);
+        if let Some(limits) = self.linger {
+            transport.set_linger_limits(limits);
+        }
         let next = Slot::Connection(transport.clone());
         let before = self.core().registry.borrow_mut().replace(winner.id(), next);
         drop(before);

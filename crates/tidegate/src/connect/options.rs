@@ -1,9 +1,9 @@
 //! Where a connect goes, and how.
 
 use super::happy_eyeballs::ATTEMPT_DELAY;
-use crate::Address;
 use crate::address::{self, Target};
 use crate::flow::WriteLimits;
+use crate::{Address, LingerLimits};
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -34,6 +34,7 @@ pub struct ConnectOptions {
     pub(super) local_addr: Option<SocketAddr>,
     pub(super) attempt_delay: Duration,
     pub(super) write_limits: WriteLimits,
+    pub(super) linger_limits: Option<LingerLimits>,
 }
 
 impl ConnectOptions {
@@ -50,6 +51,7 @@ impl ConnectOptions {
             local_addr: None,
             attempt_delay: ATTEMPT_DELAY,
             write_limits: WriteLimits::new(),
+            linger_limits: None,
         }
     }
 
@@ -78,6 +80,12 @@ impl ConnectOptions {
     /// The write limits of the connection.
     pub fn write_limits(mut self, limits: WriteLimits) -> Self {
         self.write_limits = limits;
+        self
+    }
+
+    /// The [limits of the linger](LingerLimits) of the connection, after its close.
+    pub fn linger_limits(mut self, limits: LingerLimits) -> Self {
+        self.linger_limits = Some(limits);
         self
     }
 }

@@ -87,6 +87,7 @@ impl Server {
             listeners,
             addrs,
             marks,
+            linger: options.linger_limits,
         })
     }
 

@@ -1,10 +1,10 @@
 //! What a server listens on, and how.
 
-use crate::Address;
 use crate::address::{self, Target};
 use crate::driver::{BindOptions, Listener, OsListener};
 use crate::event_loop::Core;
 use crate::flow::WriteLimits;
+use crate::{Address, LingerLimits};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
@@ -37,6 +37,7 @@ pub struct ListenOptions {
     pub(super) backlog: u32,
     pub(super) start_serving: bool,
     pub(super) write_limits: WriteLimits,
+    pub(super) linger_limits: LingerLimits,
     bind: BindOptions,
 }
 
@@ -62,6 +63,7 @@ impl ListenOptions {
             backlog: DEFAULT_BACKLOG,
             start_serving: true,
             write_limits: WriteLimits::new(),
+            linger_limits: LingerLimits::new(),
             bind: BindOptions {
                 reuse_port: false,
                 only_v6: true,
@@ -107,6 +109,12 @@ impl ListenOptions {
     /// The write limits of the accepted connections.
     pub fn write_limits(mut self, limits: WriteLimits) -> Self {
         self.write_limits = limits;
+        self
+    }
+
+    /// The [limits of the linger](LingerLimits) of accepted connections, after their close.
+    pub fn linger_limits(mut self, limits: LingerLimits) -> Self {
+        self.linger_limits = limits;
         self
     }
 

@@ -9,7 +9,7 @@ use crate::driver;
 use crate::event_loop::{AtEnd, Core, Deferred, Failure};
 use crate::flow::Watermarks;
 use crate::transport::{NewConnection, Transport};
-use crate::{Address, CloseReason, Closed, Handle, LoopClosed, Protocol};
+use crate::{Address, CloseReason, Closed, Handle, LingerLimits, LoopClosed, Protocol};
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
@@ -25,6 +25,7 @@ pub(super) struct Bound {
     pub(super) listeners: Vec<driver::Listener>,
     pub(super) addrs: Vec<Address>,
     pub(super) marks: Watermarks,
+    pub(super) linger: LingerLimits,
 }
 
 pub(crate) struct ServerState {
@@ -32,6 +33,7 @@ pub(crate) struct ServerState {
     addrs: Vec<Address>,
     backlog: u32,
     marks: Watermarks,
+    linger: LingerLimits,
     stage: RefCell<Stage>,
     /// Taken out while it runs.
     factory: RefCell<Option<Factory>>,
@@ -55,6 +57,7 @@ impl ServerState {
             addrs: bound.addrs,
             backlog,
             marks: bound.marks,
+            linger: bound.linger,
             stage: RefCell::new(Stage::Bound(bound.listeners)),
             factory: RefCell::new(Some(factory)),
             connections: Cell::new(0),
@@ -221,6 +224,10 @@ impl ServerState {
         self.connections.set(self.connections.get() - 1);
         self.shutdown.borrow_mut().count(closed);
         self.check_done();
+    }
+
+    pub(crate) fn linger_limits(&self) -> LingerLimits {
+        self.linger
     }
 
     pub(crate) fn lingering(&self, change: isize) {
