@@ -18,6 +18,7 @@ mod transport {
     mod life;
     mod lingering;
     mod logger_panics;
+    mod losses;
     mod matrix;
     mod misuse;
     mod order;

@@ -65,6 +65,9 @@ impl Closed {
 
     /// Bytes that `write` took and the kernel never got: `written - sent`. What the kernel took
     /// does not count, also when the peer never got it.
+    ///
+    /// When it is not 0, a TCP peer saw a reset and no EOF. A peer of a Unix socket saw an EOF, for
+    /// such sockets have no reset.
     pub fn unsent(&self) -> u64 {
         self.unsent
     }

@@ -160,4 +160,4 @@ pub use server::{ListenOptions, Server, ShutdownReport};
 pub use socket_options::Keepalive;
 #[cfg(feature = "peer-credentials")]
 pub use transport::PeerCredentials;
-pub use transport::{Transport, TransportId, TransportStats};
+pub use transport::{LingerLimits, Transport, TransportId, TransportStats};

@@ -4,6 +4,7 @@ use crate::transport::Transport;
 use crate::{Closed, Result};
 use std::any::Any;
 use std::mem;
+use std::time::Duration;
 
 /// A connection's protocol: callbacks on a plain `&mut self`, driven by the loop.
 ///
@@ -90,8 +91,10 @@ pub trait Protocol: Any {
     ///
     /// [`OnEof::Close`], which the default implementation returns, closes the connection once the
     /// buffered bytes were sent, as [`close`](Transport::close) does. There is no deadline, and
-    /// later writes (by a timer, or for another thread) are refused. [`OnEof::KeepOpen`] keeps our
-    /// side usable until we close it or call [`write_eof`](Transport::write_eof).
+    /// later writes (by a timer, or for another thread) are refused. [`OnEof::CloseWithin`] has a
+    /// deadline: a peer that has ended its stream and does not read cannot hold the connection.
+    /// [`OnEof::KeepOpen`] keeps our side usable until we close it or call
+    /// [`write_eof`](Transport::write_eof).
     fn eof_received(&mut self, transport: &Transport) -> Result<OnEof> {
         let _ = transport;
         Ok(OnEof::Close)
@@ -151,10 +154,13 @@ pub struct Internal;
 
 /// What the loop does after the peer's EOF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(clippy::exhaustive_enums, reason = "there is no third way")]
+#[expect(clippy::exhaustive_enums, reason = "there is no other way")]
 pub enum OnEof {
     /// Closes the connection, once the buffered bytes were sent.
     Close,
+    /// Closes the connection as [`close_within`](Transport::close_within) does: once the buffered
+    /// bytes were sent, or at the end of this time, which loses the rest.
+    CloseWithin(Duration),
     /// Keeps our side open for writing.
     KeepOpen,
 }

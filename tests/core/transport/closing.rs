@@ -3,7 +3,8 @@
 use std::io::ErrorKind;
 use std::time::{Duration, Instant};
 use support::{
-    Kind, Log, MIB, Recorder, Scene, adopted, drive, each_kind, never_paused, settle, stalled, text,
+    Kind, Log, MIB, Peer, Recorder, Scene, adopted, drive, each_kind, never_paused, settle,
+    stalled, text,
 };
 use tidegate::{EventLoop, Transport, WriteError};
 
@@ -207,8 +208,23 @@ fn a_callback_that_writes_after_close_leaves_the_close_graceful(kind: Kind) {
     assert_eq!(log.reason(), "local-close");
 }
 
-each_kind!(abort_drops_the_buffer_and_leaves_what_the_kernel_has);
-fn abort_drops_the_buffer_and_leaves_what_the_kernel_has(kind: Kind) {
+/// A cut over TCP is a reset, which may destroy what the kernel had. Over a Unix socket that arrives.
+#[track_caller]
+fn expect_cut(event_loop: &mut EventLoop, kind: Kind, peer: &mut Peer, transport: &Transport) {
+    peer.expect_end(event_loop);
+    let received = peer.received();
+    assert!(received == text(0, received.len()));
+    match kind {
+        Kind::Tcp => assert_eq!(peer.saw_error(), Some(ErrorKind::ConnectionReset)),
+        Kind::Unix => {
+            assert!(peer.saw_eof());
+            assert_eq!(received.len() as u64, transport.sent());
+        }
+    }
+}
+
+each_kind!(abort_drops_the_buffer_at_once);
+fn abort_drops_the_buffer_at_once(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let log = Log::new();
     let (transport, mut peer) = stalled(&mut event_loop, kind, Recorder::new(&log));
@@ -216,9 +232,7 @@ fn abort_drops_the_buffer_and_leaves_what_the_kernel_has(kind: Kind) {
     assert_eq!(transport.write_buffer_size(), 0);
     event_loop.run_once(Some(Duration::ZERO)).unwrap();
     assert_eq!(log.words(), ["made", "lost"]);
-    peer.expect_end(&mut event_loop);
-    assert!(peer.saw_eof());
-    assert!(peer.received() == text(0, transport.sent() as usize));
+    expect_cut(&mut event_loop, kind, &mut peer, &transport);
     assert!(log.closed().unsent() > 0);
 }
 
@@ -237,32 +251,21 @@ fn abort_after_close_cuts_the_wait(kind: Kind) {
     }
 }
 
-each_kind!(reset_shows_as_a_reset_at_a_tcp_peer_and_abort_does_not);
-fn reset_shows_as_a_reset_at_a_tcp_peer_and_abort_does_not(kind: Kind) {
-    // asyncio's abort() is a plain close(2): the peer sees an orderly end of stream.
+each_kind!(reset_shows_as_a_reset_at_a_tcp_peer_and_an_abort_that_loses_nothing_does_not);
+fn reset_shows_as_a_reset_at_a_tcp_peer_and_an_abort_that_loses_nothing_does_not(kind: Kind) {
     type End = fn(&Transport);
-    let ends: [(End, Option<ErrorKind>); 2] = [
-        (Transport::abort, None),
-        (
-            Transport::reset,
-            (kind == Kind::Tcp).then_some(ErrorKind::ConnectionReset),
-        ),
-    ];
+    let reset = (kind == Kind::Tcp).then_some(ErrorKind::ConnectionReset);
+    let ends: [(End, Option<ErrorKind>); 2] = [(Transport::abort, None), (Transport::reset, reset)];
     for (end, error) in ends {
-        for close_first in [false, true] {
-            let mut event_loop = EventLoop::new().unwrap();
-            let log = Log::new();
-            let (transport, mut peer) = stalled(&mut event_loop, kind, Recorder::new(&log));
-            if close_first {
-                transport.close();
-            }
-            end(&transport);
-            drive(&mut event_loop, "lost", || log.is_lost());
-            assert_eq!(log.reason(), "local-abort");
-            peer.expect_end(&mut event_loop);
-            assert_eq!(peer.saw_error(), error);
-            assert_eq!(peer.saw_eof(), error.is_none());
-        }
+        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
+        transport.write(&text(0, 1000)).unwrap();
+        settle(&mut event_loop);
+        end(&transport);
+        drive(&mut event_loop, "lost", || log.is_lost());
+        assert_eq!(log.reason(), "local-abort");
+        peer.expect_end(&mut event_loop);
+        assert_eq!(peer.saw_error(), error);
+        assert_eq!(peer.saw_eof(), error.is_none());
     }
 }
 
@@ -336,8 +339,7 @@ fn close_within_ends_a_stalled_close_at_its_deadline_and_not_before(kind: Kind) 
     let unsent = transport.written() - transport.sent();
     assert!(unsent > 0);
     assert_eq!(log.closed().unsent(), unsent);
-    peer.expect_end(&mut event_loop);
-    assert!(peer.received() == text(0, transport.sent() as usize));
+    expect_cut(&mut event_loop, kind, &mut peer, &transport);
 }
 
 each_kind!(close_within_lets_a_close_end_before_its_deadline_and_leaves_no_timer);

@@ -154,6 +154,11 @@ impl Peer {
         SockRef::from(self.socket())
     }
 
+    /// Returns whether it is a TCP socket.
+    pub fn is_tcp(&self) -> bool {
+        ok(self.socket().local_addr()).as_socket().is_some()
+    }
+
     /// Writes as much as the kernel takes.
     pub fn write(&mut self, data: &[u8]) -> usize {
         match self.try_write(data) {

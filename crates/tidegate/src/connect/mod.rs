@@ -20,7 +20,7 @@ use crate::resolve::in_zone;
 use crate::socket_options::SocketOptions;
 use crate::timers::TimerId;
 use crate::transport::{NewConnection, Transport};
-use crate::{Address, Closed, Handle, LoopClosed, Protocol};
+use crate::{Address, Closed, Handle, LingerLimits, LoopClosed, Protocol};
 use happy_eyeballs::{Move, Race};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -99,6 +99,7 @@ pub(crate) struct Connecting {
     attempt_delay: Duration,
     marks: Watermarks,
     socket_options: RefCell<SocketOptions>,
+    linger: Option<LingerLimits>,
     /// What waits for the connection; `None` once it is decided.
     client: RefCell<Option<Client>>,
     resolving: Cell<Option<JobId>>,
@@ -157,6 +158,7 @@ fn connect(
         attempt_delay: options.attempt_delay,
         marks,
         socket_options: RefCell::new(options.socket),
+        linger: options.linger_limits,
         client: RefCell::new(Some(client)),
         resolving: Cell::new(None),
         race: RefCell::new(Race::new(Vec::new(), options.attempt_delay)),
@@ -341,6 +343,9 @@ impl Connecting {
             server: None,
         };
         let transport = Transport::new(&self.handle, winner.id(), connection);
+        if let Some(limits) = self.linger {
+            transport.set_linger_limits(limits);
+        }
         let next = Slot::Connection(transport.clone());
         let before = self.core().registry.borrow_mut().replace(winner.id(), next);
         drop(before);

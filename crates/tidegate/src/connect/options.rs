@@ -5,7 +5,7 @@ use crate::address::{self, Target};
 use crate::driver::SocketOption;
 use crate::flow::WriteLimits;
 use crate::socket_options::SocketOptions;
-use crate::{Address, Keepalive};
+use crate::{Address, Keepalive, LingerLimits};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
@@ -39,6 +39,7 @@ pub struct ConnectOptions {
     pub(super) attempt_delay: Duration,
     pub(super) write_limits: WriteLimits,
     pub(super) socket: SocketOptions,
+    pub(super) linger_limits: Option<LingerLimits>,
 }
 
 impl ConnectOptions {
@@ -56,6 +57,7 @@ impl ConnectOptions {
             attempt_delay: ATTEMPT_DELAY,
             write_limits: WriteLimits::new(),
             socket: SocketOptions::default(),
+            linger_limits: None,
         }
     }
 
@@ -84,6 +86,12 @@ impl ConnectOptions {
     /// The write limits of the connection.
     pub fn write_limits(mut self, limits: WriteLimits) -> Self {
         self.write_limits = limits;
+        self
+    }
+
+    /// The [limits of the linger](LingerLimits) of the connection, after its close.
+    pub fn linger_limits(mut self, limits: LingerLimits) -> Self {
+        self.linger_limits = Some(limits);
         self
     }
 }

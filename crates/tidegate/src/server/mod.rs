@@ -111,6 +111,7 @@ impl Server {
             listeners,
             addrs,
             marks,
+            linger: options.linger_limits,
         })
     }
 

@@ -5,7 +5,7 @@ use crate::address::{self, Target};
 use crate::driver::{BindOptions, Listener, OsListener, SocketOption, UnixFileOptions};
 use crate::flow::WriteLimits;
 use crate::socket_options::SocketOptions;
-use crate::{Address, Keepalive};
+use crate::{Address, Keepalive, LingerLimits};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::BorrowedFd;
@@ -42,6 +42,7 @@ pub struct ListenOptions {
     pub(super) backlog: u32,
     pub(super) start_serving: bool,
     pub(super) write_limits: WriteLimits,
+    pub(super) linger_limits: LingerLimits,
     pub(super) accept_if: Option<AcceptIf>,
     pub(super) bind: BindOptions,
     pub(super) socket: SocketOptions,
@@ -70,6 +71,7 @@ impl ListenOptions {
             start_serving: true,
             write_limits: WriteLimits::new(),
             accept_if: None,
+            linger_limits: LingerLimits::new(),
             bind: BindOptions {
                 reuse_port: false,
                 only_v6: true,
@@ -118,6 +120,12 @@ impl ListenOptions {
     /// The write limits of the accepted connections.
     pub fn write_limits(mut self, limits: WriteLimits) -> Self {
         self.write_limits = limits;
+        self
+    }
+
+    /// The [limits of the linger](LingerLimits) of accepted connections, after their close.
+    pub fn linger_limits(mut self, limits: LingerLimits) -> Self {
+        self.linger_limits = limits;
         self
     }
 }

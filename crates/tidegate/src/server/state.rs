@@ -12,7 +12,7 @@ use crate::event_loop::{AtEnd, Core, Deferred};
 use crate::flow::Watermarks;
 use crate::log::LogLimit;
 use crate::transport::Transport;
-use crate::{Address, CloseReason, Closed, Handle, LoopClosed};
+use crate::{Address, CloseReason, Closed, Handle, LingerLimits, LoopClosed};
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
@@ -25,6 +25,7 @@ pub(super) struct Bound {
     pub(super) listeners: Vec<driver::Listener>,
     pub(super) addrs: Vec<Address>,
     pub(super) marks: Watermarks,
+    pub(super) linger: LingerLimits,
 }
 
 pub(crate) struct ServerState {
@@ -32,6 +33,7 @@ pub(crate) struct ServerState {
     addrs: Vec<Address>,
     backlog_limit: u32,
     marks: Watermarks,
+    linger: LingerLimits,
     pub(super) stage: RefCell<Stage>,
     /// Taken out while it runs.
     pub(super) factory: RefCell<Option<Factory>>,
@@ -63,6 +65,7 @@ impl ServerState {
             addrs: bound.addrs,
             backlog_limit: backlog,
             marks: bound.marks,
+            linger: bound.linger,
             stage: RefCell::new(Stage::Bound(bound.listeners)),
             factory: RefCell::new(Some(factory)),
             making: Cell::new(false),
@@ -238,6 +241,10 @@ impl ServerState {
         self.connections.set(self.connections.get() - 1);
         self.shutdown.borrow_mut().count(closed);
         self.check_done();
+    }
+
+    pub(crate) fn linger_limits(&self) -> LingerLimits {
+        self.linger
     }
 
     pub(crate) fn lingering(&self, change: isize) {

@@ -4,7 +4,6 @@
 use super::Transport;
 use super::conn::{CallbackFailure, Unread};
 use super::state::State;
-use crate::driver::SocketOption;
 use crate::event_loop::Failure;
 use crate::{BoxError, CloseReason, Closed, TimeoutKind, WriteError};
 use std::io;
@@ -70,15 +69,18 @@ impl Transport {
 
     /// Ends it as [`reset`](Transport::reset) does, with a reason of the caller's.
     pub(crate) fn reset_for(&self, reason: CloseReason) {
-        if self.is_lost() {
-            // In `connection_lost` the kernel may still have bytes that count as sent.
+        let conn = self.conn();
+        if conn.is(State::LOST_CALLED) {
             return;
         }
-        if let Some(socket) = self.conn().socket.borrow_mut().as_mut() {
-            // It fails on a socket that was reset already.
-            let _ = socket.set_option(SocketOption::ResetOnClose);
+        if !conn.is(State::ENDED) {
+            // The peer will lose what the kernel has, so a close under way is none any more.
+            conn.clear(State::CLOSING);
+            self.end(reason);
         }
-        self.end(reason);
+        if !conn.closed().is_some_and(|closed| closed.is_clean()) {
+            conn.set(State::RESET);
+        }
     }
 
     /// Ends it because the loop ends.
@@ -220,7 +222,7 @@ impl Transport {
         core.drop_value(protocol);
         let watch = conn.with_extra(|extra| extra.write_failed.take());
         core.drop_value(watch);
-        self.release_socket(graceful);
+        self.release_socket(graceful, &closed);
         conn.with_extra(|extra| extra.unread = Unread::default());
         self.fail_waiters(&closed);
         self.answer_closes(&closed);

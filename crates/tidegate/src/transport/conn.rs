@@ -1,9 +1,10 @@
 //! A connection's data. What changes it lies in the files beside.
 
 use super::box_cell::BoxCell;
+use super::linger::LingerLimits;
 use super::state::State;
 use super::step::Spent;
-use super::write_timeout::Stall;
+use super::write_timeout::{Stall, WriteTimeout};
 use crate::callback::Run;
 use crate::completion::Completer;
 use crate::driver::Socket;
@@ -16,7 +17,7 @@ use crate::{Address, CloseReason, Closed, Handle, Protocol, TransportId, WriteEr
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 /// Kept small: an idle connection has this, its protocol and its descriptor.
 pub(crate) struct Conn {
@@ -28,6 +29,7 @@ pub(crate) struct Conn {
     pub(super) sent: Cell<u64>,
     pub(super) received: Cell<u64>,
     pub(super) marks: Cell<Watermarks>,
+    pub(super) write_timeout: Cell<WriteTimeout>,
     /// The tick that delivered the last `resume_writing`.
     pub(super) resume_tick: Cell<u32>,
     /// The tick that read last.
@@ -68,8 +70,9 @@ pub(super) struct Extra {
     /// Timers that die with the connection.
     pub(super) timers: BTreeSet<TimerId>,
     pub(super) close_deadline: Option<(Instant, TimerId)>,
-    /// In force while `WRITE_TIMED` is set.
-    pub(super) write_timeout: Duration,
+    /// In place of the limits of the server, or of the defaults.
+    pub(super) linger: Option<LingerLimits>,
+    /// There while `STALL_TIMED` is set.
     pub(super) stall: Option<Stall>,
 }
 

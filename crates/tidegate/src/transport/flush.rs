@@ -113,7 +113,7 @@ impl Transport {
             conn.count_sent(sent);
         }
         // The kernel took everything, and nobody waits for that.
-        if sent < offered || conn.is(State::PAUSED | State::WRITE_TIMED) {
+        if sent < offered || conn.is(State::PAUSED | State::STALL_TIMED) {
             self.record_remainder(sent, offered, result);
         }
     }
@@ -137,9 +137,7 @@ impl Transport {
                 return;
             }
         }
-        if conn.is(State::WRITE_TIMED) {
-            self.note_progress(sent, sent < offered);
-        }
+        self.time_progress(sent, sent < offered);
     }
 
     /// Looks for a crossing of a watermark.

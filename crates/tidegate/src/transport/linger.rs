@@ -4,21 +4,100 @@
 //! destroys what the peer has not read yet: our last bytes (RFC 9293, 3.6.1 and 3.10.7.1; RFC
 //! 1122, 4.2.2.13). So the write side is shut down first and input is discarded until the peer's
 //! end of stream, an error, or a deadline. The protocol knows nothing of it any more.
+//!
+//! At the limit in bytes discarding stops, and the deadline alone ends the linger: closing at once
+//! would destroy the last bytes, while a full receive buffer costs nobody a processor.
 
 use super::Transport;
+use super::conn::Conn;
 use super::state::State;
-use crate::TransportId;
-use crate::driver::{Readiness, Socket};
+use crate::driver::{Readiness, Socket, SocketOption};
 use crate::event_loop::{Core, LoopStats, Slot, Source, add};
 use crate::server::ServerState;
 use crate::timers::TimerId;
+use crate::{Closed, TransportId};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How long the peer has to end its stream.
-const LINGER: Duration = Duration::from_secs(1);
+/// Maximum time of a linger, unless set: a peer that reads has our last bytes after some round
+/// trips, and a peer that does not must not hold a descriptor for long.
+const DEFAULT_TIME: Duration = Duration::from_secs(1);
+
+/// Maximum number of bytes that a linger discards, unless set: more than the kernels of both ends hold
+/// at Linux's defaults (tcp(7): 32 MiB of tcp_rmem and 4 MiB of tcp_wmem), so all that was under way.
+const DEFAULT_BYTES: u64 = 64 * 1024 * 1024;
+
+/// The limits of the time after a [`close`](Transport::close) in which the peer's input is discarded,
+/// so that our last bytes arrive.
+///
+/// A kernel resets a TCP connection that is closed while input waits or still comes (tcp(7); RFC
+/// 1122, 4.2.2.13). A reset destroys what the peer has not read yet, such as an early reply to a
+/// request whose body it is still sending. So the loop ends our side of the stream, keeps the bare
+/// socket, and discards input until the peer's EOF, an error, or the limit in time.
+///
+/// * At the limit in time (1 s unless set) the socket is closed. [`Duration::ZERO`] closes it at
+///   once, as close(2) does.
+/// * At the limit in bytes (64 MiB unless set) the loop stops discarding. The peer's writes then
+///   block, and it still has the rest of the time to read.
+/// * Nothing lingers after an abort, an error or a lost byte, nor when the peer's EOF was read before
+///   the close. `connection_lost` waits for no linger; [`Server::shutdown`](crate::Server::shutdown)
+///   does.
+///
+/// It is not SO_LINGER (socket(7)), which makes close(2) wait for our own bytes.
+///
+/// ```
+/// use std::time::Duration;
+/// use tidegate::LingerLimits;
+///
+/// let limits = LingerLimits::new().with_time(Duration::from_secs(5));
+/// assert_eq!(limits.bytes(), 64 << 20);
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[must_use = "limits do nothing until they are set"]
+pub struct LingerLimits {
+    time: Duration,
+    bytes: u64,
+}
+
+impl Default for LingerLimits {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl LingerLimits {
+    /// Returns the defaults: 1 s, 64 MiB.
+    pub fn new() -> Self {
+        Self {
+            time: DEFAULT_TIME,
+            bytes: DEFAULT_BYTES,
+        }
+    }
+
+    /// Sets the limit in time. [`Duration::ZERO`] never lingers, [`Duration::MAX`] has no limit.
+    pub fn with_time(mut self, time: Duration) -> Self {
+        self.time = time;
+        self
+    }
+
+    /// Sets the limit in bytes of discarded input. 0 discards none, [`u64::MAX`] is no limit.
+    pub fn with_bytes(mut self, bytes: u64) -> Self {
+        self.bytes = bytes;
+        self
+    }
+
+    /// Returns the limit in time.
+    pub fn time(&self) -> Duration {
+        self.time
+    }
+
+    /// Returns the limit in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
 
 #[derive(Debug)]
 struct Lingering {
@@ -27,23 +106,42 @@ struct Lingering {
     timer: Cell<Option<TimerId>>,
     /// The tick that discarded last.
     tick: Cell<u32>,
+    /// The number of bytes that may still be discarded.
+    left: Cell<u64>,
     server: Option<Rc<ServerState>>,
 }
 
+impl Conn {
+    /// The limits of the connection itself, else those of its server.
+    pub(super) fn linger_limits(&self) -> LingerLimits {
+        let own = self
+            .extra
+            .with(|extra| extra.as_ref().and_then(|extra| extra.linger));
+        let of_server = || self.server.as_ref().map(|server| server.linger_limits());
+        own.or_else(of_server).unwrap_or_default()
+    }
+}
+
 impl Transport {
-    /// Closes the descriptor, or leaves it to linger.
-    pub(super) fn release_socket(&self, graceful: bool) {
+    /// Closes the descriptor, or leaves it to linger. Bytes that the kernel never got would be
+    /// missing before an EOF without the peer's knowing, so it gets a reset in its place.
+    pub(super) fn release_socket(&self, graceful: bool, closed: &Closed) {
         let conn = self.conn();
         let core = conn.core();
         let socket = conn.socket.take();
         let stop = State::EOF_SEEN | State::WRITE_FAILED;
+        let limits = conn.linger_limits();
         if let Some(mut socket) = socket {
-            if graceful
+            if closed.unsent() > 0 || conn.is(State::RESET) {
+                // It fails on a socket that was reset already.
+                let _ = socket.set_option(SocketOption::ResetOnClose);
+            } else if graceful
                 && !conn.is(stop)
                 && !core.is_closed()
+                && !limits.time.is_zero()
                 && (conn.is(State::EOF_SENT) || socket.shutdown_write().is_ok())
             {
-                Lingering::begin(self, socket);
+                Lingering::begin(self, socket, limits);
                 return;
             }
             core.close_stream(socket);
@@ -54,7 +152,7 @@ impl Transport {
 }
 
 impl Lingering {
-    fn begin(transport: &Transport, socket: Socket) {
+    fn begin(transport: &Transport, socket: Socket, limits: LingerLimits) {
         let conn = transport.conn();
         let core = conn.core();
         let id = conn.id;
@@ -63,10 +161,11 @@ impl Lingering {
             socket: RefCell::new(Some(socket)),
             timer: Cell::new(None),
             tick: Cell::new(core.tick().wrapping_sub(1)),
+            left: Cell::new(limits.bytes),
             server: conn.server.clone(),
         });
         let expiring = Rc::downgrade(&lingering);
-        let timer = core.after(LINGER, move |handle| {
+        let timer = core.after(limits.time, move |handle| {
             if let Some(lingering) = expiring.upgrade() {
                 lingering.timer.set(None);
                 lingering.expire(handle.core());
@@ -98,10 +197,17 @@ impl Lingering {
         core.push_leftover(self.id);
     }
 
-    /// Answers whether there may be more.
+    /// Returns whether there may be more to discard.
     fn read_once(&self, core: &Core, buffer: &mut [u8]) -> bool {
+        let left = self.left.get();
+        let len = buffer
+            .len()
+            .min(usize::try_from(left).unwrap_or(usize::MAX));
+        if len == 0 {
+            return false;
+        }
         let result = match self.socket.borrow_mut().as_mut() {
-            Some(socket) => socket.read(buffer),
+            Some(socket) => socket.read(&mut buffer[..len]),
             None => return false,
         };
         add(&core.counters.reads, 1);
@@ -112,6 +218,7 @@ impl Lingering {
             }
             Ok(n) => {
                 add(&core.counters.bytes_received, n);
+                self.left.set(left - n as u64);
                 true
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => false,
@@ -119,6 +226,17 @@ impl Lingering {
                 self.close(core);
                 false
             }
+        }
+    }
+
+    /// Nothing is read any more, so a read would not find an error.
+    fn look_for_error(&self, core: &Core) {
+        let error = match self.socket.borrow_mut().as_mut() {
+            Some(socket) => socket.take_error(),
+            None => return,
+        };
+        if !matches!(error, Ok(None)) {
+            self.close(core);
         }
     }
 
@@ -148,7 +266,9 @@ impl Lingering {
 
 impl Source for Lingering {
     fn on_event(self: Rc<Self>, core: &Core, readiness: Readiness, buffer: &mut [u8]) {
-        if readiness.is_readable() {
+        if readiness.is_failed() && self.left.get() == 0 {
+            self.look_for_error(core);
+        } else if readiness.is_readable() {
             self.discard(core, buffer);
         }
     }

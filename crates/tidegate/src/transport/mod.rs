@@ -51,6 +51,7 @@ use std::time::Duration;
 #[cfg(feature = "peer-credentials")]
 pub use credentials::PeerCredentials;
 pub use id::TransportId;
+pub use linger::LingerLimits;
 pub(crate) use start::NewConnection;
 pub use stats::TransportStats;
 
@@ -72,9 +73,12 @@ pub use stats::TransportStats;
 /// # Ends
 ///
 /// * [`close`](Transport::close) sends the buffered bytes, then ends the connection. If the peer
-///   may still be sending, the loop keeps the bare socket for up to 1 s and discards its input.
-///   Otherwise the kernel's reset could destroy our last bytes on their way.
+///   may still be sending, the loop keeps the bare socket for a while and discards its input
+///   ([`LingerLimits`]). Otherwise the kernel's reset could destroy our last bytes on their way.
 /// * [`abort`](Transport::abort) and [`reset`](Transport::reset) end the connection now.
+/// * An end that loses bytes ([`Closed::unsent`]) resets a TCP connection, whatever caused it, so
+///   that a cut stream never looks complete to the peer. An end that loses none is an EOF. Unix
+///   sockets have no reset: there, a protocol that must tell has to mark its own end.
 /// * A failed write ends writing only: bytes that the peer sent before are still delivered.
 ///
 /// Every connection ends with one [`Closed`], and `sent + unsent == written`.
@@ -214,19 +218,27 @@ impl Transport {
     /// Closes as [`close`](Transport::close) does, but with a deadline: bytes that are unsent
     /// after `limit` are lost, and the reason is [`CloseReason::Timeout`].
     ///
-    /// The peer then sees what it sees after [`abort`](Transport::abort). Of several deadlines
-    /// the earliest holds. A deadline may be set after `close` too.
+    /// A TCP peer then sees a reset, a peer of a Unix socket an EOF, as after
+    /// [`abort`](Transport::abort). Of several deadlines the earliest holds. A deadline may be set
+    /// after `close` too.
     pub fn close_within(&self, limit: Duration) {
         self.close_by(limit);
     }
 
-    /// Ends the connection now. Buffered bytes are lost, and counted as unsent. The peer sees EOF,
-    /// which may look like any other, or a reset: see [`reset`](Transport::reset).
+    /// Ends the connection now. Buffered bytes are lost, and counted as unsent.
+    ///
+    /// If bytes were lost, a TCP peer sees a reset, which may also destroy what the kernel had not
+    /// got through to it. If none were, it sees an EOF, and all bytes before it. A peer of a Unix
+    /// socket always sees an EOF: mark the end of the data where that must not look complete.
+    ///
+    /// asyncio's `abort` is a plain close(2), and a cut stream looks complete to any peer.
     pub fn abort(&self) {
         self.end(CloseReason::LocalAbort);
     }
 
-    /// Ends the connection as [`abort`](Transport::abort) does; a TCP peer sees a reset.
+    /// Ends the connection as [`abort`](Transport::abort) does; a TCP peer sees a reset, also when
+    /// all bytes are in the kernel. The reason is then [`CloseReason::LocalAbort`], also after a
+    /// [`close`](Transport::close) that has not ended yet.
     pub fn reset(&self) {
         self.reset_for(CloseReason::LocalAbort);
     }
@@ -387,6 +399,7 @@ impl Transport {
     ///   none is cut because the loop was busy with others.
     /// * A change holds at once, also for bytes that the kernel refuses already. A new limit counts
     ///   from the last byte that the kernel took, or, where there was no limit, from now.
+    /// * The limit is kept in milliseconds, rounded up. One above 49 days never comes.
     /// * [`Duration::ZERO`] ends the connection in the first tick that finds the kernel full;
     ///   [`Duration::MAX`] never does. After the end of the connection the call does nothing.
     ///
@@ -413,6 +426,20 @@ impl Transport {
     /// ```
     pub fn set_write_timeout(&self, limit: Option<Duration>) {
         self.limit_stalls(limit);
+    }
+
+    /// Sets how long, and for how many bytes, the loop discards the peer's input after a
+    /// [`close`](Transport::close): see [`LingerLimits`].
+    ///
+    /// The limits of the server or of the [`ConnectOptions`](crate::ConnectOptions) hold until then.
+    /// A call after `connection_lost` does nothing.
+    pub fn set_linger_limits(&self, limits: LingerLimits) {
+        self.conn().with_extra(|extra| extra.linger = Some(limits));
+    }
+
+    /// Returns the limits in force.
+    pub fn linger_limits(&self) -> LingerLimits {
+        self.conn().linger_limits()
     }
 
     /// Limits the unsent bytes in the kernel (TCP_NOTSENT_LOWAT), so that few of them lie before

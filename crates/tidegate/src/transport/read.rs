@@ -6,7 +6,7 @@ use super::state::State;
 use super::step::Input;
 use crate::driver::Readiness;
 use crate::event_loop::{Core, add};
-use crate::{BoxError, CloseReason, Protocol, Result};
+use crate::{BoxError, CloseReason, OnEof, Protocol, Result};
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -255,8 +255,9 @@ impl Transport {
         match self.call("eof_received", |protocol, transport| {
             protocol.eof_received(transport)
         }) {
-            Some(crate::OnEof::Close) => self.begin_close(),
-            Some(crate::OnEof::KeepOpen) => conn.set(State::KEPT_OPEN),
+            Some(OnEof::Close) => self.begin_close(),
+            Some(OnEof::CloseWithin(limit)) => self.close_by(limit),
+            Some(OnEof::KeepOpen) => conn.set(State::KEPT_OPEN),
             None => {}
         }
     }

@@ -4,6 +4,7 @@ use super::Transport;
 use super::box_cell::BoxCell;
 use super::conn::Conn;
 use super::state::State;
+use super::write_timeout::WriteTimeout;
 use crate::driver::Socket;
 use crate::event_loop::{Deferred, Slot, add};
 use crate::flow::Watermarks;
@@ -38,6 +39,7 @@ impl Transport {
             sent: Cell::new(0),
             received: Cell::new(0),
             marks: Cell::new(new.marks),
+            write_timeout: Cell::new(WriteTimeout::NONE),
             resume_tick: Cell::new(0),
             read_tick: Cell::new(0),
             budget: Cell::new((0, 0)),

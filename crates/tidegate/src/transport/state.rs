@@ -72,8 +72,8 @@ impl State {
     /// On the loop's list of transports to look at before it sleeps.
     pub(crate) const DIRTY: Self = Self(1 << 24);
 
-    /// A write timeout is set.
-    pub(crate) const WRITE_TIMED: Self = Self(1 << 25);
+    /// The kernel takes nothing, and the write timeout runs.
+    pub(crate) const STALL_TIMED: Self = Self(1 << 25);
     /// A `drain` or a `flush` may be waiting.
     pub(crate) const AWAITED: Self = Self(1 << 26);
 
@@ -87,6 +87,8 @@ impl State {
     pub(crate) const EOF_BEFORE_CLOSE: Self = Self(1 << 35);
     /// Waiters that have what they wait for are being completed.
     pub(crate) const COMPLETING: Self = Self(1 << 36);
+    /// `reset` ended the connection, or came after its end and before `connection_lost`.
+    pub(crate) const RESET: Self = Self(1 << 37);
 
     /// Any of these refuses a write.
     pub(crate) const NO_WRITE: Self = Self(
@@ -124,7 +126,7 @@ impl State {
     /// Of these just [`READABLE`](Self::READABLE) is set when there is nothing to do but to read.
     const PLAIN_READ: Self = Self(Self::OWED.0 | Self::NO_READ.0 | Self::TO_READ.0);
     /// With none of these, bytes that the kernel has taken are only counted.
-    pub(crate) const WATCHED: Self = Self(Self::PAUSED.0 | Self::WRITE_TIMED.0 | Self::AWAITED.0);
+    pub(crate) const WATCHED: Self = Self(Self::PAUSED.0 | Self::STALL_TIMED.0 | Self::AWAITED.0);
     /// Of these just [`RUNNING`](Self::RUNNING) is set while small writes are gathered.
     const GATHERING: Self =
         Self(Self::NO_WRITE.0 | Self::QUEUED.0 | Self::PAUSED.0 | Self::RUNNING.0);
@@ -180,7 +182,7 @@ impl BitOr for State {
 }
 
 /// The flags by name, for logs.
-const NAMES: [(State, &str); 32] = [
+const NAMES: [(State, &str); 33] = [
     (State::CONNECTING, "connecting"),
     (State::READABLE, "readable"),
     (State::READ_TO_END, "read-to-end"),
@@ -206,13 +208,14 @@ const NAMES: [(State, &str); 32] = [
     (State::LOST_CALLED, "lost-called"),
     (State::RUNNING, "running"),
     (State::DIRTY, "dirty"),
-    (State::WRITE_TIMED, "write-timed"),
+    (State::STALL_TIMED, "stall-timed"),
     (State::AWAITED, "awaited"),
     (State::ACCEPTED, "accepted"),
     (State::RETRYING, "retrying"),
     (State::EOF_DELIVERED, "eof-delivered"),
     (State::EOF_BEFORE_CLOSE, "eof-before-close"),
     (State::COMPLETING, "completing"),
+    (State::RESET, "reset"),
 ];
 
 impl std::fmt::Debug for State {

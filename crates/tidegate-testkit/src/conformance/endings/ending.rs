@@ -81,7 +81,7 @@ impl State {
             _ if self.is_ended() => "local-abort",
             Self::InEofReceived | Self::AfterEofKeptOpen if ending.is_graceful() => "peer-eof",
             // There was nothing left to cut short.
-            Self::Closing => "local-close",
+            Self::Closing if ending != Ending::Reset => "local-close",
             _ if ending.is_graceful() => "local-close",
             _ => "local-abort",
         }

@@ -3,7 +3,8 @@
 //! Each case tries the four of them. What ends a connection calls nothing before it returns; from
 //! then on only `connection_lost` comes, once; writes are refused. The reason is the first thing
 //! that ended it. A graceful end sends all that was written, and the peer sees a clean end of
-//! stream; another drops what is buffered, counts it as unsent, and a `reset` shows at the peer.
+//! stream; another drops what is buffered and counts it as unsent. Where the harness has resets, a
+//! peer sees one after `reset`, and after any end that lost bytes.
 //! `drain`, `flush` and `wait_closed` are all answered, and none with success that was not.
 
 mod ending;

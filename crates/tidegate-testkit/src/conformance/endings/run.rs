@@ -208,13 +208,15 @@ fn check_peer(
         fixture.same(rule, "peer-eof", &reason)?;
         return fixture.same(rule, actor.transport.written(), peer.received());
     }
-    let undecided = state.is_ended()
-        || matches!(
-            state,
-            State::AfterWriteEof | State::Closing | State::InConnectionMade
-        );
+    let undecided =
+        state.is_ended() || matches!(state, State::AfterWriteEof | State::InConnectionMade);
     if ending == Ending::Reset && fixture.has_resets() && !undecided {
         return fixture.same("the peer sees a reset", "reset", &reason);
+    }
+    let unsent = actor.endpoint.closed().map_or(0, |closed| closed.unsent());
+    if unsent > 0 && fixture.has_resets() {
+        let rule = "the peer of an end that loses bytes sees a reset";
+        return fixture.same(rule, "reset", &reason);
     }
     let rule = "the peer of an abort sees an end of stream, or a reset";
     fixture.holds(rule, rule, reason == "peer-eof" || reason == "reset")

@@ -151,6 +151,9 @@ impl OsStream {
             return Err(error);
         }
         match self.socket.peer_addr() {
+            Ok(peer) if self.tcp && self.socket.local_addr()? == peer => {
+                Err(connected_to_itself(&peer))
+            }
             Ok(_) => Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
             Err(error) => Err(error),
@@ -180,6 +183,14 @@ fn bind_from(socket: &socket2::Socket, to: &Address, from: SocketAddr) -> io::Re
     socket
         .bind(&from.into())
         .map_err(|error| unusable(from, &explained(error, &from.into())))
+}
+
+/// The system chose the port that the socket was to connect to, or was told to: both ends open at
+/// once (RFC 9293, 3.5), and the socket would talk to itself.
+fn connected_to_itself(addr: &socket2::SockAddr) -> io::Error {
+    let addr = address_of(addr);
+    let message = format!("nobody listens there, and the socket connected to itself from {addr}");
+    io::Error::new(io::ErrorKind::ConnectionRefused, message)
 }
 
 fn unusable(from: SocketAddr, error: &io::Error) -> io::Error {

@@ -106,6 +106,8 @@ pub(crate) struct Model {
     eof_delivered: bool,
     eof_first: bool,
     pub(crate) aborted: bool,
+    /// `reset` was called before the end was fixed.
+    reset: bool,
     pub(crate) timed: bool,
     callback_failed: bool,
     pub(crate) shut_down: bool,
@@ -164,6 +166,7 @@ impl Model {
             eof_delivered: false,
             eof_first: false,
             aborted: false,
+            reset: false,
             timed: false,
             callback_failed: false,
             shut_down: false,
@@ -304,10 +307,11 @@ impl Model {
 
     fn check_reason(&mut self, closed: &Closed) {
         let first = !self.closing || closed.unsent() > 0;
+        let closed_whole = self.closing && !self.reset && closed.unsent() == 0;
         let possible = match closed.reason() {
-            CloseReason::LocalClose => self.closing && !self.eof_first && closed.unsent() == 0,
-            CloseReason::PeerEof => self.closing && self.eof_first && closed.unsent() == 0,
-            CloseReason::LocalAbort => first && self.aborted,
+            CloseReason::LocalClose => closed_whole && !self.eof_first,
+            CloseReason::PeerEof => closed_whole && self.eof_first,
+            CloseReason::LocalAbort => self.reset || (first && self.aborted),
             CloseReason::Timeout(_) => first && self.timed,
             CloseReason::Callback(_) => first && self.callback_failed,
             CloseReason::Io(_) => first && self.peer_gone,
@@ -324,6 +328,11 @@ impl Model {
 
     pub(crate) fn abort(&mut self) {
         self.aborted |= self.lost.is_none();
+    }
+
+    pub(crate) fn reset(&mut self) {
+        self.reset |= self.closed.is_none();
+        self.abort();
     }
 
     pub(crate) fn begin_close(&mut self) {

@@ -35,6 +35,9 @@ impl Model {
             self.expect(got == self.sent, "the peer's eof comes after all bytes");
             let ours = self.eof_asked || self.is_ended();
             self.expect(ours, "the peer's eof comes from our end");
+            let lost = self.closed.as_ref().map_or(0, Closed::unsent);
+            let whole = lost == 0 || !peer.is_tcp();
+            self.expect(whole, "a tcp peer sees no eof when bytes were lost");
         }
         if peer.saw_error().is_some() {
             let gentle = self.is_gentle();

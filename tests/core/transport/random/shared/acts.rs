@@ -91,7 +91,7 @@ impl Shared {
             }
             Op::Reset => {
                 transport.reset();
-                model.abort();
+                model.reset();
             }
             Op::Soon(ops) => {
                 let run = self.closure(ops);
