@@ -234,7 +234,8 @@ fn a_writer_dropped_after_a_failed_write_ends_the_connection_of_the_reader() {
 }
 
 fn event_loop_is_empty(reader: &StreamReader) -> bool {
-    reader.transport().handle().stats().connections == 0
+    let transport = reader.transport().expect("of a connection");
+    transport.handle().stats().connections == 0
 }
 
 each_kind!(a_pending_read_ends_when_the_writer_is_dropped);

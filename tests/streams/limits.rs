@@ -165,7 +165,7 @@ fn read_to_end_refuses_more_than_its_bound_and_loses_nothing(kind: Kind) {
 each_kind!(reading_stops_above_twice_the_limit_and_goes_on_at_the_limit);
 fn reading_stops_above_twice_the_limit_and_goes_on_at_the_limit(kind: Kind) {
     let mut s = Streamed::new(kind);
-    let transport = s.reader.transport().clone();
+    let transport = s.writer.transport().clone();
     s.reader.set_limit(1000);
     s.feed(&[0; 2000]);
     assert!(transport.is_reading(), "at twice the limit");
@@ -184,7 +184,7 @@ fn reading_stops_above_twice_the_limit_and_goes_on_at_the_limit(kind: Kind) {
 each_kind!(a_higher_limit_lets_reading_go_on_at_once);
 fn a_higher_limit_lets_reading_go_on_at_once(kind: Kind) {
     let mut s = Streamed::new(kind);
-    let transport = s.reader.transport().clone();
+    let transport = s.writer.transport().clone();
     s.reader.set_limit(1000);
     s.feed(&[0; 2001]);
     s.reader.set_limit(2000);
@@ -196,7 +196,7 @@ fn a_higher_limit_lets_reading_go_on_at_once(kind: Kind) {
 each_kind!(a_lower_limit_holds_back_at_once);
 fn a_lower_limit_holds_back_at_once(kind: Kind) {
     let mut s = Streamed::new(kind);
-    let transport = s.reader.transport().clone();
+    let transport = s.writer.transport().clone();
     s.feed(&[0; 2001]);
     s.reader.set_limit(1001);
     assert!(transport.is_reading());
@@ -210,7 +210,7 @@ each_kind!(a_read_that_waits_always_lets_reading_go_on);
 fn a_read_that_waits_always_lets_reading_go_on(kind: Kind) {
     let mut s = Streamed::new(kind);
     s.reader.set_limit(10);
-    let transport = s.reader.transport().clone();
+    let transport = s.writer.transport().clone();
     s.feed(&[b'+'; 21]);
     assert!(!transport.is_reading());
     s.peer.send(b"+++\n");

@@ -2,6 +2,7 @@
 
 mod closing;
 mod failures;
+mod feed;
 mod hyper;
 mod limits;
 mod open;
@@ -9,6 +10,7 @@ mod random;
 mod reader;
 mod reader_cancel;
 mod reader_endings;
+mod reader_peek;
 mod runner;
 mod server;
 mod server_accepting;

@@ -36,7 +36,7 @@ fn a_read_waits_for_a_byte_and_brings_what_is_there_and_fits(kind: Kind) {
 each_kind!(a_read_that_waits_is_woken_by_the_bytes_it_waits_for);
 fn a_read_that_waits_is_woken_by_the_bytes_it_waits_for(kind: Kind) {
     let mut s = Streamed::new(kind);
-    let transport = s.reader.transport().clone();
+    let transport = s.writer.transport().clone();
     let mut reading = Polled::new(s.reader.read_line());
     assert!(reading.poll().is_pending() && !reading.is_woken());
     s.peer.send(b"\n");
@@ -69,7 +69,7 @@ fn a_waker_that_a_read_leaves_while_it_is_woken_is_woken_next(kind: Kind) {
         mut peer,
         mut event_loop,
     } = Streamed::new(kind);
-    let transport = reader.transport().clone();
+    let transport = writer.transport().clone();
     READING.set(Some(Box::pin(async move {
         let mut buffer = [0; 2];
         reader.read_exact(&mut buffer).await.unwrap();

@@ -207,7 +207,7 @@ fn each_read_cancelled_while_reading_is_held_lets_in_one_more_at_most(kind: Kind
     for _ in 0..5 {
         s.peer.write(&data);
         settle(&mut s.event_loop);
-        assert!(!s.reader.transport().is_reading());
+        assert!(!s.writer.transport().is_reading());
         let held = s.received();
         assert!(held > before && held <= before + 2000 + ONE_READ, "{held}");
         before = held;

@@ -202,14 +202,20 @@ fn the_server_has_the_methods_of_the_core_s_one(kind: Kind) {
 each_kind!(aborted_clients_end_at_once_and_their_handlers_see_it);
 fn aborted_clients_end_at_once_and_their_handlers_see_it(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
-    let told = failures(event_loop.handle());
     let dir = TempDir::new();
-    let server = start_server_on(event_loop.handle(), kind.somewhere(&dir), echo).unwrap();
+    let told: Rc<RefCell<Vec<String>>> = Rc::default();
+    let seen = told.clone();
+    let serve = async move |reader: StreamReader, writer: StreamWriter| {
+        let ended = echo(reader, writer).await;
+        seen.borrow_mut().push(ended.unwrap_err().to_string());
+        Ok(())
+    };
+    let server = start_server_on(event_loop.handle(), kind.somewhere(&dir), serve).unwrap();
     let [mut peer] = connect::<1>(&mut event_loop, &server);
     server.abort_clients();
     peer.expect_end(&mut event_loop);
     drive(&mut event_loop, "the handler", || told.borrow().len() == 1);
-    let told = told.borrow()[0].to_string();
+    let told = &told.borrow()[0];
     assert!(told.contains("aborted"), "{kind:?}: {told}");
 }
 

@@ -242,6 +242,30 @@ fn a_future_that_is_ready_at_once_wins_over_a_time_that_is_past() {
 }
 
 #[test]
+fn a_timeout_of_a_future_that_is_ready_makes_no_timer() {
+    let mut world = Virtual::new();
+    let timers = world.host.handle().clone();
+    let seen = world.spawn(async move {
+        let later = Instant::now() + HOUR;
+        let mut seen = Vec::new();
+        // A future that looks at the timers in the poll in which it is ready.
+        let look = || async { timers.stats().timers };
+        seen.push(timeout(HOUR, look()).await.unwrap());
+        seen.push(timeout_at(later, look()).await.unwrap());
+        // A timeout whose future has to wait has its timer until then.
+        let waits = async {
+            yield_now().await;
+            timers.stats().timers
+        };
+        seen.push(timeout(HOUR, waits).await.unwrap());
+        seen.push(timers.stats().timers);
+        seen
+    });
+    world.turns();
+    assert_eq!(result(seen), [0, 0, 1, 0]);
+}
+
+#[test]
 fn of_nested_timeouts_the_shorter_one_answers() {
     let mut virt = Virtual::new();
     let inner = virt.spawn(timeout(2 * HOUR, timeout(HOUR, pending::<()>())));

@@ -119,7 +119,7 @@
 //!
 //! | dropped while it waits | what has happened |
 //! | --- | --- |
-//! | [`StreamReader::read`], [`read_chunk`](StreamReader::read_chunk), [`read_exact`](StreamReader::read_exact), [`read_until`](StreamReader::read_until), [`read_line`](StreamReader::read_line), [`read_to_end`](StreamReader::read_to_end), those of [`Limited`], [`Lines::next`] | nothing: what arrived stays in the reader, for the next read |
+//! | [`StreamReader::read`], [`read_chunk`](StreamReader::read_chunk), [`read_exact`](StreamReader::read_exact), [`read_until`](StreamReader::read_until), [`read_line`](StreamReader::read_line), [`read_to_end`](StreamReader::read_to_end), [`readable`](StreamReader::readable), [`peek`](StreamReader::peek), those of [`Limited`], [`Lines::next`] | nothing: what arrived stays in the reader, for the next read |
 //! | [`StreamWriter::drain`], [`flush`](StreamWriter::flush) | nothing: they only wait |
 //! | [`StreamWriter::write_all`] | all or nothing: while it waits for room nothing was written; after that everything was, and is sent in the background |
 //! | [`StreamWriter::close`], [`StreamServer::wait_closed`], [`StreamServer::shutdown`] | what they began goes on: closing, shutting down |
@@ -156,7 +156,8 @@
 //! | debug | a handler whose error is the end of its own connection |
 //!
 //! Errors and panics of handlers, and panics of tasks that nobody joins, go to the
-//! [error handler](tidegate::Handle::set_error_handler), and without one to the log at `error`.
+//! [error handler](tidegate::Handle::set_error_handler), and without one to the log at `error`. The
+//! error of a handler is none of these when it says that the handler's own connection has ended.
 //!
 //! # Limits
 //!
@@ -212,7 +213,7 @@ pub use connection::Connection;
 pub use error::{IncompleteRead, LimitOverrun, NoEventLoop, ReadError};
 pub use open::{open_connection, open_connection_with};
 pub use options::StreamOptions;
-pub use reader::{Limited, Lines, StreamReader};
+pub use reader::{Feed, Limited, Lines, StreamReader};
 pub use runner::{Runner, block_on};
 pub use separators::Separators;
 pub use server::{StreamServer, start_server, start_server_on, start_server_with};

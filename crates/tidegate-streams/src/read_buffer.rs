@@ -108,14 +108,12 @@ impl ReadBuffer {
     }
 
     /// Takes all, to be put back.
-    #[cfg(any(test, feature = "futures-io"))]
     pub(crate) fn lend(&mut self) -> BytesMut {
         let held = self.held.as_mut();
         held.map(|held| held.bytes.split()).unwrap_or_default()
     }
 
     /// What was lent is not in use any more.
-    #[cfg(any(test, feature = "futures-io"))]
     pub(crate) fn used_up(&mut self) {
         if self.held.as_ref().is_some_and(|held| held.bytes.is_empty()) {
             self.shrink();

@@ -15,8 +15,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tidegate::{Closed, Transport};
 
+mod feed;
 mod limited;
+mod peek;
 
+pub use feed::Feed;
 pub use limited::{Limited, Lines};
 
 /// Reads what a connection receives.
@@ -49,8 +52,9 @@ pub use limited::{Limited, Lines};
 /// of what is written.
 pub struct StreamReader {
     incoming: Rc<Incoming>,
-    transport: Transport,
-    /// Taken out of the buffer to be lent by `poll_fill_buf`; `incoming` knows how many they are. In
+    /// `None` for a detached reader.
+    transport: Option<Transport>,
+    /// Taken out of the buffer to be lent by `poll_fill_buf` and `peek`; `incoming` knows how many they are. In
     /// a box, for most readers never lend and each of them is in a task's memory.
     lent: Option<Box<BytesMut>>,
 }
@@ -59,7 +63,7 @@ impl StreamReader {
     pub(crate) fn new(incoming: Rc<Incoming>, transport: Transport) -> Self {
         Self {
             incoming,
-            transport,
+            transport: Some(transport),
             lent: None,
         }
     }
@@ -195,14 +199,16 @@ impl StreamReader {
     /// Returns how the connection ended, or `None` while it is open. Unread bytes may be left.
     #[doc(alias = "exception")]
     pub fn closed(&self) -> Option<Closed> {
-        self.transport.closed().filter(|_| self.incoming.lost.get())
+        let closed = self.transport.as_ref()?.closed();
+        closed.filter(|_| self.incoming.lost.get())
     }
 
-    /// Returns the underlying transport, for addresses and counters.
+    /// Returns the underlying transport, for addresses and counters; `None` for a
+    /// [detached](Self::detached) reader. The [writer](crate::StreamWriter::transport) has the same.
     ///
     /// Its `pause_reading` and `set_protocol` would get in the way of this reader.
-    pub fn transport(&self) -> &Transport {
-        &self.transport
+    pub fn transport(&self) -> Option<&Transport> {
+        self.transport.as_ref()
     }
 }
 
@@ -341,7 +347,6 @@ impl StreamReader {
     ) -> Poll<Result<(), ReadError>> {
         if most > 0 {
             ready!(self.poll_some(context))?;
-            #[cfg(feature = "futures-io")]
             if let Some(lent) = self.lent.as_mut().filter(|lent| !lent.is_empty()) {
                 let most = most.min(lent.len());
                 give(&lent[..most]);
@@ -362,14 +367,22 @@ impl StreamReader {
     ) -> Poll<Result<&[u8], ReadError>> {
         if self.incoming.lent.get() == 0 {
             ready!(self.poll_some(context))?;
-            let lent = self.incoming.buffer.borrow_mut().lend();
-            self.incoming.lent.set(lent.len());
-            **self.lent.get_or_insert_default() = lent;
+            self.lend();
         }
-        Poll::Ready(Ok(self.lent.as_deref().map_or(&[], |lent| lent)))
+        Poll::Ready(Ok(self.lent()))
     }
 
-    #[cfg(feature = "futures-io")]
+    /// Lends all that is in the buffer; nothing is lent yet.
+    fn lend(&mut self) {
+        let lent = self.incoming.buffer.borrow_mut().lend();
+        self.incoming.lent.set(lent.len());
+        **self.lent.get_or_insert_default() = lent;
+    }
+
+    fn lent(&self) -> &[u8] {
+        self.lent.as_deref().map_or(&[], |lent| lent)
+    }
+
     pub(crate) fn consume(&mut self, len: usize) {
         let Some(lent) = self.lent.as_deref_mut() else {
             return;
@@ -426,9 +439,7 @@ impl StreamReader {
         if self.incoming.ended.get() {
             return Poll::Ready(end(self));
         }
-        if self.incoming.lost.get()
-            && let Some(closed) = self.transport.closed()
-        {
+        if let Some(closed) = self.closed() {
             return Poll::Ready(Err(ReadError::Closed(closed)));
         }
         self.incoming.set_waker(context.waker());
@@ -446,7 +457,7 @@ impl Drop for StreamReader {
 impl fmt::Debug for StreamReader {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StreamReader")
-            .field("transport", &self.transport.id())
+            .field("transport", &self.transport.as_ref().map(Transport::id))
             .field("incoming", &self.incoming)
             .finish_non_exhaustive()
     }

@@ -70,7 +70,7 @@ impl Incoming {
     }
 
     /// The reader is gone: what came and what comes is thrown away.
-    pub(crate) fn abandon(&self, transport: &Transport) {
+    pub(crate) fn abandon(&self, transport: &Option<Transport>) {
         self.abandoned.set(true);
         self.lent.set(0);
         self.buffer.borrow_mut().clear();
@@ -154,37 +154,66 @@ impl Incoming {
             return;
         }
         let held = self.buffer.borrow_mut().push(data) + self.lent.get();
-        self.hold_back(transport, held);
+        if self.fills(held) {
+            transport.pause_reading();
+        }
         self.wake_and_run();
     }
 
-    /// Stops reading when there is more than enough.
-    fn hold_back(&self, transport: &Transport, held: usize) {
-        if held > self.limit.get().saturating_mul(2) {
-            self.full.set(true);
-            transport.pause_reading();
+    /// Takes in what came from no connection.
+    pub(crate) fn feed(&self, data: &[u8]) {
+        if self.abandoned.get() || self.ended.get() {
+            return;
         }
+        let held = self.buffer.borrow_mut().push(data) + self.lent.get();
+        self.fills(held);
+        self.wake();
     }
 
-    pub(crate) fn set_limit(&self, transport: &Transport, limit: usize) {
+    /// Ends the stream.
+    pub(crate) fn end(&self) {
+        self.ended.set(true);
+        self.wake();
+    }
+
+    /// Notes whether there is more than enough, and returns it: then reading stops.
+    fn fills(&self, held: usize) -> bool {
+        let fills = held > self.limit.get().saturating_mul(2);
+        if fills {
+            self.full.set(true);
+        }
+        fills
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.full.get()
+    }
+
+    pub(crate) fn set_limit(&self, transport: &Option<Transport>, limit: usize) {
         self.limit.set(limit);
-        self.hold_back(transport, self.buffered());
+        if self.fills(self.buffered())
+            && let Some(transport) = transport
+        {
+            transport.pause_reading();
+        }
         self.make_room(transport, false);
     }
 
     /// Bytes were read, or more are waited for.
     #[inline]
-    pub(crate) fn make_room(&self, transport: &Transport, waits: bool) {
+    pub(crate) fn make_room(&self, transport: &Option<Transport>, waits: bool) {
         if self.full.get() {
             self.go_on(transport, waits);
         }
     }
 
     #[cold]
-    fn go_on(&self, transport: &Transport, waits: bool) {
+    fn go_on(&self, transport: &Option<Transport>, waits: bool) {
         if waits || self.buffered() <= self.limit.get() {
             self.full.set(false);
-            transport.resume_reading();
+            if let Some(transport) = transport {
+                transport.resume_reading();
+            }
         }
     }
 }
@@ -226,8 +255,7 @@ impl Protocol for StreamProtocol {
 
     /// Keeps the connection open for the writer, whose drop closes it.
     fn eof_received(&mut self, _: &Transport) -> Result<OnEof> {
-        self.incoming.ended.set(true);
-        self.incoming.wake();
+        self.incoming.end();
         Ok(OnEof::KeepOpen)
     }
 

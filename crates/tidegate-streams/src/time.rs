@@ -114,8 +114,11 @@ impl fmt::Debug for Sleep {
     }
 }
 
-/// Waits for a future, at most for so long, counted from the first poll; then the future is dropped.
-/// One that is ready is taken, whatever the time is.
+/// Waits for a future for `limit` at the most, then drops it. One that is ready is taken, whatever
+/// the time is.
+///
+/// The time is counted from the first poll in which the future has to wait. One that is ready in its
+/// first poll costs no timer.
 ///
 /// A dropped [`JoinHandle`](crate::JoinHandle) lets its task go on, so give it as `&mut handle`, and
 /// [abort](crate::JoinHandle::abort) the task when the time was over.
@@ -145,7 +148,8 @@ impl fmt::Debug for Sleep {
 /// ```
 #[doc(alias = "wait_for")]
 pub async fn timeout<F: Future>(limit: Duration, future: F) -> Result<F::Output, Elapsed> {
-    before(sleep(limit), future).await
+    let (mut future, mut timer) = (pin!(future), None);
+    poll_fn(|context| poll_within(context, future.as_mut(), &mut timer, || sleep(limit))).await
 }
 
 /// Waits for a future, at most until then; otherwise as [`timeout`].
@@ -159,23 +163,34 @@ pub async fn timeout<F: Future>(limit: Duration, future: F) -> Result<F::Output,
 /// As [`timeout`].
 #[doc(alias = "timeout")]
 pub async fn timeout_at<F: Future>(time: Instant, future: F) -> Result<F::Output, Elapsed> {
-    before(sleep_until(time), future).await
+    let (mut future, mut timer) = (pin!(future), None);
+    poll_fn(|context| poll_within(context, future.as_mut(), &mut timer, || sleep_until(time))).await
 }
 
-async fn before<F: Future>(sleep: Sleep, future: F) -> Result<F::Output, Elapsed> {
-    let (mut sleep, mut future) = (pin!(sleep), pin!(future));
-    poll_fn(|context| {
-        if let Poll::Ready(value) = future.as_mut().poll(context) {
-            return Poll::Ready(Ok(value));
+#[inline]
+fn poll_within<F: Future>(
+    context: &mut Context<'_>,
+    future: Pin<&mut F>,
+    timer: &mut Option<Sleep>,
+    start: impl FnOnce() -> Sleep,
+) -> Poll<Result<F::Output, Elapsed>> {
+    match future.poll(context) {
+        Poll::Ready(value) => Poll::Ready(Ok(value)),
+        Poll::Pending => {
+            let timer = timer.get_or_insert_with(start);
+            poll_elapsed(context, timer).map(Err)
         }
-        sleep.start();
-        if sleep.timer.is_none() {
-            return Poll::Ready(Err(Elapsed { no_loop: true }));
-        }
-        let elapsed = Elapsed { no_loop: false };
-        sleep.as_mut().poll(context).map(|()| Err(elapsed))
-    })
-    .await
+    }
+}
+
+/// The future has to wait.
+fn poll_elapsed(context: &mut Context<'_>, timer: &mut Sleep) -> Poll<Elapsed> {
+    timer.start();
+    if timer.timer.is_none() {
+        return Poll::Ready(Elapsed { no_loop: true });
+    }
+    let elapsed = Elapsed { no_loop: false };
+    Pin::new(timer).poll(context).map(|()| elapsed)
 }
 
 /// The time of a [`timeout`] was over.

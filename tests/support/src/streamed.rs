@@ -42,7 +42,7 @@ impl Streamed {
 
     /// How many bytes the reader took in.
     pub fn received(&self) -> usize {
-        self.reader.transport().stats().received as usize
+        self.writer.transport().stats().received as usize
     }
 
     /// The peer sends these bytes, and the reader takes them in.
@@ -50,7 +50,7 @@ impl Streamed {
     pub fn feed(&mut self, data: &[u8]) {
         self.peer.send(data);
         let all = self.received() + data.len();
-        let transport = self.reader.transport().clone();
+        let transport = self.writer.transport().clone();
         drive(&mut self.event_loop, "what the peer sent", || {
             transport.stats().received as usize == all
         });
@@ -60,7 +60,7 @@ impl Streamed {
     #[track_caller]
     pub fn end(&mut self) {
         self.peer.shutdown_write();
-        let transport = self.reader.transport().clone();
+        let transport = self.writer.transport().clone();
         drive(&mut self.event_loop, "the end of the stream", || {
             !transport.is_reading()
         });

@@ -1,0 +1,59 @@
+//! A look at what has arrived, which takes nothing.
+
+use super::StreamReader;
+use crate::error::{LimitOverrun, ReadError};
+use std::future::{Future, poll_fn};
+
+/// Looking ahead. Each method is cancel safe, and leaves every byte in the reader.
+impl StreamReader {
+    /// Returns the number of bytes that can be read without waiting.
+    pub fn buffered(&self) -> usize {
+        self.incoming.buffered()
+    }
+
+    /// Waits until a read would not wait: until there is a byte, or the stream has ended.
+    ///
+    /// After the end of the stream [`buffered`](Self::buffered) is 0. In a `select` it tells that
+    /// there is something to read, and takes nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::Closed`], once all bytes that came before the end of the connection were read.
+    pub fn readable(&mut self) -> impl Future<Output = Result<(), ReadError>> {
+        poll_fn(|context| self.poll_some(context))
+    }
+
+    /// Waits until there are `len` bytes, and returns them without taking them.
+    ///
+    /// When the stream ends first, it returns those that are there: fewer than `len`. It is for a
+    /// server that tells protocols apart by their first bytes. asyncio has no such method.
+    ///
+    /// ```
+    /// # use tidegate_streams::{StreamReader, StreamWriter};
+    /// async fn is_http2(reader: &mut StreamReader) -> tidegate::Result<bool> {
+    ///     // RFC 9113, section 3.4.
+    ///     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    ///     Ok(reader.peek(preface.len()).await? == preface)
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`ReadError::LimitOverrun`] when `len` is above the [limit](Self::limit), at once;
+    /// [`ReadError::Closed`], and what was there stays to be read.
+    pub async fn peek(&mut self, len: usize) -> Result<&[u8], ReadError> {
+        if len > self.limit() {
+            return Err(ReadError::LimitOverrun(LimitOverrun {
+                consumed: self.buffered(),
+                found: false,
+            }));
+        }
+        poll_fn(|context| self.poll_ready(context, |there| there >= len)).await?;
+        let len = len.min(self.buffered());
+        if self.incoming.lent.get() < len {
+            self.unlend();
+            self.lend();
+        }
+        Ok(self.lent().get(..len).unwrap_or_default())
+    }
+}
