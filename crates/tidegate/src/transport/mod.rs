@@ -9,7 +9,7 @@
 //! [`linger`] waits for the peer, [`waiters`] completes `drain`, `flush` and `wait_closed`, and
 //! [`write_timeout`] cuts a peer that does not read. [`options`], [`schedule`] and [`stats`] do
 //! the work of the remaining public methods. All public methods are in this file, but for those of
-//! the socket, in [`mod@socket`] and `credentials`.
+//! the socket, which are in the files `socket.rs` and `credentials.rs` of the crate.
 
 mod callback_frame;
 mod close;
@@ -47,8 +47,6 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::time::Duration;
 
-#[cfg(feature = "peer-credentials")]
-pub use credentials::PeerCredentials;
 pub use id::TransportId;
 pub(crate) use start::NewConnection;
 pub use stats::TransportStats;
@@ -434,9 +432,3 @@ impl Transport {
         self.set_option(SocketOption::NoDelay(on))
     }
 }
-
-// Here, so that the documentation has their methods after those above.
-mod socket;
-
-#[cfg(feature = "peer-credentials")]
-mod credentials;
