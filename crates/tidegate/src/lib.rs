@@ -120,6 +120,12 @@ mod event_loop;
 
 mod transport;
 
+// After `transport`, whose methods come first.
+mod socket;
+
+#[cfg(feature = "peer-credentials")]
+mod credentials;
+
 mod closed;
 mod flow;
 mod protocol;
@@ -146,6 +152,8 @@ pub use callback::{Callback, CallbackHandle};
 pub use closed::{BoxError, CloseReason, Closed, Result, TimeoutKind, WriteError};
 pub use completion::{Completer, Completion};
 pub use connect::{ConnectError, ConnectOptions};
+#[cfg(feature = "peer-credentials")]
+pub use credentials::PeerCredentials;
 pub use event_loop::{
     EventLoop, EventLoopBuilder, Failure, Handle, LoopClosed, LoopStats, PanicPolicy, RemoteHandle,
 };
@@ -158,6 +166,4 @@ pub use protocol::{OnEof, OnPause, Protocol};
 pub use relay::{Relay, RelayReport, Relayed};
 pub use server::{ListenOptions, Server, ShutdownReport};
 pub use socket_options::Keepalive;
-#[cfg(feature = "peer-credentials")]
-pub use transport::PeerCredentials;
 pub use transport::{LingerLimits, Transport, TransportId, TransportStats};

@@ -9,7 +9,7 @@
 //! [`linger`] waits for the peer, [`waiters`] completes `drain`, `flush` and `wait_closed`, and
 //! [`write_timeout`] cuts a peer that does not read. [`options`], [`schedule`] and [`stats`] do
 //! the work of the remaining public methods. All public methods are in this file, but for those of
-//! the socket, in [`mod@socket`] and `credentials`.
+//! the socket, which are in the files `socket.rs` and `credentials.rs` of the crate.
 
 mod box_cell;
 mod callback_frame;
@@ -48,8 +48,6 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::time::Duration;
 
-#[cfg(feature = "peer-credentials")]
-pub use credentials::PeerCredentials;
 pub use id::TransportId;
 pub use linger::LingerLimits;
 pub(crate) use start::NewConnection;
@@ -462,9 +460,3 @@ impl Transport {
         self.set_option(SocketOption::NoDelay(on))
     }
 }
-
-// Here, so that the documentation has their methods after those above.
-mod socket;
-
-#[cfg(feature = "peer-credentials")]
-mod credentials;

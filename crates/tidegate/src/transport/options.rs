@@ -1,10 +1,9 @@
 //! Changing the settings of a connection: its write limits, and the options of its socket.
 
 use super::Transport;
-use crate::driver::SocketOption;
+use crate::driver::{Socket, SocketOption};
 use crate::flow::WriteLimits;
 use std::io;
-use std::os::fd::OwnedFd;
 
 impl Transport {
     pub(super) fn change_write_limits(&self, limits: WriteLimits) -> io::Result<()> {
@@ -21,23 +20,20 @@ impl Transport {
         Ok(())
     }
 
-    pub(super) fn set_option(&self, option: SocketOption) -> io::Result<()> {
-        if let Some(closed) = self.closed() {
-            return Err(closed.into());
-        }
-        match self.conn().socket.borrow_mut().as_mut() {
-            Some(socket) => socket.set_option(option),
-            None => Err(io::ErrorKind::NotConnected.into()),
-        }
+    pub(crate) fn set_option(&self, option: SocketOption) -> io::Result<()> {
+        self.with_socket(|socket| socket.set_option(option))
     }
 
-    /// A copy, because code of the user's is to see it: nothing may be borrowed then.
-    pub(super) fn copy_descriptor(&self) -> io::Result<OwnedFd> {
+    /// Calls `call` with the socket, unless the connection has ended. It is borrowed meanwhile.
+    pub(crate) fn with_socket<R>(
+        &self,
+        call: impl FnOnce(&mut Socket) -> io::Result<R>,
+    ) -> io::Result<R> {
         if let Some(closed) = self.closed() {
             return Err(closed.into());
         }
         match self.conn().socket.borrow_mut().as_mut() {
-            Some(socket) => socket.copy_descriptor(),
+            Some(socket) => call(socket),
             None => Err(io::ErrorKind::NotConnected.into()),
         }
     }

@@ -1,8 +1,7 @@
 //! The socket under a connection: its options, and its descriptor.
 
-use super::Transport;
-use crate::Keepalive;
-use crate::driver::SocketOption;
+use crate::driver::{Socket, SocketOption};
+use crate::{Keepalive, Transport};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -99,7 +98,8 @@ impl Transport {
     #[doc(alias = "get_extra_info")]
     #[doc(alias = "setsockopt")]
     pub fn with_fd<R>(&self, call: impl FnOnce(BorrowedFd<'_>) -> io::Result<R>) -> io::Result<R> {
-        let copy = self.copy_descriptor()?;
+        // A copy, because nothing may be borrowed while code of the user's runs.
+        let copy = self.with_socket(Socket::copy_descriptor)?;
         call(copy.as_fd())
     }
 }

@@ -1,6 +1,6 @@
 //! The process at the other end of a Unix socket.
 
-use super::Transport;
+use crate::Transport;
 use std::io;
 
 /// The process, user and group at the other end of a Unix socket; see
@@ -32,12 +32,6 @@ impl Transport {
     #[doc(alias = "peer_cred")]
     #[doc(alias = "get_extra_info")]
     pub fn peer_credentials(&self) -> io::Result<PeerCredentials> {
-        if let Some(closed) = self.closed() {
-            return Err(closed.into());
-        }
-        match self.conn().socket.borrow().as_ref() {
-            Some(socket) => socket.peer_credentials(),
-            None => Err(io::ErrorKind::NotConnected.into()),
-        }
+        self.with_socket(|socket| socket.peer_credentials())
     }
 }
