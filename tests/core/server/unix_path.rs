@@ -168,6 +168,9 @@ fn a_lock_that_cannot_be_had_is_an_error_that_names_its_file() {
     symlink(dir.path("elsewhere"), &lock).unwrap();
     refused_for(&event_loop, &path, "s.lock");
     assert!(!dir.path("elsewhere").exists(), "no link is followed");
+    fs::write(dir.path("elsewhere"), "precious").unwrap();
+    let error = refused_for(&event_loop, &path, "s.lock");
+    assert_ne!(error.kind(), io::ErrorKind::AddrInUse, "nor locked");
     fs::remove_file(&lock).unwrap();
     let listener = UnixListener::bind(&lock).unwrap();
     refused_for(&event_loop, &path, "s.lock");
