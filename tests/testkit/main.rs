@@ -2,6 +2,7 @@
 
 mod check;
 mod conformance;
+mod handlers;
 mod log_checks;
 mod pair;
 mod script;

@@ -194,6 +194,7 @@
 mod connection;
 mod error;
 mod executor;
+mod handling;
 mod label;
 mod open;
 mod options;
@@ -216,6 +217,8 @@ pub use options::StreamOptions;
 pub use reader::{Feed, Limited, Lines, StreamReader};
 pub use runner::{Runner, block_on};
 pub use separators::Separators;
+#[doc(hidden)]
+pub use server::Handlers;
 pub use server::{StreamServer, start_server, start_server_on, start_server_with};
 pub use task::{JoinError, JoinHandle, spawn, spawn_named, spawn_named_on, spawn_on};
 pub use tidegate::ShutdownReport;

@@ -1,11 +1,12 @@
 //! Serving connections, each with a task of its own.
 
-use crate::error::{NoEventLoop, is_end_of};
+use crate::error::NoEventLoop;
+use crate::handling::Handling;
 use crate::label::Label;
 use crate::options::StreamOptions;
 use crate::reader::StreamReader;
 use crate::stream::{Incoming, Serve, StreamProtocol};
-use crate::task::{JoinError, JoinHandle, catching, spawn_on, spawn_with};
+use crate::task::{JoinHandle, spawn_on, spawn_with};
 use crate::time::timeout_at;
 use crate::writer::StreamWriter;
 use slab::Slab;
@@ -17,7 +18,7 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 use std::time::Duration;
 use tidegate::{
-    Address, CloseReason, Closed, Completion, Failure, Handle, ListenOptions, Result, Server,
+    Address, CloseReason, Closed, Completion, Handle, ListenOptions, Protocol, Result, Server,
     ShutdownReport, Transport,
 };
 
@@ -109,15 +110,52 @@ fn start<F>(
 where
     F: AsyncFn(StreamReader, StreamWriter) -> Result + 'static,
 {
-    let served = Rc::new(Served::default());
-    let serves = Rc::new(Serves {
-        handler,
-        served: served.clone(),
-    });
-    let server = handle.create_server(at, move || {
-        StreamProtocol::new(Incoming::new(options), Some(serves.clone()))
-    })?;
+    let handlers = Handlers::with(options, handler);
+    let served = handlers.serves.served.clone();
+    let server = handle.create_server(at, move || handlers.protocol())?;
     Ok(StreamServer { server, served })
+}
+
+/// Serves connections with a handler, each by a protocol that it makes: a server without a listener.
+/// Hidden, for the test kit.
+#[doc(hidden)]
+pub struct Handlers<F> {
+    options: StreamOptions,
+    serves: Rc<Serves<F>>,
+}
+
+impl<F> Handlers<F>
+where
+    F: AsyncFn(StreamReader, StreamWriter) -> Result + 'static,
+{
+    /// Uses this handler, with the default options.
+    pub fn new(handler: F) -> Self {
+        Self::with(StreamOptions::new(), handler)
+    }
+
+    fn with(options: StreamOptions, handler: F) -> Self {
+        let served = Rc::default();
+        let serves = Rc::new(Serves { handler, served });
+        Self { options, serves }
+    }
+
+    /// Returns a protocol that runs the handler for its connection.
+    pub fn protocol(&self) -> impl Protocol + use<F> {
+        StreamProtocol::new(Incoming::new(self.options), Some(self.serves.clone()))
+    }
+
+    /// Returns the number of handlers that have not ended.
+    pub fn running(&self) -> usize {
+        self.serves.served.tasks.borrow().len()
+    }
+}
+
+impl<F> fmt::Debug for Handlers<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handlers")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A server's handler, and its connections.
@@ -167,7 +205,7 @@ impl Served {
             served: self.clone(),
             number,
         };
-        let label = Handling(transport.clone());
+        let label = Handling::of(transport);
         let finish = move |label: &Handling, handle: &Handle, ended| {
             if let Some(reason) = label.fault_of(ended) {
                 handle.report(label.failure(reason));
@@ -225,44 +263,6 @@ impl Served {
             change(&mut report);
             self.report.set(Some(report));
         }
-    }
-}
-
-/// What the task of a handler is called, by the connection that it handles.
-struct Handling(Transport);
-
-const HANDLER: &str = "a stream handler";
-
-impl Label for Handling {
-    fn failure(&self, reason: CloseReason) -> Failure {
-        Failure::new(HANDLER, reason).of_transport(&self.0)
-    }
-
-    fn name(&self, _: &str) -> String {
-        format!("{HANDLER} on {} (peer {})", self.0.id(), self.0.peer_addr())
-    }
-}
-
-impl Handling {
-    /// Returns what is to be reported of the end of a handler. The end of its own connection is not.
-    fn fault_of(&self, ended: Result<Result, JoinError>) -> Option<CloseReason> {
-        let error = match ended {
-            Ok(result) => result.err()?,
-            Err(error) => return error.panic_reason(),
-        };
-        // What an error says, and its drop, are code of the user.
-        let fault = catching(|| {
-            if !is_end_of(&self.0, &*error) {
-                return Some(CloseReason::Callback(error.into()));
-            }
-            let (id, peer) = (self.0.id(), self.0.peer_addr());
-            log::debug!(
-                target: "tidegate::streams",
-                "the handler of {id} (peer {peer}) ended with its connection: {error}"
-            );
-            None
-        });
-        fault.unwrap_or_else(|panic| Some(panic.reason()))
     }
 }
 

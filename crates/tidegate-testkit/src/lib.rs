@@ -87,7 +87,8 @@
 //! | | |
 //! | --- | --- |
 //! | [`check_protocol`] | a protocol that accepts, in thousands of runs of one [`Conversation`]: chunkings, slow readers, resets, ends and silences everywhere; returns the shortest case that violates a [`Rule`] |
-//! | [`Script`] | a peer that sends, expects and waits, step by step, against a protocol that accepts or connects |
+//! | [`check_handler`] | the same for an async handler of `tidegate_streams` |
+//! | [`Script`] | a peer that sends, expects and waits, step by step, against a protocol or a handler that accepts or connects |
 //! | [`pair()`] | two protocols on one connection |
 //! | [`World`] | hosts, each an event loop; servers, clients, async code, on one clock |
 //! | [`Network`] | what lies between the hosts: [`Link`]s, partitions, resets; [`Peer`]s without a loop |
@@ -136,7 +137,7 @@ mod world;
 
 pub use check::{
     Case, Conversation, ParseCaseError, Report, Rule, Variation, Violation, check_case,
-    check_protocol,
+    check_handler, check_handler_case, check_protocol,
 };
 pub use dialogue::Dialogue;
 pub use faults::{Fault, FaultCounts, Faults};

@@ -1,19 +1,20 @@
-//! Checks a protocol in every way in which its peer may talk to it.
+//! Checks a protocol, or a handler, in every way in which its peer may talk to it.
 
 mod case;
 mod conversation;
 mod report;
 mod rule;
 mod run;
+mod subject;
 mod violation;
 
 use crate::check::rule::{judge, judge_case, judge_plain};
-use crate::check::run::{Factory, Outcome, run};
+use crate::check::run::{Outcome, run};
+use crate::check::subject::Subject;
 use crate::dialogue::Dialogue;
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::time::{Duration, Instant};
 use tidegate::Protocol;
+use tidegate_streams::{StreamReader, StreamWriter};
 
 pub use case::{Case, ParseCaseError, Variation};
 pub use conversation::Conversation;
@@ -80,9 +81,7 @@ pub fn check_protocol<P: Protocol>(
     factory: impl FnMut() -> P + 'static,
     conversation: &Conversation,
 ) -> Result<Report, Violation> {
-    let mut check = Check::new(factory, conversation)?;
-    check.run_all()?;
-    Ok(check.report)
+    all_cases(Subject::protocol(factory), conversation)
 }
 
 /// Runs one case of [`check_protocol`], beside the plain run that it is compared with.
@@ -104,10 +103,84 @@ pub fn check_case<P: Protocol>(
     conversation: &Conversation,
     case: &Case,
 ) -> Result<(), Violation> {
+    one_case(Subject::protocol(factory), conversation, case)
+}
+
+/// Runs a handler of `tidegate_streams` through one conversation as [`check_protocol`] does, as the
+/// task of each connection.
+///
+/// What holds for callbacks there holds for the handler: it may neither panic nor return an error.
+/// The error of a handler whose own connection has ended is none. A handler that goes on after its
+/// connection violates [`Rule::NothingLeft`].
+///
+/// ```
+/// use tidegate::Result;
+/// use tidegate_streams::{StreamReader, StreamWriter};
+/// use tidegate_testkit::{Conversation, Rule, check_handler};
+///
+/// /// Replies to each line with its length.
+/// async fn lengths(mut reader: StreamReader, writer: StreamWriter) -> Result {
+///     while let Some(line) = reader.lines().next().await? {
+///         write!(writer, "{} ", line.len())?;
+///         writer.drain().await?;
+///     }
+///     Ok(())
+/// }
+///
+/// /// Takes what a read returns for a line.
+/// async fn hasty(mut reader: StreamReader, writer: StreamWriter) -> Result {
+///     while !reader.at_eof() {
+///         let line = reader.read_chunk(1024).await?;
+///         write!(writer, "{} ", line.len())?;
+///     }
+///     Ok(())
+/// }
+///
+/// let conversation = Conversation::new().say("one\nthree\n");
+/// assert_eq!(check_handler(lengths, &conversation).unwrap().reply(), b"4 6 ");
+/// let violation = check_handler(hasty, &conversation).unwrap_err();
+/// assert_eq!(violation.rule(), Rule::Reply);
+/// ```
+///
+/// # Errors
+///
+/// The first violation, with the shortest case that was found for it.
+pub fn check_handler<F>(handler: F, conversation: &Conversation) -> Result<Report, Violation>
+where
+    F: AsyncFn(StreamReader, StreamWriter) -> tidegate::Result + 'static,
+{
+    let subject = Subject::handler(handler);
+    all_cases(subject, conversation).map_err(Violation::of_handler)
+}
+
+/// Runs one case of [`check_handler`], as [`check_case`] does for a protocol.
+///
+/// # Errors
+///
+/// Those of [`check_case`].
+pub fn check_handler_case<F>(
+    handler: F,
+    conversation: &Conversation,
+    case: &Case,
+) -> Result<(), Violation>
+where
+    F: AsyncFn(StreamReader, StreamWriter) -> tidegate::Result + 'static,
+{
+    let subject = Subject::handler(handler);
+    one_case(subject, conversation, case).map_err(Violation::of_handler)
+}
+
+fn all_cases(subject: Subject, conversation: &Conversation) -> Result<Report, Violation> {
+    let mut check = Check::new(subject, conversation)?;
+    check.run_all()?;
+    Ok(check.report)
+}
+
+fn one_case(subject: Subject, conversation: &Conversation, case: &Case) -> Result<(), Violation> {
     if let Some(violation) = judge_case(case, conversation.len()) {
         return Err(violation.in_case(case.clone(), Dialogue::default()));
     }
-    let check = Check::new(factory, conversation)?;
+    let check = Check::new(subject, conversation)?;
     let (outcome, violation) = check.run(case);
     match violation {
         Some(violation) => Err(violation.in_case(case.clone(), outcome.dialogue)),
@@ -116,7 +189,7 @@ pub fn check_case<P: Protocol>(
 }
 
 struct Check<'c> {
-    factory: Factory,
+    subject: Subject,
     conversation: &'c Conversation,
     plain: Outcome,
     report: Report,
@@ -124,19 +197,13 @@ struct Check<'c> {
 
 impl<'c> Check<'c> {
     /// Makes the plain run.
-    fn new<P: Protocol>(
-        mut factory: impl FnMut() -> P + 'static,
-        conversation: &'c Conversation,
-    ) -> Result<Self, Violation> {
-        let factory: Factory = Rc::new(RefCell::new(move || {
-            Box::new(factory()) as Box<dyn Protocol>
-        }));
-        let plain = run(&factory, conversation, &Case::PLAIN);
+    fn new(subject: Subject, conversation: &'c Conversation) -> Result<Self, Violation> {
+        let plain = run(&subject, conversation, &Case::PLAIN);
         if let Some(violation) = judge_plain(&plain, conversation) {
             return Err(violation.in_case(Case::PLAIN, plain.dialogue));
         }
         Ok(Self {
-            factory,
+            subject,
             conversation,
             report: Report::new(&plain),
             plain,
@@ -144,7 +211,7 @@ impl<'c> Check<'c> {
     }
 
     fn run(&self, case: &Case) -> (Outcome, Option<Violation>) {
-        let outcome = run(&self.factory, self.conversation, case);
+        let outcome = run(&self.subject, self.conversation, case);
         let violation = judge(&outcome, &self.plain, case, self.conversation);
         (outcome, violation)
     }

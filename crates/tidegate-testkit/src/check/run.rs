@@ -2,6 +2,7 @@
 
 use super::case::{Case, Variation};
 use super::conversation::{Conversation, Step};
+use super::subject::Subject;
 use crate::dialogue::{Dialogue, Escaped};
 use crate::log::{Log, Seen};
 use crate::network::{Host, Link};
@@ -12,7 +13,7 @@ use crate::world::{StepLimitExceeded, World};
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
-use tidegate::{CloseReason, Failure, ListenOptions, Protocol, WriteLimits};
+use tidegate::{CloseReason, Failure, ListenOptions, WriteLimits};
 
 const PORT: u16 = 7;
 
@@ -20,8 +21,6 @@ const PORT: u16 = 7;
 /// takes a hundredth of it, and a byte there and back twenty steps.
 const STEPS: u64 = 500_000;
 const STEPS_PER_BYTE: u64 = 200;
-
-pub(super) type Factory = Rc<RefCell<dyn FnMut() -> Box<dyn Protocol>>>;
 
 /// How the connection ended, as the peer saw it when the conversation was over.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,15 +60,15 @@ pub(super) struct Outcome {
     pub(super) dialogue: Dialogue,
 }
 
-pub(super) fn run(factory: &Factory, conversation: &Conversation, case: &Case) -> Outcome {
-    let (mut outcome, violations) = collect(|| run_one(factory, conversation, case));
+pub(super) fn run(subject: &Subject, conversation: &Conversation, case: &Case) -> Outcome {
+    let (mut outcome, violations) = collect(|| run_one(subject, conversation, case));
     outcome.violations.extend(violations);
     outcome
 }
 
-fn run_one(factory: &Factory, conversation: &Conversation, case: &Case) -> Outcome {
+fn run_one(subject: &Subject, conversation: &Conversation, case: &Case) -> Outcome {
     let failures: Rc<RefCell<Vec<Failure>>> = Rc::default();
-    let mut outcome = match Play::begin(factory, conversation, case, &failures) {
+    let mut outcome = match Play::begin(subject, conversation, case, &failures) {
         Ok(mut play) => {
             let busy = play.play().err();
             play.outcome(busy)
@@ -114,6 +113,7 @@ struct Play<'c> {
     // The world ends before the log.
     world: World,
     host: Host,
+    subject: Subject,
     peer: ScriptedPeer,
     log: Log,
     conversation: &'c Conversation,
@@ -128,7 +128,7 @@ struct Play<'c> {
 
 impl<'c> Play<'c> {
     fn begin(
-        factory: &Factory,
+        subject: &Subject,
         conversation: &'c Conversation,
         case: &'c Case,
         failures: &Rc<RefCell<Vec<Failure>>>,
@@ -149,11 +149,10 @@ impl<'c> Play<'c> {
             options = options.write_limits(limits);
         }
         let log = Log::new();
-        let (served, factory) = (log.clone(), factory.clone());
-        let server = host.handle().create_server(options, move || {
-            let protocol = factory.borrow_mut()();
-            Watched::new(protocol, &served)
-        })?;
+        let (served, factory) = (log.clone(), subject.clone());
+        let server = host
+            .handle()
+            .create_server(options, move || Watched::new(factory.make(), &served))?;
         let peer = world.network().dial(host.addr(PORT))?;
         world.pump()?;
         server.close();
@@ -161,6 +160,7 @@ impl<'c> Play<'c> {
         Ok(Self {
             world,
             host,
+            subject: subject.clone(),
             peer: ScriptedPeer::new(peer),
             log,
             conversation,
@@ -290,6 +290,7 @@ impl<'c> Play<'c> {
             (timers, "timer"),
             (now.completions, "completion"),
             (now.jobs, "job"),
+            (self.subject.running(), "handler"),
         ];
         let texts = remains.iter().filter(|(count, _)| *count > 0);
         let texts: Vec<_> = texts

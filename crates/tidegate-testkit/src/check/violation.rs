@@ -18,6 +18,8 @@ struct Parts {
     seen: String,
     case: Case,
     dialogue: Dialogue,
+    /// How to run the case again.
+    again: &'static str,
 }
 
 impl Violation {
@@ -29,7 +31,13 @@ impl Violation {
             seen: seen.into(),
             case: Case::PLAIN,
             dialogue: Dialogue::default(),
+            again: "check_case(factory",
         }))
+    }
+
+    pub(super) fn of_handler(mut self) -> Self {
+        self.0.again = "check_handler_case(handler";
+        self
     }
 
     pub(super) fn in_case(mut self, case: Case, dialogue: Dialogue) -> Self {
@@ -72,13 +80,14 @@ impl fmt::Display for Violation {
             seen,
             case,
             dialogue,
+            again,
         } = &*self.0;
         writeln!(f, "{rule}")?;
         writeln!(f, "  expected: {expected}")?;
         writeln!(f, "      seen: {seen}")?;
         writeln!(
             f,
-            "again with: check_case(factory, &conversation, &\"{case}\".parse()?)"
+            "again with: {again}, &conversation, &\"{case}\".parse()?)"
         )?;
         write!(f, "what was said:\n{dialogue}")
     }

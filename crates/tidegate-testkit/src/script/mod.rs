@@ -14,7 +14,8 @@ use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
-use tidegate::{Closed, EventLoop, Failure, PanicPolicy, Protocol};
+use tidegate::{CloseReason, Closed, EventLoop, Failure, PanicPolicy, Protocol};
+use tidegate_streams::{Handlers, StreamReader, StreamWriter};
 
 pub use mismatch::Mismatch;
 use player::Player;
@@ -249,6 +250,47 @@ impl Script {
         })
     }
 
+    /// Plays the script as [`play`](Self::play) does, against a handler of `tidegate_streams`.
+    ///
+    /// Bytes count as read when the handler's reader has taken them in.
+    ///
+    /// ```
+    /// use tidegate_testkit::Script;
+    ///
+    /// let script = Script::new().send("hello\n").expect("HELLO\n").send_eof().expect_eof();
+    /// let played = script.play_handler(async |mut reader, writer| {
+    ///     while let Some(line) = reader.lines().next().await? {
+    ///         writer.write(&line.to_ascii_uppercase())?;
+    ///         writer.drain().await?;
+    ///     }
+    ///     Ok(())
+    /// });
+    /// assert!(played.unwrap().closed().unwrap().is_clean());
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The first step that went another way. A panic of the handler is a mismatch at the end.
+    pub fn play_handler<F>(&self, handler: F) -> Result<Played, Mismatch>
+    where
+        F: AsyncFn(StreamReader, StreamWriter) -> tidegate::Result + 'static,
+    {
+        self.play(Handlers::new(handler).protocol())
+    }
+
+    /// Plays the script as [`play_client`](Self::play_client) does, against an async function that
+    /// gets both halves of its connection to the peer.
+    ///
+    /// # Errors
+    ///
+    /// As [`play_handler`](Self::play_handler).
+    pub fn play_client_handler<F>(&self, handler: F) -> Result<Played, Mismatch>
+    where
+        F: AsyncFn(StreamReader, StreamWriter) -> tidegate::Result + 'static,
+    {
+        self.play_client(Handlers::new(handler).protocol())
+    }
+
     fn run(
         &self,
         connect: impl FnOnce(&mut World, &Host, &Log) -> io::Result<crate::Peer>,
@@ -275,6 +317,10 @@ impl Script {
         let played = player.play(&self.steps);
         let failures = failures.take();
         match played {
+            Ok(_) if failures.iter().any(is_panic) => {
+                let mismatch = Mismatch::at_end(self.steps.len(), "no panic", "a panic".into());
+                Err(mismatch.with(player.peer.dialogue(), &failures))
+            }
             Ok(_) if !self.may_fail && !failures.is_empty() => {
                 let mismatch = Mismatch::at_end(self.steps.len(), "no error", "an error".into());
                 Err(mismatch.with(player.peer.dialogue(), &failures))
@@ -288,6 +334,11 @@ impl Script {
             Err(mismatch) => Err(mismatch.with(player.peer.dialogue(), &failures)),
         }
     }
+}
+
+/// Whether it is a panic of a task: those of callbacks go on out of the loop.
+fn is_panic(failure: &Failure) -> bool {
+    matches!(failure.reason(), CloseReason::Panic(_))
 }
 
 /// A script that went as it was written.
