@@ -1,6 +1,7 @@
 //! Serving connections, each with a task of its own.
 
 use crate::error::NoEventLoop;
+use crate::executor::KEPT;
 use crate::options::StreamOptions;
 use crate::reader::StreamReader;
 use crate::stream::{Incoming, Serve, StreamProtocol};
@@ -188,6 +189,12 @@ impl Served {
         let task = self.tasks.borrow_mut().try_remove(number);
         drop(task);
         if self.tasks.borrow().is_empty() {
+            // Not before: the number of a task is its place.
+            let mut tasks = self.tasks.borrow_mut();
+            if tasks.capacity() > KEPT {
+                tasks.shrink_to_fit();
+            }
+            drop(tasks);
             let waiting = self.waiting.take();
             waiting.into_iter().for_each(Waker::wake);
         }

@@ -135,6 +135,7 @@ mod timers;
 // What all of them use.
 mod address;
 mod log;
+mod memory;
 mod panics;
 
 pub use address::Address;
