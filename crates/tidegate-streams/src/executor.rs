@@ -17,13 +17,14 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Wake, Waker};
 use tidegate::{Callback, Handle, RemoteHandle};
 
-/// Lists that were longer once are given back when they are empty.
-const KEPT: usize = 1024;
+/// The number of places up to which a list or a table of tasks never shrinks. A longer queue is cut
+/// down when it is empty, a larger table when less than an eighth of it is used.
+pub(crate) const KEPT: usize = 1024;
 
 /// A task whose calls never have to wait yields once per this many calls, so that it cannot starve
 /// the loop.
@@ -80,11 +81,19 @@ impl<W: ?Sized> Task<W> {
 
 /// What the wakers of a task share.
 struct TaskWaker {
-    /// The place of the task; another one may have it when this one has ended.
-    place: usize,
+    /// The place of the task; another one may have it when this one has ended. Of its own thread:
+    /// atomic only because wakers go everywhere.
+    place: AtomicUsize,
     /// Since it was woken, until it runs; also when it has ended, so that it costs no more.
     woken: AtomicBool,
     inbox: Arc<Inbox>,
+}
+
+impl TaskWaker {
+    #[inline]
+    fn place(&self) -> usize {
+        self.place.load(Ordering::Relaxed)
+    }
 }
 
 impl Wake for TaskWaker {
@@ -224,7 +233,7 @@ impl Executor {
         let mut tasks = self.tasks.borrow_mut();
         let place = tasks.vacant_entry();
         let shared = Arc::new(TaskWaker {
-            place: place.key(),
+            place: AtomicUsize::new(place.key()),
             woken: AtomicBool::new(true),
             inbox: self.inbox.clone(),
         });
@@ -244,16 +253,29 @@ impl Executor {
     fn leave(&self, place: usize) {
         let mut tasks = self.tasks.borrow_mut();
         let gone = tasks.try_remove(place);
-        if tasks.is_empty() && tasks.capacity() > KEPT {
-            *tasks = Slab::new();
+        if tasks.capacity() > KEPT && tasks.len() < tasks.capacity() / 8 {
+            self.shrink(&mut tasks);
         }
         drop(tasks);
         drop(gone);
     }
 
+    /// Gives back the memory of the tasks that have ended; the others move together.
+    #[cold]
+    fn shrink(&self, tasks: &mut Slab<Rc<Task>>) {
+        let running = self.running.get();
+        tasks.compact(|task, from, to| {
+            task.shared.place.store(to, Ordering::Relaxed);
+            if from == running {
+                self.running.set(to);
+            }
+            true
+        });
+    }
+
     fn wake(&self, waker: &Arc<TaskWaker>) {
         let tasks = self.tasks.borrow();
-        let known = tasks.get(waker.place);
+        let known = tasks.get(waker.place());
         if let Some(task) = known.filter(|task| Arc::ptr_eq(&task.shared, waker)) {
             self.push(task.clone());
         }
@@ -312,12 +334,12 @@ impl Executor {
     #[inline]
     fn run_task(&self, task: &Task) {
         CALLS_LEFT.set(CALLS_PER_YIELD);
-        self.running.set(task.shared.place);
+        self.running.set(task.shared.place());
         let mut context = Context::from_waker(&task.waker);
         let run = || task.work.run(&mut context, &self.handle);
         if self.handle.timed_as(|| task.work.name(), run) {
             task.shared.woken.store(true, Ordering::Release);
-            self.leave(task.shared.place);
+            self.leave(task.shared.place());
         }
     }
 
@@ -378,7 +400,7 @@ impl Drop for Rest<'_> {
             drop(ready);
             self.0.schedule();
         } else if ready.capacity() > KEPT {
-            *ready = VecDeque::new();
+            ready.shrink_to(KEPT);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Serving connections, each with a task of its own.
 
 use crate::error::NoEventLoop;
+use crate::executor::KEPT;
 use crate::handling::Handling;
 use crate::label::Label;
 use crate::options::StreamOptions;
@@ -224,6 +225,12 @@ impl Served {
         let task = self.tasks.borrow_mut().try_remove(number);
         drop(task);
         if self.tasks.borrow().is_empty() {
+            // Not before: the number of a task is its place.
+            let mut tasks = self.tasks.borrow_mut();
+            if tasks.capacity() > KEPT {
+                tasks.shrink_to_fit();
+            }
+            drop(tasks);
             let waiting = self.waiting.take();
             waiting.into_iter().for_each(Waker::wake);
         }

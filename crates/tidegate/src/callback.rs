@@ -97,14 +97,12 @@ impl fmt::Debug for CallbackHandle {
 /// Made by [`Handle::callback`]. Clones schedule the same callback. Dropping it does not cancel
 /// what is scheduled.
 #[derive(Clone)]
-pub struct Callback {
-    core: Weak<Core>,
-    shared: Rc<Repeated>,
-}
+pub struct Callback(Rc<Repeated>);
 
 type RepeatedCall = Box<dyn FnMut(&Handle)>;
 
 struct Repeated {
+    core: Weak<Core>,
     scheduled: Cell<bool>,
     call: RefCell<Option<RepeatedCall>>,
 }
@@ -112,6 +110,7 @@ struct Repeated {
 impl Callback {
     pub(crate) fn new(core: &Rc<Core>, call: RepeatedCall) -> Self {
         let shared = Rc::new(Repeated {
+            core: Rc::downgrade(core),
             scheduled: Cell::new(false),
             call: RefCell::new(Some(call)),
         });
@@ -120,21 +119,18 @@ impl Callback {
         }
         let at_end: Weak<Repeated> = Rc::downgrade(&shared);
         core.at_end(at_end);
-        Self {
-            core: Rc::downgrade(core),
-            shared,
-        }
+        Self(shared)
     }
 
     /// Runs the callback in this tick of the loop or the next. Scheduling what is scheduled does
     /// nothing; scheduling from within the callback itself means the next tick. When the loop is
     /// gone this does nothing.
     pub fn schedule(&self) {
-        if self.shared.scheduled.replace(true) {
+        if self.0.scheduled.replace(true) {
             return;
         }
-        if let Some(core) = self.core.upgrade() {
-            core.push_ready(self.shared.clone());
+        if let Some(core) = self.0.core.upgrade() {
+            core.push_ready(self.0.clone());
         }
     }
 }
@@ -162,6 +158,14 @@ impl Run for Repeated {
     }
 }
 
+impl Drop for Repeated {
+    fn drop(&mut self) {
+        if let Some(core) = self.core.upgrade() {
+            core.holder_dropped();
+        }
+    }
+}
+
 impl AtEnd for Repeated {
     fn end(&self, core: &Core) {
         core.defer_drop_call(self);
@@ -171,7 +175,7 @@ impl AtEnd for Repeated {
 impl fmt::Debug for Callback {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Callback")
-            .field("scheduled", &self.shared.scheduled.get())
+            .field("scheduled", &self.0.scheduled.get())
             .finish_non_exhaustive()
     }
 }

@@ -142,6 +142,7 @@ mod timers;
 // What all of them use.
 mod address;
 mod log;
+mod memory;
 mod panics;
 mod socket_options;
 

@@ -47,7 +47,7 @@ pub struct Completion<T: 'static> {
     state: State<T>,
 }
 
-enum State<T> {
+enum State<T: 'static> {
     Ready(io::Result<T>),
     Waiting(Rc<Shared<T>>),
     Mapped(Box<Mapped<T>>),

@@ -29,7 +29,7 @@ pub(crate) enum Work {
     Job(JobId),
 }
 
-pub(super) struct Shared<T> {
+pub(super) struct Shared<T: 'static> {
     handle: Handle,
     slot: RefCell<Slot<T>>,
     /// Of [`Completion::within`](super::Completion::within).
@@ -220,6 +220,12 @@ impl<T: 'static> Shared<T> {
             Slot::Answered(_) => "answered",
             Slot::Done => "done",
         }
+    }
+}
+
+impl<T: 'static> Drop for Shared<T> {
+    fn drop(&mut self) {
+        self.handle.core().holder_dropped();
     }
 }
 

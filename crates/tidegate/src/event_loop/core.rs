@@ -4,6 +4,7 @@
 use super::counters::{Counters, LoopStats, add};
 use super::deferred::Deferred;
 use super::failure::{Failure, PanicPolicy};
+use super::holders::Holders;
 use super::registry::{Registry, Slot};
 use super::remote::Inbox;
 use super::source::Source;
@@ -14,6 +15,7 @@ use crate::connect::{ConnectId, Connecting, Connects};
 use crate::driver::{AnyDriver, Listener, Socket};
 use crate::jobs::Jobs;
 use crate::log::LogLimit;
+use crate::memory::trim_queue;
 use crate::panics::{PanicPayload, discard};
 use crate::resolve::Resolver;
 use crate::timers::{TimerId, Timers};
@@ -38,11 +40,6 @@ const SPARE_BUFFERS: usize = 32;
 
 pub(super) type ErrorHandler = Box<dyn FnMut(&Handle, &Failure)>;
 
-/// Something that holds user values and must let go of them when the loop ends.
-pub(crate) trait AtEnd {
-    fn end(&self, core: &Core);
-}
-
 /// What is known of the time of the running tick.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum TickTime {
@@ -63,7 +60,7 @@ pub(crate) struct Core {
     /// Sources with reads or accepts left over.
     leftover: RefCell<Vec<TransportId>>,
     pub(super) deferred: RefCell<Vec<Deferred>>,
-    at_end: RefCell<Vec<Weak<dyn AtEnd>>>,
+    pub(super) holders: Holders,
     completions: Cell<usize>,
     pub(crate) jobs: RefCell<Jobs>,
     /// Gone when the loop is.
@@ -117,7 +114,7 @@ impl Core {
             dirty: RefCell::default(),
             leftover: RefCell::default(),
             deferred: RefCell::default(),
-            at_end: RefCell::default(),
+            holders: Holders::default(),
             completions: Cell::new(0),
             jobs: RefCell::default(),
             resolver: RefCell::new(Some(resolver)),
@@ -241,12 +238,12 @@ impl Core {
         timers.next_deadline()
     }
 
-    pub(crate) fn timers_created(&self) -> u64 {
-        self.timers.borrow().created()
+    pub(crate) fn timers_started(&self) -> u64 {
+        self.timers.borrow().started()
     }
 
-    pub(crate) fn pop_due(&self, now: Instant, created: u64) -> Option<Rc<dyn Run>> {
-        self.timers.borrow_mut().pop_due(now, created)
+    pub(crate) fn pop_due(&self, now: Instant, started: u64) -> Option<Rc<dyn Run>> {
+        self.timers.borrow_mut().pop_due(now, started)
     }
 
     // The lists of what is to be done.
@@ -269,6 +266,7 @@ impl Core {
         let next = ready.pop_front();
         if ready.is_empty() {
             self.todo.clear(Todo::READY);
+            trim_queue(&mut ready);
         }
         next
     }
@@ -351,22 +349,11 @@ impl Core {
         }
     }
 
-    // Completions, and other holders of user values.
+    // Completions, and names.
 
     pub(crate) fn waiting(&self, change: isize) {
         self.completions
             .set(self.completions.get().wrapping_add_signed(change));
-    }
-
-    pub(crate) fn at_end(&self, holder: Weak<dyn AtEnd>) {
-        let mut holders = self.at_end.borrow_mut();
-        if holders.len() == holders.capacity() {
-            // Before it grows; so the cost of a purge is shared by as many insertions.
-            holders.retain(|holder| holder.strong_count() > 0);
-            let live = holders.len();
-            holders.reserve(live + 8);
-        }
-        holders.push(holder);
     }
 
     pub(crate) fn resolver(&self) -> Resolver {
@@ -385,10 +372,7 @@ impl Core {
 
     /// Drops, uncalled, everything of the user's that the loop still holds.
     pub(crate) fn drop_user_values(&self) {
-        let holders = self.at_end.take();
-        for holder in holders.iter().filter_map(Weak::upgrade) {
-            holder.end(self);
-        }
+        self.end_holders();
         for call in self.inbox.close() {
             self.drop_value(call);
         }

@@ -6,6 +6,7 @@ mod counters;
 mod deferred;
 mod failure;
 mod handle;
+mod holders;
 mod registry;
 mod remote;
 mod source;
@@ -16,6 +17,7 @@ use crate::TransportId;
 use crate::callback::Once;
 use crate::completion::Completion;
 use crate::driver::{Events, Readiness, Token, WAKE};
+use crate::memory::trim;
 use handle::Entered;
 use std::fmt;
 use std::io;
@@ -24,10 +26,11 @@ use std::rc::Rc;
 use std::time::Duration;
 use todo::Todo;
 
-pub(crate) use self::core::{AtEnd, Core, MAX_GATHERED, TickTime};
+pub(crate) use self::core::{Core, MAX_GATHERED, TickTime};
 pub(crate) use crate::panics::PanicPayload;
 pub(crate) use counters::add;
 pub(crate) use deferred::Deferred;
+pub(crate) use holders::AtEnd;
 pub(crate) use registry::Slot;
 pub(crate) use source::Source;
 
@@ -255,6 +258,7 @@ impl EventLoop {
                 slot.on_leftover(core, buffer);
             }
         }
+        trim(&mut self.leftover);
     }
 
     /// What follows the I/O callbacks.
@@ -263,8 +267,8 @@ impl EventLoop {
         // 3.
         if core.next_deadline().is_some() {
             let now = core.clock();
-            let created = core.timers_created();
-            while let Some(run) = core.pop_due(now, created) {
+            let started = core.timers_started();
+            while let Some(run) = core.pop_due(now, started) {
                 run.run(&self.handle);
             }
         }
@@ -286,6 +290,7 @@ impl EventLoop {
                 transport.settle_dirty();
             }
         }
+        trim(&mut self.dirty);
         core.drop_deferred();
     }
 }

@@ -1,10 +1,12 @@
 //! The sources of events: a slab whose entries carry a generation, so that an event for what was
-//! closed reaches nobody, also when its slot was used again.
+//! closed reaches nobody, also when its slot was used again. When most of its slots are unused, the
+//! sources are moved together; they keep their ids, which name the slots in which they began.
 
 use super::core::Core;
 use super::counters::LoopStats;
 use super::source::Source;
 use crate::TransportId;
+use crate::memory::{Moved, is_sparse};
 use crate::transport::Transport;
 use slab::Slab;
 use std::mem;
@@ -64,10 +66,10 @@ impl Entry {
         }
     }
 
-    fn is(&self, id: TransportId) -> bool {
+    fn generation(&self) -> u32 {
         match self {
-            Self::Connection(own, _) => *own == id,
-            Self::Other(generation, _) => *generation == id.generation(),
+            Self::Connection(id, _) => id.generation(),
+            Self::Other(generation, _) => *generation,
         }
     }
 
@@ -97,6 +99,8 @@ impl Entry {
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     entries: Slab<Entry>,
+    /// By their generations.
+    moved: Moved<u32>,
     generation: u32,
 }
 
@@ -115,43 +119,77 @@ impl Registry {
         made
     }
 
+    /// Returns the entry of this id, if it is still there.
+    fn entry(&self, id: TransportId) -> Option<&Entry> {
+        self.entries.get(self.slot_of(id)?)
+    }
+
+    fn moved_entry(&self, id: TransportId) -> Option<&Entry> {
+        self.entries.get(self.moved.find(&id.generation())?)
+    }
+
+    /// The slot in which the entry of this id is now.
+    fn slot_of(&self, id: TransportId) -> Option<usize> {
+        match self.entries.get(id.slot()) {
+            Some(entry) if entry.generation() == id.generation() => Some(id.slot()),
+            _ => self.moved.find(&id.generation()),
+        }
+    }
+
     /// Returns the connection of this id, if that is what the slot holds.
     #[inline]
     pub(super) fn connection(&self, id: TransportId) -> Option<&Transport> {
         match self.entries.get(id.slot()) {
             Some(Entry::Connection(own, transport)) if *own == id => Some(transport),
-            _ => None,
+            _ => self.moved_connection(id),
+        }
+    }
+
+    #[cold]
+    fn moved_connection(&self, id: TransportId) -> Option<&Transport> {
+        match self.moved_entry(id)? {
+            Entry::Connection(_, transport) => Some(transport),
+            Entry::Other(..) => None,
         }
     }
 
     /// Returns the source of this id, if that is no connection.
     pub(super) fn other(&self, id: TransportId) -> Option<&Rc<dyn Source>> {
-        match self.entries.get(id.slot()) {
-            Some(Entry::Other(generation, source)) if *generation == id.generation() => {
-                Some(source)
-            }
+        match self.entry(id) {
+            Some(Entry::Other(_, source)) => Some(source),
             _ => None,
         }
     }
 
     pub(super) fn get(&self, id: TransportId) -> Option<Slot> {
-        let entry = self.entries.get(id.slot())?;
-        entry.is(id).then(|| entry.slot())
+        self.entry(id).map(Entry::slot)
     }
 
     /// Gives a source its next stage; returns the one before.
     pub(crate) fn replace(&mut self, id: TransportId, next: Slot) -> Option<Slot> {
-        let entry = self
-            .entries
-            .get_mut(id.slot())
-            .filter(|entry| entry.is(id))?;
+        let slot = self.slot_of(id)?;
+        let entry = self.entries.get_mut(slot)?;
         let before = mem::replace(entry, Entry::new(id, next));
         Some(before.into_slot())
     }
 
     pub(crate) fn remove(&mut self, id: TransportId) -> Option<Slot> {
-        self.entries.get(id.slot()).filter(|entry| entry.is(id))?;
-        Some(self.entries.remove(id.slot()).into_slot())
+        let slot = self.slot_of(id)?;
+        let gone = self.entries.remove(slot);
+        self.moved.forget(&id.generation());
+        if is_sparse(self.entries.len(), self.entries.capacity()) {
+            self.shrink();
+        }
+        Some(gone.into_slot())
+    }
+
+    /// Gives back the memory of the sources that are gone.
+    #[cold]
+    fn shrink(&mut self) {
+        self.entries.compact(|entry, _, slot| {
+            self.moved.note(entry.generation(), slot);
+            true
+        });
     }
 
     pub(crate) fn connections(&self) -> impl Iterator<Item = &Transport> {

@@ -321,6 +321,12 @@ impl AtEnd for ServerState {
     }
 }
 
+impl Drop for ServerState {
+    fn drop(&mut self) {
+        self.handle.core().holder_dropped();
+    }
+}
+
 impl fmt::Debug for ServerState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerState")

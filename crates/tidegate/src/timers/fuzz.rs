@@ -17,16 +17,22 @@ enum Op {
     /// Pops one of the round.
     Pop,
     TakeAll,
+    /// Inserts this number of timers, at different times.
+    Burst(u8),
+    /// Cancels all but each of this number.
+    CancelMost(u8),
 }
 
 impl<'a> Arbitrary<'a> for Op {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-        Ok(match u.int_in_range(0..=15)? {
+        Ok(match u.int_in_range(0..=18)? {
             0..=4 => Self::Insert(Some(u8::arbitrary(u)?)),
             5 => Self::Insert(None),
             6..=8 => Self::Cancel(u8::arbitrary(u)?),
             9 | 10 => Self::Round(u8::arbitrary(u)?),
             15 => Self::TakeAll,
+            16 | 17 => Self::Burst(u8::arbitrary(u)?),
+            18 => Self::CancelMost(u8::arbitrary(u)?),
             _ => Self::Pop,
         })
     }
@@ -70,11 +76,12 @@ impl Pair {
         let place = self.model.iter().position(|timer| timer.1 == number);
         let expected = place.map(|place| self.model.swap_remove(place).1);
         assert_eq!(self.timers.cancel(id), expected);
+        assert!(!self.timers.is_wasteful(), "memory of a burst is kept");
     }
 
     /// Answers whether there was one.
     fn pop(&mut self) -> bool {
-        let (now, before, created) = self.round;
+        let (now, before, started) = self.round;
         let is_due = |timer: &&(Option<u8>, usize)| timer.0.is_some_and(|at| at <= now);
         let due = self
             .model
@@ -82,7 +89,7 @@ impl Pair {
             .filter(is_due)
             .filter(|timer| timer.1 < before);
         let expected = due.min().map(|timer| timer.1);
-        assert_eq!(self.timers.pop_due(self.at(now), created), expected);
+        assert_eq!(self.timers.pop_due(self.at(now), started), expected);
         self.model.retain(|timer| Some(timer.1) != expected);
         expected.is_some()
     }
@@ -107,8 +114,21 @@ fn check(ops: &Vec<Op>) {
         match *op {
             Op::Insert(deadline) => pair.insert(deadline),
             Op::Cancel(number) => pair.cancel(number.into()),
-            Op::Round(now) => pair.round = (now, pair.ids.len(), pair.timers.created()),
+            Op::Round(now) => pair.round = (now, pair.ids.len(), pair.timers.started()),
             Op::Pop => drop(pair.pop()),
+            Op::Burst(count) => {
+                for number in 0..count {
+                    let deadline = number.wrapping_mul(37);
+                    pair.insert((deadline != 0).then_some(deadline));
+                }
+            }
+            Op::CancelMost(step) => {
+                for number in 0..pair.ids.len() {
+                    if number % (usize::from(step) + 1) != 0 {
+                        pair.cancel(number);
+                    }
+                }
+            }
             Op::TakeAll => {
                 let mut all = pair.timers.take_all();
                 all.sort_unstable();
@@ -120,7 +140,7 @@ fn check(ops: &Vec<Op>) {
         pair.agree();
     }
     // What has a deadline fires, and the rest can be cancelled.
-    pair.round = (u8::MAX, pair.ids.len(), pair.timers.created());
+    pair.round = (u8::MAX, pair.ids.len(), pair.timers.started());
     while pair.pop() {}
     for number in 0..pair.ids.len() {
         pair.cancel(number);

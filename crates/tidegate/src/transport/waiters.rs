@@ -3,6 +3,7 @@
 use super::Transport;
 use super::state::State;
 use crate::completion::{Completer, Completion};
+use crate::memory::trim_queue;
 use crate::{Closed, Flow};
 use std::io;
 use std::mem;
@@ -65,7 +66,14 @@ impl Transport {
         conn.set(State::COMPLETING);
         self.answer_reached();
         conn.clear(State::COMPLETING);
-        if conn.with_extra(|extra| extra.drains.is_empty() && extra.flushes.is_empty()) {
+        let is_done = conn.with_extra(|extra| {
+            let is_done = extra.drains.is_empty() && extra.flushes.is_empty();
+            if is_done {
+                trim_queue(&mut extra.flushes);
+            }
+            is_done
+        });
+        if is_done {
             conn.clear(State::AWAITED);
         }
     }
