@@ -36,7 +36,7 @@ shell_scripts() {
 
 python_scripts() {
     PYTHONPYCACHEPREFIX=$scratch/pycache bounded 60 \
-        python3 -m py_compile .ci/words tests/interop/*.py .ci/peers/*.py
+        python3 -m py_compile .ci/words tests/mutants/generated tests/interop/*.py .ci/peers/*.py
 }
 
 step formatting "" "rustfmt changes nothing" bounded 120 cargo fmt --all --check

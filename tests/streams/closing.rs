@@ -193,6 +193,24 @@ fn a_dropped_writer_sends_its_rest_and_the_reader_returns_what_it_holds(kind: Ki
     }
 }
 
+each_kind!(a_connection_that_the_end_of_the_loop_cuts_is_logged_if_bytes_are_unsent);
+fn a_connection_that_the_end_of_the_loop_cuts_is_logged_if_bytes_are_unsent(kind: Kind) {
+    for stalled in [false, true] {
+        let mut event_loop = EventLoop::new().unwrap();
+        let (_reader, writer, _peer) = opened(&mut event_loop, kind);
+        let transport = writer.transport().clone();
+        if stalled {
+            stall(&mut event_loop, never_paused(&transport), 1000);
+        }
+        let (id, unsent) = (transport.id(), transport.write_buffer_size());
+        keep_log(log::LevelFilter::Trace);
+        drop(event_loop);
+        let texts: Vec<_> = lines().into_iter().map(|line| line.text).collect();
+        let cut = format!("{id} was cut with {unsent} bytes unsent");
+        assert_eq!(texts, Vec::from_iter(stalled.then_some(cut)));
+    }
+}
+
 each_kind!(a_writer_dropped_with_nothing_unsent_or_after_its_end_is_not_logged);
 fn a_writer_dropped_with_nothing_unsent_or_after_its_end_is_not_logged(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();

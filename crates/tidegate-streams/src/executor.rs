@@ -422,3 +422,37 @@ impl fmt::Debug for Executor {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::spawn_on;
+    use std::future::poll_fn;
+    use std::task::Poll;
+    use std::thread;
+    use tidegate::EventLoop;
+
+    #[test]
+    fn a_wake_up_that_the_end_of_the_loop_overtakes_is_dropped_with_its_task() {
+        let mut event_loop = EventLoop::new().unwrap();
+        let handle = event_loop.handle().clone();
+        let waker: Rc<Cell<Option<Waker>>> = Rc::default();
+        let left = waker.clone();
+        let task = spawn_on(&handle, async move {
+            poll_fn(|context| {
+                left.set(Some(context.waker().clone()));
+                Poll::<()>::Pending
+            })
+            .await;
+        });
+        event_loop.run_once(None).unwrap();
+        let inbox = Arc::downgrade(&Executor::of(&handle).unwrap().inbox);
+        let waker = waker.take().unwrap();
+        thread::spawn(move || waker.wake()).join().unwrap();
+        drop((event_loop, handle, task));
+        assert!(
+            inbox.upgrade().is_none(),
+            "the inbox and its waker keep each other"
+        );
+    }
+}

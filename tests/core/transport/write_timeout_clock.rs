@@ -236,6 +236,21 @@ fn a_removed_limit_ends_nothing_and_a_new_one_counts_from_its_setting() {
 }
 
 #[test]
+fn after_a_removed_limit_neither_progress_nor_a_new_stall_starts_a_timer() {
+    let mut timed = Timed::stalled(LIMIT);
+    timed.transport.set_write_timeout(None);
+    timed.read(1);
+    assert_eq!(timed.transport.sent(), CAPACITY as u64 + 1);
+    assert_eq!(timed.timers(), 0);
+    timed.read(STALLING - 1);
+    assert_eq!(timed.transport.write_buffer_size(), 0);
+    timed.transport.write(&[1; STALLING]).unwrap();
+    timed.run();
+    assert_eq!(timed.transport.write_buffer_size(), STALLING - CAPACITY);
+    assert_eq!(timed.timers(), 0);
+}
+
+#[test]
 fn a_limit_of_zero_ends_at_the_first_turn_that_finds_the_kernel_full() {
     // The kernel takes all of it in one call.
     let link = Link::new().send_buffer(CAPACITY).receive_buffer(1);
