@@ -11,6 +11,7 @@ mod reader;
 mod reader_cancel;
 mod reader_endings;
 mod reader_peek;
+mod relay;
 mod runner;
 mod server;
 mod server_accepting;

@@ -127,6 +127,7 @@
 //! | [`JoinHandle`] | the task goes on, detached; awaited as `&mut handle`, it can be awaited again |
 //! | [`sleep`], [`sleep_until`], [`yield_now`] | nothing; the timer is gone |
 //! | [`timeout`], [`timeout_at`] | what they wait for is dropped |
+//! | [`relay`] | both connections are being closed |
 //!
 //! The methods of the traits of other crates wait in `poll` and keep nothing that was not taken;
 //! what a combinator of such a crate does (`read_exact` of futures or tokio, for example) is said
@@ -200,6 +201,7 @@ mod open;
 mod options;
 mod read_buffer;
 mod reader;
+mod relay;
 mod runner;
 mod separators;
 mod server;
@@ -215,13 +217,14 @@ pub use error::{IncompleteRead, LimitOverrun, NoEventLoop, ReadError};
 pub use open::{open_connection, open_connection_with};
 pub use options::StreamOptions;
 pub use reader::{Feed, Limited, Lines, StreamReader};
+pub use relay::relay;
 pub use runner::{Runner, block_on};
 pub use separators::Separators;
 #[doc(hidden)]
 pub use server::Handlers;
 pub use server::{StreamServer, start_server, start_server_on, start_server_with};
 pub use task::{JoinError, JoinHandle, spawn, spawn_named, spawn_named_on, spawn_on};
-pub use tidegate::ShutdownReport;
+pub use tidegate::{RelayReport, Relayed, ShutdownReport};
 pub use time::{Elapsed, Sleep, sleep, sleep_until, timeout, timeout_at, yield_now};
 #[cfg(feature = "hyper")]
 pub use traits::hyper;

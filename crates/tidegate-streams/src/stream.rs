@@ -30,6 +30,8 @@ pub(crate) struct Incoming {
     waiting: Cell<bool>,
     /// Of the loop, once the connection is made.
     executor: OnceCell<Rc<Executor>>,
+    /// The server that has accepted the connection.
+    server: Option<Rc<dyn Serve>>,
 }
 
 /// The task or the waker that is woken when something has arrived.
@@ -49,7 +51,7 @@ impl Reader {
 }
 
 impl Incoming {
-    pub(crate) fn new(options: StreamOptions) -> Rc<Self> {
+    pub(crate) fn new(options: StreamOptions, server: Option<Rc<dyn Serve>>) -> Rc<Self> {
         Rc::new(Self {
             buffer: RefCell::default(),
             lent: Cell::new(0),
@@ -61,7 +63,19 @@ impl Incoming {
             reader: RefCell::default(),
             waiting: Cell::new(false),
             executor: OnceCell::new(),
+            server,
         })
+    }
+
+    /// The connection gets another protocol: its server is told of its end all the same.
+    pub(crate) fn leave(&self, transport: &Transport) {
+        if let Some(server) = self.server.clone() {
+            transport.wait_closed().then(move |_, closed| {
+                if let Ok(closed) = closed {
+                    server.lost(&closed);
+                }
+            });
+        }
     }
 
     /// How many bytes wait to be read.
@@ -226,12 +240,11 @@ pub(crate) trait Serve {
 
 pub(crate) struct StreamProtocol {
     incoming: Rc<Incoming>,
-    server: Option<Rc<dyn Serve>>,
 }
 
 impl StreamProtocol {
-    pub(crate) fn new(incoming: Rc<Incoming>, server: Option<Rc<dyn Serve>>) -> Self {
-        Self { incoming, server }
+    pub(crate) fn new(incoming: Rc<Incoming>) -> Self {
+        Self { incoming }
     }
 }
 
@@ -242,7 +255,7 @@ impl Protocol for StreamProtocol {
             self.incoming.buffer.borrow_mut().keep_in(spare);
             self.incoming.executor.get_or_init(|| executor);
         }
-        if let Some(server) = &self.server {
+        if let Some(server) = &self.incoming.server {
             server.clone().made(transport, self.incoming.clone());
         }
         Ok(())
@@ -275,7 +288,7 @@ impl Protocol for StreamProtocol {
                 "{id} (peer {peer}) was cut with {unsent} bytes unsent"
             );
         }
-        if let Some(server) = &self.server {
+        if let Some(server) = &self.incoming.server {
             server.lost(closed);
         }
     }

@@ -3,6 +3,7 @@
 use super::StreamReader;
 use crate::error::{LimitOverrun, ReadError};
 use std::future::{Future, poll_fn};
+use std::task::Context;
 
 /// Looking ahead. Each method is cancel safe, and leaves every byte in the reader.
 impl StreamReader {
@@ -55,5 +56,35 @@ impl StreamReader {
             self.lend();
         }
         Ok(self.lent().get(..len).unwrap_or_default())
+    }
+}
+
+/// For a relay, which passes on what was read ahead.
+impl StreamReader {
+    /// Lends what is there, or the front of it.
+    pub(crate) fn front(&mut self) -> &[u8] {
+        if self.incoming.lent.get() == 0 {
+            self.lend();
+        }
+        self.lent()
+    }
+
+    /// Takes what [`front`](Self::front) has lent, and returns its length.
+    pub(crate) fn take_front(&mut self) -> usize {
+        let len = self.incoming.lent.get();
+        self.consume(len);
+        len
+    }
+
+    /// Returns whether there are bytes; otherwise the task is woken when some come.
+    pub(crate) fn poll_front(&mut self, context: &mut Context<'_>) -> bool {
+        self.poll_some(context).is_ready() && self.buffered() > 0
+    }
+
+    /// The connection gets another protocol, and nothing comes to this reader any more.
+    pub(crate) fn leave(&self) {
+        if let Some(transport) = &self.transport {
+            self.incoming.leave(transport);
+        }
     }
 }
