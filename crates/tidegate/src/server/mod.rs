@@ -30,7 +30,8 @@ pub(crate) use state::ServerState;
 /// # Listening
 impl Handle {
     /// Listens, and gives each accepted connection a protocol that `factory` makes. A name is
-    /// resolved within this call, which may take long.
+    /// resolved within this call, which may take long. A factory that needs the peer's address is
+    /// [`create_server_with`](Self::create_server_with)'s.
     ///
     /// A Unix socket file whose listener is gone is replaced; it is removed when the server is
     /// closed, if it is still ours.
