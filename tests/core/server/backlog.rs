@@ -313,12 +313,12 @@ fn a_loop_that_ends_fails_the_wait_for_the_backlog_and_drops_its_sockets() {
     assert_eq!(server.connection_count(), 0);
 }
 
-/// The answer of a completion that has one.
+/// The result of a completion that is ready.
 fn now<T>(completion: Completion<T>) -> io::Result<T> {
     let mut completion = Box::pin(completion);
     match support::poll_once(completion.as_mut()) {
         std::task::Poll::Ready(result) => result,
-        std::task::Poll::Pending => panic!("no answer"),
+        std::task::Poll::Pending => panic!("it waits"),
     }
 }
 

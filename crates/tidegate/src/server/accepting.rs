@@ -39,7 +39,7 @@ impl Factory {
     }
 }
 
-/// What [`ListenOptions::accept_if`] was given.
+/// The closure of [`ListenOptions::accept_if`].
 pub(super) struct AcceptIf(Box<dyn FnMut(&Address) -> bool>);
 
 impl fmt::Debug for AcceptIf {
@@ -61,7 +61,7 @@ impl ListenOptions {
     ///
     /// A refused TCP connection is reset. So its peer learns of the refusal at once, and this
     /// machine keeps nothing of the connection, such as a state of TIME_WAIT (RFC 9293, 3.6.1).
-    /// The peer of a refused Unix socket reads EOF. A refusal is no failure: it is counted in
+    /// The peer of a refused Unix socket reads EOF, or a reset if it has sent something. A refusal is no failure: it is counted in
     /// [`Server::refused_count`] and [`LoopStats::refused`](crate::LoopStats::refused), and logged
     /// at `debug`, at most ten times a second.
     ///

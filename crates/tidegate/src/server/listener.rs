@@ -12,7 +12,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// So many connections does one listener get accepted in a tick.
+/// Maximum number of connections that are accepted from one listener in a tick.
 pub(super) const ACCEPTS_PER_TICK: usize = 64;
 
 /// How long a listener rests when the system is out of descriptors or memory. mio reports

@@ -31,7 +31,8 @@ pub(crate) use state::ServerState;
 /// # Listening
 impl Handle {
     /// Listens, and gives each accepted connection a protocol that `factory` makes. A name is
-    /// resolved within this call, which may take long.
+    /// resolved within this call, which may take long. A factory that needs the peer's address is
+    /// [`create_server_with`](Self::create_server_with)'s.
     ///
     /// # Unix sockets
     ///
