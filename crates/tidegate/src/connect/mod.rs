@@ -49,7 +49,22 @@ impl Handle {
         options: impl Into<ConnectOptions>,
         protocol: impl Protocol,
     ) -> Completion<Transport> {
-        connect(self, options.into(), boxed(protocol))
+        connect(self, options.into(), boxed(protocol), None)
+    }
+}
+
+/// Has a say in the attempts of a connect.
+pub(crate) trait Guide {
+    /// Returns an error for an address that must not be tried.
+    fn check(&self, core: &Core, to: &Address) -> io::Result<()>;
+
+    /// Called when an attempt has begun, and before the peer's end of it can be accepted.
+    fn begun(&self, core: &Core, from: &Address, to: &Address);
+}
+
+impl fmt::Debug for dyn Guide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guide").finish_non_exhaustive()
     }
 }
 
@@ -95,6 +110,7 @@ pub(crate) struct Connecting {
     local_addr: Option<SocketAddr>,
     attempt_delay: Duration,
     marks: Watermarks,
+    guide: Option<Box<dyn Guide>>,
     /// What waits for the connection; `None` once it is decided.
     client: RefCell<Option<Client>>,
     resolving: Cell<Option<JobId>>,
@@ -119,10 +135,11 @@ impl fmt::Debug for Client {
     }
 }
 
-fn connect(
+pub(crate) fn connect(
     handle: &Handle,
     options: ConnectOptions,
     protocol: Box<dyn Protocol>,
+    guide: Option<Box<dyn Guide>>,
 ) -> Completion<Transport> {
     let core = handle.core();
     let checked = if core.is_closed() {
@@ -151,6 +168,7 @@ fn connect(
         local_addr: options.local_addr,
         attempt_delay: options.attempt_delay,
         marks,
+        guide,
         client: RefCell::new(Some(client)),
         resolving: Cell::new(None),
         race: RefCell::new(Race::new(Vec::new(), options.attempt_delay)),
@@ -177,6 +195,10 @@ impl Connecting {
 
     fn local_addr(&self) -> Option<SocketAddr> {
         self.local_addr
+    }
+
+    fn guide(&self) -> Option<&dyn Guide> {
+        self.guide.as_deref()
     }
 
     /// A timer that is gone when the connect is decided.

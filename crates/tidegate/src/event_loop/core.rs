@@ -15,6 +15,7 @@ use crate::driver::AnyDriver;
 use crate::jobs::Jobs;
 use crate::log::LogLimit;
 use crate::panics::PanicPayload;
+use crate::relay::Routes;
 use crate::resolve::Resolver;
 use crate::timers::{TimerId, Timers};
 use crate::transport::Transport;
@@ -57,6 +58,7 @@ pub(crate) struct Core {
     driver: RefCell<AnyDriver>,
     pub(crate) registry: RefCell<Registry>,
     pub(crate) connects: RefCell<Connects>,
+    pub(crate) routes: RefCell<Routes>,
     timers: RefCell<Timers<Rc<dyn Run>>>,
     ready: RefCell<VecDeque<Rc<dyn Run>>>,
     /// Transports to settle before the loop can sleep.
@@ -110,6 +112,7 @@ impl Core {
             driver: RefCell::new(driver),
             registry: RefCell::default(),
             connects: RefCell::default(),
+            routes: RefCell::default(),
             timers: RefCell::new(Timers::new()),
             ready: RefCell::default(),
             dirty: RefCell::default(),
