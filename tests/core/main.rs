@@ -91,10 +91,13 @@ mod connect {
 
 /// A relay: two connections, each of which sends what the other receives.
 mod relay {
+    mod back_end;
+    mod chains;
     mod clogged;
     mod connecting;
     mod endings;
     mod leaving;
+    mod limits;
     mod random;
     mod relaying;
 }

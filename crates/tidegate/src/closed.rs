@@ -185,6 +185,10 @@ pub enum TimeoutKind {
     Close,
     /// The one of [`Transport::set_write_timeout`](crate::Transport::set_write_timeout).
     Write,
+    /// The one of [`Relay::idle_timeout`](crate::Relay::idle_timeout).
+    Idle,
+    /// The one of [`Relay::half_closed_timeout`](crate::Relay::half_closed_timeout).
+    HalfClosed,
 }
 
 impl PartialEq for CloseReason {
@@ -226,6 +230,12 @@ impl fmt::Display for CloseReason {
             }
             Self::Timeout(TimeoutKind::Write) => {
                 f.write_str("the peer took nothing within the write timeout")
+            }
+            Self::Timeout(TimeoutKind::Idle) => {
+                f.write_str("no byte was relayed within the idle timeout")
+            }
+            Self::Timeout(TimeoutKind::HalfClosed) => {
+                f.write_str("one direction had ended, and no byte came within the timeout for that")
             }
             Self::Io(error) => error.fmt(f),
             Self::Callback(error) => write!(f, "a callback failed: {error}"),

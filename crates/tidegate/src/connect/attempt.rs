@@ -26,6 +26,9 @@ pub(crate) struct Attempt {
 impl Attempt {
     pub(super) fn start(connecting: &Rc<Connecting>, address: Address) -> io::Result<Rc<Self>> {
         let core = connecting.core();
+        if let Some(guide) = connecting.guide() {
+            guide.check(core, &address)?;
+        }
         let mut registry = core.registry.borrow_mut();
         let attempt = registry.insert(Slot::other, |id| {
             Rc::new(Self {
@@ -70,6 +73,11 @@ impl Attempt {
         match connected {
             Ok(socket) => {
                 add(&core.counters.registrations, 1);
+                if let Some(guide) = self.connecting.guide()
+                    && let Ok(from) = socket.local_addr()
+                {
+                    guide.begun(core, &from, &self.address);
+                }
                 self.socket.replace(Some(socket));
                 Ok(())
             }

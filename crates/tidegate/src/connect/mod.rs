@@ -52,7 +52,22 @@ impl Handle {
         options: impl Into<ConnectOptions>,
         protocol: impl Protocol,
     ) -> Completion<Transport> {
-        connect(self, options.into(), boxed(protocol))
+        connect(self, options.into(), boxed(protocol), None)
+    }
+}
+
+/// Has a say in the attempts of a connect.
+pub(crate) trait Guide {
+    /// Returns an error for an address that must not be tried.
+    fn check(&self, core: &Core, to: &Address) -> io::Result<()>;
+
+    /// Called when an attempt has begun, and before the peer's end of it can be accepted.
+    fn begun(&self, core: &Core, from: &Address, to: &Address);
+}
+
+impl fmt::Debug for dyn Guide {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guide").finish_non_exhaustive()
     }
 }
 
@@ -100,6 +115,7 @@ pub(crate) struct Connecting {
     marks: Watermarks,
     socket_options: RefCell<SocketOptions>,
     linger: Option<LingerLimits>,
+    guide: Option<Box<dyn Guide>>,
     /// What waits for the connection; `None` once it is decided.
     client: RefCell<Option<Client>>,
     resolving: Cell<Option<JobId>>,
@@ -124,10 +140,11 @@ impl fmt::Debug for Client {
     }
 }
 
-fn connect(
+pub(crate) fn connect(
     handle: &Handle,
     mut options: ConnectOptions,
     protocol: Box<dyn Protocol>,
+    guide: Option<Box<dyn Guide>>,
 ) -> Completion<Transport> {
     let core = handle.core();
     let checked = if core.is_closed() {
@@ -159,6 +176,7 @@ fn connect(
         marks,
         socket_options: RefCell::new(options.socket),
         linger: options.linger_limits,
+        guide,
         client: RefCell::new(Some(client)),
         resolving: Cell::new(None),
         race: RefCell::new(Race::new(Vec::new(), options.attempt_delay)),
@@ -204,6 +222,10 @@ impl Connecting {
 
     fn is_decided(&self) -> bool {
         self.client.borrow().is_none()
+    }
+
+    fn guide(&self) -> Option<&dyn Guide> {
+        self.guide.as_deref()
     }
 
     /// A timer that is gone when the connect is decided.

@@ -16,6 +16,7 @@ use crate::Address;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,6 +48,12 @@ pub trait Driver: fmt::Debug {
     /// Begins to connect, from a local address if there is one, without registering. For a Unix
     /// address, [`WouldBlock`](io::ErrorKind::WouldBlock) means: try again later.
     fn connect(&mut self, address: &Address, from: Option<SocketAddr>) -> io::Result<Socket>;
+
+    /// Returns the device and the inode of a socket's file, in a world with files.
+    fn file_of_socket(&self, path: &Path) -> Option<(u64, u64)> {
+        let _ = path;
+        None
+    }
 
     /// Reports events of a stream from now on, what is ready already included.
     fn register(&mut self, socket: &mut Socket, token: Token) -> io::Result<()>;

@@ -17,6 +17,7 @@ use crate::jobs::Jobs;
 use crate::log::LogLimit;
 use crate::memory::trim_queue;
 use crate::panics::{PanicPayload, discard};
+use crate::relay::Routes;
 use crate::resolve::Resolver;
 use crate::timers::{TimerId, Timers};
 use crate::transport::Transport;
@@ -53,6 +54,7 @@ pub(crate) struct Core {
     driver: RefCell<AnyDriver>,
     pub(crate) registry: RefCell<Registry>,
     pub(crate) connects: RefCell<Connects>,
+    pub(crate) routes: RefCell<Routes>,
     timers: RefCell<Timers<Rc<dyn Run>>>,
     ready: RefCell<VecDeque<Rc<dyn Run>>>,
     /// Transports to settle before the loop can sleep.
@@ -109,6 +111,7 @@ impl Core {
             driver: RefCell::new(driver),
             registry: RefCell::default(),
             connects: RefCell::default(),
+            routes: RefCell::default(),
             timers: RefCell::new(Timers::new()),
             ready: RefCell::default(),
             dirty: RefCell::default(),

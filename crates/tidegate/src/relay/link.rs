@@ -4,7 +4,9 @@
 //! of a failed write while reading is stopped, word of another protocol, and the report of a
 //! connect that nobody asked about.
 
-use super::{RelayReport, Relayed};
+use super::RelayReport;
+use super::limits::Limits;
+use super::route::{Arrival, Route};
 use crate::event_loop::Failure;
 use crate::{CloseReason, Closed, Completion, Handle, Transport, WriteError};
 use std::cell::{Cell, OnceCell, RefCell};
@@ -35,6 +37,7 @@ impl Side {
 }
 
 pub(super) type OnEnd = Box<dyn FnOnce(&Handle, &RelayReport)>;
+pub(super) type OnBackEnd = Box<dyn FnOnce(&Transport)>;
 
 /// What both protocols share. No borrow in here lasts while anything else is called.
 #[derive(Default)]
@@ -43,7 +46,12 @@ pub(super) struct Link {
     pub(super) back: End,
     pub(super) connecting: RefCell<Option<Completion<Transport>>>,
     /// Why there is no back.
-    unconnected: OnceCell<Arc<io::Error>>,
+    pub(super) unconnected: OnceCell<Arc<io::Error>>,
+    pub(super) arrival: OnceCell<Arrival>,
+    /// Where attempts at the back went.
+    pub(super) routes: RefCell<Vec<Route>>,
+    pub(super) limits: Limits,
+    pub(super) on_back_end: RefCell<Option<OnBackEnd>>,
     pub(super) on_end: RefCell<Option<OnEnd>>,
 }
 
@@ -51,9 +59,9 @@ pub(super) struct Link {
 #[derive(Default)]
 pub(super) struct End {
     pub(super) transport: OnceCell<Transport>,
-    closed: OnceCell<Closed>,
+    pub(super) closed: OnceCell<Closed>,
     /// Its peer will send nothing more.
-    eof: Cell<bool>,
+    pub(super) eof: Cell<bool>,
     /// The protocol is gone, with or without `connection_lost`.
     gone: Cell<bool>,
     /// The protocols that the transport was given when ours came.
@@ -65,7 +73,7 @@ pub(super) struct End {
     leaving: Cell<Option<Leaving>>,
     pub(super) received: Cell<u64>,
     /// What its transport took of the other side's bytes, and when it last did.
-    taken: Cell<u64>,
+    pub(super) taken: Cell<u64>,
     taken_at: Cell<Option<Instant>>,
     /// Bytes of the other side that its transport did not take yet.
     held: RefCell<Vec<u8>>,
@@ -87,7 +95,7 @@ impl Link {
 
     /// Something to do later, unless the relay is gone by then. What waits for a side that leaves
     /// may wait for long, and must not keep the relay meanwhile.
-    fn later(
+    pub(super) fn later(
         self: &Rc<Self>,
         call: impl FnOnce(&Rc<Self>, &Handle) + 'static,
     ) -> impl FnOnce(&Handle) + 'static {
@@ -136,7 +144,6 @@ impl Link {
     /// Carries over the end of the stream, once all before it is written.
     pub(super) fn pass_eof(&self, side: Side) {
         let to = self.end(side.other());
-        self.end(side).eof.set(true);
         if let Some(transport) = to.transport.get()
             && !to.holds()
             && !to.has_left()
@@ -144,6 +151,29 @@ impl Link {
             // Refused when it is ending anyway.
             let _ = transport.write_eof();
         }
+    }
+
+    /// The stream of `side` has ended.
+    pub(super) fn ended(self: &Rc<Self>, side: Side, handle: &Handle) {
+        self.end(side).eof.set(true);
+        self.note_half_closed(handle);
+        if side == Side::Back {
+            self.tell_back_end();
+        }
+        self.pass_eof(side);
+    }
+
+    /// Tells the front that the back has ended, the first time. Returns whether it did.
+    fn tell_back_end(&self) -> bool {
+        let call = self.on_back_end.take();
+        let front = self.front.transport.get();
+        let Some((call, front)) = call.zip(front.filter(|_| !self.front.is_over())) else {
+            return false;
+        };
+        // A panic must not keep the end from the front.
+        let core = front.handle().core();
+        core.guard("on_back_end of a relay", || call(front));
+        true
     }
 
     /// There may be room for what was held back from `side`.
@@ -177,11 +207,8 @@ impl Link {
         if stop {
             // Each time: somebody else may have resumed it.
             transport.pause_reading();
-            if self.end(side.other()).stopped.get() {
-                // Of a side that is not read no callback tells that writing has failed. When both
-                // wait for each other, nothing else would.
-                Side::BOTH.iter().for_each(|side| self.watch(*side));
-            }
+            // Of a side that is not read no callback tells that writing has failed.
+            self.watch(side);
         } else if stopped {
             transport.resume_reading();
         }
@@ -224,6 +251,12 @@ impl Link {
                 front.reset();
             }
         }
+        if side == Side::Back {
+            self.tell_back_end();
+        }
+        if let Some(transport) = self.end(side).transport.get() {
+            self.note_half_closed(transport.handle());
+        }
         self.steer(side.other());
     }
 
@@ -235,6 +268,7 @@ impl Link {
         if let Some(connecting) = connecting {
             connecting.detach();
         }
+        self.start_limits(back.handle());
         self.retry(Side::Front);
     }
 
@@ -251,7 +285,8 @@ impl Link {
         failure = failure
             .of_transport(front)
             .of_protocol(front.protocol_name());
-        if !self.front.is_over() {
+        let told = self.tell_back_end();
+        if !self.front.is_over() && !(told && front.is_closing()) {
             front.reset_for(reason);
         }
         if self.on_end.borrow().is_none() {
@@ -264,6 +299,11 @@ impl Link {
     pub(super) fn lost(self: &Rc<Self>, side: Side, handle: &Handle, closed: &Closed) {
         let _ = self.end(side).closed.set(closed.clone());
         self.end(side).held.take();
+        self.note_half_closed(handle);
+        if side == Side::Back {
+            self.forget_routes(handle);
+            self.tell_back_end();
+        }
         if self.back.transport.get().is_none() {
             let connecting = self.connecting.take();
             drop(connecting);
@@ -336,38 +376,6 @@ impl Link {
         }
     }
 
-    fn report(&self, handle: &Handle) {
-        let Some(front) = self.front.closed.get() else {
-            return;
-        };
-        let back = match (self.back.closed.get(), self.unconnected.get()) {
-            (Some(closed), _) => Ok(closed.clone()),
-            (None, Some(error)) => Err(error.clone()),
-            (None, None) => return,
-        };
-        let report = RelayReport {
-            front: front.clone(),
-            back,
-            to_back: self.relayed(Side::Front),
-            to_front: self.relayed(Side::Back),
-        };
-        let on_end = self.on_end.take();
-        if let Some(call) = on_end {
-            call(handle, &report);
-        }
-    }
-
-    /// What came of the bytes of `side`.
-    fn relayed(&self, side: Side) -> Relayed {
-        let to = self.end(side.other());
-        let unsent = to.closed.get().map_or(0, Closed::unsent);
-        let sent = to.taken.get().saturating_sub(unsent);
-        Relayed {
-            sent,
-            lost: self.end(side).received.get() - sent,
-        }
-    }
-
     /// The protocol of `side` is dropped.
     pub(super) fn dropped(self: &Rc<Self>, side: Side) {
         let end = self.end(side);
@@ -405,6 +413,15 @@ impl Link {
     }
 }
 
+impl Drop for Link {
+    fn drop(&mut self) {
+        if let Some(front) = self.front.transport.get() {
+            self.forget_routes(front.handle());
+            self.limits.stop(front.handle());
+        }
+    }
+}
+
 impl End {
     /// The relay is its protocol from now on.
     pub(super) fn join(&self, transport: &Transport) {
@@ -413,7 +430,13 @@ impl End {
         self.switches.set(transport.switches());
     }
 
-    fn is_over(&self) -> bool {
+    /// One of its directions has ended.
+    pub(super) fn has_ended(&self) -> bool {
+        let transport = self.transport.get();
+        self.eof.get() || transport.is_some_and(|it| it.closed().is_some())
+    }
+
+    pub(super) fn is_over(&self) -> bool {
         self.closed.get().is_some() || self.has_left()
     }
 

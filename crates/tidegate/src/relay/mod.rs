@@ -3,16 +3,25 @@
 //! Each side has a [`Relay`] as its protocol, and both share a [`Link`], which decides: where the
 //! bytes of a side go, whether it is read, and what the end of one side means for the other.
 
+mod limits;
 mod link;
+mod report;
+mod route;
 
+use crate::connect;
+use crate::protocol::boxed;
 use crate::{
     Closed, Completion, ConnectOptions, Handle, OnEof, OnPause, Protocol, Result, Transport,
 };
-use link::{Link, OnEnd, Side};
+use link::{Link, Side};
+use route::RelayGuide;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::time::Duration;
+
+pub use report::{RelayReport, Relayed};
+pub(crate) use route::Routes;
 
 /// Ties two connections together: what one sends, the other receives.
 ///
@@ -56,6 +65,20 @@ use std::sync::Arc;
 ///   [report](Relay::on_end) has it; where nobody asked for one it goes to the
 ///   [error handler](Handle::set_error_handler).
 ///
+/// # Relays that lead back to themselves
+///
+/// A relay whose back arrives at its own listener would connect again for each connection that it
+/// accepts. A back is therefore never connected to the place at which its front was accepted. Nor
+/// is it connected to the place of an earlier front that led to it through other relays of the
+/// loop. The attempt fails with [`InvalidInput`](io::ErrorKind::InvalidInput), before there is a
+/// socket; other addresses of the same name are tried.
+///
+/// A place has many names: `localhost`, `0.0.0.0`, `[::]`, another path to the same socket file.
+/// A listener of all addresses may need a second front before the place is known. A way through
+/// another loop, another process or translated addresses is not seen. The clients of a Unix socket
+/// cannot be told apart, so there any relay of the loop to its file counts as the earlier one.
+/// [`Relay::between`] checks nothing.
+///
 /// # Other protocols
 ///
 /// The relay may take the place of another protocol, by [`between`](Relay::between) or by
@@ -71,46 +94,21 @@ pub struct Relay {
     to: Option<ConnectOptions>,
 }
 
-/// How a relay ended; see [`Relay::on_end`] and [`Relay::between`].
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct RelayReport {
-    /// How the front ended.
-    pub front: Closed,
-    /// How the back ended, or why there never was one: the error of the connect, or
-    /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) when the front ended first.
-    pub back: std::result::Result<Closed, Arc<io::Error>>,
-    /// From the front to the back.
-    pub to_back: Relayed,
-    /// From the back to the front.
-    pub to_front: Relayed,
-}
-
-impl RelayReport {
-    /// Whether both sides ended [cleanly](Closed::is_clean) and nothing was lost.
-    pub fn is_clean(&self) -> bool {
-        let back = self.back.as_ref().is_ok_and(Closed::is_clean);
-        self.front.is_clean() && back && self.to_back.lost == 0 && self.to_front.lost == 0
-    }
-}
-
-/// The bytes of one direction of a relay.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Relayed {
-    /// Received from the one side, and in the kernel for the other.
-    pub sent: u64,
-    /// Received from the one side, and never in the kernel for the other.
-    pub lost: u64,
-}
-
 impl Relay {
-    /// The protocol of a front whose back is connected to `to`.
+    /// Returns the protocol of a front whose back is connected to `to`.
+    ///
+    /// [`ConnectOptions::validate`] tells before the first connection that an address is wrong.
     pub fn to(to: impl Into<ConnectOptions>) -> Self {
+        let mut relay = Self::of(Rc::default(), Side::Front);
+        relay.to = Some(to.into());
+        relay
+    }
+
+    fn of(link: Rc<Link>, side: Side) -> Self {
         Self {
-            link: Rc::default(),
-            side: Side::Front,
-            to: Some(to.into()),
+            link,
+            side,
+            to: None,
         }
     }
 
@@ -118,6 +116,51 @@ impl Relay {
     /// loses a side to another protocol has no report, and drops `call`.
     pub fn on_end(self, call: impl FnOnce(&Handle, &RelayReport) + 'static) -> Self {
         self.link.on_end.replace(Some(Box::new(call)));
+        self
+    }
+
+    /// Calls `call` with the front as soon as the back has ended: at its EOF, at the end of its
+    /// connection, or when it cannot be connected. It is called once, and not after the end of
+    /// the front.
+    ///
+    /// The front itself hears of it when the bytes before have been sent, which takes as long as
+    /// its peer takes to read. `call` comes first. When there is no back, `call` may write a last
+    /// word to the front and [`close`](Transport::close) it; the front is then not reset.
+    pub fn on_back_end(self, call: impl FnOnce(&Transport) + 'static) -> Self {
+        self.link.on_back_end.replace(Some(Box::new(call)));
+        self
+    }
+
+    /// Ends both connections when no byte has come from either side for `limit`. Unless set, never.
+    ///
+    /// Bytes that a kernel takes out of the relay's buffers count too. These are noticed later, so
+    /// the end may then come up to twice `limit` after the last of them. The time begins when the
+    /// back is connected; see [`ConnectOptions::timeout`] for the time before. A side that is not
+    /// read, because the other is slow, is idle as well.
+    ///
+    /// Both connections are [`reset`](Transport::reset), with
+    /// [`TimeoutKind::Idle`](crate::TimeoutKind::Idle) as their reason: neither peer can take it
+    /// for the end of the other's stream. [`Duration::MAX`] never comes. For comparison, nginx
+    /// waits 10 minutes (`proxy_timeout`), and HAProxy's manual shows 30 s to 1 hour (`timeout
+    /// client`, `timeout tunnel`).
+    #[doc(alias = "proxy_timeout")]
+    pub fn idle_timeout(self, limit: Duration) -> Self {
+        self.link.limits.idle.set(Some(limit));
+        self
+    }
+
+    /// Ends both connections when one direction has ended and no byte has come from the other for
+    /// `limit`. Unless set, never.
+    ///
+    /// The time begins with the first EOF, or with the end of one of the connections while the
+    /// other still has bytes to send; every byte starts it again. So a peer that has sent its
+    /// request and ended its stream is not cut while the reply is coming. Everything else is as
+    /// with [`idle_timeout`](Self::idle_timeout), with
+    /// [`TimeoutKind::HalfClosed`](crate::TimeoutKind::HalfClosed) as the reason; of both limits
+    /// the shorter holds. For comparison, HAProxy's manual shows 30 s (`timeout client-fin`).
+    #[doc(alias = "client-fin")]
+    pub fn half_closed_timeout(self, limit: Duration) -> Self {
+        self.link.limits.half_closed.set(Some(limit));
         self
     }
 
@@ -130,24 +173,54 @@ impl Relay {
     /// Of the completion: [`InvalidInput`](io::ErrorKind::InvalidInput) for one connection
     /// twice; [`BrokenPipe`](io::ErrorKind::BrokenPipe) when one of them got another protocol.
     pub fn between(front: &Transport, back: &Transport) -> Completion<RelayReport> {
+        Self::between_with(front, back, |relay| relay)
+    }
+
+    /// Ties two connections together as [`between`](Self::between) does, with options.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidegate::{Relay, Transport};
+    ///
+    /// fn tie(front: &Transport, back: &Transport) {
+    ///     let tied = Relay::between_with(front, back, |relay| {
+    ///         relay.idle_timeout(Duration::from_secs(600))
+    ///     });
+    ///     tied.detach();
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`between`](Self::between).
+    pub fn between_with(
+        front: &Transport,
+        back: &Transport,
+        configure: impl FnOnce(Self) -> Self,
+    ) -> Completion<RelayReport> {
         let (completer, completion) = front.handle().completion();
         if front.id() == back.id() {
             let message = "a relay needs two connections, and was given one twice";
             completer.complete(Err(io::Error::new(io::ErrorKind::InvalidInput, message)));
             return completion;
         }
-        let link: Rc<Link> = Rc::default();
-        let answer: OnEnd = Box::new(|_, report| completer.complete(Ok(report.clone())));
-        link.on_end.replace(Some(answer));
+        let mut relay = configure(Self::of(Rc::default(), Side::Front));
+        // Nothing is connected, also if it is another relay than was given.
+        relay.to = None;
+        let link = relay.link.clone();
+        let on_end = link.on_end.take();
+        link.on_end.replace(Some(Box::new(move |handle, report| {
+            if let Some(call) = on_end {
+                call(handle, report);
+            }
+            completer.complete(Ok(report.clone()));
+        })));
         for (side, transport) in [(Side::Front, front), (Side::Back, back)] {
             link.end(side).join(transport);
         }
-        for (side, transport) in [(Side::Front, front), (Side::Back, back)] {
-            let relay = Self {
-                link: link.clone(),
-                side,
-                to: None,
-            };
+        let back_relay = Self::of(link.clone(), Side::Back);
+        for (relay, transport) in [(relay, front), (back_relay, back)] {
+            let side = relay.side;
             match transport.set_protocol(relay, b"") {
                 Ok(()) => {
                     link.end(side).join(transport);
@@ -159,6 +232,7 @@ impl Relay {
         for side in Side::BOTH {
             link.steer(side);
         }
+        link.start_limits(front.handle());
         completion
     }
 
@@ -168,14 +242,13 @@ impl Relay {
         let Some(to) = self.to.take() else { return };
         let link = &self.link;
         link.front.join(transport);
+        link.arrive(transport);
         link.watch(Side::Front);
         link.steer(Side::Front);
-        let back = Self {
-            link: link.clone(),
-            side: Side::Back,
-            to: None,
-        };
-        let connecting = transport.handle().create_connection(to, back);
+        let back = Self::of(link.clone(), Side::Back);
+        let guide = RelayGuide(Rc::downgrade(link));
+        let connecting =
+            connect::connect(transport.handle(), to, boxed(back), Some(Box::new(guide)));
         link.connecting.replace(Some(connecting));
     }
 }
@@ -193,13 +266,14 @@ impl Protocol for Relay {
         self.begin(transport);
         let received = &self.link.end(self.side).received;
         received.set(received.get() + data.len() as u64);
+        self.link.note_progress(transport.handle());
         self.link.pass(self.side, data);
         Ok(())
     }
 
     fn eof_received(&mut self, transport: &Transport) -> Result<OnEof> {
         self.begin(transport);
-        self.link.pass_eof(self.side);
+        self.link.ended(self.side, transport.handle());
         Ok(OnEof::KeepOpen)
     }
 

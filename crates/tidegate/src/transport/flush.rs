@@ -103,6 +103,20 @@ impl Transport {
         self.answer_waiters();
     }
 
+    /// Offers what is buffered although no event told of room.
+    pub(crate) fn offer_again(&self) {
+        if self.conn().waiting_bytes() > 0 {
+            self.conn().set(State::WRITABLE);
+            self.offer_once();
+            self.touch();
+        }
+    }
+
+    /// Returns the tick in which the kernel last took bytes.
+    pub(crate) fn last_sent_tick(&self) -> u32 {
+        self.conn().budget.get().0
+    }
+
     /// Records one system call that was offered `offered` bytes. The caller completes the waiters
     /// once everything is in its place: a waker may write.
     #[inline]

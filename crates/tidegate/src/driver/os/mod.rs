@@ -19,9 +19,12 @@ use crate::log::guarded;
 use executor_pool::ExecutorPool;
 use mio::unix::SourceFd;
 use mio::{Interest, Poll};
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::RawFd;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -171,6 +174,11 @@ impl Driver for OsDriver {
     fn connect(&mut self, address: &Address, from: Option<SocketAddr>) -> io::Result<Socket> {
         let socket = OsStream::unconnected(address)?;
         socket.connect(address, from).map(Socket::Os)
+    }
+
+    fn file_of_socket(&self, path: &Path) -> Option<(u64, u64)> {
+        let file = fs::metadata(path).ok()?;
+        Some((file.dev(), file.ino()))
     }
 
     fn register(&mut self, socket: &mut Socket, token: Token) -> io::Result<()> {
