@@ -1,7 +1,7 @@
-//! Timers by deadline; those of the same deadline in the order in which they were made.
+//! Timers by deadline; those of the same deadline in the order in which they were made or reset.
 //!
 //! Pure: it is told the time. A heap of four children per node over a slab whose entries know
-//! their place in the heap: insert, cancel and expire each cost O(log n) moves, inserting a
+//! their place in the heap: insert, cancel, reset and expire each cost O(log n) moves, inserting a
 //! deadline later than most and cancelling it again O(1). A cancelled timer is gone at once.
 
 use slab::Slab;
@@ -21,6 +21,8 @@ pub(crate) struct TimerId {
 #[derive(Debug)]
 struct Entry<T> {
     seq: u64,
+    /// The second key of its node: `seq` until the timer is reset.
+    order: u64,
     place: usize,
     value: T,
 }
@@ -28,7 +30,7 @@ struct Entry<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Node {
     deadline: Instant,
-    seq: u64,
+    order: u64,
     slot: usize,
 }
 
@@ -58,13 +60,14 @@ impl<T> Timers<T> {
         self.next_seq += 1;
         let slot = self.entries.insert(Entry {
             seq,
+            order: seq,
             place: NOWHERE,
             value,
         });
         if let Some(deadline) = deadline {
             let node = Node {
                 deadline,
-                seq,
+                order: seq,
                 slot,
             };
             self.push(node);
@@ -83,6 +86,34 @@ impl<T> Timers<T> {
         Some(self.entries.remove(id.slot).value)
     }
 
+    /// Moves a timer to another deadline, as if it were created now. Returns whether it is there.
+    pub(crate) fn reset(&mut self, id: TimerId, deadline: Option<Instant>) -> bool {
+        let order = self.next_seq;
+        let place = match self.entries.get_mut(id.slot) {
+            Some(entry) if entry.seq == id.seq => {
+                entry.order = order;
+                entry.place
+            }
+            _ => return false,
+        };
+        self.next_seq += 1;
+        let node = deadline.map(|deadline| Node {
+            deadline,
+            order,
+            slot: id.slot,
+        });
+        match (place, node) {
+            (NOWHERE, None) => {}
+            (NOWHERE, Some(node)) => self.push(node),
+            (place, None) => {
+                self.remove_at(place);
+                self.entries[id.slot].place = NOWHERE;
+            }
+            (place, Some(node)) => self.replace(place, node),
+        }
+        true
+    }
+
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         let aside = self.aside.iter().filter(|node| self.is_there(node));
         let first = self.heap.first().into_iter().chain(aside);
@@ -97,14 +128,14 @@ impl<T> Timers<T> {
     /// The next timer that is due at `now` and was created before `created`. A round of calls
     /// with the same bound ends with the first `None`.
     pub(crate) fn pop_due(&mut self, now: Instant, created: u64) -> Option<T> {
-        if self.aside.first().is_some_and(|node| node.seq < created) {
+        if self.aside.first().is_some_and(|node| node.order < created) {
             self.end_round();
         }
         while let Some(&first) = self.heap.first()
             && first.deadline <= now
         {
             self.remove_at(0);
-            if first.seq < created {
+            if first.order < created {
                 return Some(self.entries.remove(first.slot).value);
             }
             self.entries[first.slot].place = NOWHERE;
@@ -122,10 +153,10 @@ impl<T> Timers<T> {
         }
     }
 
-    /// It may have been cancelled since.
+    /// It may have been cancelled or reset since.
     fn is_there(&self, node: &Node) -> bool {
         let entry = self.entries.get(node.slot);
-        entry.is_some_and(|entry| entry.seq == node.seq)
+        entry.is_some_and(|entry| entry.order == node.order)
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -149,10 +180,14 @@ impl<T> Timers<T> {
         if place == self.heap.len() {
             return;
         }
-        if place > 0 && last < self.heap[(place - 1) / CHILDREN] {
-            self.sift_up(place, last);
+        self.replace(place, last);
+    }
+
+    fn replace(&mut self, place: usize, node: Node) {
+        if place > 0 && node < self.heap[(place - 1) / CHILDREN] {
+            self.sift_up(place, node);
         } else {
-            self.sift_down(place, last);
+            self.sift_down(place, node);
         }
     }
 
@@ -260,13 +295,90 @@ mod tests {
     }
 
     #[test]
-    fn an_id_of_a_reused_slot_cancels_nothing() {
+    fn a_reset_timer_fires_at_its_new_deadline_after_those_that_had_it_before() {
+        let start = Instant::now();
+        let at = |ms| Some(start + Duration::from_millis(ms));
+        let mut timers = Timers::new();
+        let ids: Vec<_> = (0..9).map(|ms| timers.insert(at(ms), ms)).collect();
+        for (number, ms) in [(0, 5), (8, 2), (5, 5), (3, 3), (2, 100)] {
+            assert!(timers.reset(ids[number], at(ms)));
+        }
+        assert_eq!(timers.len(), 9);
+        let early = drain(&mut timers, start + Duration::from_millis(50));
+        assert_eq!(early, [1, 8, 3, 4, 0, 5, 6, 7]);
+        assert_eq!(timers.next_deadline(), at(100));
+        assert_eq!(timers.cancel(ids[2]), Some(2));
+        assert_eq!(timers.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_reset_takes_a_deadline_away_and_gives_one() {
+        let now = Instant::now();
+        let mut timers = Timers::new();
+        let ids = [Some(now), None, Some(now)].map(|deadline| timers.insert(deadline, 7));
+        assert!(timers.reset(ids[0], None));
+        assert!(timers.reset(ids[2], None));
+        assert_eq!(timers.next_deadline(), None);
+        assert!(timers.reset(ids[0], None));
+        assert!(timers.reset(ids[1], Some(now)));
+        assert_eq!(drain(&mut timers, now), [7]);
+        assert_eq!(timers.cancel(ids[0]), Some(7));
+        assert!(timers.reset(ids[2], Some(now)));
+        assert_eq!(drain(&mut timers, now), [7]);
+        assert_eq!(timers.len(), 0);
+    }
+
+    #[test]
+    fn a_due_timer_that_is_reset_to_a_due_time_waits_for_the_next_round() {
+        let now = Instant::now();
+        let mut timers = Timers::new();
+        let ids = [1, 2, 3].map(|value| timers.insert(Some(now), value));
+        let created = timers.created();
+        assert_eq!(timers.pop_due(now, created), Some(1));
+        assert!(timers.reset(ids[1], Some(now)));
+        assert_eq!(timers.pop_due(now, created), Some(3));
+        assert_eq!(timers.pop_due(now, created), None);
+        assert_eq!(drain(&mut timers, now), [2]);
+    }
+
+    #[test]
+    fn a_timer_that_was_put_aside_and_is_reset_leaves_nothing_of_its_old_deadline() {
+        let start = Instant::now();
+        let at = |ms| Some(start + Duration::from_millis(ms));
+        let mut timers = Timers::new();
+        timers.insert(at(1), 1);
+        timers.insert(at(3), 2);
+        let created = timers.created();
+        assert_eq!(
+            timers.pop_due(start + Duration::from_millis(9), created),
+            Some(1)
+        );
+        let aside = timers.insert(at(2), 3);
+        assert_eq!(
+            timers.pop_due(start + Duration::from_millis(9), created),
+            Some(2)
+        );
+        assert_eq!(timers.next_deadline(), at(2));
+        assert!(timers.reset(aside, at(20)));
+        assert_eq!(timers.next_deadline(), at(20));
+        assert_eq!(
+            timers.pop_due(start + Duration::from_millis(9), created),
+            None
+        );
+        assert_eq!(drain(&mut timers, start + Duration::from_millis(19)), []);
+        assert_eq!(drain(&mut timers, start + Duration::from_millis(20)), [3]);
+    }
+
+    #[test]
+    fn an_id_of_a_reused_slot_cancels_and_resets_nothing() {
         let now = Instant::now();
         let mut timers = Timers::new();
         let old = timers.insert(Some(now), 1);
         timers.cancel(old);
         let new = timers.insert(Some(now), 2);
         assert_eq!(old.slot, new.slot);
+        assert!(!timers.reset(old, None));
+        assert_eq!(timers.next_deadline(), Some(now));
         assert_eq!(timers.cancel(old), None);
         assert_eq!(timers.cancel(new), Some(2));
     }

@@ -12,6 +12,8 @@ enum Op {
     Insert(Option<u8>),
     /// Of all that there ever were, the one of this number.
     Cancel(u8),
+    /// Of all that there ever were, the one of this number, to so many milliseconds or never.
+    Reset(u8, Option<u8>),
     /// Begins a tick of the loop: what is due at this time, and was there before.
     Round(u8),
     /// Pops one of the round.
@@ -26,6 +28,10 @@ impl<'a> Arbitrary<'a> for Op {
             5 => Self::Insert(None),
             6..=8 => Self::Cancel(u8::arbitrary(u)?),
             9 | 10 => Self::Round(u8::arbitrary(u)?),
+            14 => {
+                let deadline = u8::arbitrary(u)?;
+                Self::Reset(u8::arbitrary(u)?, (deadline != u8::MAX).then_some(deadline))
+            }
             15 => Self::TakeAll,
             _ => Self::Pop,
         })
@@ -45,10 +51,10 @@ struct Pair {
     start: Instant,
     timers: Timers<usize>,
     ids: Vec<TimerId>,
-    /// Deadline and number of those that are there.
-    model: Vec<(Option<u8>, usize)>,
-    /// The time of the round, and how many timers there had been before it.
-    round: (u8, usize, u64),
+    /// Deadline, order and number of those that are there.
+    model: Vec<(Option<u8>, u64, usize)>,
+    /// The time of the round, and how many timers had been created or reset before it.
+    round: (u8, u64),
 }
 
 impl Pair {
@@ -59,31 +65,44 @@ impl Pair {
     fn insert(&mut self, deadline: Option<u8>) {
         let number = self.ids.len();
         let time = deadline.map(|ms| self.at(ms));
+        self.model.push((deadline, self.timers.created(), number));
         self.ids.push(self.timers.insert(time, number));
-        self.model.push((deadline, number));
+    }
+
+    fn reset(&mut self, number: usize, deadline: Option<u8>) {
+        let Some(&id) = self.ids.get(number) else {
+            return;
+        };
+        let order = self.timers.created();
+        let time = deadline.map(|ms| self.at(ms));
+        let timer = self.model.iter_mut().find(|timer| timer.2 == number);
+        assert_eq!(self.timers.reset(id, time), timer.is_some());
+        if let Some(timer) = timer {
+            *timer = (deadline, order, number);
+        }
     }
 
     fn cancel(&mut self, number: usize) {
         let Some(&id) = self.ids.get(number) else {
             return;
         };
-        let place = self.model.iter().position(|timer| timer.1 == number);
-        let expected = place.map(|place| self.model.swap_remove(place).1);
+        let place = self.model.iter().position(|timer| timer.2 == number);
+        let expected = place.map(|place| self.model.swap_remove(place).2);
         assert_eq!(self.timers.cancel(id), expected);
     }
 
     /// Answers whether there was one.
     fn pop(&mut self) -> bool {
-        let (now, before, created) = self.round;
-        let is_due = |timer: &&(Option<u8>, usize)| timer.0.is_some_and(|at| at <= now);
+        let (now, created) = self.round;
+        let is_due = |timer: &&(Option<u8>, u64, usize)| timer.0.is_some_and(|at| at <= now);
         let due = self
             .model
             .iter()
             .filter(is_due)
-            .filter(|timer| timer.1 < before);
-        let expected = due.min().map(|timer| timer.1);
+            .filter(|timer| timer.1 < created);
+        let expected = due.min().map(|timer| timer.2);
         assert_eq!(self.timers.pop_due(self.at(now), created), expected);
-        self.model.retain(|timer| Some(timer.1) != expected);
+        self.model.retain(|timer| Some(timer.2) != expected);
         expected.is_some()
     }
 
@@ -101,18 +120,19 @@ fn check(ops: &Vec<Op>) {
         timers: Timers::new(),
         ids: Vec::new(),
         model: Vec::new(),
-        round: (0, 0, 0),
+        round: (0, 0),
     };
     for op in ops {
         match *op {
             Op::Insert(deadline) => pair.insert(deadline),
             Op::Cancel(number) => pair.cancel(number.into()),
-            Op::Round(now) => pair.round = (now, pair.ids.len(), pair.timers.created()),
+            Op::Reset(number, deadline) => pair.reset(number.into(), deadline),
+            Op::Round(now) => pair.round = (now, pair.timers.created()),
             Op::Pop => drop(pair.pop()),
             Op::TakeAll => {
                 let mut all = pair.timers.take_all();
                 all.sort_unstable();
-                let mut expected: Vec<_> = pair.model.drain(..).map(|timer| timer.1).collect();
+                let mut expected: Vec<_> = pair.model.drain(..).map(|timer| timer.2).collect();
                 expected.sort_unstable();
                 assert_eq!(all, expected);
             }
@@ -120,7 +140,7 @@ fn check(ops: &Vec<Op>) {
         pair.agree();
     }
     // What has a deadline fires, and the rest can be cancelled.
-    pair.round = (u8::MAX, pair.ids.len(), pair.timers.created());
+    pair.round = (u8::MAX, pair.timers.created());
     while pair.pop() {}
     for number in 0..pair.ids.len() {
         pair.cancel(number);
@@ -130,7 +150,7 @@ fn check(ops: &Vec<Op>) {
 }
 
 #[test]
-fn whatever_is_set_and_cancelled_timers_fire_as_a_search_for_the_least_says() {
+fn whatever_is_set_cancelled_and_reset_timers_fire_as_a_search_for_the_least_says() {
     let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/timers");
     tidegate_testkit::fuzz(corpus, ops, check);
 }
