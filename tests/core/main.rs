@@ -8,12 +8,14 @@ mod transport {
     mod cap;
     mod closing;
     mod endings;
+    mod eof_deadline;
     mod failure_reports;
     mod failures;
     mod flow;
     mod fuzz;
     mod half_close;
     mod life;
+    mod linger_limits;
     mod lingering;
     mod logger_panics;
     mod losses;
@@ -77,6 +79,7 @@ mod connect {
     mod happy_eyeballs;
     mod names;
     mod options;
+    mod to_itself;
 }
 
 /// A relay: two connections, each of which sends what the other receives.

@@ -80,6 +80,7 @@ struct Sums {
     connections: u64,
     bytes: u64,
     whole: u64,
+    cuts: u64,
     reasons: BTreeMap<&'static str, u64>,
 }
 
@@ -92,6 +93,7 @@ impl Sums {
         self.connections += outcome.connections;
         self.bytes += outcome.bytes;
         self.whole += outcome.whole;
+        self.cuts += outcome.cuts;
         for (reason, count) in &outcome.reasons {
             *self.reasons.entry(reason).or_default() += count;
         }
@@ -105,6 +107,7 @@ impl Sums {
             connections,
             bytes,
             whole,
+            cuts,
             ..
         } = self;
         println!(
@@ -116,6 +119,7 @@ impl Sums {
             self.elapsed.as_secs_f64() / 3600.0
         );
         println!("{connections} ends of connections, {bytes} bytes received, {whole} echoes whole");
+        println!("{cuts} ends that lost bytes, with a peer to see it");
         println!("\nconnections ended by");
         for (reason, count) in &self.reasons {
             println!("{reason:<24} {count:>12}");

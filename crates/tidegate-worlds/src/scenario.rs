@@ -35,6 +35,7 @@ pub(crate) struct Outcome {
     pub(crate) connections: u64,
     pub(crate) bytes: u64,
     pub(crate) whole: u64,
+    pub(crate) cuts: u64,
     pub(crate) reasons: BTreeMap<&'static str, u64>,
 }
 
@@ -68,6 +69,7 @@ pub(crate) fn run(seed: u64, trace: bool) -> Outcome {
         connections: ledger.connections.begun(),
         bytes: ledger.bytes.get(),
         whole: ledger.echoed_whole.get(),
+        cuts: ledger.cuts.get(),
         reasons: ledger.reasons.take(),
     }
 }
@@ -311,6 +313,7 @@ impl Outcome {
             connections: 0,
             bytes: 0,
             whole: 0,
+            cuts: 0,
             reasons: BTreeMap::new(),
         }
     }
