@@ -3,6 +3,7 @@
 mod closing;
 mod hyper;
 mod limits;
+mod losses;
 mod open;
 mod random;
 mod reader;
