@@ -9,6 +9,7 @@ mod transport {
     mod closing;
     mod credentials;
     mod endings;
+    mod eof_deadline;
     mod failure_names;
     mod failure_reports;
     mod failures;
@@ -16,6 +17,7 @@ mod transport {
     mod fuzz;
     mod half_close;
     mod life;
+    mod linger_limits;
     mod lingering;
     mod logger_panics;
     mod losses;
@@ -86,6 +88,7 @@ mod connect {
     mod happy_eyeballs;
     mod names;
     mod options;
+    mod to_itself;
     mod zones;
 }
 

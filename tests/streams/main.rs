@@ -5,6 +5,7 @@ mod failures;
 mod feed;
 mod hyper;
 mod limits;
+mod losses;
 mod open;
 mod random;
 mod reader;

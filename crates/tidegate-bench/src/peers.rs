@@ -178,6 +178,13 @@ const IN_RUST: [(&str, &str, Option<&str>); 8] = [
     ),
 ];
 
+/// Returns the first of [`OURS`] with a write timeout on every connection: its counts must be those
+/// without. It serves echo and lines.
+pub fn with_write_timeout(programs: &Path) -> Peer {
+    let command = "{program}/serve {mode} --api protocol --write-timeout";
+    Peer::new("tidegate-timed", command, &programs.to_string_lossy())
+}
+
 /// Returns the peers in Rust, ours among them.
 pub fn rust_peers(programs: &Path) -> Vec<Peer> {
     let programs = programs.to_string_lossy();

@@ -284,7 +284,13 @@ impl Protocol for Client {
                 .violation(format!("more came back than was sent: {transport:?}"));
         }
         let keep = self.rng.bool() && self.end == Ending::WriteEof;
-        Ok(if keep { OnEof::KeepOpen } else { OnEof::Close })
+        Ok(if keep {
+            OnEof::KeepOpen
+        } else if self.rng.u32(..4) == 0 {
+            OnEof::CloseWithin(Duration::from_millis(self.rng.u64(..3000)))
+        } else {
+            OnEof::Close
+        })
     }
 
     fn pause_writing(&mut self, _: &Transport) -> Result<OnPause> {

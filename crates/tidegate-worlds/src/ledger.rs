@@ -10,8 +10,10 @@ use tidegate::{Address, Closed, Transport};
 #[derive(Debug, Clone)]
 pub(crate) struct Account {
     pub(crate) sent: u64,
+    pub(crate) unsent: u64,
     pub(crate) received: u64,
-    pub(crate) saw_eof: bool,
+    /// Also set later: a reader of streams may come to it after the end.
+    pub(crate) saw_eof: Rc<Cell<bool>>,
 }
 
 /// Begun and ended: equal when nothing is left.
@@ -52,6 +54,8 @@ pub(crate) struct Ledger {
     pub(crate) echoed_whole: Cell<u64>,
     pub(crate) refused: Cell<u64>,
     pub(crate) from_backlog: Cell<u64>,
+    /// Ends that lost bytes, and whose peers' ends are known.
+    pub(crate) cuts: Cell<u64>,
     violations: RefCell<Vec<String>>,
 }
 
@@ -86,13 +90,35 @@ impl Ledger {
         let reason = reason_word(closed);
         *self.reasons.borrow_mut().entry(reason).or_default() += 1;
         self.bytes.set(self.bytes.get() + stats.received);
+        self.enter(transport, closed, Rc::new(Cell::new(saw_eof)));
+    }
+
+    fn enter(&self, transport: &Transport, closed: &Closed, saw_eof: Rc<Cell<bool>>) {
+        let stats = transport.stats();
         let account = Account {
             sent: stats.sent,
+            unsent: closed.unsent(),
             received: stats.received,
             saw_eof,
         };
         let key = (name(transport.local_addr()), name(transport.peer_addr()));
         self.accounts.borrow_mut().insert(key, account);
+    }
+
+    /// Keeps the book of a connection of streams. The task that reads it sets what is returned, when
+    /// it comes to the end of the stream.
+    pub(crate) fn follow(self: &Rc<Self>, transport: &Transport) -> Rc<Cell<bool>> {
+        let (ledger, saw_eof) = (self.clone(), Rc::new(Cell::new(false)));
+        let (followed, seen) = (transport.clone(), saw_eof.clone());
+        // Asked for while there is a socket.
+        transport.local_addr();
+        transport.wait_closed().then(move |_, closed| {
+            // An error is the end of the loop, whose connections nobody looks at.
+            if let Ok(closed) = closed {
+                ledger.enter(&followed, &closed, seen);
+            }
+        });
+        saw_eof
     }
 
     /// Holds the two ends of each connection against each other.
@@ -102,7 +128,7 @@ impl Ledger {
             let Some(other) = accounts.get(&(peer.clone(), local.clone())) else {
                 continue;
             };
-            let fits = if account.saw_eof {
+            let fits = if account.saw_eof.get() {
                 account.received == other.sent
             } else {
                 account.received <= other.sent
@@ -111,6 +137,14 @@ impl Ledger {
                 self.violation(format!(
                     "{local} received what {peer} did not send: {account:?} {other:?}"
                 ));
+            }
+            if other.unsent > 0 {
+                self.cuts.set(self.cuts.get() + 1);
+                if account.saw_eof.get() {
+                    self.violation(format!(
+                        "{local} saw a clean end, and {peer} lost bytes: {account:?} {other:?}"
+                    ));
+                }
             }
         }
     }

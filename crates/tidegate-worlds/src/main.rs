@@ -83,6 +83,7 @@ struct Sums {
     whole: u64,
     refused: u64,
     from_backlog: u64,
+    cuts: u64,
     reasons: BTreeMap<&'static str, u64>,
 }
 
@@ -97,6 +98,7 @@ impl Sums {
         self.whole += outcome.whole;
         self.refused += outcome.refused;
         self.from_backlog += outcome.from_backlog;
+        self.cuts += outcome.cuts;
         for (reason, count) in &outcome.reasons {
             *self.reasons.entry(reason).or_default() += count;
         }
@@ -112,6 +114,7 @@ impl Sums {
             whole,
             refused,
             from_backlog,
+            cuts,
             ..
         } = self;
         println!(
@@ -124,6 +127,7 @@ impl Sums {
         );
         println!("{connections} ends of connections, {bytes} bytes received, {whole} echoes whole");
         println!("{refused} peers refused, {from_backlog} served from the backlog of a shutdown");
+        println!("{cuts} ends that lost bytes, with a peer to see it");
         println!("\nconnections ended by");
         for (reason, count) in &self.reasons {
             println!("{reason:<24} {count:>12}");

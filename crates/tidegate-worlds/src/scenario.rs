@@ -38,6 +38,7 @@ pub(crate) struct Outcome {
     pub(crate) whole: u64,
     pub(crate) refused: u64,
     pub(crate) from_backlog: u64,
+    pub(crate) cuts: u64,
     pub(crate) reasons: BTreeMap<&'static str, u64>,
 }
 
@@ -68,6 +69,7 @@ pub(crate) fn run(seed: u64, trace: bool) -> Outcome {
         whole: ledger.echoed_whole.get(),
         refused: ledger.refused.get(),
         from_backlog: ledger.from_backlog.get(),
+        cuts: ledger.cuts.get(),
         reasons: ledger.reasons.take(),
     }
 }
@@ -317,6 +319,7 @@ impl Outcome {
             whole: 0,
             refused: 0,
             from_backlog: 0,
+            cuts: 0,
             reasons: BTreeMap::new(),
         }
     }

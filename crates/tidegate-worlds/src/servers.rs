@@ -43,6 +43,7 @@ pub(crate) async fn echo(
     writer: StreamWriter,
 ) -> Result {
     let _guard = Guard::new(&ledger, |ledger| &ledger.tasks);
+    let saw_eof = ledger.follow(writer.transport());
     loop {
         let chunk = if by_line {
             reader.read_line().await
@@ -50,7 +51,10 @@ pub(crate) async fn echo(
             reader.read_chunk(5000).await
         };
         let (chunk, last) = match chunk {
-            Ok(chunk) if chunk.is_empty() => return Ok(()),
+            Ok(chunk) if chunk.is_empty() => {
+                saw_eof.set(true);
+                return Ok(());
+            }
             Ok(chunk) => (chunk, false),
             Err(error) => match rest(&error) {
                 Some(rest) => (rest, true),

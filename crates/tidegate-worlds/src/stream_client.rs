@@ -2,6 +2,7 @@
 
 use crate::client::{byte, bytes, some_total};
 use crate::ledger::{Guard, Ledger};
+use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 use tidegate::ConnectOptions;
@@ -17,7 +18,8 @@ pub(crate) async fn run(ledger: Rc<Ledger>, to: ConnectOptions, of: u64, seed: u
     ledger.connections.begin();
     ledger.connections.end();
     let total = some_total(&mut rng, 17);
-    let reading = spawn(read(ledger.clone(), reader, of, total));
+    let saw_eof = ledger.follow(writer.transport());
+    let reading = spawn(read(ledger.clone(), reader, saw_eof, of, total));
     write(&ledger, &writer, of, total, rng).await;
     if let Ok(whole) = reading.await
         && whole
@@ -87,13 +89,22 @@ async fn write(
 }
 
 /// Reads what comes back; answers whether all of it did.
-async fn read(ledger: Rc<Ledger>, mut reader: StreamReader, of: u64, total: u64) -> bool {
+async fn read(
+    ledger: Rc<Ledger>,
+    mut reader: StreamReader,
+    saw_eof: Rc<Cell<bool>>,
+    of: u64,
+    total: u64,
+) -> bool {
     let _guard = Guard::new(&ledger, |ledger| &ledger.tasks);
     let mut at = 0;
     let mut buffer = vec![0; 3000];
     loop {
         match reader.read(&mut buffer).await {
-            Ok(0) => break,
+            Ok(0) => {
+                saw_eof.set(true);
+                break;
+            }
             Ok(len) => {
                 let expected = (at..).map(|at| byte(of, at));
                 if !buffer[..len].iter().copied().eq(expected.take(len)) {

@@ -226,8 +226,8 @@ impl Transport {
     /// Ends the connection now. Buffered bytes are lost, and counted as unsent.
     ///
     /// If bytes were lost, a TCP peer sees a reset, which may also destroy what the kernel had not
-    /// got through to it. If none were, it sees an EOF, and all bytes before it. A peer of a Unix
-    /// socket always sees an EOF: mark the end of the data where that must not look complete.
+    /// got through to it. If none were, it sees an EOF, and all bytes before it. Unix sockets have no
+    /// reset: there the peer sees an EOF in both cases, so data must mark its own end.
     ///
     /// asyncio's `abort` is a plain close(2), and a cut stream looks complete to any peer.
     pub fn abort(&self) {

@@ -109,7 +109,9 @@ fn run(arguments: &Arguments) -> Result<Vec<String>> {
     let find = |name: &str| servers.iter().find(|peer| peer.name() == name);
     let mio = find("mio").ok_or("there is no mio server")?;
     let [protocol, buffered, streams] = peers::OURS;
-    let ours: Vec<&Peer> = [protocol, streams].into_iter().filter_map(find).collect();
+    let timed = peers::with_write_timeout(&programs);
+    let mut ours: Vec<&Peer> = [protocol, streams].into_iter().filter_map(find).collect();
+    ours.push(&timed);
     let mut others = Vec::new();
     if arguments.all {
         let known = [protocol, buffered, streams, mio.name(), peers::TWIN];

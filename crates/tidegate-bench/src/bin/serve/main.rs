@@ -1,11 +1,13 @@
 //! The services on tidegate, in each of the ways to write them.
 //!
 //! ```sh
-//! serve echo --api protocol|buffered|streams [--write copy|owned] --listen 127.0.0.1:7000
+//! serve echo --api protocol|buffered|streams [--write copy|owned] [--write-timeout]
+//!     --listen 127.0.0.1:7000
 //! ```
 //!
 //! They are written as the first page of the documentation suggests: no options, and a write for
-//! each of many small replies.
+//! each of many small replies. With `--write-timeout` an echo, and the lines, of `--api protocol` set
+//! one.
 
 mod buffered;
 mod protocol;
@@ -21,7 +23,7 @@ use tidegate_bench::usage;
 
 const USAGE: &str = "\
 usage: serve echo|lines|sink|source [--api protocol|buffered|streams] [--write copy|owned]
-             [--listen IP:PORT]";
+             [--write-timeout] [--listen IP:PORT]";
 
 /// The interface that is used.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -46,23 +48,32 @@ fn main() -> ExitCode {
     program::main(USAGE, parse, run)
 }
 
-fn parse(words: &mut Arguments) -> Result<(Api, Writes, ServerArguments)> {
-    let api = words.opt_value_from_fn("--api", named)?;
-    let writes = words.opt_value_from_fn("--write", named)?;
-    Ok((
-        api.unwrap_or(Api::Protocol),
-        writes.unwrap_or(Writes::Copy),
-        ServerArguments::parse(words)?,
-    ))
+/// The options of this server alone.
+struct Options {
+    api: Api,
+    writes: Writes,
+    write_timeout: bool,
 }
 
-fn run(&(api, writes, ref arguments): &(Api, Writes, ServerArguments)) -> Result<ExitCode> {
+fn parse(words: &mut Arguments) -> Result<(Options, ServerArguments)> {
+    let api = words.opt_value_from_fn("--api", named)?;
+    let writes = words.opt_value_from_fn("--write", named)?;
+    let options = Options {
+        api: api.unwrap_or(Api::Protocol),
+        writes: writes.unwrap_or(Writes::Copy),
+        write_timeout: words.contains("--write-timeout"),
+    };
+    Ok((options, ServerArguments::parse(words)?))
+}
+
+fn run((options, arguments): &(Options, ServerArguments)) -> Result<ExitCode> {
     usage::raise_descriptor_limit();
     let mut event_loop = EventLoop::new()?;
     let handle = event_loop.handle().clone();
     let (service, listen) = (arguments.service, arguments.listen);
-    let addresses = match api {
-        Api::Protocol => protocol::listen(&handle, service, writes, listen)?,
+    let (writes, timed) = (options.writes, options.write_timeout);
+    let addresses = match options.api {
+        Api::Protocol => protocol::listen(&handle, service, writes, timed, listen)?,
         Api::Buffered => buffered::listen(&handle, service, writes, listen)?,
         Api::Streams => streams::listen(&handle, service, writes, listen)?,
     };

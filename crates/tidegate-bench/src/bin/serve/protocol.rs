@@ -3,6 +3,7 @@
 use crate::Writes;
 use bytes::Bytes;
 use std::net::SocketAddr;
+use std::time::Duration;
 use tidegate::{Address, Handle, Protocol, Result, Transport};
 use tidegate_bench::service::{Service, source_block, split_line};
 
@@ -11,9 +12,12 @@ pub(crate) fn listen(
     handle: &Handle,
     service: Service,
     writes: Writes,
+    timed: bool,
     at: SocketAddr,
 ) -> std::io::Result<Vec<Address>> {
     let server = match service {
+        Service::Echo if timed => handle.create_server(at, || Timed(Echo)),
+        Service::Lines if timed => handle.create_server(at, || Timed(Lines::default())),
         Service::Echo => handle.create_server(at, || Echo),
         Service::Lines => handle.create_server(at, Lines::default),
         Service::Sink => handle.create_server(at, || Sink),
@@ -26,6 +30,20 @@ pub(crate) fn listen(
         }
     };
     server.map(|server| server.local_addrs().to_vec())
+}
+
+/// With a write timeout.
+struct Timed<P>(P);
+
+impl<P: Protocol> Protocol for Timed<P> {
+    fn connection_made(&mut self, transport: &Transport) -> Result {
+        transport.set_write_timeout(Some(Duration::from_secs(30)));
+        Ok(())
+    }
+
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+        self.0.data_received(transport, data)
+    }
 }
 
 struct Echo;
