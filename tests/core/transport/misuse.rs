@@ -90,8 +90,17 @@ fn stopping_a_stopped_loop_ends_one_later_run_at_most() {
 #[test]
 fn a_server_may_be_closed_within_any_callback_of_its_own() {
     type Close = fn(&Server);
-    let closes: [Close; 4] = [
+    let closes: [Close; 6] = [
         Server::close,
+        |server| server.finish_accepting().detach(),
+        |server| {
+            (
+                server.pause_accepting(),
+                server.close(),
+                server.resume_accepting(),
+            )
+                .1
+        },
         |server| server.shutdown(Duration::ZERO).detach(),
         |server| (server.abort_clients(), server.close()).1,
         |server| (server.close_clients(), server.close(), server.close()).2,

@@ -255,6 +255,10 @@ fn everything(world: &Rc<World>) {
     for server in &*world.servers.borrow() {
         let _ = server.start_serving();
         let _ = (server.is_serving(), server.connection_count());
+        server.pause_accepting();
+        let _ = (server.is_accepting(), server.refused_count());
+        server.resume_accepting();
+        server.finish_accepting().then(|_, _| enter());
         server.close_clients();
         server.abort_clients();
         server.wait_closed().then(|_, _| enter());
