@@ -4,13 +4,18 @@
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
-use support::{Kind, Scene, answer, drive, limits, never_paused, put, settle, stall};
+use std::time::Duration;
+use support::{
+    Kind, Recorder, Scene, answer, drive, limits, never_paused, put, settle, stall, turn,
+};
 
 #[global_allocator]
 static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
+const CALLS: u64 = 20_000;
+
 #[test]
-fn known_answers_allocate_nothing_and_dropped_waiters_do_not_pile_up() {
+fn known_results_are_free_and_nothing_dropped_or_replaced_piles_up() {
     for kind in Kind::ALL {
         let (mut event_loop, _log, transport, mut peer) = Scene::of(kind).strict().set();
         put(&transport, 10);
@@ -27,13 +32,7 @@ fn known_answers_allocate_nothing_and_dropped_waiters_do_not_pile_up() {
         transport.set_write_limits(limits(0, 0)).unwrap();
         let (mut drain, mut flush) = (transport.drain(), transport.flush());
         let region = Region::new(GLOBAL);
-        let mut most = 0;
-        for _ in 0..20_000 {
-            drop((transport.drain(), transport.flush()));
-            let change = region.change();
-            let live = change.bytes_allocated as i64 - change.bytes_deallocated as i64;
-            most = most.max(live);
-        }
+        let most = most_live(|_| drop((transport.drain(), transport.flush())));
         assert!(
             region.change().allocations >= 40_000,
             "nothing was measured"
@@ -49,5 +48,35 @@ fn known_answers_allocate_nothing_and_dropped_waiters_do_not_pile_up() {
         });
         assert!(answer(&mut drain).unwrap().is_ok());
         assert!(answer(&mut flush).unwrap().is_ok());
+
+        let most = most_live(|_| {
+            transport.call_later::<Recorder>(Duration::ZERO, |_, _| Ok(()));
+            turn(&mut event_loop);
+        });
+        assert!(
+            most < 16 * 1024,
+            "{kind:?}: {most} bytes for timers that have fired"
+        );
+
+        stall(&mut event_loop, never_paused(&transport), 1000);
+        let most = most_live(|n| {
+            transport.close_within(Duration::from_secs(CALLS - n));
+            turn(&mut event_loop);
+        });
+        assert!(
+            most < 16 * 1024,
+            "{kind:?}: {most} bytes for deadlines that were brought forward"
+        );
     }
+}
+
+/// Makes many calls with their numbers; returns the most bytes that they had allocated at a time.
+fn most_live(mut call: impl FnMut(u64)) -> i64 {
+    let region = Region::new(GLOBAL);
+    let live = |n| {
+        call(n);
+        let change = region.change();
+        change.bytes_allocated as i64 - change.bytes_deallocated as i64
+    };
+    (0..CALLS).map(live).max().unwrap()
 }

@@ -6,7 +6,10 @@ use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use support::wakers::{Wakes, local_waker, waker_fn};
-use support::{Kind, Polled, Streamed, drive, each_kind, give_up, now, pattern, settle, wait};
+use support::{
+    Kind, Polled, Streamed, drive, each_kind, give_up, now, opened, pattern, settle, wait,
+};
+use tidegate::EventLoop;
 use tidegate_streams::{ReadError, Separators, spawn_on};
 
 #[track_caller]
@@ -45,6 +48,59 @@ fn a_read_that_waits_is_woken_by_the_bytes_it_waits_for(kind: Kind) {
     });
     assert!(reading.is_woken());
     assert!(reading.poll().is_ready());
+}
+
+each_kind!(data_runs_a_reading_task_before_ready_callbacks_whichever_task_it_is);
+fn data_runs_a_reading_task_before_ready_callbacks_whichever_task_it_is(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let handle = event_loop.handle().clone();
+    let order: Rc<RefCell<Vec<&str>>> = Rc::default();
+    let mut peers = Vec::new();
+    for _ in 0..3 {
+        let (mut reader, writer, peer) = opened(&mut event_loop, kind);
+        let order = order.clone();
+        let task = spawn_on(&handle, async move {
+            let _writer = writer;
+            while !reader.read_chunk(10).await.unwrap().is_empty() {
+                order.borrow_mut().push("task");
+            }
+        });
+        peers.push((peer, task));
+    }
+    settle(&mut event_loop);
+    for (peer, _) in &mut peers {
+        peer.send(b"data");
+        let order_of_callback = order.clone();
+        handle.call_soon(move |_| order_of_callback.borrow_mut().push("callback"));
+        drive(&mut event_loop, "both", || order.borrow().len() == 2);
+        assert_eq!(order.take(), ["task", "callback"]);
+    }
+}
+
+each_kind!(data_does_not_run_a_task_that_waits_for_something_else);
+fn data_does_not_run_a_task_that_waits_for_something_else(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let (mut reader, writer, mut peer) = opened(&mut event_loop, kind);
+    let polls = Rc::new(Cell::new(0));
+    let counts = polls.clone();
+    let task = spawn_on(event_loop.handle(), async move {
+        assert_eq!(&reader.read_chunk(10).await.unwrap()[..], b"one");
+        poll_fn(|_| {
+            counts.set(counts.get() + 1);
+            Poll::<()>::Pending
+        })
+        .await;
+    });
+    settle(&mut event_loop);
+    peer.send(b"one");
+    drive(&mut event_loop, "the first bytes", || polls.get() == 1);
+    peer.send(b"two");
+    drive(&mut event_loop, "more", || {
+        writer.transport().stats().received == 6
+    });
+    settle(&mut event_loop);
+    assert_eq!(polls.get(), 1);
+    assert!(!task.is_finished());
 }
 
 type Reading = Pin<Box<dyn Future<Output = [u8; 2]>>>;

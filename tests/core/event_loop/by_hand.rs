@@ -29,6 +29,8 @@ pub(crate) struct ByHand {
     pub(crate) woken: Arc<Woken>,
     /// Every read and write fails with this error of the system.
     pub(crate) refusal: Cell<Option<i32>>,
+    /// The first event of a socket.
+    pub(crate) first: Cell<Readiness>,
 }
 
 #[derive(Debug, Default)]
@@ -49,6 +51,7 @@ impl ByHand {
             events: RefCell::default(),
             woken: Arc::default(),
             refusal: Cell::default(),
+            first: Cell::new(Readiness::new().with_readable().with_writable()),
         })
     }
 
@@ -127,7 +130,7 @@ impl Driver for Under {
     fn register(&mut self, socket: &mut Socket, token: Token) -> io::Result<()> {
         let mirror = socket.of::<Mirror>()?;
         mirror.owner = Some(token);
-        mirror.tell(Readiness::new().with_readable().with_writable());
+        mirror.tell(self.0.first.get());
         Ok(())
     }
 }

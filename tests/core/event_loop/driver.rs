@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use support::{Log, Recorder, pattern};
+use tidegate::driver::Readiness;
 use tidegate::{
     Completion, ConnectOptions, EventLoop, Handle, PanicPolicy, Protocol, Result, Transport,
     WriteLimits,
@@ -386,4 +387,16 @@ fn where_jobs_run_on_the_loop_a_cancelled_one_does_not_and_a_panic_is_an_error()
     assert_eq!(handle.stats().jobs, 0);
     drop((left, handle));
     assert_eq!(Rc::strong_count(&world), 1, "a cycle keeps the loop");
+}
+
+#[test]
+fn an_event_of_a_failure_alone_has_an_attempt_to_connect_look_at_its_socket() {
+    let world = ByHand::new();
+    world.first.set(Readiness::new().with_failed());
+    let mut event_loop = world.event_loop();
+    let mut connect = event_loop
+        .handle()
+        .create_connection(address(), Recorder::new(&Log::new()));
+    world.run(&mut event_loop);
+    assert!(support::answer(&mut connect).unwrap().is_ok());
 }

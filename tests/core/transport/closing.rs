@@ -388,6 +388,15 @@ fn of_several_deadlines_the_earliest_holds(kind: Kind) {
     }
 }
 
+each_kind!(all_deadlines_of_a_close_have_one_timer);
+fn all_deadlines_of_a_close_have_one_timer(kind: Kind) {
+    let (event_loop, _, transport, _peer) = Scene::full(kind).set();
+    for hours in [3, 4, 2, 5, 1] {
+        transport.close_within(hours * HOUR);
+        assert_eq!(event_loop.handle().stats().timers, 1);
+    }
+}
+
 each_kind!(a_deadline_may_be_brought_forward_while_the_close_is_under_way);
 fn a_deadline_may_be_brought_forward_while_the_close_is_under_way(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use support::{
     Kind, Log, Peer, Recorder, Scene, Seen, adopted, answer, drive, each_kind, failures, flood,
-    settle,
+    settle, turn,
 };
 use tidegate::{
     CloseReason, Closed, EventLoop, Handle, ListenOptions, LoopClosed, Protocol, Result, Server,
@@ -345,6 +345,30 @@ fn the_loop_may_run_within_with_protocol_and_leaves_the_protocol_alone(kind: Kin
             "{words:?}"
         );
     }
+}
+
+each_kind!(reading_resumes_after_a_pause_and_a_run_of_the_loop_within_with_protocol);
+fn reading_resumes_after_a_pause_and_a_run_of_the_loop_within_with_protocol(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let log = Log::new();
+    let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
+    transport.pause_reading();
+    peer.send(b"hello");
+    settle(&mut event_loop);
+    // One turn notes that it is to be read, and the next one would read it.
+    transport.resume_reading();
+    turn(&mut event_loop);
+    assert_eq!(log.words(), ["made"]);
+    transport
+        .with_protocol(|_: &mut Recorder, transport| {
+            transport.pause_reading();
+            turn(&mut event_loop);
+        })
+        .unwrap();
+    settle(&mut event_loop);
+    assert_eq!(log.words(), ["made"]);
+    transport.resume_reading();
+    drive(&mut event_loop, "the bytes", || log.data_len() == 5);
 }
 
 each_kind!(after_the_loop_was_dropped_everything_fails_and_nothing_panics);

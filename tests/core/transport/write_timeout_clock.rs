@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 use support::{Log, Recorder, note_answer};
-use tidegate::{EventLoop, TimeoutKind, Transport, WriteLimits};
+use tidegate::{EventLoop, Flow, TimeoutKind, Transport, WriteLimits};
 use tidegate_testkit::{Fault, Faults, Link};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -358,6 +358,37 @@ fn room_that_came_while_the_loop_was_busy_is_used_before_anything_is_cut() {
         assert!(!timed.log.is_lost());
         timed.assert_ends_in(LIMIT);
     }
+}
+
+#[test]
+fn room_that_only_the_timer_finds_completes_a_flush() {
+    let mut timed = Timed::new();
+    timed.transport.set_write_timeout(Some(LIMIT));
+    timed.transport.write(&[1; CAPACITY + 500]).unwrap();
+    timed.run();
+    assert_eq!(timed.transport.write_buffer_size(), 500);
+    note_answer(&timed.log, "flush", timed.transport.flush());
+    let read = timed.peer.read(&mut [0; CAPACITY]).unwrap();
+    assert!(read >= 500, "{read}");
+    timed.world.network().force(Fault::ClockJump, 1);
+    timed.run();
+    assert_eq!(timed.log.words(), ["made", "flush: ok"]);
+    assert_eq!(timed.timers(), 0);
+}
+
+#[test]
+fn a_write_that_the_kernel_takes_in_several_calls_pauses_nobody() {
+    const ROOMY: usize = 4 << 20;
+    let link = Link::new().send_buffer(ROOMY).receive_buffer(ROOMY);
+    let log = Log::new();
+    let mut timed = Timed::over(link, log.clone(), Recorder::new(&log));
+    timed.transport.set_write_timeout(Some(LIMIT));
+    let before = timed.host.handle().stats().writes;
+    let flow = timed.transport.write(&vec![1; ROOMY]).unwrap();
+    assert!(timed.host.handle().stats().writes > before + 1);
+    assert_eq!((flow, timed.transport.stats().pauses), (Flow::Open, 0));
+    timed.run();
+    assert_eq!(log.words(), ["made"]);
 }
 
 #[test]

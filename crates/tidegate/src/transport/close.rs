@@ -207,9 +207,6 @@ impl Transport {
         let core = conn.core();
         let graceful = !conn.is(State::ENDED);
         let closed = self.fix_closed(CloseReason::LocalClose);
-        if conn.is(State::SWITCH) {
-            self.switch();
-        }
         conn.set(State::LOST_CALLED);
         for timer in conn.with_extra(|extra| mem::take(&mut extra.timers)) {
             core.cancel_timer(timer);

@@ -3,6 +3,7 @@
 
 mod world;
 
+use crate::event_loop::by_hand::ByHand;
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::error::Error;
@@ -306,15 +307,36 @@ fn every_method_may_be_called_from_all_user_code_and_none_calls_back_within() {
     WORLD.take();
 }
 
+/// Wants a borrow when it is dropped.
+struct Wants(Rc<RefCell<u32>>);
+
+impl Drop for Wants {
+    fn drop(&mut self) {
+        *self.0.borrow_mut() += 1;
+    }
+}
+
+impl Protocol for Wants {}
+
+#[test]
+fn a_protocol_whose_stream_the_driver_refuses_is_dropped_after_the_call() {
+    // A stream of the system in a world that has others.
+    let world = ByHand::new();
+    let mut event_loop = world.event_loop();
+    let drops = Rc::new(RefCell::new(0));
+    {
+        let _own = drops.borrow_mut();
+        let (stream, _peer) = UnixStream::pair().unwrap();
+        let adopting = event_loop.handle().adopt(stream, Wants(drops.clone()));
+        assert!(adopting.is_err());
+    }
+    world.run(&mut event_loop);
+    assert_eq!(*drops.borrow(), 1);
+    assert_eq!(event_loop.handle().stats().connections, 0);
+}
+
 #[test]
 fn what_a_call_is_given_and_refuses_is_dropped_after_it_has_returned() {
-    struct Wants(Rc<RefCell<u32>>);
-    impl Drop for Wants {
-        fn drop(&mut self) {
-            *self.0.borrow_mut() += 1;
-        }
-    }
-    impl Protocol for Wants {}
     let mut event_loop = EventLoop::new().unwrap();
     let handle = event_loop.handle().clone();
     let drops = Rc::new(RefCell::new(0));
