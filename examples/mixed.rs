@@ -60,9 +60,9 @@ fn run() -> Result {
     let (completer, completion) = handle.completion();
     let work = clients(handle.clone(), address);
     // Not joined: the completion brings its result to code that does not await.
-    drop(spawn_on(&handle, async move {
+    spawn_on(&handle, async move {
         completer.complete(Ok(work.await));
-    }));
+    });
     event_loop.run_until(completion)??;
     say!("The protocol received {} bytes", bytes.get());
     Ok(())

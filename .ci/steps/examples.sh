@@ -136,6 +136,40 @@ http_at() {
     [ ! -s "$scratch/server.err" ]
 }
 
+# https_at WHERE: curl, with the certificate made at the start and with one from files; and what
+# speaks no TLS disturbs nobody.
+https_at() {
+    local curl=(bounded 60 curl --silent --show-error --fail) url=https://localhost
+    local pem=(--cert "$scratch/cert.pem" --key "$scratch/key.pem")
+    bounded 60 openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost \
+        -addext subjectAltName=DNS:localhost -keyout "$scratch/key.pem" \
+        -out "$scratch/cert.pem" 2>/dev/null || return 1
+    fails_with 1 https --listen "$1" --cert "$scratch/cert.pem" || return 1
+    start_server https --listen "$1" || return 1
+    echo "server at $address"
+    https_url
+    "${curl[@]}" --insecure "$url/" | grep "encrypted World" || return 1
+    "${curl[@]}" --output "$scratch/page" "$url/" && return 1
+    curl --silent --output "$scratch/page" "${url/https/http}/" && return 1
+    "${curl[@]}" --insecure "$url/" | grep "encrypted World" || return 1
+    cat "$scratch/server.err"
+    [ ! -s "$scratch/server.err" ] || return 1
+    start_server https --listen "$2" "${pem[@]}" || return 1
+    https_url
+    "${curl[@]}" --cacert "$scratch/cert.pem" "$url/" | grep "encrypted World"
+}
+
+# https_url: the URL of the server at $address, and the options that curl needs.
+https_url() {
+    case $address in
+    unix:*) curl+=(--unix-socket "${address#unix:}") ;;
+    *)
+        url=https://localhost:${address##*:}
+        curl+=(--resolve "localhost:${address##*:}:127.0.0.1")
+        ;;
+    esac
+}
+
 # answers CODE URL
 answers() {
     [ "$("${curl[@]}" --output "$scratch/page" --write-out '%{http_code}' "$2")" = "$1" ]
@@ -255,6 +289,9 @@ example_step echo-unix-streams "echo over a Unix socket, as async code" \
     echo_at "unix:$scratch/streams.sock" echo_streams
 example_step http-tcp "HTTP over TCP" http_at 127.0.0.1:0
 example_step http-unix "HTTP over a Unix socket" http_at "unix:$scratch/http.sock"
+example_step https-tcp "HTTPS over TCP" https_at 127.0.0.1:0 127.0.0.1:0
+example_step https-unix "HTTPS over a Unix socket" \
+    https_at "unix:$scratch/https.sock" "unix:$scratch/https2.sock"
 
 needing=websockets
 example_step websocket-tcp "WebSocket over TCP" websocket_at 127.0.0.1:0

@@ -1,4 +1,4 @@
-//! What handlers and tasks are called when they fail or are slow, and which of their errors are no
+//! The names of handlers and tasks that fail or are slow, and which of their errors are no
 //! failures.
 
 use std::cell::{Cell, RefCell};

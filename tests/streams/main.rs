@@ -4,6 +4,7 @@ mod closing;
 mod failures;
 mod feed;
 mod hyper;
+mod hyper_upgrade;
 mod limits;
 mod losses;
 mod open;

@@ -43,7 +43,7 @@ where
     violation
 }
 
-// What is right.
+// The right ones.
 
 #[test]
 fn a_handler_of_lines_passes_in_all_cases() {
@@ -97,7 +97,7 @@ fn a_handler_that_returns_what_its_reads_and_writes_say_of_a_reset_passes() {
     assert!(report.unwrap().resets() > 0);
 }
 
-// What is broken.
+// The broken ones.
 
 #[test]
 fn a_handler_that_takes_a_read_for_a_line_is_caught() {

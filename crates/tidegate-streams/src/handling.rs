@@ -5,7 +5,7 @@ use crate::label::Label;
 use crate::task::{JoinError, catching};
 use tidegate::{CloseReason, Failure, Result, Transport};
 
-/// What the task of a handler is called, by the connection that it handles.
+/// Names the task of a handler, by the connection that it handles.
 pub(crate) struct Handling(Transport);
 
 const HANDLER: &str = "a stream handler";
@@ -31,7 +31,7 @@ impl Handling {
             Ok(result) => result.err()?,
             Err(error) => return error.panic_reason(),
         };
-        // What an error says, and its drop, are code of the user.
+        // The text of an error, and its drop, are code of the user.
         let fault = catching(|| {
             if !is_end_of(&self.0, &*error) {
                 return Some(CloseReason::Callback(error.into()));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use tidegate::{CloseReason, Failure};
 
-/// What a task is called. A type of its own for each kind of name, so that a task without one has no
+/// Names a task. A type of its own for each kind of name, so that a task without one has no
 /// room for it.
 pub(crate) trait Label: 'static {
     fn failure(&self, reason: CloseReason) -> Failure;

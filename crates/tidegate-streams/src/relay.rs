@@ -139,7 +139,7 @@ fn poll_ahead(context: &mut Context<'_>, front: &mut Side, back: &mut Side) -> P
         if passed == (true, true) {
             return Poll::Ready(());
         }
-        // What comes meanwhile is passed on, or the side that is full might not be read from.
+        // Bytes that come meanwhile are passed on, or the side that is full might not be read from.
         let more = front.poll_room(context).is_ready() | back.poll_room(context).is_ready();
         let more = more
             || (passed.0 && front.reader.poll_front(context))

@@ -248,7 +248,7 @@ pub(crate) fn catching<T>(call: impl FnOnce() -> T) -> Result<T, Panic> {
     catch_unwind(AssertUnwindSafe(call)).map_err(|payload| Panic(Mutex::new(payload)))
 }
 
-/// What a task came to.
+/// The end of a task.
 struct Output<T> {
     result: Result<T, JoinError>,
     handle: Handle,

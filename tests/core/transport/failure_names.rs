@@ -75,7 +75,7 @@ fn a_failure_of_a_buffered_protocol_names_the_callback_that_failed(kind: Kind) {
             let failure = failures.borrow_mut().remove(0);
             assert_eq!(failure.context(), fails.callback(), "{failure}");
 
-            // What an earlier failure was called does not stick.
+            // The name of an earlier failure does not stick.
             let (_transport, mut peer) = adopted(event_loop.handle(), kind, Unbuffered);
             peer.send(b"go");
             drive(&mut event_loop, "the failure", || {

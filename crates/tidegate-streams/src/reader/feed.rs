@@ -67,7 +67,7 @@ impl Feed {
         self.incoming.end();
     }
 
-    /// Returns whether the reader holds so much that it would stop reading from a peer; see
+    /// Returns whether the reader is above twice its limit, and would stop reading from a peer; see
     /// [the limit](StreamReader#the-limit).
     pub fn is_full(&self) -> bool {
         self.incoming.is_full()

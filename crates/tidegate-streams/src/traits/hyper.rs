@@ -1,5 +1,18 @@
 //! hyper's runtime traits: a [`Connection`] reads and writes, [`LoopExecutor`] spawns,
 //! [`LoopTimer`] sleeps.
+//!
+//! # Upgrades
+//!
+//! `hyper::upgrade` and `with_upgrades` need a connection that is `Send`: hyper hands it over in a
+//! `Box<dyn Io + Send>`. A connection of a loop stays on its thread and is not. hyper's
+//! `without_shutdown` gives it back without that bound: it completes when a reply with status 101
+//! is sent, with the [`Connection`] and the bytes that hyper had read ahead.
+//!
+//! ```text
+//! let parts = http1.serve_connection(connection, service).without_shutdown().await?;
+//! let (mut reader, writer) = parts.io.split();
+//! // The bytes of `parts.read_buf` come first, then those of the reader.
+//! ```
 
 use super::{HasReader, HasWriter, impl_read, impl_write};
 use crate::{Connection, StreamReader, StreamWriter, spawn};

@@ -109,7 +109,7 @@ pub fn check_case<P: Protocol>(
 /// Runs a handler of `tidegate_streams` through one conversation as [`check_protocol`] does, as the
 /// task of each connection.
 ///
-/// What holds for callbacks there holds for the handler: it may neither panic nor return an error.
+/// The rules for callbacks hold for the handler: it may neither panic nor return an error.
 /// The error of a handler whose own connection has ended is none. A handler that goes on after its
 /// connection violates [`Rule::NothingLeft`].
 ///
