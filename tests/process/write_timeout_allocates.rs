@@ -1,6 +1,6 @@
 //! Counts the allocations of the process.
 //!
-//! What a write timeout costs in memory: nothing, until the kernel refuses.
+//! The memory that a write timeout costs: nothing, until the kernel refuses.
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;

@@ -210,7 +210,8 @@ fn a_connection_that_the_end_of_the_loop_cuts_is_logged_if_bytes_are_unsent(kind
         keep_log(log::LevelFilter::Trace);
         drop(event_loop);
         let texts: Vec<_> = lines().into_iter().map(|line| line.text).collect();
-        let cut = format!("{id} was cut with {unsent} bytes unsent");
+        let peer = transport.peer_addr();
+        let cut = format!("{id} (peer {peer}) was cut with {unsent} bytes unsent");
         assert_eq!(texts, Vec::from_iter(stalled.then_some(cut)));
     }
 }

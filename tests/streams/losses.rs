@@ -1,4 +1,4 @@
-//! What the peer sees of a stream that was cut: over TCP a reset, where bytes were lost; else the end.
+//! The end of a stream that was cut, as its peer sees it: over TCP a reset, where bytes were lost.
 
 use std::io::ErrorKind;
 use std::time::Duration;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use support::{
     Kind, Log, Peer, Recorder, Scene, Served, TempDir, adopted, drive, each_kind, settle,
 };
-use tidegate::{EventLoop, LoopStats, WriteLimits};
+use tidegate::{EventLoop, LingerLimits, LoopStats, WriteLimits};
 
 /// So long sleeps a turn that has nothing to do, which no turn in here may.
 const SLEEP: Duration = Duration::from_secs(5);
@@ -158,6 +158,8 @@ fn the_input_that_a_closed_connection_discards_is_bounded_per_turn_too(kind: Kin
     let log = Log::new();
     let (transport, mut flood) = adopted(event_loop.handle(), kind, Recorder::new(&log));
     settle(&mut event_loop);
+    // A second may pass on a machine that is busy.
+    transport.set_linger_limits(LingerLimits::new().with_time(Duration::from_secs(3600)));
     transport.close();
     drive(&mut event_loop, "lost", || log.is_lost());
     let chunk = vec![0; 256 * 1024];

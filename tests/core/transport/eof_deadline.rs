@@ -97,7 +97,7 @@ fn it_ends_at_the_deadline_and_not_before() {
     let limit = Duration::from_secs(5);
     let mut timed = ended(|it| it.on_eof(move |_| Ok(OnEof::CloseWithin(limit))));
     assert_lost_in(&mut timed, limit);
-    // What the kernel had arrives; then the peer sees a reset, and no end of the stream.
+    // The bytes of the kernel arrive; then the peer sees a reset, and no end of the stream.
     timed.read(STALLING);
     assert!(timed.received.len() <= CAPACITY);
     assert!(timed.peer.is_reset());

@@ -1,5 +1,5 @@
-//! What the peer sees of a connection that was cut: where bytes were lost a TCP peer gets a reset, so
-//! that no cut stream looks complete; where none were, the end of the stream.
+//! The end of a connection that was cut, as its peer sees it: where bytes were lost a TCP peer gets a
+//! reset, so that no cut stream looks complete; where none were, the end of the stream.
 
 use std::io::ErrorKind;
 use std::time::Duration;

@@ -174,15 +174,18 @@ fn judge_reply(
             } else {
                 Rule::Reply
             };
-            // An error ends the connection at once, and what waited is lost.
+            // An error ends the connection at once, and what waited is lost: the peer sees a reset.
             let is_cut = matches!(case.variation(), Variation::Paused { .. })
                 && !outcome.errors.is_empty()
                 && whole.starts_with(seen);
-            if seen != whole && !is_cut {
-                let (expected, seen) = difference(whole, seen);
-                return Some(Violation::new(rule, expected, seen));
+            if seen == whole {
+                return judge_ending(outcome.ending, plain.ending);
             }
-            judge_ending(outcome.ending, plain.ending)
+            if is_cut {
+                return judge_ending(outcome.ending, Ending::Reset);
+            }
+            let (expected, seen) = difference(whole, seen);
+            Some(Violation::new(rule, expected, seen))
         }
         Variation::Eof { .. } if conversation.may_answer_cut_short => None,
         Variation::Reset { .. } | Variation::Eof { .. } => {

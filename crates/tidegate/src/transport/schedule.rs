@@ -124,7 +124,8 @@ impl<T: 'static> Completion<T> {
     /// `P` then.
     ///
     /// When the connection has ended first, `call` is dropped without having run, and a connection
-    /// that was the answer is closed.
+    /// that was the answer is closed. Between [`abort`](Transport::abort) and `connection_lost` it
+    /// may still run, as any callback of the connection may; its writes are then refused.
     pub fn then_on<P: Protocol>(
         self,
         transport: &Transport,
