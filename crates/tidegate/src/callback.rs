@@ -1,24 +1,18 @@
 //! Closures that wait for the loop, and the handles that cancel them.
 
 use crate::event_loop::{AtEnd, Core, Deferred};
-use crate::interval::Interval;
 use crate::timers::TimerId;
 use crate::{Handle, TransportId};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::{Rc, Weak};
-use std::time::Duration;
 
 /// Something that the loop runs once its turn has come. A panic of user code stays inside.
 pub(crate) trait Run {
     fn run(self: Rc<Self>, handle: &Handle);
     /// Takes out what was to run, for the caller to drop; `None` when it ran or was taken.
     fn take(&self) -> Option<Box<dyn Any>>;
-    /// The deadlines of one that runs again and again.
-    fn interval(&self) -> Option<&Interval> {
-        None
-    }
 }
 
 /// A closure that runs once, at most.
@@ -50,7 +44,7 @@ impl<F: FnOnce(&Handle) + 'static> Run for Once<F> {
     }
 }
 
-/// Cancels a callback that has not run yet, or moves its deadline. Dropping it does nothing.
+/// Cancels a callback that has not run yet. Dropping it does nothing.
 #[derive(Clone)]
 pub struct CallbackHandle {
     core: Weak<Core>,
@@ -75,45 +69,18 @@ impl CallbackHandle {
     }
 
     /// Cancels the callback: it will not run, and it is dropped before the loop next sleeps.
-    /// Does nothing when it has run or was cancelled. One that repeats may be cancelled at any time,
-    /// also from within itself: that call is its last.
+    /// Does nothing when it has run or was cancelled.
     pub fn cancel(&self) {
         let (Some(core), Some(run)) = (self.core.upgrade(), self.run.upgrade()) else {
             return;
         };
-        let repeating = || run.interval().and_then(Interval::stop);
-        if let Some(timer) = self.timer.or_else(repeating) {
+        if let Some(timer) = self.timer {
             core.cancel_timer(timer);
             if let Some(transport) = self.owner.and_then(|id| core.transport(id)) {
                 transport.forget_timer(timer);
             }
         }
         core.defer_drop_call(&*run);
-    }
-
-    /// Moves the deadline of a timer to `delay` from now, and returns whether the timer was pending.
-    ///
-    /// The closure stays, and nothing is allocated. An idle timeout is one timer that is reset each
-    /// time something comes. Among equal deadlines the timer counts as made now. A delay beyond
-    /// what the clock can say never ends, until the next reset.
-    ///
-    /// Of a timer made by `call_every`, the next deadline moves, and the period goes on from there.
-    /// It may be reset from within its own callback.
-    ///
-    /// Does nothing, and returns `false`, when the callback is running or has run, when it was
-    /// cancelled, after the end of its connection or its loop, and for `call_soon`. For asyncio's
-    /// `TimerHandle` there is no counterpart: one cancels it and makes another.
-    pub fn reset(&self, delay: Duration) -> bool {
-        let Some(core) = self.core.upgrade() else {
-            return false;
-        };
-        let deadline = core.clock().checked_add(delay);
-        if let Some(timer) = self.timer {
-            return core.reset_timer(timer, deadline);
-        }
-        let run = self.run.upgrade();
-        let interval = run.as_ref().and_then(|run| run.interval());
-        interval.is_some_and(|interval| interval.reset(&core, deadline))
     }
 }
 

@@ -60,7 +60,7 @@
 //! `flow` says when those are too many. `step` decides the order of the callbacks, `settle` makes
 //! them, `close` and `linger` end the connection.
 //! Connections come from `server`, `connect` and `adopt`; `resolve` knows names, `jobs` has other
-//! threads work. `timers`, `interval`, `callback` and `completion` are for what comes later. `relay` is a
+//! threads work. `timers`, `callback` and `completion` are for what comes later. `relay` is a
 //! protocol of the library's own. `ARCHITECTURE.md` in the repository says more.
 //!
 //! # Features
@@ -135,7 +135,6 @@ mod write_buffer;
 // What comes later.
 mod callback;
 mod completion;
-mod interval;
 mod jobs;
 mod resolve;
 mod timers;

@@ -87,29 +87,6 @@ impl<T> Timers<T> {
         Some(self.remove(slot))
     }
 
-    /// Moves a timer to another deadline, as if it were started now. Returns whether it is there.
-    pub(crate) fn reset(&mut self, id: TimerId, deadline: Option<Instant>) -> bool {
-        let Some(slot) = self.find(id) else {
-            return false;
-        };
-        let order = self.next_order();
-        let node = deadline.map(|deadline| Node {
-            deadline,
-            order,
-            slot,
-        });
-        match (self.entries[slot].place, node) {
-            (place, Some(node)) if place < ASIDE => self.replace(place, node),
-            (_, node) => {
-                self.unschedule(slot);
-                if let Some(node) = node {
-                    self.push(node);
-                }
-            }
-        }
-        true
-    }
-
     /// Where the timer of this id is, if it is still there.
     #[inline]
     fn find(&self, id: TimerId) -> Option<usize> {
@@ -224,17 +201,13 @@ impl<T> Timers<T> {
 
     fn remove_at(&mut self, place: usize) {
         let Some(last) = self.heap.pop() else { return };
-        if place != self.heap.len() {
-            self.replace(place, last);
+        if place == self.heap.len() {
+            return;
         }
-    }
-
-    /// Puts a node in the place of another one, and moves it to where it belongs.
-    fn replace(&mut self, place: usize, node: Node) {
-        if place > 0 && node < self.heap[(place - 1) / CHILDREN] {
-            self.sift_up(place, node);
+        if place > 0 && last < self.heap[(place - 1) / CHILDREN] {
+            self.sift_up(place, last);
         } else {
-            self.sift_down(place, node);
+            self.sift_down(place, last);
         }
     }
 
@@ -388,89 +361,13 @@ mod tests {
     }
 
     #[test]
-    fn a_reset_timer_fires_at_its_new_deadline_after_those_that_had_it_before() {
-        let start = Instant::now();
-        let at = |ms| Some(start + Duration::from_millis(ms));
-        let mut timers = Timers::new();
-        let ids: Vec<_> = (0..9).map(|ms| timers.insert(at(ms), ms)).collect();
-        for (number, ms) in [(0, 5), (8, 2), (5, 5), (3, 3), (2, 100)] {
-            assert!(timers.reset(ids[number], at(ms)));
-        }
-        assert_eq!(timers.len(), 9);
-        let early = drain(&mut timers, start + Duration::from_millis(50));
-        assert_eq!(early, [1, 8, 3, 4, 0, 5, 6, 7]);
-        assert_eq!(timers.next_deadline(), at(100));
-        assert_eq!(timers.cancel(ids[2]), Some(2));
-        assert_eq!(timers.next_deadline(), None);
-    }
-
-    #[test]
-    fn a_reset_takes_a_deadline_away_and_gives_one() {
-        let now = Instant::now();
-        let mut timers = Timers::new();
-        let ids = [Some(now), None, Some(now)].map(|deadline| timers.insert(deadline, 7));
-        assert!(timers.reset(ids[0], None));
-        assert!(timers.reset(ids[2], None));
-        assert_eq!(timers.next_deadline(), None);
-        assert!(timers.reset(ids[0], None));
-        assert!(timers.reset(ids[1], Some(now)));
-        assert_eq!(drain(&mut timers, now), [7]);
-        assert_eq!(timers.cancel(ids[0]), Some(7));
-        assert!(timers.reset(ids[2], Some(now)));
-        assert_eq!(drain(&mut timers, now), [7]);
-        assert_eq!(timers.len(), 0);
-    }
-
-    #[test]
-    fn a_due_timer_that_is_reset_to_a_due_time_waits_for_the_next_round() {
-        let now = Instant::now();
-        let mut timers = Timers::new();
-        let ids = [1, 2, 3].map(|value| timers.insert(Some(now), value));
-        let started = timers.started();
-        assert_eq!(timers.pop_due(now, started), Some(1));
-        assert!(timers.reset(ids[1], Some(now)));
-        assert_eq!(timers.pop_due(now, started), Some(3));
-        assert_eq!(timers.pop_due(now, started), None);
-        assert_eq!(drain(&mut timers, now), [2]);
-    }
-
-    #[test]
-    fn a_timer_that_was_put_aside_and_is_reset_leaves_nothing_of_its_old_deadline() {
-        let start = Instant::now();
-        let at = |ms| Some(start + Duration::from_millis(ms));
-        let mut timers = Timers::new();
-        timers.insert(at(1), 1);
-        timers.insert(at(3), 2);
-        let started = timers.started();
-        assert_eq!(
-            timers.pop_due(start + Duration::from_millis(9), started),
-            Some(1)
-        );
-        let aside = timers.insert(at(2), 3);
-        assert_eq!(
-            timers.pop_due(start + Duration::from_millis(9), started),
-            Some(2)
-        );
-        assert_eq!(timers.next_deadline(), at(2));
-        assert!(timers.reset(aside, at(20)));
-        assert_eq!(timers.next_deadline(), at(20));
-        assert_eq!(
-            timers.pop_due(start + Duration::from_millis(9), started),
-            None
-        );
-        assert_eq!(drain(&mut timers, start + Duration::from_millis(19)), []);
-        assert_eq!(drain(&mut timers, start + Duration::from_millis(20)), [3]);
-    }
-
-    #[test]
-    fn an_id_of_a_reused_slot_cancels_and_resets_nothing() {
+    fn an_id_of_a_reused_slot_cancels_nothing() {
         let now = Instant::now();
         let mut timers = Timers::new();
         let old = timers.insert(Some(now), 1);
         timers.cancel(old);
         let new = timers.insert(Some(now), 2);
         assert_eq!(old.slot, new.slot);
-        assert!(!timers.reset(old, None));
         assert_eq!(timers.cancel(old), None);
         assert_eq!(timers.cancel(new), Some(2));
     }

@@ -224,11 +224,6 @@ impl Core {
         }
     }
 
-    /// Returns whether the timer is there.
-    pub(crate) fn reset_timer(&self, id: TimerId, deadline: Option<Instant>) -> bool {
-        self.timers.borrow_mut().reset(id, deadline)
-    }
-
     #[inline]
     pub(crate) fn next_deadline(&self) -> Option<Instant> {
         if self.todo.any(Todo::TIMERS) {

@@ -8,7 +8,6 @@ use super::remote::RemoteHandle;
 use crate::TransportId;
 use crate::callback::{Callback, CallbackHandle, Once, Run};
 use crate::completion::{Completer, Completion};
-use crate::interval::Every;
 use crate::transport::Transport;
 use std::cell::RefCell;
 use std::fmt;
@@ -63,30 +62,6 @@ impl Handle {
     /// As [`call_later`](Handle::call_later), at a time.
     pub fn call_at(&self, time: Instant, call: impl FnOnce(&Self) + 'static) -> CallbackHandle {
         self.timed(Some(time), call)
-    }
-
-    /// Runs `call` again and again, each time that another `period` is over, never earlier.
-    ///
-    /// The deadlines are the time of this call plus one period, two periods and so on: a late call
-    /// makes no later one late. Deadlines that have passed while the loop was busy are skipped, so
-    /// there is at most one call a tick. A period below 1 ms, the kernel's resolution, is 1 ms.
-    ///
-    /// It goes on until [`cancel`](CallbackHandle::cancel), also after a panic of `call`, and ends
-    /// with the loop. [`reset`](CallbackHandle::reset) moves the next deadline. asyncio has no
-    /// counterpart.
-    pub fn call_every(
-        &self,
-        period: Duration,
-        call: impl FnMut(&Self) + 'static,
-    ) -> CallbackHandle {
-        let every = Every::new(period, call);
-        let run: Rc<dyn Run> = every.clone();
-        if self.0.is_closed() {
-            self.0.defer_drop_call(&*run);
-        } else {
-            every.start(&self.0);
-        }
-        CallbackHandle::new(&self.0, &run, None)
     }
 
     fn timed(

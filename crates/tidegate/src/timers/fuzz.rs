@@ -12,8 +12,6 @@ enum Op {
     Insert(Option<u8>),
     /// Of all that there ever were, the one of this number.
     Cancel(u8),
-    /// Of all that there ever were, the one of this number, to this time in milliseconds or never.
-    Reset(u8, Option<u8>),
     /// Begins a tick of the loop: what is due at this time, and was there before.
     Round(u8),
     /// Pops one of the round.
@@ -32,10 +30,6 @@ impl<'a> Arbitrary<'a> for Op {
             5 => Self::Insert(None),
             6..=8 => Self::Cancel(u8::arbitrary(u)?),
             9 | 10 => Self::Round(u8::arbitrary(u)?),
-            14 => {
-                let deadline = u8::arbitrary(u)?;
-                Self::Reset(u8::arbitrary(u)?, (deadline != u8::MAX).then_some(deadline))
-            }
             15 => Self::TakeAll,
             16 | 17 => Self::Burst(u8::arbitrary(u)?),
             18 => Self::CancelMost(u8::arbitrary(u)?),
@@ -57,10 +51,10 @@ struct Pair {
     start: Instant,
     timers: Timers<usize>,
     ids: Vec<TimerId>,
-    /// Deadline, order and number of those that are there.
-    model: Vec<(Option<u8>, u64, usize)>,
-    /// The time of the round, and the number of starts and resets before it.
-    round: (u8, u64),
+    /// Deadline and number of those that are there.
+    model: Vec<(Option<u8>, usize)>,
+    /// The time of the round, and how many timers there had been before it.
+    round: (u8, usize, u64),
 }
 
 impl Pair {
@@ -71,45 +65,32 @@ impl Pair {
     fn insert(&mut self, deadline: Option<u8>) {
         let number = self.ids.len();
         let time = deadline.map(|ms| self.at(ms));
-        self.model.push((deadline, self.timers.started(), number));
         self.ids.push(self.timers.insert(time, number));
-    }
-
-    fn reset(&mut self, number: usize, deadline: Option<u8>) {
-        let Some(&id) = self.ids.get(number) else {
-            return;
-        };
-        let order = self.timers.started();
-        let time = deadline.map(|ms| self.at(ms));
-        let timer = self.model.iter_mut().find(|timer| timer.2 == number);
-        assert_eq!(self.timers.reset(id, time), timer.is_some());
-        if let Some(timer) = timer {
-            *timer = (deadline, order, number);
-        }
+        self.model.push((deadline, number));
     }
 
     fn cancel(&mut self, number: usize) {
         let Some(&id) = self.ids.get(number) else {
             return;
         };
-        let place = self.model.iter().position(|timer| timer.2 == number);
-        let expected = place.map(|place| self.model.swap_remove(place).2);
+        let place = self.model.iter().position(|timer| timer.1 == number);
+        let expected = place.map(|place| self.model.swap_remove(place).1);
         assert_eq!(self.timers.cancel(id), expected);
         assert!(!self.timers.is_wasteful(), "memory of a burst is kept");
     }
 
     /// Answers whether there was one.
     fn pop(&mut self) -> bool {
-        let (now, started) = self.round;
-        let is_due = |timer: &&(Option<u8>, u64, usize)| timer.0.is_some_and(|at| at <= now);
+        let (now, before, started) = self.round;
+        let is_due = |timer: &&(Option<u8>, usize)| timer.0.is_some_and(|at| at <= now);
         let due = self
             .model
             .iter()
             .filter(is_due)
-            .filter(|timer| timer.1 < started);
-        let expected = due.min().map(|timer| timer.2);
+            .filter(|timer| timer.1 < before);
+        let expected = due.min().map(|timer| timer.1);
         assert_eq!(self.timers.pop_due(self.at(now), started), expected);
-        self.model.retain(|timer| Some(timer.2) != expected);
+        self.model.retain(|timer| Some(timer.1) != expected);
         expected.is_some()
     }
 
@@ -127,14 +108,13 @@ fn check(ops: &Vec<Op>) {
         timers: Timers::new(),
         ids: Vec::new(),
         model: Vec::new(),
-        round: (0, 0),
+        round: (0, 0, 0),
     };
     for op in ops {
         match *op {
             Op::Insert(deadline) => pair.insert(deadline),
             Op::Cancel(number) => pair.cancel(number.into()),
-            Op::Reset(number, deadline) => pair.reset(number.into(), deadline),
-            Op::Round(now) => pair.round = (now, pair.timers.started()),
+            Op::Round(now) => pair.round = (now, pair.ids.len(), pair.timers.started()),
             Op::Pop => drop(pair.pop()),
             Op::Burst(count) => {
                 for number in 0..count {
@@ -152,7 +132,7 @@ fn check(ops: &Vec<Op>) {
             Op::TakeAll => {
                 let mut all = pair.timers.take_all();
                 all.sort_unstable();
-                let mut expected: Vec<_> = pair.model.drain(..).map(|timer| timer.2).collect();
+                let mut expected: Vec<_> = pair.model.drain(..).map(|timer| timer.1).collect();
                 expected.sort_unstable();
                 assert_eq!(all, expected);
             }
@@ -160,7 +140,7 @@ fn check(ops: &Vec<Op>) {
         pair.agree();
     }
     // What has a deadline fires, and the rest can be cancelled.
-    pair.round = (u8::MAX, pair.timers.started());
+    pair.round = (u8::MAX, pair.ids.len(), pair.timers.started());
     while pair.pop() {}
     for number in 0..pair.ids.len() {
         pair.cancel(number);
@@ -170,7 +150,7 @@ fn check(ops: &Vec<Op>) {
 }
 
 #[test]
-fn whatever_is_set_cancelled_and_reset_timers_fire_as_a_search_for_the_least_says() {
+fn whatever_is_set_and_cancelled_timers_fire_as_a_search_for_the_least_says() {
     let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/timers");
     tidegate_testkit::fuzz(corpus, ops, check);
 }

@@ -314,18 +314,6 @@ impl Transport {
     ) -> CallbackHandle {
         self.schedule_after(delay, call)
     }
-
-    /// Runs `call` again and again, as [`Handle::call_every`] does, as a callback of this
-    /// connection's protocol.
-    ///
-    /// It ends with the connection, and when the protocol is no `P` at a deadline.
-    pub fn call_every<P: Protocol>(
-        &self,
-        period: Duration,
-        call: impl FnMut(&mut P, &Self) -> Result + 'static,
-    ) -> CallbackHandle {
-        self.schedule_every(period, call)
-    }
 }
 
 /// # Facts

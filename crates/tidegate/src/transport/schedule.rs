@@ -4,7 +4,6 @@ use super::Transport;
 use super::state::State;
 use crate::callback::{CallbackHandle, Once, Run};
 use crate::completion::Completion;
-use crate::interval::Interval;
 use crate::timers::TimerId;
 use crate::{Handle, Protocol, Result, TransportId, protocol};
 use std::any::Any;
@@ -43,29 +42,6 @@ impl Transport {
         timed.set_timer(timer);
         self.conn().with_extra(|extra| extra.timers.insert(timer));
         CallbackHandle::new(core, &run, Some(timer)).owned_by(self.id())
-    }
-
-    pub(super) fn schedule_every<P: Protocol>(
-        &self,
-        period: Duration,
-        call: impl FnMut(&mut P, &Self) -> Result + 'static,
-    ) -> CallbackHandle {
-        let every = Rc::new(EveryOnTransport {
-            id: self.id(),
-            interval: Interval::new(period),
-            call: RefCell::new(Some(call)),
-            protocol: PhantomData,
-        });
-        let run: Rc<dyn Run> = every.clone();
-        let core = self.core();
-        let handle = CallbackHandle::new(core, &run, None).owned_by(self.id());
-        if self.is_lost() || core.is_closed() {
-            core.defer_drop_call(&*run);
-            return handle;
-        }
-        let timer = every.interval.start(core, run);
-        self.conn().with_extra(|extra| extra.timers.insert(timer));
-        handle
     }
 
     /// Has the loop run `call` once writing has failed while reading may go on: no callback of the
@@ -204,84 +180,5 @@ where
     fn take(&self) -> Option<Box<dyn Any>> {
         let call = self.call.take()?;
         Some(Box::new(call))
-    }
-}
-
-/// A closure for the protocol of one connection, at each deadline of an interval.
-struct EveryOnTransport<P, F> {
-    id: TransportId,
-    interval: Interval,
-    /// Borrowed while it runs.
-    call: RefCell<Option<F>>,
-    protocol: PhantomData<fn(P)>,
-}
-
-impl<P, F> EveryOnTransport<P, F>
-where
-    P: Protocol,
-    F: FnMut(&mut P, &Transport) -> Result + 'static,
-{
-    fn call(&self, protocol: &mut dyn Protocol, transport: &Transport) -> Result {
-        let mut call = self.call.borrow_mut();
-        match (call.as_mut(), protocol::find::<P>(protocol)) {
-            (Some(call), Some(protocol)) => call(protocol, transport),
-            _ => {
-                self.stop(transport);
-                Ok(())
-            }
-        }
-    }
-
-    fn stop(&self, transport: &Transport) {
-        if let Some(timer) = self.interval.stop() {
-            transport.forget_timer(timer);
-            transport.core().cancel_timer(timer);
-        }
-    }
-}
-
-impl<P, F> Run for EveryOnTransport<P, F>
-where
-    P: Protocol,
-    F: FnMut(&mut P, &Transport) -> Result + 'static,
-{
-    fn run(self: Rc<Self>, handle: &Handle) {
-        let core = handle.core();
-        let Some(transport) = handle.transport(self.id) else {
-            core.drop_value(self.take());
-            return;
-        };
-        let old = self.interval.timer();
-        let is_borrowed = transport.is_borrowed();
-        let new = if is_borrowed {
-            self.interval.arm(core, self.clone())
-        } else {
-            self.interval.start_next(core, self.clone())
-        };
-        transport.conn().with_extra(|extra| {
-            if let Some(old) = old {
-                extra.timers.remove(&old);
-            }
-            extra.timers.insert(new)
-        });
-        if is_borrowed {
-            return;
-        }
-        let this = self.clone();
-        transport.run_callback("call_every", move |protocol, transport| {
-            this.call(protocol, transport)
-        });
-        if self.interval.timer().is_none() || core.is_closed() {
-            core.defer_drop_call(&*self);
-        }
-    }
-
-    fn take(&self) -> Option<Box<dyn Any>> {
-        let call = self.call.try_borrow_mut().ok()?.take()?;
-        Some(Box::new(call))
-    }
-
-    fn interval(&self) -> Option<&Interval> {
-        Some(&self.interval)
     }
 }
