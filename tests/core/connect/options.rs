@@ -4,7 +4,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use support::{
-    BOUND, Gate, Host, Kind, Log, Recorder, TempDir, V6, failures, has_ipv6, knows, settle, v4,
+    BOUND, Gate, Host, Kind, Log, Recorder, TempDir, V6, failures, has_ipv6, knows, occupy, settle,
+    v4,
 };
 use tidegate::{Address, ConnectError, ConnectOptions, EventLoop, Transport};
 
@@ -206,7 +207,8 @@ fn resolving_that_takes_too_long_is_a_timeout() {
     assert_eq!(error.kind(), io::ErrorKind::TimedOut);
     assert_eq!(
         error.to_string(),
-        "cannot connect to slow.test:80: no connection within 40ms"
+        "cannot connect to slow.test:80: no connection within 40ms: \
+         the name was still being resolved"
     );
     assert_eq!(ConnectError::of(&error).unwrap().attempts().count(), 0);
     // Its answer, when it comes, starts nothing.
@@ -216,6 +218,26 @@ fn resolving_that_takes_too_long_is_a_timeout() {
     settle(&mut event_loop);
     assert_eq!(event_loop.handle().stats().connecting, 0);
     assert!(good.accept().is_none());
+}
+
+#[test]
+fn a_timeout_behind_jobs_that_hold_every_thread_says_that_the_name_was_not_resolved() {
+    let good = Host::good(v4(2));
+    let mut event_loop = EventLoop::builder()
+        .executor_threads(1)
+        .resolver(knows([("many.test", vec![good.addr()])]))
+        .build()
+        .unwrap();
+    let busy = occupy(event_loop.handle());
+    let handle = event_loop.handle().clone();
+    let connecting = handle.create_connection(many().timeout(20 * MS), Recorder::default());
+    let text = event_loop.run_until(connecting).unwrap_err().to_string();
+    assert!(
+        text.ends_with(": the name was still being resolved"),
+        "{text}"
+    );
+    drop(busy);
+    connect(&mut event_loop, many().timeout(BOUND)).unwrap();
 }
 
 #[test]

@@ -242,7 +242,10 @@ impl Connecting {
         let deadline = self.core().clock().checked_add(limit);
         let timer = self.timer(deadline, move |connecting| {
             connecting.timeout.set(None);
-            let message = format!("no connection within {limit:?}");
+            let mut message = format!("no connection within {limit:?}");
+            if connecting.resolving.get().is_some() {
+                message += ": the name was still being resolved";
+            }
             connecting.fail(Some(io::Error::new(io::ErrorKind::TimedOut, message)));
         });
         self.timeout.set(Some(timer));

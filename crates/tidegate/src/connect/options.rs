@@ -64,6 +64,9 @@ impl ConnectOptions {
     /// Fails with [`TimedOut`](io::ErrorKind::TimedOut) when the connection does not stand by
     /// then, resolving included. Without one the system's own limits hold, which are minutes for
     /// each address.
+    ///
+    /// The error says so when the name was still being resolved. Names are resolved on the threads
+    /// of [jobs](crate::Handle::run_in_executor), so jobs that hold them all hold up connects too.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
