@@ -33,6 +33,7 @@ mod transport {
     mod shared_descriptors;
     mod socket;
     mod timed;
+    mod typed_callbacks;
     mod unread;
     mod user_code;
     mod waiters;
@@ -55,6 +56,7 @@ mod event_loop {
     mod loop_end_values;
     mod mapped_completions;
     mod remote;
+    mod repeating;
     mod reuse;
     mod scheduling;
     mod slow_callback;

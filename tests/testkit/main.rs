@@ -17,5 +17,6 @@ mod world {
     mod like_linux;
     mod names;
     mod network;
+    mod repeating;
     mod running;
 }

@@ -136,6 +136,7 @@ mod write_buffer;
 mod callback;
 mod completion;
 mod jobs;
+mod repeating;
 mod resolve;
 mod timers;
 
@@ -167,4 +168,4 @@ pub use protocol::{OnEof, OnPause, Protocol};
 pub use relay::{Relay, RelayReport, Relayed};
 pub use server::{ListenOptions, Server, ShutdownReport};
 pub use socket_options::Keepalive;
-pub use transport::{LingerLimits, Transport, TransportId, TransportStats};
+pub use transport::{LingerLimits, Transport, TransportId, TransportStats, WithProtocolError};
