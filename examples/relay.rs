@@ -11,7 +11,7 @@
 
 use std::process::ExitCode;
 use std::time::Duration;
-use tidegate::{EventLoop, Handle, Relay, RelayReport, Result};
+use tidegate::{ConnectOptions, EventLoop, Handle, Relay, RelayReport, Result};
 use tidegate_examples::{Args, LISTEN, exit_code, print_addresses};
 
 fn ended(_: &Handle, report: &RelayReport) {
@@ -33,6 +33,7 @@ fn run() -> Result {
     let to = args
         .get("to")
         .ok_or(lexopt::Error::from("--to is missing"))?;
+    ConnectOptions::new(to).validate()?;
     let mut event_loop = EventLoop::builder()
         .slow_callback(Duration::from_millis(100))
         .build()?;

@@ -239,7 +239,8 @@ wrong_arguments() {
         fails_with 2 backpressure --seconds 0 &&
         fails_with 2 worker_threads --threads 0 &&
         fails_with 2 shutdown --grace soon &&
-        fails_with 2 relay
+        fails_with 2 relay &&
+        fails_with 2 relay --to nonsense
 }
 
 nobody_listens() {

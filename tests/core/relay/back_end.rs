@@ -119,7 +119,7 @@ fn the_end_of_the_back_is_told_while_the_front_does_not_read(kind: Kind) {
     told.is_told();
     assert!(told.report.borrow().is_none());
     assert!(told.transport.write_buffer_size() > 0);
-    // What came before is still delivered.
+    // The bytes from before are still delivered.
     told.front.expect_end(&mut told.event_loop);
     assert!(told.front.received().len() > 64 * 1024);
     told.ended();

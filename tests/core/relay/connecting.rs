@@ -254,6 +254,30 @@ fn a_wrong_address_and_a_timeout_are_told_like_a_refusal() {
     }
 }
 
+#[test]
+fn what_is_wrong_with_a_target_can_be_asked_before_the_first_client() {
+    let mut event_loop = EventLoop::new().unwrap();
+    for text in ["nonsense", "127.0.0.1:none", "unix:", ""] {
+        let told = ConnectOptions::new(text).validate().unwrap_err();
+        assert_eq!(told.kind(), ErrorKind::InvalidInput);
+        let log = Log::new();
+        let connecting = event_loop
+            .handle()
+            .create_connection(text, Recorder::new(&log));
+        let failed = event_loop.run_until(connecting).unwrap_err();
+        assert_eq!(told.to_string(), failed.to_string());
+    }
+    let limits = WriteLimits::new().with_high(1).with_low(2);
+    let options = ConnectOptions::new("127.0.0.1:1").write_limits(limits);
+    let error = options.validate().unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    for text in ["127.0.0.1:1", "nowhere.invalid:1", "unix:/nowhere"] {
+        ConnectOptions::new(text).validate().unwrap();
+    }
+    let stats = event_loop.handle().stats();
+    assert_eq!((stats.connecting, stats.jobs), (0, 0));
+}
+
 each_kind!(bytes_that_were_read_too_far_are_lost_with_a_refused_connect_and_counted);
 fn bytes_that_were_read_too_far_are_lost_with_a_refused_connect_and_counted(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();

@@ -160,6 +160,29 @@ impl ConnectOptions {
         self.socket.set_hook(call);
         self
     }
+
+    /// Returns what is wrong with the address or the limits, as the connect itself would.
+    ///
+    /// For programs that connect later, such as a proxy: nothing is resolved or connected.
+    ///
+    /// ```
+    /// use tidegate::ConnectOptions;
+    ///
+    /// assert!(ConnectOptions::new("localhost:8888").validate().is_ok());
+    /// let error = ConnectOptions::new("nonsense").validate().unwrap_err();
+    /// assert_eq!(error.kind(), std::io::ErrorKind::InvalidInput);
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a text that is no address, and for write
+    /// limits that contradict each other.
+    pub fn validate(&self) -> io::Result<()> {
+        if let Err(error) = &self.to {
+            return Err(io::Error::new(error.kind(), error.to_string()));
+        }
+        self.write_limits.resolve().map(|_| ())
+    }
 }
 
 impl From<Address> for ConnectOptions {

@@ -1,8 +1,8 @@
 //! What the two protocols of a relay share, and all that they decide.
 //!
-//! It stands on what every protocol has, but for four things: a reset that tells its reason, word
-//! of a failed write while reading is stopped, word of another protocol, and the report of a
-//! connect that nobody asked about.
+//! It stands on what every protocol has, but for a reset that tells its reason, word of a failed
+//! write while reading is stopped, word of another protocol, and the report of a connect that
+//! nobody asked about.
 
 use super::RelayReport;
 use super::limits::Limits;
@@ -285,8 +285,8 @@ impl Link {
         failure = failure
             .of_transport(front)
             .of_protocol(front.protocol_name());
-        let told = self.tell_back_end();
-        if !self.front.is_over() && !(told && front.is_closing()) {
+        let was_closed = self.tell_back_end() && front.is_closing();
+        if !was_closed && !self.front.is_over() {
             front.reset_for(reason);
         }
         if self.on_end.borrow().is_none() {

@@ -63,7 +63,7 @@ impl Link {
         }
     }
 
-    /// What came of the bytes of `side`.
+    /// Returns how many bytes of `side` were sent and lost.
     fn relayed(&self, side: Side) -> Relayed {
         let to = self.end(side.other());
         let unsent = to.closed.get().map_or(0, Closed::unsent);

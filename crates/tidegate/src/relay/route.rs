@@ -28,7 +28,7 @@ pub(super) struct Route {
     from: Option<Place>,
 }
 
-/// What an address names: equal for texts that name the same listener.
+/// The place that an address names: equal for texts that name the same listener.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 enum Place {
     /// With the zone of an IPv6 address.
