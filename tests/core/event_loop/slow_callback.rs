@@ -49,7 +49,7 @@ fn a_callback_over_the_threshold_is_logged_with_its_protocol_and_its_time() {
     let log = Log::new();
     // A box is no protocol of its own.
     let boxed: Box<dyn Protocol> = Box::new(slow_on_s(&log));
-    let (_transport, mut peer) = adopted(&handle, Kind::Unix, boxed);
+    let (transport, mut peer) = adopted(&handle, Kind::Unix, boxed);
     peer.send(b"fast");
     drive(&mut event_loop, "the fast callback", || log.data_len() == 4);
     settle(&mut event_loop);
@@ -60,7 +60,8 @@ fn a_callback_over_the_threshold_is_logged_with_its_protocol_and_its_time() {
     settle(&mut event_loop);
     let seen = lines();
     assert_eq!(seen.len(), 1, "{seen:?}");
-    let said = format!("data_received of {} took ", type_name::<Recorder>());
+    let (name, id) = (type_name::<Recorder>(), transport.id());
+    let said = format!("data_received of {name} on {id} (peer unnamed) took ");
     assert!(seen[0].starts_with(&said), "{seen:?}");
     assert!(took(&seen[0]) > LIMIT);
 
