@@ -136,7 +136,8 @@ pub fn check_case<P: Protocol>(
 ///     Ok(())
 /// }
 ///
-/// let conversation = Conversation::new().say("one\nthree\n");
+/// // A line that the end of the stream cuts short has a length too.
+/// let conversation = Conversation::new().say("one\nthree\n").may_answer_when_cut_short();
 /// assert_eq!(check_handler(lengths, &conversation).unwrap().reply(), b"4 6 ");
 /// let violation = check_handler(hasty, &conversation).unwrap_err();
 /// assert_eq!(violation.rule(), Rule::Reply);
