@@ -17,7 +17,7 @@ use crate::{Address, CloseReason, Closed, Handle, Protocol, TransportId, WriteEr
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Kept small: an idle connection has this, its protocol and its descriptor.
 pub(crate) struct Conn {
@@ -72,6 +72,8 @@ pub(super) struct Extra {
     pub(super) close_deadline: Option<(Instant, TimerId)>,
     /// In place of the limits of the server, or of the defaults.
     pub(super) linger: Option<LingerLimits>,
+    /// One that the connection itself has no room for.
+    pub(super) write_timeout: Option<Duration>,
     /// There while `STALL_TIMED` is set.
     pub(super) stall: Option<Stall>,
 }

@@ -114,9 +114,11 @@ struct Lingering {
 impl Conn {
     /// The limits of the connection itself, else those of its server.
     pub(super) fn linger_limits(&self) -> LingerLimits {
-        let own = self
-            .extra
-            .with(|extra| extra.as_ref().and_then(|extra| extra.linger));
+        let own = if self.has_extra() {
+            self.with_extra(|extra| extra.linger)
+        } else {
+            None
+        };
         let of_server = || self.server.as_ref().map(|server| server.linger_limits());
         own.or_else(of_server).unwrap_or_default()
     }

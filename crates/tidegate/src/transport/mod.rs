@@ -403,7 +403,7 @@ impl Transport {
     /// buffered here and the kernel takes none of them for `limit`. `None`, the default, means
     /// never.
     ///
-    /// The buffered bytes are then unsent, and the peer sees what it sees after
+    /// The buffered bytes are then unsent, and a TCP peer sees a reset, as after
     /// [`abort`](Transport::abort). asyncio has no such limit. Any byte the kernel accepts
     /// restarts the timer, so `limit` is not a deadline for one write. Kernels report free space
     /// late, in steps of up to several hundred kilobytes: choose a limit in which an acceptable
@@ -417,9 +417,10 @@ impl Transport {
     ///   none is cut because the loop was busy with others.
     /// * A change holds at once, also for bytes that the kernel refuses already. A new limit counts
     ///   from the last byte that the kernel took, or, where there was no limit, from now.
-    /// * The limit is kept in milliseconds, rounded up. One above 49 days never comes.
     /// * [`Duration::ZERO`] ends the connection in the first tick that finds the kernel full;
     ///   [`Duration::MAX`] never does. After the end of the connection the call does nothing.
+    /// * A limit costs nothing until the kernel refuses bytes, and no memory if it is of whole
+    ///   milliseconds.
     ///
     /// The kernel takes bytes until its own buffers are full, at this end and at the peer's:
     /// hundreds of kilobytes to some megabytes. Only then does the time begin, so a peer that is

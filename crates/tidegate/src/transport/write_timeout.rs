@@ -12,33 +12,28 @@ use crate::timers::TimerId;
 use crate::{CloseReason, TimeoutKind};
 use std::time::{Duration, Instant};
 
-/// The limit, or none, in milliseconds: each connection has a place for it, of four bytes.
+/// The limit of a connection, or none, in the four bytes that each connection has to spare: whole
+/// milliseconds, up to 49 days. Another limit is in `Extra`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct WriteTimeout(u32);
 
 impl WriteTimeout {
     pub(super) const NONE: Self = Self(u32::MAX);
-    /// Some 49 days and everything above, which never comes.
-    const NEVER: u32 = u32::MAX - 1;
+    const IN_EXTRA: Self = Self(u32::MAX - 1);
 
-    /// Rounds up, so that a stall is never ended early.
-    fn new(limit: Option<Duration>) -> Self {
-        limit.map_or(Self::NONE, |limit| {
-            let millis = limit.as_nanos().div_ceil(1_000_000);
-            Self(
-                u32::try_from(millis)
-                    .unwrap_or(Self::NEVER)
-                    .min(Self::NEVER),
-            )
-        })
+    fn of(limit: Duration) -> Self {
+        let millis = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
+        let short = Self(millis);
+        if short.millis() == Some(limit) {
+            short
+        } else {
+            Self::IN_EXTRA
+        }
     }
 
-    fn limit(self) -> Option<Duration> {
-        match self.0 {
-            u32::MAX => None,
-            Self::NEVER => Some(Duration::MAX),
-            millis => Some(Duration::from_millis(millis.into())),
-        }
+    fn millis(self) -> Option<Duration> {
+        let own = self != Self::NONE && self != Self::IN_EXTRA;
+        own.then(|| Duration::from_millis(self.0.into()))
     }
 }
 
@@ -54,8 +49,8 @@ impl Transport {
     /// Sets the limit, takes it away, or changes it for a stall that lasts.
     pub(super) fn limit_stalls(&self, limit: Option<Duration>) {
         let conn = self.conn();
-        conn.write_timeout.set(WriteTimeout::new(limit));
-        let Some(limit) = conn.write_timeout.get().limit() else {
+        conn.keep_write_timeout(limit);
+        let Some(limit) = limit else {
             conn.end_stall();
             return;
         };
@@ -83,7 +78,7 @@ impl Transport {
             }
         } else if refused
             && conn.buffered() > 0
-            && let Some(limit) = conn.write_timeout.get().limit()
+            && let Some(limit) = conn.write_timeout()
         {
             self.time_stall(conn.core().clock(), limit);
         }
@@ -107,8 +102,7 @@ impl Transport {
                 stall.timer = None;
             }
         });
-        let limit = conn.write_timeout.get().limit();
-        let (Some(progress), Some(limit)) = (conn.stalled_since(), limit) else {
+        let (Some(progress), Some(limit)) = (conn.stalled_since(), conn.write_timeout()) else {
             return;
         };
         if conn.core().clock().saturating_duration_since(progress) < limit {
@@ -133,6 +127,21 @@ impl Transport {
 }
 
 impl Conn {
+    fn keep_write_timeout(&self, limit: Option<Duration>) {
+        let kept = limit.map_or(WriteTimeout::NONE, WriteTimeout::of);
+        self.write_timeout.set(kept);
+        if kept == WriteTimeout::IN_EXTRA {
+            self.with_extra(|extra| extra.write_timeout = limit);
+        }
+    }
+
+    fn write_timeout(&self) -> Option<Duration> {
+        match self.write_timeout.get() {
+            WriteTimeout::IN_EXTRA => self.with_extra(|extra| extra.write_timeout),
+            short => short.millis(),
+        }
+    }
+
     /// The last progress of a stall that is timed.
     fn stalled_since(&self) -> Option<Instant> {
         if !self.is(State::STALL_TIMED) {
@@ -160,21 +169,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_is_kept_in_milliseconds_rounded_up_and_one_above_49_days_never_comes() {
-        let longest = Duration::from_millis((u32::MAX - 2).into());
-        let millis = Duration::from_millis;
-        for (given, kept) in [
-            (Duration::ZERO, Duration::ZERO),
-            (Duration::from_nanos(1), millis(1)),
-            (Duration::from_nanos(1_500_000_001), millis(1_501)),
-            (longest, longest),
-            (longest + Duration::from_nanos(1), Duration::MAX),
-            (millis(u32::MAX.into()), Duration::MAX),
-            (Duration::MAX, Duration::MAX),
-        ] {
-            assert_eq!(WriteTimeout::new(Some(given)).limit(), Some(kept));
+    fn a_limit_that_is_kept_beside_the_rest_is_exact_and_any_other_is_kept_elsewhere() {
+        let longest = Duration::from_millis(u64::from(u32::MAX) - 2);
+        let short = [Duration::ZERO, Duration::from_millis(1), longest];
+        for limit in short {
+            assert_eq!(WriteTimeout::of(limit).millis(), Some(limit));
         }
-        assert_eq!(WriteTimeout::new(None), WriteTimeout::NONE);
-        assert_eq!(WriteTimeout::NONE.limit(), None);
+        let others = [
+            Duration::from_nanos(1),
+            Duration::from_nanos(1_500_000_001),
+            longest + Duration::from_millis(1),
+            longest + Duration::from_millis(2),
+            longest + Duration::from_millis(3),
+            Duration::MAX,
+        ];
+        for limit in others {
+            assert_eq!(WriteTimeout::of(limit), WriteTimeout::IN_EXTRA);
+        }
+        assert_eq!(WriteTimeout::NONE.millis(), None);
     }
 }
