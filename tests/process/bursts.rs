@@ -217,14 +217,15 @@ fn connections(event_loop: &mut EventLoop) {
     assert_eq!(handle.stats().connections, 0);
 }
 
-/// Spawns tasks that wait until their wakers are used; the number that have ended.
-fn spawn_waiting(
-    handle: &Handle,
-) -> (
+/// Tasks that wait, their wakers, and a count of them.
+type Waiting = (
     Vec<JoinHandle<()>>,
     Arc<Mutex<Vec<Waker>>>,
     Arc<AtomicUsize>,
-) {
+);
+
+/// Spawns tasks that wait until their wakers are used; the number that have ended.
+fn spawn_waiting(handle: &Handle) -> Waiting {
     let (wakers, ended) = (
         Arc::new(Mutex::new(Vec::new())),
         Arc::new(AtomicUsize::new(0)),
