@@ -26,6 +26,7 @@ mod transport {
     mod rounds;
     mod set_protocol;
     mod timed;
+    mod typed_callbacks;
     mod unread;
     mod user_code;
     mod waiters;
@@ -48,6 +49,7 @@ mod event_loop {
     mod loop_end_values;
     mod mapped_completions;
     mod remote;
+    mod repeating;
     mod reuse;
     mod scheduling;
     mod slow_callback;

@@ -284,9 +284,10 @@ fn our_close_with_unread_input_leaves_asyncio_all_bytes_and_a_clean_end(kind: Ki
         meeting.hear("uploaded");
         meeting.drive("the connection", Record::is_made);
         let transport = meeting.record.transport();
-        transport.with_protocol(|bulk: &mut Bulk, transport| {
+        let found = transport.with_protocol(|bulk: &mut Bulk, transport| {
             bulk.send_and_close(transport, len);
         });
+        found.unwrap();
         assert!(meeting.lost().is_clean());
         assert_eq!(meeting.record.received_len(), 0, "the input was unread");
         // asyncio still has not read, and our descriptor is closed.

@@ -31,7 +31,7 @@ const LEFT: isize = 256 * 1024;
 /// Bytes that are allocated now.
 fn held() -> isize {
     let stats = ALLOCATOR.stats();
-    // What a reallocation adds counts as allocated, what it takes away as deallocated.
+    // A reallocation that grows counts as allocated, one that shrinks as deallocated.
     stats.bytes_allocated as isize - stats.bytes_deallocated as isize
 }
 
@@ -101,7 +101,7 @@ fn callbacks(event_loop: &mut EventLoop) {
     settle(event_loop);
     assert_given_back("callback", before, peak);
 
-    // What is thrown away waits for the end of the tick.
+    // Cancelled closures wait for the end of the tick.
     let before = held();
     let held_back = Rc::new(Cell::new(0));
     let peak = held_back.clone();

@@ -63,7 +63,7 @@ fn assert_freed(what: &str, mut work: impl FnMut(usize)) {
     );
 }
 
-/// What is thrown away in the first is dropped in one of the others.
+/// Values that are thrown away in the first are dropped in one of the others.
 fn turns(event_loop: &mut EventLoop) {
     (0..4).for_each(|_| turn(event_loop));
 }

@@ -15,5 +15,6 @@ mod world {
     mod like_linux;
     mod names;
     mod network;
+    mod repeating;
     mod running;
 }

@@ -90,10 +90,11 @@ fn running_until_idle_comes_to_the_last_timer() {
 fn the_protocols_are_found_by_their_types() {
     let pair = pair(Recorder::new(&Log::new()), Idle::default()).unwrap();
     let waits = |idle: &mut Idle, _: &Transport| idle.timer.is_some();
-    assert_eq!(pair.b().with_protocol(waits), Some(true));
-    assert_eq!(pair.a().with_protocol(waits), None, "that is a Recorder");
+    assert_eq!(pair.b().with_protocol(waits), Ok(true));
+    let other = pair.a().with_protocol(waits).unwrap_err().to_string();
+    assert!(other.contains("Recorder, not a "), "{other}");
     let found = pair.a().with_protocol(|_: &mut Recorder, _| ());
-    assert!(found.is_some());
+    assert!(found.is_ok());
 }
 
 #[test]
@@ -160,7 +161,7 @@ fn a_watched_protocol_with_a_buffer_of_its_own_is_recorded_by_lengths() {
     assert_eq!(log.data_len(), 6);
     let transport = log.transport().unwrap();
     assert_eq!(transport.id(), pair.b().id());
-    assert!(transport.with_protocol(|_: &mut Recorder, _| ()).is_some());
+    assert!(transport.with_protocol(|_: &mut Recorder, _| ()).is_ok());
     pair.b().close();
     pair.pump().unwrap();
     assert_eq!(log.dropped(), 1);

@@ -78,7 +78,7 @@ pub fn pair(a: impl Protocol, b: impl Protocol) -> io::Result<Pair> {
 /// let mut pair = pair(Recorder::new(&Log::new()), Lines::default())?;
 /// pair.a().write(b"one\ntwo\nthr")?;
 /// pair.pump()?;
-/// assert_eq!(pair.b().with_protocol(|lines: &mut Lines, _| lines.0), Some(2));
+/// assert_eq!(pair.b().with_protocol(|lines: &mut Lines, _| lines.0), Ok(2));
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]

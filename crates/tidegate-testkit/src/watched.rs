@@ -32,7 +32,7 @@ use tidegate::{Closed, Internal, OnEof, OnPause, Protocol, Result, Transport};
 /// peer.send(b"seven")?;
 /// world.pump()?;
 /// let transport = log.transport().ok_or("not accepted")?;
-/// assert_eq!(transport.with_protocol(|counter: &mut Counter, _| counter.0), Some(5));
+/// assert_eq!(transport.with_protocol(|counter: &mut Counter, _| counter.0), Ok(5));
 /// drop(peer);
 /// world.run_until_idle()?;
 /// assert_eq!(log.words(), ["made", "data", "eof", "lost"]);

@@ -7,12 +7,17 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::rc::{Rc, Weak};
+use std::time::{Duration, Instant};
 
 /// Something that the loop runs once its turn has come. A panic of user code stays inside.
 pub(crate) trait Run {
     fn run(self: Rc<Self>, handle: &Handle);
     /// Takes out what was to run, for the caller to drop; `None` when it ran or was taken.
     fn take(&self) -> Option<Box<dyn Any>>;
+    /// The timer was given another deadline. Only those of repeating timers are told.
+    fn deadline_moved(&self, deadline: Option<Instant>) {
+        let _ = deadline;
+    }
 }
 
 /// A closure that runs once, at most.
@@ -44,7 +49,7 @@ impl<F: FnOnce(&Handle) + 'static> Run for Once<F> {
     }
 }
 
-/// Cancels a callback that has not run yet. Dropping it does nothing.
+/// Cancels a callback that has not run yet, or moves its deadline. Dropping it does nothing.
 #[derive(Clone)]
 pub struct CallbackHandle {
     core: Weak<Core>,
@@ -81,6 +86,71 @@ impl CallbackHandle {
             }
         }
         core.defer_drop_call(&*run);
+    }
+
+    /// Moves the deadline: the callback runs when `delay` is over, counted from this call.
+    ///
+    /// Returns whether there was a deadline to move. There is none after the callback has run or
+    /// was cancelled, and none for [`call_soon`](Handle::call_soon). Nothing is allocated, and the
+    /// closure stays as it is: an idle timeout is moved at each read for less than the price of
+    /// a new timer. A delay beyond what the clock can say never ends.
+    ///
+    /// The next run of [`call_every`](Handle::call_every) moves, and later ones are a period apart
+    /// from it. That may be done within the callback too.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidegate::{CallbackHandle, Protocol, Result, Transport};
+    ///
+    /// const IDLE: Duration = Duration::from_secs(60);
+    ///
+    /// #[derive(Default)]
+    /// struct Session {
+    ///     idle: Option<CallbackHandle>,
+    /// }
+    ///
+    /// impl Protocol for Session {
+    ///     fn connection_made(&mut self, transport: &Transport) -> Result {
+    ///         self.idle = Some(transport.call_later(IDLE, |_: &mut Self, transport| {
+    ///             transport.close();
+    ///             Ok(())
+    ///         }));
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn data_received(&mut self, _: &Transport, _: &[u8]) -> Result {
+    ///         if let Some(idle) = &self.idle {
+    ///             idle.reset(IDLE);
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    #[doc(alias = "reschedule")]
+    pub fn reset(&self, delay: Duration) -> bool {
+        let core = self.core.upgrade();
+        core.is_some_and(|core| self.move_to(&core, core.clock().checked_add(delay)))
+    }
+
+    /// Moves the deadline to `time`, as [`reset`](Self::reset) does. A time that is past is due in
+    /// the next tick, or in this one when its timers have not run yet.
+    pub fn reset_at(&self, time: Instant) -> bool {
+        let core = self.core.upgrade();
+        core.is_some_and(|core| self.move_to(&core, Some(time)))
+    }
+
+    fn move_to(&self, core: &Core, deadline: Option<Instant>) -> bool {
+        let Some(timer) = self.timer else {
+            return false;
+        };
+        let moved = core.reset_timer(timer, deadline);
+        if moved
+            && timer.repeats()
+            && let Some(run) = self.run.upgrade()
+        {
+            run.deadline_moved(deadline);
+        }
+        moved
     }
 }
 

@@ -129,6 +129,7 @@ mod write_buffer;
 mod callback;
 mod completion;
 mod jobs;
+mod repeating;
 mod resolve;
 mod timers;
 
@@ -156,4 +157,4 @@ pub use protocol::Internal;
 pub use protocol::{OnEof, OnPause, Protocol};
 pub use relay::{Relay, RelayReport, Relayed};
 pub use server::{ListenOptions, Server, ShutdownReport};
-pub use transport::{Transport, TransportId, TransportStats};
+pub use transport::{Transport, TransportId, TransportStats, WithProtocolError};

@@ -17,12 +17,22 @@ const NOWHERE: usize = usize::MAX;
 /// The place of a timer that is too new for this round.
 const ASIDE: usize = usize::MAX - 1;
 
+/// Set in the stamp of a timer that stays when it fires.
+const REPEATS: u64 = 1 << 63;
+
 /// Names a timer; never again names another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct TimerId {
     stamp: u64,
     /// The slot in which the timer began.
     slot: usize,
+}
+
+impl TimerId {
+    /// Whether the timer stays when it fires.
+    pub(crate) fn repeats(self) -> bool {
+        self.stamp & REPEATS != 0
+    }
 }
 
 #[derive(Debug)]
@@ -64,21 +74,56 @@ impl<T> Timers<T> {
 
     /// `None` is a deadline that never comes: kept until it is cancelled.
     pub(crate) fn insert(&mut self, deadline: Option<Instant>, value: T) -> TimerId {
-        let stamp = self.next_order();
+        let order = self.next_order();
+        self.add(deadline, order, order, value)
+    }
+
+    /// A timer that stays when it has fired, without a deadline, until it is reset or cancelled.
+    pub(crate) fn insert_repeating(&mut self, deadline: Option<Instant>, value: T) -> TimerId {
+        let order = self.next_order();
+        self.add(deadline, order, order | REPEATS, value)
+    }
+
+    fn add(&mut self, deadline: Option<Instant>, order: u64, stamp: u64, value: T) -> TimerId {
         let slot = self.entries.insert(Entry {
             stamp,
             place: NOWHERE,
             value,
         });
         if let Some(deadline) = deadline {
-            let node = Node {
+            self.push(Node {
                 deadline,
-                order: stamp,
+                order,
                 slot,
-            };
-            self.push(node);
+            });
         }
         TimerId { stamp, slot }
+    }
+
+    /// Starts a timer anew, with another deadline; returns whether it is there.
+    pub(crate) fn reset(&mut self, id: TimerId, deadline: Option<Instant>) -> bool {
+        let Some(slot) = self.find(id) else {
+            return false;
+        };
+        let order = self.next_order();
+        let place = self.entries[slot].place;
+        match deadline {
+            Some(deadline) => {
+                let node = Node {
+                    deadline,
+                    order,
+                    slot,
+                };
+                if place < self.heap.len() {
+                    self.sift(place, node);
+                } else {
+                    self.unschedule(slot);
+                    self.push(node);
+                }
+            }
+            None => self.unschedule(slot),
+        }
+        true
     }
 
     pub(crate) fn cancel(&mut self, id: TimerId) -> Option<T> {
@@ -113,7 +158,7 @@ impl<T> Timers<T> {
         first.map(|node| node.deadline).min()
     }
 
-    /// What the next timer to be started will be after: a bound for [`Timers::pop_due`].
+    /// The number of starts so far: a bound for [`Timers::pop_due`].
     pub(crate) fn started(&self) -> u64 {
         self.started
     }
@@ -122,28 +167,6 @@ impl<T> Timers<T> {
         let order = self.started;
         self.started += 1;
         order
-    }
-
-    /// The next timer that is due at `now` and was started before `started`. A round of calls
-    /// with the same bound ends with the first `None`.
-    pub(crate) fn pop_due(&mut self, now: Instant, started: u64) -> Option<T> {
-        let mut aside = self.aside.values();
-        if aside.next().is_some_and(|node| node.order < started) {
-            self.end_round();
-        }
-        while let Some(&first) = self.heap.first()
-            && first.deadline <= now
-        {
-            self.remove_at(0);
-            if first.order < started {
-                return Some(self.remove(first.slot));
-            }
-            let entry = &mut self.entries[first.slot];
-            entry.place = ASIDE;
-            self.aside.insert(entry.stamp, first);
-        }
-        self.end_round();
-        None
     }
 
     fn end_round(&mut self) {
@@ -204,10 +227,15 @@ impl<T> Timers<T> {
         if place == self.heap.len() {
             return;
         }
-        if place > 0 && last < self.heap[(place - 1) / CHILDREN] {
-            self.sift_up(place, last);
+        self.sift(place, last);
+    }
+
+    /// Puts a node into a place of the heap, or where it belongs from there.
+    fn sift(&mut self, place: usize, node: Node) {
+        if place > 0 && node < self.heap[(place - 1) / CHILDREN] {
+            self.sift_up(place, node);
         } else {
-            self.sift_down(place, last);
+            self.sift_down(place, node);
         }
     }
 
@@ -245,6 +273,34 @@ impl<T> Timers<T> {
     }
 }
 
+impl<T: Clone> Timers<T> {
+    /// The next timer that is due at `now` and was started before `started`. A round of calls
+    /// with the same bound ends with the first `None`.
+    pub(crate) fn pop_due(&mut self, now: Instant, started: u64) -> Option<T> {
+        let mut aside = self.aside.values();
+        if aside.next().is_some_and(|node| node.order < started) {
+            self.end_round();
+        }
+        while let Some(&first) = self.heap.first()
+            && first.deadline <= now
+        {
+            self.remove_at(0);
+            let entry = &mut self.entries[first.slot];
+            if first.order < started {
+                if entry.stamp & REPEATS == 0 {
+                    return Some(self.remove(first.slot));
+                }
+                entry.place = NOWHERE;
+                return Some(entry.value.clone());
+            }
+            entry.place = ASIDE;
+            self.aside.insert(entry.stamp, first);
+        }
+        self.end_round();
+        None
+    }
+}
+
 #[cfg(test)]
 impl<T> Timers<T> {
     /// Whether most of the memory is unused.
@@ -257,118 +313,5 @@ impl<T> Timers<T> {
 
 #[cfg(test)]
 mod fuzz;
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use std::time::Duration;
-
-    fn drain(timers: &mut Timers<u64>, now: Instant) -> Vec<u64> {
-        let started = timers.started();
-        std::iter::from_fn(|| timers.pop_due(now, started)).collect()
-    }
-
-    #[test]
-    fn timers_fire_in_deadline_order_and_equal_ones_in_the_order_of_creation() {
-        let start = Instant::now();
-        let mut timers = Timers::new();
-        for (value, ms) in [(0, 5), (1, 3), (2, 5), (3, 3), (4, 9)] {
-            timers.insert(Some(start + Duration::from_millis(ms)), value);
-        }
-        assert_eq!(drain(&mut timers, start + Duration::from_millis(2)), []);
-        assert_eq!(
-            drain(&mut timers, start + Duration::from_millis(5)),
-            [1, 3, 0, 2]
-        );
-        assert_eq!(drain(&mut timers, start + Duration::from_millis(9)), [4]);
-    }
-
-    #[test]
-    fn a_timer_without_a_deadline_never_fires_and_can_be_cancelled() {
-        let mut timers = Timers::new();
-        let id = timers.insert(None, 1);
-        assert_eq!(timers.next_deadline(), None);
-        assert_eq!(timers.cancel(id), Some(1));
-        assert_eq!(timers.cancel(id), None);
-        assert_eq!(timers.len(), 0);
-    }
-
-    #[test]
-    fn a_timer_made_while_due_ones_are_popped_waits_for_the_next_round() {
-        let now = Instant::now();
-        let mut timers = Timers::new();
-        timers.insert(Some(now), 1);
-        let started = timers.started();
-        assert_eq!(timers.pop_due(now, started), Some(1));
-        timers.insert(Some(now), 2);
-        assert_eq!(timers.pop_due(now, started), None);
-        assert_eq!(drain(&mut timers, now), [2]);
-    }
-
-    #[test]
-    fn a_timer_made_for_an_earlier_time_while_due_ones_are_popped_keeps_none_of_them_back() {
-        let start = Instant::now();
-        let at = |ms| start + Duration::from_millis(ms);
-        let mut timers = Timers::new();
-        timers.insert(Some(at(5)), 1);
-        timers.insert(Some(at(6)), 2);
-        let started = timers.started();
-        assert_eq!(timers.pop_due(at(9), started), Some(1));
-        timers.insert(Some(at(2)), 3);
-        let cancelled = timers.insert(Some(at(1)), 4);
-        assert_eq!(timers.pop_due(at(9), started), Some(2));
-        assert_eq!(timers.next_deadline(), Some(at(1)));
-        assert_eq!(timers.cancel(cancelled), Some(4));
-        assert_eq!(timers.next_deadline(), Some(at(2)));
-        assert_eq!(timers.pop_due(at(9), started), None);
-        assert_eq!(drain(&mut timers, at(9)), [3]);
-    }
-
-    #[test]
-    fn the_memory_of_a_burst_is_given_back_and_the_timers_that_are_left_keep_their_ids() {
-        let now = Instant::now();
-        for left in [0, 1, 7] {
-            let mut timers = Timers::new();
-            let ids: Vec<_> = (0..10_000).map(|n| timers.insert(Some(now), n)).collect();
-            let (gone, kept) = ids.split_at(ids.len() - left);
-            for id in gone {
-                assert!(timers.cancel(*id).is_some());
-                assert!(!timers.is_wasteful());
-            }
-            assert!(timers.heap.capacity() < 100 && timers.entries.capacity() < 100);
-            // New ones take the slots in which the others began, and the places beside them.
-            let new: Vec<_> = (0..100).map(|n| timers.insert(Some(now), n)).collect();
-            assert!(gone.iter().all(|id| timers.cancel(*id).is_none()));
-            for (number, id) in kept.iter().enumerate() {
-                assert_eq!(timers.cancel(*id), Some((gone.len() + number) as u64));
-            }
-            assert_eq!(
-                drain(&mut timers, now),
-                (0..new.len() as u64).collect::<Vec<_>>()
-            );
-        }
-    }
-
-    #[test]
-    fn the_memory_of_timers_that_fire_is_given_back() {
-        let now = Instant::now();
-        let mut timers = Timers::new();
-        for number in 0..10_000 {
-            timers.insert(Some(now), number);
-        }
-        assert_eq!(drain(&mut timers, now).len(), 10_000);
-        assert!(timers.heap.capacity() < 100 && timers.entries.capacity() < 100);
-    }
-
-    #[test]
-    fn an_id_of_a_reused_slot_cancels_nothing() {
-        let now = Instant::now();
-        let mut timers = Timers::new();
-        let old = timers.insert(Some(now), 1);
-        timers.cancel(old);
-        let new = timers.insert(Some(now), 2);
-        assert_eq!(old.slot, new.slot);
-        assert_eq!(timers.cancel(old), None);
-        assert_eq!(timers.cancel(new), Some(2));
-    }
-}
+mod tests;

@@ -101,7 +101,7 @@ fn then_on_is_a_callback_of_the_protocol(kind: Kind) {
     completion.then_on(&transport, move |_: &mut Recorder, transport, answer| {
         seen.note(answer?);
         assert!(
-            transport.with_protocol(|_: &mut Recorder, _| ()).is_none(),
+            transport.with_protocol(|_: &mut Recorder, _| ()).is_err(),
             "the protocol is free"
         );
         transport.write(b"gathered ")?;

@@ -213,9 +213,10 @@ impl Protocol for CallsItself {
     fn connection_made(&mut self, transport: &Transport) -> Result {
         let own = transport.clone();
         transport.handle().call_soon(move |_| {
-            own.with_protocol(|watched: &mut Watched<Box<dyn Protocol>>, transport| {
+            let call = |watched: &mut Watched<Box<dyn Protocol>>, transport: &Transport| {
                 watched.resume_writing(transport)
-            });
+            };
+            drop(own.with_protocol(call));
         });
         Ok(())
     }

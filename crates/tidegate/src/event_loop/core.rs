@@ -179,6 +179,22 @@ impl Core {
         self.timers.borrow_mut().insert(deadline, run)
     }
 
+    /// As [`start_timer`](Core::start_timer); it waits without a deadline when it has fired, until
+    /// it is reset or cancelled.
+    pub(crate) fn start_repeating_timer(
+        &self,
+        deadline: Option<Instant>,
+        run: Rc<dyn Run>,
+    ) -> TimerId {
+        self.todo.set(Todo::TIMERS);
+        self.timers.borrow_mut().insert_repeating(deadline, run)
+    }
+
+    /// Moves a deadline; returns whether the timer is there.
+    pub(crate) fn reset_timer(&self, id: TimerId, deadline: Option<Instant>) -> bool {
+        self.timers.borrow_mut().reset(id, deadline)
+    }
+
     /// A timer of the library's own.
     pub(crate) fn after(&self, delay: Duration, call: impl FnOnce(&Handle) + 'static) -> TimerId {
         self.at(self.clock().checked_add(delay), call)

@@ -20,7 +20,7 @@ macro_rules! counters {
             pub connecting: usize,
             /// Sockets of closed connections that wait for the peer's end of stream.
             pub lingering: usize,
-            /// Timers that were neither cancelled nor fired.
+            /// Timers that were neither cancelled nor fired; repeating ones until they are cancelled.
             pub timers: usize,
             /// Completions that wait for an answer.
             pub completions: usize,

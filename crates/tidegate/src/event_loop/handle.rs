@@ -8,6 +8,7 @@ use super::remote::RemoteHandle;
 use crate::TransportId;
 use crate::callback::{Callback, CallbackHandle, Once, Run};
 use crate::completion::{Completer, Completion};
+use crate::repeating::{Every, Next};
 use crate::transport::Transport;
 use std::cell::RefCell;
 use std::fmt;
@@ -48,6 +49,9 @@ impl Handle {
 
     /// Runs `call` when `delay` is over, never earlier. What is due at the same time runs in the
     /// order in which it was scheduled. A delay beyond what the clock can say never ends.
+    ///
+    /// The clock is that of [`Instant`]. On Linux it stands still while the machine is suspended
+    /// (CLOCK_MONOTONIC, clock_gettime(2)): timers come late by that time.
     pub fn call_later(
         &self,
         delay: Duration,
@@ -72,6 +76,52 @@ impl Handle {
             return CallbackHandle::new(&self.0, &run, None);
         }
         let timer = self.0.start_timer(deadline, run.clone());
+        CallbackHandle::new(&self.0, &run, Some(timer))
+    }
+
+    /// Runs `call` again and again: first when `period` is over, then a period later each time,
+    /// until the handle [cancels](CallbackHandle::cancel) it or the loop ends.
+    ///
+    /// The times do not drift: they are those of this call and multiples of `period` after it,
+    /// however late a run comes and however long it takes. A time that was missed is skipped, as
+    /// with tokio's `MissedTickBehavior::Skip`: after a long run there is one at the next multiple.
+    /// A panic of `call` is reported, and the next run comes all the same.
+    ///
+    /// A period below 1 ms, the resolution of epoll_wait(2), counts as 1 ms. One beyond what the
+    /// clock can say never ends.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidegate::EventLoop;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut event_loop = EventLoop::new()?;
+    /// let mut left = 3;
+    /// event_loop.handle().call_every(Duration::from_millis(2), move |handle| {
+    ///     left -= 1;
+    ///     if left == 0 {
+    ///         handle.stop();
+    ///     }
+    /// });
+    /// event_loop.run_forever()?;
+    /// # Ok(()) }
+    /// ```
+    #[doc(alias = "interval")]
+    pub fn call_every(
+        &self,
+        period: Duration,
+        mut call: impl FnMut(&Self) + 'static,
+    ) -> CallbackHandle {
+        let every = Every::new(&self.0, period, None, move |handle: &Self| {
+            handle.0.guard("call_every", || call(handle));
+            Next::Again
+        });
+        let run: Rc<dyn Run> = every.clone();
+        if self.0.is_closed() {
+            self.0.defer_drop_call(&*run);
+            return CallbackHandle::new(&self.0, &run, None);
+        }
+        let timer = every.start(&self.0);
         CallbackHandle::new(&self.0, &run, Some(timer))
     }
 

@@ -10,6 +10,10 @@ const MOST_OPS: usize = 300;
 enum Op {
     /// At so many milliseconds, or never.
     Insert(Option<u8>),
+    /// The same, of a timer that stays when it has fired.
+    InsertRepeating(Option<u8>),
+    /// Gives the timer of this number another deadline.
+    Reset(u8, Option<u8>),
     /// Of all that there ever were, the one of this number.
     Cancel(u8),
     /// Begins a tick of the loop: what is due at this time, and was there before.
@@ -25,7 +29,7 @@ enum Op {
 
 impl<'a> Arbitrary<'a> for Op {
     fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
-        Ok(match u.int_in_range(0..=18)? {
+        Ok(match u.int_in_range(0..=23)? {
             0..=4 => Self::Insert(Some(u8::arbitrary(u)?)),
             5 => Self::Insert(None),
             6..=8 => Self::Cancel(u8::arbitrary(u)?),
@@ -33,6 +37,9 @@ impl<'a> Arbitrary<'a> for Op {
             15 => Self::TakeAll,
             16 | 17 => Self::Burst(u8::arbitrary(u)?),
             18 => Self::CancelMost(u8::arbitrary(u)?),
+            19 => Self::InsertRepeating(Option::arbitrary(u)?),
+            20..=22 => Self::Reset(u8::arbitrary(u)?, Some(u8::arbitrary(u)?)),
+            23 => Self::Reset(u8::arbitrary(u)?, None),
             _ => Self::Pop,
         })
     }
@@ -51,10 +58,20 @@ struct Pair {
     start: Instant,
     timers: Timers<usize>,
     ids: Vec<TimerId>,
-    /// Deadline and number of those that are there.
-    model: Vec<(Option<u8>, usize)>,
-    /// The time of the round, and how many timers there had been before it.
-    round: (u8, usize, u64),
+    model: Vec<Timer>,
+    /// The time of the round, and how many starts there had been before it.
+    round: (u8, u64),
+    /// Insertions and resets.
+    starts: u64,
+}
+
+/// One that is there.
+struct Timer {
+    deadline: Option<u8>,
+    /// The number of its last start.
+    start: u64,
+    number: usize,
+    repeats: bool,
 }
 
 impl Pair {
@@ -62,40 +79,69 @@ impl Pair {
         self.start + Duration::from_millis(ms.into())
     }
 
-    fn insert(&mut self, deadline: Option<u8>) {
+    fn insert(&mut self, deadline: Option<u8>, repeats: bool) {
         let number = self.ids.len();
         let time = deadline.map(|ms| self.at(ms));
-        self.ids.push(self.timers.insert(time, number));
-        self.model.push((deadline, number));
+        let id = match repeats {
+            true => self.timers.insert_repeating(time, number),
+            false => self.timers.insert(time, number),
+        };
+        assert_eq!(id.repeats(), repeats);
+        self.ids.push(id);
+        self.model.push(Timer {
+            deadline,
+            start: self.starts,
+            number,
+            repeats,
+        });
+        self.starts += 1;
+    }
+
+    fn reset(&mut self, number: usize, deadline: Option<u8>) {
+        let Some(&id) = self.ids.get(number) else {
+            return;
+        };
+        let time = deadline.map(|ms| self.at(ms));
+        let known = self.model.iter_mut().find(|timer| timer.number == number);
+        assert_eq!(self.timers.reset(id, time), known.is_some());
+        if let Some(timer) = known {
+            timer.deadline = deadline;
+            timer.start = self.starts;
+            self.starts += 1;
+        }
     }
 
     fn cancel(&mut self, number: usize) {
         let Some(&id) = self.ids.get(number) else {
             return;
         };
-        let place = self.model.iter().position(|timer| timer.1 == number);
-        let expected = place.map(|place| self.model.swap_remove(place).1);
+        let place = self.model.iter().position(|timer| timer.number == number);
+        let expected = place.map(|place| self.model.swap_remove(place).number);
         assert_eq!(self.timers.cancel(id), expected);
         assert!(!self.timers.is_wasteful(), "memory of a burst is kept");
     }
 
-    /// Answers whether there was one.
+    /// Returns whether there was one.
     fn pop(&mut self) -> bool {
-        let (now, before, started) = self.round;
-        let is_due = |timer: &&(Option<u8>, usize)| timer.0.is_some_and(|at| at <= now);
-        let due = self
-            .model
-            .iter()
-            .filter(is_due)
-            .filter(|timer| timer.1 < before);
-        let expected = due.min().map(|timer| timer.1);
-        assert_eq!(self.timers.pop_due(self.at(now), started), expected);
-        self.model.retain(|timer| Some(timer.1) != expected);
+        let (now, before) = self.round;
+        let is_due =
+            |timer: &&mut Timer| timer.start < before && timer.deadline.is_some_and(|at| at <= now);
+        let due = self.model.iter_mut().filter(is_due);
+        let due = due.min_by_key(|timer| (timer.deadline, timer.start));
+        let expected = due.map(|timer| {
+            timer.deadline = None;
+            (timer.number, timer.repeats)
+        });
+        let popped = self.timers.pop_due(self.at(now), before);
+        assert_eq!(popped, expected.map(|(number, _)| number));
+        if let Some((number, false)) = expected {
+            self.model.retain(|timer| timer.number != number);
+        }
         expected.is_some()
     }
 
     fn agree(&self) {
-        let first = self.model.iter().filter_map(|timer| timer.0).min();
+        let first = self.model.iter().filter_map(|timer| timer.deadline).min();
         let first = first.map(|ms| self.at(ms));
         assert_eq!(self.timers.len(), self.model.len());
         assert_eq!(self.timers.next_deadline(), first);
@@ -108,18 +154,21 @@ fn check(ops: &Vec<Op>) {
         timers: Timers::new(),
         ids: Vec::new(),
         model: Vec::new(),
-        round: (0, 0, 0),
+        round: (0, 0),
+        starts: 0,
     };
     for op in ops {
         match *op {
-            Op::Insert(deadline) => pair.insert(deadline),
+            Op::Insert(deadline) => pair.insert(deadline, false),
+            Op::InsertRepeating(deadline) => pair.insert(deadline, true),
+            Op::Reset(number, deadline) => pair.reset(number.into(), deadline),
             Op::Cancel(number) => pair.cancel(number.into()),
-            Op::Round(now) => pair.round = (now, pair.ids.len(), pair.timers.started()),
+            Op::Round(now) => pair.round = (now, pair.timers.started()),
             Op::Pop => drop(pair.pop()),
             Op::Burst(count) => {
                 for number in 0..count {
                     let deadline = number.wrapping_mul(37);
-                    pair.insert((deadline != 0).then_some(deadline));
+                    pair.insert((deadline != 0).then_some(deadline), false);
                 }
             }
             Op::CancelMost(step) => {
@@ -132,7 +181,7 @@ fn check(ops: &Vec<Op>) {
             Op::TakeAll => {
                 let mut all = pair.timers.take_all();
                 all.sort_unstable();
-                let mut expected: Vec<_> = pair.model.drain(..).map(|timer| timer.1).collect();
+                let mut expected: Vec<_> = pair.model.drain(..).map(|timer| timer.number).collect();
                 expected.sort_unstable();
                 assert_eq!(all, expected);
             }
@@ -140,7 +189,8 @@ fn check(ops: &Vec<Op>) {
         pair.agree();
     }
     // What has a deadline fires, and the rest can be cancelled.
-    pair.round = (u8::MAX, pair.ids.len(), pair.timers.started());
+    pair.round = (u8::MAX, pair.timers.started());
+    assert_eq!(pair.starts, pair.timers.started());
     while pair.pop() {}
     for number in 0..pair.ids.len() {
         pair.cancel(number);

@@ -47,6 +47,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 pub use id::TransportId;
+pub use protocol_slot::WithProtocolError;
 pub(crate) use start::NewConnection;
 pub use stats::TransportStats;
 
@@ -267,12 +268,16 @@ impl Transport {
 
     /// Calls `call` with the protocol, now, if that is a `P` or [wraps](Protocol::inner) one.
     ///
-    /// Returns `None` within the protocol's own callbacks, after the end, and for another type. A
-    /// panic of `call` goes to the caller.
+    /// A panic of `call` goes to the caller.
+    ///
+    /// # Errors
+    ///
+    /// [`WithProtocolError`]: within the protocol's own callbacks, after the end, and for a
+    /// protocol of another type. `call` is then dropped, not called.
     pub fn with_protocol<P: Protocol, R>(
         &self,
         call: impl FnOnce(&mut P, &Self) -> R,
-    ) -> Option<R> {
+    ) -> Result<R, WithProtocolError> {
         self.call_with_protocol(call)
     }
 }
@@ -283,7 +288,9 @@ impl Transport {
     /// next.
     ///
     /// It is dropped without having run when the connection has ended by then, or its protocol is
-    /// no `P`.
+    /// no `P` and [wraps](Protocol::inner) none. If [`set_protocol`](Transport::set_protocol) was
+    /// called meanwhile, that is expected: `call` was for the protocol before. Otherwise the
+    /// [error handler](Handle::set_error_handler) gets a [`WithProtocolError`].
     pub fn call_soon<P: Protocol>(
         &self,
         call: impl FnOnce(&mut P, &Self) -> Result + 'static,
@@ -299,6 +306,19 @@ impl Transport {
         call: impl FnOnce(&mut P, &Self) -> Result + 'static,
     ) -> CallbackHandle {
         self.schedule_after(delay, call)
+    }
+
+    /// Runs `call` again and again, a `period` apart, as [`Handle::call_every`] does.
+    ///
+    /// Each run is a callback of this connection's protocol: an `Err` or a panic ends the
+    /// connection. The timer is cancelled at the end of the connection, and when the protocol is
+    /// no `P`, as [`call_soon`](Transport::call_soon) describes.
+    pub fn call_every<P: Protocol>(
+        &self,
+        period: Duration,
+        call: impl FnMut(&mut P, &Self) -> Result + 'static,
+    ) -> CallbackHandle {
+        self.schedule_every(period, call)
     }
 }
 

@@ -6,6 +6,55 @@ use super::state::State;
 use crate::event_loop::Deferred;
 use crate::protocol::Internal;
 use crate::{CloseReason, Closed, Protocol, Result, protocol};
+use std::any::type_name;
+use std::error::Error;
+use std::fmt;
+
+/// Why [`Transport::with_protocol`] did not call its closure.
+///
+/// The [error handler](crate::Handle::set_error_handler) gets an `OtherType` too: for a callback
+/// of a connection whose protocol turns out to be of another type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WithProtocolError {
+    /// The protocol is in use: the call came from one of its own callbacks, or from within another
+    /// `with_protocol`.
+    InCallback,
+    /// The connection has ended, up to and including `connection_lost`.
+    Ended,
+    /// The protocol is of another type, and [wraps](Protocol::inner) none of the expected one.
+    #[non_exhaustive]
+    OtherType {
+        /// The name of the type that the caller expected.
+        expected: &'static str,
+        /// The name of the type of the connection's protocol.
+        found: &'static str,
+    },
+}
+
+impl WithProtocolError {
+    pub(super) fn other_type<P: Protocol>(found: &dyn Protocol) -> Self {
+        Self::OtherType {
+            expected: type_name::<P>(),
+            found: found.__type_name(Internal),
+        }
+    }
+}
+
+impl fmt::Display for WithProtocolError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InCallback => f.write_str("the protocol is in use by one of its callbacks"),
+            Self::Ended => f.write_str("the connection has ended"),
+            Self::OtherType { expected, found } => write!(
+                f,
+                "the protocol is a {found}, not a {expected}, and finds none by `Protocol::inner`"
+            ),
+        }
+    }
+}
+
+impl Error for WithProtocolError {}
 
 impl Transport {
     /// Notes the protocol of `set_protocol`; [`switch`](Self::switch) puts it in its place.
@@ -79,25 +128,35 @@ impl Transport {
     pub(super) fn call_with_protocol<P: Protocol, R>(
         &self,
         call: impl FnOnce(&mut P, &Self) -> R,
-    ) -> Option<R> {
+    ) -> Result<R, WithProtocolError> {
         let conn = self.conn();
-        if conn.is(State::LOST_CALLED | State::RUNNING) {
-            return None;
+        if conn.is(State::LOST_CALLED) {
+            return Err(WithProtocolError::Ended);
+        }
+        if conn.is(State::RUNNING) {
+            return Err(WithProtocolError::InCallback);
         }
         // Before `connection_made` the one in place is the one that will get it.
         if conn.is(State::SWITCH) && !conn.is(State::CONNECTING) && !self.is_borrowed() {
             self.switch();
             self.touch();
         }
-        let mut slot = conn.protocol.try_borrow_mut().ok()?;
-        let found = protocol::find::<P>(slot.as_deref_mut()?)?;
-        let answer = call(found, self);
+        let Ok(mut slot) = conn.protocol.try_borrow_mut() else {
+            return Err(WithProtocolError::InCallback);
+        };
+        let Some(protocol) = slot.as_deref_mut() else {
+            return Err(WithProtocolError::Ended);
+        };
+        let result = match protocol::find::<P>(protocol) {
+            Some(found) => call(found, self),
+            None => return Err(WithProtocolError::other_type::<P>(protocol)),
+        };
         drop(slot);
         if self.core().is_closed() {
             // The loop was dropped meanwhile, and could not tell a protocol that was in use.
             self.settle();
         }
-        Some(answer)
+        Ok(result)
     }
 
     /// Whether `with_protocol` is on the stack: somebody runs the loop from within it.

@@ -4,13 +4,16 @@ use super::Transport;
 use super::state::State;
 use crate::callback::{CallbackHandle, Once, Run};
 use crate::completion::Completion;
+use crate::event_loop::Failure;
+use crate::repeating::{Every, Next};
 use crate::timers::TimerId;
-use crate::{Handle, Protocol, Result, TransportId, protocol};
+use crate::{CloseReason, Handle, Protocol, Result, TransportId, WithProtocolError, protocol};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::marker::PhantomData;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 impl Transport {
@@ -18,7 +21,7 @@ impl Transport {
         &self,
         call: impl FnOnce(&mut P, &Self) -> Result + 'static,
     ) -> CallbackHandle {
-        let run: Rc<dyn Run> = OnTransport::new(self, "call_soon", call);
+        let run: Rc<dyn Run> = OnTransport::to(Target::of(self, "call_soon"), call);
         let handle = CallbackHandle::new(self.core(), &run, None);
         self.core().push_ready(run);
         handle
@@ -29,7 +32,7 @@ impl Transport {
         delay: Duration,
         call: impl FnOnce(&mut P, &Self) -> Result + 'static,
     ) -> CallbackHandle {
-        let timed = OnTransport::new(self, "call_later", call);
+        let timed = OnTransport::to(Target::of(self, "call_later"), call);
         let run: Rc<dyn Run> = timed.clone();
         let core = self.core();
         if self.is_lost() || core.is_closed() {
@@ -40,6 +43,34 @@ impl Transport {
         let deadline = core.clock().checked_add(delay);
         let timer = core.start_timer(deadline, run.clone());
         timed.set_timer(timer);
+        self.conn().with_extra(|extra| extra.timers.insert(timer));
+        CallbackHandle::new(core, &run, Some(timer)).owned_by(self.id())
+    }
+
+    pub(super) fn schedule_every<P: Protocol>(
+        &self,
+        period: Duration,
+        mut call: impl FnMut(&mut P, &Self) -> Result + 'static,
+    ) -> CallbackHandle {
+        let core = self.core();
+        let target = Target::of(self, "call_every");
+        let every = Every::new(
+            core,
+            period,
+            Some(target.id),
+            move |handle: &Handle| match handle.transport(target.id) {
+                Some(transport) if transport.is_borrowed() => Next::Retry,
+                Some(transport) if target.run(&transport, &mut call) => Next::Again,
+                _ => Next::End,
+            },
+        );
+        let run: Rc<dyn Run> = every.clone();
+        if self.is_lost() || core.is_closed() {
+            let handle = CallbackHandle::new(core, &run, None);
+            core.defer_drop_call(&*run);
+            return handle;
+        }
+        let timer = every.start(core);
         self.conn().with_extra(|extra| extra.timers.insert(timer));
         CallbackHandle::new(core, &run, Some(timer)).owned_by(self.id())
     }
@@ -106,22 +137,72 @@ impl<T: 'static> Completion<T> {
         transport: &Transport,
         call: impl FnOnce(&mut P, &Transport, io::Result<T>) -> Result + 'static,
     ) {
-        let transport = transport.clone();
+        let target = Target::of(transport, "then_on");
         self.schedule(move |answer| {
-            OnTransport::new(
-                &transport,
-                "then_on",
-                move |this: &mut P, transport: &Transport| call(this, transport, answer.take()),
-            )
+            let call =
+                move |this: &mut P, transport: &Transport| call(this, transport, answer.take());
+            OnTransport::to(target, call)
         });
+    }
+}
+
+/// The protocol that a callback is for.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    id: TransportId,
+    context: &'static str,
+    /// The number of calls of `set_protocol` when the callback was scheduled.
+    switches: u64,
+}
+
+impl Target {
+    pub(super) fn of(transport: &Transport, context: &'static str) -> Self {
+        Self {
+            id: transport.id(),
+            context,
+            switches: transport.switches(),
+        }
+    }
+
+    /// Runs `call` as a callback of the protocol, and reports a protocol of another type unless
+    /// it came by `set_protocol` since. Returns whether `call` ran.
+    pub(super) fn run<P: Protocol>(
+        self,
+        transport: &Transport,
+        call: impl FnOnce(&mut P, &Transport) -> Result,
+    ) -> bool {
+        let mut ran = false;
+        let mut mismatch = None;
+        transport.run_callback(self.context, |protocol, transport| {
+            match protocol::find::<P>(protocol) {
+                Some(found) => {
+                    ran = true;
+                    call(found, transport)
+                }
+                None => {
+                    mismatch = Some(WithProtocolError::other_type::<P>(protocol));
+                    Ok(())
+                }
+            }
+        });
+        if let Some(mismatch) = mismatch
+            && transport.switches() == self.switches
+            && !transport.conn().is(State::ENDED | State::LOST_CALLED)
+        {
+            let reason = CloseReason::Callback(Arc::new(mismatch));
+            let failure = Failure::new(self.context, reason)
+                .of_transport(self.id)
+                .of_protocol(transport.protocol_name());
+            transport.core().report(failure);
+        }
+        ran
     }
 }
 
 /// A closure for the protocol of one connection: dropped when the connection has ended, or has a
 /// protocol of another type by then.
 pub(crate) struct OnTransport<P, F> {
-    id: TransportId,
-    context: &'static str,
+    target: Target,
     timer: Cell<Option<TimerId>>,
     call: RefCell<Option<F>>,
     protocol: PhantomData<fn(P)>,
@@ -132,10 +213,9 @@ where
     P: Protocol,
     F: FnOnce(&mut P, &Transport) -> Result + 'static,
 {
-    pub(crate) fn new(transport: &Transport, context: &'static str, call: F) -> Rc<Self> {
+    fn to(target: Target, call: F) -> Rc<Self> {
         Rc::new(Self {
-            id: transport.id(),
-            context,
+            target,
             timer: Cell::new(None),
             call: RefCell::new(Some(call)),
             protocol: PhantomData,
@@ -153,7 +233,7 @@ where
     F: FnOnce(&mut P, &Transport) -> Result + 'static,
 {
     fn run(self: Rc<Self>, handle: &Handle) {
-        let transport = handle.transport(self.id);
+        let transport = handle.transport(self.target.id);
         if transport.as_ref().is_some_and(Transport::is_borrowed) {
             handle.core().push_ready(self);
             return;
@@ -167,13 +247,7 @@ where
         if let Some(timer) = self.timer.take() {
             transport.forget_timer(timer);
         }
-        transport.run_callback(
-            self.context,
-            move |protocol, transport| match protocol::find::<P>(protocol) {
-                Some(protocol) => call(protocol, transport),
-                None => Ok(()),
-            },
-        );
+        self.target.run(&transport, call);
     }
 
     fn take(&self) -> Option<Box<dyn Any>> {

@@ -58,7 +58,7 @@ fn asking_writing_and_waiting_in_any_callback_leave_the_order_of_callbacks(kind:
         "write_limits": |t| t.write_limits();
         "set_unsent_low_water": |t| t.set_unsent_low_water(Some(1 << 20));
         "set_nodelay": |t| t.set_nodelay(false);
-        "with_protocol": |t| assert!(t.with_protocol(|_: &mut Recorder, _| ()).is_none());
+        "with_protocol": |t| assert!(t.with_protocol(|_: &mut Recorder, _| ()).is_err());
         "call_soon": |t| t.call_soon(|_: &mut Recorder, _| Ok(()));
         "call_later": |t| t.call_later(LONG, |_: &mut Recorder, _| Ok(()));
         "call_later, cancelled": |t| t.call_later(LONG, |_: &mut Recorder, _| Ok(())).cancel();

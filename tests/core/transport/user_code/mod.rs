@@ -135,7 +135,7 @@ fn poke_from_callbacks(event_loop: &mut EventLoop, world: &World) {
                 Some(_) => ["get_buffer", "buffer_updated"],
             };
             drive_to(event_loop, world, &read);
-            assert!(transport.with_protocol(|_: &mut Calm, _| ()).is_none());
+            assert!(transport.with_protocol(|_: &mut Calm, _| ()).is_err());
             peer.close();
             let end = ["eof_received", "connection_lost", "the drop of a protocol"];
             drive_to(event_loop, world, &end);

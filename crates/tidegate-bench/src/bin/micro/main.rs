@@ -61,6 +61,7 @@ fn cases(quick: bool) -> Vec<Case> {
                 both,
                 theirs::insert_and_cancel,
             ),
+            case("move a deadline", count, ours::reset, theirs::reset),
             case("expire a timer", count, ours::expire, theirs::expire),
         ]);
     }
@@ -142,6 +143,7 @@ fn run(&(rounds, quick): &(usize, bool)) -> Result<ExitCode> {
 const NOTES: &str = "\
 Insert: `call_later`; a boxed `sleep`, polled once. Cancel: the handle's `cancel`; the drop of the \
 `sleep`. Beside live timers: the live ones stay, and the same number is inserted and cancelled at once. \
+Move: `CallbackHandle::reset`; `Sleep::reset`. \
 Expire: from the first of them that fired to the last, all due at one time; with tokio a spawned \
 task waits for each. `call_soon`: schedule and run; with tokio a spawned task. Wake and reply: \
 `call_soon_threadsafe`, with tokio `spawn` from the other thread, each with a reply over a channel of \

@@ -65,6 +65,16 @@ pub(crate) fn insert_and_cancel(count: usize) -> Duration {
     elapsed
 }
 
+pub(crate) fn reset(count: usize) -> Duration {
+    let event_loop = event_loop();
+    let timers = timers(event_loop.handle(), count);
+    let start = Instant::now();
+    for (index, timer) in timers.iter().enumerate() {
+        assert!(timer.reset(LONG + super::spread(index + count)));
+    }
+    start.elapsed()
+}
+
 pub(crate) fn expire(count: usize) -> Duration {
     let mut event_loop = event_loop();
     let handle = event_loop.handle().clone();

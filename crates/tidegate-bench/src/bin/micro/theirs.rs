@@ -73,6 +73,19 @@ pub(crate) fn insert_and_cancel(count: usize) -> Duration {
     })
 }
 
+pub(crate) fn reset(count: usize) -> Duration {
+    let runtime = runtime();
+    runtime.block_on(async {
+        let mut timers = sleeps(count);
+        let start = Instant::now();
+        for (index, timer) in timers.iter_mut().enumerate() {
+            let deadline = tokio::time::Instant::now() + LONG + super::spread(index + count);
+            timer.as_mut().reset(deadline);
+        }
+        start.elapsed()
+    })
+}
+
 pub(crate) fn expire(count: usize) -> Duration {
     let runtime = runtime();
     let local = LocalSet::new();

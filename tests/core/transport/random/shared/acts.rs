@@ -61,7 +61,7 @@ impl Shared {
             }
             Op::WithProtocol => {
                 // Within a callback it is another one's turn.
-                let found = transport.with_protocol(|_: &mut Recorder, _| ()).is_some();
+                let found = transport.with_protocol(|_: &mut Recorder, _| ()).is_ok();
                 let gone = model.lost.is_some();
                 model.expect(!(found && gone), "with_protocol finds nobody at the end");
                 if found {
