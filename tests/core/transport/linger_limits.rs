@@ -127,7 +127,7 @@ fn a_reset_behind_the_limit_ends_the_linger() {
 
 each_kind!(without_time_the_socket_is_closed_at_once);
 fn without_time_the_socket_is_closed_at_once(kind: Kind) {
-    let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
+    let (mut event_loop, log, transport, mut peer) = Scene::of(kind).connected().set();
     transport.set_linger_limits(time(Duration::ZERO));
     transport.pause_reading();
     peer.send(b"unread");
