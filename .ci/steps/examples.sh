@@ -250,7 +250,7 @@ nobody_listens() {
 # stdout_fails DESCRIPTOR: one line on stderr and exit code 1, no panic.
 stdout_fails() {
     local code
-    example 30 hello 2>"$scratch/err" >&"$1"
+    example 30 hello 1>&"$1" 2>"$scratch/err"
     code=$?
     cat "$scratch/err"
     [ "$code" = 1 ] && [ "$(wc -l <"$scratch/err")" = 1 ] &&
