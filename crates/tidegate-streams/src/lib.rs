@@ -127,7 +127,7 @@
 //! | [`JoinHandle`] | the task goes on, detached; awaited as `&mut handle`, it can be awaited again |
 //! | [`sleep`], [`sleep_until`], [`yield_now`] | nothing; the timer is gone |
 //! | [`timeout`], [`timeout_at`] | what they wait for is dropped |
-//! | [`relay`] | both connections are being closed |
+//! | [`relay()`] | both connections are being closed |
 //!
 //! The methods of the traits of other crates wait in `poll` and keep nothing that was not taken;
 //! what a combinator of such a crate does (`read_exact` of futures or tokio, for example) is said

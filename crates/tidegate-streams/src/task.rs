@@ -59,7 +59,7 @@ where
 
 /// Spawns as [`spawn`] does, and gives the task a name, as asyncio's `create_task(name=..)` does.
 ///
-/// The name is in the [`Failure`] of a panic that nobody joins, and in the log of
+/// The name is in the [`Failure`](tidegate::Failure) of a panic that nobody joins, and in the log of
 /// [slow callbacks](tidegate::EventLoopBuilder::slow_callback). Several tasks may have one name.
 ///
 /// ```
