@@ -5,7 +5,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 use support::{
-    Kind, Peer, TempDir, drive, each_kind, finish, give_up, opened, pattern, settle, stall, wait,
+    Kind, Peer, TempDir, drive, each_kind, finish, opened, pattern, settle, stall, wait,
 };
 use tidegate::{CloseReason, EventLoop, WriteLimits};
 use tidegate_streams::{
@@ -310,10 +310,10 @@ fn a_relay_does_nothing_before_it_is_polled() {
     two.read_ahead(b"up", b"");
     let front = Connection::new(two.front.0, two.front.1);
     let back = Connection::new(two.back.0, two.back.1);
-    let mut tied = Box::pin(relay(front, back));
+    let tied = relay(front, back);
     settle(&mut two.event_loop);
     two.back_peer.read_available();
     assert_eq!(two.back_peer.received(), b"");
-    give_up(&mut tied);
+    spawn_on(two.event_loop.handle(), tied);
     two.back_peer.expect(&mut two.event_loop, 2);
 }

@@ -162,6 +162,8 @@ pub(crate) struct Executor {
     /// The place of the task that runs, or has run last.
     running: Cell<usize>,
     closed: Cell<bool>,
+    /// Slow callbacks are logged, and so are slow tasks.
+    is_timed: bool,
     /// Of the readers of this loop.
     spare_buffers: Rc<Spare>,
 }
@@ -194,6 +196,7 @@ impl Executor {
             callback: OnceCell::new(),
             running: Cell::new(0),
             closed: Cell::new(false),
+            is_timed: handle.slow_callback().is_some(),
             spare_buffers: Rc::default(),
         });
         let known = executor.clone();
@@ -336,11 +339,22 @@ impl Executor {
         CALLS_LEFT.set(CALLS_PER_YIELD);
         self.running.set(task.shared.place());
         let mut context = Context::from_waker(&task.waker);
-        let run = || task.work.run(&mut context, &self.handle);
-        if self.handle.timed_as(|| task.work.name(), run) {
+        let ended = if self.is_timed {
+            self.run_timed(task, &mut context)
+        } else {
+            task.work.run(&mut context, &self.handle)
+        };
+        if ended {
             task.shared.woken.store(true, Ordering::Release);
             self.leave(task.shared.place());
         }
+    }
+
+    /// Has the task's own name in the log, if it is slow.
+    #[cold]
+    fn run_timed(&self, task: &Task, context: &mut Context<'_>) -> bool {
+        let run = || task.work.run(context, &self.handle);
+        self.handle.timed_as(|| task.work.name(), run)
     }
 
     /// Runs what is ready now.

@@ -45,8 +45,8 @@ pub async fn open_connection_with(
     options: StreamOptions,
 ) -> io::Result<(StreamReader, StreamWriter)> {
     let handle = Handle::current().ok_or(NoEventLoop)?;
-    let incoming = Incoming::new(options, None);
-    let protocol = StreamProtocol::new(incoming.clone());
+    let incoming = Incoming::new(options);
+    let protocol = StreamProtocol::new(incoming.clone(), None);
     let transport = handle.create_connection(to, protocol).await?;
     let reader = StreamReader::new(incoming, transport.clone());
     Ok((reader, StreamWriter::new(transport)))

@@ -2,10 +2,12 @@
 
 use crate::connection::Connection;
 use crate::reader::StreamReader;
+use crate::stream::{Serve, StreamProtocol};
 use crate::writer::StreamWriter;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use tidegate::{Completion, Relay, RelayReport, Relayed, Transport, WriteError};
 
@@ -51,10 +53,11 @@ pub async fn relay(front: Connection, back: Connection) -> io::Result<RelayRepor
             "a relay needs two connections, and was given one twice",
         ));
     }
+    let servers = (front.server().await, back.server().await);
     poll_fn(|context| poll_ahead(context, &mut front, &mut back)).await;
     // Nothing was awaited since the readers were empty.
-    front.reader.leave();
-    back.reader.leave();
+    front.leave(servers.0);
+    back.leave(servers.1);
     let mut report = Relay::between(&front.transport, &back.transport).await?;
     let unsent = report.back.as_ref().map_or(0, |closed| closed.unsent());
     report.to_back = back.relayed(report.to_back, front.ahead, unsent);
@@ -94,6 +97,21 @@ impl Side {
             ahead: 0,
             room: None,
         })
+    }
+
+    async fn server(&self) -> Option<Rc<dyn Serve>> {
+        StreamProtocol::server_of(&self.transport).await
+    }
+
+    /// The connection gets another protocol: its server is told of its end all the same.
+    fn leave(&self, server: Option<Rc<dyn Serve>>) {
+        if let Some(server) = server.filter(|_| !self.reader.is_lost()) {
+            self.transport.wait_closed().then(move |_, closed| {
+                if let Ok(closed) = closed {
+                    server.lost(&closed);
+                }
+            });
+        }
     }
 
     /// Writes what the other side has read ahead. Returns false when it has to wait for room.

@@ -142,7 +142,7 @@ where
 
     /// Returns a protocol that runs the handler for its connection.
     pub fn protocol(&self) -> impl Protocol + use<F> {
-        StreamProtocol::new(Incoming::new(self.options, Some(self.serves.clone())))
+        StreamProtocol::new(Incoming::new(self.options), Some(self.serves.clone()))
     }
 
     /// Returns the number of handlers that have not ended.

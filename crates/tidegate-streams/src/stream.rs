@@ -30,8 +30,6 @@ pub(crate) struct Incoming {
     waiting: Cell<bool>,
     /// Of the loop, once the connection is made.
     executor: OnceCell<Rc<Executor>>,
-    /// The server that has accepted the connection.
-    server: Option<Rc<dyn Serve>>,
 }
 
 /// The task or the waker that is woken when something has arrived.
@@ -51,7 +49,7 @@ impl Reader {
 }
 
 impl Incoming {
-    pub(crate) fn new(options: StreamOptions, server: Option<Rc<dyn Serve>>) -> Rc<Self> {
+    pub(crate) fn new(options: StreamOptions) -> Rc<Self> {
         Rc::new(Self {
             buffer: RefCell::default(),
             lent: Cell::new(0),
@@ -63,19 +61,7 @@ impl Incoming {
             reader: RefCell::default(),
             waiting: Cell::new(false),
             executor: OnceCell::new(),
-            server,
         })
-    }
-
-    /// The connection gets another protocol: its server is told of its end all the same.
-    pub(crate) fn leave(&self, transport: &Transport) {
-        if let Some(server) = self.server.clone() {
-            transport.wait_closed().then(move |_, closed| {
-                if let Ok(closed) = closed {
-                    server.lost(&closed);
-                }
-            });
-        }
     }
 
     /// How many bytes wait to be read.
@@ -240,11 +226,24 @@ pub(crate) trait Serve {
 
 pub(crate) struct StreamProtocol {
     incoming: Rc<Incoming>,
+    server: Option<Rc<dyn Serve>>,
 }
 
 impl StreamProtocol {
-    pub(crate) fn new(incoming: Rc<Incoming>) -> Self {
-        Self { incoming }
+    pub(crate) fn new(incoming: Rc<Incoming>, server: Option<Rc<dyn Serve>>) -> Self {
+        Self { incoming, server }
+    }
+
+    /// Returns the server that has accepted the connection. It is asked of the protocol, within a
+    /// callback of its own: connections that stay what they are have no room for more.
+    pub(crate) async fn server_of(transport: &Transport) -> Option<Rc<dyn Serve>> {
+        let (completer, completion) = transport.handle().completion();
+        transport.call_soon(move |protocol: &mut Self, _| {
+            completer.complete(Ok(protocol.server.clone()));
+            Ok(())
+        });
+        // It fails when the connection has ended.
+        completion.await.ok().flatten()
     }
 }
 
@@ -255,7 +254,7 @@ impl Protocol for StreamProtocol {
             self.incoming.buffer.borrow_mut().keep_in(spare);
             self.incoming.executor.get_or_init(|| executor);
         }
-        if let Some(server) = &self.incoming.server {
+        if let Some(server) = &self.server {
             server.clone().made(transport, self.incoming.clone());
         }
         Ok(())
@@ -288,7 +287,7 @@ impl Protocol for StreamProtocol {
                 "{id} (peer {peer}) was cut with {unsent} bytes unsent"
             );
         }
-        if let Some(server) = &self.incoming.server {
+        if let Some(server) = &self.server {
             server.lost(closed);
         }
     }

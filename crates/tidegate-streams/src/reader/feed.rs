@@ -40,7 +40,7 @@ impl StreamReader {
     #[doc(alias = "feed_data")]
     #[doc(alias = "feed_eof")]
     pub fn detached(options: StreamOptions) -> (Self, Feed) {
-        let incoming = Incoming::new(options, None);
+        let incoming = Incoming::new(options);
         let reader = Self {
             incoming: incoming.clone(),
             transport: None,

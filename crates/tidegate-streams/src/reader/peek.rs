@@ -81,10 +81,8 @@ impl StreamReader {
         self.poll_some(context).is_ready() && self.buffered() > 0
     }
 
-    /// The connection gets another protocol, and nothing comes to this reader any more.
-    pub(crate) fn leave(&self) {
-        if let Some(transport) = &self.transport {
-            self.incoming.leave(transport);
-        }
+    /// Returns whether `connection_lost` has been called, and so the server was told.
+    pub(crate) fn is_lost(&self) -> bool {
+        self.incoming.lost.get()
     }
 }

@@ -192,6 +192,12 @@ impl Handle {
         self.0.push_ready(Once::new("a report", report));
     }
 
+    /// Returns from which time on callbacks are logged as
+    /// [slow](crate::EventLoopBuilder::slow_callback); `None` when they are not.
+    pub fn slow_callback(&self) -> Option<Duration> {
+        self.0.slow_callback
+    }
+
     /// Calls `call`, and gives it a name of its own in the log of
     /// [slow callbacks](crate::EventLoopBuilder::slow_callback).
     ///
