@@ -111,6 +111,8 @@ async fn connected(reader: StreamReader, writer: StreamWriter) -> Result {
     let served = http1::Builder::new()
         // A client that is slow with its request is not waited for longer than hyper wants to.
         .timer(LoopTimer::new())
+        // A client that ends its stream behind its requests gets all replies.
+        .half_close(true)
         .serve_connection(Connection::new(reader, writer), service_fn(serve));
     if let Err(error) = served.await {
         log::debug!("a client: {error}");

@@ -126,6 +126,9 @@ http_at() {
     "${curl[@]}" --fail --output "$scratch/page" --write-out '%{num_connects}\n' \
         "$url/" --next --silent --output "$scratch/page" --write-out '%{num_connects}\n' "$url/" |
         diff <(printf '1\n0\n') - || return 1
+    echo "two requests at once, and the end of the stream behind them"
+    [ "$(printf 'GET /count/%d HTTP/1.1\r\nHost: x\r\n\r\n' 1 2 | half_closed |
+        grep -c '^HTTP/1.1 200')" = 2 ] || return 1
     answers 404 "$url/nowhere" && answers 405 "$url/echo" && answers 400 "$url/count/x" || return 1
     case $address in
     unix:*) ;;
@@ -167,6 +170,14 @@ https_url() {
         url=https://localhost:${address##*:}
         curl+=(--resolve "localhost:${address##*:}:127.0.0.1")
         ;;
+    esac
+}
+
+# half_closed: sends what comes in to $address, ends its stream, and prints the reply.
+half_closed() {
+    case $address in
+    unix:*) bounded 10 nc -N -U "${address#unix:}" ;;
+    *) bounded 10 nc -N "${address%:*}" "${address##*:}" ;;
     esac
 }
 
