@@ -179,6 +179,15 @@ pub(crate) fn explain(both: &mut Both) {
     for theirs in asyncio.iter_mut() {
         *theirs = theirs.replace("abort error [lost]", "abort ok [lost]");
     }
+    // An end that loses bytes is a reset of ours, and none of asyncio's.
+    let is_cut = lost_bytes(ours);
+    if let (Some(theirs), Some(ours)) = (asyncio.last_mut(), ours.last_mut())
+        && is_cut
+        && let (Some(more), Some(got)) = (peer_got(theirs, "eof"), peer_got(ours, "reset"))
+        && got <= more
+    {
+        theirs.clone_from(ours);
+    }
     // asyncio closes with input unread, so that the kernel resets the connection.
     if let (Some(theirs), Some(ours)) = (asyncio.last_mut(), ours.last_mut())
         && let (Some(got), Some(more)) = (peer_got(theirs, "reset"), peer_got(ours, "eof"))
@@ -186,6 +195,16 @@ pub(crate) fn explain(both: &mut Both) {
     {
         theirs.clone_from(ours);
     }
+}
+
+/// Whether bytes were buffered when the connection was lost, or written in the step that lost it.
+fn lost_bytes(trace: &[String]) -> bool {
+    let Some(at) = trace.iter().position(|line| line.ends_with("[lost]")) else {
+        return false;
+    };
+    let wrote = ["put ok", "pause_writing"];
+    let buffered = at > 0 && !trace[at - 1].ends_with(" 0]");
+    buffered || wrote.iter().any(|word| trace[at].contains(word))
 }
 
 /// The line without `resume_writing` and the call that is made in it.

@@ -22,11 +22,16 @@ pub(crate) struct Entry {
     pub(crate) right: Vec<String>,
 }
 
-/// Scripts that are the same in both worlds.
+/// Scripts that are the same in both worlds: on all kinds of sockets, or on Unix sockets alone.
 pub(crate) fn agreed() -> Vec<Script> {
     let lines = include_str!("agreed.txt").lines();
     let scripts = lines.filter(|line| !line.is_empty() && !line.starts_with('#'));
-    scripts.flat_map(Script::on_all).collect()
+    let on_its_own = |line: &str| line.starts_with("unix ").then(|| Script::of_line(line));
+    let of = |line| match on_its_own(line) {
+        Some(script) => vec![script],
+        None => Script::on_all(line).collect(),
+    };
+    scripts.flat_map(of).collect()
 }
 
 /// Where we differ from asyncio on purpose.
