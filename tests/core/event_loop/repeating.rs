@@ -36,7 +36,6 @@ fn a_repeating_timer_never_comes_before_its_time_and_skips_what_a_slow_run_misse
             std::hint::spin_loop();
         }
     });
-    let latest = Instant::now();
     drive(&mut event_loop, "five runs", || times.borrow().len() == 5);
     let times = times.borrow();
     for (n, time) in (1..).zip(&times[..2]) {
@@ -50,8 +49,7 @@ fn a_repeating_timer_never_comes_before_its_time_and_skips_what_a_slow_run_misse
             "{since:?}: a missed run was made up for"
         );
     }
-    let between = times[4].duration_since(times[2]);
-    assert!(between > Duration::ZERO && times[4] >= latest + 6 * period);
+    assert!(times[4] >= earliest + 7 * period, "{times:?}");
 }
 
 #[test]
@@ -264,8 +262,6 @@ fn an_idle_timeout_of_a_connection_is_moved_at_each_read(kind: Kind) {
     let timer = transport.call_later(HOUR, close);
     idle.replace(Some(timer.clone()));
     for round in 1..=5 {
-        // Long over, if the read did not move it.
-        assert!(timer.reset_at(Instant::now() + 2000 * MS));
         peer.send(b"x");
         drive(&mut event_loop, "the data", || log.data_len() == round);
         assert_eq!(event_loop.handle().stats().timers, 1);
