@@ -6,16 +6,12 @@ readme_commands() {
         bounded 2400 cargo test --workspace
 }
 
-simulated_worlds() {
-    bounded 900 cargo build --release -p tidegate-worlds &&
-        bounded 120 cargo run --release -p tidegate-worlds -- --seeds 200
-}
-
 # Other code than what is tested elsewhere, so in a folder of its own; built first, because the
 # limit is that of the models.
 models_of_threads() {
     local -x RUSTFLAGS="--cfg loom -D warnings"
-    local models=(cargo test -p tidegate --lib --target-dir "$target/loom")
+    local quick='profile.dev.package."*".opt-level=0'
+    local models=(cargo test -p tidegate --lib --target-dir "$target/loom" --config "$quick")
     bounded 900 "${models[@]}" --no-run &&
         bounded 60 "${models[@]}" remote::loom >"$scratch/models" || return 1
     cat "$scratch/models"
@@ -23,5 +19,4 @@ models_of_threads() {
 }
 
 step tests "" "the README's commands; all tests" readme_commands
-step worlds "" "simulated worlds" simulated_worlds
 step thread-models "" "models of threads" models_of_threads

@@ -311,7 +311,7 @@ impl<T> Timers<T> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod fuzz;
 #[cfg(test)]
 mod tests;

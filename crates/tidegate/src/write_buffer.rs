@@ -186,7 +186,7 @@ impl<'a, const N: usize> Offer<'a, N> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod fuzz;
 
 #[cfg(test)]

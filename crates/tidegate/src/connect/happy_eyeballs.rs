@@ -106,7 +106,7 @@ fn interleave(addresses: Vec<Address>) -> VecDeque<Address> {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod fuzz;
 
 #[cfg(test)]
