@@ -36,7 +36,7 @@ shell_scripts() {
 
 python_scripts() {
     PYTHONPYCACHEPREFIX=$scratch/pycache bounded 60 \
-        python3 -m py_compile .ci/words tests/mutants/generated tests/interop/*.py .ci/peers/*.py
+        python3 -m py_compile .ci/words .ci/files tests/mutants/generated tests/interop/*.py .ci/peers/*.py
 }
 
 step formatting "" "rustfmt changes nothing" bounded 120 cargo fmt --all --check
@@ -50,6 +50,7 @@ step docs "" "documentation without warnings" warnings_of_docs
 step dependencies "" "tidegate has six" dependencies
 step file-length "" "no source file above 500 lines" length_of_files
 step words "python" "the glossary's words: no more of the others" bounded 60 python3 .ci/words
+step files "python" "ARCHITECTURE.md has an entry for each file" bounded 60 python3 .ci/files
 step spelling "python typos" "typos finds none" spelling
 step shell-scripts "shellcheck" "shellcheck finds nothing" shell_scripts
 step python-scripts "python" "Python scripts compile" python_scripts

@@ -43,7 +43,7 @@ mod transport {
     mod writing;
 }
 
-/// The loop: its turns, timers, callbacks from elsewhere, jobs, and its end.
+/// The loop: its ticks, timers, callbacks from elsewhere, jobs, and its end.
 mod event_loop {
     pub(crate) mod by_hand;
     mod completions;

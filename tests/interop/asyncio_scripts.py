@@ -329,7 +329,7 @@ def settle(loop, sessions):
     while quiet < QUIET:
         before = loop._selector.seen, sum(len(session.events) for session in sessions)
         moved = [session.peer.pump() for session in sessions]
-        # One turn of the loop.
+        # One tick of the loop.
         loop.call_soon(loop.stop)
         loop.run_forever()
         after = loop._selector.seen, sum(len(session.events) for session in sessions)

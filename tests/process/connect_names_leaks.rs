@@ -52,12 +52,12 @@ const ENDINGS: [(&str, Ending); 5] = [
         drop(connecting);
         Ok(())
     }),
-    ("dropped after a turn", |event_loop, connecting| {
+    ("dropped after a tick", |event_loop, connecting| {
         event_loop.run_once(Some(MS))?;
         drop(connecting);
         Ok(())
     }),
-    ("dropped after three turns", |event_loop, connecting| {
+    ("dropped after three ticks", |event_loop, connecting| {
         for _ in 0..3 {
             event_loop.run_once(Some(MS))?;
         }

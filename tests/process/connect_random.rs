@@ -84,8 +84,8 @@ impl World {
             .handle()
             .create_connection(options, Recorder::new(&log));
         let given_up = case.given_up_after;
-        if let Some(turns) = given_up {
-            for _ in 0..turns {
+        if let Some(ticks) = given_up {
+            for _ in 0..ticks {
                 self.event_loop.run_once(Some(MS)).unwrap();
             }
             drop(connecting);

@@ -85,7 +85,7 @@ fn without_descriptors_connections_go_on_and_the_backlog_is_served_later() {
         let begun = event_loop.handle().stats();
         let mut rounds: usize = 0;
         while !over.get() {
-            // One exchange a turn: the established connection is served all the while.
+            // One exchange a tick: the established connection is served all the while.
             if established.received().len() == rounds && rounds < 20 {
                 established.send(b"!");
                 rounds += 1;
@@ -98,7 +98,7 @@ fn without_descriptors_connections_go_on_and_the_backlog_is_served_later() {
         assert_eq!(served.accepted(), 1);
         // 20 exchanges, the end, and a few tries.
         let polls = ended.polls - begun.polls;
-        assert!(polls < 60, "{polls} turns in {starved_for:?}");
+        assert!(polls < 60, "{polls} ticks in {starved_for:?}");
         let accepts = ended.accepts - begun.accepts;
         assert!((2..30).contains(&accepts), "{accepts} tries");
         let lines = logged();

@@ -168,7 +168,7 @@ fn a_server_without_descriptors_serves_on_rests_and_serves_the_backlog_later() {
         let [used_then]: [u64; 1] = child.numbers("used");
         let (used, wall) = (Duration::from_micros(used_then - used), begun.elapsed());
         println!(
-            "{kind:?}: {established} of {CLIENTS} served; starved for {wall:?} in {polls} turns, \
+            "{kind:?}: {established} of {CLIENTS} served; starved for {wall:?} in {polls} ticks, \
              {used:?} of processor time"
         );
         assert!(wall >= 4 * WINDOW);

@@ -8,7 +8,7 @@ use std::io;
 use std::panic::panic_any;
 use std::time::Duration;
 use support::logs::log_to;
-use support::turn;
+use support::tick;
 use tidegate::{EventLoop, Handle, JobPanicked};
 use tidegate_streams::spawn_on;
 
@@ -64,8 +64,8 @@ fn assert_freed(what: &str, mut work: impl FnMut(usize)) {
 }
 
 /// Values that are thrown away in the first are dropped in one of the others.
-fn turns(event_loop: &mut EventLoop) {
-    (0..4).for_each(|_| turn(event_loop));
+fn ticks(event_loop: &mut EventLoop) {
+    (0..4).for_each(|_| tick(event_loop));
 }
 
 #[test]
@@ -97,16 +97,16 @@ fn payloads_of_jobs_resolvers_loggers_tasks_and_closures_are_freed() {
     });
     assert_freed("a task", |round| {
         drop(spawn_on(&handle, async move { panic_on_purpose(round) }));
-        turns(&mut event_loop);
+        ticks(&mut event_loop);
     });
     assert_freed("a closure", |round| {
         handle.call_soon(move |_| panic_on_purpose(round));
-        turns(&mut event_loop);
+        ticks(&mut event_loop);
     });
     assert_freed("a drop", |_| {
         let held = Chained::new(3);
         handle.call_soon(move |_: &Handle| drop(held));
-        turns(&mut event_loop);
+        ticks(&mut event_loop);
     });
 
     // A slow callback is a line of the log each time.
@@ -116,6 +116,6 @@ fn payloads_of_jobs_resolvers_loggers_tasks_and_closures_are_freed() {
     assert_freed("a logger", |round| {
         log_to(log::LevelFilter::Warn, move |_| panic_on_purpose(round));
         handle.call_soon(|_| {});
-        turns(&mut event_loop);
+        ticks(&mut event_loop);
     });
 }

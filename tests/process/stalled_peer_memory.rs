@@ -12,9 +12,9 @@ use tidegate::{EventLoop, Flow, Transport, WriteError, WriteLimits};
 const MIB: u64 = 1024 * 1024;
 const CAP: u64 = 24 * MIB;
 
-/// The loop turns after so many bytes and writes: it, not a write, drops owned bytes that were
+/// The loop ticks after so many bytes and writes: it, not a write, drops owned bytes that were
 /// sent.
-const TURN: u64 = MIB / 4;
+const TICK: u64 = MIB / 4;
 const PER_WRITE: u64 = 256;
 
 /// What the loop, the allocator and the test itself may take beside the buffer.
@@ -84,7 +84,7 @@ fn a_writer_that_ignores_paused_takes_no_more_than_the_cap_and_one_write() {
                 last = transport.written() - written;
                 written = transport.written();
                 since += last + PER_WRITE;
-                if since > TURN {
+                if since > TICK {
                     event_loop.run_once(Some(Duration::ZERO)).unwrap();
                     since = 0;
                 }

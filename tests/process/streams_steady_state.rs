@@ -128,7 +128,7 @@ fn a_message_echoed_by_a_task_costs_what_a_callback_costs_and_no_allocation() {
                 let (calls, with_tasks, allocations) = measure(kind, peers, serve);
                 assert_eq!(calls, expected, "{kind:?} {name}, {peers} peers");
                 assert_eq!(allocations, 0, "{kind:?} {name}, {peers} peers");
-                // A turn now and then for a writer that gives way, and for what comes in pieces.
+                // A tick now and then for a writer that gives way, and for what comes in pieces.
                 let most = polls + polls / 8;
                 assert!(
                     with_tasks <= most,

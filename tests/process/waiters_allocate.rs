@@ -6,7 +6,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 use std::time::Duration;
 use support::{
-    Kind, Recorder, Scene, answer, drive, limits, never_paused, put, settle, stall, turn,
+    Kind, Recorder, Scene, answer, drive, limits, never_paused, put, settle, stall, tick,
 };
 
 #[global_allocator]
@@ -51,7 +51,7 @@ fn known_results_are_free_and_nothing_dropped_or_replaced_piles_up() {
 
         let most = most_live(|_| {
             transport.call_later::<Recorder>(Duration::ZERO, |_, _| Ok(()));
-            turn(&mut event_loop);
+            tick(&mut event_loop);
         });
         assert!(
             most < 16 * 1024,
@@ -61,7 +61,7 @@ fn known_results_are_free_and_nothing_dropped_or_replaced_piles_up() {
         stall(&mut event_loop, never_paused(&transport), 1000);
         let most = most_live(|n| {
             transport.close_within(Duration::from_secs(CALLS - n));
-            turn(&mut event_loop);
+            tick(&mut event_loop);
         });
         assert!(
             most < 16 * 1024,

@@ -124,13 +124,13 @@ fn a_future_that_is_dropped_leaves_no_connect_behind_wherever_it_stands(kind: Ki
     let dir = TempDir::new();
     let (listener, address) = kind.listen(&dir);
     let before = held(event_loop.handle());
-    // Dropped before its first poll, and after so many turns; at last it is there.
-    for turns in 0..6 {
+    // Dropped before its first poll, and after so many ticks; at last it is there.
+    for ticks in 0..6 {
         let to = address.clone();
         let task = spawn_on(event_loop.handle(), async move {
             open_connection(&to).await.map(drop)
         });
-        for _ in 0..turns {
+        for _ in 0..ticks {
             event_loop.run_once(Some(Duration::from_millis(1))).unwrap();
         }
         task.abort();
@@ -142,7 +142,7 @@ fn a_future_that_is_dropped_leaves_no_connect_behind_wherever_it_stands(kind: Ki
             peer.expect_end(&mut event_loop);
         }
         settle(&mut event_loop);
-        assert_eq!(held(event_loop.handle()), before, "{kind:?}, {turns} turns");
+        assert_eq!(held(event_loop.handle()), before, "{kind:?}, {ticks} ticks");
     }
 }
 

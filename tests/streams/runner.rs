@@ -287,7 +287,7 @@ fn runs_may_be_nested_deeply() {
 }
 
 #[test]
-fn what_is_spawned_before_a_loop_runs_begins_with_its_first_turn() {
+fn what_is_spawned_before_a_loop_runs_begins_with_its_first_tick() {
     let mut event_loop = EventLoop::new().unwrap();
     let handle = event_loop.handle().clone();
     let begun = Rc::new(Cell::new(false));

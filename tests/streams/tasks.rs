@@ -254,7 +254,7 @@ fn a_task_that_aborts_itself_ends_where_it_next_waits_or_with_its_value() {
 }
 
 #[test]
-fn of_an_abort_and_an_end_in_one_turn_the_first_one_counts() {
+fn of_an_abort_and_an_end_in_one_tick_the_first_one_counts() {
     run("both orders", async {
         // The task is ready to end, and is aborted before it runs.
         let signal = Signal::new();
@@ -266,7 +266,7 @@ fn of_an_abort_and_an_end_in_one_turn_the_first_one_counts() {
         task.abort();
         assert!(task.await.unwrap_err().is_cancelled());
 
-        // It ends first; who aborts it runs later in the same turn.
+        // It ends first; who aborts it runs later in the same tick.
         let task = Rc::new(spawn(async { 5 }));
         let same = task.clone();
         let polls = Handle::current().unwrap().stats().polls;
@@ -394,17 +394,17 @@ fn a_task_that_is_always_ready_starves_nobody(kind: Kind) {
         event_loop.run_once(Some(Duration::from_secs(5))).unwrap();
         peer.read_available();
     }
-    let turns = handle.stats().polls - before;
-    assert!(turns < 3 * rounds as u64, "{turns} turns");
-    // Each of them runs once a turn, no more: the loop polls in between.
-    assert!(spins.get() <= 3 * (turns + 1), "{} in {turns}", spins.get());
-    assert!(spins.get() >= 3 * (turns - 1), "{} in {turns}", spins.get());
+    let ticks = handle.stats().polls - before;
+    assert!(ticks < 3 * rounds as u64, "{ticks} ticks");
+    // Each of them runs once a tick, no more: the loop polls in between.
+    assert!(spins.get() <= 3 * (ticks + 1), "{} in {ticks}", spins.get());
+    assert!(spins.get() >= 3 * (ticks - 1), "{} in {ticks}", spins.get());
     let slept = others.get();
-    assert!(3 * slept >= turns, "{slept} sleeps in {turns} turns");
+    assert!(3 * slept >= ticks, "{slept} sleeps in {ticks} ticks");
 }
 
 #[test]
-fn a_task_that_is_always_ready_runs_once_a_turn_beside_busy_connections() {
+fn a_task_that_is_always_ready_runs_once_a_tick_beside_busy_connections() {
     let mut event_loop = EventLoop::new().unwrap();
     let handle = event_loop.handle().clone();
     let read = Rc::new(Cell::new(0));
@@ -436,6 +436,6 @@ fn a_task_that_is_always_ready_runs_once_a_turn_beside_busy_connections() {
             read.get() == 20 * round
         });
     }
-    let turns = handle.stats().polls - before;
-    assert!(spins.get() <= turns + 1, "{} in {turns}", spins.get());
+    let ticks = handle.stats().polls - before;
+    assert!(spins.get() <= ticks + 1, "{} in {ticks}", spins.get());
 }

@@ -35,8 +35,8 @@ impl Virtual {
         spawn_on(self.host.handle(), future)
     }
 
-    /// Turns until nothing is left to do at this time.
-    fn turns(&mut self) {
+    /// Runs ticks until nothing is left to do at this time.
+    fn ticks(&mut self) {
         self.world.pump().unwrap();
     }
 
@@ -47,7 +47,7 @@ impl Virtual {
     /// It is over after so long, and not a nanosecond before.
     #[track_caller]
     fn assert_ends_after<T>(&mut self, task: &JoinHandle<T>, time: Duration) {
-        self.turns();
+        self.ticks();
         assert!(!task.is_finished(), "at once");
         self.pass(time - NS);
         assert!(!task.is_finished(), "a nanosecond early");
@@ -94,7 +94,7 @@ fn a_sleep_counts_from_the_call_that_made_it() {
         second.await;
         first.await;
     });
-    virt.turns();
+    virt.ticks();
     virt.pass(HOUR);
     assert_eq!(virt.timers(), 1);
     signal.send();
@@ -112,7 +112,7 @@ fn sleeps_end_in_the_order_of_their_times_and_then_of_their_calls() {
             order.borrow_mut().push(number);
         }));
     }
-    virt.turns();
+    virt.ticks();
     virt.pass(4 * HOUR);
     assert_eq!(order.take(), [1, 3, 2, 0]);
 }
@@ -131,7 +131,7 @@ fn a_time_that_is_past_lets_the_others_run_first() {
             seen.get()
         });
         let runs = virt.spawn(async move { other.set(true) });
-        virt.turns();
+        virt.ticks();
         assert!(runs.is_finished());
         assert!(result(task), "it did not wait at all");
     }
@@ -142,7 +142,7 @@ fn a_time_that_the_clock_cannot_say_never_comes() {
     let mut virt = Virtual::new();
     let task = virt.spawn(async { sleep(Duration::MAX).await });
     let limited = virt.spawn(timeout(Duration::MAX, sleep(Duration::MAX)));
-    virt.turns();
+    virt.ticks();
     virt.pass(10_000 * HOUR);
     assert!(!task.is_finished() && !limited.is_finished());
 }
@@ -158,10 +158,10 @@ fn a_sleep_that_is_dropped_leaves_no_timer() {
         timeout(HOUR, yield_now()).await.unwrap();
         sleep(HOUR).await;
     });
-    virt.turns();
+    virt.ticks();
     assert_eq!(virt.timers(), 1);
     task.abort();
-    virt.turns();
+    virt.ticks();
     assert_eq!(virt.timers(), 0);
 }
 
@@ -176,12 +176,12 @@ fn a_sleep_that_two_tasks_poll_wakes_the_last_one_and_stays_over() {
         })
     };
     let first = virt.spawn(wait(shared.clone()));
-    virt.turns();
+    virt.ticks();
     let second = virt.spawn(wait(shared.clone()));
     virt.assert_ends_after(&second, HOUR);
     assert!(!first.is_finished());
     let third = virt.spawn(wait(shared));
-    virt.turns();
+    virt.ticks();
     assert!(third.is_finished());
 }
 
@@ -222,7 +222,7 @@ fn a_timeout_gives_what_comes_in_time_and_leaves_no_timer() {
     assert_eq!(result(task), Ok(1));
     // At one time, the future is asked first.
     let task = virt.spawn(async { timeout(HOUR, sleep(HOUR)).await });
-    virt.turns();
+    virt.ticks();
     virt.pass(HOUR);
     assert_eq!(result(task), Ok(()));
 }
@@ -237,7 +237,7 @@ fn a_future_that_is_ready_at_once_wins_over_a_time_that_is_past() {
         assert!(timeout(Duration::ZERO, pending::<()>()).await.is_err());
         assert!(timeout_at(past, pending::<()>()).await.is_err());
     });
-    virt.turns();
+    virt.ticks();
     result(ready_at_once);
 }
 
@@ -261,7 +261,7 @@ fn a_timeout_of_a_future_that_is_ready_makes_no_timer() {
         seen.push(timers.stats().timers);
         seen
     });
-    world.turns();
+    world.ticks();
     assert_eq!(result(seen), [0, 0, 1, 0]);
 }
 
@@ -285,9 +285,9 @@ fn a_timeout_that_is_dropped_leaves_no_timer_and_drops_its_future() {
         let _counted = counted;
         pending::<()>().await;
     }));
-    virt.turns();
+    virt.ticks();
     task.abort();
-    virt.turns();
+    virt.ticks();
     assert_eq!((virt.timers(), drops.count()), (0, 1));
 }
 
@@ -295,13 +295,13 @@ fn a_timeout_that_is_dropped_leaves_no_timer_and_drops_its_future() {
 fn a_panic_under_a_timeout_is_the_panic_of_its_task() {
     let mut virt = Virtual::new();
     let mut task = virt.spawn(timeout(HOUR, async { panic!("on purpose") }));
-    virt.turns();
+    virt.ticks();
     assert!(matches!(poll(&mut task), Poll::Ready(Err(error)) if error.is_panic()));
     assert_eq!(virt.timers(), 0);
 }
 
 #[test]
-fn each_yield_takes_one_turn_of_the_loop_in_which_the_others_run() {
+fn each_yield_takes_one_tick_of_the_loop_in_which_the_others_run() {
     run("three yields", async {
         let handle = Handle::current().unwrap();
         let other = Rc::new(Cell::new(0));
@@ -334,7 +334,7 @@ fn a_sleep_may_be_made_before_its_loop_runs_and_still_counts_from_then() {
     let mut virt = Virtual::new();
     let never = sleep(Duration::MAX);
     let task = virt.spawn(never);
-    virt.turns();
+    virt.ticks();
     virt.pass(HOUR);
     assert!(!task.is_finished());
 }

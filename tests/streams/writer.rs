@@ -142,7 +142,7 @@ fn any_number_of_tasks_may_drain_and_all_go_on_at_the_same_fall(kind: Kind) {
 }
 
 /// Runs a loop that always finds room, and answers how often the event loop turned meanwhile.
-fn turns_during<F>(event_loop: &mut EventLoop, what: &str, future: F) -> u64
+fn ticks_during<F>(event_loop: &mut EventLoop, what: &str, future: F) -> u64
 where
     F: Future<Output = ()> + 'static,
 {
@@ -159,20 +159,20 @@ fn loops_that_never_have_to_wait_let_the_event_loop_turn_all_the_same(kind: Kind
     let writer = Rc::new(writer);
     let pauses = event_loop.handle().stats().pauses;
     let one = writer.clone();
-    let drains = turns_during(&mut event_loop, "writes and drains", async move {
+    let drains = ticks_during(&mut event_loop, "writes and drains", async move {
         for _ in 0..CALLS {
             one.write(b"x").unwrap();
             one.drain().await.unwrap();
         }
     });
-    let flushes = turns_during(&mut event_loop, "flushes of nothing", async move {
+    let flushes = ticks_during(&mut event_loop, "flushes of nothing", async move {
         for _ in 0..CALLS {
             writer.flush().await.unwrap();
         }
     });
-    for turns in [drains, flushes] {
-        assert!(turns >= CALLS / 100, "{kind:?}: {turns} turns");
-        assert!(turns <= CALLS / 10, "{kind:?}: {turns} turns, for nothing");
+    for ticks in [drains, flushes] {
+        assert!(ticks >= CALLS / 100, "{kind:?}: {ticks} ticks");
+        assert!(ticks <= CALLS / 10, "{kind:?}: {ticks} ticks, for nothing");
     }
     assert_eq!(event_loop.handle().stats().pauses, pauses);
 }

@@ -234,10 +234,11 @@ pub use writer::StreamWriter;
 #[doc = include_str!("../docs/from-asyncio.md")]
 pub mod from_asyncio {}
 
-/// Compiles and runs the code of all README files as tests. Here, because this crate's tests can use
-/// all three crates.
+/// Compiles and runs the code of all README files, and of `docs`, as tests. Here, because this crate's
+/// tests can use all three crates.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../../../docs/comparison.md")]
 #[doc = include_str!("../../tidegate/README.md")]
 #[doc = include_str!("../README.md")]
 #[doc = include_str!("../../tidegate-testkit/README.md")]

@@ -9,7 +9,7 @@ use std::fmt;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
-/// Something that the loop runs once its turn has come. A panic of user code stays inside.
+/// A call that waits in the loop. A panic of user code stays inside.
 pub(crate) trait Run {
     fn run(self: Rc<Self>, handle: &Handle);
     /// Takes out what was to run, for the caller to drop; `None` when it ran or was taken.

@@ -93,6 +93,10 @@
 #[cfg(not(unix))]
 compile_error!("tidegate runs on Unix systems: its sockets are registered by file descriptor");
 
+// Its chapters link to each other, so they are modules.
+#[cfg(any(doc, doctest))]
+pub mod guide;
+
 // The order of these files is that of the methods in the rendered documentation of a type whose
 // methods lie in several of them.
 

@@ -120,16 +120,16 @@ fn dropping_the_completion_cancels_the_connect(kind: Kind) {
     let dir = TempDir::new();
     let (listener, address, _filler) = full(kind, &dir);
     let log = Log::new();
-    for turns in 0..3 {
+    for ticks in 0..3 {
         let connect = handle.create_connection(&address, Recorder::new(&log));
         assert_eq!(handle.stats().connecting, 1);
-        for _ in 0..turns {
+        for _ in 0..ticks {
             event_loop.run_once(Some(Duration::ZERO)).unwrap();
         }
         drop(connect);
         assert_eq!(handle.stats().connecting, 0);
         assert_nothing_left(&mut event_loop);
-        assert_eq!(log.dropped(), turns + 1);
+        assert_eq!(log.dropped(), ticks + 1);
     }
     assert_eq!(log.words(), [""; 0]);
     drop(listener);

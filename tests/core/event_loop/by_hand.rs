@@ -67,7 +67,7 @@ impl ByHand {
         self.now.set(self.now.get() + by);
     }
 
-    /// Runs turns, which never wait here, until nothing more happens.
+    /// Runs ticks, which never wait here, until nothing more happens.
     pub(crate) fn run(&self, event_loop: &mut EventLoop) {
         loop {
             self.timeouts.take();

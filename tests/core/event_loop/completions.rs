@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 use support::wakers::{Wakes, leave, waker_fn};
-use support::{BOUND, Kind, Log, MIB, Recorder, Scene, adopted, drive, each_kind, settle, turn};
+use support::{BOUND, Kind, Log, MIB, Recorder, Scene, adopted, drive, each_kind, settle, tick};
 use tidegate::{Closed, Completion, EventLoop, Handle, LoopClosed, Protocol};
 
 const MS: Duration = Duration::from_millis(1);
@@ -85,7 +85,7 @@ fn then_never_runs_inside_a_call() {
     completion.then(noted("waiting"));
     completer.complete(Ok(()));
     assert_eq!(order.words(), [""; 0], "called inside of then or complete");
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     assert_eq!(order.words(), ["known", "answered", "waiting"]);
 }
 
@@ -189,7 +189,7 @@ fn an_answer_within_the_limit_stops_the_timer() {
     // A known answer is not taken back by a limit that is over.
     let (transport, _peer) = adopted(&handle, Kind::Tcp, Recorder::new(&Log::new()));
     let drained = transport.drain().within(Duration::ZERO);
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     event_loop.run_until(drained).unwrap();
 }
 
@@ -270,14 +270,14 @@ fn dropping_a_completion_tells_its_completer_and_drops_the_answer() {
     assert_eq!(handle.stats().completions, 0);
     let answer = Rc::new(());
     completer.complete(Ok(answer.clone()));
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     assert_eq!(Rc::strong_count(&answer), 1);
 
     // Answered, then dropped without being looked at.
     let (completer, completion) = handle.completion::<Rc<()>>();
     completer.complete(Ok(answer.clone()));
     drop(completion);
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     assert_eq!(Rc::strong_count(&answer), 1);
 }
 

@@ -116,7 +116,7 @@ fn a_timer_fires_when_the_hand_set_clock_says_so() {
 }
 
 #[test]
-fn a_timer_that_restarts_itself_fires_once_a_turn_even_on_a_stopped_clock() {
+fn a_timer_that_restarts_itself_fires_once_a_tick_even_on_a_stopped_clock() {
     fn again(handle: &Handle, fired: Rc<Cell<u32>>) {
         handle.call_later(Duration::ZERO, move |handle| {
             fired.set(fired.get() + 1);
@@ -136,7 +136,7 @@ fn a_timer_that_restarts_itself_fires_once_a_turn_even_on_a_stopped_clock() {
 }
 
 #[test]
-fn a_turn_may_wait_until_the_next_deadline_and_no_longer_than_it_was_told() {
+fn a_tick_may_wait_until_the_next_deadline_and_no_longer_than_it_was_told() {
     let world = ByHand::new();
     let mut event_loop = world.event_loop();
     let handle = event_loop.handle().clone();
@@ -176,7 +176,7 @@ fn a_turn_may_wait_until_the_next_deadline_and_no_longer_than_it_was_told() {
 }
 
 #[test]
-fn the_clock_is_read_once_a_turn_and_only_when_somebody_asks() {
+fn the_clock_is_read_once_a_tick_and_only_when_somebody_asks() {
     let world = ByHand::new();
     let mut event_loop = world.event_loop();
     let handle = event_loop.handle().clone();
@@ -203,10 +203,10 @@ fn the_clock_is_read_once_a_turn_and_only_when_somebody_asks() {
     assert_eq!(
         handle.now(),
         times[0] + 3 * HOUR,
-        "between turns it goes on"
+        "between ticks it goes on"
     );
 
-    // A timer starts when it is made, not when the turn began.
+    // A timer starts when it is made, not when the tick began.
     let (slow, fired) = (world.clone(), Rc::new(Cell::new(false)));
     let seen = fired.clone();
     handle.call_soon(move |handle| {
@@ -250,7 +250,7 @@ fn without_a_threshold_no_callback_is_timed() {
 }
 
 #[test]
-fn calls_from_another_thread_wake_any_world_once_between_two_turns() {
+fn calls_from_another_thread_wake_any_world_once_between_two_ticks() {
     let world = ByHand::new();
     let mut event_loop = world.event_loop();
     let ran = Arc::new(AtomicUsize::new(0));
@@ -317,7 +317,7 @@ fn a_transfer_without_memory_is_tried_again_though_no_event_says_when() {
 }
 
 #[test]
-fn without_threads_jobs_run_on_the_loop_in_order_one_turn_after_their_start() {
+fn without_threads_jobs_run_on_the_loop_in_order_one_tick_after_their_start() {
     let world = ByHand::new();
     let mut event_loop = world.event_loop();
     let handle = event_loop.handle().clone();

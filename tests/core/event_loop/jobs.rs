@@ -328,7 +328,7 @@ fn results_that_arrive_together_cost_one_wake_up() {
     let release = occupy(&handle);
     let before = handle.stats();
     event_loop.run_once(Some(BOUND)).unwrap();
-    // What `then` is given runs one turn after the answer.
+    // What `then` is given runs one tick after the answer.
     event_loop.run_once(Some(BOUND)).unwrap();
     assert_eq!(answered.get(), 1000);
     let after = handle.stats();

@@ -95,7 +95,7 @@ fn each_of_many_calls_to_a_sleeping_loop_wakes_it() {
 }
 
 #[test]
-fn many_calls_between_two_turns_cost_one_wake_up() {
+fn many_calls_between_two_ticks_cost_one_wake_up() {
     let mut event_loop = EventLoop::new().unwrap();
     let ran = Arc::new(AtomicUsize::new(0));
     for round in 1..=2 {
@@ -126,7 +126,7 @@ fn many_calls_between_two_turns_cost_one_wake_up() {
 }
 
 #[test]
-fn a_call_from_a_callback_runs_in_the_next_turn_without_a_sleep() {
+fn a_call_from_a_callback_runs_in_the_next_tick_without_a_sleep() {
     let mut event_loop = EventLoop::new().unwrap();
     let ran = Arc::new(AtomicBool::new(false));
     let seen = ran.clone();
@@ -234,7 +234,7 @@ fn after_the_end_calls_are_refused_and_accepted_ones_were_dropped_by_the_loop() 
 #[test]
 fn calls_that_race_with_the_end_are_either_refused_or_dropped_by_the_loop() {
     const THREADS: usize = 4;
-    for turns in 0..50 {
+    for ticks in 0..50 {
         let mut event_loop = EventLoop::new().unwrap();
         let drops = Drops::here();
         let start = Instant::now();
@@ -259,7 +259,7 @@ fn calls_that_race_with_the_end_are_either_refused_or_dropped_by_the_loop() {
                 })
             })
             .collect();
-        for _ in 0..turns % 5 {
+        for _ in 0..ticks % 5 {
             event_loop.run_once(Some(Duration::ZERO)).unwrap();
         }
         drop(event_loop);

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use support::{Kind, Log, Recorder, Scene, drive, each_kind, failures, settle, turn};
+use support::{Kind, Log, Recorder, Scene, drive, each_kind, failures, settle, tick};
 use tidegate::{CallbackHandle, EventLoop, Handle, Protocol, Transport};
 
 const MS: Duration = Duration::from_millis(1);
@@ -83,7 +83,7 @@ fn a_repeating_timer_ends_when_it_is_cancelled_also_by_itself() {
     timer.cancel();
     timer.cancel();
     assert_eq!(handle.stats().timers, 0);
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     assert_eq!(Rc::strong_count(&held), 1, "the closure was kept");
     assert!(!timer.reset(Duration::ZERO));
 
@@ -139,9 +139,9 @@ fn a_deadline_moves_both_ways_and_the_closure_stays() {
     let done = ran.clone();
     let timer = handle.call_later(Duration::ZERO, move |_| done.set(true));
     assert!(timer.reset(HOUR), "it waits");
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     assert!(timer.reset(Duration::MAX));
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     assert!(!ran.get());
     let due = Instant::now() + 3 * MS;
     assert!(timer.clone().reset_at(due));

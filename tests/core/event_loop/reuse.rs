@@ -73,7 +73,7 @@ impl World {
         self.freed.borrow_mut().clear();
     }
 
-    fn turn(&self, event_loop: &mut EventLoop) {
+    fn tick(&self, event_loop: &mut EventLoop) {
         event_loop.run_once(Some(Duration::ZERO)).unwrap();
     }
 }
@@ -160,9 +160,9 @@ fn abort_the_others(kind: Kind, rounds: usize) -> usize {
             peer.send(b"old");
             old.borrow_mut().push((log, transport, peer));
         }
-        // Made and registered in the first turn, all ready in the second.
+        // Made and registered in the first tick, all ready in the second.
         while first.get() {
-            world.turn(&mut event_loop);
+            world.tick(&mut event_loop);
         }
         let opened = |count| {
             let world = world.clone();

@@ -5,7 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
-use support::{Kind, Log, Recorder, adopted, settle, turn};
+use support::{Kind, Log, Recorder, adopted, settle, tick};
 use tidegate::{Callback, CloseReason, EventLoop, Failure, Handle};
 
 /// A counter, and a callback that counts.
@@ -17,24 +17,24 @@ fn counting(handle: &Handle) -> (Rc<Cell<u32>>, Callback) {
 }
 
 #[test]
-fn a_callback_runs_once_a_turn_however_often_it_is_scheduled() {
+fn a_callback_runs_once_a_tick_however_often_it_is_scheduled() {
     let mut event_loop = EventLoop::new().unwrap();
     let (count, callback) = counting(event_loop.handle());
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     assert_eq!(count.get(), 0, "it was not scheduled");
     for n in 1..=3 {
         callback.schedule();
         callback.clone().schedule();
         callback.schedule();
-        turn(&mut event_loop);
+        tick(&mut event_loop);
         assert_eq!(count.get(), n);
     }
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     assert_eq!(count.get(), 3, "once scheduled is once run");
 }
 
 #[test]
-fn a_callback_that_schedules_itself_runs_in_the_next_turn() {
+fn a_callback_that_schedules_itself_runs_in_the_next_tick() {
     let mut event_loop = EventLoop::new().unwrap();
     let handle = event_loop.handle().clone();
     let own: Rc<RefCell<Option<Callback>>> = Rc::default();
@@ -49,10 +49,10 @@ fn a_callback_that_schedules_itself_runs_in_the_next_turn() {
     callback.schedule();
     own.replace(Some(callback));
     for n in 1..=5 {
-        turn(&mut event_loop);
+        tick(&mut event_loop);
         assert_eq!(count.get(), n);
     }
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     assert_eq!(count.get(), 5);
 }
 
@@ -62,7 +62,7 @@ fn dropping_a_scheduled_callback_cancels_nothing() {
     let (count, callback) = counting(event_loop.handle());
     callback.schedule();
     drop(callback);
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     assert_eq!(count.get(), 1);
     assert_eq!(
         Rc::strong_count(&count),
@@ -82,7 +82,7 @@ fn a_callback_that_panics_runs_again() {
     });
     for _ in 0..2 {
         callback.schedule();
-        turn(&mut event_loop);
+        tick(&mut event_loop);
     }
     assert_eq!(count.get(), 2);
 }
@@ -196,7 +196,7 @@ fn a_new_error_handler_takes_the_place_of_the_old_one_also_from_within_it() {
     });
     for _ in 0..2 {
         handle.call_soon(|_| panic!("on purpose"));
-        turn(&mut event_loop);
+        tick(&mut event_loop);
     }
     assert_eq!(log.words(), ["first", "second"]);
     assert_eq!(Rc::strong_count(&alive), 1, "the replaced one was kept");
@@ -214,7 +214,7 @@ fn an_error_handler_that_panics_is_called_again() {
     });
     for _ in 0..2 {
         handle.call_soon(|_| panic!("on purpose"));
-        turn(&mut event_loop);
+        tick(&mut event_loop);
     }
     assert_eq!(log.words(), ["told", "told"]);
 }
@@ -235,6 +235,6 @@ fn a_callback_whose_last_handle_is_gone_may_panic_when_it_is_dropped() {
     });
     callback.schedule();
     drop(callback);
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     assert_eq!(*failures.borrow(), ["a drop panicked: dropped"]);
 }

@@ -1,4 +1,4 @@
-//! The turn of the loop, running and stopping it.
+//! The tick of the loop, running and stopping it.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use support::{BOUND, Kind, Log, Peer, Recorder, Scene, adopted, drive, each_kind, settle};
 use tidegate::{EventLoop, Handle, OnPause, PanicPolicy, Transport, WriteLimits};
 
-/// One turn that may wait; fails if it did, though something was owed.
+/// One tick that may wait; fails if it did, though something was owed.
 #[track_caller]
-fn turn_at_once(event_loop: &mut EventLoop, owed: &str) {
+fn tick_at_once(event_loop: &mut EventLoop, owed: &str) {
     let start = Instant::now();
     event_loop.run_once(Some(BOUND)).unwrap();
     assert!(start.elapsed() < BOUND / 2, "the loop slept over {owed}");
 }
 
 /// A connection that notes `io` when bytes arrive, and its peer. On a Unix socket bytes have
-/// arrived when the call that sent them returns, so the turn that will see them is known.
+/// arrived when the call that sent them returns, so the tick that will see them is known.
 fn noting(handle: &Handle, log: &Log) -> (Transport, Peer) {
     let noted = log.clone();
     let protocol = Recorder::new(&Log::new()).on_data(move |transport, _| {
@@ -35,7 +35,7 @@ fn noted(log: &Log, note: &'static str) -> impl FnOnce(&Handle) + use<> {
 }
 
 #[test]
-fn a_turn_is_io_then_timers_then_ready_callbacks_then_a_flush() {
+fn a_tick_is_io_then_timers_then_ready_callbacks_then_a_flush() {
     let mut event_loop = EventLoop::new().unwrap();
     let handle = event_loop.handle().clone();
     let log = Log::new();
@@ -57,7 +57,7 @@ fn a_turn_is_io_then_timers_then_ready_callbacks_then_a_flush() {
     });
     peer.send(b"io");
     let before = handle.stats().polls;
-    turn_at_once(&mut event_loop, "all of it");
+    tick_at_once(&mut event_loop, "all of it");
     assert_eq!(handle.stats().polls, before + 1);
     // What I/O and timers made ready was ready when that phase began.
     let order = ["io", "timer", "ready", "io soon", "timer soon"];
@@ -80,9 +80,9 @@ fn what_a_ready_callback_schedules_waits_until_io_was_polled_again() {
         // Kept open until the loop has read.
         handle.call_later(BOUND, move |_| drop(peer));
     });
-    turn_at_once(&mut event_loop, "a ready callback");
+    tick_at_once(&mut event_loop, "a ready callback");
     assert_eq!(log.words(), ["first"]);
-    turn_at_once(&mut event_loop, "a ready callback");
+    tick_at_once(&mut event_loop, "a ready callback");
     assert_eq!(log.words(), ["first", "io", "second", "io soon"]);
 }
 
@@ -111,12 +111,12 @@ fn callbacks_run_in_the_order_they_were_scheduled() {
             }
         }
     }
-    turn_at_once(&mut event_loop, "ready callbacks");
+    tick_at_once(&mut event_loop, "ready callbacks");
     assert_eq!(*order.borrow(), (0..100).collect::<Vec<_>>());
 }
 
-each_kind!(what_a_flush_touches_is_flushed_in_the_next_turn_without_a_sleep);
-fn what_a_flush_touches_is_flushed_in_the_next_turn_without_a_sleep(kind: Kind) {
+each_kind!(what_a_flush_touches_is_flushed_in_the_next_tick_without_a_sleep);
+fn what_a_flush_touches_is_flushed_in_the_next_tick_without_a_sleep(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let handle = event_loop.handle().clone();
     let (other, _other_peer) = adopted(&handle, kind, Recorder::new(&Log::new()));
@@ -134,10 +134,10 @@ fn what_a_flush_touches_is_flushed_in_the_next_turn_without_a_sleep(kind: Kind) 
         .set_write_limits(WriteLimits::new().with_high(1000))
         .unwrap();
     while !transport.write(&[0; 100_000]).unwrap().is_paused() {}
-    turn_at_once(&mut event_loop, "a touched transport");
+    tick_at_once(&mut event_loop, "a touched transport");
     assert_eq!(log.words(), ["made", "pause"]);
     assert_eq!(other.sent(), 0);
-    turn_at_once(&mut event_loop, "a transport that a flush touched");
+    tick_at_once(&mut event_loop, "a transport that a flush touched");
     assert_eq!(other.sent(), 6);
 }
 
@@ -194,10 +194,10 @@ fn the_loop_does_not_sleep_over_what_is_owed() {
         let (transport, _peer) = adopted(&handle, Kind::Tcp, Recorder::new(&Log::new()));
         settle(&mut event_loop);
         ask(&handle, &log, &transport);
-        turn_at_once(&mut event_loop, owed);
+        tick_at_once(&mut event_loop, owed);
         if log.words().is_empty() {
-            // Flushed in the first turn, told in the second.
-            turn_at_once(&mut event_loop, owed);
+            // Flushed in the first tick, told in the second.
+            tick_at_once(&mut event_loop, owed);
         }
         assert_eq!(log.words(), ["done"], "{owed}");
     }
@@ -219,15 +219,15 @@ fn left_over_reads_come_after_the_events_of_the_next_poll_and_without_a_sleep() 
     settle(&mut event_loop);
 
     greedy.send(&[7; 40]);
-    turn_at_once(&mut event_loop, "an event");
+    tick_at_once(&mut event_loop, "an event");
     let first = greedy_log.data_len();
-    assert!(first > 0 && first < 40, "one turn read {first} times");
+    assert!(first > 0 && first < 40, "one tick read {first} times");
     other.send(b"x");
-    turn_at_once(&mut event_loop, "reads that are left over");
+    tick_at_once(&mut event_loop, "reads that are left over");
     assert_eq!(order.words()[first..first + 2], ["io", "greedy"]);
     assert_eq!(greedy_log.data_len(), (2 * first).min(40));
     while greedy_log.data_len() < 40 {
-        turn_at_once(&mut event_loop, "reads that are left over");
+        tick_at_once(&mut event_loop, "reads that are left over");
     }
 }
 
@@ -244,13 +244,13 @@ fn reading_that_is_resumed_needs_no_new_event(kind: Kind) {
     assert_eq!(log.words(), ["made"]);
     transport.resume_reading();
     for _ in 0..2 {
-        turn_at_once(&mut event_loop, "a resumed transport");
+        tick_at_once(&mut event_loop, "a resumed transport");
     }
     assert_eq!(log.data(), b"waiting");
 }
 
 #[test]
-fn a_turn_with_nothing_to_do_lasts_as_long_as_it_may_and_no_longer() {
+fn a_tick_with_nothing_to_do_lasts_as_long_as_it_may_and_no_longer() {
     let mut event_loop = EventLoop::new().unwrap();
     settle(&mut event_loop);
     let before = event_loop.handle().stats();
@@ -267,7 +267,7 @@ fn a_turn_with_nothing_to_do_lasts_as_long_as_it_may_and_no_longer() {
 }
 
 #[test]
-fn a_stop_lets_the_turn_end_and_the_loop_can_run_again() {
+fn a_stop_lets_the_tick_end_and_the_loop_can_run_again() {
     let mut event_loop = EventLoop::new().unwrap();
     let handle = event_loop.handle().clone();
     let log = Log::new();
@@ -284,7 +284,7 @@ fn a_stop_lets_the_turn_end_and_the_loop_can_run_again() {
     assert_eq!(log.words(), ["after the stop"]);
     assert_eq!(transport.sent(), 1);
 
-    // A stop from outside ends the next run after its first turn.
+    // A stop from outside ends the next run after its first tick.
     handle.stop();
     event_loop.run_forever().unwrap();
     assert_eq!(log.words(), ["after the stop", "the next run"]);
@@ -294,12 +294,12 @@ fn a_stop_lets_the_turn_end_and_the_loop_can_run_again() {
     handle.call_soon(move |handle| {
         let seen = seen.clone();
         handle.call_soon(move |handle| {
-            seen.note("second turn");
+            seen.note("second tick");
             handle.stop();
         });
     });
     event_loop.run_forever().unwrap();
-    assert_eq!(log.words().last().unwrap(), "second turn");
+    assert_eq!(log.words().last().unwrap(), "second tick");
 }
 
 #[test]
@@ -317,9 +317,9 @@ fn running_until_an_answer_ends_with_it() {
     let polls = handle.stats().polls;
     let error = event_loop.run_until(completion).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
-    assert_eq!(handle.stats().polls, polls, "a known answer needs no turn");
+    assert_eq!(handle.stats().polls, polls, "a known answer needs no tick");
 
-    // The answer counts, if it came in the turn that was stopped.
+    // The answer counts, if it came in the tick that was stopped.
     let (completer, completion) = handle.completion();
     handle.call_soon(|handle| {
         handle.stop();
@@ -398,23 +398,23 @@ fn another_loop_runs_inside_a_callback_and_the_first_is_current_again() {
 }
 
 #[test]
-fn a_propagated_panic_leaves_the_run_when_its_turn_is_over() {
+fn a_propagated_panic_leaves_the_run_when_its_tick_is_over() {
     let mut event_loop = EventLoop::builder()
         .panic_policy(PanicPolicy::Propagate)
         .build()
         .unwrap();
     let log = Log::new();
     event_loop.handle().call_soon(|_| panic!("on purpose"));
-    event_loop.handle().call_soon(noted(&log, "the same turn"));
+    event_loop.handle().call_soon(noted(&log, "the same tick"));
     let run = std::panic::AssertUnwindSafe(|| event_loop.run_once(Some(BOUND)));
     let payload = std::panic::catch_unwind(run).unwrap_err();
     assert_eq!(payload.downcast_ref(), Some(&"on purpose"));
-    assert_eq!(log.words(), ["the same turn"]);
+    assert_eq!(log.words(), ["the same tick"]);
     assert_eq!(current(), None);
     // The loop is as good as before.
-    event_loop.handle().call_soon(noted(&log, "another turn"));
+    event_loop.handle().call_soon(noted(&log, "another tick"));
     event_loop.run_once(Some(BOUND)).unwrap();
-    assert_eq!(log.words(), ["the same turn", "another turn"]);
+    assert_eq!(log.words(), ["the same tick", "another tick"]);
 }
 #[test]
 fn run_until_within_returns_what_completes_in_time() {

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
-use support::{BOUND, Kind, Log, Recorder, TempDir, adopted, drive, each_kind, settle, turn};
+use support::{BOUND, Kind, Log, Recorder, TempDir, adopted, drive, each_kind, settle, tick};
 use tidegate::{ConnectOptions, EventLoop, Handle};
 
 const MS: Duration = Duration::from_millis(1);
@@ -18,7 +18,7 @@ fn work(for_at_least: Duration) {
 }
 
 #[test]
-fn the_time_stands_still_within_a_turn_and_moves_between_turns() {
+fn the_time_stands_still_within_a_tick_and_moves_between_ticks() {
     let mut event_loop = EventLoop::new().unwrap();
     let handle = event_loop.handle().clone();
     let times = Rc::new(RefCell::new(Vec::new()));
@@ -42,31 +42,31 @@ fn the_time_stands_still_within_a_turn_and_moves_between_turns() {
         });
         let ready = times.clone();
         handle.call_soon(move |handle| ready.borrow_mut().push(handle.now()));
-        turn(&mut event_loop);
+        tick(&mut event_loop);
         let times = times.borrow();
-        let turn = &times[3 * round..];
-        assert_eq!(turn.len(), 3, "I/O, timer and callback in one turn");
-        assert!(turn.iter().all(|time| *time == turn[0]), "{turn:?}");
-        assert!(turn[0] >= start, "the time of an earlier turn");
+        let tick = &times[3 * round..];
+        assert_eq!(tick.len(), 3, "I/O, timer and callback in one tick");
+        assert!(tick.iter().all(|time| *time == tick[0]), "{tick:?}");
+        assert!(tick[0] >= start, "the time of an earlier tick");
     }
     assert_eq!(transport.stats().received, 2);
 }
 
 #[test]
-fn between_turns_the_time_is_the_clock() {
+fn between_ticks_the_time_is_the_clock() {
     let mut event_loop = EventLoop::new().unwrap();
     let handle = event_loop.handle().clone();
     for _ in 0..2 {
         let first = handle.now();
         work(MS);
         let clock = Instant::now();
-        assert!(handle.now() >= clock, "the time stopped outside of a turn");
+        assert!(handle.now() >= clock, "the time stopped outside of a tick");
         assert!(handle.now() > first);
-        turn(&mut event_loop);
+        tick(&mut event_loop);
     }
 }
 
-/// Ways to start a timer. Each calls back with the turn's handle.
+/// Ways to start a timer. Each calls back with the tick's handle.
 type Start = fn(&Handle, &Setup, Duration, Box<dyn FnOnce()>);
 
 struct Setup {
@@ -221,7 +221,7 @@ fn a_timer_is_never_early() {
 }
 
 #[test]
-fn a_time_that_is_over_fires_in_this_turn_before_ready_callbacks() {
+fn a_time_that_is_over_fires_in_this_tick_before_ready_callbacks() {
     let mut event_loop = EventLoop::new().unwrap();
     let handle = event_loop.handle().clone();
     let log = Log::new();
@@ -232,7 +232,7 @@ fn a_time_that_is_over_fires_in_this_turn_before_ready_callbacks() {
         let log = log.clone();
         handle.call_at(at, move |_| log.note(name));
     }
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     assert_eq!(log.words(), ["first", "second", "ready"]);
 }
 
@@ -253,7 +253,7 @@ fn a_cancelled_timer_costs_no_wake_up_and_no_memory() {
         timer.cancel();
     }
     assert_eq!(handle.stats().timers, 0);
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     assert_eq!(Rc::strong_count(&alive), 1, "the closures were kept");
 
     let (completer, completion) = handle.completion();
@@ -276,7 +276,7 @@ fn a_cancelled_callback_does_not_run_even_if_it_was_due() {
         let log = log.clone();
         move |_: &Handle| log.note(text)
     };
-    // The first of the turn's timers and callbacks cancel the second ones.
+    // The first of the tick's timers and callbacks cancel the second ones.
     let victims = Rc::new(RefCell::new(Vec::new()));
     let (doomed, seen) = (victims.clone(), log.clone());
     let killer = handle.call_at(now, move |_| {
@@ -295,9 +295,9 @@ fn a_cancelled_callback_does_not_run_even_if_it_was_due() {
         .push(handle.call_soon(note("cancelled callback")));
     // Dropping a handle is not cancelling.
     drop(handle.call_at(now, note("dropped")));
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     killer.cancel();
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     assert_eq!(log.words(), ["timer", "dropped", "ready"]);
 }
 
@@ -308,11 +308,11 @@ fn a_handle_of_a_timer_that_fired_cancels_no_other() {
     let log = Log::new();
     let (first, second) = (log.clone(), log.clone());
     let old = handle.call_later(Duration::ZERO, move |_| first.note("first"));
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     // Very likely in the memory of the first.
     handle.call_later(Duration::ZERO, move |_| second.note("second"));
     old.cancel();
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     assert_eq!(log.words(), ["first", "second"]);
 }
 
@@ -338,8 +338,8 @@ fn a_timer_that_starts_itself_again_without_delay_starves_nothing(kind: Kind) {
     again(&handle, fired.clone());
     soon_again(&handle, ran.clone());
     for n in 1..=100 {
-        turn(&mut event_loop);
-        assert_eq!((fired.get(), ran.get()), (n, n), "one for each turn");
+        tick(&mut event_loop);
+        assert_eq!((fired.get(), ran.get()), (n, n), "one for each tick");
     }
     peer.send(b"still served");
     peer.expect(&mut event_loop, 12);
@@ -361,10 +361,10 @@ fn a_timer_that_starts_itself_again_for_a_time_that_is_over_starves_no_other() {
     let ran = other.clone();
     handle.call_at(start + MS, move |_| ran.set(true));
     work(2 * MS);
-    turn(&mut event_loop);
-    assert!(other.get(), "it was due in the first turn");
+    tick(&mut event_loop);
+    assert!(other.get(), "it was due in the first tick");
     for n in 2..=100 {
-        turn(&mut event_loop);
-        assert_eq!(fired.get(), n, "one for each turn");
+        tick(&mut event_loop);
+        assert_eq!(fired.get(), n, "one for each tick");
     }
 }

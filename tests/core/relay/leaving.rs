@@ -7,15 +7,15 @@ use tidegate::{EventLoop, OnPause, Relay, WriteLimits};
 
 each_kind!(what_the_other_side_still_sends_does_not_reach_a_side_that_has_left);
 fn what_the_other_side_still_sends_does_not_reach_a_side_that_has_left(kind: Kind) {
-    // So many turns after the change, during which the relay ends.
-    for turns in 0..3 {
+    // So many ticks after the change, during which the relay ends.
+    for ticks in 0..3 {
         let mut event_loop = EventLoop::new().unwrap();
         let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
         Relay::between(&a, &b).detach();
         settle(&mut event_loop);
         let log = Log::new().switched_in();
         a.set_protocol(Recorder::new(&log), b"").unwrap();
-        for _ in 0..turns {
+        for _ in 0..ticks {
             event_loop.run_once(Some(Duration::ZERO)).unwrap();
         }
         if !b.is_closing() {
@@ -25,7 +25,7 @@ fn what_the_other_side_still_sends_does_not_reach_a_side_that_has_left(kind: Kin
         b_peer.expect_end(&mut event_loop);
         a.write(b"from the new one").unwrap();
         a_peer.expect(&mut event_loop, 16);
-        assert_eq!(a_peer.received(), b"from the new one", "{turns} turns");
+        assert_eq!(a_peer.received(), b"from the new one", "{ticks} ticks");
         settle(&mut event_loop);
         assert!(!a_peer.is_ended());
     }

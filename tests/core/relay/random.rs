@@ -10,7 +10,7 @@ enum Step {
     Send(usize, usize),
     Read(usize, usize),
     End(usize),
-    Turn,
+    Tick,
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -19,7 +19,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (0..2_usize, size.clone()).prop_map(|(side, len)| Step::Send(side, len)),
         3 => (0..2_usize, size).prop_map(|(side, most)| Step::Read(side, most)),
         1 => (0..2_usize).prop_map(Step::End),
-        6 => Just(Step::Turn),
+        6 => Just(Step::Tick),
     ]
 }
 
@@ -87,7 +87,7 @@ fn run(kind: Kind, limits: WriteLimits, buffer: usize, steps: &[Step]) {
                 sides[side].peer.read_some(most);
             }
             Step::End(side) => sides[side].end(),
-            Step::Turn => event_loop.run_once(Some(Duration::ZERO)).unwrap(),
+            Step::Tick => event_loop.run_once(Some(Duration::ZERO)).unwrap(),
         }
     }
     sides.iter_mut().for_each(Sender::end);

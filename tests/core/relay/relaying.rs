@@ -53,7 +53,7 @@ fn a_side_that_does_not_read_stops_reading_from_the_other_and_no_more(kind: Kind
         |_| {},
     );
     let sent = tied.front.fill(&mut event_loop);
-    // No turn reads any more: what the front sends stays with the kernel.
+    // No tick reads any more: what the front sends stays with the kernel.
     let before = event_loop.handle().stats();
     tied.back.send(b"still here");
     tied.front.expect(&mut event_loop, 10);
@@ -348,7 +348,7 @@ fn what_is_written_to_a_side_by_others_does_not_count_as_relayed(kind: Kind) {
     let [(a, mut a_peer), (b, b_peer)] = untied(&mut event_loop, kind);
     let report = Relay::between(&a, &b);
     settle(&mut event_loop);
-    // It waits for the end of the turn, unless a write before takes it along and wakes.
+    // It waits for the end of the tick, unless a write before takes it along and wakes.
     b.write(b"first").unwrap();
     let mut flushed = b.flush();
     let (woken, writes) = (Rc::new(Cell::new(false)), b.clone());

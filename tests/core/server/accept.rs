@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use support::wakers::Nobody;
-use support::{Served, answer_of, turn};
+use support::{Served, answer_of, tick};
 use tidegate::driver::{
     BindOptions, Driver, Events, Listener, ListenerSocket, Readiness, Socket, SocketOption,
     StreamSocket, Token, Wake,
@@ -153,7 +153,7 @@ fn scripted() -> (EventLoop, Rc<World>, Served) {
     (event_loop, world, served)
 }
 
-/// Turns, which may sleep, until the server has so many connections.
+/// Runs ticks, which may sleep, until the server has `n` connections.
 #[track_caller]
 fn accept_all(event_loop: &mut EventLoop, served: &Served, n: usize) {
     for _ in 0..1000 {
@@ -172,7 +172,7 @@ fn an_error_of_one_waiting_connection_is_skipped() {
         let waiting = [Some(code), None, Some(code), Some(code), None];
         world.backlog.borrow_mut().extend(waiting);
         world.announced.set(true);
-        turn(&mut event_loop);
+        tick(&mut event_loop);
         assert_eq!(served.accepted(), 2, "error {code}");
         // At once: no timer was needed.
         let stats = event_loop.handle().stats();
@@ -187,8 +187,8 @@ fn a_backlog_of_aborted_connections_does_not_hold_the_loop() {
     let aborted = std::iter::repeat_n(Some(ECONNABORTED), 1000);
     world.backlog.borrow_mut().extend(aborted.chain([None]));
     world.announced.set(true);
-    turn(&mut event_loop);
-    assert_eq!(served.accepted(), 0, "errors use up the turn's share too");
+    tick(&mut event_loop);
+    assert_eq!(served.accepted(), 0, "errors use up the tick's share too");
     accept_all(&mut event_loop, &served, 1);
     assert_eq!(world.asleep.get(), Duration::ZERO);
 }
@@ -200,25 +200,25 @@ fn a_listener_without_descriptors_or_memory_rests_by_one_timer_and_then_serves()
         world.starved_by.set(Some(code));
         world.backlog.borrow_mut().extend([None; 5]);
         world.announced.set(true);
-        turn(&mut event_loop);
+        tick(&mut event_loop);
         let before = event_loop.handle().stats();
         assert_eq!((before.accepts, before.timers), (1, 1), "error {code}");
         // New connects do not make it try more often.
         for _ in 0..50 {
             world.backlog.borrow_mut().push_back(None);
             world.announced.set(true);
-            turn(&mut event_loop);
+            tick(&mut event_loop);
         }
         let after = event_loop.handle().stats();
         assert_eq!((after.accepts, after.timers), (1, 1), "error {code}");
         assert_eq!(world.asleep.get(), Duration::ZERO);
-        // Ten minutes of it cost a few turns a second.
+        // Ten minutes of it cost a few ticks a second.
         while world.asleep.get() < Duration::from_secs(600) {
             event_loop.run_once(None).unwrap();
             assert_eq!(event_loop.handle().stats().timers, 1);
         }
-        let turns = event_loop.handle().stats().polls - after.polls;
-        assert!(turns <= 600 * 20, "{turns} turns, error {code}");
+        let ticks = event_loop.handle().stats().polls - after.polls;
+        assert!(ticks <= 600 * 20, "{ticks} ticks, error {code}");
         world.starved_by.set(None);
         let free = world.asleep.get();
         accept_all(&mut event_loop, &served, 55);
@@ -232,11 +232,11 @@ fn a_refusal_among_left_overs_starts_one_timer_also_with_an_event() {
     let (mut event_loop, world, served) = scripted();
     world.backlog.borrow_mut().extend([None; 200]);
     world.announced.set(true);
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     assert!(served.accepted() < 200);
     world.starved_by.set(Some(EMFILE));
     world.announced.set(true);
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     assert_eq!(event_loop.handle().stats().timers, 1);
     world.starved_by.set(None);
     accept_all(&mut event_loop, &served, 200);
@@ -249,12 +249,12 @@ fn a_server_closed_while_its_listener_rests_takes_its_timer_along() {
     world.starved_by.set(Some(EMFILE));
     world.backlog.borrow_mut().push_back(None);
     world.announced.set(true);
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     assert_eq!(event_loop.handle().stats().timers, 1);
     served.server.close();
     let stats = event_loop.handle().stats();
     assert_eq!((stats.timers, stats.listeners), (0, 0));
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     assert_eq!(served.accepted(), 0);
 }
 
@@ -264,7 +264,7 @@ fn a_pause_while_the_listener_rests_holds_and_the_timer_is_not_started_again() {
     world.starved_by.set(Some(EMFILE));
     world.backlog.borrow_mut().extend([None; 3]);
     world.announced.set(true);
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     served.server.pause_accepting();
     world.starved_by.set(None);
     // The rest ends in the pause.
@@ -281,11 +281,11 @@ fn a_resume_while_the_listener_rests_leaves_that_to_its_timer() {
     world.starved_by.set(Some(EMFILE));
     world.backlog.borrow_mut().extend([None; 3]);
     world.announced.set(true);
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     for _ in 0..3 {
         served.server.pause_accepting();
         served.server.resume_accepting();
-        turn(&mut event_loop);
+        tick(&mut event_loop);
     }
     let stats = event_loop.handle().stats();
     assert_eq!((stats.timers, stats.accepts), (1, 1));

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use support::logs::{keep_log, logged};
 use support::{
     Kind, Log, Peer, Recorder, Served, TempDir, answer_of, assert_refused, drive, each_kind,
-    failures, settle, turn,
+    failures, settle, tick,
 };
 use tidegate::{Address, CloseReason, EventLoop, ListenOptions, LoopClosed, Server};
 
@@ -94,7 +94,7 @@ fn pausing_and_resuming_are_idempotent_and_cost_no_system_call() {
         served.server.resume_accepting();
         assert!(served.server.is_accepting());
     }
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     let mut after = event_loop.handle().stats();
     after.polls = before.polls;
     assert_eq!(after, before, "nothing came, so nobody asked for it");

@@ -1,5 +1,5 @@
-//! No connection, and no listener, can starve the others: what one of them gets in a turn of the
-//! loop is bounded, and the rest comes in the next turns without a sleep.
+//! No connection, and no listener, can starve the others: what one of them gets in a tick of the
+//! loop is bounded, and the rest comes in the next ticks without a sleep.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use support::{
 };
 use tidegate::{EventLoop, LingerLimits, LoopStats, WriteLimits};
 
-/// So long sleeps a turn that has nothing to do, which no turn in here may.
+/// So long sleeps a tick that has nothing to do, which no tick in here may.
 const SLEEP: Duration = Duration::from_secs(5);
 
 const MIB: u64 = 1024 * 1024;
@@ -35,18 +35,18 @@ impl Quiet {
         }
     }
 
-    /// In the same turn, but for what the kernel was slow to pass on.
+    /// In the same tick, but for what the kernel was slow to pass on.
     #[track_caller]
-    fn assert_was_answered_in_time(&mut self, turns: usize) {
+    fn assert_was_answered_in_time(&mut self, ticks: usize) {
         self.peer.read_available();
         let answered = self.peer.received().len();
-        assert!(2 * answered >= turns, "{answered} answers in {turns} turns");
+        assert!(2 * answered >= ticks, "{answered} answers in {ticks} ticks");
     }
 }
 
-/// Runs one turn, which must find something to do; answers the counters before and after it.
+/// Runs one tick, which must find something to do; answers the counters before and after it.
 #[track_caller]
-fn turn(event_loop: &mut EventLoop) -> (LoopStats, LoopStats) {
+fn tick(event_loop: &mut EventLoop) -> (LoopStats, LoopStats) {
     let before = event_loop.handle().stats();
     let begun = Instant::now();
     event_loop.run_once(Some(SLEEP)).unwrap();
@@ -54,8 +54,8 @@ fn turn(event_loop: &mut EventLoop) -> (LoopStats, LoopStats) {
     (before, event_loop.handle().stats())
 }
 
-each_kind!(a_long_backlog_is_accepted_over_several_turns_that_serve_others_too);
-fn a_long_backlog_is_accepted_over_several_turns_that_serve_others_too(kind: Kind) {
+each_kind!(a_long_backlog_is_accepted_over_several_ticks_that_serve_others_too);
+fn a_long_backlog_is_accepted_over_several_ticks_that_serve_others_too(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
     let served = Served::echo(event_loop.handle(), kind.somewhere(&dir));
@@ -65,42 +65,42 @@ fn a_long_backlog_is_accepted_over_several_turns_that_serve_others_too(kind: Kin
         .map(|_| Peer::connect(&served.address()))
         .collect();
     let fired = Rc::new(Cell::new(0));
-    let (mut turns, mut most) = (0, 0);
+    let (mut ticks, mut most) = (0, 0);
     while served.accepted() < backlog {
         quiet.ask();
         let count = fired.clone();
         event_loop
             .handle()
             .call_later(Duration::ZERO, move |_| count.set(count.get() + 1));
-        let (before, after) = turn(&mut event_loop);
-        turns += 1;
-        assert!(turns < 1000, "{} accepted", served.accepted());
+        let (before, after) = tick(&mut event_loop);
+        ticks += 1;
+        assert!(ticks < 1000, "{} accepted", served.accepted());
         most = most.max(after.accepts - before.accepts);
-        assert_eq!(fired.get(), turns, "the timer fired in the same turn");
+        assert_eq!(fired.get(), ticks, "the timer fired in the same tick");
     }
-    quiet.assert_was_answered_in_time(turns);
-    assert!(turns >= 4, "{backlog} accepted in {turns} turns");
-    assert!(most as usize <= backlog / 4, "{most} accepted in one turn");
+    quiet.assert_was_answered_in_time(ticks);
+    assert!(ticks >= 4, "{backlog} accepted in {ticks} ticks");
+    assert!(most as usize <= backlog / 4, "{most} accepted in one tick");
     settle(&mut event_loop);
     assert_eq!(served.server.connection_count(), backlog);
 }
 
-each_kind!(connects_that_keep_coming_do_not_raise_what_a_turn_accepts);
-fn connects_that_keep_coming_do_not_raise_what_a_turn_accepts(kind: Kind) {
+each_kind!(connects_that_keep_coming_do_not_raise_what_a_tick_accepts);
+fn connects_that_keep_coming_do_not_raise_what_a_tick_accepts(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
     let served = Served::echo(event_loop.handle(), kind.somewhere(&dir));
     let connect = || Peer::connect(&served.address());
     let mut peers: Vec<_> = (0..400).map(|_| connect()).collect();
-    let (before, after) = turn(&mut event_loop);
+    let (before, after) = tick(&mut event_loop);
     let first = after.accepts - before.accepts;
     assert!(served.accepted() < peers.len());
-    // Each new one is a readiness event beside the turn's left-over.
+    // Each new one is a readiness event beside the tick's left-over.
     while served.accepted() < peers.len() {
         if peers.len() < 440 {
             peers.push(connect());
         }
-        let (before, after) = turn(&mut event_loop);
+        let (before, after) = tick(&mut event_loop);
         assert!(after.accepts - before.accepts <= first);
     }
 }
@@ -117,7 +117,7 @@ fn a_flood_does_not_starve_a_quiet_connection(kind: Kind) {
             Ok(())
         });
         if buffered {
-            // Small reads, of which the kernel holds far more than a turn may make.
+            // Small reads, of which the kernel holds far more than a tick may make.
             recorder = recorder.buffered(512);
         }
         let (_, mut flood) = adopted(event_loop.handle(), kind, recorder);
@@ -135,25 +135,25 @@ fn a_flood_does_not_starve_a_quiet_connection(kind: Kind) {
         for _ in 0..20 {
             refill(&mut sent);
             quiet.ask();
-            let (before, after) = turn(&mut event_loop);
+            let (before, after) = tick(&mut event_loop);
             // Both of them together.
             assert!(after.reads - before.reads <= 40);
             left_over += usize::from(count.get() < sent);
         }
         quiet.assert_was_answered_in_time(20);
         if buffered {
-            assert_eq!(left_over, 20, "the flood had more in every turn");
+            assert_eq!(left_over, 20, "the flood had more in every tick");
         }
         // Without a further event, and without a sleep.
         while count.get() < sent {
-            let (before, after) = turn(&mut event_loop);
+            let (before, after) = tick(&mut event_loop);
             assert!(after.reads > before.reads);
         }
     }
 }
 
-each_kind!(the_input_that_a_closed_connection_discards_is_bounded_per_turn_too);
-fn the_input_that_a_closed_connection_discards_is_bounded_per_turn_too(kind: Kind) {
+each_kind!(the_input_that_a_closed_connection_discards_is_bounded_per_tick_too);
+fn the_input_that_a_closed_connection_discards_is_bounded_per_tick_too(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let log = Log::new();
     let (transport, mut flood) = adopted(event_loop.handle(), kind, Recorder::new(&log));
@@ -167,11 +167,11 @@ fn the_input_that_a_closed_connection_discards_is_bounded_per_turn_too(kind: Kin
     let mut received = 0;
     for _ in 0..40 {
         while flood.write(&chunk) > 0 {}
-        let (before, after) = turn(&mut event_loop);
+        let (before, after) = tick(&mut event_loop);
         most = most.max(after.reads - before.reads);
         received += after.bytes_received - before.bytes_received;
     }
-    assert!(most <= 20, "{most} reads in one turn");
+    assert!(most <= 20, "{most} reads in one tick");
     assert!(received > 4 * MIB, "it was a flood: {received}");
     flood.close();
     let handle = event_loop.handle().clone();
@@ -181,7 +181,7 @@ fn the_input_that_a_closed_connection_discards_is_bounded_per_turn_too(kind: Kin
 }
 
 #[test]
-fn a_turn_sends_at_most_one_mebibyte_for_one_connection() {
+fn a_tick_sends_at_most_one_mebibyte_for_one_connection() {
     let mut event_loop = EventLoop::new().unwrap();
     let limits = WriteLimits::new().with_cap(128 << 20);
     let log = Log::new();
@@ -191,18 +191,18 @@ fn a_turn_sends_at_most_one_mebibyte_for_one_connection() {
     let mut quiet = Quiet::new(&mut event_loop, Kind::Tcp);
     let total = 64 * MIB;
     transport.write(&vec![1; total as usize]).unwrap();
-    let (mut turns, mut most) = (0, 0);
+    let (mut ticks, mut most) = (0, 0);
     while transport.sent() < total {
         reader.read_available();
         quiet.ask();
         let sent = transport.sent();
-        turn(&mut event_loop);
-        turns += 1;
-        assert!(turns < 10_000, "{} bytes sent", transport.sent());
+        tick(&mut event_loop);
+        ticks += 1;
+        assert!(ticks < 10_000, "{} bytes sent", transport.sent());
         most = most.max(transport.sent() - sent);
     }
-    quiet.assert_was_answered_in_time(turns);
-    assert!(most <= MIB, "{most} bytes in one turn");
+    quiet.assert_was_answered_in_time(ticks);
+    assert!(most <= MIB, "{most} bytes in one tick");
     assert!(most > MIB / 2, "the bound was what held it back: {most}");
     reader.expect(&mut event_loop, total as usize);
 }
@@ -236,6 +236,6 @@ fn what_was_left_over_goes_on_without_a_sleep(kind: Kind) {
     peer.send(&[9; 10_000]);
     // No event comes any more.
     while log.data_len() < 10_000 {
-        turn(&mut event_loop);
+        tick(&mut event_loop);
     }
 }

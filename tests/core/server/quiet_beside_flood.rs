@@ -1,8 +1,8 @@
-//! One connection floods, another is quiet: what came in for this one before a turn of the loop
-//! began is delivered in that turn, and the flood gets its share of the turn and no more. Nothing
-//! here depends on time: before each turn the kernel is asked what it has for either of them.
+//! One connection floods, another is quiet: what came in for this one before a tick of the loop
+//! began is delivered in that tick, and the flood gets its share of the tick and no more. Nothing
+//! here depends on time: before each tick the kernel is asked what it has for either of them.
 //!
-//! `fairness` has the same with a peer that sends between the turns, `quiet_latency` the
+//! `fairness` has the same with a peer that sends between the ticks, `quiet_latency` the
 //! round-trip times.
 
 use socket2::{Domain, SockRef, Socket, Type};
@@ -18,14 +18,14 @@ use std::time::{Duration, Instant};
 use support::{BOUND, Kind, each_kind};
 use tidegate::{EventLoop, Handle, Protocol, Result, Transport};
 
-/// What one connection is read in a turn: so many reads of so many bytes at most.
+/// What one connection is read in a tick: so many reads of so many bytes at most.
 const READS: u64 = 16;
 const READ_BUFFER: u64 = 128 * 1024;
 
-/// The buffer of a protocol of whose flood the kernel always has more than a turn reads.
+/// The buffer of a protocol of whose flood the kernel always has more than a tick reads.
 const SMALL: usize = 512;
 
-const TURNS: usize = 300;
+const TICKS: usize = 300;
 
 /// How the flooded protocol receives, and what it does with that.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -165,16 +165,16 @@ fn run(kind: Kind, flooded: Flooded, quiet_first: bool) {
         (quiet(), noisy)
     };
     let threads = flood(&noisy.peer);
-    // The first turn makes the connections.
+    // The first tick makes the connections.
     event_loop.run_once(Some(Duration::ZERO)).unwrap();
 
     let (mut most, mut unannounced) = (0, 0);
-    for turn in 0..TURNS {
-        let context = format!("{kind:?} {flooded:?}, turn {turn}");
-        let message = vec![turn as u8; 1 + turn % 50];
+    for tick in 0..TICKS {
+        let context = format!("{kind:?} {flooded:?}, tick {tick}");
+        let message = vec![tick as u8; 1 + tick % 50];
         quiet.peer.write_all(&message).unwrap();
         quiet.wait_for(message.len());
-        // More than the small buffer takes in a turn.
+        // More than the small buffer takes in a tick.
         noisy.wait_for(READS as usize * SMALL + 1);
 
         let polls = handle.stats().polls;
@@ -205,30 +205,30 @@ fn run(kind: Kind, flooded: Flooded, quiet_first: bool) {
             "{context}: {reads} reads"
         );
         most = most.max(bytes);
-        // The answer was sent in the same turn as well.
+        // The answer was sent in the same tick as well.
         let mut answer = vec![0; message.len()];
         quiet.peer.read_exact(&mut answer).unwrap();
         assert_eq!(answer, message, "{context}");
     }
     let total = noisy.seen.bytes.get();
     println!(
-        "{kind:?} {flooded:?}: {} KiB flooded in {TURNS} turns, {} KiB at most in one",
+        "{kind:?} {flooded:?}: {} KiB flooded in {TICKS} ticks, {} KiB at most in one",
         total / 1024,
         most / 1024
     );
     assert!(
-        unannounced < TURNS / 10,
-        "{unannounced} turns without a read"
+        unannounced < TICKS / 10,
+        "{unannounced} ticks without a read"
     );
-    assert!(total >= TURNS as u64 * SMALL as u64, "that is no flood");
+    assert!(total >= TICKS as u64 * SMALL as u64, "that is no flood");
     noisy.peer.shutdown(Shutdown::Both).unwrap();
     for thread in threads {
         thread.join().unwrap();
     }
 }
 
-each_kind!(input_before_a_turn_is_delivered_in_it_and_a_flood_gets_only_its_share);
-fn input_before_a_turn_is_delivered_in_it_and_a_flood_gets_only_its_share(kind: Kind) {
+each_kind!(input_before_a_tick_is_delivered_in_it_and_a_flood_gets_only_its_share);
+fn input_before_a_tick_is_delivered_in_it_and_a_flood_gets_only_its_share(kind: Kind) {
     for flooded in [Flooded::SmallSink, Flooded::Sink, Flooded::Echo] {
         for quiet_first in [false, true] {
             run(kind, flooded, quiet_first);

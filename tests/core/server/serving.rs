@@ -141,7 +141,7 @@ fn the_backlog_bounds_how_many_wait_in_the_kernel() {
         let served = Served::echo(event_loop.handle(), options);
         let addr = socket2::SockAddr::unix(dir.path("s")).unwrap();
         let mut waiting = Vec::new();
-        // Nobody accepts: no turn of the loop is run.
+        // Nobody accepts: no tick of the loop is run.
         let error = loop {
             let socket =
                 socket2::Socket::new(socket2::Domain::UNIX, socket2::Type::STREAM, None).unwrap();

@@ -303,8 +303,8 @@ fn a_connect_to_a_full_backlog_gets_in_when_there_is_room() {
     let after = event_loop.handle().stats();
     assert!(log.seen().is_empty() && !answered.get());
     assert_eq!(after.connecting, 1);
-    let turns = after.polls - before.polls;
-    assert!(turns < 75, "it waits by a timer, not {turns} turns");
+    let ticks = after.polls - before.polls;
+    assert!(ticks < 75, "it waits by a timer, not {ticks} ticks");
     // One leaves the backlog, and the connect takes its place.
     let _first = full.accept();
     drive(&mut event_loop, "connected", || answered.get());

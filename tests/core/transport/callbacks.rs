@@ -104,8 +104,8 @@ fn effects_of_a_callback_on_its_own_transport_come_before_any_other_event(kind: 
     assert!(first[3].ends_with("resume"), "{order:?}");
 }
 
-each_kind!(effects_of_a_callback_on_another_transport_come_this_turn_or_the_next);
-fn effects_of_a_callback_on_another_transport_come_this_turn_or_the_next(kind: Kind) {
+each_kind!(effects_of_a_callback_on_another_transport_come_this_tick_or_the_next);
+fn effects_of_a_callback_on_another_transport_come_this_tick_or_the_next(kind: Kind) {
     type Cause = (fn(&Transport), &'static str);
     let causes: [Cause; 4] = [
         (Transport::close, "lost"),

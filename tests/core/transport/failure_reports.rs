@@ -131,7 +131,7 @@ fn a_closure_whose_connection_ends_just_before_it_may_panic_when_dropped() {
 }
 
 #[test]
-fn of_several_panics_in_a_turn_the_first_propagates_and_all_are_reported() {
+fn of_several_panics_in_a_tick_the_first_propagates_and_all_are_reported() {
     let mut event_loop = EventLoop::builder()
         .panic_policy(PanicPolicy::Propagate)
         .build()
@@ -143,8 +143,8 @@ fn of_several_panics_in_a_turn_the_first_propagates_and_all_are_reported() {
         let drops = drops.clone();
         handle.call_soon(move |_| panic_any(Payload(number, drops)));
     }
-    let turn = AssertUnwindSafe(|| event_loop.run_once(Some(Duration::ZERO)));
-    let payload = catch_unwind(turn).unwrap_err();
+    let tick = AssertUnwindSafe(|| event_loop.run_once(Some(Duration::ZERO)));
+    let payload = catch_unwind(tick).unwrap_err();
     assert_eq!(payload.downcast_ref::<Payload>().unwrap().0, 0);
     // Its drop panics as that of the others did; it is the caller's.
     assert!(catch_unwind(AssertUnwindSafe(|| drop(payload))).is_err());

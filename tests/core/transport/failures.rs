@@ -336,16 +336,16 @@ fn a_failure_disturbs_no_other_connection_not_even_of_the_same_poll(kind: Kind) 
             };
             list.push((log, transport, peer));
         }
-        let turns = catch_unwind(AssertUnwindSafe(|| {
+        let ticks = catch_unwind(AssertUnwindSafe(|| {
             drive(&mut event_loop, "all lost", || {
                 failing.iter().all(|(log, ..)| log.is_lost())
             });
         }));
-        if let Err(payload) = &turns {
+        if let Err(payload) = &ticks {
             let said = payload.downcast_ref::<&str>();
             assert_eq!(said, Some(&"panicking on purpose"));
         }
-        assert_eq!(turns.is_err(), policy == PanicPolicy::Propagate);
+        assert_eq!(ticks.is_err(), policy == PanicPolicy::Propagate);
         // The loop goes on where it was, also after a panic went through.
         for (_, transport, peer) in &mut echoes {
             peer.expect(&mut event_loop, 5);
@@ -366,8 +366,8 @@ fn a_failure_disturbs_no_other_connection_not_even_of_the_same_poll(kind: Kind) 
     }
 }
 
-each_kind!(a_panic_that_is_to_propagate_does_so_at_the_end_of_the_turn_with_payload);
-fn a_panic_that_is_to_propagate_does_so_at_the_end_of_the_turn_with_payload(kind: Kind) {
+each_kind!(a_panic_that_is_to_propagate_does_so_at_the_end_of_the_tick_with_payload);
+fn a_panic_that_is_to_propagate_does_so_at_the_end_of_the_tick_with_payload(kind: Kind) {
     let mut event_loop = EventLoop::builder()
         .panic_policy(PanicPolicy::Propagate)
         .build()
@@ -376,8 +376,8 @@ fn a_panic_that_is_to_propagate_does_so_at_the_end_of_the_turn_with_payload(kind
     let protocol = Recorder::new(&log).on_data(|_, _| std::panic::panic_any(Box::new(42_u32)));
     let (_, mut peer) = adopted(event_loop.handle(), kind, protocol);
     peer.send(b"go");
-    let turns = AssertUnwindSafe(|| drive(&mut event_loop, "the panic", || false));
-    let payload = catch_unwind(turns).unwrap_err();
+    let ticks = AssertUnwindSafe(|| drive(&mut event_loop, "the panic", || false));
+    let payload = catch_unwind(ticks).unwrap_err();
     assert_eq!(**payload.downcast_ref::<Box<u32>>().unwrap(), 42);
     assert_eq!(log.words(), ["made", "data", "lost"]);
     assert_eq!(log.reason(), "panic");

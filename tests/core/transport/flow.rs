@@ -11,7 +11,7 @@ use tidegate::{Flow, OnPause, WriteLimits};
 each_kind!(a_writer_is_paused_strictly_above_high_and_resumed_at_low_or_below);
 fn a_writer_is_paused_strictly_above_high_and_resumed_at_low_or_below(kind: Kind) {
     let (_event_loop, _, transport, _peer) = Scene::full(kind).set();
-    // The kernel takes nothing now, so these numbers are exact as long as no turn runs.
+    // The kernel takes nothing now, so these numbers are exact as long as no tick runs.
     let full = transport.write_buffer_size();
     transport.set_write_limits(limits(full + 10, full)).unwrap();
     assert_eq!(put(&transport, 10), Flow::Open, "at high");
@@ -319,7 +319,7 @@ enum Op {
     PutInside(How, usize),
     Limits(usize, usize),
     Read(usize),
-    Turn,
+    Tick,
 }
 
 fn op() -> impl Strategy<Value = Op> {
@@ -331,7 +331,7 @@ fn op() -> impl Strategy<Value = Op> {
         2 => (how, size).prop_map(|(how, size)| Op::PutInside(how, size)),
         1 => (mark.clone(), mark).prop_map(|(a, b)| Op::Limits(a.max(b), a.min(b))),
         3 => (0..400_000usize).prop_map(Op::Read),
-        3 => Just(Op::Turn),
+        3 => Just(Op::Tick),
     ]
 }
 
@@ -369,16 +369,16 @@ proptest! {
                 Op::Read(most) => {
                     peer.read_some(most);
                 }
-                Op::Turn => {
+                Op::Tick => {
                     event_loop.run_once(Some(std::time::Duration::ZERO)).unwrap();
                 }
             }
             let buffered = transport.write_buffer_size();
             prop_assert_eq!(buffered as u64, transport.written() - transport.sent());
-            // Writes inside of callbacks can cross both ways within one turn; what is sure then is
+            // Writes inside of callbacks can cross both ways within one tick; what is sure then is
             // what no history allows.
             let is_paused = transport.flow().is_paused();
-            if matches!(op, Op::Turn) {
+            if matches!(op, Op::Tick) {
                 let fits = if is_paused { buffered > low } else { buffered <= high };
                 prop_assert!(fits, "{} paused={}", buffered, is_paused);
             } else {

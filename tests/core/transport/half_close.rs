@@ -311,7 +311,7 @@ fn a_connection_whose_both_sides_ended_ends_by_itself_in_either_order(kind: Kind
         assert!(!log.is_lost());
         peer.shutdown_write();
     });
-    // Within one turn.
+    // Within one tick.
     both_sides_end(kind, |_, _, transport, peer| {
         peer.shutdown_write();
         transport.write_eof().unwrap();

@@ -211,7 +211,7 @@ each_kind!(what_came_at_the_very_end_is_read_before_the_descriptor_is_closed);
 fn what_came_at_the_very_end_is_read_before_the_descriptor_is_closed(kind: Kind) {
     let (mut event_loop, log, transport, peer) = Scene::of(kind).set();
     never_paused(&transport);
-    // Due before the lingering is over, but run in the same turn: after this turn has polled,
+    // Due before the lingering is over, but run in the same tick: after this tick has polled,
     // so only the last read can find what it sends.
     let (completer, completion) = event_loop.handle().completion::<Peer>();
     event_loop.handle().call_later(SECOND, move |_| {
@@ -232,7 +232,7 @@ fn what_came_at_the_very_end_is_read_before_the_descriptor_is_closed(kind: Kind)
 }
 
 #[test]
-fn a_flood_of_input_to_discard_does_not_take_a_turn_for_itself() {
+fn a_flood_of_input_to_discard_does_not_take_a_tick_for_itself() {
     let (mut event_loop, log, transport, mut peer) = Scene::of(Kind::Tcp).set();
     let chunk = vec![7; 1 << 20];
     let mut sent = 0;

@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 use support::{
     Kind, Log, Peer, Recorder, Scene, Seen, adopted, answer, drive, each_kind, failures, flood,
-    settle, turn,
+    settle, tick,
 };
 use tidegate::{
     CloseReason, Closed, EventLoop, Handle, ListenOptions, LoopClosed, Protocol, Result, Server,
@@ -288,7 +288,7 @@ fn a_loop_may_be_dropped_with_connections_alive_in_every_state(kind: Kind) {
         }
         drop(event_loop);
         for (log, transport, mut peer, reason) in all {
-            // A turn in between told of the pause.
+            // A tick in between told of the pause.
             let words = log.words().into_iter().filter(|word| word != "pause");
             assert_eq!(words.collect::<Vec<_>>(), ["made", "lost"]);
             assert_eq!((log.reason().as_str(), log.dropped()), (reason, 1));
@@ -355,14 +355,14 @@ fn reading_resumes_after_a_pause_and_a_run_of_the_loop_within_with_protocol(kind
     transport.pause_reading();
     peer.send(b"hello");
     settle(&mut event_loop);
-    // One turn notes that it is to be read, and the next one would read it.
+    // One tick notes that it is to be read, and the next one would read it.
     transport.resume_reading();
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     assert_eq!(log.words(), ["made"]);
     transport
         .with_protocol(|_: &mut Recorder, transport| {
             transport.pause_reading();
-            turn(&mut event_loop);
+            tick(&mut event_loop);
         })
         .unwrap();
     settle(&mut event_loop);

@@ -28,7 +28,7 @@ enum Op {
     Data(Batch),
     Limits(usize, usize),
     Read(usize),
-    Turn,
+    Tick,
 }
 
 fn batch() -> impl Strategy<Value = Batch> {
@@ -51,7 +51,7 @@ fn op() -> impl Strategy<Value = Op> {
         3 => batch().prop_map(Op::Data),
         1 => (mark.clone(), mark).prop_map(|(a, b)| Op::Limits(a.max(b), a.min(b))),
         3 => prop_oneof![1..5000usize, 100_000..4_000_000usize].prop_map(Op::Read),
-        4 => Just(Op::Turn),
+        4 => Just(Op::Tick),
     ]
 }
 
@@ -111,7 +111,7 @@ fn bytes_arrive_in_the_order_of_the_calls(kind: Kind, ops: Vec<Op>, refill: Batc
             Op::Read(most) => {
                 peer.read_some(most);
             }
-            Op::Turn => event_loop.run_once(Some(Duration::ZERO)).unwrap(),
+            Op::Tick => event_loop.run_once(Some(Duration::ZERO)).unwrap(),
         }
     }
     // What is scheduled runs first; then every pause has its resume, which may write again.

@@ -53,8 +53,8 @@ fn drain_is_answered_at_the_fall_before_resume_writing_is_called(kind: Kind) {
     assert_eq!(log.count(&Seen::Resume), 2);
 }
 
-/// Runs one turn; answers how many pauses and resumes `log` got in it.
-fn turn(event_loop: &mut EventLoop, log: &Log) -> (usize, usize) {
+/// Runs one tick; answers how many pauses and resumes `log` got in it.
+fn tick(event_loop: &mut EventLoop, log: &Log) -> (usize, usize) {
     let before = (log.count(&Seen::Pause), log.count(&Seen::Resume));
     let polls = event_loop.handle().stats().polls;
     event_loop.run_once(Some(Duration::from_millis(5))).unwrap();
@@ -63,7 +63,7 @@ fn turn(event_loop: &mut EventLoop, log: &Log) -> (usize, usize) {
     (after.0 - before.0, after.1 - before.1)
 }
 
-/// Another connection and a timer get their turns while `log` records rounds.
+/// Checks that another connection and a timer are served while `log` records rounds.
 fn others_are_served(event_loop: &mut EventLoop, kind: Kind, log: &Log, mut each: impl FnMut()) {
     let other_log = Log::new();
     let (_, mut other) = adopted(event_loop.handle(), kind, Recorder::echo(&other_log));
@@ -74,20 +74,20 @@ fn others_are_served(event_loop: &mut EventLoop, kind: Kind, log: &Log, mut each
             .handle()
             .call_later(Duration::ZERO, move |_| at_fire.set(true));
         other.send(b"?");
-        let mut turns = 0;
+        let mut ticks = 0;
         while !fired.get() || other.received().len() < ping {
-            assert!(turns < 3, "nothing for the others in {turns} turns");
-            turns += 1;
-            let (_, resumes) = turn(event_loop, log);
-            assert!(resumes <= 1, "{resumes} resumes in one turn");
+            assert!(ticks < 3, "nothing for the others in {ticks} ticks");
+            ticks += 1;
+            let (_, resumes) = tick(event_loop, log);
+            assert!(resumes <= 1, "{resumes} resumes in one tick");
             other.read_available();
             each();
         }
     }
 }
 
-each_kind!(rounds_that_bring_about_each_other_come_one_a_turn);
-fn rounds_that_bring_about_each_other_come_one_a_turn(kind: Kind) {
+each_kind!(rounds_that_bring_about_each_other_come_one_a_tick);
+fn rounds_that_bring_about_each_other_come_one_a_tick(kind: Kind) {
     for on_pause in [OnPause::KeepReading, OnPause::StopReading] {
         let mut event_loop = strict_loop();
         let log = Log::new();
@@ -105,9 +105,9 @@ fn rounds_that_bring_about_each_other_come_one_a_turn(kind: Kind) {
         stall(&mut event_loop, never_paused(&transport), 1000);
         transport.set_write_limits(limits(0, 0)).unwrap();
         others_are_served(&mut event_loop, kind, &log, || {});
-        // It does not stand still either, nor does the loop sleep: each turn brings its round.
+        // It does not stand still either, nor does the loop sleep: each tick brings its round.
         for _ in 0..20 {
-            assert_eq!(turn(&mut event_loop, &log), (1, 1));
+            assert_eq!(tick(&mut event_loop, &log), (1, 1));
             // Its pause was over when pause_writing returned: nothing to hold reading for.
             assert!(transport.is_reading());
         }
@@ -133,7 +133,7 @@ fn a_crossing_while_a_resume_waits_is_held_as_the_pause_before_it_answered(kind:
         let (transport, _peer) = adopted(event_loop.handle(), kind, protocol);
         stall(&mut event_loop, never_paused(&transport), 1000);
         transport.set_write_limits(limits(0, 0)).unwrap();
-        turn(&mut event_loop, &log);
+        tick(&mut event_loop, &log);
         assert_eq!(log.words(), ["made", "pause", "resume", "pause"]);
         assert!(!transport.flow().is_paused() && transport.is_reading());
         transport.set_write_limits(limits(0, 0)).unwrap();
@@ -176,8 +176,8 @@ fn a_producer_that_refills_in_resume_writing_does_not_hold_the_loop(kind: Kind) 
     drive(&mut event_loop, "lost", || log.is_lost());
 }
 
-each_kind!(a_pause_in_the_turn_of_a_resume_comes_before_the_next_data);
-fn a_pause_in_the_turn_of_a_resume_comes_before_the_next_data(kind: Kind) {
+each_kind!(a_pause_in_the_tick_of_a_resume_comes_before_the_next_data);
+fn a_pause_in_the_tick_of_a_resume_comes_before_the_next_data(kind: Kind) {
     for on_pause in [OnPause::KeepReading, OnPause::StopReading] {
         let mut event_loop = strict_loop();
         let log = Log::new();

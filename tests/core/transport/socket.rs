@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use support::{
     Kind, Log, MIB, Peer, Recorder, Scene, Served, TempDir, adopted, assert_serves, drive,
-    each_kind, never_paused, settle, stall, turn,
+    each_kind, never_paused, settle, stall, tick,
 };
 use tidegate::{
     CloseReason, Closed, ConnectOptions, EventLoop, Keepalive, ListenOptions, Transport,
@@ -385,14 +385,14 @@ fn closures_with_sockets_are_dropped_by_the_loop_and_within_no_call() {
     let dropped = ConnectOptions::new(&server.local_addrs()[0]).on_socket(hook());
     drop(handle.create_connection(dropped, recorder()));
     assert_eq!(drops.load(Ordering::Relaxed), 0);
-    turn(&mut event_loop);
-    turn(&mut event_loop);
+    tick(&mut event_loop);
+    tick(&mut event_loop);
     assert_eq!(drops.load(Ordering::Relaxed), 4);
 
     let connected = ConnectOptions::new(&server.local_addrs()[0]).on_socket(hook());
     let connect = handle.create_connection(connected, recorder());
     event_loop.run_until(connect).unwrap();
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     assert_eq!(drops.load(Ordering::Relaxed), 5);
 }
 

@@ -44,7 +44,7 @@ enum By {
 impl By {
     const ALL: [Self; 3] = [Self::Soon, Self::Later, Self::Then];
 
-    /// Runs `call` for the protocol; the first turn of the loop that may is yet to come.
+    /// Runs `call` for the protocol; the first tick of the loop that may is yet to come.
     fn run<P: Protocol>(
         self,
         transport: &Transport,

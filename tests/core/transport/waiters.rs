@@ -145,7 +145,7 @@ fn pending_waiters_get_the_truth_of_an_abort_after_connection_lost(kind: Kind) {
 each_kind!(waiters_of_a_closing_connection_are_answered_as_its_bytes_go);
 fn waiters_of_a_closing_connection_are_answered_as_its_bytes_go(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = Scene::full(kind).set();
-    // More than goes in one turn, with the mark in the middle.
+    // More than goes in one tick, with the mark in the middle.
     put(&transport, 4_000_000);
     let low = 2_000_000;
     transport.set_write_limits(limits(low, low)).unwrap();

@@ -134,7 +134,7 @@ impl Mirrored {
 fn progress_reads_the_clock_once_for_each_system_call() {
     let reads = |limit: Option<Duration>| {
         let mut mirrored = Mirrored::new(limit);
-        // Another timer, so that every turn looks at the clock anyway.
+        // Another timer, so that every tick looks at the clock anyway.
         mirrored.event_loop.handle().call_later(HOUR, |_| {});
         mirrored.write(3 * by_hand::CAPACITY);
         let before = mirrored.clock_reads();
@@ -212,7 +212,7 @@ fn a_changed_limit_counts_from_the_last_progress() {
 }
 
 #[test]
-fn a_limit_that_is_over_when_it_is_set_ends_the_connection_in_the_next_turn() {
+fn a_limit_that_is_over_when_it_is_set_ends_the_connection_in_the_next_tick() {
     for limit in [2 * SECOND, SECOND, Duration::ZERO] {
         let mut timed = Timed::stalled(LIMIT);
         timed.pass(2 * SECOND);
@@ -251,7 +251,7 @@ fn after_a_removed_limit_neither_progress_nor_a_new_stall_starts_a_timer() {
 }
 
 #[test]
-fn a_limit_of_zero_ends_at_the_first_turn_that_finds_the_kernel_full() {
+fn a_limit_of_zero_ends_at_the_first_tick_that_finds_the_kernel_full() {
     // The kernel takes all of it in one call.
     let link = Link::new().send_buffer(CAPACITY).receive_buffer(1);
     let log = Log::new();
@@ -328,9 +328,9 @@ fn a_close_whose_rest_is_taken_in_time_is_clean() {
 fn room_that_came_while_the_loop_was_busy_is_used_before_anything_is_cut() {
     for closing in [false, true] {
         let (log, resumed) = (Log::new(), Rc::new(Cell::new(None)));
-        let turn = resumed.clone();
+        let tick = resumed.clone();
         let recorder = Recorder::new(&log).keep_open().on_resume(move |transport| {
-            turn.set(Some(transport.handle().stats().polls));
+            tick.set(Some(transport.handle().stats().polls));
             Ok(())
         });
         let mut timed = Timed::with(log, recorder);
@@ -354,7 +354,7 @@ fn room_that_came_while_the_loop_was_busy_is_used_before_anything_is_cut() {
         assert!(timed.world.elapsed() - before > LIMIT);
         assert_eq!(timed.transport.sent(), (CAPACITY + 10) as u64);
         let expected = (!closing).then_some(polls + 1);
-        assert_eq!(resumed.get(), expected, "in the same turn");
+        assert_eq!(resumed.get(), expected, "in the same tick");
         assert!(!timed.log.is_lost());
         timed.assert_ends_in(LIMIT);
     }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use support::{
     How, Kind, Log, Recorder, Scene, adopted, drive, each_kind, limits, never_paused, no_limits,
-    put, run_in, settle, stall, strict_loop, text, turn, writes,
+    put, run_in, settle, stall, strict_loop, text, tick, writes,
 };
 use tidegate::{EventLoop, Flow, Transport};
 
@@ -80,7 +80,7 @@ fn small_writes_of_a_callback_go_out_in_one_call_after_it_has_returned(kind: Kin
         if name != "made" {
             cause(&mut event_loop, &transport, &mut peer);
             drive(&mut event_loop, name, || transport.written() == 1600);
-            assert_eq!(transport.sent(), 1600, "{name}: not before the turn's end");
+            assert_eq!(transport.sent(), 1600, "{name}: not before the tick's end");
             assert_eq!(writes(event_loop.handle()), calls.get() + 2, "{name}");
         }
         peer.expect(&mut event_loop, transport.written() as usize);
@@ -112,8 +112,8 @@ fn small_writes_of_pause_and_resume_go_out_in_one_call_each(kind: Kind) {
     peer.expect_text(&mut event_loop, &transport);
 }
 
-each_kind!(writes_from_outside_go_out_in_one_call_at_the_end_of_the_turn);
-fn writes_from_outside_go_out_in_one_call_at_the_end_of_the_turn(kind: Kind) {
+each_kind!(writes_from_outside_go_out_in_one_call_at_the_end_of_the_tick);
+fn writes_from_outside_go_out_in_one_call_at_the_end_of_the_tick(kind: Kind) {
     let (mut event_loop, _, transport, mut peer) = Scene::of(kind).strict().set();
     settle(&mut event_loop);
     // Outside of all callbacks.
@@ -125,18 +125,18 @@ fn writes_from_outside_go_out_in_one_call_at_the_end_of_the_turn(kind: Kind) {
         assert_eq!(writes(event_loop.handle()), before);
     };
     put_small(&transport);
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     check(&mut event_loop, 800);
-    // In a callback of the loop, of a timer, of another connection: the same turn.
+    // In a callback of the loop, of a timer, of another connection: the same tick.
     let target = transport.clone();
     event_loop.handle().call_soon(move |_| put_small(&target));
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     check(&mut event_loop, 1600);
     let target = transport.clone();
     event_loop
         .handle()
         .call_later(Duration::ZERO, move |_| put_small(&target));
-    turn(&mut event_loop);
+    tick(&mut event_loop);
     check(&mut event_loop, 2400);
     let other_log = Log::new();
     let target = transport.clone();
@@ -194,7 +194,7 @@ fn a_large_write_and_one_above_high_go_to_the_kernel_within_the_call(kind: Kind)
             assert_eq!(writes(transport.handle()), before.get());
         });
         if !inside {
-            turn(&mut event_loop);
+            tick(&mut event_loop);
         }
         assert_eq!(writes(event_loop.handle()), calls.get() + 1);
         assert_eq!(transport.sent(), transport.written());
@@ -219,7 +219,7 @@ fn a_kernel_that_has_refused_is_not_asked_again_before_its_writable_event(kind: 
         if inside {
             peer.send(b"x");
         }
-        turn(&mut event_loop);
+        tick(&mut event_loop);
         assert!(
             writes(event_loop.handle()) > before,
             "the event was not used"
@@ -239,8 +239,8 @@ fn a_part_taken_is_a_refusal_of_the_rest() {
     assert_eq!(writes(event_loop.handle()), 1);
 }
 
-each_kind!(a_turn_sends_at_most_a_mebibyte_of_a_transport_in_a_bounded_number_of_calls);
-fn a_turn_sends_at_most_a_mebibyte_of_a_transport_in_a_bounded_number_of_calls(kind: Kind) {
+each_kind!(a_tick_sends_at_most_a_mebibyte_of_a_transport_in_a_bounded_number_of_calls);
+fn a_tick_sends_at_most_a_mebibyte_of_a_transport_in_a_bounded_number_of_calls(kind: Kind) {
     const MEBIBYTE: u64 = 1 << 20;
     for (count, piece) in [(400, 10_000), (4000, 1)] {
         let (mut event_loop, _, transport, mut peer) = Scene::of(kind).strict().set();
@@ -255,8 +255,8 @@ fn a_turn_sends_at_most_a_mebibyte_of_a_transport_in_a_bounded_number_of_calls(k
         drive(&mut event_loop, "all of it", || {
             let now = (transport.sent(), writes(transport.handle()));
             let (moved, calls) = (now.0 - before.0, now.1 - before.1);
-            assert!(moved <= MEBIBYTE, "{moved} bytes in one turn");
-            assert!(calls <= 16, "{calls} calls in one turn");
+            assert!(moved <= MEBIBYTE, "{moved} bytes in one tick");
+            assert!(calls <= 16, "{calls} calls in one tick");
             most = most.max(moved);
             before = now;
             peer.read_available();
@@ -264,7 +264,7 @@ fn a_turn_sends_at_most_a_mebibyte_of_a_transport_in_a_bounded_number_of_calls(k
         });
         // The bounds are reached: by bytes where the kernel takes so many, by calls anywhere.
         if piece == 1 {
-            assert!(most < transport.written(), "all in one turn");
+            assert!(most < transport.written(), "all in one tick");
         } else if kind == Kind::Tcp {
             assert_eq!(most, MEBIBYTE);
         }

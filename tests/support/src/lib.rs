@@ -58,7 +58,7 @@ pub fn resident() -> u64 {
     }
 }
 
-/// Runs turns of the loop until `done` says so; fails with the loop's state when it never does.
+/// Runs ticks of the loop until `done` says so; fails with the loop's state when it never does.
 #[track_caller]
 pub fn drive(event_loop: &mut EventLoop, what: &str, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
@@ -74,7 +74,7 @@ pub fn drive(event_loop: &mut EventLoop, what: &str, mut done: impl FnMut() -> b
     }
 }
 
-/// Runs turns until the loop has nothing to do any more: a whole poll found nothing.
+/// Runs ticks until the loop has nothing to do any more: a whole poll found nothing.
 pub fn settle(event_loop: &mut EventLoop) {
     let mut quiet = 0;
     while quiet < 2 {
@@ -102,9 +102,9 @@ pub fn failures(handle: &Handle) -> Rc<RefCell<Vec<Failure>>> {
     failures
 }
 
-/// Runs one turn, which does not wait.
+/// Runs one tick, which does not wait.
 #[track_caller]
-pub fn turn(event_loop: &mut EventLoop) {
+pub fn tick(event_loop: &mut EventLoop) {
     if let Err(error) = event_loop.run_once(Some(Duration::ZERO)) {
         panic!("the loop failed: {error}");
     }

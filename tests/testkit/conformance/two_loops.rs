@@ -47,8 +47,8 @@ impl TwoLoops {
         })
     }
 
-    /// One turn of each; whether they found something.
-    fn turn(&mut self) -> io::Result<bool> {
+    /// One tick of each; whether they found something.
+    fn tick(&mut self) -> io::Result<bool> {
         let before = self.stats();
         self.server.run_once(Some(Duration::ZERO))?;
         self.client.run_once(Some(Duration::ZERO))?;
@@ -76,7 +76,7 @@ impl Harness for TwoLoops {
             if start.elapsed() > BOUND {
                 return Ok(false);
             }
-            if !self.turn()? {
+            if !self.tick()? {
                 self.client.run_once(Some(Duration::from_millis(1)))?;
             }
         }
@@ -84,7 +84,7 @@ impl Harness for TwoLoops {
     }
 
     fn settle(&mut self) -> io::Result<()> {
-        while self.turn()? || self.turn()? {}
+        while self.tick()? || self.tick()? {}
         Ok(())
     }
 

@@ -89,13 +89,13 @@ impl Stage {
         self.world.elapsed() - start
     }
 
-    fn turns(&self) -> Vec<usize> {
+    fn ticks(&self) -> Vec<usize> {
         let trace = self.world.trace();
-        let turns = trace.lines().iter().filter_map(|line| {
+        let ticks = trace.lines().iter().filter_map(|line| {
             let (_, rest) = line.split_once(" tick, ")?;
             rest.strip_suffix(" events")?.parse().ok()
         });
-        turns.collect()
+        ticks.collect()
     }
 
     fn has_line(&self, text: &str) -> bool {
@@ -191,23 +191,23 @@ fn a_poll_that_is_interrupted_is_made_again_and_a_spurious_event_is_one_more() {
 }
 
 #[test]
-fn events_that_are_held_back_come_with_the_next_turns() {
+fn events_that_are_held_back_come_with_the_next_ticks() {
     let mut stage = Stage::new(Link::new());
     let peers = stage.peers(4);
-    let before = stage.turns().len();
+    let before = stage.ticks().len();
     stage.force(Fault::SlowHost);
     stage.force(Fault::FewEvents);
     for peer in &peers {
         peer.send(b"x").unwrap();
     }
     stage.finish();
-    let turns = stage.turns().split_off(before);
-    assert!(turns.len() > 1 && turns[0] < 4, "{turns:?}");
+    let ticks = stage.ticks().split_off(before);
+    assert!(ticks.len() > 1 && ticks[0] < 4, "{ticks:?}");
     assert_eq!(stage.order.borrow().len(), 4);
 }
 
 #[test]
-fn events_of_a_turn_come_in_order_of_arrival_unless_they_are_reordered() {
+fn events_of_a_tick_come_in_order_of_arrival_unless_they_are_reordered() {
     for reordered in [false, true] {
         let mut stage = Stage::new(Link::new());
         let peers = stage.peers(6);
@@ -218,9 +218,9 @@ fn events_of_a_turn_come_in_order_of_arrival_unless_they_are_reordered() {
         if reordered {
             stage.force(Fault::Reorder);
         }
-        let before = stage.turns().len();
+        let before = stage.ticks().len();
         stage.finish();
-        assert_eq!(stage.turns()[before..], [6]);
+        assert_eq!(stage.ticks()[before..], [6]);
         let mut order = stage.order.take();
         assert_eq!(order != [0, 1, 2, 3, 4, 5], reordered, "{order:?}");
         order.sort();
@@ -257,11 +257,11 @@ fn a_slow_host_runs_later_and_finds_everything_that_came() {
 }
 
 #[test]
-fn events_that_gather_are_those_of_one_turn() {
+fn events_that_gather_are_those_of_one_tick() {
     for gather in [false, true] {
         let mut stage = Stage::new(Link::new().latency(10 * MS));
         let peers = stage.peers(3);
-        let before = stage.turns().len();
+        let before = stage.ticks().len();
         for peer in &peers {
             peer.send(b"x").unwrap();
             stage.world.advance(MS).unwrap();
@@ -270,14 +270,14 @@ fn events_that_gather_are_those_of_one_turn() {
             stage.force(Fault::Crowd);
         }
         stage.finish();
-        let turns = stage.turns().split_off(before);
-        assert_eq!(turns.iter().sum::<usize>(), 3);
-        assert_eq!(turns[0] > 1, gather, "{turns:?}");
+        let ticks = stage.ticks().split_off(before);
+        assert_eq!(ticks.iter().sum::<usize>(), 3);
+        assert_eq!(ticks[0] > 1, gather, "{ticks:?}");
     }
 }
 
 #[test]
-fn turns_of_several_events_are_common_where_everything_goes_wrong() {
+fn ticks_of_several_events_are_common_where_everything_goes_wrong() {
     let (mut several, mut held) = (0, 0);
     for seed in 0..20 {
         let link = Link::new().latency(5 * MS).jitter(20 * MS);
@@ -295,18 +295,18 @@ fn turns_of_several_events_are_common_where_everything_goes_wrong() {
             world.advance(10 * MS).unwrap();
         }
         let trace = world.trace();
-        let turns = trace.lines().iter().filter(|line| line.contains(" tick, "));
-        let turns = turns.filter(|line| {
+        let ticks = trace.lines().iter().filter(|line| line.contains(" tick, "));
+        let ticks = ticks.filter(|line| {
             !["0 events", "1 events"]
                 .iter()
                 .any(|few| line.ends_with(few))
         });
-        several += turns.count();
+        several += ticks.count();
         held += world.fault_counts().times(Fault::FewEvents);
     }
     assert!(
         several > 100 && held > 4,
-        "{several} turns, {held} held back"
+        "{several} ticks, {held} held back"
     );
 }
 

@@ -208,7 +208,7 @@ impl Scene {
     }
 }
 
-/// Turns without waiting, until one does nothing.
+/// Runs ticks that do not wait, until one does nothing.
 pub(super) fn quiesce(event_loop: &mut EventLoop) {
     let mut quiet = 0;
     while quiet < 2 {

@@ -1,4 +1,4 @@
-//! Runs one case: real sockets, the operations from outside, the turns of the loop, the end.
+//! Runs one case: real sockets, the operations from outside, the ticks of the loop, the end.
 
 use crate::transport::random::model::{Kept, Model};
 use crate::transport::random::ops::{Finale, Op, Plan};
@@ -68,15 +68,15 @@ impl<'a> Case<'a> {
         self.shared.lost.get()
     }
 
-    fn turn(&mut self, wait: Duration) -> Result<(), String> {
+    fn tick(&mut self, wait: Duration) -> Result<(), String> {
         {
             let mut model = self.shared.model.borrow_mut();
-            model.turn += 1;
-            model.note("turn".to_owned());
+            model.tick += 1;
+            model.note("tick".to_owned());
         }
         let turned = self.event_loop.run_once(Some(wait));
         turned.map_err(|error| format!("the loop failed: {error}"))?;
-        self.shared.model.borrow_mut().after_turn(&self.transport);
+        self.shared.model.borrow_mut().after_tick(&self.transport);
         self.check()
     }
 
@@ -90,12 +90,12 @@ impl<'a> Case<'a> {
         }
     }
 
-    /// Turns until the loop has nothing to do.
+    /// Runs ticks until the loop has nothing to do.
     fn quiet(&mut self) -> Result<(), String> {
         let mut quiet = 0;
         for _ in 0..5000 {
             let before = self.event_loop.handle().stats();
-            self.turn(Duration::ZERO)?;
+            self.tick(Duration::ZERO)?;
             let mut after = self.event_loop.handle().stats();
             after.polls = before.polls;
             quiet = if after == before { quiet + 1 } else { 0 };
@@ -117,7 +117,7 @@ impl<'a> Case<'a> {
             }
             idle += 1;
             let wait = if idle < 20 { 0 } else { 1 };
-            self.turn(Duration::from_millis(wait))?;
+            self.tick(Duration::from_millis(wait))?;
         }
         self.check()
     }
@@ -125,9 +125,9 @@ impl<'a> Case<'a> {
     fn steps(&mut self) -> Result<(), String> {
         let mut after_end = 0;
         for op in &self.plan.ops {
-            if let Op::Turns(count) = op {
+            if let Op::Ticks(count) = op {
                 for _ in 0..*count {
-                    self.turn(Duration::ZERO)?;
+                    self.tick(Duration::ZERO)?;
                 }
             } else {
                 self.act(op);

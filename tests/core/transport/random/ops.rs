@@ -69,8 +69,8 @@ pub(crate) enum Op {
     PeerEof,
     PeerClose,
     PeerReset,
-    /// Turns of the loop; only outside of callbacks.
-    Turns(usize),
+    /// Ticks of the loop; only outside of callbacks.
+    Ticks(usize),
 }
 
 /// What one callback does and answers.
@@ -162,7 +162,7 @@ impl Plan {
 
 fn outer_op(rng: &mut Rng, mood: Mood) -> Op {
     if rng.percent(30) {
-        Op::Turns(1 + rng.below(3))
+        Op::Ticks(1 + rng.below(3))
     } else {
         op(rng, mood, 0)
     }

@@ -1,5 +1,6 @@
-//! Throughput as an SVG: a row for each cell, a mark for each server. It lies on a card with its own
-//! background, so that it reads the same on any page, and follows a preference for dark.
+//! Throughput as an SVG: a row for each cell, a mark for each of a few servers. It lies on a card with
+//! its own background, so that it reads the same on any page, and follows a preference for dark. Each
+//! server has a shape of its own, so that they can be told apart in grey.
 
 use crate::cells::Kind;
 use crate::report::Report;
@@ -7,22 +8,30 @@ use std::fmt::Write;
 use tidegate_bench::peers::TWIN;
 use tidegate_bench::statistics::median;
 
-/// Number of colours in `chart.css`.
-const COLOURS: usize = 8;
+/// The servers that are drawn, the first six that took part: a chart of all of them cannot be read. The
+/// rest are in the table.
+const DRAWN: [&str; 8] = [
+    "tidegate",
+    "tidegate-streams",
+    "tokio-task",
+    "libuv",
+    "uvloop-protocol",
+    "asyncio-streams",
+    "mio",
+    "tokio-shared",
+];
+/// Number of shapes of a mark, and of colours in `chart.css`.
+const SERIES: usize = 6;
 const WIDTH: f64 = 980.0;
 const LEFT: f64 = 210.0;
 const RIGHT: f64 = 950.0;
 const ROW: f64 = 26.0;
 /// Names of servers in a line of the legend.
-const IN_LINE: usize = 5;
+const IN_LINE: usize = 6;
 
 /// `None` when there is nothing to draw.
 pub(crate) fn throughput(report: &Report<'_>) -> Option<String> {
-    let servers: Vec<&String> = report
-        .servers
-        .iter()
-        .filter(|server| *server != TWIN && *server != report.baseline)
-        .collect();
+    let servers = drawn(report);
     let mut rows = Vec::new();
     for cell in report.cells {
         if !matches!(cell.kind, Kind::Load(_)) {
@@ -51,15 +60,15 @@ pub(crate) fn throughput(report: &Report<'_>) -> Option<String> {
     let bottom = top + rows.len() as f64 * ROW;
     let title = format!("Throughput beside {}", report.baseline);
     let subtitle = format!(
-        "each mark is a server's median share of what {} does in the same round; further right \
-         is faster",
+        "each mark is a server's share of {}'s throughput in the same round, median; further right is \
+         faster",
         report.baseline
     );
     let mut drawing = Drawing::default();
     drawing.text("title", (24.0, 36.0), "start", &title);
     drawing.text("subtitle", (24.0, 57.0), "start", &subtitle);
     for (series, server) in servers.iter().enumerate() {
-        let x = 30.0 + (series % IN_LINE) as f64 * 184.0;
+        let x = 30.0 + (series % IN_LINE) as f64 * 156.0;
         let y = 84.0 + (series / IN_LINE) as f64 * 20.0;
         drawing.mark(series, (x, y), 5.0, server);
         drawing.text("name", (x + 12.0, y + 4.5), "start", server);
@@ -94,6 +103,17 @@ pub(crate) fn throughput(report: &Report<'_>) -> Option<String> {
         }
     }
     Some(drawing.finish(WIDTH, bottom + 84.0))
+}
+
+/// Returns at most [`SERIES`] servers: those of [`DRAWN`], then others that were asked for.
+fn drawn<'r>(report: &'r Report<'_>) -> Vec<&'r String> {
+    let place = |server: &String| DRAWN.iter().position(|name| name == server);
+    let mut servers: Vec<&String> = (report.servers.iter())
+        .filter(|server| *server != TWIN && *server != report.baseline)
+        .collect();
+    servers.sort_by_key(|server| place(server).unwrap_or(DRAWN.len()));
+    servers.truncate(SERIES);
+    servers
 }
 
 /// Of which machine and which programs it is.
@@ -131,20 +151,36 @@ impl Drawing {
         );
     }
 
-    /// Draws a dot in the colour of a series, or a square on its corner where the colours repeat.
-    /// The title shows under the pointer.
+    /// Draws the shape of a series in its colour. The title shows under the pointer.
     fn mark(&mut self, series: usize, (x, y): (f64, f64), radius: f64, title: &str) {
-        let shape = if series < COLOURS {
-            format!(r#"circle cx="{x:.1}" cy="{y:.1}" r="{radius:.1}""#)
-        } else {
-            let (top, r) = (y - radius, radius);
-            format!(r#"path d="M{x:.1} {top:.1}l{r:.1} {r:.1}l-{r:.1} {r:.1}l-{r:.1} -{r:.1}z""#)
+        let title = escaped(title);
+        let at = |dx: f64, dy: f64| format!("{:.1} {:.1}", x + dx * radius, y + dy * radius);
+        let corners: &[(f64, f64)] = match series {
+            0 => {
+                let _ = writeln!(
+                    self.0,
+                    r#"<circle class="mark s0" cx="{x:.1}" cy="{y:.1}" r="{radius:.1}"><title>{title}</title></circle>"#
+                );
+                return;
+            }
+            1 => &[(-0.9, -0.9), (0.9, -0.9), (0.9, 0.9), (-0.9, 0.9)],
+            2 => &[(0.0, -1.2), (1.2, 0.0), (0.0, 1.2), (-1.2, 0.0)],
+            3 => &[(0.0, -1.2), (1.1, 0.9), (-1.1, 0.9)],
+            4 => &[(0.0, 1.2), (1.1, -0.9), (-1.1, -0.9)],
+            _ => &[
+                (-1.0, -1.0),
+                (1.0, 1.0),
+                (0.0, 0.0),
+                (1.0, -1.0),
+                (-1.0, 1.0),
+                (0.0, 0.0),
+            ],
         };
-        let (name, place) = shape.split_once(' ').unwrap_or_default();
-        let (series, title) = (series % COLOURS, escaped(title));
+        let corners: Vec<String> = corners.iter().map(|&(dx, dy)| at(dx, dy)).collect();
+        let path = corners.join("L");
         let _ = writeln!(
             self.0,
-            r#"<{name} class="mark s{series}" {place}><title>{title}</title></{name}>"#
+            r#"<path class="mark s{series}" d="M{path}z"><title>{title}</title></path>"#
         );
     }
 

@@ -47,8 +47,8 @@ impl Model {
         }
     }
 
-    /// After a turn of the loop: what was switched out was dropped in it.
-    pub(crate) fn after_turn(&mut self, transport: &Transport) {
+    /// After a tick of the loop: what was switched out was dropped in it.
+    pub(crate) fn after_tick(&mut self, transport: &Transport) {
         if self.next.is_some() && self.logs[self.current].dropped() > 0 {
             self.switch();
         }
@@ -84,7 +84,7 @@ impl Model {
     pub(crate) fn check_reading(&mut self) {
         self.expect(!self.reading_paused, "no read while paused");
         // A pause that was over when its callback returned holds nothing, though its resume may
-        // wait for the next turn; a new crossing until then does.
+        // wait for the next tick; a new crossing until then does.
         let held = self.told && self.stopped && self.paused && self.closed.is_none();
         self.expect(!held, "no read while held");
         let untold = self.untold && self.paused && self.closed.is_none();
@@ -135,11 +135,11 @@ impl Model {
         self.expect(self.told, "a resume comes after a pause");
         let open = !transport.flow().is_paused();
         self.expect(open, "a resume comes when the transport is open");
-        let second = self.resumed_in == Some(self.turn);
-        self.expect(!second, "one round of pause and resume ends in a turn");
+        let second = self.resumed_in == Some(self.tick);
+        self.expect(!second, "one round of pause and resume ends in a tick");
         self.told = false;
         self.stopped = false;
-        self.resumed_in = Some(self.turn);
+        self.resumed_in = Some(self.tick);
     }
 
     pub(crate) fn lose(&mut self, transport: &Transport, closed: &Closed) {

@@ -49,7 +49,7 @@ pub(crate) struct Model {
     pub(crate) resets_when_lost: bool,
     /// The case is over: callbacks do nothing more.
     pub(crate) finale: bool,
-    pub(crate) turn: u32,
+    pub(crate) tick: u32,
 
     // Writing.
     pub(crate) written: u64,
@@ -128,7 +128,7 @@ impl Model {
             scripts: plan.scripts.iter().cloned().collect(),
             resets_when_lost: plan.resets_when_lost,
             finale: false,
-            turn: 0,
+            tick: 0,
             written: 0,
             sent: 0,
             high: 64 * 1024,

@@ -130,7 +130,7 @@ impl Shared {
                     model.peer_gone = true;
                 }
             }
-            Op::Turns(_) => {}
+            Op::Ticks(_) => {}
         }
         model.observe(transport);
         Ok(())

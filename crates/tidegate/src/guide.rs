@@ -1,0 +1,54 @@
+//! A guide to the library, in chapters that begin with a program and end with its pitfalls.
+//!
+//! The chapters build on each other, and every program is compiled and run by the tests. To try one,
+//! put it into `src/main.rs` of a package with these dependencies:
+//!
+//! ```toml
+//! [dependencies]
+//! tidegate = "0.1"
+//! tidegate-streams = "0.1"
+//! tidegate-testkit = "0.1"
+//! ```
+//!
+//! | chapter | subject |
+//! | --- | --- |
+//! | [`first_protocol`] | callbacks, lines, a timeout |
+//! | [`flow_control`] | a producer, a pipelining server, watermarks and the cap |
+//! | [`endings`] | how connections end, and how that is known |
+//! | [`servers`] | listening, refusing, graceful shutdown |
+//! | [`connecting`] | clients, names, connecting again |
+//! | [`shared_state`] | several connections, blocking work, other threads |
+//! | [`streams`] | async code on the same loop |
+//! | [`testing`] | simulated networks, virtual time, faults |
+//! | [`operating`] | timeouts, the table of bounds, logs, numbers |
+//! | [`from_asyncio`] | asyncio's protocols, transports and loop beside these |
+
+#[doc = include_str!("../docs/guide/first_protocol.md")]
+pub mod first_protocol {}
+
+#[doc = include_str!("../docs/guide/flow_control.md")]
+pub mod flow_control {}
+
+#[doc = include_str!("../docs/guide/endings.md")]
+pub mod endings {}
+
+#[doc = include_str!("../docs/guide/servers.md")]
+pub mod servers {}
+
+#[doc = include_str!("../docs/guide/connecting.md")]
+pub mod connecting {}
+
+#[doc = include_str!("../docs/guide/shared_state.md")]
+pub mod shared_state {}
+
+#[doc = include_str!("../docs/guide/streams.md")]
+pub mod streams {}
+
+#[doc = include_str!("../docs/guide/testing.md")]
+pub mod testing {}
+
+#[doc = include_str!("../docs/guide/operating.md")]
+pub mod operating {}
+
+#[doc = include_str!("../docs/guide/from_asyncio.md")]
+pub mod from_asyncio {}
