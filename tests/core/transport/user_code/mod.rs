@@ -104,7 +104,12 @@ impl fmt::Display for PokeOnDisplay {
     }
 }
 
-impl Error for PokeOnDisplay {}
+impl Error for PokeOnDisplay {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        poke("the source of a user's error");
+        None
+    }
+}
 
 /// Runs the loop until there was a poke from each of these places.
 #[track_caller]
@@ -272,7 +277,7 @@ fn every_method_may_be_called_from_all_user_code_and_none_calls_back_within() {
             handle.adopt(ours, failing).unwrap();
         }
     });
-    let logged = ["a logger"];
+    let logged = ["a logger", "the source of a user's error"];
     drive_to(&mut event_loop, &world, &logged);
 
     poke_from_callbacks(&mut event_loop, &world);
