@@ -271,3 +271,22 @@ fn a_writer_that_dealt_with_a_refused_write_ends_in_order(kind: Kind) {
         assert!(transport.closed().unwrap().is_clean());
     }
 }
+
+each_kind!(a_handler_that_fails_for_a_refused_write_to_another_connection_ends_its_own_in_order);
+fn a_handler_that_fails_for_a_refused_write_to_another_connection_ends_its_own_in_order(
+    kind: Kind,
+) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let (_reader, other, _other_peer) = opened(&mut event_loop, kind);
+    let limits = WriteLimits::new().with_cap(MIB);
+    other.transport().set_write_limits(limits).unwrap();
+    let transport = other.transport().clone();
+    let mut peer = serve(&mut event_loop, kind, async move |_, writer| {
+        writer.write(&text(0, 1000))?;
+        Err(write_to_the_cap(&other).into())
+    });
+    peer.expect_end(&mut event_loop);
+    assert!(peer.saw_eof(), "{:?}", peer.saw_error());
+    assert_eq!(peer.received(), text(0, 1000));
+    assert_eq!(transport.closed(), None);
+}

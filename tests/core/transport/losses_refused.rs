@@ -214,7 +214,7 @@ fn fail_ends_a_connection_as_an_error_of_a_callback_does_and_reports_nothing(kin
         closed.to_string(),
         "connection closed: a callback failed: no more"
     );
-    // What was written before got its chance.
+    // Bytes written before got their chance.
     assert_eq!(closed.unsent(), 0);
     peer.expect_text(&mut event_loop, &transport);
     peer.expect_end(&mut event_loop);
