@@ -21,6 +21,7 @@ mod transport {
     mod lingering;
     mod logger_panics;
     mod losses;
+    mod losses_refused;
     mod matrix;
     mod misuse;
     mod order;

@@ -17,7 +17,7 @@ use tidegate_streams::{
 
 /// An error of a library between a handler and its stream.
 #[derive(Debug)]
-struct Wrapped(io::Error);
+pub(crate) struct Wrapped(pub(crate) io::Error);
 
 impl fmt::Display for Wrapped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

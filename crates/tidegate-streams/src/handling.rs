@@ -3,7 +3,8 @@
 use crate::error::is_end_of;
 use crate::label::Label;
 use crate::task::{JoinError, catching};
-use tidegate::{CloseReason, Failure, Result, Transport};
+use std::error::Error;
+use tidegate::{CloseReason, Failure, Result, Transport, WriteError};
 
 /// Names the task of a handler, by the connection that it handles.
 pub(crate) struct Handling(Transport);
@@ -25,15 +26,26 @@ impl Handling {
         Self(transport.clone())
     }
 
+    /// Ends the connection of a handler that failed because a write to it was refused at the cap, also
+    /// when the writer was given away.
+    fn cut_if_refused(&self, error: &(dyn Error + 'static)) {
+        if let Some(refused @ WriteError::BufferFull { transport, .. }) = WriteError::of(error)
+            && *transport == self.0.id()
+        {
+            self.0.fail(refused.clone());
+        }
+    }
+
     /// Returns what is to be reported of the end of a handler. The end of its own connection is not.
     pub(crate) fn fault_of(&self, ended: Result<Result, JoinError>) -> Option<CloseReason> {
         let error = match ended {
             Ok(result) => result.err()?,
             Err(error) => return error.panic_reason(),
         };
-        // The text of an error, and its drop, are code of the user.
+        // The text of an error, its source, and its drop, are code of the user.
         let fault = catching(|| {
             if !is_end_of(&self.0, &*error) {
+                self.cut_if_refused(&*error);
                 return Some(CloseReason::Callback(error.into()));
             }
             let (id, peer) = (self.0.id(), self.0.peer_addr());

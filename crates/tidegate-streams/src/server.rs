@@ -32,6 +32,11 @@ use tidegate::{
 /// [`Closed`] of this very connection, or comes of a write after its `close`, is no failure: it is
 /// logged at `debug`.
 ///
+/// A handler that fails because a write to its connection was [refused](tidegate::WriteError::BufferFull) at
+/// the cap ends the connection as a failed callback does, with that error as the reason. The kernel
+/// gets one chance to take the buffered bytes; then a TCP peer sees a reset, for it misses the refused
+/// bytes. A peer of a Unix socket sees an EOF.
+///
 /// The address is what [`ListenOptions`] is made from; it also has the write limits. The reader's
 /// limit is an [option](start_server_with) of the streams, and may be
 /// [set](StreamReader::set_limit) later.

@@ -31,6 +31,11 @@ use tidegate::{Closed, Completion, Flow, Transport, WriteError};
 ///
 /// Closes the connection as [`close`](Self::close) does, in the background. The reader, if it still
 /// exists, gets what has arrived.
+///
+/// A writer whose last write was refused at the cap ([`WriteError::BufferFull`]) ends the connection
+/// as a failed callback does ([`Transport::fail`]): the peer misses the refused bytes, and an orderly
+/// end would look complete. So a task that fails by `writer.write(..)?` resets a TCP connection. A
+/// later write that is taken, or `close`, says that the refusal was dealt with.
 pub struct StreamWriter {
     transport: Transport,
     #[cfg(any(feature = "futures-io", feature = "tokio", feature = "hyper"))]
@@ -261,6 +266,9 @@ impl StreamWriter {
 
 impl Drop for StreamWriter {
     fn drop(&mut self) {
+        if let Some(refused) = self.transport.refused_write() {
+            self.transport.fail(refused);
+        }
         let unsent = self.transport.write_buffer_size();
         if unsent > 0 && !self.transport.is_closing() {
             let (id, peer) = (self.transport.id(), self.transport.peer_addr());

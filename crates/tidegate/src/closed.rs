@@ -67,7 +67,8 @@ impl Closed {
     /// does not count, also when the peer never got it.
     ///
     /// When it is not 0, a TCP peer saw a reset and no EOF. A peer of a Unix socket saw an EOF, for
-    /// such sockets have no reset.
+    /// such sockets have no reset. Bytes of a [refused](WriteError::BufferFull) write were never
+    /// taken, and do not count.
     pub fn unsent(&self) -> u64 {
         self.unsent
     }
@@ -282,6 +283,12 @@ pub enum WriteError {
     },
     /// The buffer was at its cap. Wait for `resume_writing` or
     /// [`drain`](crate::Transport::drain), or give up on this peer.
+    ///
+    /// A callback that fails with it (`transport.write(..)?`) ends the connection, and the peer
+    /// misses the refused bytes. So a TCP peer sees a reset, also when the kernel has taken all bytes
+    /// before them. The same holds for any other end that follows a refused write, but for a
+    /// [`close`](crate::Transport::close). A peer of a Unix socket sees an EOF, for such sockets have
+    /// no reset.
     #[non_exhaustive]
     BufferFull {
         /// The transport that was written to.
@@ -305,6 +312,23 @@ impl WriteError {
             | Self::BufferFull { transport }
             | Self::Format { transport } => *transport,
         }
+    }
+
+    /// Returns the refusal that an error is, or that is the cause of it: in an [`io::Error`], or a
+    /// [source](Error::source) of any error.
+    pub fn of<'e>(error: &'e (dyn Error + 'static)) -> Option<&'e Self> {
+        let mut next = Some(error);
+        while let Some(error) = next {
+            if let Some(refusal) = error.downcast_ref() {
+                return Some(refusal);
+            }
+            next = match error.downcast_ref::<io::Error>() {
+                // Its source is that of the error in it.
+                Some(io_error) => io_error.get_ref().map(|inner| inner as _),
+                None => error.source(),
+            };
+        }
+        None
     }
 
     /// How the connection ended, if it did.

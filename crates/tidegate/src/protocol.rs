@@ -25,6 +25,9 @@ use std::time::Duration;
 ///   `connection_lost` has the error as its reason. One exception: returning the
 ///   [`WriteError`](crate::WriteError) that says that this same transport is already ending changes
 ///   nothing, so `transport.write(..)?` never turns a graceful close into an abort.
+/// * An `Err` that comes of a write [refused](crate::WriteError::BufferFull) at the cap resets a TCP
+///   connection, also when all bytes that were taken are sent: the peer misses the refused ones, and
+///   an EOF would look complete. Unix sockets have no reset.
 ///
 /// The names, and the order of the calls, are those of asyncio's `Protocol` and
 /// `BufferedProtocol`.

@@ -11,6 +11,26 @@ use std::time::Duration;
 /// Options of the kernel. [`ListenOptions`](crate::ListenOptions) and
 /// [`ConnectOptions`](crate::ConnectOptions) set them from the start.
 impl Transport {
+    /// Limits the unsent bytes in the kernel (TCP_NOTSENT_LOWAT), so that few of them lie before
+    /// the next write; `None` is the system's default. Costs throughput on bulk transfers.
+    ///
+    /// # Errors
+    ///
+    /// [`Unsupported`](io::ErrorKind::Unsupported) on Unix sockets and where the system has no
+    /// such option; the [`Closed`](crate::Closed) of an ended connection.
+    pub fn set_unsent_low_water(&self, bytes: Option<u32>) -> io::Result<()> {
+        self.set_option(SocketOption::UnsentLowWater(bytes.unwrap_or(0)))
+    }
+
+    /// Sets TCP_NODELAY, which is on from the start, as in asyncio. No effect on Unix sockets.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system; the [`Closed`](crate::Closed) of an ended connection.
+    pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
+        self.set_option(SocketOption::NoDelay(on))
+    }
+
     /// Has the kernel probe the connection while it is idle (SO_KEEPALIVE, tcp(7)), or, with `None`,
     /// not; off from the start. No effect on Unix sockets.
     ///

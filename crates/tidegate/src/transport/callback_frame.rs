@@ -74,14 +74,20 @@ impl Transport {
     }
 
     /// What a callback that failed ends its connection with, if it does.
-    fn fault_of(&self, failed: std::result::Result<BoxError, PanicPayload>) -> Option<CloseReason> {
+    pub(super) fn fault_of(
+        &self,
+        failed: std::result::Result<BoxError, PanicPayload>,
+    ) -> Option<CloseReason> {
         let core = self.core();
         let fault = match failed {
             Ok(error) if self.is_own_ending(&error) => {
                 core.defer_drop(Deferred::Value(Box::new(error)));
                 return None;
             }
-            Ok(error) => CloseReason::Callback(error.into()),
+            Ok(error) => {
+                self.note_refusal_in(&*error);
+                CloseReason::Callback(error.into())
+            }
             Err(payload) => core.park_panic(payload),
         };
         self.note_failure(&fault);

@@ -57,6 +57,9 @@ pub(super) struct Extra {
     pub(super) closed: Option<Closed>,
     /// The first failure of a callback.
     pub(super) failure: Option<CallbackFailure>,
+    /// The value of `written` when a write was last refused at the cap; 0 when none was, for an
+    /// empty buffer refuses nothing.
+    pub(super) refused_at: u64,
     pub(super) next: Option<Next>,
     /// Calls of `set_protocol`.
     pub(super) switches: u64,

@@ -125,8 +125,8 @@ impl Conn {
 }
 
 impl Transport {
-    /// Closes the descriptor, or leaves it to linger. Bytes that the kernel never got would be
-    /// missing before an EOF without the peer's knowing, so it gets a reset in its place.
+    /// Closes the descriptor, or leaves it to linger. Where bytes are missing an EOF would look
+    /// complete, so the peer gets a reset in its place.
     pub(super) fn release_socket(&self, graceful: bool, closed: &Closed) {
         let conn = self.conn();
         let core = conn.core();
@@ -134,7 +134,7 @@ impl Transport {
         let stop = State::EOF_SEEN | State::WRITE_FAILED;
         let limits = conn.linger_limits();
         if let Some(mut socket) = socket {
-            if closed.unsent() > 0 || conn.is(State::RESET) {
+            if conn.is(State::RESET) || conn.is_cut(closed) {
                 // It fails on a socket that was reset already.
                 let _ = socket.set_option(SocketOption::ResetOnClose);
             } else if graceful

@@ -6,7 +6,7 @@
 //!
 //! [`step`] decides from the [`state`] which callback is next, and [`settle`] makes it. [`start`]
 //! makes a connection of a socket, [`protocol_slot`] holds its protocol. [`close`] ends it,
-//! [`linger`] waits for the peer, [`waiters`] completes `drain`, `flush` and `wait_closed`, and
+//! [`refused`] keeps a write that the cap refused, [`linger`] waits for the peer, [`waiters`] completes `drain`, `flush` and `wait_closed`, and
 //! [`write_timeout`] cuts a peer that does not read. [`options`], [`schedule`] and [`stats`] do
 //! the work of the remaining public methods. All public methods are in this file, but for those of
 //! the socket, which are in the files `socket.rs` and `credentials.rs` of the crate.
@@ -22,6 +22,7 @@ mod options;
 mod payload;
 mod protocol_slot;
 mod read;
+mod refused;
 mod schedule;
 mod settle;
 mod start;
@@ -34,11 +35,10 @@ mod write_timeout;
 
 use crate::callback::CallbackHandle;
 use crate::completion::Completion;
-use crate::driver::SocketOption;
 use crate::event_loop::Core;
 use crate::flow::{Flow, WriteLimits};
 use crate::protocol::boxed;
-use crate::{Address, CloseReason, Closed, Handle, Protocol, Result, WriteError};
+use crate::{Address, BoxError, CloseReason, Closed, Handle, Protocol, Result, WriteError};
 use bytes::Bytes;
 use conn::Conn;
 use payload::Payload;
@@ -76,8 +76,9 @@ pub use stats::TransportStats;
 ///   ([`LingerLimits`]). Otherwise the kernel's reset could destroy our last bytes on their way.
 /// * [`abort`](Transport::abort) and [`reset`](Transport::reset) end the connection now.
 /// * An end that loses bytes ([`Closed::unsent`]) resets a TCP connection, whatever caused it, so
-///   that a cut stream never looks complete to the peer. An end that loses none is an EOF. Unix
-///   sockets have no reset: there, a protocol that must tell has to mark its own end.
+///   that a cut stream never looks complete to the peer. So does an end that follows a write refused
+///   at the cap, unless `close` brought it: the refused bytes are missing. Any other end is an EOF.
+///   Unix sockets have no reset: there, a protocol that must tell has to mark its own end.
 /// * A failed write ends writing only: bytes that the peer sent before are still delivered.
 ///
 /// Every connection ends with one [`Closed`], and `sent + unsent == written`.
@@ -176,6 +177,15 @@ impl Transport {
         self.wait_flushed()
     }
 
+    /// Returns the [`BufferFull`](WriteError::BufferFull) of the last write, if that was refused at
+    /// the cap. Returns `None` when a later write was taken, and while the connection is ending.
+    ///
+    /// The peer misses the refused bytes. An end other than a [`close`](Transport::close) is then a
+    /// cut, and resets a TCP connection.
+    pub fn refused_write(&self) -> Option<WriteError> {
+        self.open_refusal()
+    }
+
     /// Returns the number of bytes that wait for the kernel in this process; a counter, not a sum.
     pub fn write_buffer_size(&self) -> usize {
         self.conn().waiting_bytes()
@@ -226,9 +236,10 @@ impl Transport {
 
     /// Ends the connection now. Buffered bytes are lost, and counted as unsent.
     ///
-    /// If bytes were lost, a TCP peer sees a reset, which may also destroy what the kernel had not
-    /// got through to it. If none were, it sees an EOF, and all bytes before it. Unix sockets have no
-    /// reset: there the peer sees an EOF in both cases, so data must mark its own end.
+    /// If bytes were lost, or the last write was [refused](Transport::refused_write), a TCP peer sees
+    /// a reset. The reset may also destroy what the kernel had not got through to it. Otherwise it
+    /// sees an EOF, and all bytes before it. Unix sockets have no reset: there the peer sees an EOF
+    /// in both cases, so data must mark its own end.
     ///
     /// asyncio's `abort` is a plain close(2), and a cut stream looks complete to any peer.
     pub fn abort(&self) {
@@ -240,6 +251,18 @@ impl Transport {
     /// [`close`](Transport::close) that has not ended yet.
     pub fn reset(&self) {
         self.reset_for(CloseReason::LocalAbort);
+    }
+
+    /// Ends the connection as an `Err` of one of its callbacks does. For code that is no callback of
+    /// it, such as a task.
+    ///
+    /// The kernel gets one chance to take the buffered bytes. The reason is
+    /// [`CloseReason::Callback`] with this error, and nothing is reported. An error that only says
+    /// that this very connection is already ending ([`Protocol`]) changes nothing, nor does a call
+    /// after the end.
+    #[doc(alias = "_fatal_error")]
+    pub fn fail(&self, error: impl Into<BoxError>) {
+        self.fail_with(error.into());
     }
 
     /// Returns whether the connection is ending or has ended: from `close`, `abort` or an error
@@ -459,25 +482,5 @@ impl Transport {
     /// Returns the limits in force.
     pub fn linger_limits(&self) -> LingerLimits {
         self.conn().linger_limits()
-    }
-
-    /// Limits the unsent bytes in the kernel (TCP_NOTSENT_LOWAT), so that few of them lie before
-    /// the next write; `None` is the system's default. Costs throughput on bulk transfers.
-    ///
-    /// # Errors
-    ///
-    /// [`Unsupported`](io::ErrorKind::Unsupported) on Unix sockets and where the system has no
-    /// such option; the [`Closed`] of an ended connection.
-    pub fn set_unsent_low_water(&self, bytes: Option<u32>) -> io::Result<()> {
-        self.set_option(SocketOption::UnsentLowWater(bytes.unwrap_or(0)))
-    }
-
-    /// Sets TCP_NODELAY, which is on from the start, as in asyncio. No effect on Unix sockets.
-    ///
-    /// # Errors
-    ///
-    /// Those of the system; the [`Closed`] of an ended connection.
-    pub fn set_nodelay(&self, on: bool) -> io::Result<()> {
-        self.set_option(SocketOption::NoDelay(on))
     }
 }

@@ -50,6 +50,7 @@ impl Transport {
             let refusal = if conn.is(State::NO_WRITE) {
                 Some(conn.refusal())
             } else if conn.marks.get().at_cap(conn.cost()) {
+                conn.note_refusal();
                 Some(WriteError::BufferFull { transport: conn.id })
             } else {
                 None

@@ -41,6 +41,7 @@ fn asking_writing_and_waiting_in_any_callback_leave_the_order_of_callbacks(kind:
         "write_fmt": |t| write!(t, "{}", 12);
         "an empty write": |t| t.write(b"");
         "flow": |t| t.flow();
+        "refused_write": |t| assert_eq!(t.refused_write(), None);
         "written": |t| t.written();
         "sent": |t| t.sent();
         "write_buffer_size": |t| t.write_buffer_size();
@@ -164,6 +165,26 @@ fn after_abort_in_any_callback_only_connection_lost_comes_and_at_once(kind: Kind
         if callback == "pause" {
             assert!(transport.closed().unwrap().unsent() > 0);
         }
+    });
+}
+
+each_kind!(fail_in_any_callback_ends_the_connection_as_an_error_of_the_callback_would);
+fn fail_in_any_callback_ends_the_connection_as_an_error_of_the_callback_would(kind: Kind) {
+    let failing = actions! {
+        "fail": |t| t.fail("on purpose");
+        "fail twice": |t| (t.fail("on purpose"), t.fail("once more"));
+        "fail and close": |t| (t.fail("on purpose"), t.close());
+        "write and fail": |t| (t.write(b"last words"), t.fail("on purpose"));
+    };
+    for_each_callback(kind, &failing, |callback, scene, _, _| {
+        let mut trace = up_to(callback);
+        if callback == "lost" {
+            assert_eq!(scene.log.reason(), "peer-eof");
+        } else {
+            trace.push("lost");
+            assert_eq!(scene.log.reason(), "callback");
+        }
+        assert_eq!(scene.log.words(), trace);
     });
 }
 

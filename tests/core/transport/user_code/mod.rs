@@ -106,6 +106,22 @@ impl fmt::Display for PokeOnDisplay {
 
 impl Error for PokeOnDisplay {}
 
+#[derive(Debug)]
+struct PokeOnSource;
+
+impl fmt::Display for PokeOnSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("poked")
+    }
+}
+
+impl Error for PokeOnSource {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        poke("the source of a user's error");
+        None
+    }
+}
+
 /// Runs the loop until there was a poke from each of these places.
 #[track_caller]
 fn drive_to(event_loop: &mut EventLoop, world: &World, places: &[&'static str]) {
@@ -233,6 +249,9 @@ fn poke_from_the_rest(event_loop: &mut EventLoop, world: &World) {
     let payload = || panic_any(PokeOnDrop("the drop of a panic's payload"));
     handle.call_soon(move |_| payload());
 
+    let (transport, _peer) = adopt_calm(&handle);
+    transport.call_soon(|_: &mut Calm, _| Err(PokeOnSource.into()));
+
     let held = PokeOnDrop("the drop of an error handler");
     handle.set_error_handler(move |_, _| {
         let _ = &held;
@@ -247,6 +266,7 @@ fn poke_from_the_rest(event_loop: &mut EventLoop, world: &World) {
             "a waker",
             "the drop of a waker",
             "the drop of a panic's payload",
+            "the source of a user's error",
             "an error handler",
             "the drop of an error handler",
         ],

@@ -157,6 +157,7 @@ fn ask(transport: &Transport) {
     let _ = write!(transport, "{}", 1);
     let _ = (transport.flow(), transport.written(), transport.sent());
     let _ = (transport.write_buffer_size(), transport.stats());
+    let _ = transport.refused_write();
     transport.drain().detach();
     transport.drain().then(|_, _| enter());
     transport.flush().then_on(transport, |_: &mut Calm, _, _| {
@@ -193,13 +194,14 @@ fn everything(world: &Rc<World>) {
     for transport in [&world.open, &world.paused, &world.ended] {
         ask(transport);
     }
-    let ends: [fn(&Transport); 6] = [
+    let ends: [fn(&Transport); 7] = [
         Transport::close,
         Transport::abort,
         Transport::reset,
         |transport| transport.close_within(LONG),
         |transport| transport.close_within(Duration::ZERO),
         |transport| drop(transport.write_eof()),
+        |transport| transport.fail("poked"),
     ];
     for end in ends {
         let (ours, theirs) = UnixStream::pair().unwrap();
