@@ -85,7 +85,7 @@ each_kind!(a_shutdown_of_stream_handlers_resets_what_loses_bytes_and_nothing_els
 fn a_shutdown_of_stream_handlers_resets_what_loses_bytes_and_nothing_else(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
-    let transports = std::rc::Rc::new(std::cell::RefCell::new(Vec::new()));
+    let transports = Rc::new(RefCell::new(Vec::new()));
     let seen = transports.clone();
     let serve = async move |mut reader: StreamReader, writer: StreamWriter| {
         let asks = &reader.read_line().await?[..] == b"much\n";
