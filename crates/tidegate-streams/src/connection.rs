@@ -1,14 +1,15 @@
-//! Both halves in one value, for libraries that want it so.
+//! Both halves in one value, as the traits of other crates need it.
 
 use crate::reader::StreamReader;
 use crate::writer::StreamWriter;
 
-/// A reader and a writer in one. It and the halves have the asynchronous traits of the ecosystem:
-/// those of futures-io, and with features those of tokio and hyper.
+/// A reader and a writer in one, with the asynchronous traits of other crates.
 ///
-/// Through these traits, writing waits while the transport is paused and otherwise takes all it is
-/// given; flushing waits until the kernel has everything; closing (or shutting down) flushes and
-/// then ends our side of the stream. Dropping it closes the connection, as dropping the writer does.
+/// It and the halves have those of futures-io, and with features those of tokio and hyper. Through these
+/// traits, a write waits while the transport is paused and otherwise takes all bytes. A flush waits until
+/// the kernel has everything. Closing (or shutting down) flushes and then ends our side of the stream.
+///
+/// Dropping it closes the connection, as dropping the writer does.
 ///
 /// ```
 /// use tidegate_streams::{Connection, open_connection};
@@ -30,7 +31,7 @@ impl Connection {
         Self { reader, writer }
     }
 
-    /// Takes them apart.
+    /// Returns the halves.
     pub fn split(self) -> (StreamReader, StreamWriter) {
         (self.reader, self.writer)
     }

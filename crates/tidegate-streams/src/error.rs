@@ -6,13 +6,13 @@ use std::fmt;
 use std::io;
 use tidegate::{Closed, Transport, WriteError};
 
-/// Why a read failed. Nothing that arrived is lost: it is in the error, or still in the reader.
+/// The error of a read. No byte that arrived is lost: it is in the error, or still in the reader.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum ReadError {
-    /// The stream ended before what was asked for was complete.
+    /// The stream ended before the requested bytes were complete.
     Incomplete(IncompleteRead),
-    /// What was asked for is longer than the limit; it is still in the reader.
+    /// The requested piece is longer than the limit. It is still in the reader.
     LimitOverrun(LimitOverrun),
     /// The connection ended, and not by the peer's end of stream. All bytes that came before were
     /// read.
@@ -26,9 +26,9 @@ pub enum ReadError {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct IncompleteRead {
-    /// What was there, taken out of the reader.
+    /// The bytes that were there, taken out of the reader.
     pub partial: Bytes,
-    /// How many bytes were asked for; `None` for a read up to a separator.
+    /// The number of bytes that were asked for; `None` for a read up to a separator.
     pub expected: Option<usize>,
 }
 
@@ -46,7 +46,7 @@ pub struct LimitOverrun {
 }
 
 impl ReadError {
-    /// What the stream ended in the middle of.
+    /// Returns the incomplete read, if the stream ended in the middle of one.
     pub fn as_incomplete(&self) -> Option<&IncompleteRead> {
         match self {
             Self::Incomplete(incomplete) => Some(incomplete),
@@ -54,7 +54,7 @@ impl ReadError {
         }
     }
 
-    /// What was longer than the limit.
+    /// Returns the overrun, if the piece was longer than the limit.
     pub fn as_overrun(&self) -> Option<&LimitOverrun> {
         match self {
             Self::LimitOverrun(overrun) => Some(overrun),
@@ -62,7 +62,7 @@ impl ReadError {
         }
     }
 
-    /// How the connection ended.
+    /// Returns how the connection ended, if that is the error.
     pub fn as_closed(&self) -> Option<&Closed> {
         match self {
             Self::Closed(closed) => Some(closed),
@@ -152,9 +152,10 @@ impl From<ReadError> for io::Error {
     }
 }
 
-/// There is no event loop running on this thread. Inside of an [`io::Error`] where the other errors
-/// of a call are such; and what to say when [`Handle::current`](tidegate::Handle::current) gives
-/// none: `Handle::current().ok_or(NoEventLoop)?`.
+/// The error of a call that needs an event loop running on this thread.
+///
+/// It is inside of an [`io::Error`] where the other errors of the call are such. Code that asks
+/// [`Handle::current`](tidegate::Handle::current) returns it by `Handle::current().ok_or(NoEventLoop)?`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "it says it all")]
 pub struct NoEventLoop;

@@ -52,12 +52,12 @@ pub(crate) fn must_yield() -> bool {
 /// A task, as its executor and its wakers know it.
 pub(crate) struct Task<W: ?Sized = dyn Work> {
     waker: Waker,
-    /// What `waker` is made of.
+    /// The state that `waker` is made of.
     shared: Arc<TaskWaker>,
     pub(crate) work: W,
 }
 
-/// What a task does.
+/// The work of a task.
 pub(crate) trait Work {
     /// Runs it until it waits; returns whether it has ended. Does nothing when it had ended before.
     fn run(&self, context: &mut Context<'_>, handle: &Handle) -> bool;
@@ -79,7 +79,7 @@ impl<W: ?Sized> Task<W> {
     }
 }
 
-/// What the wakers of a task share.
+/// The state that the wakers of a task share.
 struct TaskWaker {
     /// The place of the task; another one may have it when this one has ended. Of its own thread:
     /// atomic only because wakers go everywhere.
@@ -112,7 +112,7 @@ impl Wake for TaskWaker {
     }
 }
 
-/// What wakers on other threads have left.
+/// Wakers that other threads have left.
 struct Inbox {
     remote: RemoteHandle,
     /// `None` when the loop has ended.
@@ -329,7 +329,7 @@ impl Executor {
     /// Runs a task that was woken.
     #[inline]
     fn run_woken(&self, task: &Task) {
-        // What others did before they found it woken is to be seen by the task.
+        // The task has to see the writes of a thread that has found it woken.
         task.shared.woken.swap(false, Ordering::AcqRel);
         self.run_task(task);
     }

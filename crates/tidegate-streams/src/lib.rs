@@ -1,12 +1,10 @@
-//! asyncio's streams for Rust, on [`tidegate`]'s event loop. A `read` has to be awaited, a `write` has not:
-//! bytes to be read may not exist yet, and only waiting brings them; bytes to be written are all
-//! there, so `write` takes them at once, in the order of the calls and all or none, and no task can
-//! be cancelled in the middle of it. What there is to wait for has names of its own, which are
-//! awaited: room in the buffer ([`drain`](StreamWriter::drain)), and the arrival of bytes in the
-//! kernel ([`flush`](StreamWriter::flush), [`write_all`](StreamWriter::write_all)). asyncio has the
-//! same design and two traps: a writer that never drains grows its buffer without limit, and a failed
-//! write goes unnoticed. Here `write` returns [`Flow::Paused`] when it is time to drain, and fails
-//! at a cap. A wait fails when its bytes were lost.
+//! Async streams on [`tidegate`]'s event loop, modelled on asyncio's `StreamReader` and
+//! `StreamWriter`, and an executor on the same thread.
+//!
+//! A read is awaited: its bytes may not exist yet. A write is not: its bytes are there, so `write` takes
+//! all of them at once, or none, and no task can be cancelled in the middle of it. It returns
+//! [`Flow::Paused`] when it is time to [`drain`](StreamWriter::drain), and fails at a cap. A wait fails
+//! when its bytes were lost.
 //!
 //! ```
 //! use std::time::Duration;
@@ -41,38 +39,45 @@
 //! }
 //! ```
 //!
-//! The page [`from_asyncio`] has asyncio's calls beside these.
+//! # Where to go next
+//!
+//! * [`StreamReader`] and [`StreamWriter`] are the halves of a connection, [`StreamServer`] runs a task
+//!   for each. [`relay()`] makes one stream of two.
+//! * [`from_asyncio`] has asyncio's calls beside these.
+//! * The [guide](https://docs.rs/tidegate/latest/tidegate/guide/) of `tidegate` has chapters on streams,
+//!   on testing and on operating.
+//! * [tidegate-testkit](https://docs.rs/tidegate-testkit) tests handlers on a simulated network.
 //!
 //! # `write` and `drain`, or `write_all`
 //!
-//! * `write`, then [`drain`](StreamWriter::drain): for a stream of many writes. Small ones go out
-//!   together, and `drain` waits only while more than the high-water mark (64 KiB) is buffered,
-//!   until it is at the low one (16 KiB). When it returns, bytes may still be here.
-//! * [`write_all`](StreamWriter::write_all): for one message whose fate matters before you go on.
-//!   It returns when these very bytes are with the kernel. A loop of many small ones makes a system
-//!   call for each.
-//! * `write`, then [`flush`](StreamWriter::flush): many writes, and at their end the certainty of
-//!   `write_all` for all of them.
+//! * `write`, then [`drain`](StreamWriter::drain), is for a stream of many writes. Small ones go out
+//!   together. `drain` waits only while more than the high-water mark (64 KiB) is buffered, until the
+//!   buffer is at the low one (16 KiB). When it returns, bytes may still be here.
+//! * [`write_all`](StreamWriter::write_all) is for one message whose fate matters before you go on. It
+//!   returns when the kernel has these very bytes. A loop of many small ones makes a system call for
+//!   each.
+//! * `write`, then [`flush`](StreamWriter::flush), has the certainty of `write_all` for many writes.
 //!
 //! Bytes in the kernel may still not reach the peer: only a reply of the peer confirms them.
 //!
 //! # Tasks
 //!
 //! [`block_on`] makes a loop and runs a future on it; [`Runner`] does so with settings. [`spawn`]
-//! runs another one beside it, on the same thread, so nothing needs to be `Send`. A tick of the
+//! runs another future beside it, on the same thread, so nothing needs to be `Send`. A tick of the
 //! loop runs the tasks that were ready when it came to them, and polls before it runs those that
-//! became ready since: one that is always ready starves neither the others nor I/O. Only a task that
-//! waits for bytes is run as soon as they arrive. A task that computes for long does starve them;
-//! [`Handle::run_in_executor`] is for that, and [`yield_now`] in between.
-//! [`spawn_named`] gives a task a name, for reports of its panic and for the log of
-//! [slow callbacks](tidegate::EventLoopBuilder::slow_callback).
+//! became ready since. So a task that is always ready starves neither the others nor I/O. Only a task
+//! that waits for bytes is run as soon as they arrive.
+//!
+//! A task that computes for long starves the others: use [`Handle::run_in_executor`], or
+//! [`yield_now`] in between. [`spawn_named`] gives a task a name, for reports of its panic and for the
+//! log of [slow callbacks](tidegate::EventLoopBuilder::slow_callback).
 //!
 //! The futures and channels of other crates work where they need nothing but a waker, which may
 //! come from any thread (`futures`, `async-channel`, `tokio::sync`). Those of another runtime's
 //! sockets and timers need that runtime.
 //!
-//! Where no loop is running, [`open_connection`] and [`start_server`] fail with [`NoEventLoop`], a
-//! join with [`JoinError::is_no_loop`]; a [`sleep`] says so in the log and never ends.
+//! Where no loop is running, [`open_connection`] and [`start_server`] fail with [`NoEventLoop`], and a
+//! join with [`JoinError::is_no_loop`]. A [`sleep`] logs that, and never ends.
 //!
 //! # One loop for tasks and callback protocols
 //!
@@ -98,7 +103,7 @@
 //!     let mut event_loop = EventLoop::new()?;
 //!     let handle = event_loop.handle().clone();
 //!     let server = handle.create_server("127.0.0.1:0", || Echo)?;
-//!     let (completer, answer) = handle.completion();
+//!     let (completer, reply) = handle.completion();
 //!     spawn_on(&handle, async move {
 //!         let talk = async {
 //!             let (mut reader, writer) = open_connection(&server.local_addrs()[0]).await?;
@@ -107,7 +112,7 @@
 //!         };
 //!         completer.complete(talk.await);
 //!     });
-//!     assert_eq!(&event_loop.run_until(answer)?[..], b"ping\n");
+//!     assert_eq!(&event_loop.run_until(reply)?[..], b"ping\n");
 //!     Ok(())
 //! }
 //! ```
@@ -117,21 +122,20 @@
 //! A future may be dropped where it waits, by [`timeout`], by a `select`, by
 //! [`abort`](JoinHandle::abort). Bytes are then neither lost nor doubled:
 //!
-//! | dropped while it waits | what has happened |
+//! | dropped while it waits | effect |
 //! | --- | --- |
 //! | [`StreamReader::read`], [`read_chunk`](StreamReader::read_chunk), [`read_exact`](StreamReader::read_exact), [`read_until`](StreamReader::read_until), [`read_line`](StreamReader::read_line), [`read_to_end`](StreamReader::read_to_end), [`readable`](StreamReader::readable), [`peek`](StreamReader::peek), those of [`Limited`], [`Lines::next`] | nothing: what arrived stays in the reader, for the next read |
 //! | [`StreamWriter::drain`], [`flush`](StreamWriter::flush) | nothing: they only wait |
 //! | [`StreamWriter::write_all`] | all or nothing: while it waits for room nothing was written; after that everything was, and is sent in the background |
 //! | [`StreamWriter::close`], [`StreamServer::wait_closed`], [`StreamServer::shutdown`] | what they began goes on: closing, shutting down |
-//! | [`open_connection`] | the attempt is given up; a connection that it had brought is closed |
+//! | [`open_connection`] | the attempt is cancelled; a connection that it had brought is closed |
 //! | [`JoinHandle`] | the task goes on, detached; awaited as `&mut handle`, it can be awaited again |
 //! | [`sleep`], [`sleep_until`], [`yield_now`] | nothing; the timer is gone |
 //! | [`timeout`], [`timeout_at`] | what they wait for is dropped |
 //! | [`relay()`] | both connections are being closed |
 //!
-//! The methods of the traits of other crates wait in `poll` and keep nothing that was not taken;
-//! what a combinator of such a crate does (`read_exact` of futures or tokio, for example) is said
-//! there.
+//! The methods of the traits of other crates wait in `poll` and keep nothing that was not taken. For
+//! their combinators, such as `read_exact` of futures or tokio, see their own documentation.
 //!
 //! # Features
 //!
@@ -146,28 +150,27 @@
 //!
 //! # Logging
 //!
-//! Through the `log` crate, under the target `tidegate::streams`, beside
+//! Lines go through the `log` crate, under the target `tidegate::streams`, beside
 //! [those of the loop](tidegate#logging):
 //!
-//! | level | what |
+//! | level | lines |
 //! | --- | --- |
 //! | error | a sleep outside of an event loop, which never ends; a task of hyper's that found no loop; a panic in the drop of a task that was dropped by the end of its loop |
-//! | warn | a connection that the end of its loop or of a grace cut with bytes unsent, and how many |
+//! | warn | a connection that the end of its loop or of a grace cut with bytes unsent, and their number |
 //! | debug | a writer that was dropped with bytes unsent; they are sent in the background |
 //! | debug | a handler whose error is the end of its own connection |
 //!
-//! Errors and panics of handlers, and panics of tasks that nobody joins, go to the
+//! Errors and panics of handlers, and panics of tasks without a join handle, go to the
 //! [error handler](tidegate::Handle::set_error_handler), and without one to the log at `error`. The
-//! error of a handler is none of these when it says that the handler's own connection has ended.
+//! end of its own connection is no error of a handler.
 //!
 //! # Limits
 //!
-//! * What is read ahead is bounded by twice the reader's limit (64 KiB unless set) and one read of
-//!   the loop (128 KiB). What is written is bounded by you, with `drain`, and by the cap (64 MiB):
-//!   an accepted connection does not stop reading by itself while its writer is paused, as it does
-//!   under a callback protocol, because the reader has a bound of its own and a task that waits to
-//!   write may have to read first.
-//! * Nothing ends a wait for a peer that says nothing or takes nothing. Put a [`timeout`] around
+//! * A reader takes in at most twice its limit (64 KiB unless set) and one read of the loop (128 KiB).
+//! * Writes are bounded by `drain`, and by the cap (64 MiB). An accepted connection does not stop
+//!   reading by itself while its writer is paused, as it does under a callback protocol: the reader
+//!   has a bound of its own, and a task that waits to write may have to read first.
+//! * Nothing ends a wait for a peer that sends nothing or reads nothing. Put a [`timeout`] around
 //!   reads, or set [`Transport::set_write_timeout`]; this also ends a close in the background.
 //! * The peer's end of stream does not close the connection, as in asyncio: it stays until the
 //!   writer is closed or dropped.
@@ -181,9 +184,9 @@
 //!
 //! # Non-goals
 //!
-//! What the core has not (TLS, UDP, pipes, signals, subprocesses, files, framing); locks, channels,
-//! `select`, `join` and task groups, which other crates have; many threads: many cores are many
-//! loops.
+//! * Things that the core does not have: TLS, UDP, pipes, signals, subprocesses, files, framing.
+//! * Locks, channels, `select`, `join` and task groups, which other crates have.
+//! * Many threads: many cores are many loops.
 //!
 //! [`Flow::Paused`]: tidegate::Flow::Paused
 //! [`Handle::current`]: tidegate::Handle::current

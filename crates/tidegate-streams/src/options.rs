@@ -1,6 +1,6 @@
-//! What is set for a stream from its start.
+//! Options of a stream, from its start.
 
-/// How much a reader takes in before it stops reading is twice this; it goes on at this.
+/// The default limit of a reader, in bytes. A reader stops reading at twice its limit, and resumes at it.
 const DEFAULT_LIMIT: usize = 64 * 1024;
 
 /// Options of a stream; see [`open_connection_with`](crate::open_connection_with) and
@@ -20,15 +20,15 @@ impl Default for StreamOptions {
 }
 
 impl StreamOptions {
-    /// The defaults.
+    /// Returns the defaults.
     pub fn new() -> Self {
         Self {
             limit: DEFAULT_LIMIT,
         }
     }
 
-    /// The reader's limit in bytes; 64 KiB unless set, 0 counts as 1. See
-    /// [`StreamReader`](crate::StreamReader).
+    /// Sets the reader's limit in bytes: see [`StreamReader`](crate::StreamReader). 64 KiB unless set;
+    /// 0 counts as 1.
     pub fn limit(mut self, bytes: usize) -> Self {
         self.limit = bytes.max(1);
         self

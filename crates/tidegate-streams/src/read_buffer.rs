@@ -1,4 +1,4 @@
-//! What has arrived and was not read yet, and where a separator ends in it. Pure.
+//! The bytes that have arrived and were not read yet, and where a separator ends in them. Pure.
 
 use crate::error::LimitOverrun;
 use bytes::{Buf, Bytes, BytesMut};
@@ -34,7 +34,7 @@ pub(crate) struct ReadBuffer {
 /// Where a search for a separator has got to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Search {
-    /// What was searched for ends here.
+    /// The separator ends here.
     Found(usize),
     /// Not in what is there; a later search need not look before this.
     Missing(usize),
@@ -113,7 +113,7 @@ impl ReadBuffer {
         held.map(|held| held.bytes.split()).unwrap_or_default()
     }
 
-    /// What was lent is not in use any more.
+    /// The lent bytes are not in use any more.
     pub(crate) fn used_up(&mut self) {
         if self.held.as_ref().is_some_and(|held| held.bytes.is_empty()) {
             self.shrink();
@@ -159,7 +159,7 @@ impl ReadBuffer {
         self.judge(found, from, 1, limit)
     }
 
-    /// What a search comes to that has found one with this end and this begin, or none.
+    /// Returns the result of a search that has found a separator with this end and this begin, or none.
     #[inline]
     fn judge(
         &self,

@@ -29,16 +29,16 @@ pub use limited::{Limited, Lines};
 ///
 /// # The limit
 ///
-/// The reader takes in bytes before they are asked for, but not without bound: above twice its
-/// limit it stops reading from the peer, and goes on when what is left is at the limit or under, or
-/// when a read waits for more. The limit is also the longest line that [`read_line`](Self::read_line)
-/// accepts, and the longest piece of [`read_until`](Self::read_until). It is 64 KiB unless set:
-/// see [`set_limit`](Self::set_limit), and [`with_limit`](Self::with_limit) for one call.
+/// The reader takes in bytes before they are asked for, within a bound. Above twice its limit it stops
+/// reading from the peer. It resumes when the unread bytes are at the limit or below, or when a read
+/// waits for more. The limit is also the longest line that [`read_line`](Self::read_line) accepts, and
+/// the longest piece of [`read_until`](Self::read_until). It is 64 KiB unless set: see
+/// [`set_limit`](Self::set_limit), and [`with_limit`](Self::with_limit) for one call.
 ///
 /// # Errors
 ///
-/// Bytes that came before an error are read before the error is told. Only the peer's end of stream
-/// ends a stream: after our own `close`, an abort or an error, reads bring what is there and then
+/// Bytes that came before an error are read before the error is returned. Only the peer's EOF ends a
+/// stream: after our own `close`, an abort or an error, reads return the bytes that are there and then
 /// fail with [`ReadError::Closed`].
 ///
 /// # Cancel safety
@@ -48,14 +48,14 @@ pub use limited::{Limited, Lines};
 ///
 /// # Dropping
 ///
-/// What arrives later is thrown away, so that a peer that goes on sending does not stand in the way
-/// of what is written.
+/// Bytes that arrive later are discarded, so that a peer that goes on sending does not stand in the way
+/// of our writes.
 pub struct StreamReader {
     incoming: Rc<Incoming>,
     /// `None` for a detached reader.
     transport: Option<Transport>,
-    /// Taken out of the buffer to be lent by `poll_fill_buf` and `peek`; `incoming` knows how many they are. In
-    /// a box, for most readers never lend and each of them is in a task's memory.
+    /// Taken out of the buffer to be lent by `poll_fill_buf` and `peek`; `incoming` knows their number.
+    /// In a box, because most readers never lend and each is in a task's memory.
     lent: Option<Box<BytesMut>>,
 }
 
@@ -75,8 +75,8 @@ impl StreamReader {
     ///
     /// No bytes mean the end of the stream, or a `max` of 0. This is asyncio's `read(n)`.
     ///
-    /// The bytes that this and the methods below return share memory with what arrived beside them:
-    /// copy what is small and kept for long.
+    /// The bytes that this and the methods below return share memory with others that arrived beside
+    /// them: copy those that are few and kept for long.
     ///
     /// # Errors
     ///
@@ -123,9 +123,11 @@ impl StreamReader {
     ///
     /// # Errors
     ///
-    /// [`ReadError::LimitOverrun`] when no separator begins within the limit, and everything stays
-    /// in the reader; [`ReadError::Incomplete`] with the rest when the stream ended first;
-    /// [`ReadError::Closed`], and what was there stays to be read; [`ReadError::NoSeparator`].
+    /// * [`ReadError::LimitOverrun`] when no separator begins within the limit; all bytes stay in the
+    ///   reader.
+    /// * [`ReadError::Incomplete`], with the rest, when the stream ended first.
+    /// * [`ReadError::Closed`]; the bytes that were there stay to be read.
+    /// * [`ReadError::NoSeparator`].
     #[doc(alias = "readuntil")]
     pub async fn read_until<'s>(
         &mut self,
@@ -141,8 +143,8 @@ impl StreamReader {
     ///
     /// # Errors
     ///
-    /// [`ReadError::Incomplete`] with what was there when the stream ended first;
-    /// [`ReadError::Closed`], and what was there stays to be read.
+    /// [`ReadError::Incomplete`], with the bytes that were there, when the stream ended first;
+    /// [`ReadError::Closed`], and these bytes stay to be read.
     #[doc(alias = "readexactly")]
     pub async fn read_exact(&mut self, buffer: &mut [u8]) -> Result<(), ReadError> {
         self.fill(buffer.len()).await?;
@@ -160,7 +162,7 @@ impl StreamReader {
     /// # Errors
     ///
     /// [`ReadError::LimitOverrun`] when the stream is longer than `max`; its bytes stay in the reader.
-    /// [`ReadError::Closed`], and what was there stays to be read.
+    /// [`ReadError::Closed`]; the bytes that were there stay to be read.
     pub async fn read_to_end(&mut self, max: usize) -> Result<Bytes, ReadError> {
         poll_fn(|context| self.poll_ready(context, |there| there > max)).await?;
         let there = self.incoming.buffered();
@@ -259,8 +261,8 @@ impl StreamReader {
         Poll::Ready(Ok(self.take(max)))
     }
 
-    /// Takes what `find` finds, which is also told where its last search has got to; `last` is what
-    /// becomes of the rest of an ended stream.
+    /// Takes the piece that `find` finds; `find` also gets the place that its last search has reached.
+    /// `last` makes the result of the rest of an ended stream.
     #[inline]
     fn poll_found<T: From<Bytes>>(
         &mut self,
@@ -359,7 +361,7 @@ impl StreamReader {
         Poll::Ready(Ok(()))
     }
 
-    /// What is there, lent; empty at the end of the stream.
+    /// Lends the bytes that are there; none at the end of the stream.
     #[cfg(feature = "futures-io")]
     pub(crate) fn poll_fill(
         &mut self,
@@ -415,7 +417,7 @@ impl StreamReader {
         self.poll_more(context, |_| Ok(()))
     }
 
-    /// What is there is not enough. Ready when the stream has ended, with what `end` says then; the
+    /// Waits for more than is there. Ready when the stream has ended, with the result of `end`. The
     /// error of a connection that ended otherwise comes when there is nothing more to wait for.
     #[inline]
     fn poll_more<T>(

@@ -15,8 +15,8 @@ const CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// Runs a future on an event loop made for it, until it has ended; asyncio's `run`.
 ///
 /// Tasks that are left then are dropped. Connections that are being closed, theirs among them, have
-/// one second to send what was written; what is lost after that is said in the log at `warn`, with
-/// its number of bytes. A [`Runner`] has settings for that.
+/// one second to send the rest. A loss after that is logged at `warn`, with the number of bytes. A
+/// [`Runner`] has settings for that.
 ///
 /// It may be called inside of a callback or a task of another loop, and holds that loop meanwhile.
 ///
@@ -70,7 +70,7 @@ impl Default for Runner {
 }
 
 impl Runner {
-    /// The default settings.
+    /// Returns the default settings.
     pub fn new() -> Self {
         Self {
             event_loop: EventLoop::builder(),
@@ -78,13 +78,13 @@ impl Runner {
         }
     }
 
-    /// The settings of the loop.
+    /// Sets the settings of the loop.
     pub fn event_loop(mut self, builder: EventLoopBuilder) -> Self {
         self.event_loop = builder;
         self
     }
 
-    /// How long connections that are being closed at the end have to send the rest; 1 s unless set.
+    /// Sets the time that connections have at the end to send the rest; 1 s unless set.
     pub fn close_grace(mut self, grace: Duration) -> Self {
         self.close_grace = grace;
         self
@@ -125,8 +125,8 @@ impl Runner {
     }
 }
 
-/// Runs the loop while connections are being closed, for a bounded time. What is left then is lost
-/// when the loop is dropped, and said there.
+/// Runs the loop while connections are being closed, for a bounded time. Dropping the loop loses the
+/// rest, and logs it.
 fn finish_closing(event_loop: &mut EventLoop, handle: &Handle, grace: Duration) -> io::Result<()> {
     let over = Rc::new(Cell::new(false));
     let rung = over.clone();

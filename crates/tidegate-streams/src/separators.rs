@@ -1,7 +1,7 @@
-//! What a piece of a stream may end with.
+//! The ends of a piece of a stream.
 
-/// What ends a piece: one separator, or several. Made from `b"\n"`, `"\r\n"`, a byte slice, or a
-/// slice of byte slices.
+/// One separator that ends a piece, or several. Made from `b"\n"`, `"\r\n"`, a byte slice, or a slice
+/// of byte slices.
 #[derive(Debug, Clone, Copy)]
 pub struct Separators<'s>(Which<'s>);
 

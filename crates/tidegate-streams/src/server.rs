@@ -189,7 +189,7 @@ where
     }
 }
 
-/// What a server's handlers share.
+/// The state that a server's handlers share.
 #[derive(Default)]
 struct Served {
     tasks: RefCell<Slab<JoinHandle<()>>>,
@@ -299,13 +299,13 @@ pub struct StreamServer {
 }
 
 impl StreamServer {
-    /// The addresses that it listens on, with the port that was taken for port 0.
+    /// Returns the addresses that it listens on, with the port that was taken for port 0.
     #[doc(alias = "sockets")]
     pub fn local_addrs(&self) -> &[Address] {
         self.server.local_addrs()
     }
 
-    /// The loop that drives it.
+    /// Returns a handle to the loop that drives it.
     #[doc(alias = "get_loop")]
     pub fn handle(&self) -> &Handle {
         self.server.handle()
@@ -377,7 +377,7 @@ impl StreamServer {
         self.server.abort_clients();
     }
 
-    /// Connections that have not ended.
+    /// Returns the number of connections that have not ended.
     pub fn connection_count(&self) -> usize {
         self.server.connection_count()
     }

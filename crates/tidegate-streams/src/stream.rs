@@ -9,8 +9,8 @@ use std::rc::Rc;
 use std::task::Waker;
 use tidegate::{CloseReason, Closed, OnEof, OnPause, Protocol, Result, Transport};
 
-/// What a connection's protocol and its reader share. For each message it is borrowed mutably even
-/// to be looked at: that takes less to check.
+/// The state that a connection's protocol and its reader share. For each message it is borrowed mutably
+/// even to be looked at: that takes less to check.
 pub(crate) struct Incoming {
     pub(crate) buffer: RefCell<ReadBuffer>,
     /// The number of bytes that the reader has out of the buffer, and may put back.
@@ -22,7 +22,7 @@ pub(crate) struct Incoming {
     pub(crate) lost: Cell<bool>,
     /// Reading is paused because of the limit.
     full: Cell<bool>,
-    /// The reader is gone: what comes is thrown away.
+    /// The reader is gone: bytes that come are discarded.
     abandoned: Cell<bool>,
     /// The task that waited last in a read.
     reader: RefCell<Option<Reader>>,
@@ -64,12 +64,12 @@ impl Incoming {
         })
     }
 
-    /// How many bytes wait to be read.
+    /// Returns the number of bytes that wait to be read.
     pub(crate) fn buffered(&self) -> usize {
         self.buffer.borrow_mut().len() + self.lent.get()
     }
 
-    /// The reader is gone: what came and what comes is thrown away.
+    /// The reader is gone: bytes that came, and bytes that come, are discarded.
     pub(crate) fn abandon(&self, transport: &Option<Transport>) {
         self.abandoned.set(true);
         self.lent.set(0);
@@ -218,7 +218,7 @@ impl Incoming {
     }
 }
 
-/// What a server does with its connections.
+/// The part of a server in its connections.
 pub(crate) trait Serve {
     fn made(self: Rc<Self>, transport: &Transport, incoming: Rc<Incoming>);
     fn lost(&self, closed: &Closed);

@@ -16,9 +16,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use tidegate::{CloseReason, Handle};
 
-/// Runs a future as a task of the loop that is running on this thread. It begins in this tick of
-/// the loop or the next, never within this call. It goes on when the handle is dropped; at the end of
-/// the loop it is dropped where it waits.
+/// Runs a future as a task of the loop that is running on this thread.
+///
+/// The task begins in this tick of the loop or the next, never within this call. It goes on when the
+/// handle is dropped. At the end of the loop it is dropped where it waits.
 ///
 /// Where no loop is running, the future is dropped and the handle returns an error
 /// ([`JoinError::is_no_loop`]).
@@ -34,9 +35,10 @@ where
     }
 }
 
-/// As [`spawn`], on a loop of this thread that need not be running yet: so async code and callback
-/// protocols share one loop. Its tasks run whenever the loop does. When the loop is gone, the future
-/// is dropped as in [`spawn`].
+/// Spawns as [`spawn`] does, on a loop of this thread that need not be running yet.
+///
+/// So async code and callback protocols share one loop. Its tasks run whenever the loop does. When the
+/// loop is gone, the future is dropped as in [`spawn`].
 ///
 /// ```
 /// use tidegate::EventLoop;
@@ -254,10 +256,9 @@ struct Output<T> {
     handle: Handle,
 }
 
-/// The end of a task that was [spawned](spawn), as a future: what it returned, or why it did not.
+/// The result of a task that was [spawned](spawn), as a future: its value, or a [`JoinError`].
 ///
-/// Dropping it lets the task go on, so a `spawn(..)` whose handle is not used needs nothing around
-/// it. A panic of a task whose handle was dropped goes to the
+/// Dropping it lets the task go on. A panic of a task whose handle was dropped goes to the
 /// [error handler](Handle::set_error_handler).
 ///
 /// # Cancel safety
@@ -311,8 +312,9 @@ impl<F, L: Label, Finish, T> Join<T> for Task<Spawned<F, L, Finish, T>> {
 }
 
 impl<T> JoinHandle<T> {
-    /// Ends the task at the next point where it waits: its future is dropped by the loop, soon, and
-    /// joining it fails with [`JoinError::is_cancelled`]. Does nothing to a task that has ended.
+    /// Ends the task at the next point where it waits. Does nothing to a task that has ended.
+    ///
+    /// The loop drops its future, soon, and joining it fails with [`JoinError::is_cancelled`].
     #[doc(alias = "cancel")]
     pub fn abort(&self) {
         if let State::Task(task) = &self.0 {
@@ -320,7 +322,7 @@ impl<T> JoinHandle<T> {
         }
     }
 
-    /// Whether the task has ended, in whatever way.
+    /// Returns whether the task has ended, in any way.
     #[doc(alias = "done")]
     pub fn is_finished(&self) -> bool {
         match &self.0 {
@@ -361,7 +363,7 @@ impl<T> fmt::Debug for JoinHandle<T> {
     }
 }
 
-/// Why a task has no result.
+/// The error of joining a task that has no result.
 #[doc(alias = "CancelledError")]
 pub struct JoinError(Kind);
 
@@ -420,22 +422,22 @@ impl JoinError {
         }
     }
 
-    /// Whether the task was [aborted](JoinHandle::abort), or dropped at the end of its loop.
+    /// Returns whether the task was [aborted](JoinHandle::abort), or dropped at the end of its loop.
     pub fn is_cancelled(&self) -> bool {
         matches!(self.0, Kind::Cancelled)
     }
 
-    /// Whether the task panicked.
+    /// Returns whether the task panicked.
     pub fn is_panic(&self) -> bool {
         matches!(self.0, Kind::Panicked(_))
     }
 
-    /// Whether there was no loop to run the task.
+    /// Returns whether there was no loop to run the task.
     pub fn is_no_loop(&self) -> bool {
         matches!(self.0, Kind::NoLoop)
     }
 
-    /// The payload of the panic, for [`std::panic::resume_unwind`]; the error itself when it is
+    /// Returns the payload of the panic, for [`std::panic::resume_unwind`]; the error itself when it is
     /// another one.
     pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, Self> {
         match self.0 {

@@ -13,8 +13,8 @@ use tidegate::{CallbackHandle, Handle};
 
 /// Waits for `duration` from this call, never less. Dropping it cancels its timer.
 ///
-/// It may be made before its loop runs. Awaited where no loop is running, nothing could ever end
-/// it; it then says so in the log, and waits.
+/// It may be made before its loop runs. Awaited where no loop is running, nothing could ever end it: it
+/// then logs that, and waits.
 pub fn sleep(duration: Duration) -> Sleep {
     let mut sleep = Sleep::new();
     match Handle::current() {
@@ -129,7 +129,7 @@ impl fmt::Debug for Sleep {
 ///
 /// # Cancel safety
 ///
-/// Dropping it drops the future; what that means is the future's own affair.
+/// Dropping it drops the future, whose own documentation tells the effect.
 ///
 /// ```
 /// use std::time::Duration;
@@ -201,7 +201,7 @@ pub struct Elapsed {
 }
 
 impl Elapsed {
-    /// Whether no loop was running, rather than the time over.
+    /// Returns whether no loop was running, rather than the time over.
     pub fn is_no_loop(&self) -> bool {
         self.no_loop
     }

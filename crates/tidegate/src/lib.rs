@@ -1,6 +1,8 @@
-//! asyncio's transports and protocols for Rust: a [`Protocol`] is a handful of methods on
-//! `&mut self`, and a single-threaded event loop on mio calls them. Backpressure is on by default,
-//! and one [`Closed`] tells everyone how a connection ended and what was lost.
+//! Callback protocols on a single-threaded event loop, modelled on asyncio's transports and protocols.
+//!
+//! You implement [`Protocol`], whose methods the loop calls on `&mut self`, one at a time. Backpressure
+//! is on by default. Every connection ends with one [`Closed`]: the reason, and the number of bytes
+//! that were never sent.
 //!
 //! ```
 //! use tidegate::{EventLoop, Protocol, Result, Transport};
@@ -42,47 +44,41 @@
 //! }
 //! ```
 //!
-//! # Where to begin
+//! # Where to go next
 //!
-//! [`Protocol`] is what you implement; its documentation has the order of the callbacks.
-//! [`Transport`] is one end of a connection: write, pause, close. [`Handle`] makes servers,
-//! connections, timers. [`Completion`] is the answer to what takes time, as a future and for
-//! callbacks. [`Server::shutdown`] ends a server within a time and says what was lost. [`Relay`]
-//! ties two connections together.
-//!
-//! # The way of a byte
-//!
-//! The modules are private; this is how they hang together. `driver` is all that touches the
-//! operating system: it polls, and moves bytes. `event_loop` runs the ticks, keeps the sources of
-//! events and everything that waits to be called. `transport` is a connection. Its `read` takes
-//! bytes from the kernel, `callback_frame` calls the protocol with them, `write` takes the bytes of
-//! the answer, and `flush` offers them to the kernel. The refused ones wait in `write_buffer`, and
-//! `flow` says when those are too many. `step` decides the order of the callbacks, `settle` makes
-//! them, `close` and `linger` end the connection.
-//! Connections come from `server`, `connect` and `adopt`; `resolve` knows names, `jobs` has other
-//! threads work. `timers`, `callback` and `completion` are for what comes later. `relay` is a
-//! protocol of the library's own. `ARCHITECTURE.md` in the repository says more.
+//! * The [`guide`] teaches the library in ten chapters. One of them is for readers who come
+//!   [from asyncio](guide::from_asyncio).
+//! * [`Protocol`] has the order of the callbacks, [`Transport`] the methods of a connection.
+//!   [`Handle`] makes servers, connections and timers.
+//! * [`Completion`] is a result that comes later, as a future and for callbacks.
+//! * [`Server::shutdown`] ends a server within a time, with a report. [`Relay`] ties two connections
+//!   together.
+//! * [tidegate-streams](https://docs.rs/tidegate-streams) has async `read`, `write` and `drain`, and
+//!   tasks, on the same loop.
+//! * [tidegate-testkit](https://docs.rs/tidegate-testkit) simulates network and clock under the loop,
+//!   for tests.
 //!
 //! # Features
 //!
 //! | feature | default | what it adds |
 //! | --- | --- | --- |
 //! | `peer-credentials` | off | `Transport::peer_credentials`: the process, user and group at the other end of a Unix socket; brings the crate `nix` |
-//! | `unstable-driver` | off | the hidden module `driver`, with which another world takes the place of the operating system under the loop; outside semver. A feature and not a `--cfg`, so that `tidegate-testkit` is a plain dev-dependency: a `--cfg` would need RUSTFLAGS from each of its users |
+//! | `unstable-driver` | off | a hidden module, with which another world takes the place of the operating system under the loop; for `tidegate-testkit`, outside semver |
 //!
 //! A feature adds something and changes nothing that is there without it.
 //!
 //! # Logging
 //!
-//! Through the `log` crate, under these targets. Nothing is logged for a connection that works or
-//! that its peer ends.
+//! Lines go through the `log` crate, under these targets. Nothing is logged for a connection that
+//! works or that its peer ends.
 //!
-//! | target | level | what |
+//! | target | level | lines |
 //! | --- | --- | --- |
 //! | `tidegate::loop` | error, warn | the loop could not be woken; jobs were left running at its end |
-//! | `tidegate::server` | warn, info | accepting stopped because the system is out of something, and goes on again; a socket file could not be removed |
+//! | `tidegate::server` | warn, info | accepting stopped because the system is out of descriptors or memory, and goes on again; a socket file could not be removed |
+//! | `tidegate::server` | debug | refused peers, ten a second at most for each server |
 //! | `tidegate::transport` | debug | an option that could not be set on a new connection |
-//! | `tidegate::failure` | error | errors and panics of user code when there is no [error handler](Handle::set_error_handler), ten a second at most and how many were left out; panics of wakers |
+//! | `tidegate::failure` | error | errors and panics of user code when there is no [error handler](Handle::set_error_handler), ten a second at most, and the number of those left out; panics of wakers |
 //! | `tidegate::slow` | warn | callbacks longer than [`EventLoopBuilder::slow_callback`], off by default |
 //!
 //! # Non-goals, for now

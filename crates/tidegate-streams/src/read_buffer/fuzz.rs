@@ -136,7 +136,7 @@ fn first_end(data: &[u8], separators: &[&[u8]]) -> Option<(usize, usize)> {
 fn naive(data: &[u8], separators: &[&[u8]], limit: usize) -> Search {
     let overrun = |consumed, found| Search::Overrun(LimitOverrun { consumed, found });
     let longest = separators.iter().map(|one| one.len()).max().unwrap_or(1);
-    // What may be the begin of a separator is not counted.
+    // Bytes that may be the begin of a separator are not counted.
     let searched = (data.len() + 1).saturating_sub(longest);
     match first_end(data, separators) {
         Some((start, _)) if start > limit => overrun(start, true),
@@ -156,7 +156,7 @@ fn pieces(mut data: &[u8], separators: &[&[u8]]) -> Vec<Vec<u8>> {
     pieces
 }
 
-/// Reads as a reader does; what is beyond the limit is thrown away. Answers the pieces.
+/// Reads as a reader does, discards bytes beyond the limit, and returns the pieces.
 fn read(case: &Case, separators: Separators<'_>, limit: usize) -> Vec<Vec<u8>> {
     let separators = separators.as_slices();
     let (mut buffer, mut held) = (ReadBuffer::default(), Vec::new());

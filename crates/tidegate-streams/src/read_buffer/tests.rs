@@ -1,4 +1,4 @@
-//! What a read buffer holds, gives back and finds, beside plain models of it.
+//! Compares the contents, the lending and the searches of a read buffer with plain models.
 
 use super::*;
 
@@ -75,7 +75,7 @@ fn a_search_that_goes_on_looks_at_nothing_twice_but_the_begin_of_a_separator() {
         assert_eq!(found, Search::Missing(len - 1), "after {from}");
         from = len - 1;
     }
-    // What was searched is not looked at again: here it would be found.
+    // Searched bytes are not looked at again: here the separator would be found.
     assert_eq!(holding(b"ab++").find(&[b"ab"], 1, 9), Search::Missing(3));
 }
 

@@ -62,7 +62,7 @@ pub struct Lines<'r> {
 }
 
 impl Lines<'_> {
-    /// The next line, with its `\n`; `None` at the end of the stream. Cancel safe, as
+    /// Returns the next line, with its `\n`, or `None` at the end of the stream. Cancel safe, as
     /// [`read_line`](StreamReader::read_line).
     ///
     /// # Errors

@@ -41,7 +41,7 @@ impl StreamReader {
     /// # Errors
     ///
     /// [`ReadError::LimitOverrun`] when `len` is above the [limit](Self::limit), at once;
-    /// [`ReadError::Closed`], and what was there stays to be read.
+    /// [`ReadError::Closed`], and the bytes that were there stay to be read.
     pub async fn peek(&mut self, len: usize) -> Result<&[u8], ReadError> {
         if len > self.limit() {
             return Err(ReadError::LimitOverrun(LimitOverrun {
@@ -61,7 +61,7 @@ impl StreamReader {
 
 /// For a relay, which passes on what was read ahead.
 impl StreamReader {
-    /// Lends what is there, or the front of it.
+    /// Lends the bytes that are there, or the first of them.
     pub(crate) fn front(&mut self) -> &[u8] {
         if self.incoming.lent.get() == 0 {
             self.lend();

@@ -36,7 +36,7 @@ use tidegate::{CallbackHandle, Handle, RemoteHandle};
 pub struct LoopExecutor;
 
 impl LoopExecutor {
-    /// There is nothing to set.
+    /// Returns one; there is nothing to set.
     pub fn new() -> Self {
         Self
     }
@@ -65,7 +65,7 @@ where
 pub struct LoopTimer;
 
 impl LoopTimer {
-    /// There is nothing to set.
+    /// Returns one; there is nothing to set.
     pub fn new() -> Self {
         Self
     }

@@ -1,5 +1,5 @@
-//! The asynchronous traits of other crates, on the halves and on both together. What differs
-//! between these crates is little more than names.
+//! The asynchronous traits of other crates, on the halves and on both together. These crates differ in
+//! little more than names.
 
 #[cfg(feature = "futures-io")]
 mod futures_io;
@@ -15,7 +15,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use tidegate::{Completion, WriteError};
 
-/// What the polled methods of a writer wait for, from one poll to the next.
+/// The waits of a writer's polled methods, from one poll to the next.
 #[derive(Debug, Default)]
 pub(crate) struct Polled {
     room: Option<Completion<()>>,
