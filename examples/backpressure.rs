@@ -1,7 +1,7 @@
-//! What backpressure is worth. A source that offers 64 MiB a second writes to a reader that takes
-//! 16: once as told by `Flow`, within the default limits, and once deaf to it with the limits
-//! lifted, which is what a program on asyncio that never awaits `drain` does. Same source, same
-//! reader, one loop; what differs is where the rest waits.
+//! Memory with and without backpressure. A source that offers 64 MiB a second writes to a reader that
+//! takes 16. The first run obeys `Flow`, within the default limits. The second one ignores it, with the
+//! limits lifted, as a program on asyncio does that never awaits `drain`. Source, reader and loop are the
+//! same; the difference is where the rest waits.
 //!
 //! Run:
 //!
@@ -9,8 +9,8 @@
 //!
 //! Expect within about 5 s a table: the first run's write buffer stays at the high-water mark and
 //! one write (80 KiB) and the process does not grow; the second one's takes some 90 MiB. The chart
-//! shows both buffers over time. `--seconds 10` makes each run longer: the deaf one ends up at
-//! 256 MiB, where this program puts its cap.
+//! shows both buffers over time. `--seconds 10` makes each run longer: the second one then reaches
+//! 256 MiB, the cap of this program.
 
 #[path = "backpressure/chart.rs"]
 mod chart;
@@ -33,18 +33,18 @@ const OFFERED: u64 = 64 << 20;
 const TAKEN: u64 = 16 << 20;
 
 static PIECE: [u8; 16 << 10] = [b'.'; 16 << 10];
-/// How often the source looks what is due, and the buffer is sampled (beside each resume).
+/// The time between two steps of the source, and two samples of the buffer (beside each resume).
 const TICK: Duration = Duration::from_millis(10);
-/// What the deaf run may hold, so that a long one hurts nobody.
+/// Maximum number of bytes that the second run holds, so that a long one does no harm.
 const CAP: usize = 256 << 20;
 
-/// What one run came to.
+/// The figures of one run.
 #[derive(Default)]
 struct Run {
     /// Seconds since the start, bytes in the write buffer.
     samples: Vec<(f64, u64)>,
     peak: u64,
-    /// The most that the process grew by; `None` where the system does not say.
+    /// The maximum growth of the process; `None` where the system does not tell it.
     growth: Option<u64>,
     duration: Duration,
     offered: u64,
@@ -63,7 +63,7 @@ struct Source {
     /// When the next line of progress is due.
     next_line: Duration,
     run: Run,
-    /// How `connection_lost` gives the run to whoever waits for it.
+    /// Completes with the run in `connection_lost`.
     done: Option<Completer<Run>>,
 }
 
@@ -77,7 +77,7 @@ impl Source {
         transport.handle().now() - self.started
     }
 
-    /// Writes what is due. What it may not write now it does not make: it stays due.
+    /// Writes the bytes that are due. Bytes that it may not write now stay due, and are not made.
     fn produce(&mut self, transport: &Transport) -> Result {
         let due = offered(self.elapsed(transport));
         while transport.written() + PIECE.len() as u64 <= due {
@@ -266,7 +266,7 @@ fn run() -> Result {
     let mut event_loop = EventLoop::builder()
         .slow_callback(Duration::from_millis(100))
         .build()?;
-    // In this order: what the deaf run leaves behind in the allocator would hide growth.
+    // In this order: the rest of the second run in the allocator would hide growth.
     let heeding = run_once(&mut event_loop, true, limit)?;
     let ignoring = run_once(&mut event_loop, false, limit)?;
     print_table(&heeding, &ignoring);

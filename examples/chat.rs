@@ -1,6 +1,6 @@
 //! A chat by lines: the first line of a member is its nickname, every other goes to all the rest.
-//! Worth copying: state that connections share, a limit for lines, what becomes of a member that
-//! reads too slowly or talks too fast, and that an error of one stays its own.
+//! Worth copying: state that connections share, a limit for lines, members that read too slowly or send
+//! too fast, and an error of one that stays its own.
 //!
 //! Run:
 //!
@@ -24,29 +24,28 @@ use tidegate::{
 };
 use tidegate_examples::{exit_code, listen_from_args, print_addresses};
 
-/// Of a line, with its end.
+/// Maximum length of a line in bytes, with its end.
 const MAX_LINE: usize = 1024;
 const MAX_NICKNAME: usize = 16;
 
 /// Above this a member counts as behind, and must catch up within `PATIENCE`.
 const HIGH: usize = 64 << 10;
 const PATIENCE: Duration = Duration::from_secs(3);
-/// As far behind as this it goes at once. So its memory is bounded: by this and one more write.
+/// A member this far behind is cut at once. So its memory is bounded: by this and one more write.
 const CAP: usize = 1 << 20;
 
-/// Who has sent so much is not read from for a moment; others could not keep up.
+/// A member that has sent this number of bytes is not read for a moment; others could not keep up.
 const BURST: usize = 64 << 10;
 const REST: Duration = Duration::from_millis(50);
 
-/// How long a member that leaves may take to read what it was told before.
+/// Maximum time that a leaving member takes to read the rest.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 
-/// Who is here, by nickname.
+/// The members, by nickname.
 ///
-/// All members share it in a plain `Rc<RefCell<_>>`, and hold a borrow while they write to each
-/// other, abort each other, ask anything of a transport. That is safe because none of these calls
-/// back: what a write brings about, in whichever connection, the loop delivers later, when the
-/// running callback has returned and its borrow is over.
+/// All members share it in a plain `Rc<RefCell<_>>`, and hold a borrow while they write to each other,
+/// abort each other, or ask a transport. That is safe because none of these calls back: the loop delivers
+/// the effects of a write later, when the running callback has returned and its borrow is over.
 ///
 /// The members hold the room and the room their transports. `connection_lost`, which always comes,
 /// takes them apart.
@@ -67,8 +66,8 @@ impl Room {
 
 /// Writes to a member, in the callback of any.
 ///
-/// There is no `?` here. An error that a callback returns ends the connection whose callback it
-/// is: the one who speaks, when the one who listens has failed. So each write is judged alone.
+/// There is no `?` here. An error that a callback returns ends the connection of that callback: the
+/// speaker's, when a listener has failed. So each write is judged alone.
 fn tell(transport: &Transport, text: &str) {
     match transport.write(text.as_bytes()) {
         // Taken. If it is now behind, its own `pause_writing` is called and sees to that.
@@ -172,10 +171,9 @@ impl Protocol for Member {
         Ok(())
     }
 
-    /// A server that answers its peer stops reading here: no questions, no more answers. This one
-    /// reads on. What fills a member's buffer is what the others say, so not to listen would only
-    /// mute the member, and would not show that it has left. What bounds the buffer is that the
-    /// member goes when it stays behind.
+    /// Reads on. A server that replies to its peer stops reading here, and so writes no more replies. But
+    /// the others fill a member's buffer: without reading, the member would be mute, and its leaving
+    /// unseen. The buffer is bounded because a member that stays behind is cut.
     fn pause_writing(&mut self, transport: &Transport) -> Result<OnPause> {
         let give_up = |_: &mut Self, transport: &Transport| {
             transport.abort();
@@ -193,7 +191,7 @@ impl Protocol for Member {
         Ok(())
     }
 
-    /// The provided one would wait for ever for a peer that ended its side and does not read.
+    /// The default would wait for ever for a peer that ended its side and does not read.
     fn eof_received(&mut self, transport: &Transport) -> Result<OnEof> {
         transport.close_within(LAST_WORDS);
         Ok(OnEof::Close)

@@ -26,7 +26,7 @@ impl Protocol for EchoClient {
         Ok(())
     }
 
-    /// The answer may come in pieces.
+    /// The reply may come in pieces.
     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
         self.received.extend_from_slice(data);
         if self.received.len() >= MESSAGE.len() {
@@ -48,10 +48,10 @@ fn run() -> Result {
     let connecting = handle.create_connection(address, EchoClient::default());
     let transport = event_loop.run_until(connecting)?;
     let closed = event_loop.run_until(transport.wait_closed())?;
-    // We close when the answer is there, and only then.
+    // We close when the reply is there, and only then.
     match closed.reason() {
         CloseReason::LocalClose => Ok(()),
-        _ => Err(format!("no answer: {closed}").into()),
+        _ => Err(format!("no reply: {closed}").into()),
     }
 }
 

@@ -1,5 +1,5 @@
-//! A server and a client on one loop, then what backpressure does: 64 MiB for a reader that takes
-//! 1 MiB every 20 ms, and the most of it that ever waited in our memory.
+//! A server and a client on one loop, then backpressure: 64 MiB for a reader that takes 1 MiB every
+//! 20 ms, and the maximum that waited in our memory.
 //!
 //! Run:
 //!
@@ -35,7 +35,7 @@ impl Protocol for Hello {
         Ok(())
     }
 
-    /// So few bytes come in one piece here; `echo_client` does not rely on it.
+    /// These few bytes come in one piece here; `echo_client` does not rely on it.
     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
         say!("Received: '{}'", String::from_utf8_lossy(data));
         say!("Close the connection");

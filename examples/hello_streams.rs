@@ -1,5 +1,5 @@
-//! `hello` as async code: a server and a client on one loop, then what `drain` does: 64 MiB for a
-//! reader that takes 1 MiB every 20 ms, and the most of it that ever waited in our memory.
+//! `hello` as async code: a server and a client on one loop, then `drain`: 64 MiB for a reader that takes
+//! 1 MiB every 20 ms, and the maximum that waited in our memory.
 //!
 //! Run:
 //!

@@ -1,4 +1,4 @@
-//! HTTP/1 by hyper, over tidegate's streams: a page, an echo, and a long answer that is made while it is
+//! HTTP/1 by hyper, over tidegate's streams: a page, an echo, and a long reply that is made while it is
 //! sent.
 //!
 //! Run:
@@ -106,7 +106,7 @@ async fn serve(request: Request<Incoming>) -> hyper::Result<Answer> {
     }
 }
 
-/// One connection, request after request. What a client does wrong is its own affair.
+/// Serves one connection, request after request. A mistake of a client is no failure of the server.
 async fn connected(reader: StreamReader, writer: StreamWriter) -> Result {
     let served = http1::Builder::new()
         // A client that is slow with its request is not waited for longer than hyper wants to.

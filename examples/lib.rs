@@ -1,5 +1,4 @@
-//! What the examples share: command lines, the logger and exit codes. The examples are the files
-//! beside this one.
+//! Command lines, the logger and exit codes of all examples, which are the files beside this one.
 
 use lexopt::{Arg, Error, Parser, ValueExt};
 use std::collections::BTreeMap;

@@ -5,7 +5,7 @@
 //!
 //!     cargo run --example mixed
 //!
-//! Expect what the two clients heard, each line in capitals, and how often the protocol was called.
+//! Expect the replies to both clients, each line in capitals, and the number of bytes of the protocol.
 
 use std::cell::Cell;
 use std::process::ExitCode;

@@ -1,6 +1,6 @@
 //! An echo server that ends in order: SIGINT (Ctrl-C) or SIGTERM stops it from listening and closes
-//! its connections, each when its last byte is sent. What is not sent when the grace is over is
-//! cut, and so is everything at a second signal.
+//! its connections, each when its last byte is sent. Connections that are left when the grace is over
+//! are cut, and all at a second signal.
 //!
 //! Run:
 //!
@@ -8,8 +8,7 @@
 //!
 //! Expect `listening on 127.0.0.1:8888`; connect with `nc 127.0.0.1 8888` and press Ctrl-C here:
 //! `shutting down within 5 s`, then `1 closed, 0 cut, 0 bytes unsent`. A connection whose peer goes
-//! on sending after we closed it is listened to for a second more at most, so that its last bytes
-//! are not lost.
+//! on sending after our close lingers for a second at most, so that its last bytes are not lost.
 //!
 //! The exit code is 0 when nothing was cut, 3 when something was, 1 after an error, 2 when the
 //! arguments are wrong.
@@ -27,7 +26,7 @@ use std::time::Duration;
 use tidegate::{EventLoop, Protocol, Result, Transport};
 use tidegate_examples::{Args, LISTEN, exit_code, print_addresses, say};
 
-/// Of a program that had to cut connections.
+/// The exit code of a program that had to cut connections.
 const CUT: u8 = 3;
 
 struct Echo;
@@ -45,7 +44,7 @@ fn run() -> Result<ExitCode> {
     let mut event_loop = EventLoop::builder()
         .slow_callback(Duration::from_millis(100))
         .build()?;
-    // Before anybody is told that we listen: from now on a signal does not kill us.
+    // Before the address is printed: from now on a signal does not kill us.
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     let remote = event_loop.handle().remote();
     thread::Builder::new()

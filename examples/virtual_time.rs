@@ -1,4 +1,4 @@
-//! A server that says good bye after ten minutes of silence, and how that is tested in no time.
+//! A server that says good bye after ten minutes of silence, tested in milliseconds.
 //!
 //! Run, and run its tests, which are at the end of this file:
 //!
@@ -61,7 +61,7 @@ impl Protocol for Client {
         Ok(())
     }
 
-    /// So few bytes come in one piece here.
+    /// These few bytes come in one piece here.
     fn data_received(&mut self, _: &Transport, data: &[u8]) -> Result {
         say!("Received: '{}'", String::from_utf8_lossy(data).trim_end());
         Ok(())

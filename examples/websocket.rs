@@ -17,9 +17,9 @@ use tidegate::Result;
 use tidegate_examples::{exit_code, listen_from_args, print_addresses};
 use tidegate_streams::{Connection, StreamReader, StreamWriter, block_on, start_server};
 
-/// Text and binary messages come back; pings are answered, and the close handshake is done, by
-/// tungstenite. It reads on when `send` has brought its message into the kernel, so a client that
-/// does not read is not read from.
+/// Sends text and binary messages back; tungstenite replies to pings, and does the close handshake. It
+/// reads on when `send` has brought its message into the kernel, so a client that does not read is not
+/// read.
 async fn echo(reader: StreamReader, writer: StreamWriter) -> Result {
     let peer = writer.transport().peer_addr().clone();
     let mut socket = match accept_async(Connection::new(reader, writer)).await {

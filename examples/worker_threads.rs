@@ -1,10 +1,10 @@
 //! A server that counts primes on threads of its own, so that the loop's thread is free for other
 //! connections meanwhile.
 //!
-//! A request is a line with a number, its answer a line with how many primes are below it, in the
-//! order of the requests. A job carries the `TransportId` of its connection, which unlike the
-//! transport may go to another thread; the answer finds the connection by it, if it still exists.
-//! A connection with 32 requests under way is not read from until the first of them is answered.
+//! A request is a line with a number, its reply a line with the number of primes below it, in the order
+//! of the requests. A job carries the `TransportId` of its connection, which unlike the transport may go
+//! to another thread. The result finds the connection by it, if it still exists. A connection with 32
+//! requests under way is not read until the first of them has its reply.
 //!
 //! Run:
 //!
@@ -25,13 +25,13 @@ use std::time::Duration;
 use tidegate::{EventLoop, OnEof, Protocol, RemoteHandle, Result, Transport, TransportId};
 use tidegate_examples::{Args, LISTEN, exit_code, print_addresses};
 
-/// So many requests of one connection may be under way.
+/// Maximum number of requests of one connection that are under way.
 const UNDER_WAY: usize = 32;
 /// A request is no longer than this, and asks for no more than this.
 const LONGEST_LINE: usize = 64;
 const LARGEST: usize = 10_000_000;
 
-/// What goes to a worker.
+/// A job for a worker.
 struct Job {
     transport: TransportId,
     /// Of the request, counted in its connection.
@@ -43,9 +43,9 @@ struct Primes {
     jobs: Sender<Job>,
     /// Part of a line, or more lines than may be under way.
     input: VecDeque<u8>,
-    /// One for each request under way, in their order; `None` until a worker has answered.
+    /// One for each request under way, in their order; `None` until its worker is done.
     answers: VecDeque<Option<String>>,
-    /// So many were sent: the number of the first request under way.
+    /// The number of replies that were sent, and of the first request under way.
     sent: u64,
     ended: bool,
 }
@@ -68,7 +68,7 @@ impl Primes {
         self.advance(transport)
     }
 
-    /// Sends the answers whose turn has come, and begins what requests may be begun.
+    /// Sends the replies that are next, and begins further requests.
     fn advance(&mut self, transport: &Transport) -> Result {
         loop {
             while let Some(Some(answer)) = self.answers.front() {
@@ -116,7 +116,7 @@ impl Primes {
 
 impl Protocol for Primes {
     fn connection_made(&mut self, transport: &Transport) -> Result {
-        // For a peer that asks and does not take the answers.
+        // For a peer that asks and does not read the replies.
         transport.set_write_timeout(Some(Duration::from_secs(30)));
         Ok(())
     }
@@ -126,7 +126,7 @@ impl Protocol for Primes {
         self.advance(transport)
     }
 
-    /// The last answer closes, not the end of the requests.
+    /// The last reply closes, not the end of the requests.
     fn eof_received(&mut self, transport: &Transport) -> Result<OnEof> {
         self.ended = true;
         if !self.input.is_empty() {
@@ -137,14 +137,14 @@ impl Protocol for Primes {
     }
 }
 
-/// A worker, until there are neither jobs nor anybody who could bring one.
+/// Works until there are no jobs, and no sender that could bring one.
 fn work(jobs: &Mutex<Receiver<Job>>, remote: &RemoteHandle) {
     loop {
         let next = jobs.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(job) = next else { return };
         let primes = primes_below(job.below);
         let left = remote.call_soon_threadsafe(move |handle| {
-            // When the connection has ended meanwhile there is nobody to answer.
+            // The connection may have ended meanwhile.
             if let Some(transport) = handle.transport(job.transport) {
                 transport.call_soon(move |this: &mut Primes, transport| {
                     this.answered(transport, job.number, primes)

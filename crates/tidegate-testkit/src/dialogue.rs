@@ -1,12 +1,12 @@
-//! What two sides said to each other, as a text.
+//! The dialogue of two sides, as a text.
 
 use std::fmt;
 use std::time::Duration;
 
-/// So many bytes of a piece are shown.
+/// Maximum number of bytes of a piece that are shown.
 const SHOWN: usize = 200;
 
-/// Who did what on a connection, and when, as the peer saw it: a text, one line each.
+/// The events of a connection with their times, as the peer saw them: a text, one line each.
 ///
 /// ```
 /// use tidegate_testkit::{Log, Recorder, Script};
@@ -36,7 +36,7 @@ impl Dialogue {
         self.0.push((at, said));
     }
 
-    /// Whether nothing was said.
+    /// Returns whether nothing was sent.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -68,7 +68,7 @@ impl fmt::Debug for Dialogue {
     }
 }
 
-/// Bytes as one writes them in Rust.
+/// Bytes as they are written in Rust.
 pub(crate) struct Escaped<'d>(pub(crate) &'d [u8]);
 
 impl fmt::Display for Escaped<'_> {

@@ -1,4 +1,4 @@
-//! What can go wrong in a simulated world, how likely it is, and how often it did.
+//! The faults of a simulated world: their kinds, their probabilities, and their counts.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 macro_rules! faults {
     ($($(#[$doc:meta])* $name:ident = $text:literal, $at_ease:literal;)*) => {
-        /// Something that goes wrong.
+        /// A kind of fault.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
         #[non_exhaustive]
         pub enum Fault {
@@ -17,7 +17,8 @@ macro_rules! faults {
             /// All of them.
             pub const ALL: &[Self] = &[$(Self::$name),*];
 
-            /// What is made again until it succeeds would never end if this always struck.
+            /// Returns whether a call that fails so is made again until it succeeds: it would never end if
+            /// this always struck.
             fn strikes_again(self) -> bool {
                 matches!(
                     self,
@@ -37,7 +38,7 @@ macro_rules! faults {
                 }
             }
 
-            /// How likely it is in [`Faults::all`].
+            /// Returns the probability in [`Faults::all`].
             fn usual(self) -> f64 {
                 match self {
                     $(Self::$name => $at_ease,)*
@@ -66,22 +67,22 @@ faults! {
     FewEvents = "events held back", 0.05;
     /// A host does not get to run for up to [a second](Faults::SLOW_HOST), while events pile up.
     SlowHost = "host kept from running", 0.002;
-    /// A host gets to run only after more has come for it, of what is due within
+    /// A host gets to run only after more events have come for it, of those due within
     /// [a tenth of a second](Faults::CROWD): its next tick has several events.
     Crowd = "events that gather", 0.2;
-    /// What happens at the same time comes in another order.
+    /// Events of the same time come in another order.
     Reorder = "reordered", 0.1;
-    /// A segment is stuck for up to [five seconds](Faults::STALL), and what follows it too.
+    /// A segment is stuck for up to [five seconds](Faults::STALL), and so are those behind it.
     Stall = "stalled segment", 0.01;
     /// A connection is reset, at both ends, when a segment of it arrives.
     Reset = "reset", 0.001;
-    /// A reset destroys what had arrived before it, as it does on some systems.
+    /// A reset destroys bytes that had arrived before it, as it does on some systems.
     ResetDiscards = "reset that discards", 0.3;
     /// A connect fails at once: EHOSTUNREACH.
     ConnectUnreachable = "unreachable", 0.02;
     /// A connect is refused though somebody listens: ECONNREFUSED.
     ConnectRefused = "refused connect", 0.03;
-    /// Nobody answers a connect: ETIMEDOUT, after [two minutes](Faults::CONNECT_TIMEOUT).
+    /// A connect gets no reply: ETIMEDOUT, after [two minutes](Faults::CONNECT_TIMEOUT).
     ConnectTimedOut = "timed out connect", 0.02;
     /// A name is not resolved.
     ResolveFailed = "failed resolution", 0.05;
@@ -90,8 +91,8 @@ faults! {
     SlowJob = "slow job", 0.2;
     /// A connection was reset before it was accepted: ECONNABORTED.
     AcceptAborted = "ECONNABORTED on accept", 0.03;
-    /// An accept, bind or connect finds no descriptor: EMFILE. Also counts what a host's
-    /// [limit](crate::Network::limit_descriptors) refuses.
+    /// An accept, bind or connect finds no descriptor: EMFILE. Also counts the refusals of a host's
+    /// [limit](crate::Network::limit_descriptors).
     NoDescriptor = "EMFILE", 0.02;
     /// A read or a write finds no memory: ENOBUFS.
     NoMemory = "ENOBUFS", 0.002;
@@ -107,12 +108,13 @@ impl fmt::Display for Fault {
     }
 }
 
-/// So often in a row strikes what would otherwise never end.
+/// Maximum number of times in a row that a fault strikes a call which is made again until it succeeds.
 const IN_A_ROW: u32 = 9;
 
-/// How likely each fault is, each time that it could strike. `Partition` and
-/// `ClockJump` may strike at each step of the world, `SlowHost` and `Crowd` when a host is to run
-/// and did not just wait for one of them, the others at each call or arrival that they are about.
+/// The probability of each fault, each time that it could strike.
+///
+/// `Partition` and `ClockJump` may strike at each step of the world, `SlowHost` and `Crowd` when a host
+/// is to run and did not just wait for one of them, the others at each call or arrival of their kind.
 ///
 /// A call that is refused is made again until it is not, so [`Interrupted`](Fault::Interrupted),
 /// [`ReadAgain`](Fault::ReadAgain), [`WriteAgain`](Fault::WriteAgain),
@@ -145,16 +147,15 @@ impl Faults {
     pub const CLOCK_JUMP: Duration = Duration::from_secs(600);
     /// The longest time that a slow job waits.
     pub const SLOW_JOB: Duration = Duration::from_secs(10);
-    /// After so long a connect that nobody answers has failed: Linux's six repetitions.
+    /// The time after which a connect without a reply has failed: Linux's six repetitions.
     pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(127);
 
-    /// Nothing goes wrong.
+    /// Returns no faults: nothing goes wrong.
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// Everything goes wrong now and then; most of it seldom enough that most connections live
-    /// through it.
+    /// Returns all faults, each now and then; most are so rare that most connections live through them.
     pub fn all() -> Self {
         let mut all = Self::none();
         for &fault in Fault::ALL {
@@ -175,7 +176,7 @@ impl Faults {
         self
     }
 
-    /// How likely a fault is.
+    /// Returns the probability of a fault.
     pub fn probability(&self, fault: Fault) -> f64 {
         self.0.get(&fault).copied().unwrap_or(0.0)
     }
@@ -186,10 +187,10 @@ impl Faults {
 pub(crate) struct Dice {
     rng: fastrand::Rng,
     chances: Vec<f64>,
-    /// So often each strikes for sure.
+    /// The number of times that each strikes for sure.
     forced: Vec<u32>,
     struck: Vec<u64>,
-    /// So often each struck since it last did not.
+    /// The number of times that each has struck in a row.
     in_a_row: Vec<u32>,
 }
 
@@ -217,7 +218,7 @@ impl Dice {
         self.forced[fault as usize] = times;
     }
 
-    /// Whether a fault strikes now.
+    /// Returns whether a fault strikes now.
     pub(crate) fn strikes(&mut self, fault: Fault) -> bool {
         let at = fault as usize;
         let strikes = if fault.strikes_again() && self.in_a_row[at] >= IN_A_ROW {
@@ -226,7 +227,7 @@ impl Dice {
             self.forced[at] -= 1;
             true
         } else {
-            // No number is drawn for what never strikes.
+            // No number is drawn for a fault that never strikes.
             self.chances[at] > 0.0 && self.rng.f64() < self.chances[at]
         };
         if strikes {
@@ -238,7 +239,7 @@ impl Dice {
         strikes
     }
 
-    /// Whether a fault could strike now at all.
+    /// Returns whether a fault could strike now at all.
     pub(crate) fn may_strike(&self, fault: Fault) -> bool {
         let at = fault as usize;
         self.forced[at] > 0 || self.chances[at] > 0.0
@@ -258,12 +259,12 @@ impl Dice {
         )
     }
 
-    /// Less than `below`, which is not 0.
+    /// Draws a number less than `below`, which is not 0.
     pub(crate) fn below(&mut self, below: usize) -> usize {
         self.rng.usize(..below)
     }
 
-    /// One of `least..=most`; small ones as likely as large ones, in orders of magnitude.
+    /// Draws one of `least..=most`; small ones as likely as large ones, in orders of magnitude.
     pub(crate) fn some_of(&mut self, least: usize, most: usize) -> usize {
         let bits = (most / least.max(1)).max(1).ilog2() + 1;
         let scale = self.rng.u32(..=bits);

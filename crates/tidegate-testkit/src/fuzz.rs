@@ -12,16 +12,17 @@ use std::{env, fs};
 
 const TIME: Duration = Duration::from_millis(300);
 const LONGEST_INPUT: usize = 1024;
-/// Tries to make a failing input shorter.
+/// Maximum number of tries to make a failing input shorter.
 const SHRINKS: usize = 2_000;
 const SHRINK_TIME: Duration = Duration::from_secs(5);
 
-/// Holds a rule against every file in the folder `corpus`, then against random inputs and against
-/// mutations of the files, for 300 ms. `decode` makes a case of an input, such as a row of
-/// operations, and `None` of an input that is none; `check` panics if the rule is violated, and any
-/// panic in it counts.
+/// Tests a rule with every file in the folder `corpus`, then with random inputs and with mutations of
+/// the files, for 300 ms.
 ///
-/// A failure is made shorter, and told with its case, its bytes, and a command that adds it to the
+/// `decode` makes a case of an input, such as a row of operations, and returns `None` for an input that
+/// is none. `check` panics if the rule is violated, and any panic in it counts.
+///
+/// A failure is made shorter, and reported with its case, its bytes, and a command that adds it to the
 /// corpus. These variables of the environment change a run:
 ///
 /// | variable | effect |
@@ -88,7 +89,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Answers how many random inputs there were.
+    /// Runs the inputs, and returns the number of random ones.
     fn run<T: Debug>(&self, decode: impl Fn(&[u8]) -> Option<T>, check: impl Fn(&T)) -> u64 {
         let files = self.files();
         for (path, input) in &files {
@@ -111,7 +112,7 @@ impl Run<'_> {
         inputs
     }
 
-    /// By their names, so that a seed means the same everywhere.
+    /// Returns the files by their names, so that a seed means the same everywhere.
     fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let folder = fs::read_dir(self.corpus)
             .unwrap_or_else(|error| panic!("no corpus {}: {error}", self.corpus.display()));
@@ -183,8 +184,8 @@ thread_local! {
     static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Keeps the panics of many tries out of the output of the test. The hook is one for all threads,
-/// so it is put in place once and leaves what other threads do to the one before.
+/// Keeps the panics of many tries out of the output of the test. The hook is one for all threads, so it
+/// is put in place once, and leaves the panics of other threads to the one before.
 fn quietly(run: impl FnOnce() -> Result<(), Box<dyn Any + Send>>) -> Result<(), String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
@@ -212,7 +213,7 @@ fn quietly(run: impl FnOnce() -> Result<(), Box<dyn Any + Send>>) -> Result<(), 
     })
 }
 
-/// A shorter input that breaks the rule, though maybe elsewhere.
+/// Returns a shorter input that violates the rule, though maybe elsewhere.
 fn shrunk<T>(
     mut input: Vec<u8>,
     mut failure: String,
@@ -268,14 +269,14 @@ fn shrunk<T>(
     }
 }
 
-/// Short ones more often than long ones.
+/// Draws an input, short ones more often than long ones.
 fn random(rng: &mut Rng) -> Vec<u8> {
     let most = 1 << rng.u32(..=LONGEST_INPUT.ilog2());
     let len = rng.usize(..=most);
     (0..len).map(|_| byte(rng)).collect()
 }
 
-/// Often one at which much changes.
+/// Draws a byte, often one at which much changes.
 fn byte(rng: &mut Rng) -> u8 {
     match rng.u8(..4) {
         0 => *rng.choice(&[0, 1, 2, 0x7f, 0x80, 0xfe, 0xff]).unwrap_or(&0),
@@ -347,7 +348,7 @@ mod tests {
         folder
     }
 
-    /// What a run says, and whether it held.
+    /// Returns the message of a run, and whether the rule held.
     fn run(
         name: &str,
         files: &[&[u8]],

@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Call {
     Made,
-    /// So many bytes.
+    /// A number of bytes.
     Data(usize),
     Eof,
     Pause,

@@ -1,12 +1,14 @@
-//! Tests for [`tidegate`]'s protocols without sockets and without waiting: the same event loop, on
-//! a simulated network and a virtual clock, with faults that follow from a seed.
+//! Tests for [`tidegate`]'s protocols without sockets and without waiting.
+//!
+//! The same event loop runs on a simulated network and a virtual clock. A timeout of ten minutes takes
+//! milliseconds, and faults follow from a seed.
 //!
 //! ```
 //! use std::time::Duration;
 //! use tidegate::{Protocol, Result, Transport};
 //! use tidegate_testkit::{Conversation, Script, check_protocol};
 //!
-//! /// Answers each line with its length, and hangs up after ten minutes.
+//! /// Replies to each line with its length, and hangs up after ten minutes.
 //! #[derive(Default)]
 //! struct Lengths(usize);
 //!
@@ -41,16 +43,15 @@
 //!     .expect_eof();
 //! script.play(Lengths::default()).unwrap();
 //!
-//! // And one in every way in which its bytes may come, and its peer may go.
+//! // And in every way in which its bytes may come, and its peer may leave.
 //! let conversation = Conversation::new().say("a line\n\nxyz").answer("7\n1\n");
 //! check_protocol(Lengths::default, &conversation).unwrap();
 //! ```
 //!
 //! # A world with faults
 //!
-//! What goes wrong in a network, a test asks for by its name and its likelihood, and holds its
-//! rule in many worlds, each with a seed of its own. The seed in the message of a failure gives the
-//! same run again:
+//! A test names the faults and their probabilities, and checks its rule in many worlds, each with a seed
+//! of its own. The seed in the message of a failure repeats the run:
 //!
 //! ```
 //! use tidegate_testkit::{Fault, Faults, Log, Recorder, World};
@@ -80,9 +81,10 @@
 //! # Ok(()) }
 //! ```
 //!
-//! # What is where
+//! # Where to go next
 //!
-//! From the least to write to the most to control:
+//! The [guide](https://docs.rs/tidegate/latest/tidegate/guide/testing/) of `tidegate` has a chapter on
+//! testing. The tools, from the least to write to the most to control:
 //!
 //! | | |
 //! | --- | --- |
@@ -91,31 +93,31 @@
 //! | [`Script`] | a peer that sends, expects and waits, step by step, against a protocol or a handler that accepts or connects |
 //! | [`pair()`] | two protocols on one connection |
 //! | [`World`] | hosts, each an event loop; servers, clients, async code, on one clock |
-//! | [`Network`] | what lies between the hosts: [`Link`]s, partitions, resets; [`Peer`]s without a loop |
+//! | [`Network`] | the network between the hosts: [`Link`]s, partitions, resets; [`Peer`]s without a loop |
 //! | [`Faults`], [`FaultCounts`] | the probability of each fault, and how often it struck |
 //! | [`Recorder`], [`Watched`], [`Log`] | a protocol that records its callbacks, one that records those of any other, and the record, which checks their order |
-//! | [`Trace`], [`Dialogue`] | what happened, and what was said |
+//! | [`Trace`], [`Dialogue`] | the events of a run, and the bytes of both sides |
 //! | [`conformance`] | the rules for every transport, over sockets or over another [`Harness`](conformance::Harness) |
 //! | [`fuzz()`] | random inputs for a rule, in an ordinary test |
 //!
 //! # Time, chance and seeds
 //!
-//! The clock of a world moves only when a test lets it: `pump` does what needs no time, `advance`
-//! lets time pass, `run_until_idle` jumps from one timer or arrival to the next. What takes ten
-//! minutes takes as long as its callbacks, and comes at exactly its time: a protocol should ask
-//! [`Handle::now`](tidegate::Handle::now), not the clock of the system, for what time it is.
+//! The clock of a world moves only when a test lets it: `pump` runs everything that needs no time,
+//! `advance` lets time pass, `run_until_idle` jumps from one timer or arrival to the next. A timer of ten
+//! minutes costs as much as its callback, and fires at exactly its time. A protocol should ask
+//! [`Handle::now`](tidegate::Handle::now) for the time, not the system.
 //!
-//! Everything that is left to chance (the order of what happens at one moment, jitter, faults)
-//! follows from the [seed](WorldBuilder::seed). The same seed, on the same build, is the same run:
-//! its [`Trace::digest`] tells. That holds as long as the code under test has no chance of its own,
-//! such as the order of a `HashMap`, threads, or real time.
+//! Everything that is left to chance (the order of events at one moment, jitter, faults) follows from the
+//! [seed](WorldBuilder::seed). The same seed, on the same build, is the same run, with the same
+//! [`Trace::digest`]. That holds as long as the code under test has no chance of its own, such as the
+//! order of a `HashMap`, threads, or real time.
 //!
 //! # Failures that read well
 //!
 //! [`Violation`] is the error of a check, [`Mismatch`] that of a script. Both name the expected and the
 //! seen result and show the dialogue before it, in their `Debug` too: `unwrap` them. A `Log` whose
 //! callbacks came out of order panics when it is dropped, or when its world is. In a `Pair` and a
-//! `Script` a panic of a protocol is one of the test.
+//! `Script` a panic of a protocol fails the test.
 
 mod check;
 pub mod conformance;

@@ -1,4 +1,4 @@
-//! What the callbacks of one connection were, and whether they came in order.
+//! The record of one connection's callbacks, which checks their order.
 
 use crate::grammar::{Call, Grammar};
 use crate::unreported_violations;
@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use tidegate::{Address, CloseReason, Closed, Transport, TransportId};
 
-/// One callback, as it was seen.
+/// One recorded callback.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "tests match it")]
 pub enum Seen {
@@ -14,7 +14,7 @@ pub enum Seen {
     Made,
     /// `data_received`; of a [`Recorder`](crate::Recorder) `buffer_updated` too.
     Data(Vec<u8>),
-    /// `buffer_updated` of a [`Watched`](crate::Watched) protocol: so many bytes, in a buffer that
+    /// `buffer_updated` of a [`Watched`](crate::Watched) protocol: the number of bytes, in a buffer that
     /// only the protocol knows.
     Filled(usize),
     /// `eof_received`
@@ -25,7 +25,7 @@ pub enum Seen {
     Resume,
     /// `connection_lost`
     Lost,
-    /// What a test wrote in between.
+    /// A note of the test.
     Note(String),
 }
 
@@ -44,8 +44,7 @@ impl Seen {
     }
 }
 
-/// Which connection a record is of. The numbers are those of a loop; the addresses tell two loops
-/// apart.
+/// The connection of a record. Ids are unique within a loop; the addresses tell two loops apart.
 type Connection = (TransportId, Address, Address);
 
 #[derive(Debug, Default)]
@@ -65,8 +64,8 @@ struct Shared {
 /// makes protocols for many connections needs a log for each.
 ///
 /// It checks the order of the callbacks while it is written, as
-/// [`Protocol`](tidegate::Protocol) documents it. When the last clone is dropped, a violation that
-/// nobody [took](Self::take_violations) panics, and so fails the test. While a
+/// [`Protocol`](tidegate::Protocol) documents it. When the last clone is dropped, a violation that was
+/// not [taken](Self::take_violations) panics, and so fails the test. While a
 /// [`World`](crate::World) lives, the panic comes when that is dropped: its loops would catch one
 /// of a clone in a protocol or in a factory. A loop without a world does catch it, and reports it
 /// as it does each panic of a drop: keep a clone outside of it.
@@ -91,17 +90,17 @@ struct Shared {
 pub struct Log(Rc<Shared>);
 
 impl Log {
-    /// An empty record.
+    /// Returns an empty record.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// The callbacks so far.
+    /// Returns the callbacks so far.
     pub fn seen(&self) -> Vec<Seen> {
         self.0.seen.borrow().clone()
     }
 
-    /// The callbacks so far, one word each; neighbouring data joined.
+    /// Returns the callbacks so far, one word each; neighbouring data joined.
     pub fn words(&self) -> Vec<String> {
         let mut words: Vec<String> = Vec::new();
         for seen in self.0.seen.borrow().iter() {
@@ -121,7 +120,7 @@ impl Log {
         words
     }
 
-    /// All received bytes, but for those in [buffers of the protocol's own](Seen::Filled).
+    /// Returns all received bytes, but for those in [buffers of the protocol's own](Seen::Filled).
     pub fn data(&self) -> Vec<u8> {
         let seen = self.0.seen.borrow();
         let chunks = seen.iter().filter_map(|seen| match seen {
@@ -131,7 +130,7 @@ impl Log {
         chunks.collect::<Vec<_>>().concat()
     }
 
-    /// How many bytes were received, those in buffers of the protocol's own included.
+    /// Returns the number of received bytes, those in buffers of the protocol's own included.
     pub fn data_len(&self) -> usize {
         let seen = self.0.seen.borrow();
         let lens = seen.iter().map(|seen| match seen {
@@ -142,23 +141,23 @@ impl Log {
         lens.sum()
     }
 
-    /// How often something was seen.
+    /// Returns the number of times that a callback or note was recorded.
     pub fn count(&self, what: &Seen) -> usize {
         let seen = self.0.seen.borrow();
         seen.iter().filter(|seen| *seen == what).count()
     }
 
-    /// Whether something was seen.
+    /// Returns whether a callback or note was recorded.
     pub fn has(&self, what: &Seen) -> bool {
         self.count(what) > 0
     }
 
-    /// Whether `connection_lost` came.
+    /// Returns whether `connection_lost` came.
     pub fn is_lost(&self) -> bool {
         self.0.grammar.get().is_lost()
     }
 
-    /// What `connection_lost` said.
+    /// Returns the [`Closed`] of `connection_lost`.
     ///
     /// # Panics
     ///
@@ -171,7 +170,7 @@ impl Log {
         }
     }
 
-    /// The reason that `connection_lost` gave, in one word.
+    /// Returns the reason of `connection_lost`, in one word.
     ///
     /// # Panics
     ///
@@ -181,7 +180,7 @@ impl Log {
         reason_word(self.closed().reason()).to_owned()
     }
 
-    /// The transport of a [`Watched`](crate::Watched) protocol, from `connection_made` on: that of
+    /// Returns the transport of a [`Watched`](crate::Watched) protocol, from `connection_made` on: that of
     /// a connection which a server accepted, for instance.
     pub fn transport(&self) -> Option<Transport> {
         self.0.transport.borrow().clone()
@@ -192,12 +191,12 @@ impl Log {
         self.0.seen.borrow_mut().push(Seen::Note(note.into()));
     }
 
-    /// How many protocols with this record were dropped.
+    /// Returns the number of dropped protocols with this record.
     pub fn dropped(&self) -> u32 {
         self.0.dropped.get()
     }
 
-    /// For a protocol that takes the place of another: it starts in the middle of the grammar.
+    /// Lets the record start in the middle of the grammar: for a protocol that takes the place of another.
     #[must_use]
     pub fn switched_in(self) -> Self {
         let mut grammar = self.0.grammar.get();
@@ -212,7 +211,7 @@ impl Log {
         self.0.violations.take()
     }
 
-    // What the recording protocols write.
+    // Written by the recording protocols.
 
     pub(crate) fn push(&self, seen: Seen) {
         let mut grammar = self.0.grammar.get();
@@ -225,7 +224,7 @@ impl Log {
         self.0.seen.borrow_mut().push(seen);
     }
 
-    /// `connection_made`, of the one connection that this is the record of.
+    /// Records `connection_made`, of the one connection that this is the record of.
     pub(crate) fn made(&self, transport: &Transport) {
         let (local, peer) = (transport.local_addr(), transport.peer_addr());
         let own = (transport.id(), local.clone(), peer.clone());
@@ -249,7 +248,7 @@ impl Log {
         self.0.violations.borrow_mut().push(what);
     }
 
-    /// `connection_lost`; its numbers must add up.
+    /// Records `connection_lost`; its numbers must add up.
     pub(crate) fn lost(&self, transport: &Transport, closed: &Closed) {
         if closed.unsent() != transport.written() - transport.sent() {
             self.violated(format!(
@@ -261,7 +260,7 @@ impl Log {
         self.0.closed.replace(Some(closed.clone()));
     }
 
-    /// Marks a callback as running until the answer is dropped: there is one at a time.
+    /// Marks a callback as running until the returned value is dropped: there is one at a time.
     pub(crate) fn enter(&self, callback: &'static str) -> Running {
         if let Some(other) = self.0.running.replace(Some(callback)) {
             self.violated(format!("{callback} within {other}"));
@@ -273,7 +272,7 @@ impl Log {
         self.0.transport.replace(Some(transport.clone()));
     }
 
-    /// The error of a watched `connection_made`.
+    /// Records the error of a watched `connection_made`.
     pub(crate) fn refused(&self, error: String) {
         self.0.refusal.replace(Some(error));
     }
@@ -301,7 +300,7 @@ impl Drop for Shared {
     }
 }
 
-/// One word for a reason.
+/// Returns one word for a reason.
 fn reason_word(reason: &CloseReason) -> &'static str {
     match reason {
         CloseReason::LocalClose => "local-close",

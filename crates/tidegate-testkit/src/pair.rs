@@ -49,7 +49,7 @@ const PORT: u16 = 7;
 ///
 /// # Panics
 ///
-/// A panic of a protocol goes on in whatever runs the pair, so that the test fails.
+/// A panic of a protocol goes on in the call that runs the pair, so that the test fails.
 pub fn pair(a: impl Protocol, b: impl Protocol) -> io::Result<Pair> {
     Pair::in_world(World::builder(), a, b)
 }
@@ -57,8 +57,7 @@ pub fn pair(a: impl Protocol, b: impl Protocol) -> io::Result<Pair> {
 /// A connection in a [`World`] with two hosts; [`pair`] makes it.
 ///
 /// Nothing happens until the pair is run, with one of `pump`, `advance` and `run_until_idle`.
-/// What a protocol has in itself is found with
-/// [`with_protocol`](Transport::with_protocol), as long as it lives:
+/// [`with_protocol`](Transport::with_protocol) reaches the state of a protocol, as long as it lives:
 ///
 /// ```
 /// use tidegate::{Protocol, Result, Transport};
@@ -92,8 +91,8 @@ pub struct Pair {
 }
 
 impl Pair {
-    /// As [`pair`], in a world with a seed, faults or a slow link. With faults the connect may
-    /// fail.
+    /// Connects as [`pair`] does, in a world with a seed, faults or a slow link. With faults the connect
+    /// may fail.
     ///
     /// # Errors
     ///
@@ -128,22 +127,22 @@ impl Pair {
         })
     }
 
-    /// The end that opened the connection.
+    /// Returns the end that opened the connection.
     pub fn a(&self) -> &Transport {
         &self.a
     }
 
-    /// The end that accepted it.
+    /// Returns the end that accepted it.
     pub fn b(&self) -> &Transport {
         &self.b
     }
 
-    /// The callbacks of `a`'s protocol.
+    /// Returns the callbacks of `a`'s protocol.
     pub fn log_a(&self) -> &Log {
         &self.logs[0]
     }
 
-    /// The callbacks of `b`'s protocol.
+    /// Returns the callbacks of `b`'s protocol.
     pub fn log_b(&self) -> &Log {
         &self.logs[1]
     }
@@ -186,22 +185,22 @@ impl Pair {
         self.world.run_until(completion)
     }
 
-    /// How long the pair has been running, in its own time.
+    /// Returns the time since the pair began, by its own clock.
     pub fn elapsed(&self) -> Duration {
         self.world.elapsed()
     }
 
-    /// The hosts of `a` and of `b`, for what the network does between them.
+    /// Returns the hosts of `a` and of `b`, for changes of the network between them.
     pub fn hosts(&self) -> &[Host; 2] {
         &self.hosts
     }
 
-    /// The network, for faults.
+    /// Returns the network, for faults.
     pub fn network(&self) -> &Network {
         self.world.network()
     }
 
-    /// The world that both live in: its trace, more hosts.
+    /// Returns the world of both, for its trace and for more hosts.
     pub fn world(&mut self) -> &mut World {
         &mut self.world
     }

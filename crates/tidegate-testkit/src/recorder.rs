@@ -1,4 +1,4 @@
-//! A protocol that records its callbacks, checks their grammar and does what a test tells it.
+//! A protocol that records its callbacks, checks their grammar and acts as a test tells it.
 
 use crate::log::{Log, Seen};
 use tidegate::{Closed, OnEof, OnPause, Protocol, Result, Transport};
@@ -8,7 +8,7 @@ type DataHook = Option<Box<dyn FnMut(&Transport, &[u8]) -> Result>>;
 type BufferHook = Option<Box<dyn FnMut(&Transport, usize)>>;
 type LostHook = Option<Box<dyn FnMut(&Transport, &Closed)>>;
 
-/// Records every callback in a [`Log`], then does what the test's closures say.
+/// Records every callback in a [`Log`], then calls the test's closures.
 ///
 /// It stands in for a protocol: the other side of the one under test, or something that a server
 /// makes. To record the callbacks of a protocol of your own, see [`Watched`](crate::Watched).
@@ -75,30 +75,31 @@ impl Recorder {
         })
     }
 
-    /// What to do in `connection_made`.
+    /// Calls `hook` in `connection_made`.
     pub fn on_made(mut self, mut hook: impl FnMut(&Transport) -> Result + 'static) -> Self {
         self.made = Some(Box::new(move |transport, ()| hook(transport)));
         self
     }
 
-    /// What to do with data.
+    /// Calls `hook` with data.
     pub fn on_data(mut self, hook: impl FnMut(&Transport, &[u8]) -> Result + 'static) -> Self {
         self.data = Some(Box::new(hook));
         self
     }
 
-    /// What to do, and answer, at the end of the stream; `Close` unless set.
+    /// Calls `hook` in `eof_received`, and returns its result; `Close` unless set.
     pub fn on_eof(mut self, mut hook: impl FnMut(&Transport) -> Result<OnEof> + 'static) -> Self {
         self.eof = Some(Box::new(move |transport, ()| hook(transport)));
         self
     }
 
-    /// Answers `KeepOpen` at the end of the stream.
+    /// Returns `KeepOpen` from `eof_received`.
     pub fn keep_open(self) -> Self {
         self.on_eof(|_| Ok(OnEof::KeepOpen))
     }
 
-    /// What to do, and answer, on a pause; the provided answer unless set.
+    /// Calls `hook` in `pause_writing`, and returns its result; that of the default implementation unless
+    /// set.
     pub fn on_pause(
         mut self,
         mut hook: impl FnMut(&Transport) -> Result<OnPause> + 'static,
@@ -107,13 +108,13 @@ impl Recorder {
         self
     }
 
-    /// What to do on a resume.
+    /// Calls `hook` in `resume_writing`.
     pub fn on_resume(mut self, mut hook: impl FnMut(&Transport) -> Result + 'static) -> Self {
         self.resume = Some(Box::new(move |transport, ()| hook(transport)));
         self
     }
 
-    /// What to do in `connection_lost`.
+    /// Calls `hook` in `connection_lost`.
     pub fn on_lost(mut self, hook: impl FnMut(&Transport, &Closed) + 'static) -> Self {
         self.lost = Some(Box::new(hook));
         self
@@ -125,7 +126,7 @@ impl Recorder {
         self
     }
 
-    /// What to do in `get_buffer`, with its size hint.
+    /// Calls `hook` in `get_buffer`, with its size hint.
     pub fn on_get_buffer(mut self, hook: impl FnMut(&Transport, usize) + 'static) -> Self {
         self.get_buffer = Some(Box::new(hook));
         self
@@ -140,7 +141,7 @@ impl Recorder {
     }
 }
 
-/// What the trait itself provides.
+/// The default implementations of the trait.
 struct Provided;
 
 impl Protocol for Provided {}

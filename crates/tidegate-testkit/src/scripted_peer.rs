@@ -9,7 +9,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How a wait ended.
+/// The end of a wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Waited {
     /// The condition became true.
@@ -23,7 +23,7 @@ pub(crate) struct ScriptedPeer {
     /// `None` from a reset or the departure on.
     peer: Option<Peer>,
     dialogue: Dialogue,
-    /// All that was taken.
+    /// All bytes that were taken.
     received: Vec<u8>,
     is_ended: bool,
     is_reset: bool,
@@ -52,12 +52,12 @@ impl ScriptedPeer {
         &self.dialogue
     }
 
-    /// Whether the other side has ended its stream, and all of it was taken.
+    /// Returns whether the other side has ended its stream, and all of it was taken.
     pub(crate) fn is_ended(&self) -> bool {
         self.is_ended
     }
 
-    /// Whether the other side reset the connection, not having ended its stream.
+    /// Returns whether the other side reset the connection, not having ended its stream.
     pub(crate) fn is_reset(&self) -> bool {
         self.is_reset
     }
@@ -66,7 +66,7 @@ impl ScriptedPeer {
         self.is_ended || self.is_reset || self.peer.is_none()
     }
 
-    /// How it ended its own stream, if it has.
+    /// Returns how it ended its own stream, if it has.
     pub(crate) fn said_end(&self) -> Option<&'static str> {
         if self.said_reset {
             Some("reset the connection")
@@ -75,7 +75,7 @@ impl ScriptedPeer {
         }
     }
 
-    /// Takes what has arrived, and the news of an end.
+    /// Takes the bytes that have arrived, and the news of an end.
     pub(crate) fn take(&mut self, world: &World) {
         let Some(peer) = &self.peer else { return };
         let now = world.elapsed();
@@ -96,9 +96,8 @@ impl ScriptedPeer {
         }
     }
 
-    /// Sends all of `data`, taking when `takes`; in any case when it could not go on otherwise.
-    /// Answers how many bytes were sent: less when the connection is over, or nobody reads them for
-    /// `patience`.
+    /// Sends all of `data`, taking when `takes`; in any case when it could not go on otherwise. Returns the
+    /// number of sent bytes: fewer when the connection is over, or when they are not read for `patience`.
     pub(crate) fn send(
         &mut self,
         world: &mut World,
@@ -179,7 +178,7 @@ impl ScriptedPeer {
         within(world, limit, || done(peer))
     }
 
-    /// Takes what comes until `enough`, or the connection is over, or `limit` has passed.
+    /// Takes bytes until `enough`, or the connection is over, or `limit` has passed.
     pub(crate) fn listen(
         &mut self,
         world: &mut World,
@@ -198,7 +197,7 @@ impl ScriptedPeer {
                 peer.waiting() > 0 || peer.is_ended() || peer.is_reset()
             })?;
             if waited == Waited::TimeOut {
-                // What came with the last moment.
+                // Bytes that came with the last moment.
                 world.pump()?;
                 self.take(world);
                 return Ok(Waited::TimeOut);
@@ -206,7 +205,7 @@ impl ScriptedPeer {
         }
     }
 
-    /// Takes what comes until `done`, for `limit` at most, the end of the connection or not.
+    /// Takes bytes until `done`, for `limit` at most, the end of the connection or not.
     pub(crate) fn attend(
         &mut self,
         world: &mut World,

@@ -5,10 +5,10 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::time::Duration;
 
-/// So many bytes of a message are shown.
+/// Maximum number of bytes of a message that are shown.
 const SHOWN: usize = 32;
 
-/// What happened in a world. Two runs of one seed have the same.
+/// The events of a world. Two runs of one seed have the same.
 #[derive(Debug, Clone, Default)]
 pub struct Trace {
     lines: Vec<String>,
@@ -17,17 +17,17 @@ pub struct Trace {
 }
 
 impl Trace {
-    /// The lines; empty unless the world [was told](crate::WorldBuilder::trace) to keep them.
+    /// Returns the lines; none unless the world [was told](crate::WorldBuilder::trace) to keep them.
     pub fn lines(&self) -> &[String] {
         &self.lines
     }
 
-    /// A digest of everything that happened, kept in any case. Comparable within one build only.
+    /// Returns a digest of all events, kept in any case. Comparable within one build only.
     pub fn digest(&self) -> u64 {
         self.hash
     }
 
-    /// How much happened.
+    /// Returns the number of events.
     pub fn events(&self) -> u64 {
         self.events
     }
@@ -58,7 +58,7 @@ impl Recording {
         &self.trace
     }
 
-    /// `data` is of this event; `line` is asked for only when lines are kept.
+    /// Notes an event with its `data`; `line` is called only when lines are kept.
     pub(crate) fn note<L: fmt::Display>(
         &mut self,
         now: Duration,

@@ -9,8 +9,8 @@ thread_local! {
 }
 
 /// Reports the violations of a log that is dropped with them. A loop drops protocols and factories
-/// where it catches panics, and a log may be dropped with them: while a [`ReportOnDrop`] lives, it is
-/// that which panics.
+/// where it catches panics, and a log may be dropped with them: while a [`ReportOnDrop`] lives, its drop
+/// panics instead.
 pub(crate) fn report(violations: Vec<String>) {
     if violations.is_empty() || std::thread::panicking() {
         return;

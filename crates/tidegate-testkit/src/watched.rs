@@ -56,7 +56,7 @@ impl<P: Protocol> Watched<P> {
         }
     }
 
-    /// A callback that comes neither first nor last, and so not once the connection is ending.
+    /// Records a callback that comes neither first nor last, and so not once the connection is ending.
     fn see(&self, transport: &Transport, seen: Seen) {
         if transport.is_closing() {
             self.log
@@ -130,7 +130,7 @@ impl<P: Protocol> Protocol for Watched<P> {
         Some(&mut self.protocol)
     }
 
-    /// The user's, in logs and failures.
+    /// Returns the name of the user's type, for logs and failures.
     fn __type_name(&self, internal: Internal) -> &'static str {
         self.protocol.__type_name(internal)
     }

@@ -9,7 +9,7 @@ use tidegate::{Completion, ListenOptions, Server, ShutdownReport};
 use tidegate_streams::StreamServer;
 use tidegate_testkit::World;
 
-/// A server, and whether it must not accept anybody now.
+/// A server, and whether it must not accept now.
 #[derive(Clone)]
 pub(crate) struct Serving {
     pub(crate) server: AnyServer,

@@ -1,4 +1,4 @@
-//! A client with callbacks, that does everything that one may do to a connection.
+//! A client with callbacks, which does everything that may be done to a connection.
 
 use crate::ledger::{Guard, Ledger};
 use bytes::Bytes;
@@ -9,16 +9,16 @@ use tidegate::{
     Closed, Completion, Flow, OnEof, OnPause, Protocol, Result, Transport, WriteError, WriteLimits,
 };
 
-/// So long are the lines, for those who read lines.
+/// The length of the lines, for servers that read lines.
 const LINE: u64 = 251;
 
-/// Some number of bytes that ends a line.
+/// Draws a number of bytes that ends a line.
 pub(crate) fn some_total(rng: &mut fastrand::Rng, scale: u32) -> u64 {
     let most = 1 << rng.u32(4..scale);
     rng.u64(1..=most).next_multiple_of(LINE)
 }
 
-/// The bytes of a connection: a function of the place in the stream.
+/// Returns a byte of a connection: a function of the place in the stream.
 pub(crate) fn byte(of: u64, at: u64) -> u8 {
     let word = ((of << 32) | (at / 8)).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     if at % LINE == LINE - 1 {
@@ -105,7 +105,7 @@ impl Client {
                     }
                     return Ok(());
                 }
-                // `connection_lost` says the rest.
+                // `connection_lost` has the rest.
                 Err(_) if transport.is_closing() => {
                     self.done = true;
                     return Ok(());
@@ -170,7 +170,7 @@ impl Client {
         }
     }
 
-    /// No waiter succeeds whose bytes were thrown away, and each has an answer.
+    /// Checks that no waiter succeeds whose bytes were discarded, and that each completes.
     fn await_answer<T: 'static>(&self, completion: Completion<T>, transport: &Transport) {
         let guard = Guard::new(&self.ledger, |ledger| &ledger.waiters);
         let (ledger, transport) = (self.ledger.clone(), transport.clone());
@@ -196,7 +196,7 @@ impl Client {
             Ending::CloseAfterAll => {}
             Ending::Close => {
                 transport.close();
-                // The other side may be stuck with what we do not read any more.
+                // The other side may be stuck with bytes that we do not read any more.
                 transport.close_within(Duration::from_secs(1000));
             }
             Ending::CloseWithin => {
@@ -226,7 +226,7 @@ impl Client {
         });
     }
 
-    /// Something that happens in the middle.
+    /// Does something in the middle.
     fn meddle(&mut self, transport: &Transport) {
         match self.rng.u32(..100) {
             0..=9 => {
@@ -250,7 +250,7 @@ impl Client {
     }
 }
 
-/// An error that only says that the connection ends.
+/// Lets an error pass that only says that the connection ends.
 fn closing(transport: &Transport, error: WriteError) -> Result {
     if transport.is_closing() {
         Ok(())

@@ -113,7 +113,7 @@ impl Ledger {
         // Asked for while there is a socket.
         transport.local_addr();
         transport.wait_closed().then(move |_, closed| {
-            // An error is the end of the loop, whose connections nobody looks at.
+            // An error is the end of the loop, whose connections are not checked.
             if let Ok(closed) = closed {
                 ledger.enter(&followed, &closed, seen);
             }
@@ -153,7 +153,7 @@ impl Ledger {
     pub(crate) fn nothing_is_open(&self) {
         let all = [
             ("connections without connection_lost", &self.connections),
-            ("waiters without an answer", &self.waiters),
+            ("waiters that did not complete", &self.waiters),
             ("tasks that were not dropped", &self.tasks),
             ("closures that were not dropped", &self.calls),
             ("protocols that were not dropped", &self.protocols),
@@ -184,7 +184,7 @@ fn reason_word(closed: &Closed) -> &'static str {
     }
 }
 
-/// Counts its own end; held by what must not be left.
+/// Counts its own end; held by everything that must not be left.
 #[derive(Debug)]
 pub(crate) struct Guard {
     ledger: Rc<Ledger>,

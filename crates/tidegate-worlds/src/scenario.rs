@@ -1,4 +1,4 @@
-//! One world: its hosts, what they do, and what must be true at its end.
+//! One world: its hosts, their traffic, and the rules at its end.
 
 use crate::accepting::{self, AnyServer, Serving};
 use crate::client::Client;
@@ -20,13 +20,13 @@ const SERVERS: usize = 8;
 const CLIENTS: usize = 12;
 const CONNECTIONS: usize = 8;
 
-/// How long clients go on connecting, and faults strike.
+/// The time in which clients connect, and faults strike.
 const TRAFFIC: Duration = Duration::from_secs(60);
 
-/// So long everything has to end when nothing goes wrong any more.
+/// The time in which everything has to end when nothing goes wrong any more.
 const CALM: Duration = Duration::from_secs(4 * 3600);
 
-/// What came of a world.
+/// The result of a world.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     pub(crate) violations: Vec<String>,
@@ -127,7 +127,7 @@ fn any_link(rng: &mut fastrand::Rng) -> Link {
     }
 }
 
-/// All of them, some more often and some more seldom.
+/// Draws a probability for each fault.
 fn any_faults(rng: &mut fastrand::Rng) -> Faults {
     let all = Faults::all();
     Fault::ALL.iter().fold(Faults::none(), |faults, &fault| {
@@ -199,7 +199,7 @@ fn relay_to(back: &str, ledger: &Rc<Ledger>) -> Relay {
     let ledger = ledger.clone();
     Relay::to(back).on_end(move |_, report| {
         drop(waiter);
-        // What one side has taken from the other is what it wrote.
+        // The bytes that one side has taken from the other are those that it wrote.
         if let Ok(closed) = &report.back
             && report.is_clean()
             && (closed.unsent() > 0 || report.front.unsent() > 0)
@@ -244,7 +244,7 @@ fn connect(handle: &Handle, ledger: &Rc<Ledger>, to: ConnectOptions, of: u64, se
     let waiter = Guard::new(ledger, |ledger| &ledger.waiters);
     let connecting = handle.create_connection(to, client);
     if seed.is_multiple_of(16) {
-        // Nobody wants it any more.
+        // It is not wanted any more.
         drop(connecting);
     } else {
         connecting.then(move |_, _| drop(waiter));

@@ -1,11 +1,11 @@
-//! What the hosts serve: echo in three ways, and relays to it.
+//! The servers of the hosts: echo in three ways, and relays to it.
 
 use crate::ledger::{Guard, Ledger};
 use std::rc::Rc;
 use tidegate::{Protocol, Result, Transport};
 use tidegate_streams::{ReadError, StreamReader, StreamWriter};
 
-/// With the provided callbacks: what it cannot send, it does not read.
+/// With the default implementations: it does not read bytes that it cannot send.
 pub(crate) struct Echo;
 
 impl Protocol for Echo {
@@ -15,7 +15,7 @@ impl Protocol for Echo {
     }
 }
 
-/// As that, into a buffer of its own.
+/// As [`Echo`], into a buffer of its own.
 pub(crate) struct BufferedEcho {
     pub(crate) buffer: Vec<u8>,
 }
@@ -61,14 +61,14 @@ pub(crate) async fn echo(
                 None => return Ok(()),
             },
         };
-        // The connection is over: its reader, or its closing, says so.
+        // The connection is over: its reader, or its close, reports it.
         if writer.write(&chunk).is_err() || writer.drain().await.is_err() || last {
             return Ok(());
         }
     }
 }
 
-/// What came of a line before the end of the stream.
+/// Returns the part of a line that came before the end of the stream.
 fn rest(error: &ReadError) -> Option<bytes::Bytes> {
     let incomplete = error.as_incomplete()?;
     Some(incomplete.partial.clone()).filter(|rest| !rest.is_empty())

@@ -27,7 +27,7 @@ pub(crate) async fn run(ledger: Rc<Ledger>, to: ConnectOptions, of: u64, seed: u
         ledger.echoed_whole.set(ledger.echoed_whole.get() + 1);
     }
     if writer.closed().is_none() && !writer.is_closing() {
-        // Its answer is `wait_closed`'s: an error when bytes were lost.
+        // Its result is that of `wait_closed`: an error when bytes were lost.
         if timeout(Duration::from_secs(1000), writer.close())
             .await
             .is_err()
@@ -79,7 +79,7 @@ async fn write(
         match rng.u32(..64) {
             0 => sleep(Duration::from_millis(rng.u64(..2000))).await,
             1 => writer.abort(),
-            // A wait that is given up loses nothing.
+            // A cancelled wait loses nothing.
             2 => drop(timeout(Duration::from_micros(10), writer.drain()).await),
             _ => {}
         }
@@ -88,7 +88,7 @@ async fn write(
     let _ = writer.write_eof();
 }
 
-/// Reads what comes back; answers whether all of it did.
+/// Reads the bytes that come back, and returns whether all of them did.
 async fn read(
     ledger: Rc<Ledger>,
     mut reader: StreamReader,

@@ -18,7 +18,7 @@ pub enum Address {
 }
 
 impl Address {
-    /// The IP address and port, if it has them.
+    /// Returns the IP address and port, if it has them.
     pub fn as_inet(&self) -> Option<SocketAddr> {
         match self {
             Self::Inet(addr) => Some(*addr),
@@ -26,7 +26,7 @@ impl Address {
         }
     }
 
-    /// The path of a Unix socket, if it has one.
+    /// Returns the path of a Unix socket, if it has one.
     pub fn as_unix(&self) -> Option<&Path> {
         match self {
             Self::Unix(path) => Some(path),
@@ -52,7 +52,7 @@ impl From<SocketAddr> for Address {
     }
 }
 
-/// What a user may write where an address is wanted: an address, or a name that stands for some.
+/// The target of a connect or a listener, as a user writes it: an address, or a name that stands for some.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Target {
     Address(Address),
@@ -196,7 +196,7 @@ fn is_zone(zone: &str) -> bool {
     !zone.is_empty() && !zone.contains(odd)
 }
 
-/// What a resolver may be asked for. Nothing but numbers is a mistyped address, which some
+/// Returns whether a resolver may be asked for it. Nothing but numbers is a mistyped address, which some
 /// resolvers take for one (inet_aton(3)): 127.1, 0x7f.1.
 fn is_name(host: &str) -> bool {
     !host.is_empty()

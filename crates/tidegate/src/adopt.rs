@@ -22,8 +22,9 @@ use sealed::Adopt;
 
 /// # Streams of the standard library
 impl Handle {
-    /// Drives a connected stream of the standard library. It counts as accepted.
-    /// `connection_made` comes from the loop.
+    /// Drives a connected stream of the standard library.
+    ///
+    /// It counts as accepted. `connection_made` comes from the loop.
     ///
     /// The connection ends for copies of the descriptor too, which `try_clone` and a fork make: the
     /// loop shuts it down (shutdown(2)) before it closes its own. A reset is an exception: a TCP

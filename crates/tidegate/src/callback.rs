@@ -12,9 +12,9 @@ use std::time::{Duration, Instant};
 /// A call that waits in the loop. A panic of user code stays inside.
 pub(crate) trait Run {
     fn run(self: Rc<Self>, handle: &Handle);
-    /// Takes out what was to run, for the caller to drop; `None` when it ran or was taken.
+    /// Takes out the closure, for the caller to drop; `None` when it ran or was taken.
     fn take(&self) -> Option<Box<dyn Any>>;
-    /// The timer was given another deadline. Only those of repeating timers are told.
+    /// Called when the timer got another deadline; for repeating timers alone.
     fn deadline_moved(&self, deadline: Option<Instant>) {
         let _ = deadline;
     }
@@ -93,7 +93,7 @@ impl CallbackHandle {
     /// Returns whether there was a deadline to move. There is none after the callback has run or
     /// was cancelled, and none for [`call_soon`](Handle::call_soon). Nothing is allocated, and the
     /// closure stays as it is: an idle timeout is moved at each read for less than the price of
-    /// a new timer. A delay beyond what the clock can say never ends.
+    /// a new timer. A delay beyond the range of the clock never ends.
     ///
     /// The next run of [`call_every`](Handle::call_every) moves, and later ones are a period apart
     /// from it. That may be done within the callback too.
@@ -132,8 +132,9 @@ impl CallbackHandle {
         core.is_some_and(|core| self.move_to(&core, core.clock().checked_add(delay)))
     }
 
-    /// Moves the deadline to `time`, as [`reset`](Self::reset) does. A time that is past is due in
-    /// the next tick, or in this one when its timers have not run yet.
+    /// Moves the deadline to `time`, as [`reset`](Self::reset) does.
+    ///
+    /// A time that is past is due in the next tick, or in this one when its timers have not run yet.
     pub fn reset_at(&self, time: Instant) -> bool {
         let core = self.core.upgrade();
         core.is_some_and(|core| self.move_to(&core, Some(time)))
@@ -164,8 +165,8 @@ impl fmt::Debug for CallbackHandle {
 
 /// A callback that can be scheduled again and again: at most once a tick, without allocating.
 ///
-/// Made by [`Handle::callback`]. Clones schedule the same callback. Dropping it does not cancel
-/// what is scheduled.
+/// Made by [`Handle::callback`]. Clones schedule the same callback. Dropping it does not cancel a
+/// scheduled run.
 #[derive(Clone)]
 pub struct Callback(Rc<Repeated>);
 
@@ -192,9 +193,10 @@ impl Callback {
         Self(shared)
     }
 
-    /// Runs the callback in this tick of the loop or the next. Scheduling what is scheduled does
-    /// nothing; scheduling from within the callback itself means the next tick. When the loop is
-    /// gone this does nothing.
+    /// Runs the callback in this tick of the loop or the next.
+    ///
+    /// A second call before that does nothing. A call from within the callback itself means the next
+    /// tick. When the loop is gone this does nothing.
     pub fn schedule(&self) {
         if self.0.scheduled.replace(true) {
             return;
@@ -216,7 +218,7 @@ impl Run for Repeated {
         } else {
             self.call.replace(Some(call));
             if Rc::strong_count(&self) == 1 {
-                // Nobody can schedule it again, and dropping it is user code.
+                // It cannot be scheduled again, and dropping it is user code.
                 handle.core().drop_value(self.call.take());
             }
         }

@@ -58,13 +58,13 @@ impl Closed {
         self.transport
     }
 
-    /// Why the connection ended.
+    /// Returns the reason of the end.
     pub fn reason(&self) -> &CloseReason {
         &self.reason
     }
 
-    /// Bytes that `write` took and the kernel never got: `written - sent`. What the kernel took
-    /// does not count, also when the peer never got it.
+    /// Returns the number of bytes that `write` took and the kernel never got: `written - sent`. Bytes
+    /// that the kernel took do not count, also when the peer never got them.
     ///
     /// When it is not 0, a TCP peer saw a reset and no EOF. A peer of a Unix socket saw an EOF, for
     /// such sockets have no reset. Bytes of a [refused](WriteError::BufferFull) write were never
@@ -73,12 +73,12 @@ impl Closed {
         self.unsent
     }
 
-    /// Whether one of both ends closed it and nothing that was written stayed behind.
+    /// Returns whether one of both ends closed the connection and no written byte was unsent.
     pub fn is_clean(&self) -> bool {
         self.unsent == 0 && matches!(self.reason, CloseReason::LocalClose | CloseReason::PeerEof)
     }
 
-    /// Whether the peer reset the connection: ECONNRESET, EPIPE or ECONNABORTED.
+    /// Returns whether the peer reset the connection: ECONNRESET, EPIPE or ECONNABORTED.
     pub fn is_reset(&self) -> bool {
         match &self.reason {
             CloseReason::Io(error) => matches!(
@@ -91,7 +91,7 @@ impl Closed {
         }
     }
 
-    /// The `Closed` that an error of a completion carries, if the connection's end is its cause.
+    /// Returns the `Closed` in the error of a completion, if the connection's end is its cause.
     pub fn of(error: &io::Error) -> Option<Self> {
         let mut next: Option<&(dyn Error + 'static)> =
             error.get_ref().map(|inner| inner as &(dyn Error + 'static));
@@ -143,12 +143,11 @@ impl From<Closed> for io::Error {
     }
 }
 
-/// Why a connection ended.
+/// The reason why a connection ended.
 ///
-/// What cut it short comes first: the earliest of abort, deadline, error, panic and shutdown, but
-/// only if our `close` had not been called yet or there was still something to send. Nothing of
-/// the kind: [`PeerEof`](Self::PeerEof) if the protocol knew of the peer's end of stream when it
-/// was closed, and [`LocalClose`](Self::LocalClose) otherwise.
+/// It is the earliest of abort, deadline, error, panic and shutdown, but only if our `close` had not been
+/// called yet or bytes were still unsent. Without any of these it is [`PeerEof`](Self::PeerEof) if the
+/// protocol knew of the peer's EOF when it was closed, and [`LocalClose`](Self::LocalClose) otherwise.
 ///
 /// # Equality
 ///
@@ -163,7 +162,7 @@ pub enum CloseReason {
     LocalClose,
     /// Our `abort` or `reset`.
     LocalAbort,
-    /// The peer's end of stream.
+    /// The peer's EOF.
     PeerEof,
     /// A deadline that was set on the transport.
     Timeout(TimeoutKind),
@@ -303,7 +302,7 @@ pub enum WriteError {
 }
 
 impl WriteError {
-    /// The transport that was written to.
+    /// Returns the transport that was written to.
     pub fn transport(&self) -> TransportId {
         match self {
             Self::Closing { transport }
@@ -331,7 +330,7 @@ impl WriteError {
         None
     }
 
-    /// How the connection ended, if it did.
+    /// Returns how the connection ended, if it did.
     pub fn closed(&self) -> Option<&Closed> {
         match self {
             Self::Closed { closed, .. } => Some(closed),

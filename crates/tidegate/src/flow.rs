@@ -30,11 +30,10 @@ const DEFAULT_CAP: usize = 64 * 1024 * 1024;
 
 /// The watermarks and the cap of a transport's write buffer, in bytes.
 ///
-/// * Above `high` the writer is paused; at `low` or below it is resumed. The rule and the
-///   defaults (64 KiB and 16 KiB) are asyncio's, and so is what a missing one is taken from:
-///   `low = high / 4`, `high = 4 * low`. `high = 0` pauses as soon as the kernel
-///   leaves us a single byte.
-/// * At `cap` (64 MiB unless set) `write` takes nothing more and says
+/// * Above `high` the writer is paused; at `low` or below it is resumed. The rule and the defaults
+///   (64 KiB and 16 KiB) are asyncio's. A missing one follows from the other, as in asyncio:
+///   `low = high / 4`, `high = 4 * low`. `high = 0` pauses as soon as the kernel leaves a single byte.
+/// * At `cap` (64 MiB unless set) `write` takes nothing more and fails with
 ///   [`BufferFull`](crate::WriteError::BufferFull).
 ///
 /// Setting them fails with [`InvalidInput`](io::ErrorKind::InvalidInput), and changes nothing,
@@ -130,7 +129,7 @@ pub(crate) struct Watermarks {
     cap: usize,
 }
 
-/// What a change of the buffered bytes, or of the limits, means for the writer.
+/// The effect of a change of the buffered bytes, or of the limits, on the writer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Crossing {
     None,

@@ -1,5 +1,5 @@
-//! Work for other threads: the user's jobs, and names to be resolved. This is the loop's side of
-//! it, the answers that wait for which job; the threads are the driver's.
+//! Work for other threads: the user's jobs, and names to be resolved. This is the loop's side of it, the
+//! closures that wait for results; the threads are the driver's.
 
 use crate::callback::Once;
 use crate::completion::{Completion, Work};
@@ -16,10 +16,10 @@ use std::io;
 use std::mem;
 use std::sync::Arc;
 
-/// What is done with the answer of a job.
+/// A closure for the result of a job.
 type Answer<T> = Box<dyn FnOnce(&Handle, io::Result<T>)>;
 
-/// The jobs whose answers are still to come.
+/// The jobs whose results are still to come.
 #[derive(Default)]
 pub(crate) struct Jobs {
     started: u64,
@@ -52,12 +52,12 @@ pub struct JobPanicked {
 }
 
 impl JobPanicked {
-    /// The `JobPanicked` that an error of a completion carries, if its job panicked.
+    /// Returns the `JobPanicked` in the error of a completion, if its job panicked.
     pub fn of(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
     }
 
-    /// What the panic said.
+    /// Returns the message of the panic.
     pub fn message(&self) -> &str {
         &self.message
     }
@@ -73,16 +73,17 @@ impl Error for JobPanicked {}
 
 /// # Blocking work
 impl Handle {
-    /// Runs `job`, which may block, on a thread of a small pool, and answers with what it
-    /// returns. The threads are named `tidegate-job-0` and so on; each is started when it is first
-    /// needed, and their number is [limited](crate::EventLoopBuilder::executor_threads): a job may
-    /// have to wait for one. Names to connect to are resolved on the same threads, so jobs that
-    /// hold them all for long hold up such connects too; work without an end wants a thread of its
-    /// own, and a [`RemoteHandle`](crate::RemoteHandle).
+    /// Runs `job`, which may block, on a thread of a small pool, and completes with its result.
     ///
-    /// Dropping the completion cancels a job that has not begun; one that has runs to its end,
-    /// and its result is dropped. What `job` returns is passed on as it is: an `Err` of its own is
-    /// no error of the completion, and [`detach`](Completion::detach) drops it unseen.
+    /// The threads are named `tidegate-job-0` and so on. Each is started when it is first needed, and
+    /// their number is [limited](crate::EventLoopBuilder::executor_threads): a job may have to wait for
+    /// one. Names to connect to are resolved on the same threads, so jobs that hold them all for long
+    /// hold up such connects too. Work without an end needs a thread of its own, and a
+    /// [`RemoteHandle`](crate::RemoteHandle).
+    ///
+    /// Dropping the completion cancels a job that has not begun. A job that has begun runs to its end,
+    /// and its result is dropped. An `Err` that `job` returns is no error of the completion, and
+    /// [`detach`](Completion::detach) drops it unseen.
     ///
     /// # Errors
     ///
@@ -133,7 +134,7 @@ impl Handle {
         let job = Box::new(move || {
             let result = caught(job)
                 .unwrap_or_else(|message| Err(io::Error::other(JobPanicked { message })));
-            // Refused when the loop is gone, and then nobody waits.
+            // Refused when the loop is gone, and with it the wait.
             let _ = remote.call_soon_threadsafe(move |handle| {
                 let answer = handle.core().jobs.borrow_mut().take(id);
                 if let Some(answer) = answer {
@@ -167,7 +168,7 @@ impl Core {
         self.jobs.borrow().waiting.contains_key(&id)
     }
 
-    /// Nobody waits for it any more.
+    /// Cancels a job whose result is not awaited any more.
     pub(crate) fn cancel_job(&self, id: JobId) {
         let answer = self.jobs.borrow_mut().waiting.remove(&id);
         drop(answer);

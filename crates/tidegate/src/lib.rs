@@ -46,7 +46,7 @@
 //!
 //! # Where to go next
 //!
-//! * The [`guide`] teaches the library in ten chapters. One of them is for readers who come
+//! * The [`guide`] teaches the library in ten chapters. One of them leads to it
 //!   [from asyncio](guide::from_asyncio).
 //! * [`Protocol`] has the order of the callbacks, [`Transport`] the methods of a connection.
 //!   [`Handle`] makes servers, connections and timers.
@@ -132,7 +132,7 @@ mod protocol;
 mod relay;
 mod write_buffer;
 
-// What comes later.
+// Results, callbacks and timers.
 mod callback;
 mod completion;
 mod jobs;
@@ -140,7 +140,7 @@ mod repeating;
 mod resolve;
 mod timers;
 
-// What all of them use.
+// Used by all of them.
 mod address;
 mod log;
 mod memory;

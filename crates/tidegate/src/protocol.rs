@@ -1,4 +1,4 @@
-//! The trait that a user implements.
+//! The trait of protocols, which users implement.
 
 use crate::transport::Transport;
 use crate::{Closed, Result};
@@ -16,9 +16,9 @@ use std::time::Duration;
 ///   happened; right after it the protocol is dropped.
 /// * From [`close`](Transport::close) or [`abort`](Transport::abort) on, only `connection_lost`
 ///   comes, and always from the loop: a method that ends the connection returns first.
-/// * There is one callback at a time. What it brings about for its own protocol follows as soon
-///   as it has returned, with nothing in between; for other connections, in the same tick of the
-///   loop or the one after.
+/// * There is one callback at a time. Callbacks that it causes on its own protocol follow as soon as it
+///   has returned, with nothing in between; on other connections, in the same tick of the loop or the
+///   one after.
 /// * `pause_writing` and `resume_writing` strictly alternate.
 /// * An `Err` or a panic ends this connection and no other. The kernel gets one chance to take what
 ///   was written before; the [error handler](crate::Handle::set_error_handler) is told, and
@@ -155,7 +155,7 @@ pub trait Protocol: Any {
 #[non_exhaustive]
 pub struct Internal;
 
-/// What the loop does after the peer's EOF.
+/// The action of the loop after the peer's EOF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[expect(clippy::exhaustive_enums, reason = "there is no other way")]
 pub enum OnEof {
@@ -234,7 +234,7 @@ struct Discard;
 
 impl Protocol for Discard {}
 
-/// The `P` in a protocol or in what it wraps.
+/// Returns the `P` in a protocol or in the ones that it wraps.
 pub(crate) fn find<P: Protocol>(protocol: &mut dyn Protocol) -> Option<&mut P> {
     if (protocol as &dyn Any).is::<P>() {
         return (protocol as &mut dyn Any).downcast_mut();

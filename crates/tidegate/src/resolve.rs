@@ -14,11 +14,12 @@ use std::sync::Arc;
 
 /// # Names
 impl Handle {
-    /// The addresses of a host, in the order in which to try them; at least one. A name is
-    /// resolved by the system (getaddrinfo(3)), or by what
-    /// [`resolver`](crate::EventLoopBuilder::resolver) has set, as a
-    /// [job](Self::run_in_executor). A numeric host needs no job, nor does one in the zone of a
-    /// network interface, such as `fe80::1%eth0`.
+    /// Resolves a host to its addresses, at least one, in the order in which to try them.
+    ///
+    /// A name is resolved by the system (getaddrinfo(3)), or by the
+    /// [`resolver`](crate::EventLoopBuilder::resolver) of the loop, as a [job](Self::run_in_executor). A
+    /// numeric host needs no job, nor does one in the zone of a network interface, such as
+    /// `fe80::1%eth0`.
     ///
     /// A name has to be ASCII: encode others as IDNA says (RFC 5891), for example with the crate
     /// idna.
@@ -26,7 +27,7 @@ impl Handle {
     /// # Errors
     ///
     /// Of the completion: those of the system; [`NotFound`](io::ErrorKind::NotFound) when there is
-    /// no address, or no such interface; [`InvalidInput`](io::ErrorKind::InvalidInput) for what is
+    /// no address, or no such interface; [`InvalidInput`](io::ErrorKind::InvalidInput) for a text that is
     /// no host; [`LoopClosed`].
     #[doc(alias = "getaddrinfo")]
     pub fn resolve(&self, host: &str, port: u16) -> Completion<Vec<SocketAddr>> {
@@ -72,7 +73,7 @@ pub(crate) fn in_zone(core: &Core, ip: Ipv6Addr, zone: &str, port: u16) -> io::R
 
 type Ask = dyn Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync;
 
-/// Answers the addresses of a host, in the order in which they are to be tried. May block.
+/// Returns the addresses of a host, in the order in which to try them. May block.
 #[derive(Clone)]
 pub(crate) struct Resolver(Arc<Ask>);
 
@@ -83,7 +84,7 @@ impl Resolver {
         Self(Arc::new(ask))
     }
 
-    /// At least one address is an answer, and each comes once.
+    /// Returns at least one address, and each once.
     pub(crate) fn ask(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
         let mut addresses = caught(|| (self.0)(host, port)).unwrap_or_else(|message| {
             let message = format!("the resolver panicked: {message}");

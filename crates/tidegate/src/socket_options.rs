@@ -12,8 +12,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-/// When the kernel probes an idle TCP connection, and how many lost probes end it (SO_KEEPALIVE,
-/// tcp(7)).
+/// The times at which the kernel probes an idle TCP connection, and the number of lost probes that end it
+/// (SO_KEEPALIVE, tcp(7)).
 ///
 /// A value that is not set is the system's: on Linux 2 hours, 75 s and 9 probes. Times are rounded
 /// up to whole seconds. A peer that stays silent ends the connection with
@@ -39,7 +39,7 @@ pub struct Keepalive {
 }
 
 impl Keepalive {
-    /// Probes as the system does unless told otherwise.
+    /// Returns the system's settings.
     pub fn new() -> Self {
         Self::default()
     }

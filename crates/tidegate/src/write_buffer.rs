@@ -8,16 +8,16 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 
-/// A copied chunk is not grown past this, so that the memory of what was sent comes free.
+/// Maximum size of a copied chunk in bytes, so that the memory of sent bytes comes free.
 const CHUNK_SIZE: usize = 64 * 1024;
 
-/// What a chunk costs beside its payload; counted against the cap, so that a queue of tiny owned
-/// chunks is bounded too. Its 32 bytes twice, for a queue that has just doubled, and once more for
-/// the half that it grew out of, which the allocator may keep.
+/// The cost of a chunk in bytes, beside its payload; counted against the cap, so that a queue of tiny owned
+/// chunks is bounded too. Its 32 bytes twice, for a queue that has just doubled, and once more for the half
+/// that it grew out of, which the allocator may keep.
 pub(crate) const CHUNK_OVERHEAD: usize = 128;
 const _: () = assert!(3 * size_of::<Chunk>() <= CHUNK_OVERHEAD);
 
-/// The most slices and bytes that one system call is offered. A larger offer can be taken whole
+/// Maximum numbers of slices and bytes that one system call is offered. A larger offer can be taken whole
 /// by the kernel and hold the loop for tens of milliseconds.
 pub(crate) const MAX_SLICES: usize = 64;
 pub(crate) const MAX_OFFER: usize = 1024 * 1024;
@@ -98,8 +98,8 @@ impl WriteBuffer {
         }
     }
 
-    /// Forgets the first `taken` bytes. Owned chunks that are done go to `spent`, because
-    /// dropping them can run code of their owner.
+    /// Forgets the first `taken` bytes. Owned chunks that are sent go to `spent`, because dropping them can
+    /// run code of their owner.
     pub(crate) fn advance(&mut self, mut taken: usize, spent: &mut Vec<Bytes>) {
         debug_assert!(taken <= self.len);
         self.len -= taken;
@@ -161,7 +161,7 @@ impl<'a, const N: usize> Offer<'a, N> {
         }
     }
 
-    /// Adds a slice; says whether there is room for another.
+    /// Adds a slice; returns whether there is room for another.
     pub(crate) fn push(&mut self, data: &'a [u8]) -> bool {
         if data.is_empty() {
             return true;

@@ -144,7 +144,7 @@ fn a_connect_that_takes_too_long_has_timed_out(kind: Kind) {
                 .handle()
                 .create_connection(options.timeout(20 * MS), protocol)
         }),
-        ("no answer within", |options, event_loop, protocol| {
+        ("no result within", |options, event_loop, protocol| {
             event_loop
                 .handle()
                 .create_connection(options, protocol)

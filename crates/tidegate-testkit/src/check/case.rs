@@ -5,37 +5,37 @@ use std::fmt;
 use std::ops::Range;
 use std::str::FromStr;
 
-/// What is done besides cutting the stream into chunks.
+/// The event of a case, beside the cuts of the stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Variation {
     /// Nothing.
     Whole,
-    /// The peer does not read until it has said everything, and so few bytes fit in between; the
-    /// watermarks are as low.
+    /// The peer does not read until it has sent everything. The kernel buffers are small, and so are the
+    /// watermarks.
     Paused {
-        /// How many bytes each kernel buffer on the way to the peer holds.
+        /// The size in bytes of each kernel buffer on the way to the peer.
         buffer: usize,
     },
-    /// The peer resets the connection after so many bytes.
+    /// The peer resets the connection after a number of bytes.
     Reset {
-        /// How many.
+        /// The number of bytes.
         at: usize,
     },
-    /// The peer ends its stream after so many bytes.
+    /// The peer ends its stream after a number of bytes.
     Eof {
-        /// How many.
+        /// The number of bytes.
         at: usize,
     },
-    /// The peer falls silent after so many bytes, and leaves after a long time.
+    /// The peer falls silent after a number of bytes, and leaves after a long time.
     Silence {
-        /// How many.
+        /// The number of bytes.
         at: usize,
     },
 }
 
 impl Variation {
-    /// Where the peer breaks off.
+    /// Returns the place at which the peer breaks off.
     pub(super) fn at(self) -> Option<usize> {
         match self {
             Self::Reset { at } | Self::Eof { at } | Self::Silence { at } => Some(at),
@@ -54,7 +54,7 @@ impl Variation {
         })
     }
 
-    /// Its place in the counts of a report.
+    /// Returns its name in the counts of a report.
     pub(super) fn kind(self) -> &'static str {
         match self {
             Self::Whole => "chunkings",
@@ -66,9 +66,10 @@ impl Variation {
     }
 }
 
-/// One way to hold a [`Conversation`](crate::Conversation): where the stream of the peer is cut,
-/// and what else happens. Its text is read back with `parse`, to run
-/// [just this one](crate::check_case) again.
+/// One way to hold a [`Conversation`](crate::Conversation): the cuts of the peer's stream, and a
+/// [`Variation`].
+///
+/// `parse` reads its text back, to run [just this one](crate::check_case) again.
 ///
 /// ```
 /// use tidegate_testkit::{Case, Variation};
@@ -97,12 +98,12 @@ impl Case {
         Self { cuts, variation }
     }
 
-    /// After how many bytes each chunk ends, but for the last.
+    /// Returns the places in the stream at which each chunk ends, but for the last.
     pub fn cuts(&self) -> &[usize] {
         &self.cuts
     }
 
-    /// What else happens.
+    /// Returns the event beside the cuts.
     pub fn variation(&self) -> Variation {
         self.variation
     }
@@ -111,14 +112,14 @@ impl Case {
         *self == Self::PLAIN
     }
 
-    /// Without these of its cuts.
+    /// Returns the case without these of its cuts.
     pub(super) fn without(&self, cuts: Range<usize>) -> Self {
         let mut left = self.cuts.clone();
         left.drain(cuts);
         Self::new(left, self.variation)
     }
 
-    /// What it names that a stream of so many bytes does not have.
+    /// Returns the place that it names and a stream of `len` bytes does not have.
     pub(super) fn beyond(&self, len: usize) -> Option<String> {
         let cut = self.cuts.iter().find(|cut| **cut == 0 || **cut >= len);
         let at = self.variation.at().filter(|at| *at > len);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Longer than most protocols wait for anything.
+/// The default time of a silence: longer than most protocols wait.
 const SILENCE: Duration = Duration::from_secs(3600);
 const PATIENCE: Duration = Duration::from_secs(60);
 const RANDOM: usize = 100;
@@ -11,19 +11,19 @@ const RANDOM: usize = 100;
 pub(super) enum Step {
     Say(Vec<u8>),
     Wait(Duration),
-    /// The answer that comes before the peer goes on.
+    /// The reply for which the peer waits.
     Answer(Vec<u8>),
 }
 
-/// What the peer says to a protocol that is [checked](crate::check_protocol), and how patient the
-/// check is.
+/// The messages of the peer of a protocol that is [checked](crate::check_protocol), and the limits of
+/// the check.
 ///
 /// Messages that follow each other without a wait in between are one stream, which the check cuts
-/// anywhere. With [`answer`](Self::answer) the peer waits for its answer before it goes on, as
-/// clients do that ask one question at a time.
+/// anywhere. With [`answer`](Self::answer) the peer waits for a reply before it goes on, as clients do
+/// that ask one question at a time.
 ///
-/// In the runs with a silence the peer stays where it stopped for [so long](Self::silence). What it
-/// is told meanwhile is judged by none of the rules about replies; see [`Rule`](crate::Rule).
+/// In the runs with a silence the peer stays where it stopped for [a time](Self::silence). No rule about
+/// replies judges the bytes that it gets meanwhile; see [`Rule`](crate::Rule).
 ///
 /// ```
 /// use tidegate_testkit::Conversation;
@@ -57,7 +57,7 @@ impl Default for Conversation {
 }
 
 impl Conversation {
-    /// One without a word: the peer connects and ends its stream.
+    /// Returns an empty conversation: the peer connects and ends its stream.
     pub fn new() -> Self {
         Self {
             steps: Vec::new(),
@@ -73,9 +73,9 @@ impl Conversation {
         }
     }
 
-    // What the peer does.
+    // The steps of the peer.
 
-    /// Says something.
+    /// Sends bytes.
     pub fn say(mut self, data: impl AsRef<[u8]>) -> Self {
         let data = data.as_ref();
         match self.steps.last_mut() {
@@ -92,83 +92,79 @@ impl Conversation {
         self
     }
 
-    /// Waits for this answer, which the plain run must give. In a conversation with answers they
-    /// are all that the protocol says, unless it [may say more](Self::may_say_more).
+    /// Waits for this reply, which the plain run must give. In a conversation with replies they are all
+    /// that the protocol sends, unless it [may say more](Self::may_say_more).
     pub fn answer(mut self, data: impl AsRef<[u8]>) -> Self {
         self.steps.push(Step::Answer(data.as_ref().to_vec()));
         self
     }
 
-    /// The peer does not end its stream when it has said everything, and waits for the protocol to
-    /// close. Unless set, it ends its stream right away and takes what still comes.
+    /// Has the peer wait for the protocol to close when it has sent everything. Unless set, it ends its
+    /// stream at once and takes the bytes that still come.
     pub fn stay(mut self) -> Self {
         self.stays = true;
         self
     }
 
-    // How it is checked.
+    // The check.
 
-    /// What the random chunkings follow from; 0 unless set.
+    /// Sets the seed of the random chunkings; 0 unless set.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// How many random chunkings are tried when there are too many for all of them; 100 unless
+    /// Sets the number of random chunkings that are tried when there are too many to try all; 100 unless
     /// set.
     pub fn random_chunkings(mut self, count: usize) -> Self {
         self.random = count;
         self
     }
 
-    /// How long a silent peer stays, and how long a connection may last after its peer has gone;
+    /// Sets the time that a silent peer stays, and that a connection may last after its peer has gone;
     /// an hour unless set.
     pub fn silence(mut self, time: Duration) -> Self {
         self.silence = time;
         self
     }
 
-    /// How long an answer may take, in the world's time; a minute unless set.
+    /// Sets the maximum time of a reply, in the world's time; a minute unless set.
     pub fn patience(mut self, time: Duration) -> Self {
         self.patience = time;
         self
     }
 
-    /// Callbacks may return errors in the plain run; in the other runs, the same ones.
+    /// Lets callbacks return errors in the plain run; in the other runs, the same ones.
     pub fn may_fail(mut self) -> Self {
         self.may_fail = true;
         self
     }
 
-    /// The protocol may go on after the last answer. What it says then is only compared between
-    /// the runs.
+    /// Lets the protocol go on after the last reply. Its later bytes are only compared between the runs.
     pub fn may_say_more(mut self) -> Self {
         self.may_say_more = true;
         self
     }
 
-    /// Callbacks may return errors when the peer stops in the middle: for a protocol whose
-    /// `eof_received` says that something is missing.
+    /// Lets callbacks return errors when the peer stops in the middle: for a protocol whose
+    /// `eof_received` reports that something is missing.
     pub fn may_fail_when_cut_short(mut self) -> Self {
         self.may_fail_cut_short = true;
         self
     }
 
-    /// The reply to an early end of the stream need not be the beginning of the whole one: for a
-    /// protocol that complains to the peer, or that takes the end of the stream for the end of a
-    /// line.
+    /// Lets the reply to an early EOF differ from the beginning of the whole one: for a protocol that
+    /// complains to the peer, or that takes the EOF for the end of a line.
     pub fn may_answer_when_cut_short(mut self) -> Self {
         self.may_answer_cut_short = true;
         self
     }
 
-    // For the check.
-
     pub(super) fn steps(&self) -> &[Step] {
         &self.steps
     }
 
-    /// All answers; `None` when the conversation has none, and so does not say what the reply is.
+    /// Returns all replies; `None` when the conversation has none, and so does not define the reply.
     pub(super) fn answers(&self) -> Option<Vec<u8>> {
         let answers = self.steps.iter().filter_map(|step| match step {
             Step::Answer(answer) => Some(answer.as_slice()),
@@ -178,7 +174,7 @@ impl Conversation {
         (!answers.is_empty()).then(|| answers.concat())
     }
 
-    /// How many bytes the peer says.
+    /// Returns the number of bytes that the peer sends.
     pub(super) fn len(&self) -> usize {
         self.messages().map(<[u8]>::len).sum()
     }
@@ -190,7 +186,7 @@ impl Conversation {
         })
     }
 
-    /// Where the stream may be cut: everywhere but where the peer waits anyway.
+    /// Returns the places at which the stream may be cut: all but those where the peer waits anyway.
     pub(super) fn places(&self) -> Vec<usize> {
         let mut places = Vec::new();
         let mut at = 0;

@@ -22,19 +22,19 @@ pub use report::Report;
 pub use rule::Rule;
 pub use violation::Violation;
 
-/// Up to so many bytes, all chunkings are tried: 2048 of them.
+/// Maximum number of bytes of which all chunkings are tried: 2,048 of them.
 const ALL_CHUNKINGS: usize = 12;
 
-/// Of more places than so many to cut or to break off at, a sample is tried.
+/// Maximum number of places to cut or to break off at. Of more, a sample is tried.
 const MOST_PLACES: usize = 1000;
 
-/// What fits on the way to a peer that reads late, in bytes.
+/// Sizes of the kernel buffers on the way to a peer that reads late, in bytes.
 const BUFFERS: [usize; 3] = [1, 8, 64];
 
-/// The random chunkings in which a peer reads late, for each size of the buffers.
+/// Number of random chunkings in which a peer reads late, for each size of the buffers.
 const PAUSED_CHUNKINGS: usize = 8;
 
-/// Runs to make a case shorter, and how long they may take.
+/// Maximum number of runs that make a case shorter, and their maximum time.
 const SHRINKS: usize = 2_000;
 const SHRINK_TIME: Duration = Duration::from_secs(5);
 
@@ -43,19 +43,19 @@ const SHRINK_TIME: Duration = Duration::from_secs(5);
 ///
 /// * The bytes of the peer in chunks. Up to twelve bytes: in all chunkings. Else in one piece, cut
 ///   in two at each place, byte by byte, and in random chunks that follow from the seed.
-/// * A peer that does not read until it has said everything, with so little room that
-///   `pause_writing` and `resume_writing` really come.
+/// * A peer that does not read until it has sent everything, with so little room that `pause_writing`
+///   and `resume_writing` really come.
 /// * A reset, an end of the stream, and a silence after each number of bytes.
 ///
-/// What must hold is listed in [`Rule`]. Each run has a world of its own, and its time: that of a
-/// timeout passes at once. In a conversation of more than a thousand bytes a thousand places to
-/// cut or to break off at are drawn from the seed.
+/// [`Rule`] lists the rules. Each run has a world and a time of its own: a timeout passes at once. In a
+/// conversation of more than a thousand bytes a thousand places to cut or to break off at are drawn
+/// from the seed.
 ///
 /// ```
 /// use tidegate::{Protocol, Result, Transport};
 /// use tidegate_testkit::{Conversation, Rule, check_protocol};
 ///
-/// /// Answers each line with its length. Does it?
+/// /// Replies to each line with its length. Does it?
 /// struct Lengths;
 ///
 /// impl Protocol for Lengths {
@@ -70,7 +70,7 @@ const SHRINK_TIME: Duration = Duration::from_secs(5);
 /// let conversation = Conversation::new().say(b"one\nthree\n");
 /// let violation = check_protocol(|| Lengths, &conversation).unwrap_err();
 /// assert_eq!(violation.rule(), Rule::Reply);
-/// // Cut after the first byte, which is answered as if it were a line.
+/// // Cut after the first byte, which gets a reply as if it were a line.
 /// assert_eq!(violation.case().to_string(), "cut 1");
 /// ```
 ///
@@ -127,7 +127,7 @@ pub fn check_case<P: Protocol>(
 ///     Ok(())
 /// }
 ///
-/// /// Takes what a read returns for a line.
+/// /// Takes the result of a read for a line.
 /// async fn hasty(mut reader: StreamReader, writer: StreamWriter) -> Result {
 ///     while !reader.at_eof() {
 ///         let line = reader.read_chunk(1024).await?;
@@ -220,7 +220,7 @@ impl<'c> Check<'c> {
     fn run_all(&mut self) -> Result<(), Violation> {
         let len = self.conversation.len();
         let places = self.conversation.places();
-        // The plain case again is what tells a protocol that has moods.
+        // The plain case again finds a protocol that has moods.
         self.try_case(Case::PLAIN)?;
         let chunkings = self.chunkings(&places);
         for cuts in chunkings {
@@ -247,7 +247,7 @@ impl<'c> Check<'c> {
         Ok(())
     }
 
-    /// Those with few cuts first, so that what fails first is short.
+    /// Returns those with few cuts first, so that the first failure is short.
     fn chunkings(&self, places: &[usize]) -> Vec<Vec<usize>> {
         if places.len() < ALL_CHUNKINGS {
             let mut all: Vec<Vec<usize>> = (1..1_usize << places.len())
@@ -268,7 +268,7 @@ impl<'c> Check<'c> {
         chunkings
     }
 
-    /// No more than so many places, in their order: a long conversation has enough of a sample.
+    /// Returns at most [`MOST_PLACES`] of the places, in their order: a sample of a long conversation.
     fn thinned(&self, mut places: Vec<usize>) -> Vec<usize> {
         if places.len() > MOST_PLACES {
             let mut rng = fastrand::Rng::with_seed(self.conversation.seed);
@@ -325,7 +325,7 @@ impl<'c> Check<'c> {
     }
 }
 
-/// Each place as likely as a number that is drawn first, so that there are long chunks and short.
+/// Draws a probability, then each place with it, so that there are long chunks and short.
 fn some_of(places: &[usize], rng: &mut fastrand::Rng) -> Vec<usize> {
     let density = rng.f64();
     let chosen = places.iter().filter(|_| rng.f64() < density);

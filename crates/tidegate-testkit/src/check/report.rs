@@ -43,47 +43,48 @@ impl Report {
         self.runs.get(kind).copied().unwrap_or(0)
     }
 
-    /// What the protocol said in the plain run, with which the others were compared.
+    /// Returns the bytes that the protocol sent in the plain run, with which the others were compared.
     pub fn reply(&self) -> &[u8] {
         &self.reply
     }
 
-    /// The errors of the plain run, which the conversation [allowed](crate::Conversation::may_fail).
+    /// Returns the errors of the plain run, which the conversation
+    /// [allowed](crate::Conversation::may_fail).
     pub fn errors(&self) -> &[String] {
         &self.errors
     }
 
-    /// All runs.
+    /// Returns the number of all runs.
     pub fn runs(&self) -> u64 {
         self.runs.values().sum()
     }
 
-    /// Runs that only cut the stream.
+    /// Returns the number of runs that only cut the stream.
     pub fn chunkings(&self) -> u64 {
         self.of("chunkings")
     }
 
-    /// Runs with a peer that read late.
+    /// Returns the number of runs with a peer that read late.
     pub fn paused(&self) -> u64 {
         self.of("pauses")
     }
 
-    /// Runs with a reset.
+    /// Returns the number of runs with a reset.
     pub fn resets(&self) -> u64 {
         self.of("resets")
     }
 
-    /// Runs with an early end of the stream.
+    /// Returns the number of runs with an early EOF.
     pub fn early_ends(&self) -> u64 {
         self.of("early ends")
     }
 
-    /// Runs with a peer that fell silent.
+    /// Returns the number of runs with a peer that fell silent.
     pub fn silences(&self) -> u64 {
         self.of("silences")
     }
 
-    /// How often `pause_writing` came; 0 tells that the conversation has no reply to pause.
+    /// Returns the number of calls of `pause_writing`. It is 0 if the conversation has no reply to pause.
     pub fn pauses(&self) -> u64 {
         self.pauses
     }

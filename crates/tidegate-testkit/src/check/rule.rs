@@ -9,10 +9,10 @@ use std::fmt;
 
 /// A rule for a protocol that is [checked](crate::check_protocol). `Display` states it in full.
 ///
-/// What a protocol says to a peer that falls silent is not compared with anything: a timeout may
-/// have last words of its own. `Reply`, `Ending` and `Prefix` do not judge those runs; the others
-/// do. Test such words with a [`Script`](crate::Script), or with
-/// [`stay`](crate::Conversation::stay) and an [`answer`](crate::Conversation::answer).
+/// Bytes for a peer that falls silent are not compared with anything: a timeout may have last words of
+/// its own. `Reply`, `Ending` and `Prefix` do not judge those runs; the others do. Test such words with
+/// a [`Script`](crate::Script), or with [`stay`](crate::Conversation::stay) and an
+/// [`answer`](crate::Conversation::answer).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Rule {
@@ -22,7 +22,7 @@ pub enum Rule {
     Grammar,
     /// The protocol comes to rest.
     Rest,
-    /// The plain run gives the answers that the conversation has, and no others.
+    /// The plain run gives the replies that the conversation has, and no others.
     Answer,
     /// No callback returns an error in the plain run.
     NoError,
@@ -34,7 +34,7 @@ pub enum Rule {
     Reply,
     /// The end of the connection does not depend on how the bytes came.
     Ending,
-    /// What a peer that breaks off has got is the beginning of the whole reply.
+    /// A peer that breaks off has got the beginning of the whole reply.
     Prefix,
     /// The connection ends once its peer has gone.
     Ends,
@@ -50,7 +50,7 @@ impl fmt::Display for Rule {
             Self::NoPanic => "no callback may panic",
             Self::Grammar => "the callbacks come in their order",
             Self::Rest => "the protocol must come to rest",
-            Self::Answer => "the answers are those that the conversation has, and no others",
+            Self::Answer => "the replies are those that the conversation has, and no others",
             Self::NoError => {
                 "no callback may return an error when all is well, unless the conversation may fail"
             }
@@ -70,7 +70,7 @@ impl fmt::Display for Rule {
     }
 }
 
-/// Judges a case that belongs to another conversation: it would not do what it says.
+/// Judges whether the case belongs to the conversation.
 pub(super) fn judge_case(case: &Case, len: usize) -> Option<Violation> {
     let beyond = case.beyond(len)?;
     let expected = format!("places within {len} bytes");
@@ -95,7 +95,7 @@ pub(super) fn judge_alone(outcome: &Outcome) -> Option<Violation> {
     None
 }
 
-/// Judges what is left after a run.
+/// Judges whether anything is left after a run.
 pub(super) fn judge_remains(outcome: &Outcome, conversation: &Conversation) -> Option<Violation> {
     if !outcome.lost {
         let silence = conversation.silence;
@@ -174,7 +174,7 @@ fn judge_reply(
             } else {
                 Rule::Reply
             };
-            // An error ends the connection at once, and what waited is lost: the peer sees a reset.
+            // An error ends the connection at once, and its buffer is lost: the peer sees a reset.
             let is_cut = matches!(case.variation(), Variation::Paused { .. })
                 && !outcome.errors.is_empty()
                 && whole.starts_with(seen);
@@ -205,7 +205,7 @@ fn judge_ending(seen: Ending, expected: Ending) -> Option<Violation> {
     (seen != expected).then(|| Violation::new(Rule::Ending, expected.text(), seen.text()))
 }
 
-/// Shows both, long ones from shortly before the first difference on.
+/// Formats both, long ones from shortly before the first difference on.
 fn difference(expected: &[u8], seen: &[u8]) -> (String, String) {
     const BEFORE: usize = 16;
     const LONG: usize = 200;

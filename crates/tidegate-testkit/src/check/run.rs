@@ -17,8 +17,8 @@ use tidegate::{CloseReason, Failure, ListenOptions, WriteLimits};
 
 const PORT: u16 = 7;
 
-/// A protocol that is still busy then is so for ever: a heart that beats each second for an hour
-/// takes a hundredth of it, and a byte there and back twenty steps.
+/// Maximum number of steps of a run. A protocol that is still busy then is busy for ever: a timer of a
+/// second takes a hundredth of it in an hour, and a byte there and back twenty steps.
 const STEPS: u64 = 500_000;
 const STEPS_PER_BYTE: u64 = 200;
 
@@ -40,21 +40,21 @@ impl Ending {
     }
 }
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug)]
 pub(super) struct Outcome {
     pub(super) reply: Vec<u8>,
     pub(super) ending: Ending,
     pub(super) panics: Vec<String>,
-    /// Each by itself, and with the callback that returned it.
+    /// Each error by itself, and with the callback that returned it.
     pub(super) errors: Vec<(String, String)>,
     pub(super) violations: Vec<String>,
     /// The connection has ended.
     pub(super) lost: bool,
-    /// What the loop still held when it had come, or at the end.
+    /// The things that the loop still held after `connection_lost`, or at the end.
     pub(super) left: String,
     pub(super) busy: Option<String>,
-    /// An answer that was not the expected one: what was, and what came.
+    /// A reply that was not the expected one: the expected one, and the one that came.
     pub(super) wrong_answer: Option<(String, String)>,
     pub(super) pauses: u64,
     pub(super) dialogue: Dialogue,
@@ -118,7 +118,7 @@ struct Play<'c> {
     log: Log,
     conversation: &'c Conversation,
     case: &'c Case,
-    /// So many bytes were said.
+    /// The number of bytes that were sent.
     said: usize,
     reply: Vec<u8>,
     ending: Ending,
@@ -205,7 +205,7 @@ impl<'c> Play<'c> {
         self.part()
     }
 
-    /// Says everything, or as much as the case has it.
+    /// Sends everything, or as much as the case says.
     fn converse(&mut self) -> Result<(), StepLimitExceeded> {
         let stop = self.case.variation().at();
         let mut awaited = 0;
@@ -261,7 +261,7 @@ impl<'c> Play<'c> {
         Ok(())
     }
 
-    /// Whether the peer reads while it speaks.
+    /// Returns whether the peer reads while it sends.
     fn takes(&self) -> bool {
         !matches!(self.case.variation(), Variation::Paused { .. })
     }

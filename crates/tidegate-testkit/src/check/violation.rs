@@ -1,4 +1,4 @@
-//! The violation of a rule: what a check returns as its error.
+//! The violation of a rule, which is the error of a check.
 
 use super::case::Case;
 use super::rule::Rule;
@@ -18,7 +18,7 @@ struct Parts {
     seen: String,
     case: Case,
     dialogue: Dialogue,
-    /// How to run the case again.
+    /// The code that runs the case again.
     again: &'static str,
 }
 

@@ -22,15 +22,17 @@ cases![
     peer_gone,
 ];
 
-/// What no transport takes for a peer that does not read.
+/// A number of bytes that no transport takes for a peer that does not read.
 const MOST: usize = 64 << 20;
 
 fn writer_that_reads_on(it: Recorder) -> Recorder {
     it.on_pause(|_| Ok(OnPause::KeepReading))
 }
 
-/// Above the high-water mark `pause_writing` comes once, and `drain` and `flush` wait; when the
-/// peer reads again `resume_writing` comes once, both are answered, and all arrives in order.
+/// Tests one pause and resume.
+///
+/// Above the high-water mark `pause_writing` comes once, and `drain` and `flush` wait. When the peer
+/// reads again `resume_writing` comes once, both complete, and all bytes arrive in order.
 pub fn pause_and_resume_once(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let variant = format!("writer is the {side:?} end");
@@ -54,8 +56,8 @@ pub fn pause_and_resume_once(harness: &mut dyn Harness) -> Result<(), Violation>
         reader.transport.resume_reading();
         let written = writer.transport.written();
         fixture.until("all arrives", "all", reader.got(written))?;
-        fixture.until("drain is answered", "an answer", || drain.is_there())?;
-        fixture.until("flush is answered", "an answer", || flush.is_there())?;
+        fixture.until("drain completes", "a result", || drain.is_there())?;
+        fixture.until("flush completes", "a result", || flush.is_there())?;
         fixture.settle()?;
         let answers = (drain.words(), flush.words());
         let rule = "drain and flush succeed when the peer has read";
@@ -75,8 +77,8 @@ pub fn pause_and_resume_once(harness: &mut dyn Harness) -> Result<(), Violation>
     Ok(())
 }
 
-/// `write` returns `Paused` from the write on that takes the buffer above the high-water mark, and
-/// not before the kernel has refused bytes or the bound of one tick is reached.
+/// Tests that `write` returns `Paused` from the write on that takes the buffer above the high-water mark,
+/// and not before the kernel has refused bytes or the bound of one tick is reached.
 pub fn write_tells_of_the_pause(harness: &mut dyn Harness) -> Result<(), Violation> {
     const WRITE: usize = 10_000;
     for side in Side::BOTH {
@@ -91,7 +93,7 @@ pub fn write_tells_of_the_pause(harness: &mut dyn Harness) -> Result<(), Violati
             let flow = fixture.done("a write below the cap is taken", result)?;
             paused = flow.is_paused();
             let above = writer.transport.write_buffer_size() > limits.high();
-            fixture.same("write answers Paused above high", above, paused)?;
+            fixture.same("write returns Paused above high", above, paused)?;
             let rule = "flow tells what the last write did";
             fixture.same(rule, flow, writer.transport.flow())?;
             if paused {
@@ -102,7 +104,7 @@ pub fn write_tells_of_the_pause(harness: &mut dyn Harness) -> Result<(), Violati
         fixture.same(rule, true, paused)?;
         reader.transport.resume_reading();
         let drained = Answer::of(writer.transport.drain());
-        fixture.until("drain is answered", "an answer", || drained.is_there())?;
+        fixture.until("drain completes", "a result", || drained.is_there())?;
         let rule = "at the low-water mark the flow is open again";
         fixture.same(rule, Flow::Open, writer.transport.flow())?;
         writer.transport.close();
@@ -111,7 +113,8 @@ pub fn write_tells_of_the_pause(harness: &mut dyn Harness) -> Result<(), Violati
     Ok(())
 }
 
-/// With a high-water mark of zero a single buffered byte pauses, and only the empty buffer resumes.
+/// Tests that with a high-water mark of zero a single buffered byte pauses, and only the empty buffer
+/// resumes.
 pub fn pause_above_zero(harness: &mut dyn Harness) -> Result<(), Violation> {
     let mut fixture = Fixture::new(harness, "pause_above_zero", "")?;
     let (writer, reader) = fixture.connect(Side::Connecting, writer_that_reads_on, |it| it)?;
@@ -128,7 +131,7 @@ pub fn pause_above_zero(harness: &mut dyn Harness) -> Result<(), Violation> {
     fixture.finish()
 }
 
-/// A change of the limits pauses and resumes at once, as the bytes that are buffered say.
+/// Tests that a change of the limits pauses and resumes at once, by the number of buffered bytes.
 pub fn limits_hold_at_once(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let variant = format!("writer is the {side:?} end");
@@ -174,8 +177,8 @@ pub fn limits_hold_at_once(harness: &mut dyn Harness) -> Result<(), Violation> {
     Ok(())
 }
 
-/// At the cap a write takes nothing and says `BufferFull`; so memory is bounded by the cap and one
-/// write. When the peer has read, writes are taken again, and none of what was taken is missing.
+/// Tests that at the cap a write takes nothing and fails with `BufferFull`, which bounds memory by the
+/// cap and one write. When the peer has read, writes are taken again, and no taken byte is missing.
 pub fn cap_refuses(harness: &mut dyn Harness) -> Result<(), Violation> {
     const CAP: usize = 300_000;
     const WRITE: usize = 70_000;
@@ -217,7 +220,7 @@ pub fn cap_refuses(harness: &mut dyn Harness) -> Result<(), Violation> {
         fixture.same(rule, false, writer.transport.is_closing())?;
         reader.transport.resume_reading();
         let drained = Answer::of(writer.transport.drain());
-        fixture.until("drain is answered", "an answer", || drained.is_there())?;
+        fixture.until("drain completes", "a result", || drained.is_there())?;
         fixture.put(&writer, WRITE)?;
         let written = writer.transport.written();
         writer.transport.close();
@@ -229,8 +232,8 @@ pub fn cap_refuses(harness: &mut dyn Harness) -> Result<(), Violation> {
     Ok(())
 }
 
-/// `StopReading` holds reading back while the buffer is above the low-water mark, and the loop
-/// lifts the hold; a `pause_reading` is not lifted with it.
+/// Tests that `StopReading` holds reading back while the buffer is above the low-water mark, and that the
+/// loop lifts the hold; a `pause_reading` is not lifted with it.
 pub fn hold_on_reading(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         for paused_too in [false, true] {
@@ -267,7 +270,8 @@ pub fn hold_on_reading(harness: &mut dyn Harness) -> Result<(), Violation> {
     Ok(())
 }
 
-/// `close` waits for a peer that does not read, and sends all; no pause or resume comes after it.
+/// Tests that `close` waits for a peer that does not read, and sends all; no pause or resume comes after
+/// it.
 pub fn close_sends_the_rest(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let variant = format!("writer is the {side:?} end");
@@ -285,7 +289,7 @@ pub fn close_sends_the_rest(harness: &mut dyn Harness) -> Result<(), Violation> 
         reader.transport.resume_reading();
         fixture.until("connection_lost comes", "lost", reader.lost())?;
         fixture.until("connection_lost comes", "lost", writer.lost())?;
-        fixture.until("drain is answered", "an answer", || drain.is_there())?;
+        fixture.until("drain completes", "a result", || drain.is_there())?;
         fixture.same("close sends all", written, reader.endpoint.received())?;
         fixture.same("drain succeeds", "ok", &drain.words())?;
         let rule = "nothing but connection_lost comes after close";
@@ -296,8 +300,8 @@ pub fn close_sends_the_rest(harness: &mut dyn Harness) -> Result<(), Violation> 
     Ok(())
 }
 
-/// `close_within` gives up at its deadline: the reason is the timeout, what was not sent is
-/// counted, and whoever waited for it is told. Of several deadlines the earliest holds.
+/// Tests that `close_within` ends the connection at its deadline: the reason is the timeout, unsent bytes
+/// are counted, and their waiters fail. Of several deadlines the earliest holds.
 pub fn close_within_gives_up(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let variant = format!("writer is the {side:?} end");
@@ -313,7 +317,7 @@ pub fn close_within_gives_up(harness: &mut dyn Harness) -> Result<(), Violation>
     Ok(())
 }
 
-/// `abort` drops what is buffered and counts it: the peer gets what was sent and no more.
+/// Tests that `abort` drops buffered bytes and counts them: the peer gets the sent ones and no more.
 pub fn abort_counts_the_rest(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let variant = format!("writer is the {side:?} end");
@@ -332,8 +336,8 @@ pub fn abort_counts_the_rest(harness: &mut dyn Harness) -> Result<(), Violation>
     Ok(())
 }
 
-/// A peer that ends while our bytes wait for it ends the connection with an error of the system,
-/// which all who wait are told.
+/// Tests that a peer that ends while our bytes wait for it ends the connection with an error of the
+/// system, with which all waiters fail.
 pub fn peer_gone(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let variant = format!("writer is the {side:?} end");
@@ -358,7 +362,7 @@ fn rest_is_lost(
     let answers = [writer.transport.drain(), writer.transport.flush()].map(Answer::of);
     let ended = Answer::of(writer.transport.wait_closed());
     fixture.until("connection_lost comes", "lost", writer.lost())?;
-    fixture.until("wait_closed is answered", "an answer", || ended.is_there())?;
+    fixture.until("wait_closed completes", "a result", || ended.is_there())?;
     fixture.same(
         "the reason is what ended it",
         reason,
@@ -375,7 +379,7 @@ fn rest_is_lost(
     let told = closed.map(|closed| closed.to_string()).unwrap_or_default();
     let rule = "whoever waits for bytes that are lost is told how the connection ended";
     for answer in &answers {
-        fixture.until(rule, "an answer", || answer.is_there())?;
+        fixture.until(rule, "a result", || answer.is_there())?;
         fixture.same(rule, &told, &answer.words())?;
     }
     fixture.same("wait_closed tells it too", &told, &ended.closed())?;

@@ -9,7 +9,7 @@ use std::fmt::{Debug, Display};
 use std::io;
 use tidegate::{LoopStats, Transport, WriteLimits};
 
-/// Which end of a connection.
+/// An end of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Side {
     Connecting,
@@ -65,7 +65,7 @@ impl<'a> Fixture<'a> {
         })
     }
 
-    /// Counts what each loop holds and a case must not leave behind.
+    /// Counts the things that each loop holds and a case must not leave behind.
     fn held(&self) -> Vec<[usize; 5]> {
         let held = |stats: LoopStats| {
             [
@@ -228,7 +228,7 @@ impl<'a> Fixture<'a> {
         for _ in 0..64 {
             while connected.transport.write_buffer_size() < CLOGGED {
                 self.put(connected, CLOGGED / 4)?;
-                // The loop around this one bounds what a transport without end takes.
+                // The loop around this one bounds the bytes that a transport without end takes.
                 if connected.transport.write_buffer_size() == 0 {
                     break;
                 }
@@ -241,7 +241,7 @@ impl<'a> Fixture<'a> {
         Err(self.violation(rule, "buffered bytes", self.state()))
     }
 
-    /// Waits until everything has ended, and checks what holds for every connection.
+    /// Waits until everything has ended, and checks the rules of every connection.
     pub(super) fn finish(mut self) -> Result<(), Violation> {
         let ends = self.endpoints.clone();
         let lost = || {
@@ -353,7 +353,7 @@ impl Drop for Fixture<'_> {
         if open.is_empty() {
             return;
         }
-        // The case failed; what it has open is not to disturb the next.
+        // The case failed; its open connections must not disturb the next.
         for transport in open {
             transport.abort();
         }

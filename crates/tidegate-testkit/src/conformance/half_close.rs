@@ -16,8 +16,8 @@ cases![
     write_eof_then_close,
 ];
 
-/// `write_eof` sends what is buffered, then ends one direction. A peer that keeps its own open
-/// still answers; when it ends that too, both ends are over, without a `close`.
+/// Tests that `write_eof` sends the buffer, then ends one direction. A peer that keeps its own open still
+/// replies; when it ends that too, both ends are over, without a `close`.
 pub fn answer_after_eof(harness: &mut dyn Harness) -> Result<(), Violation> {
     const ASKED: u64 = 200_000;
     const ANSWERED: u64 = 300_000;
@@ -41,7 +41,7 @@ pub fn answer_after_eof(harness: &mut dyn Harness) -> Result<(), Violation> {
         let rule = "when both directions have ended, the connection ends by itself";
         fixture.until(rule, "lost", first.lost())?;
         fixture.until(rule, "lost", second.lost())?;
-        fixture.same("the answer arrives", ANSWERED, first.endpoint.received())?;
+        fixture.same("the reply arrives", ANSWERED, first.endpoint.received())?;
         for connected in [&first, &second] {
             fixture.same(rule, "made data eof lost", &connected.words())?;
             fixture.same(rule, "peer-eof", &connected.endpoint.reason())?;
@@ -51,7 +51,7 @@ pub fn answer_after_eof(harness: &mut dyn Harness) -> Result<(), Violation> {
     Ok(())
 }
 
-/// What is written in `eof_received` arrives, also when the answer is then to close.
+/// Tests that bytes written in `eof_received` arrive, also when that returns `Close`.
 pub fn answer_within_eof(harness: &mut dyn Harness) -> Result<(), Violation> {
     const ANSWERED: u64 = 500_000;
     for side in Side::BOTH {
@@ -77,8 +77,8 @@ pub fn answer_within_eof(harness: &mut dyn Harness) -> Result<(), Violation> {
     Ok(())
 }
 
-/// After an end of stream that was kept open, `close` ends the connection, for the reason that
-/// came first.
+/// Tests that after an EOF that was kept open, `close` ends the connection, for the reason that came
+/// first.
 pub fn close_after_kept_open(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let variant = format!("write_eof by the {side:?} end");
@@ -102,8 +102,8 @@ pub fn close_after_kept_open(harness: &mut dyn Harness) -> Result<(), Violation>
     Ok(())
 }
 
-/// After `write_eof` a write is refused and counts nothing, a second `write_eof` does nothing, and
-/// reading goes on.
+/// Tests that after `write_eof` a write is refused and counts nothing, a second `write_eof` does nothing,
+/// and reading goes on.
 pub fn write_eof_ends_writing(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let variant = format!("write_eof by the {side:?} end");
@@ -149,8 +149,8 @@ pub fn write_eof_ends_writing(harness: &mut dyn Harness) -> Result<(), Violation
     Ok(())
 }
 
-/// Both ends end their direction before either knows of the other; both get all, and both end
-/// cleanly, whatever they answer to the end of the stream.
+/// Tests two ends that end their direction before either knows of the other: both get all, and both end
+/// cleanly, whatever their `eof_received` returns.
 pub fn write_eof_at_both_ends(harness: &mut dyn Harness) -> Result<(), Violation> {
     fn plain(it: Recorder) -> Recorder {
         it
@@ -159,7 +159,7 @@ pub fn write_eof_at_both_ends(harness: &mut dyn Harness) -> Result<(), Violation
     type Plan = fn(Recorder) -> Recorder;
     let plans: [Plan; 2] = [plain, Recorder::keep_open];
     for (i, (one, other)) in [(0, 0), (0, 1), (1, 0), (1, 1)].into_iter().enumerate() {
-        let variant = format!("the {}. pair of answers", i + 1);
+        let variant = format!("the {}. pair of results", i + 1);
         let mut fixture = Fixture::new(harness, "write_eof_at_both_ends", variant)?;
         let ends = fixture.connect(Side::Connecting, plans[one], plans[other])?;
         for connected in [&ends.0, &ends.1] {
@@ -178,8 +178,8 @@ pub fn write_eof_at_both_ends(harness: &mut dyn Harness) -> Result<(), Violation
     Ok(())
 }
 
-/// `close` after `write_eof` sends what was written before both; from then on writes are refused
-/// because of the close.
+/// Tests that `close` after `write_eof` sends the bytes written before both; from then on writes are
+/// refused because of the close.
 pub fn write_eof_then_close(harness: &mut dyn Harness) -> Result<(), Violation> {
     const SENT: u64 = 900_000;
     for side in Side::BOTH {

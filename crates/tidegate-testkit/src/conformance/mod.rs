@@ -16,14 +16,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 //!
-//! # What every case checks at its end
+//! # Checks at the end of every case
 //!
 //! * Each protocol was called in the order that [`Protocol`](tidegate::Protocol) promises, one
 //!   callback at a time, and was dropped once, after `connection_lost`.
 //! * `sent + unsent == written` at each end; `connection_lost`, [`closed`](tidegate::Transport::closed),
 //!   and a later write and `drain` tell the same [`Closed`](tidegate::Closed).
-//! * What was received is what was sent, from the first byte on, in order; after an end of stream
-//!   it is all that was sent.
+//! * The received bytes are the sent ones, from the first on, in order; after an EOF they are all of
+//!   them.
 //! * No connection, timer, completion or lingering socket is left.
 
 pub mod clogged;

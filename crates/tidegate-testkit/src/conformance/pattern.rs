@@ -14,7 +14,7 @@ fn table() -> &'static [u8] {
     })
 }
 
-/// The `len` bytes from the `from`th on.
+/// Returns the `len` bytes from the `from`th on.
 pub(super) fn pattern(from: u64, len: usize) -> Vec<u8> {
     let table = table();
     let mut bytes = Vec::with_capacity(len);
@@ -27,7 +27,7 @@ pub(super) fn pattern(from: u64, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// Where `data`, from the start of the stream on, is first wrong.
+/// Returns the place at which `data`, from the start of the stream on, is first wrong.
 pub(super) fn first_wrong(data: &[u8]) -> Option<usize> {
     let right = pattern(0, data.len());
     if data == right {

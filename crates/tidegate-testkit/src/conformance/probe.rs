@@ -33,7 +33,7 @@ impl Endpoint {
         &self.0.log
     }
 
-    /// What `connection_made` was given.
+    /// Returns the transport of `connection_made`.
     pub(super) fn made(&self) -> Option<Transport> {
         self.0.transport.borrow().clone()
     }
@@ -50,12 +50,12 @@ impl Endpoint {
         self.log().count(what)
     }
 
-    /// What `connection_lost` said.
+    /// Returns the `Closed` of `connection_lost`.
     pub(super) fn closed(&self) -> Option<Closed> {
         self.is_lost().then(|| self.log().closed())
     }
 
-    /// The reason in one word.
+    /// Returns the reason in one word.
     pub(super) fn reason(&self) -> String {
         if self.is_lost() {
             self.log().reason()
@@ -72,7 +72,7 @@ impl Endpoint {
     }
 }
 
-/// The next `len` bytes of the pattern, written.
+/// Writes the next `len` bytes of the pattern.
 pub(super) fn put(transport: &Transport, len: usize) -> std::result::Result<Flow, WriteError> {
     transport.write(&pattern(transport.written(), len))
 }
@@ -140,7 +140,7 @@ impl Drop for Probe {
     }
 }
 
-/// The answer of a completion, once it is there.
+/// The result of a completion, once it is there.
 #[derive(Debug)]
 pub(super) struct Answer<T>(Rc<RefCell<Option<io::Result<T>>>>);
 
@@ -158,10 +158,10 @@ impl<T: 'static> Answer<T> {
         self.0.borrow().is_some()
     }
 
-    /// `ok`, how the connection ended, or what else is there.
+    /// Returns `ok`, the reason of the connection's end, or another text for the result.
     pub(super) fn words(&self) -> String {
         match &*self.0.borrow() {
-            None => "no answer".to_owned(),
+            None => "no result".to_owned(),
             Some(Ok(_)) => "ok".to_owned(),
             Some(Err(error)) => match Closed::of(error) {
                 Some(closed) => closed.to_string(),
@@ -172,7 +172,7 @@ impl<T: 'static> Answer<T> {
 }
 
 impl Answer<Closed> {
-    /// What `wait_closed` was answered.
+    /// Returns the result of `wait_closed` as a text.
     pub(super) fn closed(&self) -> String {
         match &*self.0.borrow() {
             Some(Ok(closed)) => closed.to_string(),

@@ -12,8 +12,8 @@ cases![
     paused_at_both_ends
 ];
 
-/// While reading is paused nothing is delivered, not the end of the stream either, and nothing is
-/// lost; `resume_reading` goes on with what is there already.
+/// Tests that while reading is paused nothing is delivered, not the EOF either, and nothing is lost;
+/// `resume_reading` goes on with the bytes that are there already.
 pub fn paused_reading(harness: &mut dyn Harness) -> Result<(), Violation> {
     const SENT: u64 = 20_000;
     for side in Side::BOTH {
@@ -37,7 +37,7 @@ pub fn paused_reading(harness: &mut dyn Harness) -> Result<(), Violation> {
     Ok(())
 }
 
-/// `pause_reading` inside `data_received` holds from its return on, until resumed.
+/// Tests that `pause_reading` inside `data_received` holds from its return on, until resumed.
 pub fn stop_within_data_received(harness: &mut dyn Harness) -> Result<(), Violation> {
     const SENT: u64 = 700_000;
     for side in Side::BOTH {
@@ -67,7 +67,7 @@ pub fn stop_within_data_received(harness: &mut dyn Harness) -> Result<(), Violat
             let rule = "resume_reading delivers what is there";
             fixture.until(rule, "data", reader.got(before + 1))?;
             delivered += 1;
-            // What must not come has had its time a few times; then it costs only time.
+            // A forbidden callback has had its time a few times; more of them cost only time.
             if delivered < 4 {
                 fixture.settle()?;
             }
@@ -87,7 +87,7 @@ pub fn stop_within_data_received(harness: &mut dyn Harness) -> Result<(), Violat
     Ok(())
 }
 
-/// With reading paused at both ends, writing goes on at both.
+/// Tests that with reading paused at both ends, writing goes on at both.
 pub fn paused_at_both_ends(harness: &mut dyn Harness) -> Result<(), Violation> {
     const SENT: u64 = 3_000;
     let mut fixture = Fixture::new(harness, "paused_at_both_ends", "")?;

@@ -227,7 +227,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What is left in the temporary folder does no harm.
+        // A rest in the temporary folder does no harm.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -47,8 +47,8 @@ impl Form {
     }
 }
 
-/// A write of any size and form, the empty one and those around the high-water mark among them, is
-/// sent whole by `close`, which ends cleanly; the peer gets it, and then the end of the stream.
+/// Tests that `close` sends a write of any size and form, the empty one and those around the high-water
+/// mark among them, and ends cleanly. The peer gets the bytes, and then the EOF.
 pub fn one_way(harness: &mut dyn Harness) -> Result<(), Violation> {
     const KIB: usize = 1024;
     let sizes = [
@@ -91,8 +91,8 @@ pub fn one_way(harness: &mut dyn Harness) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Thousands of small writes of every form, and a large one in their midst, arrive in the order of
-/// the calls, inside a callback and outside; empty ones are none, and no error.
+/// Tests that thousands of small writes of every form, and a large one in their midst, arrive in the
+/// order of the calls, inside a callback and outside; empty ones are none, and no error.
 pub fn small_writes(harness: &mut dyn Harness) -> Result<(), Violation> {
     const WRITES: usize = 1000;
     // The small ones before the large one wait to go out together; it is not to overtake them.
@@ -127,7 +127,7 @@ pub fn small_writes(harness: &mut dyn Harness) -> Result<(), Violation> {
     Ok(())
 }
 
-/// A vectored write may have more slices than a system call takes, and empty ones among them.
+/// Tests a vectored write with more slices than a system call takes, and empty ones among them.
 pub fn many_slices(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let variant = format!("by the {side:?} end");
@@ -154,8 +154,8 @@ pub fn many_slices(harness: &mut dyn Harness) -> Result<(), Violation> {
     Ok(())
 }
 
-/// Both ends send megabytes at once, each as its `Flow`, `pause_writing` and `resume_writing` tell
-/// it, and end their side; each gets all, and both end by themselves.
+/// Tests two ends that send megabytes at once, each as its `Flow`, `pause_writing` and `resume_writing`
+/// tell it, and end their side; each gets all, and both end by themselves.
 pub fn two_ways_at_once(harness: &mut dyn Harness) -> Result<(), Violation> {
     const CHUNK: usize = 48 * 1024;
     const CHUNKS: u32 = 50;
@@ -195,7 +195,7 @@ pub fn two_ways_at_once(harness: &mut dyn Harness) -> Result<(), Violation> {
     fixture.finish()
 }
 
-/// Messages of growing size are answered with themselves, over and over.
+/// Tests messages of growing size that are echoed, over and over.
 pub fn request_and_answer(harness: &mut dyn Harness) -> Result<(), Violation> {
     const ROUNDS: u64 = 60;
     let len = |round: u64| (1 << (round % 16)) as usize + round as usize;
@@ -212,7 +212,7 @@ pub fn request_and_answer(harness: &mut dyn Harness) -> Result<(), Violation> {
         for round in 0..ROUNDS {
             fixture.put(&client, len(round))?;
             let asked = client.transport.written();
-            let rule = "an answer comes";
+            let rule = "a reply comes";
             fixture.until(rule, "all of it", client.got(asked))?;
             fixture.same(rule, asked, client.endpoint.received())?;
         }
@@ -222,7 +222,7 @@ pub fn request_and_answer(harness: &mut dyn Harness) -> Result<(), Violation> {
     Ok(())
 }
 
-/// A protocol that gives its own buffer gets the same bytes, never more than fit at once.
+/// Tests that a protocol that gives its own buffer gets the same bytes, never more than fit at once.
 pub fn own_read_buffer(harness: &mut dyn Harness) -> Result<(), Violation> {
     const SIZE: usize = 1000;
     const SENT: u64 = 300_000;
@@ -254,8 +254,7 @@ pub fn own_read_buffer(harness: &mut dyn Harness) -> Result<(), Violation> {
     Ok(())
 }
 
-/// `flush` is answered when all that was written before it is sent, and waits for nothing that
-/// comes after.
+/// Tests that `flush` completes when all bytes written before it are sent, and waits for no later ones.
 pub fn flush_means_sent(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let variant = format!("by the {side:?} end");
@@ -270,9 +269,9 @@ pub fn flush_means_sent(harness: &mut dyn Harness) -> Result<(), Violation> {
             writer.transport.flush().then(move |_, answer| {
                 at.set(Some((answer.is_ok(), transport.sent() >= target)));
             });
-            let rule = "flush is answered once all is sent";
+            let rule = "flush completes once all is sent";
             let answered = sent.clone();
-            fixture.until(rule, "an answer", move || answered.get().is_some())?;
+            fixture.until(rule, "a result", move || answered.get().is_some())?;
             fixture.same(rule, Some((true, true)), sent.get())?;
         }
         let again = Answer::of(writer.transport.flush());

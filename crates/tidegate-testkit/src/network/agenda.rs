@@ -19,7 +19,7 @@ pub(super) enum Event {
         path: (HostId, HostId),
         what: Arrival,
     },
-    /// A connect is given up, unless it has completed.
+    /// A connect fails, unless it has completed.
     TimedOut(EndpointId),
     /// A readiness event follows an injected refusal.
     Remind {

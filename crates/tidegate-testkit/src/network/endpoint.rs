@@ -30,7 +30,7 @@ pub(super) enum Phase {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fin {
     Open,
-    /// It follows what is still to be sent.
+    /// It follows the bytes that are still to be sent.
     Wanted,
     Sent,
     Arrived,
@@ -44,10 +44,10 @@ pub(super) struct Endpoint {
     pub(super) peer: Option<EndpointId>,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
-    /// Whom events are for.
+    /// The token of the events for its loop.
     pub(super) token: Option<Token>,
     pub(super) phase: Phase,
-    /// The descriptor was closed; the kernel still sends what it took.
+    /// The descriptor was closed; the kernel still sends the bytes that it took.
     pub(super) orphan: bool,
     reset_on_close: bool,
     /// A loop holds it, and not a test's hand: faults are for loops.
@@ -60,7 +60,7 @@ pub(super) struct Endpoint {
     pub(super) fin: Fin,
     /// A write was refused or cut short: room is to be told.
     wants_room: bool,
-    /// When, and in which order, the last of what is in flight arrives.
+    /// The time and order of arrival of the last segment in flight.
     pub(super) last: (Duration, u32),
 
     pub(super) incoming: VecDeque<u8>,
@@ -111,7 +111,7 @@ impl Endpoint {
         self.fin == Fin::Arrived && self.fin_received
     }
 
-    /// What epoll says along with whatever has just changed.
+    /// Returns the readiness that epoll reports along with each change.
     pub(super) fn readiness(&self) -> Readiness {
         let mut readiness = Readiness::new();
         if self.phase == Phase::Connecting {
@@ -138,13 +138,13 @@ impl Endpoint {
     }
 }
 
-/// What a descriptor that is gone would answer.
+/// Returns the error of a call on a descriptor that is gone.
 fn no_socket() -> io::Error {
     os_error(libc::EBADF)
 }
 
 impl State {
-    /// Whether one of the faults that any call may meet strikes.
+    /// Returns the error of a fault that any call may meet, if one strikes.
     fn call_fails(&mut self, id: EndpointId, again: Fault, then: Readiness) -> Option<io::Error> {
         let endpoint = self.endpoint(id)?;
         if !endpoint.of_loop {
@@ -317,8 +317,8 @@ impl State {
         }
     }
 
-    /// Closes the descriptor: unread input, or the option for it, makes it a reset (RFC 1122,
-    /// 4.2.2.13); else the kernel sends what it took, then the end of the stream.
+    /// Closes the descriptor. Unread input, or the option for it, makes it a reset (RFC 1122, 4.2.2.13);
+    /// else the kernel sends the bytes that it took, then the EOF.
     pub(super) fn close(&mut self, id: EndpointId) {
         let Some(endpoint) = self.endpoint(id) else {
             return;

@@ -27,7 +27,7 @@ impl Host {
         self.world == world
     }
 
-    /// Its number in this world.
+    /// Returns its number in this world.
     #[track_caller]
     pub(super) fn id_in(&self, world: WorldId) -> HostId {
         assert!(
@@ -38,29 +38,29 @@ impl Host {
         self.id
     }
 
-    /// The handle to its loop.
+    /// Returns the handle to its loop.
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
 
-    /// Its name, which resolves to its addresses.
+    /// Returns its name, which resolves to its addresses.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its IPv4 address.
+    /// Returns its IPv4 address.
     pub fn ip(&self) -> IpAddr {
         let [v4, _] = addresses(self.id);
         v4
     }
 
-    /// Its IPv6 address.
+    /// Returns its IPv6 address.
     pub fn ipv6(&self) -> IpAddr {
         let [_, v6] = addresses(self.id);
         v6
     }
 
-    /// A port at its IPv4 address.
+    /// Returns a port at its IPv4 address.
     pub fn addr(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.ip(), port)
     }

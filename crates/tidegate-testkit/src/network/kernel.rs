@@ -17,13 +17,13 @@ use tidegate::driver::{Job, JobId, Readiness, Token, Wake};
 /// The first port of those that the system chooses (RFC 6335).
 const FIRST_PORT: u16 = 49152;
 
-/// How many those are.
+/// The number of ports that the system chooses from.
 pub(super) const EPHEMERAL_PORTS: u16 = u16::MAX - FIRST_PORT + 1;
 
-/// After an invented refusal, the event that makes good for it comes within this time.
+/// Maximum time from an invented refusal to the event that makes good for it.
 const REMINDER: Duration = Duration::from_millis(10);
 
-/// What events are about.
+/// A source of events.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Source {
     Endpoint(EndpointId),
@@ -150,8 +150,8 @@ impl State {
         jobs.into_values().map(|job| job.0).collect()
     }
 
-    /// Something has changed at a source: an event says so, and what is ready besides, as epoll
-    /// does. Nobody is told of what has no token: unregistered, closed, or in a test's hand.
+    /// Puts an event of a change at a source, with everything else that is ready there, as epoll does. A
+    /// source without a token has none: unregistered, closed, or in a test's hand.
     pub(super) fn tell(&mut self, source: impl Into<Source>, changed: Readiness) {
         let (host, token, ready) = match source.into() {
             Source::Endpoint(id) => {
@@ -186,13 +186,13 @@ impl State {
         self.schedule(at, Event::Remind { source, readiness });
     }
 
-    /// Whether a poll of this host would report something.
+    /// Returns whether a poll of this host would report something.
     pub(crate) fn is_roused(&self, host: HostId) -> bool {
         let kernel = &self.hosts[host.0];
         !kernel.order.is_empty() || kernel.bell.rang()
     }
 
-    /// What a poll reports.
+    /// Takes the events that a poll reports.
     pub(super) fn take_events(&mut self, host: HostId) -> Vec<(Token, Readiness)> {
         let kernel = &mut self.hosts[host.0];
         let mut count = kernel.order.len();

@@ -1,4 +1,4 @@
-//! What lies between two hosts, in one direction.
+//! The link between two hosts, in one direction.
 
 use super::agenda::Order;
 use super::transmit::Arrival;
@@ -35,7 +35,7 @@ impl Default for Link {
 }
 
 impl Link {
-    /// Takes no time, and holds 64 KiB at each end.
+    /// Returns a link that takes no time, and holds 64 KiB at each end.
     pub fn new() -> Self {
         Self {
             latency: Duration::ZERO,
@@ -46,38 +46,39 @@ impl Link {
         }
     }
 
-    /// How long a byte is on the way, at least.
+    /// Sets the minimum time that a byte is on the way.
     pub fn latency(mut self, latency: Duration) -> Self {
         self.latency = latency;
         self
     }
 
-    /// How much longer it may take.
+    /// Sets the maximum time that a byte takes longer.
     pub fn jitter(mut self, jitter: Duration) -> Self {
         self.jitter = jitter;
         self
     }
 
-    /// In bytes a second, shared by all connections that use the link; 0 counts as 1.
+    /// Sets the bandwidth in bytes a second, shared by all connections that use the link; 0 counts as 1.
     pub fn bandwidth(mut self, bytes_per_second: u64) -> Self {
         self.bandwidth = Some(bytes_per_second.max(1));
         self
     }
 
-    /// How many bytes the kernel takes from a sender before the receiver's kernel has them; of
-    /// connections made from now on. At least 1.
+    /// Sets the number of bytes that the kernel takes from a sender before the receiver's kernel has
+    /// them; of connections made from now on. At least 1.
     pub fn send_buffer(mut self, bytes: usize) -> Self {
         self.send_buffer = bytes.max(1);
         self
     }
 
-    /// How many bytes wait at the receiver at most; of connections made from now on. At least 1.
+    /// Sets the maximum number of bytes that wait at the receiver; of connections made from now on. At
+    /// least 1.
     pub fn receive_buffer(mut self, bytes: usize) -> Self {
         self.receive_buffer = bytes.max(1);
         self
     }
 
-    /// How long it takes to put so many bytes on the link.
+    /// Returns the time that it takes to put a number of bytes on the link.
     pub(super) fn time_for(&self, bytes: usize) -> Duration {
         self.bandwidth.map_or(Duration::ZERO, |bandwidth| {
             let nanos = bytes as u128 * 1_000_000_000 / u128::from(bandwidth);
@@ -93,6 +94,6 @@ pub(super) struct Wire {
     /// Until then others' bytes are being put on it.
     pub(super) busy_until: Duration,
     pub(super) cut: bool,
-    /// What would have arrived since it was cut, and when.
+    /// The arrivals since it was cut, and their times.
     pub(super) held: Vec<(Order, Arrival)>,
 }

@@ -13,10 +13,10 @@ use std::time::Duration;
 use tidegate::Address;
 use tidegate::driver::{BindOptions, Readiness, Token};
 
-/// A connect that nobody answers knocks again after one second, two, four and so on.
+/// A connect without a reply knocks again after one second, two, four and so on.
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 
-/// So often (tcp_syn_retries of tcp(7)); 64 seconds after the last it is given up.
+/// The number of these repetitions (tcp_syn_retries of tcp(7)); the connect fails 64 seconds after the last.
 const RETRIES: u32 = 6;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,7 +35,7 @@ pub(super) struct ListenerState {
 }
 
 impl ListenerState {
-    /// Whether a connect to this address of the host is for this listener.
+    /// Returns whether a connect to this address of the host is for this listener.
     fn hears(&self, host: HostId, addr: SocketAddr) -> bool {
         self.host == host
             && self.backlog.is_some()
@@ -43,14 +43,14 @@ impl ListenerState {
             && (self.addr.ip() == addr.ip() || self.covers(addr.ip()))
     }
 
-    /// Whether it listens at every address of this one's family.
+    /// Returns whether it listens at every address of this one's family.
     fn covers(&self, ip: IpAddr) -> bool {
         let own = self.addr.ip();
         own.is_unspecified()
             && (own.is_ipv4() == ip.is_ipv4() || (own.is_ipv6() && !self.options.only_v6))
     }
 
-    /// Whether it keeps another from its port.
+    /// Returns whether it keeps another from its port.
     fn keeps_out(&self, other: &Self) -> bool {
         let (ip, other_ip) = (self.addr.ip(), other.addr.ip());
         self.host == other.host
@@ -59,7 +59,7 @@ impl ListenerState {
             && !(self.options.reuse_port && other.options.reuse_port)
     }
 
-    /// A connect finds no place: as on Linux, one more waits than the backlog says.
+    /// Returns whether a connect finds no place: as on Linux, one more waits than the backlog says.
     fn is_full(&self) -> bool {
         self.backlog.is_some_and(|most| self.waiting.len() > most)
     }
@@ -83,7 +83,7 @@ fn loopback(like: SocketAddr) -> IpAddr {
     }
 }
 
-/// From which address a host connects; `None` when it does not have the one that it is told.
+/// Returns the address from which a host connects; `None` when it does not have the given one.
 fn source_ip(host: HostId, to: SocketAddr, from: Option<SocketAddr>) -> Option<IpAddr> {
     let own = addresses(host);
     let [v4, v6] = own;
@@ -166,7 +166,7 @@ impl State {
             .ok_or_else(|| os_error(libc::EBADF))
     }
 
-    /// Closes it; what waits to be accepted is reset.
+    /// Closes it; connections that wait to be accepted are reset.
     pub(super) fn close_listener(&mut self, id: ListenerId) {
         let Some(listener) = self.listeners.remove(&id) else {
             return;
@@ -317,8 +317,8 @@ impl State {
         self.tell(listener, Readiness::new().with_readable());
     }
 
-    /// Who listens there: rather at that address than at every one, and by chance where several
-    /// share a port.
+    /// Returns the listener there: rather one at that address than at every one, and by chance where
+    /// several share a port.
     fn listener_at(&mut self, host: HostId, addr: SocketAddr) -> Option<ListenerId> {
         let hearing = self.listeners.iter();
         let hearing = hearing.filter(|(_, listener)| listener.hears(host, addr));
@@ -352,7 +352,7 @@ impl State {
         self.schedule(at, next);
     }
 
-    /// The answer to a connect is here: the connection stands, unless it was given up.
+    /// The reply to a connect has arrived: the connection stands, unless it was cancelled.
     pub(super) fn welcomed(&mut self, accepted: EndpointId, to: EndpointId) {
         match self.endpoint(to) {
             Some(endpoint) if endpoint.phase == Phase::Connecting => endpoint.phase = Phase::Open,

@@ -1,4 +1,4 @@
-//! The network of a simulated world: hosts, what lies between them, and what goes wrong there.
+//! The network of a simulated world: hosts, the links between them, and faults.
 
 mod agenda;
 mod driver;
@@ -35,12 +35,12 @@ pub use peer::{Peer, PeerListener};
 /// The host that [`Peer`]s live on.
 const OUTSIDE: HostId = HostId(0);
 
-/// The network of a [`World`](crate::World): for what a test does to it while it runs. Clones are
-/// the same network; closures that run in the world may keep one.
+/// The network of a [`World`](crate::World), for changes while it runs. Clones are the same network;
+/// closures that run in the world may keep one.
 ///
 /// # Panics
 ///
-/// A [`Host`] of another world is a mistake of the test: whatever takes a host panics and says so.
+/// A [`Host`] of another world is a mistake of the test: every method that takes a host panics for it.
 #[derive(Debug, Clone)]
 pub struct Network(Rc<RefCell<State>>);
 
@@ -51,7 +51,7 @@ impl Network {
         Self(Rc::new(RefCell::new(state)))
     }
 
-    /// Nothing that `call` does runs foreign code.
+    /// Calls with the state. `call` runs no code of the user.
     pub(crate) fn with<R>(&self, call: impl FnOnce(&mut State) -> R) -> R {
         call(&mut self.0.borrow_mut())
     }
@@ -69,7 +69,7 @@ impl Network {
         self.with(|state| state.add_host(name))
     }
 
-    /// What the loop of a host asks for names.
+    /// Returns the resolver of a host's loop.
     pub(crate) fn resolver(
         &self,
     ) -> impl Fn(&str, u16) -> io::Result<Vec<SocketAddr>> + Send + Sync + 'static {
@@ -84,12 +84,12 @@ impl Network {
 
     // Time.
 
-    /// How long the world has been running, in its own time.
+    /// Returns the time since the world began, by its own clock.
     pub fn elapsed(&self) -> Duration {
         self.with(|state| state.now())
     }
 
-    /// Runs `call` after so long, in the world's time; never, if the world is dropped before.
+    /// Runs `call` after `delay`, in the world's time; never, if the world is dropped before.
     pub fn after(&self, delay: Duration, call: impl FnOnce(&Self) + 'static) {
         if self.with(|state| state.is_over()) {
             return;
@@ -108,38 +108,38 @@ impl Network {
         self.with(|state| state.names().add(name, addresses));
     }
 
-    /// A host has no more than so many sockets from now on; what is open stays. `None` is no
-    /// limit. The descriptors of the loop itself do not count.
+    /// Sets the maximum number of sockets of a host; open ones stay. `None` is no limit. The descriptors
+    /// of the loop itself do not count.
     #[track_caller]
     pub fn limit_descriptors(&self, host: &Host, most: Option<usize>) {
         let host = self.id_of(host);
         self.with(|state| state.host(host).limit = most);
     }
 
-    /// How many sockets a host has open.
+    /// Returns the number of sockets that a host has open.
     #[track_caller]
     pub fn descriptors(&self, host: &Host) -> usize {
         let host = self.id_of(host);
         self.with(|state| state.host(host).descriptors)
     }
 
-    /// How many ends of connections there are, those that only the kernel still knows included.
+    /// Returns the number of ends of connections, those that only the kernel still knows included.
     pub fn sockets(&self) -> usize {
         self.with(|state| state.endpoints.len())
     }
 
-    /// How many listeners there are.
+    /// Returns the number of listeners.
     pub fn listeners(&self) -> usize {
         self.with(|state| state.listeners.len())
     }
 
     // Peers.
 
-    /// Connects a [`Peer`] to an address in the world. The answer is under way: run the world.
+    /// Connects a [`Peer`] to an address in the world. The result is under way: run the world.
     ///
     /// # Errors
     ///
-    /// None at present; a connect that fails says so in [`Peer::connected`].
+    /// None at present; [`Peer::connected`] has the error of a connect.
     pub fn dial(&self, addr: SocketAddr) -> io::Result<Peer> {
         let id = self.with(|state| state.connect(OUTSIDE, addr, None, false))?;
         Ok(Peer::new(self, id))
@@ -166,9 +166,9 @@ impl Network {
         Ok(PeerListener::new(self, id, addr))
     }
 
-    // What lies between.
+    // Links.
 
-    /// Sets what lies between two hosts, in one direction, from now on.
+    /// Sets the link between two hosts, in one direction, from now on.
     #[track_caller]
     pub fn set_link(&self, from: &Host, to: &Host, link: Link) {
         let from = self.id_of(from);
@@ -176,15 +176,15 @@ impl Network {
         self.with(|state| state.wire(from, to).link = link);
     }
 
-    /// Sets what lies between a host and the [`Peer`]s, towards them, from now on.
+    /// Sets the link from a host to the [`Peer`]s, from now on.
     #[track_caller]
     pub fn set_link_to_peers(&self, from: &Host, link: Link) {
         let from = self.id_of(from);
         self.with(|state| state.wire(from, OUTSIDE).link = link);
     }
 
-    /// Nothing passes between two hosts until they are [healed](Self::heal); what is sent waits,
-    /// as retransmissions would.
+    /// Cuts two hosts off from each other until they are [healed](Self::heal). Sent bytes wait, as
+    /// retransmissions would.
     #[track_caller]
     pub fn partition(&self, one: &Host, other: &Host) {
         let one = self.id_of(one);
@@ -209,7 +209,7 @@ impl Network {
         });
     }
 
-    /// Nothing that is sent from now on leaves before this time is over.
+    /// Holds everything that is sent from now on until this time is over.
     #[track_caller]
     pub fn stall(&self, from: &Host, to: &Host, time: Duration) {
         let from = self.id_of(from);
@@ -221,8 +221,8 @@ impl Network {
         });
     }
 
-    /// Resets every connection between two hosts, at both ends, those that are still being made
-    /// included: their connects are refused. Answers how many.
+    /// Resets every connection between two hosts, at both ends, and returns their number. Connects that are
+    /// under way are refused.
     #[track_caller]
     pub fn reset_connections(&self, one: &Host, other: &Host) -> usize {
         let one = self.id_of(one);
@@ -243,12 +243,12 @@ impl Network {
 
     // Faults.
 
-    /// Other faults from now on; `Faults::none()` ends them all.
+    /// Sets the faults from now on; `Faults::none()` ends them all.
     pub fn set_faults(&self, faults: &Faults) {
         self.with(|state| state.set_faults(faults));
     }
 
-    /// The next so many times that a fault could strike, it does.
+    /// Makes a fault strike the next `times` times that it could.
     pub fn force(&self, fault: Fault, times: u32) {
         self.with(|state| state.force(fault, times));
     }
@@ -260,7 +260,7 @@ impl Network {
 
     // The record.
 
-    /// What has happened so far.
+    /// Returns the trace of all events so far.
     pub fn trace(&self) -> Trace {
         self.with(|state| state.trace().clone())
     }

@@ -6,12 +6,12 @@ use super::listener::ListenerId;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
-/// One end of a connection without a loop: the test sends and takes bytes by hand, segment by
-/// segment. Faults do not strike its calls, though they strike what is on the way.
+/// One end of a connection without a loop: the test sends and takes bytes by hand, segment by segment.
+/// Faults do not strike its calls, though they strike segments on the way.
 ///
-/// Bytes that nobody [takes](Self::take) stay in the receive buffer, and when it is full the
-/// sender is refused: a peer that is left alone is a slow reader. Dropping it closes the
-/// connection as close(2) does: with a reset when there is something untaken.
+/// Bytes that are not [taken](Self::take) stay in the receive buffer, and when it is full the sender is
+/// refused: a peer that is left alone is a slow reader. Dropping it closes the connection as close(2)
+/// does: with a reset when there is something untaken.
 #[derive(Debug)]
 pub struct Peer {
     network: Network,
@@ -24,7 +24,7 @@ impl Peer {
         Self { network, id }
     }
 
-    /// Whether the connect has been answered.
+    /// Returns whether the connection stands.
     ///
     /// # Errors
     ///
@@ -33,7 +33,7 @@ impl Peer {
         self.network.with(|state| state.connected(self.id))
     }
 
-    /// Puts bytes on the way, as one segment if they fit; answers how many the kernel took.
+    /// Puts bytes on the way, as one segment if they fit, and returns the number that the kernel took.
     ///
     /// # Errors
     ///
@@ -43,7 +43,7 @@ impl Peer {
             .with(|state| state.write(self.id, &[IoSlice::new(data)]))
     }
 
-    /// Ends the own stream, after what was sent.
+    /// Ends its own stream, after the sent bytes.
     ///
     /// # Errors
     ///
@@ -57,7 +57,7 @@ impl Peer {
         self.network.with(|state| state.reset_on_close(self.id));
     }
 
-    /// Takes what has arrived.
+    /// Takes the bytes that have arrived.
     pub fn take(&self) -> Vec<u8> {
         self.network.with(|state| {
             let there = state
@@ -83,7 +83,7 @@ impl Peer {
         self.network.with(|state| state.read(self.id, buffer))
     }
 
-    /// How many bytes have arrived and were not taken.
+    /// Returns the number of bytes that have arrived and were not taken.
     pub fn waiting(&self) -> usize {
         self.network.with(|state| {
             state
@@ -92,7 +92,7 @@ impl Peer {
         })
     }
 
-    /// Whether the other side has ended its stream. Bytes may still wait to be taken.
+    /// Returns whether the other side has ended its stream. Bytes may still wait to be taken.
     pub fn is_ended(&self) -> bool {
         self.network.with(|state| {
             state
@@ -101,7 +101,7 @@ impl Peer {
         })
     }
 
-    /// Whether the connection was reset.
+    /// Returns whether the connection was reset.
     pub fn is_reset(&self) -> bool {
         self.network.with(|state| {
             state
@@ -110,7 +110,7 @@ impl Peer {
         })
     }
 
-    /// Whether everything that was sent, the end of the stream too, has arrived.
+    /// Returns whether everything that was sent has arrived, the EOF too.
     pub fn is_delivered(&self) -> bool {
         self.network.with(|state| {
             state.endpoint(self.id).is_none_or(|endpoint| {
@@ -120,7 +120,7 @@ impl Peer {
         })
     }
 
-    /// The own address.
+    /// Returns its own address.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.network
             .with(|state| state.endpoint(self.id).map(|endpoint| endpoint.local))
@@ -133,7 +133,7 @@ impl Drop for Peer {
     }
 }
 
-/// Where connections come in that a test takes by hand.
+/// A listener whose connections a test takes by hand.
 #[derive(Debug)]
 pub struct PeerListener {
     network: Network,
@@ -147,12 +147,12 @@ impl PeerListener {
         Self { network, id, addr }
     }
 
-    /// Where to connect to.
+    /// Returns the address to connect to.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// The next connection, if one has come.
+    /// Takes the next connection, if one has come.
     pub fn accept(&self) -> Option<Peer> {
         let accepted = self.network.with(|state| state.accept(self.id)).ok()?;
         Some(Peer::new(&self.network, accepted.0))

@@ -25,10 +25,10 @@ impl fmt::Display for HostId {
     }
 }
 
-/// The end of time: a thousand years, which no clock of a system overflows with.
+/// The end of time: a thousand years, with which no clock of a system overflows.
 pub(crate) const END_OF_TIME: Duration = Duration::from_secs(31_556_952_000);
 
-/// For so many arrivals a host waits at most, when they are to gather.
+/// Maximum number of arrivals for which a host waits, when they are to gather.
 const CROWD: usize = 8;
 
 /// One for each world of the process.
@@ -50,7 +50,7 @@ pub(crate) struct State {
     recording: Recording,
     pub(super) hosts: Vec<Kernel>,
     pub(super) endpoints: BTreeMap<EndpointId, Endpoint>,
-    /// So many ends and listeners there have been.
+    /// The number of ends and listeners so far.
     made: usize,
     pub(super) listeners: BTreeMap<ListenerId, ListenerState>,
     pub(super) wires: BTreeMap<(HostId, HostId), Wire>,
@@ -114,7 +114,7 @@ impl State {
         &mut self.hosts[id.0]
     }
 
-    /// Who has this address, seen from a host.
+    /// Returns the host that has this address, seen from a host.
     pub(super) fn who_has(&self, from: HostId, ip: IpAddr) -> Option<HostId> {
         if ip.is_loopback() || ip.is_unspecified() {
             return Some(from);
@@ -209,7 +209,7 @@ impl State {
         id
     }
 
-    /// Never given twice: what is on its way to something that is gone reaches nothing else.
+    /// Returns an id that is never given twice: a segment for an end that is gone reaches nothing else.
     pub(super) fn next_id(&mut self) -> usize {
         self.made += 1;
         self.made - 1

@@ -1,7 +1,7 @@
-//! What is on its way between two ends: segments, ends of streams, resets.
+//! Transmission between two ends: segments, ends of streams, resets.
 //!
-//! A sender hears of an arrival, and of room at the receiver, at once and not after a latency;
-//! on a wire are only what a stream carries, and the steps of a connect.
+//! A sender hears of an arrival, and of room at the receiver, at once and not after a latency. A wire
+//! carries the contents of streams, and the steps of a connect.
 
 use super::agenda::{Event, Order};
 use super::endpoint::{EndpointId, Fin, Phase};
@@ -10,10 +10,10 @@ use crate::faults::{Fault, Faults};
 use std::time::Duration;
 use tidegate::driver::Readiness;
 
-/// The most that arrives at once, as with segmentation offload.
+/// Maximum number of bytes that arrive at once, as with segmentation offload.
 const SEGMENT: usize = 64 * 1024;
 
-/// What comes over a wire.
+/// An arrival over a wire.
 pub(super) enum Arrival {
     Segment {
         from: EndpointId,
@@ -37,14 +37,14 @@ pub(super) enum Arrival {
         from: EndpointId,
         to: EndpointId,
     },
-    /// Nobody is there to let it in.
+    /// There is no listener to let it in.
     Refusal {
         to: EndpointId,
     },
 }
 
 impl State {
-    /// Sends what the receiver has room for, and the end of the stream after the last of it.
+    /// Sends the bytes that the receiver has room for, and the EOF after the last of them.
     pub(super) fn transmit(&mut self, id: EndpointId) {
         loop {
             let Some(endpoint) = self.endpoint(id) else {
@@ -64,7 +64,7 @@ impl State {
                 }
                 return;
             }
-            // Nobody is there any more: what is sent will be answered with a reset.
+            // The receiver is gone: the reply to sent bytes will be a reset.
             let window = self.endpoint(peer).map_or(SEGMENT, |peer| {
                 peer.receive_buffer
                     .saturating_sub(peer.incoming.len() + in_flight)
@@ -184,7 +184,7 @@ impl State {
         self.transmit(sender);
     }
 
-    /// Nobody takes what it sends.
+    /// Resets a sender whose receiver is gone.
     pub(super) fn answer_with_reset(&mut self, sender: EndpointId) {
         if let Some(endpoint) = self.endpoint(sender) {
             let back = (endpoint.peer_host, endpoint.host);
@@ -213,8 +213,8 @@ impl State {
         self.tell(to, Readiness::new().with_read_to_end());
     }
 
-    /// A reset comes too late for what is over (RFC 9293, 3.10.7.4), and is EPIPE, as on Linux,
-    /// where the peer's stream had ended and the own had not; a connect is refused by it.
+    /// Handles a reset. It comes too late for a connection that is over (RFC 9293, 3.10.7.4). It is EPIPE,
+    /// as on Linux, where the peer's stream had ended and the own had not; a connect is refused by it.
     pub(super) fn reset_arrived(&mut self, to: EndpointId) {
         let Some(endpoint) = self.endpoint(to) else {
             return;
@@ -228,7 +228,7 @@ impl State {
             _ if endpoint.fin_received && sends => libc::EPIPE,
             _ => libc::ECONNRESET,
         };
-        // Where the stream had ended, what it brought would be lost without a word.
+        // Where the stream had ended, its bytes would be lost without a word.
         if !endpoint.incoming.is_empty()
             && !endpoint.fin_received
             && self.dice.strikes(Fault::ResetDiscards)
@@ -264,7 +264,7 @@ impl State {
         self.tell(id, all);
     }
 
-    /// Resets a connection that nobody holds any more, after what is on the way already.
+    /// Resets a connection that has no holder any more, after the segments on the way.
     pub(super) fn send_reset(&mut self, from: EndpointId) {
         if let Some(peer) = self.endpoint(from).and_then(|endpoint| endpoint.peer) {
             self.put_on_wire(from, 0, Arrival::Reset { to: peer });

@@ -60,23 +60,23 @@ impl Mismatch {
         self
     }
 
-    /// The number of the step, from 1; one more than there are for what came after the last.
-    /// `None` when there was no connection to begin with.
+    /// Returns the number of the step, from 1. It is one more than there are for a mismatch after the
+    /// last, and `None` when there was no connection to begin with.
     pub fn step(&self) -> Option<usize> {
         self.0.step
     }
 
-    /// What ought to have happened.
+    /// Returns a text of the expected result.
     pub fn expected(&self) -> &str {
         &self.0.expected
     }
 
-    /// What came instead.
+    /// Returns a text of what came instead.
     pub fn seen(&self) -> &str {
         &self.0.seen
     }
 
-    /// What was said until then.
+    /// Returns the dialogue until then.
     pub fn dialogue(&self) -> &Dialogue {
         &self.0.dialogue
     }

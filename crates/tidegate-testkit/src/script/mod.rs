@@ -23,22 +23,23 @@ use step::Step;
 
 const PORT: u16 = 7;
 
-/// Long enough for a timer between a question and its answer, too short for most timeouts.
+/// The default patience: long enough for a timer between a question and its reply, too short for most
+/// timeouts.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What a peer does, step by step, and what it expects of the protocol under test.
+/// The steps of a peer, and its expectations of the protocol under test.
 ///
-/// The time is the simulated world's: a wait of an hour takes no longer than its callbacks. An
-/// `expect` waits until so many bytes have come, in whatever pieces, for
-/// [a minute](Self::patience) at most; what comes while the peer waits or sends is kept for the
-/// next `expect`. At the end nothing may be left over, and no callback may have failed.
+/// The time is the simulated world's: a wait of an hour takes no longer than its callbacks. An `expect`
+/// waits until its number of bytes has come, in any pieces, for [a minute](Self::patience) at most.
+/// Bytes that come while the peer waits or sends are kept for the next `expect`. At the end nothing may
+/// be left over, and no callback may have failed.
 ///
 /// ```
 /// use std::time::Duration;
 /// use tidegate::{Protocol, Result, Transport};
 /// use tidegate_testkit::Script;
 ///
-/// /// Answers in capitals, and says good bye after ten minutes of silence.
+/// /// Replies in capitals, and says good bye after ten minutes of silence.
 /// struct Shout;
 ///
 /// impl Protocol for Shout {
@@ -74,10 +75,10 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// assert!(text.contains(r#"came: "HELLO""#), "{text}");
 /// ```
 ///
-/// A callback that returns an error ends its connection at once. The peer gets what had been
-/// written, as far as the kernel takes it, and then the end of the stream, or a reset when bytes of
-/// its own were not read; `expect_closed` stands for both. A script says that callbacks may fail,
-/// and looks at the error afterwards:
+/// A callback that returns an error ends its connection at once. The peer gets the written bytes, as far
+/// as the kernel takes them, and then an EOF, or a reset when bytes were lost or its own were not read;
+/// `expect_closed` stands for both. A script allows callbacks to fail, and the test looks at the error
+/// afterwards:
 ///
 /// ```
 /// use tidegate_testkit::{Log, Recorder, Script};
@@ -107,7 +108,7 @@ impl Default for Script {
 }
 
 impl Script {
-    /// An empty script: connects, and leaves at the end.
+    /// Returns an empty script: it connects, and leaves at the end.
     pub fn new() -> Self {
         Self {
             steps: Vec::new(),
@@ -117,21 +118,21 @@ impl Script {
         }
     }
 
-    /// How long an expectation may take, in the world's time; a minute unless set. With zero, what
-    /// is expected must have come without time passing.
+    /// Sets the maximum time of an expectation, in the world's time; a minute unless set. With zero, the
+    /// expected bytes must come without time passing.
     pub fn patience(mut self, patience: Duration) -> Self {
         self.patience = patience;
         self
     }
 
-    /// The seed of the world; 0 unless set.
+    /// Sets the seed of the world; 0 unless set.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// Callbacks of the protocol may return errors; [`Played::failures`] has them. Unless set, one
-    /// is a mismatch at the end.
+    /// Lets callbacks of the protocol return errors; [`Played::failures`] has them. Unless set, one is a
+    /// mismatch at the end.
     pub fn may_fail(mut self) -> Self {
         self.may_fail = true;
         self
@@ -142,7 +143,7 @@ impl Script {
         self
     }
 
-    // What the peer does.
+    // The steps of the peer.
 
     /// Sends, as one piece. The protocol must read all of it within the
     /// [patience](Self::patience): one that has paused reading or has closed does not.
@@ -166,7 +167,7 @@ impl Script {
         self.then(Step::Wait(time))
     }
 
-    /// Ends the own stream; the protocol may still answer.
+    /// Ends the peer's stream; the protocol may still reply.
     pub fn send_eof(self) -> Self {
         self.then(Step::SendEof)
     }
@@ -176,30 +177,29 @@ impl Script {
         self.then(Step::Reset)
     }
 
-    // What it expects.
+    // The expectations.
 
-    /// These bytes come next, in whatever pieces.
+    /// Expects these bytes next, in any pieces.
     pub fn expect(self, data: impl AsRef<[u8]>) -> Self {
         self.then(Step::Expect(data.as_ref().to_vec()))
     }
 
-    /// Nothing comes for so long: no byte, no end.
+    /// Expects nothing for this time: no byte, no end.
     pub fn expect_nothing(self, time: Duration) -> Self {
         self.then(Step::ExpectNothing(time))
     }
 
-    /// The protocol ends its stream, after what was expected before.
+    /// Expects the EOF of the protocol, after the bytes that were expected before.
     pub fn expect_eof(self) -> Self {
         self.then(Step::ExpectEof)
     }
 
-    /// The protocol resets the connection.
+    /// Expects a reset by the protocol.
     pub fn expect_reset(self) -> Self {
         self.then(Step::ExpectReset)
     }
 
-    /// The protocol's connection has ended, in whatever way, and it has had its
-    /// `connection_lost`.
+    /// Expects the end of the protocol's connection, in any way, and its `connection_lost`.
     pub fn expect_closed(self) -> Self {
         self.then(Step::ExpectClosed)
     }
@@ -241,7 +241,7 @@ impl Script {
             let listener = world.network().listen(0)?;
             let protocol = Watched::new(protocol, log);
             let connecting = host.handle().create_connection(listener.addr(), protocol);
-            // Told by the log and the error handler; dropping it would close the connection.
+            // The log and the error handler tell of it; dropping it would close the connection.
             connecting.then(|_, _| ());
             world.pump()?;
             listener
@@ -336,12 +336,12 @@ impl Script {
     }
 }
 
-/// Whether it is a panic of a task: those of callbacks go on out of the loop.
+/// Returns whether it is a panic of a task: those of callbacks go on out of the loop.
 fn is_panic(failure: &Failure) -> bool {
     matches!(failure.reason(), CloseReason::Panic(_))
 }
 
-/// A script that went as it was written.
+/// The result of a script that met every expectation.
 ///
 /// ```
 /// use tidegate::CloseReason;
@@ -362,28 +362,28 @@ pub struct Played {
 }
 
 impl Played {
-    /// How long it took, in the world's time.
+    /// Returns the time that it took, in the world's time.
     pub fn elapsed(&self) -> Duration {
         self.elapsed
     }
 
-    /// The callbacks of the protocol, those after the peer left included.
+    /// Returns the callbacks of the protocol, those after the peer left included.
     pub fn log(&self) -> &Log {
         &self.log
     }
 
-    /// What `connection_lost` said; `None` if it did not come within the
+    /// Returns the [`Closed`] of `connection_lost`; `None` if that did not come within the
     /// [patience](Script::patience) after the peer left.
     pub fn closed(&self) -> Option<Closed> {
         self.log.is_lost().then(|| self.log.closed())
     }
 
-    /// The errors that callbacks returned.
+    /// Returns the errors that callbacks returned.
     pub fn failures(&self) -> &[Failure] {
         &self.failures
     }
 
-    /// What was said.
+    /// Returns the dialogue.
     pub fn dialogue(&self) -> &crate::Dialogue {
         &self.dialogue
     }

@@ -37,7 +37,7 @@ impl Player {
         }
     }
 
-    /// `Err` within says what came.
+    /// Does a step. An `Err` within is a text of what came.
     fn step(&mut self, step: &Step) -> Result<Result<(), String>, StepLimitExceeded> {
         let (world, peer) = (&mut self.world, &mut self.peer);
         match step {
@@ -110,7 +110,7 @@ impl Player {
         Ok(Err(format!("{end} after {read} bytes of it were read")))
     }
 
-    /// Sends without a look at whether it is read.
+    /// Sends, whether it is read or not.
     fn put(&mut self, data: &[u8]) -> Result<Result<(), String>, StepLimitExceeded> {
         if let Some(end) = self.peer.said_end() {
             return Ok(Err(format!("the script itself had {end} before")));
@@ -161,7 +161,7 @@ impl Player {
             return Ok(Err(self.what_came()));
         }
         self.peer.leave(&mut self.world)?;
-        // What the protocol does about it belongs to the record.
+        // The reaction of the protocol belongs to the record.
         let log = self.log.clone();
         within(&mut self.world, self.patience, || log.is_lost())?;
         Ok(Ok(()))
@@ -193,7 +193,7 @@ impl Player {
     }
 }
 
-/// How many bytes the loop has read for a protocol.
+/// Returns the number of bytes that the loop has read for a protocol.
 fn read(log: &Log) -> u64 {
     let transport = log.transport();
     transport.map_or(0, |transport| transport.stats().received)

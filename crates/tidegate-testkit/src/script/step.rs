@@ -1,4 +1,4 @@
-//! The steps of a script, and how they read.
+//! The steps of a script, and their texts.
 
 use crate::dialogue::Escaped;
 use std::fmt;
@@ -38,7 +38,7 @@ impl fmt::Display for Step {
 }
 
 impl Step {
-    /// What ought to have happened.
+    /// Returns a text of the expected result.
     pub(super) fn expected(&self) -> String {
         match self {
             Self::Send(_) | Self::SendBytewise(_) => "that all of it is read".into(),

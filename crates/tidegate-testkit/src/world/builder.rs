@@ -2,7 +2,7 @@ use super::World;
 use crate::faults::Faults;
 use crate::network::{Link, Network};
 
-/// Enough for any test that ends.
+/// The default maximum number of steps in one run: enough for any test that ends.
 const STEPS: u64 = 10_000_000;
 
 /// Settings of a [`World`].
@@ -29,19 +29,19 @@ impl Default for WorldBuilder {
 }
 
 impl WorldBuilder {
-    /// What everything that is left to chance follows from; 0 unless set.
+    /// Sets the seed of everything that is left to chance; 0 unless set.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
     }
 
-    /// What goes wrong; nothing unless set.
+    /// Sets the faults; none unless set.
     pub fn faults(mut self, faults: Faults) -> Self {
         self.faults = faults;
         self
     }
 
-    /// What lies between any two hosts, and a host and itself, unless
+    /// Sets the link between any two hosts, and between a host and itself, unless
     /// [set](Network::set_link) for them.
     pub fn link(mut self, link: Link) -> Self {
         self.link = link;

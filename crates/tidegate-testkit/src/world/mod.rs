@@ -22,9 +22,8 @@ pub use error::StepLimitExceeded;
 
 /// Hosts, each an unchanged [`EventLoop`], on a simulated network with a clock of its own.
 ///
-/// Nothing here waits: what would take ten minutes takes as long as its callbacks. The hosts run
-/// in an order that is drawn from the seed, so a run is a function of the seed and of what the
-/// test does.
+/// Nothing here waits: ten minutes take as long as their callbacks. The hosts run in an order that is
+/// drawn from the seed, so a run is a function of the seed and of the test's own calls.
 ///
 /// ```
 /// use std::time::Duration;
@@ -81,12 +80,12 @@ impl Default for World {
 }
 
 impl World {
-    /// A world where nothing goes wrong and bytes take no time; add hosts.
+    /// Makes a world without hosts, where nothing goes wrong and bytes take no time.
     pub fn new() -> Self {
         Self::builder().build()
     }
 
-    /// A world with other settings.
+    /// Returns a builder, for other settings.
     pub fn builder() -> WorldBuilder {
         WorldBuilder::default()
     }
@@ -106,9 +105,9 @@ impl World {
     ///
     /// # Errors
     ///
-    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) when the world knows the name, in whatever
-    /// case: that of another host, also one that has ended, `localhost`, and `peer`, which is
-    /// where [peers](Network::dial) live.
+    /// [`AlreadyExists`](io::ErrorKind::AlreadyExists) when the world knows the name, in upper or lower
+    /// case: that of another host, also one that has ended, `localhost`, and `peer`, which is the host of
+    /// [peers](Network::dial).
     pub fn add_host(&mut self, name: &str) -> io::Result<Host> {
         self.add_host_with(name, EventLoop::builder())
     }
@@ -134,8 +133,8 @@ impl World {
         Ok(Host::new(id, self.network.world(), name, handle))
     }
 
-    /// Ends a host: its loop is dropped, and the kernel closes its sockets. Its addresses stay,
-    /// and nobody listens there. Nothing happens to a host of another world, or a second time.
+    /// Ends a host: its loop is dropped, and the kernel closes its sockets. Its addresses stay, without
+    /// listeners. Nothing happens to a host of another world, or a second time.
     pub fn end_host(&mut self, host: &Host) {
         let at = self
             .hosts
@@ -277,8 +276,7 @@ impl World {
             .unwrap_or_else(|| Err(io::Error::other(NothingLeft)))
     }
 
-    /// Runs a future as a task of a host until it has ended; for what is written with
-    /// `tidegate-streams`.
+    /// Runs a future as a task of a host until it has ended; for code on `tidegate-streams`.
     ///
     /// # Errors
     ///
@@ -298,7 +296,7 @@ impl World {
         }
         let (completer, completion) = host.handle().completion();
         let task = spawn_on(host.handle(), future);
-        // Detached: its end is the answer.
+        // Detached: its end is the result.
         drop(spawn_on(host.handle(), async move {
             completer.complete(Ok(task.await));
         }));
@@ -395,7 +393,7 @@ impl World {
 
 impl Drop for World {
     fn drop(&mut self) {
-        // The loops first: what they hold may still ask the network for something.
+        // The loops first: values in them may still ask the network for something.
         self.hosts.clear();
         drop(self.network.with(|state| state.finish()));
     }

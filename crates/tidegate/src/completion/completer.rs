@@ -1,11 +1,11 @@
-//! The end of a completion that owes the answer.
+//! The end of a completion that owes the result.
 
 use super::shared::Shared;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
 
-/// The other end of a [`Completion`](super::Completion): its holder owes the answer.
+/// The other end of a [`Completion`](super::Completion): its holder owes the result.
 ///
 /// Dropped without one, it fails the completion with [`BrokenPipe`](io::ErrorKind::BrokenPipe).
 pub struct Completer<T: 'static>(Option<Rc<Shared<T>>>);
@@ -15,10 +15,10 @@ impl<T: 'static> Completer<T> {
         Self(Some(shared))
     }
 
-    /// Completes the completion with `answer`. If the completion is cancelled, drops `answer`.
-    pub fn complete(mut self, answer: io::Result<T>) {
+    /// Completes the completion with `result`. If the completion is cancelled, drops `result`.
+    pub fn complete(mut self, result: io::Result<T>) {
         if let Some(shared) = self.0.take() {
-            shared.answer(answer);
+            shared.answer(result);
         }
     }
 
@@ -31,7 +31,7 @@ impl<T: 'static> Completer<T> {
 impl<T: 'static> Drop for Completer<T> {
     fn drop(&mut self) {
         if let Some(shared) = self.0.take() {
-            let message = "the completer was dropped without an answer";
+            let message = "the completer was dropped without a result";
             shared.answer(Err(io::Error::new(io::ErrorKind::BrokenPipe, message)));
         }
     }

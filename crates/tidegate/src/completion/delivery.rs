@@ -1,20 +1,20 @@
-//! An answer on its way to a closure.
+//! A result on its way to a closure.
 
 use super::taken_already;
 use std::io;
 use std::mem;
 
-/// An answer for a closure, which may be dropped without having run: a connection that is the
-/// answer of a connect is then closed.
+/// A result for a closure, which may be dropped without having run: a connection that is the result of a
+/// connect is then closed.
 pub(crate) struct Delivery<T>(Content<T>);
 
 enum Content<T> {
     Answer {
         answer: io::Result<T>,
-        /// What to do with a value that nobody takes.
+        /// Called with a value that is not taken.
         untaken: Option<fn(T)>,
     },
-    /// The answer of another delivery, which goes through a closure when it is taken.
+    /// The result of another delivery, which goes through a closure when it is taken.
     Mapped(Box<dyn FnOnce() -> io::Result<T>>),
     Taken,
 }

@@ -6,7 +6,7 @@ use std::io;
 use std::task::Waker;
 use std::time::Duration;
 
-/// Another completion that the answer comes from, of any type. Boxed twice, so that a completion
+/// Another completion that the result comes from, of any type. Boxed twice, so that a completion
 /// that is not mapped stays small.
 pub(super) struct Mapped<T>(Box<dyn Origin<T>>);
 

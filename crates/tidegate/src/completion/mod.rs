@@ -1,7 +1,7 @@
-//! The answer to work that takes time, for callbacks and for async code alike.
+//! The result of work that takes time, for callbacks and for async code alike.
 //!
-//! [`shared`] is the state between a completion and its [`completer`], [`delivery`] an answer on
-//! its way to a closure, [`map`] a completion of another type that an answer comes from.
+//! [`shared`] is the state between a completion and its [`completer`], [`delivery`] a result on its way
+//! to a closure, [`map`] a completion of another type that a result comes from.
 
 mod completer;
 mod delivery;
@@ -28,8 +28,11 @@ pub use completer::Completer;
 pub(crate) use delivery::Delivery;
 pub(crate) use shared::Work;
 
-/// An answer that comes later. Async code awaits it, as a future of an `io::Result<T>`; callback
-/// code hands it a closure, with [`then`](Completion::then) or [`then_on`](Completion::then_on).
+/// A result that comes later.
+///
+/// Async code awaits it, as a future of an `io::Result<T>`. Callback code hands it a closure, with
+/// [`then`](Completion::then) or [`then_on`](Completion::then_on). A program waits for it with
+/// [`EventLoop::run_until`](crate::EventLoop::run_until).
 ///
 /// Dropping a completion stops the wait. It also cancels a pending connect, name lookup or
 /// unstarted job, and closes a connection that was never taken. It does not affect `flush`,
@@ -39,7 +42,7 @@ pub(crate) use shared::Work;
 ///
 /// Beside those of the operation: [`TimedOut`](io::ErrorKind::TimedOut) after
 /// [`within`](Completion::within), [`BrokenPipe`](io::ErrorKind::BrokenPipe) when the
-/// [`Completer`] was dropped without an answer, and [`LoopClosed`](crate::LoopClosed) inside an
+/// [`Completer`] was dropped without a result, and [`LoopClosed`](crate::LoopClosed) inside an
 /// `io::Error` when the loop was dropped.
 #[must_use = "dropping a completion cancels the waiting; `detach` lets it go on"]
 pub struct Completion<T: 'static> {
@@ -55,7 +58,7 @@ enum State<T: 'static> {
 }
 
 impl<T: 'static> Completion<T> {
-    /// Returns a completion of the loop of `handle` that has its answer already. Nothing is
+    /// Returns a completion of the loop of `handle` that has its result already. Nothing is
     /// allocated.
     ///
     /// For a function that returns a completion and need not wait, or that fails at once.
@@ -75,7 +78,7 @@ impl<T: 'static> Completion<T> {
         (Completer::new(shared), completion)
     }
 
-    /// Runs `call` with the answer, from the loop, never inside this call.
+    /// Runs `call` with the result, from the loop, never inside this call.
     ///
     /// When the loop is dropped first, `call` is dropped without having run.
     pub fn then(self, call: impl FnOnce(&Handle, io::Result<T>) + 'static) {
@@ -102,8 +105,9 @@ impl<T: 'static> Completion<T> {
         });
     }
 
-    /// Fails with [`TimedOut`](io::ErrorKind::TimedOut) when no answer has come within `limit`.
-    /// That cancels what dropping the completion would cancel. Of several limits the earliest
+    /// Fails with [`TimedOut`](io::ErrorKind::TimedOut) when the result has not come within `limit`.
+    ///
+    /// That cancels everything that dropping the completion would cancel. Of several limits the earliest
     /// holds.
     pub fn within(self, limit: Duration) -> Self {
         self.expire_within(limit);
@@ -112,8 +116,8 @@ impl<T: 'static> Completion<T> {
 
     /// Returns a completion whose value goes through `call`; an error stays as it is.
     ///
-    /// Dropping the new completion cancels what dropping this one would cancel, and then `call`
-    /// never runs. `call` runs when the value is taken: inside the poll that returns it, or on the
+    /// Dropping the new completion cancels everything that dropping this one would cancel, and `call`
+    /// then never runs. `call` runs when the value is taken: inside the poll that returns it, or on the
     /// loop, just before the closure of [`then`](Completion::then). A connection that `call` gets
     /// counts as taken.
     ///
@@ -135,7 +139,7 @@ impl<T: 'static> Completion<T> {
         }
     }
 
-    /// Returns whether the next poll does not wait: the answer is there, or was taken already.
+    /// Returns whether the next poll does not wait: the result is there, or was taken already.
     pub fn is_ready(&self) -> bool {
         match &self.state {
             State::Waiting(shared) => !shared.is_waiting(),
@@ -144,7 +148,7 @@ impl<T: 'static> Completion<T> {
         }
     }
 
-    /// Has the loop run the closure of `make`, once the answer is there.
+    /// Has the loop run the closure of `make`, once the result is there.
     pub(crate) fn schedule<R: Run + 'static>(
         self,
         make: impl FnOnce(Delivery<T>) -> Rc<R> + 'static,
@@ -152,7 +156,7 @@ impl<T: 'static> Completion<T> {
         self.deliver(move |handle, delivery| handle.core().push_ready(make(delivery)));
     }
 
-    /// Calls `push` with the answer, as soon as it is there.
+    /// Calls `push` with the result, as soon as it is there.
     fn deliver(mut self, push: impl FnOnce(&Handle, Delivery<T>) + 'static) {
         match mem::replace(&mut self.state, State::Taken) {
             State::Ready(answer) => push(&self.handle, Delivery::new(answer, None)),
@@ -162,7 +166,7 @@ impl<T: 'static> Completion<T> {
         }
     }
 
-    /// The answer, if it is there.
+    /// Takes the result, if it is there.
     pub(crate) fn take(&mut self) -> Option<io::Result<T>> {
         match mem::replace(&mut self.state, State::Taken) {
             State::Ready(answer) => Some(answer),
@@ -204,7 +208,7 @@ impl<T: 'static> Completion<T> {
         &self.handle
     }
 
-    /// Makes dropping it cancel the work, or give up a value that the work brought.
+    /// Makes dropping it cancel the work, or release a value that the work brought.
     pub(crate) fn on_drop(&self, work: Work, untaken: Option<fn(T)>) {
         if let State::Waiting(shared) = &self.state {
             shared.cancel_with(work, untaken);
@@ -214,7 +218,7 @@ impl<T: 'static> Completion<T> {
 
 impl<T> Unpin for Completion<T> {}
 
-/// Cancel safe: an answer stays until a poll takes it.
+/// Cancel safe: a result stays until a poll takes it.
 impl<T: 'static> Future for Completion<T> {
     type Output = io::Result<T>;
 
@@ -223,7 +227,7 @@ impl<T: 'static> Future for Completion<T> {
             return Poll::Ready(answer);
         }
         self.set_waker(context.waker());
-        // Cloning the waker ran code of its owner, which may have answered.
+        // Cloning the waker ran code of its owner, which may have completed it.
         match self.take() {
             Some(answer) => Poll::Ready(answer),
             None => Poll::Pending,
@@ -232,7 +236,7 @@ impl<T: 'static> Future for Completion<T> {
 }
 
 fn taken_already() -> io::Error {
-    io::Error::other("the answer was taken already")
+    io::Error::other("the result was taken already")
 }
 
 impl<T: 'static> Drop for Completion<T> {

@@ -1,4 +1,4 @@
-//! What a completion and its completer share: the wait, its limit, and the answer.
+//! The state that a completion and its completer share: the wait, its limit, and the result.
 
 use super::Delivery;
 use crate::callback::Once;
@@ -15,10 +15,10 @@ use std::rc::{Rc, Weak};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-/// What dropping a [`Completion`](super::Completion) cancels beside the wait.
+/// The work that dropping a [`Completion`](super::Completion) cancels beside the wait.
 struct OnDrop<T> {
     work: Work,
-    /// What to do with a value that nobody takes.
+    /// Called with a value that is not taken.
     untaken: Option<fn(T)>,
 }
 
@@ -37,7 +37,7 @@ pub(super) struct Shared<T: 'static> {
     on_drop: Cell<Option<OnDrop<T>>>,
 }
 
-/// Puts what follows on the loop's list; runs no user code itself.
+/// Puts the closure on the loop's list; runs no user code itself.
 pub(super) type Push<T> = Box<dyn FnOnce(&Handle, Delivery<T>)>;
 
 enum Slot<T> {
@@ -70,7 +70,7 @@ impl<T: 'static> Shared<T> {
         shared
     }
 
-    /// The first answer counts; later ones are dropped.
+    /// Completes it. The first result counts; later ones are dropped.
     pub(super) fn answer(&self, answer: io::Result<T>) {
         let waiting = mem::replace(&mut *self.slot.borrow_mut(), Slot::Done);
         match waiting {
@@ -116,7 +116,7 @@ impl<T: 'static> Shared<T> {
         push(&self.handle, Delivery::new(answer, self.untaken()));
     }
 
-    /// Whether nobody waits any more, or the answer is there.
+    /// Returns whether the wait is over, or the result is there.
     pub(super) fn is_settled(&self) -> bool {
         matches!(*self.slot.borrow(), Slot::Done | Slot::Answered(_))
     }
@@ -204,8 +204,8 @@ impl<T: 'static> Shared<T> {
             Once::new("within", move |_: &Handle| {
                 if let Some(shared) = shared.upgrade() {
                     shared.limit.take();
-                    let message = format!("no answer within {limit:?}");
-                    // First: the cancelled work drops its completer, which is an answer too.
+                    let message = format!("no result within {limit:?}");
+                    // First: the cancelled work drops its completer, which completes it too.
                     shared.answer(Err(io::Error::new(io::ErrorKind::TimedOut, message)));
                     shared.cancel_work();
                 }

@@ -1,4 +1,4 @@
-//! What a poll brings: events, each with the token of its source and what it is ready for.
+//! The events of a poll, each with the token of its source and its readiness.
 
 use super::os::OsEvents;
 use std::iter::from_fn;
@@ -12,8 +12,7 @@ pub struct Token(pub u64);
 /// The token of the event that a [`Wake`](super::Wake) causes.
 pub const WAKE: Token = Token(u64::MAX);
 
-/// What an event says of its source, a set of flags. Edge-triggered: it is said once for each
-/// change.
+/// The readiness of a source in an event, as a set of flags. Edge-triggered: each change is reported once.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[must_use]
 pub struct Readiness(u8);
@@ -24,7 +23,7 @@ impl Readiness {
     const WRITABLE: u8 = 1 << 2;
     const FAILED: u8 = 1 << 3;
 
-    /// Nothing.
+    /// Returns the empty set.
     pub fn new() -> Self {
         Self::default()
     }

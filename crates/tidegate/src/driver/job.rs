@@ -11,7 +11,7 @@ pub type Job = Box<dyn FnOnce() + Send>;
 #[allow(clippy::exhaustive_structs, reason = "outside semver")]
 pub struct JobId(pub u64);
 
-/// What became of a job.
+/// The result of starting a job.
 #[allow(clippy::exhaustive_enums, reason = "outside semver")]
 pub enum JobStart {
     /// It runs, or waits to.

@@ -1,4 +1,4 @@
-//! Listeners: what one of another world has to do, and the type that stands for both.
+//! Listeners: the trait of one of another world, and the type that stands for both.
 
 use super::os::OsListener;
 use super::stream::{Socket, SocketOption};
@@ -54,12 +54,12 @@ pub enum Listener {
 }
 
 impl Listener {
-    /// One of another world.
+    /// Wraps one of another world.
     pub fn foreign(listener: impl ListenerSocket) -> Self {
         Self::Foreign(Box::new(listener))
     }
 
-    /// For the driver that made it; an error for one that did not.
+    /// Returns it to the driver that made it; an error to one that did not.
     pub fn of<L: ListenerSocket>(&mut self) -> io::Result<&mut L> {
         let listener: &mut dyn Any = match self {
             Self::Os(listener) => listener,

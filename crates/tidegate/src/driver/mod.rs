@@ -33,7 +33,7 @@ pub trait Driver: fmt::Debug {
     /// Waits for events, at most for `timeout`, and pushes them. May return early and empty.
     fn poll(&mut self, events: &mut Events, timeout: Option<Duration>) -> io::Result<()>;
 
-    /// What ends a poll from any thread with an event for [`WAKE`].
+    /// Returns a waker that ends a poll from any thread, with an event for [`WAKE`].
     fn waker(&self) -> Arc<dyn Wake>;
 
     /// The time, never going backwards.
@@ -81,8 +81,8 @@ pub trait Driver: fmt::Debug {
         Vec::new()
     }
 
-    /// After that: waits a bounded time for the jobs that run, and answers how many did not end
-    /// in time.
+    /// After that: waits a bounded time for the jobs that run, and returns the number of those that did
+    /// not end in time.
     fn wait_for_jobs(&mut self) -> usize {
         0
     }
@@ -94,7 +94,7 @@ pub trait Wake: Send + Sync {
     fn wake(&self);
 }
 
-/// Makes a call again that a signal interrupted; in every world.
+/// Repeats a call that a signal interrupted; in every world.
 #[inline]
 fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
@@ -132,7 +132,7 @@ impl AnyDriver {
         }
     }
 
-    /// Room for what it polls.
+    /// Returns room for the events of a poll.
     pub(crate) fn events(&self) -> Events {
         let os = match self {
             Self::Os(_) => OsEvents::with_room(),
@@ -141,7 +141,7 @@ impl AnyDriver {
         Events::new(os)
     }
 
-    /// Puts what has happened in place of the events of the poll before.
+    /// Replaces the events of the poll before by the new ones.
     #[inline]
     pub(crate) fn poll(
         &mut self,

@@ -1,4 +1,4 @@
-//! Streams: what one of another world has to do, and the type that stands for both.
+//! Streams: the trait of one of another world, and the type that stands for both.
 
 use super::os::OsStream;
 use super::{of_another_driver, uninterrupted};
@@ -13,9 +13,9 @@ use std::io::{self, IoSlice};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-/// A stream of another world. Errors are those of the socket calls of the same names; a read, a
-/// write or an accept that was interrupted is made again. What has a body here suits a world
-/// without addresses, options and errors that come by themselves.
+/// A stream of another world. Errors are those of the socket calls of the same names; a read, a write or an
+/// accept that was interrupted is made again. The default implementations suit a world without addresses,
+/// options and errors that come by themselves.
 pub trait StreamSocket: Any + fmt::Debug {
     /// `Ok(0)` is the end of the stream.
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize>;
@@ -89,12 +89,12 @@ pub enum Socket {
 }
 
 impl Socket {
-    /// One of another world.
+    /// Wraps one of another world.
     pub fn foreign(stream: impl StreamSocket) -> Self {
         Self::Foreign(Box::new(stream))
     }
 
-    /// For the driver that made it; an error for one that did not.
+    /// Returns it to the driver that made it; an error to one that did not.
     pub fn of<S: StreamSocket>(&mut self) -> io::Result<&mut S> {
         let stream: &mut dyn Any = match self {
             Self::Os(stream) => stream,

@@ -34,7 +34,7 @@ impl Limits {
         self.idle.get().is_some() || self.half_closed.get().is_some()
     }
 
-    /// Nothing is timed any more.
+    /// Stops the timer.
     pub(super) fn stop(&self, handle: &Handle) {
         self.progress.set(None);
         self.stop_timer(handle);
@@ -88,7 +88,7 @@ impl Link {
         }
     }
 
-    /// The limit that is over first.
+    /// Returns the limit that is over first.
     fn limit(&self) -> Option<(Duration, TimeoutKind)> {
         let half_closed = Side::BOTH
             .into_iter()
@@ -146,7 +146,7 @@ impl Link {
         is_over(&self.limits)
     }
 
-    /// Whether a kernel has taken bytes in a tick after the last byte came.
+    /// Returns whether a kernel has taken bytes in a tick after the last byte came.
     fn has_sent_since(&self) -> bool {
         let Some(last) = self.limits.progress.get() else {
             return false;
@@ -156,13 +156,13 @@ impl Link {
         self.sent() != last.sent && open.map(Transport::last_sent_tick).any(later)
     }
 
-    /// The transport of a side that is still the relay's.
+    /// Returns the transport of a side that is still the relay's.
     fn open(&self, side: Side) -> Option<&Transport> {
         let end = self.end(side);
         end.transport.get().filter(|_| !end.is_over())
     }
 
-    /// Neither peer may take it for the end of the other's stream.
+    /// Resets both: neither peer may take it for the end of the other's stream.
     fn time_out(&self, kind: TimeoutKind) {
         for side in Side::BOTH {
             if let Some(transport) = self.open(side) {

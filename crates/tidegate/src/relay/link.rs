@@ -1,8 +1,8 @@
-//! What the two protocols of a relay share, and all that they decide.
+//! The state that the two protocols of a relay share, and all of their decisions.
 //!
-//! It stands on what every protocol has, but for a reset that tells its reason, word of a failed
-//! write while reading is stopped, word of another protocol, and the report of a connect that
-//! nobody asked about.
+//! It uses nothing that another protocol could not use, but for a reset with a reason, word of a failed
+//! write while reading is stopped, word of another protocol, and the report of a connect without a
+//! waiter.
 
 use super::RelayReport;
 use super::limits::Limits;
@@ -15,8 +15,8 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// A reset destroys what the kernel has not got through to the peer, and nothing tells how much
-/// that is: so long have the last bytes to arrive.
+/// The time that the last bytes have to arrive before a reset. A reset destroys the bytes that the kernel
+/// has not got through to the peer, and nothing tells their number.
 const GRACE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,7 +39,7 @@ impl Side {
 pub(super) type OnEnd = Box<dyn FnOnce(&Handle, &RelayReport)>;
 pub(super) type OnBackEnd = Box<dyn FnOnce(&Transport)>;
 
-/// What both protocols share. No borrow in here lasts while anything else is called.
+/// The state that both protocols share. No borrow in here lasts while anything else is called.
 #[derive(Default)]
 pub(super) struct Link {
     pub(super) front: End,
@@ -72,7 +72,7 @@ pub(super) struct End {
     /// How it is to end, once the other side has.
     leaving: Cell<Option<Leaving>>,
     pub(super) received: Cell<u64>,
-    /// What its transport took of the other side's bytes, and when it last did.
+    /// The number of the other side's bytes that its transport took, and the time of the last.
     pub(super) taken: Cell<u64>,
     taken_at: Cell<Option<Instant>>,
     /// Bytes of the other side that its transport did not take yet.
@@ -93,8 +93,8 @@ impl Link {
         }
     }
 
-    /// Something to do later, unless the relay is gone by then. What waits for a side that leaves
-    /// may wait for long, and must not keep the relay meanwhile.
+    /// Makes a closure that calls `call` later, unless the relay is gone by then. A wait for a side that
+    /// leaves may take long, and must not keep the relay meanwhile.
     pub(super) fn later(
         self: &Rc<Self>,
         call: impl FnOnce(&Rc<Self>, &Handle) + 'static,
@@ -109,7 +109,7 @@ impl Link {
 
     // The way of a byte.
 
-    /// Takes what was received from `side` to the other.
+    /// Passes bytes that were received from `side` to the other.
     pub(super) fn pass(self: &Rc<Self>, side: Side, data: &[u8]) {
         let to = self.end(side.other());
         if to.has_left() {
@@ -122,15 +122,15 @@ impl Link {
         };
         let before = transport.written();
         let written = transport.write(data);
-        // A write that fails may have been taken: the kernel said so too late. One that succeeds
-        // may wake somebody who writes too.
+        // A write that fails may have been taken: the error came too late. One that succeeds may wake a
+        // task that writes too.
         let taken = (transport.written() - before).min(data.len() as u64);
         to.taken.set(to.taken.get() + taken);
         to.taken_at.set(Some(transport.handle().now()));
         match written {
             Ok(flow) if !flow.is_paused() => {}
             Err(WriteError::BufferFull { .. }) => {
-                // Below the high-water mark, or written by somebody else: no resume will come.
+                // Below the high-water mark, or written by others: no resume will come.
                 to.held.borrow_mut().extend_from_slice(data);
                 let retry = self.later(move |link, _| link.retry(side));
                 transport.flush().then(move |handle, _| retry(handle));
@@ -176,7 +176,7 @@ impl Link {
         true
     }
 
-    /// There may be room for what was held back from `side`.
+    /// There may be room for the bytes that were held back from `side`.
     fn retry(self: &Rc<Self>, side: Side) {
         let to = self.end(side.other());
         let held = to.held.take();
@@ -193,7 +193,7 @@ impl Link {
         self.conclude(side.other());
     }
 
-    /// Reads from `side`, or stops reading: only what the other side can take is read.
+    /// Reads from `side`, or stops reading: it is read only while the other side can take bytes.
     pub(super) fn steer(self: &Rc<Self>, side: Side) {
         let end = self.end(side);
         let Some(transport) = end.transport.get() else {
@@ -205,7 +205,7 @@ impl Link {
         let stop = self.must_stop(side);
         let stopped = end.stopped.replace(stop);
         if stop {
-            // Each time: somebody else may have resumed it.
+            // Each time: other code may have resumed it.
             transport.pause_reading();
             // Of a side that is not read no callback tells that writing has failed.
             self.watch(side);
@@ -216,8 +216,8 @@ impl Link {
 
     fn must_stop(&self, side: Side) -> bool {
         if self.end(side).leaving.get().is_some() {
-            // What it sends is lost; but were it not read, it might not read what we still hold
-            // for it, and never end.
+            // Its bytes are lost; but were it not read, it might not read the bytes that we still hold for
+            // it, and never end.
             return false;
         }
         let to = self.end(side.other());
@@ -227,8 +227,8 @@ impl Link {
         if to.holds() {
             return true;
         }
-        // One that can take nothing any more stops nobody: what is read for it is lost, and the
-        // end of `side` is noticed. But while it closes, its end is near.
+        // One that can take nothing any more stops no reading: bytes for it are lost, and the end of
+        // `side` is noticed. But while it closes, its end is near.
         (transport.flow().is_paused() || transport.is_closing()) && transport.closed().is_none()
     }
 

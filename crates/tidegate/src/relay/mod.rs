@@ -1,7 +1,7 @@
 //! The relay: a protocol that ties two transports together.
 //!
-//! Each side has a [`Relay`] as its protocol, and both share a [`Link`], which decides: where the
-//! bytes of a side go, whether it is read, and what the end of one side means for the other.
+//! Each side has a [`Relay`] as its protocol. Both share a [`Link`], which decides where the bytes of a
+//! side go, whether it is read, and how the end of one side acts on the other.
 
 mod limits;
 mod link;
@@ -23,7 +23,7 @@ use std::time::Duration;
 pub use report::{RelayReport, Relayed};
 pub(crate) use route::Routes;
 
-/// Ties two connections together: what one sends, the other receives.
+/// Ties two connections together: bytes that one peer sends, the other receives.
 ///
 /// One of them is the front, the other the back. With [`Relay::to`] the relay is the protocol of
 /// the front and connects to the back by itself, so that a whole TCP proxy is
@@ -45,24 +45,23 @@ pub(crate) use route::Routes;
 /// * Bytes go both ways, in order and unchanged. A side whose write buffer is above its high-water
 ///   mark has the reading of the other side paused until it has drained, so a relay keeps the
 ///   high-water mark and one read in memory, for each direction, whatever its peers do.
-/// * An end of stream is passed on as one, behind the bytes before it; the other direction goes
-///   on. When both have ended, so do both connections.
-/// * A [`close`](Transport::close) of one side closes the other: gracefully, after what is
-///   buffered for it was sent. So [`Server::shutdown`](crate::Server::shutdown) of the server of
-///   the front ends the backs too.
-/// * Every other end (a reset, an error, a deadline, an abort, a shutdown) is never passed off as
-///   an end of stream: what the relay holds for the other side is sent, without a time limit, then
-///   that side is [`reset`](Transport::reset). A reset destroys what the kernel has not got through
-///   to a TCP peer yet, so it comes 1 s after the last bytes; to a connection that is idle, at
-///   once.
-/// * A side that is to end so is read meanwhile, and what it sends is lost: it might not take the
-///   rest while nobody reads from it.
-/// * A side whose writing has failed is still read to its end: an early answer arrives. What the
-///   other side sends meanwhile can go nowhere and is counted as [`lost`](Relayed::lost).
-/// * While the back is being connected, the front is not read; its bytes, and its end of stream,
-///   wait in the kernel. A front that is reset or closed meanwhile cancels the connect.
+/// * An EOF is passed on as one, behind the bytes before it; the other direction goes on. When both have
+///   ended, so do both connections.
+/// * A [`close`](Transport::close) of one side closes the other gracefully, after the bytes that are
+///   buffered for it. So [`Server::shutdown`](crate::Server::shutdown) of the server of the front ends
+///   the backs too.
+/// * Every other end (a reset, an error, a deadline, an abort, a shutdown) is never passed off as an EOF.
+///   The bytes that the relay holds for the other side are sent, without a time limit. Then that side is
+///   [`reset`](Transport::reset). A reset destroys the bytes that the kernel has not got through to a TCP
+///   peer yet, so it comes 1 s after the last bytes; to a connection that is idle, at once.
+/// * A side that is to end so is read meanwhile, and its bytes are lost: it might not read the rest
+///   otherwise.
+/// * A side whose writing has failed is still read to its end: an early reply arrives. Bytes that the
+///   other side sends meanwhile are counted as [`lost`](Relayed::lost).
+/// * While the back is being connected, the front is not read; its bytes, and its EOF, wait in the
+///   kernel. A front that is reset or closed meanwhile cancels the connect.
 /// * When the connect fails, the front is reset, and the error is the reason in its [`Closed`]. The
-///   [report](Relay::on_end) has it; where nobody asked for one it goes to the
+///   [report](Relay::on_end) has it. Without an `on_end` it goes to the
 ///   [error handler](Handle::set_error_handler).
 ///
 /// # Relays that lead back to themselves
@@ -82,11 +81,10 @@ pub(crate) use route::Routes;
 /// # Other protocols
 ///
 /// The relay may take the place of another protocol, by [`between`](Relay::between) or by
-/// `set_protocol(Relay::to(..), unread)`, which connects when the first bytes or the end of stream
-/// come. The reading of both transports is the relay's from then on: it resumes what was paused.
-/// When one of them gets another protocol, the relay does nothing to it any more and closes the
-/// other; what that still sends goes nowhere. Whether the transport that has left is paused for
-/// reading is then for its new protocol to settle.
+/// `set_protocol(Relay::to(..), unread)`, which connects when the first bytes or the EOF come. The
+/// reading of both transports is the relay's from then on: it resumes paused reading. When one of them
+/// gets another protocol, the relay does nothing to it any more and closes the other, whose later bytes
+/// are lost. The new protocol has to resume reading, if the relay had paused it.
 #[must_use]
 pub struct Relay {
     link: Rc<Link>,
@@ -164,9 +162,8 @@ impl Relay {
         self
     }
 
-    /// Ties two connections together, in whatever state they are: it
-    /// [gives](Transport::set_protocol) both another protocol. Dropping the completion changes
-    /// nothing.
+    /// Ties two connections together, in any state: it [gives](Transport::set_protocol) both another
+    /// protocol. Dropping the completion changes nothing.
     ///
     /// # Errors
     ///
@@ -236,7 +233,7 @@ impl Relay {
         completion
     }
 
-    /// Connects the back, if that has not begun. Comes first in every callback: a protocol that
+    /// Connects the back, if that has not begun. Called first in every callback, because a protocol that
     /// took the place of another gets no `connection_made`.
     fn begin(&mut self, transport: &Transport) {
         let Some(to) = self.to.take() else { return };

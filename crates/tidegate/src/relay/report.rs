@@ -1,18 +1,18 @@
-//! How a relay ended, and what came of its bytes.
+//! The report of a relay: how it ended, and the fate of its bytes.
 
 use super::link::{Link, Side};
 use crate::{Closed, Handle};
 use std::io;
 use std::sync::Arc;
 
-/// How a relay ended; see [`Relay::on_end`](super::Relay::on_end) and
+/// The report of a relay that ended; see [`Relay::on_end`](super::Relay::on_end) and
 /// [`Relay::between`](super::Relay::between).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct RelayReport {
     /// How the front ended.
     pub front: Closed,
-    /// How the back ended, or why there never was one: the error of the connect, or
+    /// How the back ended. If there never was one, the error of the connect, or
     /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) when the front ended first.
     pub back: Result<Closed, Arc<io::Error>>,
     /// From the front to the back.
@@ -22,7 +22,7 @@ pub struct RelayReport {
 }
 
 impl RelayReport {
-    /// Whether both sides ended [cleanly](Closed::is_clean) and nothing was lost.
+    /// Returns whether both sides ended [cleanly](Closed::is_clean) and nothing was lost.
     pub fn is_clean(&self) -> bool {
         let back = self.back.as_ref().is_ok_and(Closed::is_clean);
         self.front.is_clean() && back && self.to_back.lost == 0 && self.to_front.lost == 0
@@ -33,9 +33,9 @@ impl RelayReport {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Relayed {
-    /// Received from the one side, and in the kernel for the other.
+    /// Bytes received from the one side, and in the kernel for the other.
     pub sent: u64,
-    /// Received from the one side, and never in the kernel for the other.
+    /// Bytes received from the one side, and never in the kernel for the other.
     pub lost: u64,
 }
 

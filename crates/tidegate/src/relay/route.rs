@@ -1,4 +1,4 @@
-//! Whether a relay would lead back to itself.
+//! The check that a relay does not lead back to itself.
 //!
 //! A back that arrives at the listener of its own front becomes another front, and that has
 //! another back, until no descriptors are left. So a loop notes where the backs of its relays go,
@@ -39,7 +39,7 @@ enum Place {
     Path(PathBuf),
 }
 
-/// How the front of a relay came in.
+/// The arrival of the front of a relay.
 #[derive(Default)]
 pub(super) struct Arrival {
     at: Option<Place>,
@@ -117,8 +117,8 @@ impl Arrival {
 }
 
 impl Link {
-    /// Notes how the front came in. Before its back is connected, so that every opener is older
-    /// than what it opened, and chains have an end.
+    /// Notes how the front came in. Called before its back is connected, so that every opener is older than
+    /// the fronts that it opened, and chains have an end.
     pub(super) fn arrive(&self, front: &Transport) {
         let _ = self.arrival.set(Arrival::of(front));
     }

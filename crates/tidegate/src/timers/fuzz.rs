@@ -8,7 +8,7 @@ const MOST_OPS: usize = 300;
 
 #[derive(Debug, Clone, Copy)]
 enum Op {
-    /// At so many milliseconds, or never.
+    /// At this number of milliseconds, or never.
     Insert(Option<u8>),
     /// The same, of a timer that stays when it has fired.
     InsertRepeating(Option<u8>),
@@ -188,7 +188,7 @@ fn check(ops: &Vec<Op>) {
         }
         pair.agree();
     }
-    // What has a deadline fires, and the rest can be cancelled.
+    // Timers with a deadline fire, and the rest can be cancelled.
     pair.round = (u8::MAX, pair.timers.started());
     assert_eq!(pair.starts, pair.timers.started());
     while pair.pop() {}

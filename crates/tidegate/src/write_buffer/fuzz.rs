@@ -20,8 +20,8 @@ static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| {
 enum Op {
     Copy(usize),
     Share(usize),
-    /// Offers so many bytes in so many slices, with more behind the queue if there is room, and
-    /// forgets that many 255ths of what was offered of the queue.
+    /// Offers a number of bytes in a number of slices, with more behind the queue if there is room, and
+    /// forgets a number of 255ths of the offered part of the queue.
     Send {
         slices: Slices,
         most: usize,
@@ -103,7 +103,7 @@ impl Model {
         }
     }
 
-    /// The first bytes, at least so many if there are.
+    /// Returns the first bytes, at least `most` if there are.
     fn bytes(&self, most: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         for write in &self.writes {
@@ -157,7 +157,7 @@ impl Pair {
         let taken = of_queue * usize::from(taken) / 255;
         self.buffer.advance(taken, &mut self.spent);
         self.model.advance(taken);
-        // What is spent comes out whole.
+        // Spent chunks come out whole.
         assert!(self.spent.drain(..).eq(self.model.spent.drain(..)));
     }
 
@@ -222,7 +222,7 @@ fn check(ops: &Vec<Op>) {
         }
         pair.agree();
     }
-    // What is left goes out too.
+    // The rest goes out too.
     while !pair.buffer.is_empty() {
         pair.send::<MAX_SLICES>(usize::MAX, &[], 255);
         pair.agree();

@@ -114,7 +114,7 @@ pub(super) fn end_and_observe(
     transport: &Transport,
 ) -> Observed {
     if state.writes() {
-        // A refusal shows in what the peer gets.
+        // A refusal shows in the bytes that the peer gets.
         let _ = put(transport, 700);
     }
     let hour = Duration::from_secs(3600);

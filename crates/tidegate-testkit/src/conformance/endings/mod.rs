@@ -1,11 +1,11 @@
 //! `close`, `close_within`, `abort` and `reset`, in every state of a connection, at each end.
 //!
-//! Each case tries the four of them. What ends a connection calls nothing before it returns; from
-//! then on only `connection_lost` comes, once; writes are refused. The reason is the first thing
-//! that ended it. A graceful end sends all that was written, and the peer sees a clean end of
-//! stream; another drops what is buffered and counts it as unsent. Where the harness has resets, a
-//! peer sees one after `reset`, and after any end that lost bytes.
-//! `drain`, `flush` and `wait_closed` are all answered, and none with success that was not.
+//! Each case tries the four of them. A call that ends a connection calls nothing before it returns. From
+//! then on only `connection_lost` comes, once, and writes are refused. The reason is the first event
+//! that ended the connection. A graceful end sends all that was written, and the peer sees a clean EOF;
+//! another drops the buffer and counts it as unsent. Where the harness has resets, a peer sees one after
+//! `reset`, and after any end that lost bytes. `drain`, `flush` and `wait_closed` all complete, and none
+//! with a success that was not.
 
 mod ending;
 mod run;
@@ -48,82 +48,82 @@ fn every_ending(
     Ok(())
 }
 
-/// Ending a connection that has only just been made.
+/// Ends a connection that has only just been made.
 pub fn just_made(harness: &mut dyn Harness) -> Result<(), Violation> {
     every_ending(harness, "just_made", State::JustMade)
 }
 
-/// Ending it in `connection_made`, with bytes just written.
+/// Ends it in `connection_made`, with bytes just written.
 pub fn in_connection_made(harness: &mut dyn Harness) -> Result<(), Violation> {
     every_ending(harness, "in_connection_made", State::InConnectionMade)
 }
 
-/// Ending it in `data_received`, with bytes just written.
+/// Ends it in `data_received`, with bytes just written.
 pub fn in_data_received(harness: &mut dyn Harness) -> Result<(), Violation> {
     every_ending(harness, "in_data_received", State::InDataReceived)
 }
 
-/// Ending it in `eof_received`, with bytes just written.
+/// Ends it in `eof_received`, with bytes just written.
 pub fn in_eof_received(harness: &mut dyn Harness) -> Result<(), Violation> {
     every_ending(harness, "in_eof_received", State::InEofReceived)
 }
 
-/// Ending it in `pause_writing`.
+/// Ends it in `pause_writing`.
 pub fn in_pause_writing(harness: &mut dyn Harness) -> Result<(), Violation> {
     every_ending(harness, "in_pause_writing", State::InPauseWriting)
 }
 
-/// Ending it in `resume_writing`.
+/// Ends it in `resume_writing`.
 pub fn in_resume_writing(harness: &mut dyn Harness) -> Result<(), Violation> {
     every_ending(harness, "in_resume_writing", State::InResumeWriting)
 }
 
-/// Ending it in `connection_lost`, which changes nothing any more.
+/// Ends it in `connection_lost`, which changes nothing any more.
 pub fn in_connection_lost(harness: &mut dyn Harness) -> Result<(), Violation> {
     every_ending(harness, "in_connection_lost", State::InConnectionLost)
 }
 
-/// Ending it while its writer is paused: gracefully it waits for the peer, else the rest is lost.
+/// Ends it while its writer is paused: a graceful end waits for the peer, another loses the rest.
 pub fn paused_for_writing(harness: &mut dyn Harness) -> Result<(), Violation> {
     every_ending(harness, "paused_for_writing", State::PausedForWriting)
 }
 
-/// Ending it right after a write, before the loop could send.
+/// Ends it right after a write, before the loop could send.
 pub fn with_buffered_bytes(harness: &mut dyn Harness) -> Result<(), Violation> {
     every_ending(harness, "with_buffered_bytes", State::Buffered)
 }
 
-/// Ending it while reading is paused and the peer's bytes wait: they are given up, ours are not.
+/// Ends it while reading is paused and the peer's bytes wait: they are lost, ours are not.
 pub fn with_reading_paused(harness: &mut dyn Harness) -> Result<(), Violation> {
     every_ending(harness, "with_reading_paused", State::ReadingPaused)
 }
 
-/// Ending it after `write_eof`, when the peer keeps its side open.
+/// Ends it after `write_eof`, when the peer keeps its side open.
 pub fn after_write_eof(harness: &mut dyn Harness) -> Result<(), Violation> {
     every_ending(harness, "after_write_eof", State::AfterWriteEof)
 }
 
-/// Ending it after the peer's end of stream, which was kept open.
+/// Ends it after the peer's EOF, which was kept open.
 pub fn after_eof_kept_open(harness: &mut dyn Harness) -> Result<(), Violation> {
     every_ending(harness, "after_eof_kept_open", State::AfterEofKeptOpen)
 }
 
-/// Ending it right after `close`: there is nothing left to cut short.
+/// Ends it right after `close`: there is nothing left to cut short.
 pub fn closing_already(harness: &mut dyn Harness) -> Result<(), Violation> {
     every_ending(harness, "closing_already", State::Closing)
 }
 
-/// Ending it while `close` waits for a peer that does not read: an abort cuts the wait.
+/// Ends it while `close` waits for a peer that does not read: an abort ends the wait.
 pub fn closing_and_clogged(harness: &mut dyn Harness) -> Result<(), Violation> {
     every_ending(harness, "closing_and_clogged", State::ClosingAndClogged)
 }
 
-/// Ending it right after `abort`, before `connection_lost`: the first reason stands.
+/// Ends it right after `abort`, before `connection_lost`: the first reason stands.
 pub fn aborted_already(harness: &mut dyn Harness) -> Result<(), Violation> {
     every_ending(harness, "aborted_already", State::Aborted)
 }
 
-/// Ending it after `connection_lost` does nothing.
+/// Ends it after `connection_lost`, which does nothing.
 pub fn lost_already(harness: &mut dyn Harness) -> Result<(), Violation> {
     every_ending(harness, "lost_already", State::Lost)
 }

@@ -122,7 +122,7 @@ fn lead_to(
     Ok(())
 }
 
-/// What holds at the end that was ended.
+/// Checks the end that was ended.
 fn check(
     fixture: &mut Fixture<'_>,
     state: State,
@@ -132,7 +132,7 @@ fn check(
 ) -> Result<(), Violation> {
     let answers =
         || observed.drain.is_there() && observed.flush.is_there() && observed.ended.is_there();
-    fixture.until("every waiter is answered", "three answers", answers)?;
+    fixture.until("every waiter completes", "three results", answers)?;
     fixture.settle()?;
     let rule = "what ends a connection calls nothing before it returns";
     fixture.same(rule, observed.seen_before, observed.seen_after)?;
@@ -186,7 +186,7 @@ fn check(
     fixture.same(rule, told, observed.ended.closed())
 }
 
-/// What holds at the other end.
+/// Checks the other end.
 fn check_peer(
     fixture: &mut Fixture<'_>,
     state: State,

@@ -130,8 +130,8 @@ impl ExecutorPool {
         mem::take(&mut state.queue).into_values().collect()
     }
 
-    /// Once closed: waits at most for `grace` for the jobs that run. What runs longer is left
-    /// behind, and counted.
+    /// Once closed: waits at most for `grace` for the jobs that run, and returns the number of those that
+    /// it leaves behind.
     pub(crate) fn wait(&mut self, grace: Duration) -> usize {
         let deadline = Instant::now().checked_add(grace);
         let mut state = self.shared.lock();

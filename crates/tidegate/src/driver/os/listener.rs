@@ -184,12 +184,12 @@ impl Drop for OsListener {
     }
 }
 
-/// Whether a socket listens that was given as a listener. Its type does not say so: a descriptor of
+/// Returns whether a socket listens that was given as a listener. Its type does not tell: a descriptor of
 /// any kind can be made one, such as those that systemd passes.
 ///
 /// # Errors
 ///
-/// InvalidInput when listen(2) cannot make it a listener, or nobody would find it.
+/// InvalidInput when listen(2) cannot make it a listener, or peers would not find it.
 fn is_listening(socket: &socket2::Socket, tcp: bool) -> io::Result<bool> {
     let kind = if tcp { "TCP" } else { "Unix" };
     let invalid = |problem: &str| {

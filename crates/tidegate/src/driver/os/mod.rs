@@ -88,7 +88,7 @@ impl OsDriver {
     }
 }
 
-/// What a poll of the system brought.
+/// The events of a poll of the system.
 #[derive(Debug)]
 pub(super) struct OsEvents(mio::Events);
 

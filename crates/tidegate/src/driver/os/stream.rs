@@ -34,7 +34,7 @@ impl OsStream {
         }
     }
 
-    /// Takes over a stream of the standard library; answers the peer's address too.
+    /// Takes over a stream of the standard library; returns the peer's address too.
     pub(crate) fn from_std(stream: impl Into<OwnedFd>, tcp: bool) -> io::Result<(Self, Address)> {
         let mut stream = Self::new(stream, tcp);
         stream.shared = true;

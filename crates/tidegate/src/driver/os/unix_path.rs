@@ -22,7 +22,7 @@ pub(crate) struct SocketFile {
     _lock: PathLock,
 }
 
-/// Which file it is. Not used again while it is open: a bound socket keeps its inode, too.
+/// The identity of a file. Not used again while it is open: a bound socket keeps its inode, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Identity {
     device: u64,
@@ -90,7 +90,7 @@ impl SocketFile {
             })?;
         }
         if let Some(mode) = options.mode {
-            // chmod(2) follows a link, which somebody may have put there meanwhile.
+            // chmod(2) follows a link, which another user may have put there meanwhile.
             if !self.identity.is_at(&self.path) {
                 return Err(io::Error::other("its file was replaced meanwhile"));
             }
