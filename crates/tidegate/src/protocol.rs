@@ -8,6 +8,30 @@ use std::time::Duration;
 
 /// A connection's protocol: callbacks on a plain `&mut self`, driven by the loop.
 ///
+/// Every method has a default implementation; most protocols write two or three of them:
+///
+/// ```
+/// use tidegate::{Closed, Protocol, Result, Transport};
+///
+/// /// An echo that reports the end of its connection.
+/// #[derive(Default)]
+/// struct Echo {
+///     bytes: usize,
+/// }
+///
+/// impl Protocol for Echo {
+///     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+///         self.bytes += data.len();
+///         transport.write(data)?;
+///         Ok(())
+///     }
+///
+///     fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
+///         println!("{}: {} bytes, {closed}", transport.peer_addr(), self.bytes);
+///     }
+/// }
+/// ```
+///
 /// # The contract
 ///
 /// * `connection_made` comes first, exactly once, also when the connection was closed before the
