@@ -18,7 +18,7 @@ const MOST_BUFFERED: usize = 64 * 1024 + BLOCK;
 /// The ways to write a program with asyncio, as `asyncio_peer.py` names them.
 const APIS: [&str; 3] = ["streams", "protocol", "buffered"];
 
-/// Who connects.
+/// The side that connects.
 #[derive(Debug, Clone, Copy)]
 enum Caller {
     We,
@@ -51,7 +51,7 @@ fn meet(
     }
 }
 
-/// Both ends ended in peace, and each got what the other one sent, by its hash; answers the most
+/// Checks that both ends ended in peace, and each got the other's bytes, by their hash; returns the most
 /// that asyncio had in its write buffer.
 #[track_caller]
 fn expect_equal(meeting: &mut Meeting) -> usize {
@@ -272,7 +272,7 @@ fn our_reset_is_a_connection_reset_error_for_asyncio(kind: Kind) {
 each_kind!(our_close_with_unread_input_leaves_asyncio_all_bytes_and_a_clean_end);
 fn our_close_with_unread_input_leaves_asyncio_all_bytes_and_a_clean_end(kind: Kind) {
     for caller in Caller::BOTH {
-        // The kernel takes so much at once, but on TCP the peer's has no room for it.
+        // The kernel takes this much at once, but on TCP the peer's has no room for it.
         let len = match kind {
             Kind::Tcp => MIB,
             Kind::Unix => 100_000,

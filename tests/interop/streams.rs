@@ -15,14 +15,14 @@ const LARGE: u64 = 100_000_000;
 /// Both ends' default high-water mark, and the write that goes above it.
 const MOST_BUFFERED: usize = 64 * 1024 + BLOCK;
 
-/// Who connects.
+/// The side that connects.
 #[derive(Debug, Clone, Copy)]
 enum Caller {
     We,
     They,
 }
 
-/// What our end sent and got.
+/// The bytes that our end sent and got.
 #[derive(Debug, Default)]
 struct Record {
     sent: RefCell<Tally>,
@@ -84,7 +84,7 @@ struct Meeting {
 }
 
 impl Meeting {
-    /// Both ended in peace, and each got what the other one sent, by its hash: so many bytes.
+    /// Checks that both ended in peace, and each got the other's `bytes`, by their hash.
     #[track_caller]
     fn expect_equal(mut self, to_us: u64, from_us: u64) {
         let mut hear = |mark| self.program.expect(&mut self.event_loop, mark);

@@ -110,7 +110,7 @@ fn meet(
     }
 }
 
-/// Each end got what the other one sent, by its hash: so many bytes to us, and so many from us.
+/// Checks that each end got the other's bytes, by their hash, and their numbers.
 #[track_caller]
 fn expect_equal(meeting: &mut Meeting, to_us: u64, from_us: u64) {
     meeting.ends_well();

@@ -1,6 +1,6 @@
 //! Counts the allocations of the process.
 //!
-//! What a callback costs that is scheduled again and again.
+//! The cost of a callback that is scheduled again and again.
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;

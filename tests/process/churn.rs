@@ -13,7 +13,7 @@ use tidegate::{
 
 const CYCLES: usize = 50_000;
 
-/// After so many, what is kept for good has been allocated.
+/// The number of connections after which everything that is kept for good has been allocated.
 const WARM: usize = 10_000;
 
 /// Both ends of a connection are in this process.
@@ -21,20 +21,20 @@ const AT_ONCE: usize = 100;
 
 const MIB: u64 = 1 << 20;
 
-/// What is under way is up to so many bytes, which is more than a Unix socket takes at once.
+/// The maximum number of bytes under way, which is more than a Unix socket takes at once.
 const MANY: usize = 256 * 1024;
 
 /// Far beyond what it takes, also on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// Who ends the connection, and how.
+/// The end of the connection, and the side that brings it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Ending {
     ClientCloses,
     ClientResets,
     ServerCloses,
     ServerResets,
-    /// The client ends its side; the server answers after that.
+    /// The client ends its side; the server replies after that.
     HalfClose,
     /// Bytes are under way; all of them arrive.
     ClientClosesBehindBytes,
@@ -76,7 +76,7 @@ fn word(closed: &Closed) -> &'static str {
 }
 
 impl Ending {
-    /// What the two protocols are told, whichever bytes the kernel was fast enough to pass on.
+    /// Returns the reasons that the two protocols may get, whichever bytes the kernel was fast enough to pass on.
     fn reasons(self, kind: Kind, side: Side) -> &'static [&'static str] {
         match (self, kind, side) {
             (ClientCloses | ClientClosesBehindBytes, _, Side::Client)
@@ -99,7 +99,7 @@ impl Ending {
 /// How often a side was told which reason.
 type Reasons = BTreeMap<(Kind, Ending, Side, &'static str), usize>;
 
-/// What the loop's protocols tell the test.
+/// The report of the loop's protocols to the test.
 struct Seen {
     reasons: RefCell<Reasons>,
     wrong: RefCell<Vec<String>>,

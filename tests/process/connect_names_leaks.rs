@@ -46,7 +46,7 @@ fn free_slots(event_loop: &mut EventLoop) -> BTreeSet<String> {
 
 type Ending = fn(&mut EventLoop, Completion<Transport>) -> io::Result<()>;
 
-/// Ways in which a connect may end before, or without, its own answer.
+/// Ways in which a connect may end before, or without, its own result.
 const ENDINGS: [(&str, Ending); 5] = [
     ("dropped at once", |_, connecting| {
         drop(connecting);

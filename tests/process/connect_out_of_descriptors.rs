@@ -9,7 +9,7 @@ use std::time::Duration;
 use support::{BOUND, Host, Log, Recorder, drive, knows, settle, v4};
 use tidegate::{ConnectError, ConnectOptions, EventLoop};
 
-/// Allows so many descriptors beyond those that are open; answers the limit before.
+/// Allows `count` descriptors beyond those that are open; returns the limit before.
 fn leave(count: u64) -> Rlimit {
     let before = getrlimit(Resource::Nofile);
     // Those above this lowest free number are free too: nothing was closed since the start.

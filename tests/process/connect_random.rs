@@ -14,11 +14,11 @@ use tidegate::{Address, ConnectError, ConnectOptions, EventLoop};
 const CASES: u32 = 250;
 const MS: Duration = Duration::from_millis(1);
 
-/// What a name may lead to, and how it behaves.
+/// The addresses of a name, and their behaviour.
 struct World {
     hosts: Vec<(Fate, Host)>,
     event_loop: EventLoop,
-    /// What the name stands for now.
+    /// The addresses that the name stands for now.
     addresses: Arc<Mutex<Vec<SocketAddr>>>,
 }
 
@@ -69,7 +69,7 @@ impl World {
         } else {
             Err(io::ErrorKind::ConnectionRefused)
         };
-        // Where an answer must come, none is cut off.
+        // Where a result must come, none is cut off.
         let limit = match expected {
             Err(io::ErrorKind::TimedOut) => 12 * MS,
             _ => BOUND,

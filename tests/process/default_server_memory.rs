@@ -15,7 +15,7 @@ const ONE_READ: usize = 128 * KIB;
 
 const PEERS: usize = 60;
 
-/// What each connection may hold: its buffer, in chunks of which the last is not full.
+/// The maximum memory of each connection: its buffer, in chunks of which the last is not full.
 const EACH: usize = 64 * KIB + ONE_READ + 64 * KIB;
 
 const CONSTANT: usize = 6 * KIB * KIB;
@@ -100,7 +100,7 @@ fn an_echo_server_without_flow_control_is_bounded_by_high_water_and_one_read() {
             "{kind:?}: {PEERS} stalled peers took {} KiB",
             grown / KIB
         );
-        // It was backpressure, not a deadlock: who reads gets everything.
+        // It was backpressure, not a deadlock: a peer that reads gets everything.
         let (peer, sent) = (&mut peers[0], sent[0]);
         peer.expect(&mut event_loop, sent);
         let expected: Vec<_> = data.iter().copied().cycle().take(sent).collect();

@@ -78,7 +78,7 @@ fn serve(place: &str) {
             }
             "count" => child::say(count()),
             "used" => child::say(used().as_micros()),
-            // So long does the child sleep and wake as it likes.
+            // The child sleeps and wakes as it likes until then.
             "wait" => {
                 let over = Rc::new(Cell::new(false));
                 let end = over.clone();
@@ -111,7 +111,7 @@ fn serve(place: &str) {
 
 const WINDOW: Duration = Duration::from_millis(250);
 
-/// Those who waited are served so soon after descriptors were free.
+/// The time in which waiting clients are served after descriptors were free.
 const SOON: Duration = Duration::from_millis(1500);
 
 fn send(client: &Socket, n: usize) {

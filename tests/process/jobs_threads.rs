@@ -159,7 +159,7 @@ fn what_runs_longer_is_left_behind_with_one_line_in_the_log() {
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert!(lines[0].starts_with("tidegate::loop: "), "{lines:?}");
     assert!(lines[0].contains('3'), "{lines:?}");
-    // They go when their jobs end, whoever is left.
+    // They go when their jobs end, whatever is left.
     drop(jobs);
     wait_for(&[]);
     assert_eq!(warnings(), [""; 0]);

@@ -26,7 +26,7 @@ const PERIOD: usize = LARGEST + 7;
 /// Far beyond what it takes, also on a busy machine.
 const LIMIT: Duration = Duration::from_secs(120);
 
-/// What all streams are made of: each is this, over and over, from a place of its own.
+/// The contents of all streams: each is this, over and over, from a place of its own.
 struct Stream(Vec<u8>);
 
 impl Stream {
@@ -73,7 +73,7 @@ struct Server {
     all_ended: RefCell<Option<Completer<()>>>,
 }
 
-/// Counts one more; answers when these were all.
+/// Counts one more; completes when these were all.
 fn count(so_far: &Cell<usize>, all: usize, answer: &RefCell<Option<Completer<()>>>) {
     so_far.set(so_far.get() + 1);
     if so_far.get() == all
@@ -106,7 +106,7 @@ impl Protocol for Echo {
     }
 }
 
-/// What the client's side has in common.
+/// The state that the clients share.
 struct Clients {
     connections: usize,
     stream: Stream,
@@ -204,7 +204,7 @@ impl Protocol for Client {
     }
 }
 
-/// What became of one side.
+/// The result of one side.
 struct Outcome {
     stats: LoopStats,
     echoed: usize,

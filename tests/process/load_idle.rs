@@ -12,13 +12,13 @@ use tidegate::{Address, EventLoop, Protocol, Result, Transport};
 
 const CONNECTIONS: usize = 9000;
 
-/// So many are opened before the first of them must be answered; the server's backlog takes them.
+/// The number of connections that are opened before the first reply; the server's backlog takes them.
 const AT_ONCE: usize = 100;
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// What an idle connection may cost the server beside the kernel: its state, a slot, its
+/// The maximum cost of an idle connection beside the kernel, in bytes: its state, a slot, its
 /// protocol. No buffer.
 const IDLE: usize = KIB;
 
@@ -103,8 +103,8 @@ fn exchange(mut socket: &Socket) {
     assert_eq!(&answer, b"hello");
 }
 
-/// Opens all of them, has each exchange a message, leaves them idle, ends them. Answers what the
-/// server said meanwhile, and afterwards.
+/// Opens all of them, has each exchange a message, leaves them idle, ends them. Returns the reports of the
+/// server meanwhile, and afterwards.
 fn round(child: &mut Child, address: &Address, connections: usize) -> (Report, Report) {
     let mut sockets = Vec::with_capacity(connections);
     while sockets.len() < connections {

@@ -3,7 +3,7 @@
 //! Round trips of a quiet connection while another one floods the loop with all it can, with the
 //! loop on a thread of its own.
 //!
-//! What it measures is the machine as well: the loop, the flood and the quiet client are more
+//! It measures the machine as well: the loop, the flood and the quiet client are more
 //! threads than there may be cores, and others may want those too. So a measurement that is over
 //! the bound is taken again, up to three times in all, and the best one counts. That shows what a
 //! user gets of the loop, and would show a loop that sleeps or spins when it should serve; that
@@ -24,7 +24,7 @@ const BOUND_OF_P99: Duration = Duration::from_millis(10);
 
 const TRIES: usize = 3;
 
-/// At least so much per second is a flood.
+/// The minimum number of bytes a second of a flood.
 const FLOOD: u64 = 16 << 20;
 
 struct Sink;
@@ -69,7 +69,7 @@ impl Servers {
         (is_ready.recv_timeout(BOUND).unwrap(), thread)
     }
 
-    /// What the loop has received so far.
+    /// Returns the number of bytes that the loop has received so far.
     fn received(&self) -> u64 {
         let (sender, answer) = mpsc::channel();
         let ask = move |handle: &Handle| {
@@ -155,7 +155,7 @@ fn p99(quiet: &mut Socket) -> Duration {
     times[ROUND_TRIPS * 99 / 100]
 }
 
-/// Answers the percentile beside the flood, and how many bytes per second that was.
+/// Returns the percentile beside the flood, and the flood's bytes per second.
 fn beside_a_flood(servers: &Servers, quiet: &mut Socket) -> (Duration, u64) {
     let _flooding = Flooding::start(&servers.sink);
     let begun = Instant::now();

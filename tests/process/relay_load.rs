@@ -76,7 +76,7 @@ fn sizes(count: usize) -> Vec<usize> {
     sizes
 }
 
-/// Runs all clients at once, on a loop of its own; answers how much came back.
+/// Runs all clients at once, on a loop of its own; returns the number of bytes that came back.
 fn run_clients(address: &Address, sizes: &[usize]) -> usize {
     let mut event_loop = EventLoop::new().unwrap();
     let done: Rc<RefCell<Vec<usize>>> = Rc::default();

@@ -25,7 +25,7 @@ fn interrupter() -> Child {
         .unwrap()
 }
 
-/// What the kernel says of a process: `S` asleep, `T` stopped.
+/// Returns the state of a process, as the kernel tells it: `S` asleep, `T` stopped.
 fn state(pid: Pid) -> char {
     let path = format!("/proc/{}/stat", pid.as_raw_nonzero());
     let stat = std::fs::read_to_string(path).unwrap();

@@ -12,12 +12,12 @@ use tidegate::{EventLoop, Flow, Transport, WriteError, WriteLimits};
 const MIB: u64 = 1024 * 1024;
 const CAP: u64 = 24 * MIB;
 
-/// The loop ticks after so many bytes and writes: it, not a write, drops owned bytes that were
+/// The number of bytes, and so of writes, after which the loop ticks: it, not a write, drops owned bytes that were
 /// sent.
 const TICK: u64 = MIB / 4;
 const PER_WRITE: u64 = 256;
 
-/// What the loop, the allocator and the test itself may take beside the buffer.
+/// The maximum memory of the loop, the allocator and the test itself beside the buffer.
 const CONSTANT: u64 = 6 * MIB;
 
 type Write = fn(&Transport) -> Result<Flow, WriteError>;

@@ -1,6 +1,6 @@
 //! Counts the allocations of the process.
 //!
-//! What an echoed message costs once everything is warm: one read, one write, nothing else.
+//! The cost of an echoed message once everything is warm: one read, one write, nothing else.
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
@@ -80,8 +80,8 @@ fn moved(before: &LoopStats, after: &LoopStats) -> [u64; 4] {
     ]
 }
 
-/// One message of each client there and back; answers what the loop allocated, reallocated and
-/// freed for it.
+/// Sends one message of each client there and back; returns the loop's allocations, reallocations and
+/// frees for it.
 fn round(event_loop: &mut EventLoop, clients: &mut [Client]) -> usize {
     let answered = event_loop.handle().stats().writes + clients.len() as u64;
     clients.iter_mut().for_each(Client::send);

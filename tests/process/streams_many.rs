@@ -18,13 +18,13 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 /// Bytes that are allocated now.
 fn held() -> isize {
     let stats = ALLOCATOR.stats();
-    // What a reallocation adds counts as allocated, what it takes away as deallocated.
+    // Bytes that a reallocation adds count as allocated, those that it takes away as deallocated.
     stats.bytes_allocated as isize - stats.bytes_deallocated as isize
 }
 
 const MIB: u64 = 1024 * 1024;
 
-/// Spawns so many in all, of which `wave` live at a time; a third each is joined, detached and
+/// Spawns `total` in all, of which `wave` live at a time; a third each is joined, detached and
 /// aborted.
 async fn spawn_many(total: usize, wave: usize) {
     let (begun, live) = (Rc::new(Cell::new(0)), Rc::new(()));

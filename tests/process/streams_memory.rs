@@ -14,10 +14,10 @@ const MIB: usize = 1024 * KIB;
 
 const CAP: usize = 24 * MIB;
 
-/// What one write may bring.
+/// The maximum size of one write.
 const PIECE: usize = 32 * KIB;
 
-/// What the loop, the allocator and the test itself may take beside the buffer.
+/// The maximum memory of the loop, the allocator and the test itself beside the buffer.
 const CONSTANT: usize = 6 * MIB;
 
 #[test]

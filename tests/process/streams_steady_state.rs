@@ -1,6 +1,6 @@
 //! Counts the allocations of the process.
 //!
-//! What a message costs that a task echoes, once everything is warm: the system calls of the
+//! The cost of a message that a task echoes, once everything is warm: the system calls of the
 //! callback echo, and no allocation.
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -63,7 +63,7 @@ fn exact(handle: &Handle, at: String) -> Address {
     server.local_addrs()[0].clone()
 }
 
-/// One message of each client there and back; answers the allocations, reallocations and frees.
+/// Sends one message of each client there and back; returns the allocations, reallocations and frees.
 fn round(event_loop: &mut EventLoop, clients: &mut [socket2::Socket]) -> usize {
     let answered = event_loop.handle().stats().bytes_sent + (clients.len() * SIZE) as u64;
     for client in &mut *clients {
@@ -84,7 +84,7 @@ fn round(event_loop: &mut EventLoop, clients: &mut [socket2::Socket]) -> usize {
     changes
 }
 
-/// What all rounds moved: (reads, writes, registrations), and polls.
+/// Returns the figures of all rounds: (reads, writes, registrations), and polls.
 fn measure(kind: Kind, peers: usize, serve: Serve) -> ([u64; 3], u64, usize) {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
@@ -101,7 +101,7 @@ fn measure(kind: Kind, peers: usize, serve: Serve) -> ([u64; 3], u64, usize) {
     let allocations = (0..ROUNDS)
         .map(|_| round(&mut event_loop, &mut clients))
         .sum();
-    // What is left to do after the last answer.
+    // The work after the last reply.
     event_loop.run_once(Some(Duration::ZERO)).unwrap();
     let after = event_loop.handle().stats();
     let (calls, polls) = moved(&before, &after);

@@ -1,6 +1,6 @@
 //! Counts the allocations of the process.
 //!
-//! What waiting costs in memory.
+//! The memory of waiters.
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;

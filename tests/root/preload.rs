@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use support::root::{Mode, Server, Traffic, output_of};
 use support::{Kind, TempDir, each_kind};
 
-/// What the shim counts, in the order of its file.
+/// The counters of the shim, in the order of its file.
 const COUNTERS: [&str; 9] = [
     "recv",
     "send",

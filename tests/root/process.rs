@@ -1,4 +1,4 @@
-//! What the system does to the example server's process as a whole: its limits are changed, it is
+//! Harm to the example server's process as a whole: its limits are changed, it is
 //! stopped and continued.
 
 use rustix::process::{Resource, Rlimit, Signal, getrlimit, prlimit};

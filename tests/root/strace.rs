@@ -21,7 +21,7 @@ const CONNECTS: Traffic = Traffic {
     late: false,
 };
 
-/// Runs the traffic while strace injects into each of the calls; answers how often it did.
+/// Runs the traffic while strace injects into each of the calls; returns the number of injections.
 #[track_caller]
 fn survives(
     kind: Kind,
@@ -101,7 +101,7 @@ fn a_loop_that_wakes_up_late_loses_nothing(kind: Kind) {
     }
 }
 
-/// While each of these injections takes a connection away, exactly so many are lost.
+/// While each of these injections takes a connection away, exactly that number is lost.
 #[track_caller]
 fn loses_what_is_hit(kind: Kind, mode: Mode, injection: &str, hits: usize) {
     const CLIENTS: usize = 24;

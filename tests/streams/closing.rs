@@ -14,7 +14,7 @@ use tidegate_streams::{Connection, StreamReader, StreamWriter, spawn_on};
 
 const KIB: usize = 1024;
 
-/// What the streams of this thread logged since the last call.
+/// Returns the log lines of this thread's streams since the last call.
 fn lines() -> Vec<Line> {
     let lines = logged().into_iter();
     lines

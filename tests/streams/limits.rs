@@ -38,7 +38,7 @@ fn a_separator_behind_the_limit_is_told_with_the_bytes_before_it_and_all_stays(k
         assert_eq!(text, "the separator comes after 5 bytes, beyond the limit");
         assert_overrun(now(s.reader.read_line()), 6, true);
     }
-    // So many bytes can be read away without missing it.
+    // This number of bytes can be read away without missing it.
     assert_eq!(now(s.reader.read_chunk(5)).unwrap(), "fives");
     assert_eq!(now(s.reader.read_until(b"\r\n")).unwrap(), "\r\n");
     assert_eq!(now(s.reader.read_chunk(9)).unwrap(), "more");
@@ -237,7 +237,7 @@ fn what_a_peer_sends_without_end_is_held_up_to_twice_the_limit_and_one_read(kind
     assert!(s.received() > 100_000, "{}", s.received());
     assert!(s.received() <= 100_000 + ONE_READ, "{}", s.received());
     assert!(sent > s.received(), "the peer was not held up");
-    // What was lent out counts too, as long as it is not used up.
+    // Lent bytes count too, as long as they are not used up.
     let lent = now(poll_fn(|context| {
         let reader = Pin::new(&mut s.reader);
         reader.poll_fill_buf(context).map_ok(<[u8]>::len)
@@ -302,13 +302,13 @@ fn without_its_reader_a_connection_throws_away_what_comes(kind: Kind) {
     assert!(!transport.is_closing());
 }
 
-/// What this thread has used of the processor.
+/// Returns the processor time of this thread.
 fn used() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// How much time of the processor it takes to read a line of so many bytes that come one by one.
+/// Returns the processor time of reading a line of `len` bytes that come one by one.
 fn line_byte_by_byte(len: usize) -> Duration {
     let mut s = Streamed::new(Kind::Unix);
     s.reader.set_limit(usize::MAX);

@@ -16,7 +16,7 @@ use tidegate_streams::{
     start_server, start_server_with, timeout,
 };
 
-/// What must be as before when nothing is left behind: sockets, connects, who waits, jobs.
+/// Returns the numbers that must be as before when nothing is left behind: sockets, connects, waiters, jobs.
 fn held(handle: &Handle) -> [usize; 4] {
     let now = handle.stats();
     [
@@ -124,7 +124,7 @@ fn a_future_that_is_dropped_leaves_no_connect_behind_wherever_it_stands(kind: Ki
     let dir = TempDir::new();
     let (listener, address) = kind.listen(&dir);
     let before = held(event_loop.handle());
-    // Dropped before its first poll, and after so many ticks; at last it is there.
+    // Dropped before its first poll, and after a number of ticks; at last it is there.
     for ticks in 0..6 {
         let to = address.clone();
         let task = spawn_on(event_loop.handle(), async move {

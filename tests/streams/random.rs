@@ -1,5 +1,5 @@
-//! Whatever is sent, in whatever pieces, and however it is read: what is read is what was sent, and
-//! each read answers what the whole stream says it must.
+//! Bytes sent in any pieces and read in any way: the read bytes are the sent ones, and
+//! each read returns the result that follows from the whole stream.
 
 use futures_io::{AsyncBufRead, AsyncRead};
 use proptest::prelude::*;
@@ -31,10 +31,10 @@ enum Step {
     Until(usize, Option<usize>),
     Line(Option<usize>),
     ToEnd(usize),
-    /// Of what is lent so much is used up.
+    /// This number of the lent bytes is used up.
     Fill(usize),
     SetLimit(usize),
-    /// The peer goes ahead by so many pieces.
+    /// The peer goes ahead by this number of pieces.
     Send(usize),
 }
 
@@ -73,7 +73,7 @@ fn data() -> impl Strategy<Value = Vec<u8>> {
     })
 }
 
-/// What the peer sends, in pieces of these sizes, over and over.
+/// The peer's bytes, in pieces of these sizes, over and over.
 struct Sender<'a> {
     data: &'a [u8],
     sizes: std::iter::Cycle<std::slice::Iter<'a, usize>>,
@@ -122,7 +122,7 @@ fn run<T>(
     }
 }
 
-/// What a read up to a separator must answer, as the rest of the stream is this: so many bytes, or
+/// The result of a read up to a separator, for this rest of the stream: a number of bytes, or
 /// the overrun with its `consumed` where it is certain.
 #[derive(Debug)]
 enum Expected {
@@ -146,7 +146,7 @@ fn expected(rest: &[u8], separators: &[&[u8]], limit: usize) -> Expected {
     }
 }
 
-/// Checks the answer of a read up to a separator; how many bytes it took.
+/// Checks the result of a read up to a separator; returns the number of bytes that it took.
 #[track_caller]
 fn check_until(
     result: Result<bytes::Bytes, ReadError>,
@@ -202,7 +202,7 @@ fn read_all(kind: Kind, data: &[u8], sizes: &[usize], steps: &[(Step, usize)]) {
     for (step, patience) in steps.iter().chain([&last]) {
         let rest = &data[at..];
         let used = Cell::new(0);
-        // Takes so many bytes, which must be the next.
+        // Takes these bytes, which must be the next.
         let took = |bytes: &[u8]| {
             assert!(rest.starts_with(bytes), "{step:?} at {at}");
             used.set(bytes.len());

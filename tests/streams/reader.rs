@@ -1,4 +1,4 @@
-//! What each way to read answers while the connection lives and when the peer ends its stream.
+//! The result of each way to read while the connection lives and when the peer ends its stream.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn};
@@ -106,7 +106,7 @@ fn data_does_not_run_a_task_that_waits_for_something_else(kind: Kind) {
 type Reading = Pin<Box<dyn Future<Output = [u8; 2]>>>;
 
 thread_local! {
-    /// What [`poll_reading`] polls.
+    /// The read that [`poll_reading`] polls.
     static READING: RefCell<Option<Reading>> = const { RefCell::new(None) };
 }
 

@@ -37,7 +37,7 @@ impl Method {
         Self::Fill,
     ];
 
-    /// What a read of this kind took.
+    /// Returns the bytes that a read of this kind took.
     async fn run(self, reader: &mut StreamReader) -> Vec<u8> {
         let mut buffer = [0; 7];
         let result = match self {

@@ -1,5 +1,5 @@
-//! What a reader answers when the connection ends, and not by the peer's end of stream: first what
-//! had arrived, then how it ended.
+//! The results of a reader when the connection ends, and not by the peer's end of stream: first the bytes
+//! that had arrived, then how it ended.
 
 use std::error::Error;
 use std::io;
@@ -7,7 +7,7 @@ use support::{Kind, Polled, Streamed, drive, each_kind, give_up, now, wait};
 use tidegate::{CloseReason, Closed};
 use tidegate_streams::{ReadError, StreamReader};
 
-/// What a call of each method says that fails.
+/// Returns the error of each method.
 async fn errors(reader: &mut StreamReader) -> Vec<(&'static str, ReadError)> {
     vec![
         (

@@ -180,7 +180,7 @@ fn graceful_closes_under_way_have_time_to_end_and_nobody_waits_longer(kind: Kind
     assert_eq!(warnings_of(total), 0);
 }
 
-/// Ends with a peer that does not read; answers how long that took and what was unsent.
+/// Ends with a peer that does not read; returns the time and the unsent bytes.
 fn end_beside_a_stalled_peer(kind: Kind, runner: Runner) -> (Duration, usize) {
     keep_log(LevelFilter::Warn);
     let dir = TempDir::new();
@@ -245,7 +245,7 @@ fn a_run_within_a_task_has_a_loop_of_its_own_and_the_outer_one_goes_on() {
         let [task] = block_on(async move {
             let inner = Handle::current().unwrap();
             assert_ne!(inner, known);
-            // What is woken and spawned from in here belongs to the outer loop still.
+            // Wakes and spawns from in here belong to the outer loop still.
             signal.send();
             let task = spawn_on(&known, async { Handle::current() });
             sleep(Duration::from_millis(1)).await;

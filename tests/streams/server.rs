@@ -302,7 +302,7 @@ fn a_shutdown_cuts_handlers_that_do_not_end_and_counts_them(kind: Kind) {
         for peer in [&mut waits, &mut ends, &mut idle] {
             peer.expect_end(&mut event_loop);
         }
-        // What the handlers held is gone with them; being cut is no failure of theirs.
+        // Values of the handlers are gone with them; being cut is no failure of theirs.
         assert!(drops.try_recv().is_ok(), "{kind:?}");
         assert!(told.borrow().is_empty(), "{:?}", told.borrow());
     }

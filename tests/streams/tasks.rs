@@ -266,7 +266,7 @@ fn of_an_abort_and_an_end_in_one_tick_the_first_one_counts() {
         task.abort();
         assert!(task.await.unwrap_err().is_cancelled());
 
-        // It ends first; who aborts it runs later in the same tick.
+        // It ends first; the abort comes later in the same tick.
         let task = Rc::new(spawn(async { 5 }));
         let same = task.clone();
         let polls = Handle::current().unwrap().stats().polls;

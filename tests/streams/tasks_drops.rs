@@ -1,4 +1,4 @@
-//! What is dropped with a task, when, and on which thread; and drops that panic, spawn and abort.
+//! The values that are dropped with a task, when, and on which thread; and drops that panic, spawn and abort.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending};

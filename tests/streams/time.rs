@@ -44,7 +44,7 @@ impl Virtual {
         self.world.advance(time).unwrap();
     }
 
-    /// It is over after so long, and not a nanosecond before.
+    /// It is over after this time, and not a nanosecond before.
     #[track_caller]
     fn assert_ends_after<T>(&mut self, task: &JoinHandle<T>, time: Duration) {
         self.ticks();
@@ -61,7 +61,7 @@ impl Virtual {
     }
 }
 
-/// What a finished task returned.
+/// Returns the value of a finished task.
 #[track_caller]
 fn result<T>(mut task: JoinHandle<T>) -> T {
     match poll(&mut task) {

@@ -75,7 +75,7 @@ fn write_all_takes_nothing_while_paused_and_then_everything_in_one_piece(kind: K
             piece[0]
         })
         .collect();
-    // Who waited first was first.
+    // The first to wait was first.
     assert_eq!(pieces, Vec::from_iter(0..10), "{kind:?}");
 }
 

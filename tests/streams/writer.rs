@@ -1,4 +1,4 @@
-//! What a writer promises: when it waits, for what, and what it says when bytes are lost.
+//! The promises of a writer: when it waits, for what, and its errors when bytes are lost.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -15,7 +15,7 @@ use tidegate_streams::{JoinHandle, ReadError, StreamWriter, spawn_on};
 
 const KIB: usize = 1024;
 
-/// What a write answers, by its word.
+/// Returns the error of a write as a word.
 fn word(error: &WriteError) -> &'static str {
     match error {
         WriteError::Closing { .. } => "closing",
@@ -141,7 +141,7 @@ fn any_number_of_tasks_may_drain_and_all_go_on_at_the_same_fall(kind: Kind) {
     assert_eq!(event_loop.handle().stats().resumes - resumes, 1);
 }
 
-/// Runs a loop that always finds room, and answers how often the event loop turned meanwhile.
+/// Runs a loop that always finds room, and returns the number of ticks meanwhile.
 fn ticks_during<F>(event_loop: &mut EventLoop, what: &str, future: F) -> u64
 where
     F: Future<Output = ()> + 'static,

@@ -30,7 +30,7 @@ fn completions(event_loop: &EventLoop) -> usize {
     event_loop.handle().stats().completions
 }
 
-/// What comes after `before` bytes, when all that was written has come.
+/// Returns the bytes behind the first `before`, when all that was written has come.
 fn rest(
     event_loop: &mut EventLoop,
     writer: &StreamWriter,
@@ -86,7 +86,7 @@ fn a_drain_that_gives_way_without_need_may_be_dropped_there(kind: Kind) {
     for _ in 0..300 {
         gave_way += usize::from(poll_once(pin!(writer.drain())).is_pending());
         gave_way += usize::from(poll_once(pin!(writer.flush())).is_pending());
-        // The first poll is either at that point, or it takes all and answers later.
+        // The first poll is either at that point, or it takes all and completes later.
         let written = writer.transport().written();
         if poll_once(pin!(writer.write_all(b"x"))).is_pending() {
             gave_way += usize::from(writer.transport().written() == written);
@@ -108,7 +108,7 @@ fn a_write_all_that_is_dropped_before_its_bytes_were_taken_writes_nothing(kind: 
     let mut given_up = Box::pin(writer.write_all(b"given up"));
     assert!(poll_once(given_up.as_mut()).is_pending());
     drop(given_up);
-    // Also when it had been answered already, and was not polled again.
+    // Also when it had completed already, and was not polled again.
     let mut given_up = Box::pin(writer.write_all(b"given up too"));
     assert!(poll_once(given_up.as_mut()).is_pending());
     drive(&mut event_loop, "room", || {

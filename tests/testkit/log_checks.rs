@@ -1,4 +1,4 @@
-//! A record whose callbacks came in the wrong order fails its test, whoever drops it.
+//! A record whose callbacks came in the wrong order fails its test, wherever it is dropped.
 
 use support::{Log, Recorder};
 use tidegate::{OnPause, Protocol, Result, Transport};

@@ -11,7 +11,7 @@ fn echo() -> impl Protocol {
     Recorder::echo(&Log::new())
 }
 
-/// Answers each byte after a second of its own.
+/// Replies to each byte after a second of its own.
 struct Slow;
 
 impl Protocol for Slow {
@@ -34,7 +34,7 @@ fn assert_mismatch(played: std::result::Result<impl Sized, Mismatch>, step: usiz
     assert_eq!(mismatch.to_string(), format!("{mismatch:?}"));
 }
 
-// What goes well.
+// Scripts that pass.
 
 #[test]
 fn a_script_that_fits_is_played_to_its_end_and_answers_what_was_said() {
@@ -145,7 +145,7 @@ fn errors_of_callbacks_are_told() {
     assert_eq!(failure.context(), "data_received");
 }
 
-// What does not.
+// Scripts that fail.
 
 #[test]
 fn a_mismatch_names_the_step_what_was_expected_what_came_and_all_that_was_said() {

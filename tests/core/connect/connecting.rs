@@ -43,7 +43,7 @@ fn a_connection_knows_both_ends_and_that_we_opened_it(kind: Kind) {
     peer.close();
     drive(&mut event_loop, "lost", || log.is_lost());
     assert!(event_loop.handle().transport(transport.id()).is_none());
-    // What was known stays known.
+    // Addresses that were known stay known.
     assert_eq!(*transport.peer_addr(), address);
     assert_eq!(*transport.local_addr(), own);
 }

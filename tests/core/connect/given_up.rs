@@ -38,7 +38,7 @@ const STAGES: [Stage; 5] = [
     Stage::AllAttempts,
 ];
 
-/// A connect that never gets an answer.
+/// A connect that never gets a reply.
 struct Stuck {
     event_loop: EventLoop,
     gate: Gate,
@@ -134,7 +134,7 @@ impl Stuck {
         settle(&mut self.event_loop);
         assert_eq!(self.log.words(), [""; 0]);
         assert_eq!(self.log.dropped(), 1, "{stage:?}");
-        // The late answer of the resolver finds nobody.
+        // The late result of the resolver has no waiter.
         self.gate.open();
         let last = self.event_loop.handle().resolve("slow.test", 80);
         self.event_loop.run_until(last).unwrap();
@@ -263,7 +263,7 @@ fn answered(mut completion: Completion<Transport>) -> io::Error {
     }
 }
 
-/// Has the answer of `completion` do this.
+/// Calls `call` when `completion` wakes.
 fn on_wake(completion: &mut Completion<Transport>, call: impl FnOnce() + 'static) {
     let call = Cell::new(Some(call));
     leave(

@@ -30,7 +30,7 @@ fn many() -> ConnectOptions {
     ConnectOptions::new("many.test:80")
 }
 
-/// Connects, and answers how long that took.
+/// Connects, and returns the time that it took.
 #[track_caller]
 fn connect(
     event_loop: &mut EventLoop,
@@ -163,7 +163,7 @@ fn an_address_that_refuses_is_replaced_at_once() {
 fn the_delay_counts_from_the_replacement_of_an_address_that_refused() {
     let (refusing, hanging) = (Host::refusing(v4(2)), Host::hanging(v4(3)));
     let good = Host::good(v4(4));
-    // What comes twice is tried once: a second refusal would cut the delay short.
+    // An address that comes twice is tried once: a second refusal would cut the delay short.
     let mut event_loop = knowing(&[&refusing, &hanging, &refusing, &good]);
     let log = Log::new();
     let options = many().happy_eyeballs_delay(60 * MS);
@@ -396,7 +396,7 @@ fn connects_to_one_name_do_not_disturb_each_other() {
         })
         .collect();
     assert_eq!(handle.stats().connecting, 12);
-    // A third of them are given up while they wait for the answer, a third while they race.
+    // A third of them are cancelled while they wait for the name, a third while they race.
     connecting
         .iter_mut()
         .step_by(3)

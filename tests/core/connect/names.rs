@@ -1,4 +1,4 @@
-//! Names of hosts: who is asked, and what becomes of the answer.
+//! Names of hosts: the resolver that is asked, and the fate of its result.
 
 use std::cell::Cell;
 use std::error::Error;
@@ -23,7 +23,7 @@ fn addrs(texts: &[&str]) -> Vec<SocketAddr> {
     texts.iter().map(|text| text.parse().unwrap()).collect()
 }
 
-/// The answer of a completion that must be there already.
+/// Returns the result of a completion that must be there already.
 #[track_caller]
 fn answered<T: fmt::Debug>(mut completion: Completion<T>) -> io::Result<T> {
     let mut context = Context::from_waker(Waker::noop());
@@ -247,7 +247,7 @@ fn a_loop_that_is_gone_resolves_nothing() {
     assert_eq!(log.words(), [""; 0]);
 }
 
-/// A resolver of one thread: what is asked last is answered last.
+/// A resolver of one thread: the last question completes last.
 fn one_at_a_time(gate: &Gate) -> EventLoop {
     let names = knows([
         ("slow.test", addrs(&["127.0.0.1:1"])),
@@ -417,7 +417,7 @@ fn the_system_resolves_what_nothing_else_was_set_for() {
     for addr in answer {
         assert!(addr.ip().is_loopback() && addr.port() == 4321, "{addr}");
     }
-    // What cannot be a name of the DNS either (RFC 1035, 63 octets a label): no query leaves.
+    // A host that cannot be a name of the DNS either (RFC 1035, 63 octets a label): no query leaves.
     let long = "a".repeat(300);
     let resolving = event_loop.handle().resolve(&long, 1).within(BOUND);
     let error = event_loop.run_until(resolving).unwrap_err();

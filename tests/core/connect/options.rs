@@ -1,4 +1,4 @@
-//! What a connect may be told: where from, and how long it may take.
+//! Options of a connect: its local address, and its time limit.
 
 use std::io;
 use std::net::SocketAddr;
@@ -211,7 +211,7 @@ fn resolving_that_takes_too_long_is_a_timeout() {
          the name was still being resolved"
     );
     assert_eq!(ConnectError::of(&error).unwrap().attempts().count(), 0);
-    // Its answer, when it comes, starts nothing.
+    // Its result, when it comes, starts nothing.
     gate.open();
     let next = event_loop.handle().resolve("slow.test", 80);
     event_loop.run_until(next).unwrap();

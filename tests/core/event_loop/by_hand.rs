@@ -17,7 +17,7 @@ use tidegate::{Address, EventLoop};
 /// How many bytes wait in a socket at most.
 pub(crate) const CAPACITY: usize = 1000;
 
-/// What the loop, its sockets and the test share.
+/// The state that the loop, its sockets and the test share.
 #[derive(Debug)]
 pub(crate) struct ByHand {
     pub(crate) now: Cell<Instant>,

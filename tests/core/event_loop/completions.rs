@@ -186,7 +186,7 @@ fn an_answer_within_the_limit_stops_the_timer() {
     assert_eq!(handle.stats().timers, 0, "nobody waits any more");
     drop(completer);
 
-    // A known answer is not taken back by a limit that is over.
+    // A known result is not taken back by a limit that is over.
     let (transport, _peer) = adopted(&handle, Kind::Tcp, Recorder::new(&Log::new()));
     let drained = transport.drain().within(Duration::ZERO);
     tick(&mut event_loop);
@@ -273,7 +273,7 @@ fn dropping_a_completion_tells_its_completer_and_drops_the_answer() {
     tick(&mut event_loop);
     assert_eq!(Rc::strong_count(&answer), 1);
 
-    // Answered, then dropped without being looked at.
+    // Completed, then dropped without being looked at.
     let (completer, completion) = handle.completion::<Rc<()>>();
     completer.complete(Ok(answer.clone()));
     drop(completion);
@@ -325,7 +325,7 @@ fn the_end_of_the_loop_fails_every_completion() {
     assert!(!called.get());
     assert_eq!(Rc::strong_count(&called), 1, "closures were kept");
 
-    // What is asked for afterwards fails at once.
+    // A later request fails at once.
     let (_completer, mut late) = handle.completion::<()>();
     assert!(matches!(poll(&mut late, &wakes), Poll::Ready(Err(_))));
     assert_eq!(handle.stats().completions, 0);

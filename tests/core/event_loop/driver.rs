@@ -65,7 +65,7 @@ fn an_unchanged_echo_serves_a_client_in_memory_and_all_of_it_is_freed() {
     assert_eq!(log.reason(), "peer-eof");
     assert_eq!(server.connection_count(), 0);
 
-    // What is left open when the loop ends is freed too.
+    // A connection that is open when the loop ends is freed too.
     let other = Log::new();
     let connect = host
         .handle()

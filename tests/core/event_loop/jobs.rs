@@ -146,7 +146,7 @@ fn one_thread_runs_jobs_and_answers_them_in_the_order_of_their_start() {
     assert_eq!(*answered.borrow(), in_order);
 }
 
-/// What is thrown by a job that means no good.
+/// The panic payload of a hostile job.
 struct Bomb;
 
 impl Drop for Bomb {
@@ -220,7 +220,7 @@ fn dropping_the_completion_of_a_job_not_begun_cancels_it() {
     let (second, second_dropped) = start();
     let error = event_loop.run_until(second.within(Duration::from_millis(1)));
     assert_eq!(error.unwrap_err().kind(), io::ErrorKind::TimedOut);
-    // Answered by a callback, it can be cancelled by its time alone.
+    // With a callback for its result, it can be cancelled by its time alone.
     let (third, third_dropped) = start();
     let timed_out = Rc::new(Cell::new(false));
     let told = timed_out.clone();
@@ -328,7 +328,7 @@ fn results_that_arrive_together_cost_one_wake_up() {
     let release = occupy(&handle);
     let before = handle.stats();
     event_loop.run_once(Some(BOUND)).unwrap();
-    // What `then` is given runs one tick after the answer.
+    // The closure of `then` runs one tick after the result.
     event_loop.run_once(Some(BOUND)).unwrap();
     assert_eq!(answered.get(), 1000);
     let after = handle.stats();

@@ -69,7 +69,7 @@ fn jobs_that_have_not_begun_are_dropped_uncalled_and_their_completions_fail() {
     assert_eq!(waiting, (0, 0, 0));
 }
 
-/// What a completion of a loop that is gone says.
+/// Returns the error of a completion of a loop that is gone.
 fn answer_of<T>(job: Completion<T>) -> io::Error {
     match pin!(job).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(Err(error)) => error,
@@ -234,7 +234,7 @@ fn drops_that_panic_do_not_keep_the_loop_from_its_end() {
     handle.run_in_executor(move || drop(value)).detach();
     let sender = release.clone();
     drop(release);
-    // So long the thread is busy.
+    // The thread is busy for this time.
     handle.call_later(LONG, move |_| drop(sender));
     drop(event_loop);
     assert_eq!(dropped.try_recv().unwrap(), thread::current().id());

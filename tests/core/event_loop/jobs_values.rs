@@ -1,4 +1,4 @@
-//! What jobs hold and return are values of the user: dropping them may panic, or call back into
+//! Jobs hold and return values of the user: dropping them may panic, or call back into
 //! the loop.
 
 use std::cell::RefCell;
@@ -34,7 +34,7 @@ impl Drop for CallsBack {
         let handle = Handle::current();
         if let Some(handle) = &handle {
             if let Some(transport) = handle.transport(self.transport) {
-                // Said by the answer, where it matters.
+                // The result tells of it, where it matters.
                 let _ = transport.write(b"dropped ");
                 transport.set_nodelay(false).unwrap_or_default();
             }

@@ -131,7 +131,7 @@ fn sockets_without_a_protocol_are_closed_too(kind: Kind) {
     assert_eq!(now.lingering + now.timers + now.completions, 0);
 }
 
-/// The answer of a completion that must be there.
+/// Returns the result of a completion that must be there.
 #[track_caller]
 fn finished<T>(mut completion: Completion<T>) -> std::io::Result<T> {
     answer(&mut completion).expect("the completion was left without an answer")

@@ -13,7 +13,7 @@ use tidegate::{
 };
 
 thread_local! {
-    /// What a remote call, which must be `Send`, answers on the loop's thread.
+    /// Completed by a remote call, which must be `Send`, on the loop's thread.
     static DONE: RefCell<Option<Completer<()>>> = const { RefCell::new(None) };
 }
 

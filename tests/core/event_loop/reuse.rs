@@ -1,5 +1,5 @@
 //! Connections that end and others that take their slots and descriptors, within one batch of
-//! events. Each peer sends its own number; whoever sees another's has got a foreign event.
+//! events. Each peer sends its own number; a connection that sees another's has got a foreign event.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;

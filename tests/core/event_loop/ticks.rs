@@ -59,7 +59,7 @@ fn a_tick_is_io_then_timers_then_ready_callbacks_then_a_flush() {
     let before = handle.stats().polls;
     tick_at_once(&mut event_loop, "all of it");
     assert_eq!(handle.stats().polls, before + 1);
-    // What I/O and timers made ready was ready when that phase began.
+    // Callbacks that I/O and timers made ready were ready when that phase began.
     let order = ["io", "timer", "ready", "io soon", "timer soon"];
     assert_eq!(log.words(), order);
     assert_eq!(sink.sent(), 5);
@@ -319,7 +319,7 @@ fn running_until_an_answer_ends_with_it() {
     assert_eq!(error.kind(), io::ErrorKind::AddrInUse);
     assert_eq!(handle.stats().polls, polls, "a known answer needs no tick");
 
-    // The answer counts, if it came in the tick that was stopped.
+    // The result counts, if it came in the tick that was stopped.
     let (completer, completion) = handle.completion();
     handle.call_soon(|handle| {
         handle.stop();

@@ -9,7 +9,7 @@ use tidegate::{ConnectOptions, EventLoop, Handle};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Slow work: keeps the processor until the clock has moved by so much.
+/// Slow work: keeps the processor until the clock has moved by `for_at_least`.
 fn work(for_at_least: Duration) {
     let start = Instant::now();
     while start.elapsed() <= for_at_least {

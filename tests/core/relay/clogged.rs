@@ -5,7 +5,7 @@ use support::pattern;
 use tidegate::{Handle, Protocol, Relay, Result, Server, Transport};
 use tidegate_testkit::{Host, Link, Peer, World};
 
-/// Does not read while its answers are not taken.
+/// Does not read while its replies are not taken.
 struct Echo;
 
 impl Protocol for Echo {

@@ -7,7 +7,7 @@ use tidegate::{EventLoop, OnPause, Relay, WriteLimits};
 
 each_kind!(what_the_other_side_still_sends_does_not_reach_a_side_that_has_left);
 fn what_the_other_side_still_sends_does_not_reach_a_side_that_has_left(kind: Kind) {
-    // So many ticks after the change, during which the relay ends.
+    // The number of ticks after the change, during which the relay ends.
     for ticks in 0..3 {
         let mut event_loop = EventLoop::new().unwrap();
         let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);

@@ -1,4 +1,4 @@
-//! What a listener does about the errors that accept(2) may give, in a world where they come on
+//! The reaction of a listener to the errors that accept(2) may give, in a world where they come on
 //! order and the clock only moves when the loop sleeps.
 
 use std::cell::{Cell, RefCell};

@@ -9,7 +9,7 @@ use support::{
 };
 use tidegate::{EventLoop, LingerLimits, LoopStats, WriteLimits};
 
-/// So long sleeps a tick that has nothing to do, which no tick in here may.
+/// The time that a tick with nothing to do sleeps, which no tick in here may.
 const SLEEP: Duration = Duration::from_secs(5);
 
 const MIB: u64 = 1024 * 1024;
@@ -44,7 +44,7 @@ impl Quiet {
     }
 }
 
-/// Runs one tick, which must find something to do; answers the counters before and after it.
+/// Runs one tick, which must find something to do; returns the counters before and after it.
 #[track_caller]
 fn tick(event_loop: &mut EventLoop) -> (LoopStats, LoopStats) {
     let before = event_loop.handle().stats();

@@ -33,7 +33,7 @@ fn is_refused(address: &Address) -> bool {
     refused.contains(&error.kind())
 }
 
-/// What creating a server fails with, whose factory is then dropped without having been called.
+/// Returns the error of creating a server, whose factory is then dropped without having been called.
 #[track_caller]
 fn refused(event_loop: &mut EventLoop, options: ListenOptions) -> io::Error {
     let factory = Rc::new(Cell::new(0));

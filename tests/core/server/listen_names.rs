@@ -40,7 +40,7 @@ fn assert_serves_all(event_loop: &mut EventLoop, served: &Served) {
     }
 }
 
-/// What creating a server fails with, whose factory is then dropped without having been called.
+/// Returns the error of creating a server, whose factory is then dropped without having been called.
 #[track_caller]
 fn refused(event_loop: &mut EventLoop, options: impl Into<ListenOptions>) -> io::Error {
     let factory = Rc::new(Cell::new(0));
@@ -172,7 +172,7 @@ fn a_resolver_may_itself_use_the_loop_whose_server_waits_for_it() {
     let created = Rc::new(RefCell::new(None));
     let server = created.clone();
     event_loop.handle().call_soon(move |handle| {
-        // Whoever calls may hold borrows of its own.
+        // A caller may hold borrows of its own.
         let mut server = server.borrow_mut();
         *server = Some(Served::echo(handle, "server.test:0"));
     });

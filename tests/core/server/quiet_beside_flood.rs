@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use support::{BOUND, Kind, each_kind};
 use tidegate::{EventLoop, Handle, Protocol, Result, Transport};
 
-/// What one connection is read in a tick: so many reads of so many bytes at most.
+/// Maximum number of reads of one connection in a tick.
 const READS: u64 = 16;
 const READ_BUFFER: u64 = 128 * 1024;
 
@@ -119,7 +119,7 @@ impl Connection {
         Self { peer, ours, seen }
     }
 
-    /// Waits until the kernel has so many bytes for the loop's end to read.
+    /// Waits until the kernel has `len` bytes for the loop's end to read.
     #[track_caller]
     fn wait_for(&self, bytes: usize) {
         let begun = Instant::now();
@@ -205,7 +205,7 @@ fn run(kind: Kind, flooded: Flooded, quiet_first: bool) {
             "{context}: {reads} reads"
         );
         most = most.max(bytes);
-        // The answer was sent in the same tick as well.
+        // The reply was sent in the same tick as well.
         let mut answer = vec![0; message.len()];
         quiet.peer.read_exact(&mut answer).unwrap();
         assert_eq!(answer, message, "{context}");

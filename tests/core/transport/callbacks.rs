@@ -6,7 +6,7 @@ use std::time::Duration;
 use support::{Kind, Log, Recorder, Seen, adopted, drive, each_kind, flood, settle};
 use tidegate::{EventLoop, OnPause, Transport, WriteLimits};
 
-/// What several connections saw, in one order.
+/// The callbacks of several connections, in one order.
 type Order = Rc<RefCell<Vec<String>>>;
 
 fn notes(order: &Order) -> impl Fn(&str, &str) + Clone + use<> {

@@ -1,4 +1,4 @@
-//! How a connection ended: one `Closed` for everyone who asks, and which reason it gives.
+//! How a connection ended: one `Closed` for every waiter and write, and its reason.
 
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -105,7 +105,7 @@ fn every_question_about_the_end_has_the_same_answer(kind: Kind) {
         }
         let error = transport.set_nodelay(true).unwrap_err();
         assert!(is_same(&Closed::of(&error).unwrap(), &closed));
-        // What was refused was not taken.
+        // Refused bytes were not taken.
         assert_eq!(closed.unsent(), transport.written() - transport.sent());
         assert_eq!(transport.write_buffer_size(), 0);
     }
@@ -136,7 +136,7 @@ fn waiters_of_an_abort_are_answered_after_connection_lost(kind: Kind) {
 
 each_kind!(no_waiter_succeeds_when_an_abort_threw_its_bytes_away);
 fn no_waiter_succeeds_when_an_abort_threw_its_bytes_away(kind: Kind) {
-    // asyncio's drain() answers at once, and well, when abort() has emptied the buffer.
+    // asyncio's drain() completes at once, and well, when abort() has emptied the buffer.
     for ask_before in [true, false] {
         let mut event_loop = EventLoop::new().unwrap();
         let log = Log::new();

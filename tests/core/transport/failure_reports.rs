@@ -1,4 +1,4 @@
-//! Failures of user code that belong to no callback of a protocol, and who is told of failures.
+//! Failures of user code that belong to no callback of a protocol, and the reports of failures.
 
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, panic_any};

@@ -1,4 +1,4 @@
-//! Callbacks that fail: what happens to their connection, to the others, and who is told.
+//! Callbacks that fail: the end of their connection, the effect on others, and the reports.
 
 use std::any::type_name;
 use std::error::Error;

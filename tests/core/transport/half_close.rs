@@ -1,4 +1,4 @@
-//! The end of one side of a stream: `eof_received`, what it answers, and `write_eof`.
+//! The end of one side of a stream: `eof_received`, its return value, and `write_eof`.
 
 use std::time::Duration;
 use support::{
@@ -261,7 +261,7 @@ fn a_write_after_write_eof_is_refused_and_a_second_write_eof_does_nothing(kind: 
         peer.expect_end(&mut event_loop);
         assert!(peer.saw_eof());
         assert!(peer.received() == text(0, transport.written() as usize));
-        // The more final answer replaces it.
+        // The more final return value replaces it.
         transport.close();
         let refusal = transport.write(b"x").unwrap_err();
         assert!(matches!(refusal, WriteError::Closing { .. }));
@@ -274,7 +274,7 @@ fn a_write_after_write_eof_is_refused_and_a_second_write_eof_does_nothing(kind: 
     }
 }
 
-/// What a connection does that ends both sides in some order.
+/// The calls of a connection that ends both sides in some order.
 fn both_sides_end(
     kind: Kind,
     script: impl FnOnce(&mut EventLoop, &Log, &tidegate::Transport, &mut Peer),

@@ -365,7 +365,7 @@ fn a_caller_may_hold_its_own_borrow_across_every_call_that_ends_a_connection(kin
 
 each_kind!(everything_owed_to_a_stalled_writer_is_settled_by_connection_lost_alone);
 fn everything_owed_to_a_stalled_writer_is_settled_by_connection_lost_alone(kind: Kind) {
-    // asyncio leaves a paused protocol as it is: who waits for resume_writing waits for ever
+    // asyncio leaves a paused protocol as it is: a task that waits for resume_writing waits for ever
     // unless connection_lost is minded too. Here it is the same one end for all.
     let (mut event_loop, log, _transport, mut peer) = Scene::of(kind).stalled(MIB).set();
     assert_eq!(log.words(), ["made", "pause"]);

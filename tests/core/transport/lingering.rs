@@ -1,5 +1,5 @@
-//! What happens to a gracefully closed socket whose peer may still be sending: a reset must not
-//! destroy our last bytes (RFC 1122, 4.2.2.13), nobody waits for it, and it does not last.
+//! The linger of a gracefully closed socket whose peer may still be sending: a reset must not
+//! destroy our last bytes (RFC 1122, 4.2.2.13), nothing waits for it, and it does not last.
 
 use std::time::{Duration, Instant};
 use support::{
@@ -10,7 +10,7 @@ use tidegate::{EventLoop, Server, Transport};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The kernel takes so much from us at once. On TCP most of it does not fit into the peer's
+/// Returns a reply that the kernel takes from us at once. On TCP most of it does not fit into the peer's
 /// receive buffer: a reset would destroy it.
 fn answer(kind: Kind) -> Vec<u8> {
     match kind {
@@ -32,7 +32,7 @@ fn expect_no_lingering(event_loop: &mut EventLoop) {
     assert_eq!(handle.stats().timers, 0);
 }
 
-/// A connection that was closed after an answer; its peer has read nothing and ended nothing.
+/// A connection that was closed after a reply; its peer has read nothing and ended nothing.
 fn answered(event_loop: &mut EventLoop, kind: Kind, log: &Log) -> (Transport, Peer) {
     let (transport, peer) = adopted(event_loop.handle(), kind, Recorder::new(log));
     never_paused(&transport);
@@ -63,7 +63,7 @@ fn let_time_pass(duration: Duration) {
     other.run_until(never.within(duration)).unwrap_err();
 }
 
-/// Answers the first byte and closes.
+/// Replies to the first byte and closes.
 fn one_answer_server(event_loop: &EventLoop, kind: Kind, dir: &TempDir, log: &Log) -> Server {
     let at = match kind {
         Kind::Tcp => "127.0.0.1:0".to_owned(),
@@ -174,7 +174,7 @@ each_kind!(lingering_ends_with_a_reset);
 fn lingering_ends_with_a_reset(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let log = Log::new();
-    // The peer leaves with our answer unread.
+    // The peer leaves with our reply unread.
     let (_, mut peer) = answered(&mut event_loop, kind, &log);
     assert_eq!(lingering(&event_loop), 1);
     let start = Instant::now();

@@ -114,7 +114,7 @@ fn bytes_arrive_in_the_order_of_the_calls(kind: Kind, ops: Vec<Op>, refill: Batc
             Op::Tick => event_loop.run_once(Some(Duration::ZERO)).unwrap(),
         }
     }
-    // What is scheduled runs first; then every pause has its resume, which may write again.
+    // Scheduled calls run first; then every pause has its resume, which may write again.
     settle(&mut event_loop);
     drive(&mut event_loop, "the whole stream", || {
         peer.read_available();

@@ -382,7 +382,7 @@ fn a_bulk_client_and_the_default_echo_server_do_not_deadlock(kind: Kind) {
     let closed = event_loop.run_until(closed).unwrap();
     assert!(closed.is_clean(), "{closed}");
     assert!(client.stats().pauses > 1, "{:?}", client.stats());
-    // The server stops listening while it cannot answer: what it holds is bounded by the
+    // The server stops reading while it cannot reply: its buffer is bounded by the
     // high-water mark and the read that crossed it.
     let bound = WriteLimits::new().high() + echo.most_read.get();
     let most = echo.most_buffered.get();

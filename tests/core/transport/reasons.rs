@@ -42,7 +42,7 @@ fn a_close_with_nothing_else_is_a_local_close(kind: Kind) {
     transport.close();
     assert_eq!(ends(&mut event_loop, &log, "local-close"), 0);
 
-    // The peer's answer to our close, and its end of stream, come too late to be a reason.
+    // The peer's reply to our close, and its EOF, come too late to be a reason.
     let log = Log::new();
     let (transport, mut peer) = stalled(&mut event_loop, kind, Recorder::new(&log));
     transport.close();

@@ -144,7 +144,7 @@ fn a_reset_is_noticed_while_reading_is_paused(kind: Kind) {
         drive(&mut event_loop, "lost", || log.is_lost());
         assert_eq!(log.data(), pending);
         assert_eq!(log.words().len(), if pending.is_empty() { 2 } else { 3 });
-        // What the read then found, an end of stream or another error, is not told.
+        // The end of stream or other error of the read is not reported.
         assert_eq!(error_kind(&log.closed()), error_kind(&closed));
         assert_eq!(log.closed().unsent(), closed.unsent());
     }
@@ -206,7 +206,7 @@ each_kind!(a_reset_while_held_ends_the_hold_and_all_flow_control);
 fn a_reset_while_held_ends_the_hold_and_all_flow_control(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let log = Log::new();
-    // The provided answer of an accepted connection is to stop reading.
+    // The default of an accepted connection is to stop reading.
     let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&log));
     stall(&mut event_loop, &transport, MIB);
     assert_eq!(log.words(), ["made", "pause"]);
@@ -310,7 +310,7 @@ fn a_peer_that_left_without_a_reset_is_found_by_the_next_write(kind: Kind) {
     drive(&mut event_loop, "lost", || log.is_lost());
     assert_eq!(log.words(), ["made", "eof", "lost"]);
     assert!(log.closed().is_reset());
-    // A Unix socket knows at once; TCP learns it from the answer to the bytes.
+    // A Unix socket knows at once; TCP learns it from the reply to the bytes.
     assert_eq!(
         log.closed().unsent(),
         if kind == Kind::Tcp { 0 } else { 14 }

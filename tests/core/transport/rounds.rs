@@ -10,7 +10,7 @@ use support::{
 };
 use tidegate::{Completion, EventLoop, Flow, OnPause, Transport};
 
-/// Woken when the completion is answered.
+/// Woken when the completion completes.
 fn wakes_of(completion: &mut Completion<()>) -> Wakes {
     let wakes = Wakes::new();
     leave(completion, &wakes.waker());
@@ -53,7 +53,7 @@ fn drain_is_answered_at_the_fall_before_resume_writing_is_called(kind: Kind) {
     assert_eq!(log.count(&Seen::Resume), 2);
 }
 
-/// Runs one tick; answers how many pauses and resumes `log` got in it.
+/// Runs one tick; returns the numbers of pauses and resumes that `log` got in it.
 fn tick(event_loop: &mut EventLoop, log: &Log) -> (usize, usize) {
     let before = (log.count(&Seen::Pause), log.count(&Seen::Resume));
     let polls = event_loop.handle().stats().polls;
@@ -181,7 +181,7 @@ fn a_pause_in_the_tick_of_a_resume_comes_before_the_next_data(kind: Kind) {
     for on_pause in [OnPause::KeepReading, OnPause::StopReading] {
         let mut event_loop = strict_loop();
         let log = Log::new();
-        // The fall comes by sending, then each byte is answered by one crossing.
+        // The fall comes by sending, then each byte causes one crossing.
         let protocol = Recorder::new(&log)
             .buffered(1)
             .on_pause(move |_| Ok(on_pause))

@@ -122,7 +122,7 @@ fn a_protocol_that_comes_in_eof_received_is_told_of_the_end_too(kind: Kind) {
     assert_eq!(old.words(), ["made", "eof"]);
 }
 
-/// A paused connection whose old protocol answered `old`; the new one answers `new`.
+/// A paused connection whose old protocol returned `old`; the new one returns `new`.
 fn switch_while_paused(kind: Kind, answers: (OnPause, OnPause)) {
     let mut event_loop = EventLoop::new().unwrap();
     let (old, new) = (Log::new(), Log::new().switched_in());
@@ -243,7 +243,7 @@ fn while_closing_the_new_protocol_gets_connection_lost_alone(kind: Kind) {
             flood(&transport);
             peer.send(b"input");
             if inside {
-                // The provided answer to the pause would stop reading first.
+                // The default return value of the pause would stop reading first.
                 drive(&mut event_loop, "the callback", || {
                     peer.read_available();
                     old.data_len() == 5

@@ -20,7 +20,7 @@ pub(super) struct Timed {
     pub(super) log: Log,
     pub(super) transport: Transport,
     pub(super) peer: Peer,
-    /// What the peer has read.
+    /// The bytes that the peer has read.
     pub(super) received: Vec<u8>,
 }
 

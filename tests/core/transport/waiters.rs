@@ -1,4 +1,4 @@
-//! `drain`, `flush`: who waits is answered at the right moment, and truly.
+//! `drain`, `flush`: waiters complete at the right moment, and with a true result.
 
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
@@ -215,7 +215,7 @@ fn waiters_dropped_while_they_wait_leave_nothing_behind(kind: Kind) {
 struct WritesInWake {
     waker: Waker,
     wakes: Rc<Cell<u32>>,
-    /// What was sent at each wake that wrote.
+    /// The bytes that were sent at each wake that wrote.
     seen: Rc<RefCell<Vec<u64>>>,
 }
 
@@ -361,7 +361,7 @@ fn a_write_that_is_refused_answers_who_waits_for_what_its_offer_has_sent() {
     transport.set_write_limits(roomy).unwrap();
     put(&transport, 10);
     let mut flush = transport.flush();
-    // The kernel refuses long before it has so many tiny chunks, and what is left of them costs
+    // The kernel refuses long before it has this number of tiny chunks, and the rest of them costs
     // more than the cap although their bytes are few.
     for _ in 0..100_000 {
         transport.write_owned(Bytes::from_static(b"x")).unwrap();

@@ -170,7 +170,7 @@ fn the_rest_of_a_close_is_cut_too_ours_and_the_one_that_the_peer_began(kind: Kin
         if ours {
             transport.close();
         } else {
-            // The provided answer to it closes.
+            // The default `eof_received` closes.
             peer.shutdown_write();
             drive(&mut event_loop, "closing", || transport.is_closing());
         }

@@ -262,7 +262,7 @@ fn a_tick_sends_at_most_a_mebibyte_of_a_transport_in_a_bounded_number_of_calls(k
             peer.read_available();
             transport.sent() == transport.written()
         });
-        // The bounds are reached: by bytes where the kernel takes so many, by calls anywhere.
+        // The bounds are reached: by bytes where the kernel takes them, by calls anywhere.
         if piece == 1 {
             assert!(most < transport.written(), "all in one tick");
         } else if kind == Kind::Tcp {

@@ -6,14 +6,14 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use tidegate::{CloseReason, Closed, OnEof, OnPause, Protocol, Result, Transport, WriteLimits};
 
-/// What both directions carry. It has no 255, which is what clogs the kernel.
+/// The bytes of both directions. They have no 255, which is what clogs the kernel.
 pub(super) fn pattern(start: u64, len: usize) -> Vec<u8> {
     (start..start + len as u64)
         .map(|i| (i % 251) as u8)
         .collect()
 }
 
-/// What the protocols of a session share with it.
+/// The state that the protocols of a session share with it.
 #[derive(Default)]
 pub(super) struct Shared {
     pub(super) events: RefCell<Vec<String>>,
@@ -38,7 +38,7 @@ impl Shared {
         ops.try_for_each(|op| self.call(transport, op))
     }
 
-    /// What follows from the call stands behind its answer.
+    /// Makes a call. Its effects stand behind its result.
     pub(super) fn call(self: &Rc<Self>, transport: &Transport, op: Op) -> Result {
         let closing = transport.is_closing();
         let (name, answer) = match op {
@@ -126,7 +126,7 @@ impl Driven {
     }
 }
 
-/// What a protocol answers that does not say anything about pauses.
+/// The default implementations, for a protocol that defines nothing about pauses.
 struct Provided;
 
 impl Protocol for Provided {}

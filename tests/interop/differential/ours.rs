@@ -22,7 +22,7 @@ pub(crate) fn ours(scripts: &[Script]) -> Vec<Vec<String>> {
 
 fn run(scripts: &[Script]) -> Vec<Vec<String>> {
     let mut event_loop = strict_loop();
-    // What a script raises is no news.
+    // An error of a script is expected.
     event_loop.handle().set_error_handler(|_, _| {});
     let mut sessions: Vec<_> = scripts.iter().map(Session::new).collect();
     let clogged = sessions.iter().filter(|session| session.clogged);
@@ -158,7 +158,7 @@ impl Session {
         }
     }
 
-    /// Reads all that is there; answers how often there was anything, be it the end.
+    /// Reads all that is there; returns the number of reads that found something, be it the end.
     fn pump(&mut self) -> usize {
         if !self.peer_reads || self.peer.is_closed() || self.peer.is_ended() {
             return 0;

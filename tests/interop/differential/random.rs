@@ -4,7 +4,7 @@
 use super::{Both, Script};
 use support::Rng;
 
-/// What a script may still do without a deviation that no rule below covers.
+/// The calls that a script may still make without a deviation that no rule below covers.
 struct Writer {
     rng: Rng,
     keep_open: bool,
@@ -20,7 +20,7 @@ struct Writer {
     steps: Vec<String>,
 }
 
-/// So many on each kind of socket, always the same.
+/// Returns `count` scripts for each kind of socket, always the same.
 pub(crate) fn random_scripts(count: usize) -> Vec<Script> {
     let texts = (0..count as u64).map(|seed| Writer::new(seed).script());
     texts
@@ -219,7 +219,7 @@ fn without_resume(line: &str) -> String {
     events.join(", ")
 }
 
-/// What the peer got, if this is how it ended.
+/// Returns the bytes that the peer got, if this is how it ended.
 fn peer_got(line: &str, end: &str) -> Option<u64> {
     let (_, peer) = line.split_once("peer got ")?;
     let (count, rest) = peer.split_once(", ")?;

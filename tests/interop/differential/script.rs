@@ -16,7 +16,7 @@
 //! `peer sends N`, `peer reads` (all, from now on), `peer stops` (reading), `peer shuts` (its write
 //! side), `peer closes`, `peer resets` (on a Unix socket as `peer closes`); `settle` does nothing.
 //!
-//! `eof keep` and `eof close` set what `eof_received` answers, and `on CALLBACK CALLS` has calls
+//! `eof keep` and `eof close` set the return value of `eof_received`, and `on CALLBACK CALLS` has calls
 //! made in the next callback of that name (`made`, `data`, `eof`, `pause_writing`,
 //! `resume_writing`, `lost`). These two may stand anywhere; the first steps, before the connection
 //! is made, may also be `clogged` (the kernel's buffer is full when the connection is made, so
@@ -114,7 +114,7 @@ impl Script {
         (setup, rest)
     }
 
-    /// What each line of a trace tells about.
+    /// Returns the subject of each line of a trace.
     pub(crate) fn names(&self) -> Vec<String> {
         let (setup, _) = self.steps();
         let mut steps = self.text.split(';').map(|step| step.trim().to_owned());

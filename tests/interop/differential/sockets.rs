@@ -10,10 +10,10 @@ use tidegate::EventLoop;
 /// For both directions of both sockets, so that a stalled peer holds little.
 const KERNEL_BUFFER: usize = 64 * 1024;
 
-/// What fills the kernel.
+/// The byte that fills the kernel.
 pub(super) const CLOG: u8 = 255;
 
-/// When the kernel has taken nothing for so long, it is full: TCP may wait 40 ms to acknowledge what
+/// The time after which a kernel that has taken nothing is full: TCP may wait 40 ms to acknowledge what
 /// it got, and then 200 ms and more before it fills what is left of the window.
 const FULL: Duration = Duration::from_millis(600);
 

@@ -2,8 +2,8 @@
 //!
 //! A table has entries with an empty line between them: comment lines (`#`) say why, a line with
 //! the version from which on a table of versions has `>`, a line with the kinds of sockets, then
-//! the lines of the trace. What a step is called stands at the left margin, what came of it
-//! below: indented when it is the same in both worlds, after `<` for the first and `>` for the
+//! the lines of the trace. The name of a step stands at the left margin, its results
+//! below: indented when they are the same in both worlds, after `<` for the first and `>` for the
 //! second one.
 
 use super::{Script, Version};

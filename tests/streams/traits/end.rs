@@ -20,7 +20,7 @@ pub(super) enum Api {
 
 const APIS: [Api; 3] = [Api::FuturesIo, Api::Tokio, Api::Hyper];
 
-/// What the traits are on.
+/// The types that have the traits.
 pub(super) enum Form {
     Halves(StreamReader, StreamWriter),
     Whole(Connection),
@@ -181,7 +181,7 @@ impl End {
         });
     }
 
-    /// Reads so much, in whatever pieces.
+    /// Reads `len` bytes, in any pieces.
     #[track_caller]
     pub(super) fn read_all(&mut self, len: usize) -> Vec<u8> {
         let mut all = vec![0; len];

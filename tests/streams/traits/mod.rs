@@ -126,7 +126,7 @@ fn lent_bytes_stay_until_they_are_consumed(kind: Kind) {
         end.consume(0);
         assert_eq!(lent(&mut end), b"0123456789");
         end.consume(3);
-        // What comes meanwhile is behind them, however it is read.
+        // Bytes that come meanwhile are behind them, however they are read.
         end.peer.send(b"abcdefghij");
         end.settle();
         assert_eq!(lent(&mut end), b"3456789");

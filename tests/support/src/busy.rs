@@ -29,7 +29,7 @@ pub fn occupy(handle: &Handle) -> Sender<()> {
 pub struct Dropped(Sender<ThreadId>);
 
 impl Dropped {
-    /// And who is told.
+    /// Returns one, and the receiver of its drops.
     pub fn new() -> (Self, Receiver<ThreadId>) {
         let (told, dropped) = mpsc::channel();
         (Self(told), dropped)

@@ -87,7 +87,7 @@ impl Child {
         }
     }
 
-    /// Gives a command and waits for its answer.
+    /// Gives a command and waits for its reply.
     #[track_caller]
     pub fn ask(&mut self, command: &str) -> String {
         self.tell(command);
@@ -112,7 +112,7 @@ impl Child {
         }
     }
 
-    /// Gives a command whose answer is a list of numbers.
+    /// Gives a command whose reply is a list of numbers.
     #[track_caller]
     pub fn numbers<T: FromStr, const N: usize>(&mut self, command: &str) -> [T; N] {
         let answer = self.ask(command);
@@ -145,7 +145,7 @@ pub fn say(line: impl std::fmt::Display) {
     let _ = writeln!(output, "{MARK}{line}").and_then(|()| output.flush());
 }
 
-/// What the test tells the child to do; in the child.
+/// The commands of the test, in the child.
 #[derive(Debug)]
 pub struct Commands(Receiver<String>);
 

@@ -1,4 +1,4 @@
-//! Loopback addresses that answer a connect in different ways, and names for them.
+//! Loopback addresses that treat a connect in different ways, and names for them.
 
 use crate::{BOUND, Peer};
 use socket2::{Domain, Socket, Type};
@@ -25,7 +25,7 @@ pub fn has_ipv6() -> bool {
     has
 }
 
-/// How a host answers a connect.
+/// The treatment of a connect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "tests match it")]
 pub enum Fate {
@@ -33,7 +33,7 @@ pub enum Fate {
     Good,
     /// Nobody listens, and nobody else can take the port.
     Refusing,
-    /// Its backlog is full: connects get no answer.
+    /// Its backlog is full: connects get no reply.
     Hanging,
 }
 
@@ -97,7 +97,7 @@ impl Host {
         Self::new(Fate::Refusing, ip)
     }
 
-    /// A host that does not answer.
+    /// A host that does not reply.
     #[track_caller]
     pub fn hanging(ip: IpAddr) -> Self {
         Self::new(Fate::Hanging, ip)
@@ -130,7 +130,7 @@ impl Host {
         }
     }
 
-    /// How many sockets of this machine wait for an answer from an IPv4 host (proc_net(5)).
+    /// Returns the number of sockets of this machine that wait for a reply of an IPv4 host (proc_net(5)).
     #[track_caller]
     pub fn waiting_for_it(&self) -> usize {
         const SYN_SENT: &str = "02";
@@ -163,7 +163,7 @@ pub fn knows<const N: usize>(
     }
 }
 
-/// Holds up who enters until the test opens it; also when it is dropped.
+/// Holds threads up until the test opens it; also when it is dropped.
 #[derive(Debug, Default)]
 pub struct Gate(Arc<Entrance>);
 
@@ -202,8 +202,8 @@ impl Gate {
         Self::default()
     }
 
-    /// A resolver that waits at the gate with names that begin with `slow`, then answers as
-    /// `then` does.
+    /// A resolver that waits at the gate with names that begin with `slow`, then returns the result of
+    /// `then`.
     pub fn before(
         &self,
         then: impl Fn(&str, u16) -> Answer + Send + Sync + 'static,
@@ -224,7 +224,7 @@ impl Gate {
         self.0.lock().entered.clone()
     }
 
-    /// Waits until so many names were asked for.
+    /// Waits until `asked` names were asked for.
     pub fn wait_for(&self, asked: usize) {
         self.0.wait_until(|state| state.entered.len() >= asked);
     }

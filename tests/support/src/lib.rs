@@ -1,4 +1,4 @@
-//! What the tests share: a protocol that records and checks its callbacks, socket pairs, and
+//! Helpers of the tests: a protocol that records and checks its callbacks, socket pairs, and
 //! waiting for a condition with a bound.
 
 mod busy;
@@ -94,7 +94,7 @@ pub fn once<T>(value: T) -> impl FnMut() -> Option<T> {
     move || value.take()
 }
 
-/// What the error handler is told from now on.
+/// Returns the failures that the error handler gets from now on.
 pub fn failures(handle: &Handle) -> Rc<RefCell<Vec<Failure>>> {
     let failures: Rc<RefCell<Vec<_>>> = Rc::default();
     let told = failures.clone();

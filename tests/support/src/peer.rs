@@ -31,7 +31,7 @@ impl Kind {
         }
     }
 
-    /// What a server there says it listens on.
+    /// Returns the address that a server there listens on.
     #[track_caller]
     pub fn address(self, text: &str) -> Address {
         match (self, text.parse()) {
@@ -182,7 +182,7 @@ impl Peer {
         assert_eq!(sent, data.len(), "the kernel did not take it all at once");
     }
 
-    /// Reads at most `most` bytes of what is there; answers how many.
+    /// Reads at most `most` bytes; returns their number.
     pub fn read_some(&mut self, most: usize) -> usize {
         if self.ended.is_some() || most == 0 {
             return 0;
@@ -210,7 +210,7 @@ impl Peer {
         while self.read_some(256 * 1024) > 0 {}
     }
 
-    /// What was read so far.
+    /// Returns the bytes read so far.
     pub fn received(&self) -> &[u8] {
         &self.received
     }
@@ -309,7 +309,7 @@ impl Default for TempDir {
 
 impl Drop for TempDir {
     fn drop(&mut self) {
-        // What is left in the temporary folder does no harm.
+        // A rest in the temporary folder does no harm.
         let _ = std::fs::remove_dir_all(&self.0);
     }
 }

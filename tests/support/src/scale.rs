@@ -2,12 +2,12 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What every process has open beside its connections: standard streams, loops, listeners, and
-/// what the test runner keeps.
+/// Descriptors of every process beside its connections: standard streams, loops, listeners, and
+/// those of the test runner.
 const OTHERS: usize = 64;
 
-/// Raises the soft limit on descriptors to the hard one; answers how many of `wanted`
-/// connections fit, at so many descriptors each.
+/// Raises the soft limit on descriptors to the hard one; returns the number of the `wanted`
+/// connections that fit, at this number of descriptors each.
 #[track_caller]
 pub fn that_fit(wanted: usize, descriptors_each: usize) -> usize {
     let maximum = getrlimit(Resource::Nofile).maximum;

@@ -91,7 +91,7 @@ impl Served {
     }
 }
 
-/// What a completion has answered so far.
+/// Returns the value of a completion, once it has completed.
 pub fn answer_of<T: 'static>(completion: Completion<T>) -> Rc<RefCell<Option<T>>> {
     let slot = Rc::new(RefCell::new(None));
     let answer = slot.clone();

@@ -1,4 +1,4 @@
-//! What the tests of tasks share: bounded runs, futures that wait by hand, and drops that are
+//! Helpers of the tests of tasks: bounded runs, futures that wait by hand, and drops that are
 //! counted with their threads.
 
 use crate::BOUND;
@@ -66,7 +66,7 @@ impl Signal {
         self.0.lock().unwrap().1.clone()
     }
 
-    /// Waits until it has happened so often.
+    /// Waits until it has happened `times` times.
     pub async fn wait(&self, times: usize) {
         poll_fn(|context| {
             let mut state = self.0.lock().unwrap();

@@ -19,7 +19,7 @@ pub type Reports = Rc<RefCell<Vec<RelayReport>>>;
 pub struct Tied {
     /// The relay's server.
     pub server: Server,
-    /// Who connected to the relay.
+    /// The peer that connected to the relay.
     pub front: Peer,
     /// Whom the relay connected to.
     pub back: Peer,

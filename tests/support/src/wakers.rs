@@ -73,7 +73,7 @@ pub fn waker_fn(call: impl Fn() + Send + Sync + 'static) -> Waker {
 }
 
 thread_local! {
-    /// What the wakers of this thread call. Wakers have to be `Send`, what these use is not.
+    /// The calls of this thread's wakers. Wakers have to be `Send`, the values that these use are not.
     static CALLS: RefCell<BTreeMap<u64, Rc<dyn Fn()>>> = const { RefCell::new(BTreeMap::new()) };
     static NEXT: Cell<u64> = const { Cell::new(0) };
 }

@@ -103,7 +103,7 @@ pub fn put(transport: &Transport, len: usize) -> Flow {
     }
 }
 
-/// The answer of a completion, if it is there.
+/// Returns the result of a completion, if it is there.
 pub fn answer<T>(completion: &mut Completion<T>) -> Option<io::Result<T>> {
     match Future::poll(
         Pin::new(completion),
@@ -144,7 +144,7 @@ pub fn run_in(
     assert!(done.get());
 }
 
-/// Notes the answer in the log, when it comes: `NAME: ok`, or how the connection ended.
+/// Notes the result in the log, when it comes: `NAME: ok`, or how the connection ended.
 pub fn note_answer(log: &Log, name: &'static str, completion: Completion<()>) {
     let log = log.clone();
     completion.then(move |_, answer| {

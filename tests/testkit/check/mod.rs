@@ -1,4 +1,4 @@
-//! What the check of protocols lets through, and what it catches and how it says so.
+//! The check of protocols: protocols that pass, protocols that fail, and its reports.
 
 mod broken;
 mod right;
@@ -55,7 +55,7 @@ fn assert_caught<P: Protocol>(
     broken
 }
 
-// What is right.
+// Right protocols.
 
 #[test]
 fn a_short_conversation_is_tried_in_all_chunkings_and_cut_everywhere() {
@@ -179,7 +179,7 @@ fn a_long_conversation_is_cut_at_each_place_and_by_seed() {
     assert_eq!(report.silences(), 1000);
 }
 
-// What is wrong.
+// Wrong protocols.
 
 #[test]
 fn a_protocol_that_drops_a_byte_at_a_chunk_boundary_is_caught() {
@@ -204,7 +204,7 @@ fn a_half_line_that_is_forgotten_is_caught() {
 
 #[test]
 fn the_case_is_shortened_to_the_chunks_that_matter() {
-    // Goes wrong from three chunks on; random chunkings of so long a text have many more.
+    // Goes wrong from three chunks on; random chunkings of a text this long have many more.
     let long = Conversation::new().say(pattern(0, 40));
     let broken = caught(|| CountsChunks(0), &long);
     assert_eq!(broken.rule(), Rule::Reply);

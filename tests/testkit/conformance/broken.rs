@@ -9,11 +9,11 @@ use tidegate::{Closed, Handle, OnEof, OnPause, Protocol, Result, Transport};
 use tidegate_testkit::conformance::{Harness, Unix};
 use tidegate_testkit::{Log, Recorder};
 
-/// What is wrong.
+/// Faults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Fault {
     None,
-    // What a protocol is told.
+    // Of the callbacks.
     SkipsMade,
     DropsAByte,
     SwapsBytes,
@@ -28,19 +28,19 @@ pub(super) enum Fault {
     RepeatsLost,
     TellsAnotherEnd,
     KeepsTheProtocol,
-    // What it answers.
+    // Of the handling of return values.
     IgnoresKeepOpen,
     IgnoresStopReading,
-    // What the transport does.
+    // Of the transport.
     AddsAByte,
     CutsTheClose,
     NeverReadsOn,
     LiftsThePause,
-    // What is left behind.
+    // Things left behind.
     LeavesATimer,
     LeavesACompletion,
     LeavesAConnection,
-    // What the harness does.
+    // Of the harness.
     CannotConnect,
     RefusesToRun,
     ClaimsResets,
@@ -56,7 +56,7 @@ pub(super) struct Broken {
 
 impl Broken {
     pub(super) fn new(fault: Fault) -> Self {
-        // What is broken does not come later either.
+        // A missing callback does not come later either.
         let harness = Unix::new().unwrap().patience(Duration::from_millis(100));
         Self {
             harness,

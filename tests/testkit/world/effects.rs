@@ -1,4 +1,4 @@
-//! What each fault of a simulated world does, seen from outside when it strikes once.
+//! The effect of each fault of a simulated world, seen from outside when it strikes once.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,7 +16,7 @@ struct Stage {
     log: Log,
     /// The first of the server.
     transport: Rc<RefCell<Option<Transport>>>,
-    /// What came, of whomever, in its order.
+    /// The bytes that came, in their order.
     order: Rc<RefCell<Vec<u8>>>,
 }
 

@@ -9,8 +9,8 @@ const LEN: usize = 20_000;
 const CLIENTS: usize = 3;
 const SEEDS: u64 = 15;
 
-/// Echoes through the network with these faults; answers to how many all came back, and how often
-/// `fault` struck.
+/// Echoes through the network with these faults; returns the number of clients to which all came back, and
+/// how often `fault` struck.
 fn echo(seed: u64, faults: &Faults, fault: Fault) -> (usize, u64) {
     let link = Link::new().send_buffer(3000).receive_buffer(2000);
     let mut world = World::builder().seed(seed).link(link).build();

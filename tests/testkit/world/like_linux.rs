@@ -1,5 +1,5 @@
-//! A simulated connection answers the calls on it as one of Linux does: the same rows of calls on
-//! both, with the same answers.
+//! A simulated connection behaves as one of Linux does: the same rows of calls on
+//! both, with the same results.
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use socket2::SockRef;
@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use support::BOUND;
 use tidegate_testkit::{Peer, World};
 
-/// What both kinds of ends can do.
+/// The calls of both kinds of ends.
 trait End: Sized {
     fn write(&self, data: &[u8]) -> Result<usize>;
     fn read(&self, buffer: &mut [u8]) -> Result<usize>;
@@ -55,7 +55,7 @@ impl End for TcpStream {
     }
 }
 
-/// One call at the end `a` or `b`, and its answer in a word.
+/// Makes one call at the end `a` or `b`; returns its result in a word.
 fn call<E: End>(ends: &mut [Option<E>; 2], step: &str) -> String {
     let (whose, call) = step.split_once('.').unwrap();
     let slot = &mut ends[usize::from(whose == "b")];
@@ -90,7 +90,7 @@ fn call<E: End>(ends: &mut [Option<E>; 2], step: &str) -> String {
     }
 }
 
-/// What an end can see: bytes or an end, that the peer's stream has ended, that all is over.
+/// The sight of an end: bytes or an end, that the peer's stream has ended, that all is over.
 type Sight = Option<(bool, bool, bool)>;
 
 fn simulated(script: &[&str]) -> Vec<(String, [Sight; 2])> {

@@ -14,7 +14,7 @@ fn port(server: &Server) -> u16 {
     server.local_addrs()[0].as_inet().unwrap().port()
 }
 
-/// Whether somebody answers a host that connects there.
+/// Returns whether a host can connect there.
 fn answers(world: &mut World, from: &Host, to: SocketAddr) -> bool {
     let connect = from
         .handle()

@@ -1,4 +1,4 @@
-//! What lies between the hosts of a simulated world: time, room, order, and partitions.
+//! The links between the hosts of a simulated world: time, room, order, and partitions.
 
 use std::io::ErrorKind;
 use std::time::Duration;
@@ -307,7 +307,7 @@ fn a_closed_end_sends_the_rest_by_itself() {
 
 #[test]
 fn a_reset_of_connections_is_also_one_of_those_that_are_still_being_made() {
-    // The knock is on its way after 5 ms, the answer to it after 15.
+    // The knock is on its way after 5 ms, the reply to it after 15.
     for after in [5, 15] {
         let mut world = World::builder().link(Link::new().latency(10 * MS)).build();
         let (a, b) = (world.add_host("a").unwrap(), world.add_host("b").unwrap());
@@ -372,7 +372,7 @@ fn what_was_to_happen_to_something_that_is_gone_lets_no_time_pass() {
     transport.abort();
     world.run_until_idle().unwrap();
     assert_eq!(world.elapsed(), Duration::ZERO, "a socket that is closed");
-    // What is still there happens.
+    // The rest happens.
     let peer = world.network().dial(nowhere).unwrap();
     world.run_until_idle().unwrap();
     assert!(peer.connected().is_err());

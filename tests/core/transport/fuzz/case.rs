@@ -1,4 +1,4 @@
-//! What is done to a transport, out of the bytes of a fuzzer.
+//! Operations on a transport, out of the bytes of a fuzzer.
 
 use arbitrary::{Result, Unstructured};
 use std::time::Duration;

@@ -13,7 +13,7 @@ use support::{Log, Recorder, Seen, pattern};
 use tidegate::{Completion, Flow, OnEof, OnPause, Transport, WriteError, WriteLimits};
 use tidegate_testkit::{Fault, Faults, Host, Network, Peer, World, fuzz};
 
-/// What a protocol is given as already read; no byte of a peer's is this one.
+/// The byte that a protocol is given as already read; no byte of a peer's is this one.
 const UNREAD: u8 = 0xff;
 
 type WriteResult = Result<Flow, WriteError>;
@@ -86,7 +86,7 @@ impl Run {
         }
     }
 
-    /// Does the next row, then answers.
+    /// Does the next row, then returns its value.
     fn hook<R, F>(
         self: &Rc<Self>,
         answer: F,
@@ -244,7 +244,7 @@ impl Run {
         self.logs.borrow().iter().any(Log::is_lost)
     }
 
-    /// What holds at any time.
+    /// Checks the rules of any time.
     fn check(&self, transport: &Transport) {
         let (written, sent) = (transport.written(), transport.sent());
         assert_eq!(
@@ -277,7 +277,7 @@ impl Run {
         );
     }
 
-    /// What holds when nothing is left to be done.
+    /// Checks the rules of a transport with nothing left to do.
     fn check_idle(&self, transport: &Transport) {
         self.check(transport);
         let logs = self.logs.borrow();
@@ -303,7 +303,7 @@ impl Run {
         assert!(received.len() <= self.peer_sent.get() && unread.len() <= self.unread.get());
     }
 
-    /// What holds when all is over; `to_the_end` when the peer took everything until then.
+    /// Checks the rules of the end; `to_the_end` when the peer took everything until then.
     fn check_end(&self, transport: &Transport, world: &World, host: &Host, to_the_end: bool) {
         self.check_idle(transport);
         let logs = self.logs.borrow();

@@ -232,7 +232,7 @@ fn set_protocol_in_any_callback_hands_over_and_is_refused_in_connection_lost(kin
             "resume" => &["made", "data", "soon", "then", "eof", "lost"],
             "soon" => &["made", "data", "then", "eof", "lost"],
             "then" => &["made", "data", "eof", "lost"],
-            // The old one's answer was to close.
+            // The old one's return value was to close.
             "eof" => &["made", "lost"],
             _ => &["made"],
         };

@@ -97,7 +97,7 @@ impl Scene {
             })
             .on_resume(move |transport| resume.enter("resume", transport))
             .on_lost(move |transport, _| {
-                // It has no answer; what fails here panics.
+                // It returns nothing; a failure in here panics.
                 let _ = lost.enter("lost", transport);
             })
             .on_get_buffer(move |transport, _| {

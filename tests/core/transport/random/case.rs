@@ -250,7 +250,7 @@ pub(crate) fn run(plan: &Plan, kind: Kind, tiny: bool) -> Result<(), String> {
         return Err(format!("panicked, as told above\n  {trace}"));
     };
     if result.is_err() {
-        // What the end of the loop brings is of no interest then.
+        // The callbacks at the end of the loop are of no interest then.
         case.shared.model.borrow_mut().trace_is_over = true;
     }
     let failed = result.is_err();

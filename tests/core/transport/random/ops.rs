@@ -1,4 +1,4 @@
-//! What a case does: lists of operations, drawn from its seed.
+//! The operations of a case: lists, drawn from its seed.
 
 use support::Rng;
 
@@ -14,7 +14,7 @@ fn size(rng: &mut Rng, flood: bool) -> usize {
     1 + rng.below(most)
 }
 
-/// Who waits.
+/// A wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum What {
     Drain,
@@ -22,7 +22,7 @@ pub(crate) enum What {
     Closed,
 }
 
-/// What becomes of the completion.
+/// The fate of the completion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum How {
     Then,
@@ -37,12 +37,12 @@ pub(crate) enum How {
 pub(crate) enum Op {
     Write(usize),
     WriteOwned(usize),
-    /// So many bytes in so many slices.
+    /// A number of bytes in a number of slices.
     WriteVectored(usize, usize),
     WriteEof,
     PauseReading,
     ResumeReading,
-    /// With so many unread bytes; into an own buffer of this size, unless that is 0.
+    /// With a number of unread bytes; into an own buffer of this size, unless that is 0.
     SetProtocol {
         unread: usize,
         buffer: usize,
@@ -73,7 +73,7 @@ pub(crate) enum Op {
     Ticks(usize),
 }
 
-/// What one callback does and answers.
+/// The operations and the return value of one callback.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Script {
     pub(crate) ops: Vec<Op>,
@@ -81,9 +81,9 @@ pub(crate) struct Script {
     pub(crate) fails: bool,
     /// The callback returns the first error of a write, as `?` would.
     pub(crate) propagates: bool,
-    /// `eof_received` answers `Close`.
+    /// `eof_received` returns `Close`.
     pub(crate) closes: bool,
-    /// `pause_writing` answers `StopReading`.
+    /// `pause_writing` returns `StopReading`.
     pub(crate) stops: bool,
 }
 
@@ -115,7 +115,7 @@ pub(crate) struct Plan {
     pub(crate) finale: Finale,
 }
 
-/// What is frequent in a case.
+/// The frequent operations of a case.
 #[derive(Debug, Clone, Copy)]
 struct Mood {
     /// Percent of what ends a connection.

@@ -318,7 +318,7 @@ fn every_method_may_be_called_from_all_user_code_and_none_calls_back_within() {
     ] {
         assert!(world.places.borrow().contains(place), "{place}");
     }
-    // What is handed over now is dropped at once.
+    // A value that is handed over now is dropped at once.
     world.gone.set(true);
     poke("after the end of the loop");
     assert_eq!(*world.panics.borrow(), Vec::<String>::new());

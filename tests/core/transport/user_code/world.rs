@@ -1,4 +1,4 @@
-//! What all user code pokes: every method of a few connections, of the loop, and of what it makes.
+//! The calls of all user code: every method of a few connections, of the loop, and of the objects that it makes.
 
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
@@ -17,7 +17,7 @@ use tidegate::{
 pub(super) const LONG: Duration = Duration::from_secs(3600);
 
 thread_local! {
-    /// What user code reaches that is handed nothing: a logger, a `Display`, a `Drop`.
+    /// The world for user code that is handed nothing: a logger, a `Display`, a `Drop`.
     pub(super) static WORLD: RefCell<Option<Rc<World>>> = const { RefCell::new(None) };
 }
 
@@ -41,7 +41,7 @@ fn world() -> Option<Rc<World>> {
     WORLD.with_borrow(Clone::clone)
 }
 
-/// What every callback and closure does: it panics when it is called before a method has returned.
+/// Enters a callback or closure: panics when it is called before a method has returned.
 fn enter() {
     if let Some(world) = world()
         && !world.gone.get()
@@ -147,7 +147,7 @@ fn on_handle() -> impl FnOnce(&Handle) {
     }
 }
 
-/// Every method of a transport that does not end it. The answers depend on its state.
+/// Calls every method of a transport that does not end it. The results depend on its state.
 fn ask(transport: &Transport) {
     let _ = transport.write(b"bytes");
     let _ = transport.write_owned(Bytes::from_owner(Held));
@@ -207,7 +207,7 @@ fn everything(world: &Rc<World>) {
         let (ours, theirs) = UnixStream::pair().unwrap();
         world.peers.borrow_mut().push(theirs);
         if world.ending.get() {
-            // What a refused call was given is dropped there and then.
+            // The arguments of a refused call are dropped there and then.
             assert!(handle.adopt(ours, support::Recorder::default()).is_err());
             continue;
         }

@@ -8,7 +8,7 @@ use std::fmt;
 use std::rc::Rc;
 use tidegate::{Closed, OnEof, OnPause, Protocol, Result, Transport};
 
-/// What one write of a large transfer takes.
+/// The size of one write of a large transfer.
 pub const BLOCK: usize = 256 * 1024;
 
 /// Bytes that do not repeat (xorshift64), so that no piece can stand for another.
@@ -73,7 +73,7 @@ pub fn tally(data: &[u8]) -> String {
     tally.to_string()
 }
 
-/// What a [`Bulk`] connection saw; outlives it.
+/// The record of a [`Bulk`] connection, which outlives it.
 #[derive(Debug, Default)]
 pub struct Record {
     sent: RefCell<Tally>,
@@ -84,19 +84,19 @@ pub struct Record {
     pub pauses: Cell<u32>,
     /// How often `resume_writing` came.
     pub resumes: Cell<u32>,
-    /// Reading pauses when so many bytes have come.
+    /// Reading pauses when this number of bytes has come.
     pub wanted: Cell<u64>,
     transport: RefCell<Option<Transport>>,
     closed: RefCell<Option<Closed>>,
 }
 
 impl Record {
-    /// What was written: length and hash.
+    /// Returns the length and the hash of the written bytes.
     pub fn sent(&self) -> String {
         self.sent.borrow().to_string()
     }
 
-    /// What was received: length and hash.
+    /// Returns the length and the hash of the received bytes.
     pub fn received(&self) -> String {
         self.received.borrow().to_string()
     }
@@ -125,7 +125,7 @@ impl Record {
         self.transport.borrow().is_some()
     }
 
-    /// What `connection_lost` said.
+    /// Returns the `Closed` of `connection_lost`.
     pub fn closed(&self) -> Option<Closed> {
         self.closed.borrow().clone()
     }
@@ -273,7 +273,7 @@ impl Protocol for Bulk {
         }
     }
 
-    /// Answers as the provided method does.
+    /// Returns the value of the default implementation.
     fn pause_writing(&mut self, transport: &Transport) -> Result<OnPause> {
         self.record.pauses.set(self.record.pauses.get() + 1);
         Provided.pause_writing(transport)
@@ -307,7 +307,7 @@ impl Protocol for Bulk {
     }
 }
 
-/// What the trait itself provides.
+/// The default implementations of the trait.
 struct Provided;
 
 impl Protocol for Provided {}

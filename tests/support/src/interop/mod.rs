@@ -15,7 +15,7 @@ use tidegate::{CloseReason, Closed, EventLoop};
 pub struct Meeting {
     /// The loop of our end.
     pub event_loop: EventLoop,
-    /// What our end saw.
+    /// The record of our end.
     pub record: Rc<Record>,
     /// The other end.
     pub program: Program,
@@ -77,7 +77,7 @@ impl Meeting {
         }
     }
 
-    /// Runs the loop until a line of the program contains `mark`; answers what follows the mark.
+    /// Runs the loop until a line of the program contains `mark`; returns the text after the mark.
     #[track_caller]
     pub fn hear(&mut self, mark: &str) -> String {
         self.program.expect(&mut self.event_loop, mark)

@@ -22,7 +22,7 @@ pub struct Program {
     lines: Receiver<String>,
     /// Lines in the order in which they were taken from `lines`, for a failing test.
     said: Vec<String>,
-    /// What went in and came out, when it carries data from stdin to stdout.
+    /// The bytes that went in and came out, when it carries data from stdin to stdout.
     carried: Option<[JoinHandle<Tally>; 2]>,
 }
 
@@ -105,7 +105,7 @@ impl Program {
         }
     }
 
-    /// Runs the loop until a line contains `mark`; answers what follows the mark.
+    /// Runs the loop until a line contains `mark`; returns the text after the mark.
     #[track_caller]
     pub fn expect(&mut self, event_loop: &mut EventLoop, mark: &str) -> String {
         let mut found = None;

@@ -12,12 +12,12 @@ use std::thread;
 use std::time::Duration;
 use tidegate::Address;
 
-/// What is sent in one go: two buffers of the kernel's take it, whatever becomes of the echo.
+/// The number of bytes sent in one go: two buffers of the kernel's take it, whatever becomes of the echo.
 const AT_ONCE: usize = 4096;
 
 const SMALL: usize = 32 * 1024;
 
-/// A write that takes so long has met a server that does not read.
+/// A write that takes this long has met a server that does not read.
 const STUCK: Duration = Duration::from_millis(50);
 
 /// A connection to an echo server.
@@ -92,21 +92,21 @@ impl Client {
         size.clamp(1, most)
     }
 
-    /// Sends so many bytes.
+    /// Sends `len` bytes.
     pub fn send(&mut self, len: usize) -> io::Result<()> {
         let data = pattern(self.base + self.sent, len);
         self.sent += len as u64;
         self.socket.write_all(&data)
     }
 
-    /// Reads and checks so many bytes.
+    /// Reads and checks `len` bytes.
     pub fn receive(&mut self, len: usize) -> io::Result<()> {
         receive(&self.socket, self.base + self.received, len)?;
         self.received += len as u64;
         Ok(())
     }
 
-    /// Sends so many bytes, and reads and checks them.
+    /// Sends `len` bytes, and reads and checks them.
     pub fn exchange(&mut self, len: usize) -> io::Result<()> {
         if len <= AT_ONCE {
             self.send(len)?;
@@ -116,7 +116,7 @@ impl Client {
         self.receive_while_sending(&data, len)
     }
 
-    /// Sends these bytes and reads so many: with the echo unread, nobody would get on.
+    /// Sends these bytes and reads `len`: with the echo unread, neither side would get on.
     fn receive_while_sending(&mut self, data: &[u8], len: usize) -> io::Result<()> {
         self.sent += data.len() as u64;
         let (sent, received) = thread::scope(|scope| {
@@ -189,7 +189,7 @@ impl Client {
         }
     }
 
-    /// Listens for so long, and hears nothing, not even an end.
+    /// Reads for this time, and gets nothing, not even an end.
     #[track_caller]
     pub fn assert_hears_nothing(&mut self, during: Duration) {
         self.socket.set_read_timeout(Some(during)).unwrap();
@@ -222,7 +222,7 @@ fn receive(mut socket: &Socket, from: u64, len: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// What clients do, all at the same time.
+/// The traffic of clients, all at the same time.
 #[derive(Debug, Clone, Copy)]
 #[expect(clippy::exhaustive_structs, reason = "tests build it")]
 pub struct Traffic {
@@ -237,7 +237,7 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Runs all of it; answers what each client has seen. A third of them closes at once in the
+    /// Runs all of it; returns the result of each client. A third of them closes at once in the
     /// end, a third ends its own side first, a third is silent until the others are done.
     fn run(self, address: &Address) -> Vec<io::Result<u64>> {
         let others = RwLock::new(());
@@ -288,8 +288,8 @@ impl Traffic {
         Ok(client.verified())
     }
 
-    /// Runs all of it, and nobody may have lost a connection or a byte; answers how many bytes
-    /// that were.
+    /// Runs all of it; no client may lose a connection or a byte. Returns the number of
+    /// bytes.
     #[track_caller]
     pub fn verify(self, server: &Server) -> u64 {
         let results = self.run(server.address());

@@ -19,8 +19,8 @@ struct Member {
 }
 
 impl Crowd {
-    /// Connects so many clients, and runs `meanwhile` once all of them that have a connection are
-    /// exchanging messages of up to `most` bytes. Answers how they ended: each goes on until
+    /// Connects `clients` clients, and runs `meanwhile` once all of them that have a connection are
+    /// exchanging messages of up to `most` bytes. Returns how they ended: each goes on until
     /// `meanwhile` is over, then ends its side and waits for the server's end, unless it has lost
     /// its connection.
     #[track_caller]
@@ -78,7 +78,7 @@ impl Crowd {
         self.members.iter().map(rounds).collect()
     }
 
-    /// Waits until all but so many have exchanged three messages from now on, so two that were
+    /// Waits until all but `but` have exchanged three messages from now on, so two that were
     /// begun after now.
     #[track_caller]
     pub fn goes_on(&self, but: usize) {

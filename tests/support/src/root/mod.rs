@@ -1,4 +1,4 @@
-//! What the tests share in which the system does harm to a server in a process of its own: that
+//! Helpers of the tests in which the system does harm to a server in a process of its own: that
 //! server, and clients that check every byte.
 
 mod client;
@@ -27,7 +27,7 @@ pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-/// What a program of the system printed. One that is missing or fails, fails the test.
+/// Returns the output of a program of the system. One that is missing or fails, fails the test.
 #[track_caller]
 pub fn output_of(program: &str, arguments: &[impl AsRef<OsStr>]) -> String {
     let mut command = Command::new(program);

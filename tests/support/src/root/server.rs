@@ -199,13 +199,13 @@ impl Server {
         kill_process(self.pid, signal).expect("the server is alive");
     }
 
-    /// What it has logged.
+    /// Returns the lines that it has logged.
     pub fn lines(&self) -> Vec<String> {
         let text = fs::read_to_string(self.dir.path("stderr")).unwrap();
         text.lines().map(str::to_owned).collect()
     }
 
-    /// It has logged so many lines at most. That a callback was slow is not counted: on a busy
+    /// Checks that it has logged `most` lines at most. A slow callback is not counted: on a busy
     /// machine any can be.
     #[track_caller]
     pub fn assert_lines(&self, most: usize) {
@@ -239,7 +239,7 @@ impl Server {
         assert!(ran <= MOST_IDLE, "ran for {ran:?} of {IDLE:?}");
     }
 
-    /// Ends the server; answers how many calls of which kind strace has tampered with.
+    /// Ends the server; returns the number of calls of each kind that strace has tampered with.
     #[track_caller]
     pub fn injected(mut self) -> BTreeMap<String, usize> {
         self.end();

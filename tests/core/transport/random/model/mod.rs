@@ -1,8 +1,8 @@
-//! What must be true of a transport, whatever was done to it: a few numbers and flags, compared
+//! The rules of a transport, after any operations: a few numbers and flags, compared
 //! with the transport at every step.
 //!
-//! What the kernel takes, and when, is its own affair: the model follows `sent` and checks what
-//! the library makes of it.
+//! The kernel decides which bytes it takes, and when: the model follows `sent` and checks the
+//! library's conclusions.
 
 mod callbacks;
 mod peer;
@@ -21,10 +21,10 @@ pub(crate) use waiters::{Kept, Waiter};
 const OURS: usize = 16 << 20;
 const THEIRS: usize = 8 << 20;
 
-/// What an enqueued chunk may count against the cap beside its bytes; an upper bound.
+/// The maximum cost of an enqueued chunk against the cap, beside its bytes.
 pub(crate) const CHUNK_COST: u64 = 128;
 
-/// What we write, by its place in the stream.
+/// Returns our bytes, by their place in the stream.
 pub(crate) fn ours(from: u64, len: usize) -> &'static [u8] {
     static TABLE: OnceLock<Vec<u8>> = OnceLock::new();
     let table = TABLE.get_or_init(|| pattern(0, OURS));
@@ -32,7 +32,7 @@ pub(crate) fn ours(from: u64, len: usize) -> &'static [u8] {
     &table[from..(from + len).min(OURS)]
 }
 
-/// What the peer writes.
+/// Returns the peer's bytes.
 pub(crate) fn theirs(from: usize, len: usize) -> &'static [u8] {
     static TABLE: OnceLock<Vec<u8>> = OnceLock::new();
     let table = TABLE.get_or_init(|| pattern(1 << 40, THEIRS));

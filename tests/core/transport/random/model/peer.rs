@@ -1,4 +1,4 @@
-//! What the peer may see.
+//! The view of the peer.
 
 use super::{Model, ours};
 use std::time::Duration;
@@ -56,7 +56,7 @@ impl Model {
         self.peer_failed = true;
     }
 
-    /// Whether we have done nothing to be answered with a reset. After a graceful close the loop
+    /// Returns whether we have done nothing that the peer resets. After a graceful close the loop
     /// waits for the peer for a second, not for ever.
     fn is_gentle(&self) -> bool {
         let hard = self.aborted || self.timed || self.callback_failed || self.shut_down;

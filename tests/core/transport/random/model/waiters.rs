@@ -1,4 +1,4 @@
-//! Who waits, and which answer is true.
+//! The waiters, and their true results.
 
 use super::{Model, same};
 use crate::transport::random::ops::{How, What};
@@ -107,7 +107,7 @@ impl Model {
         }
     }
 
-    /// After all: every waiter that was not dropped had its answer.
+    /// After all: every waiter that was not dropped has completed.
     pub(crate) fn check_waiters(&mut self) {
         let unanswered = self.waiters.iter().any(|waiter| {
             matches!(waiter.how, How::Then | How::ThenWithin(_) | How::Keep) && waiter.answers != 1
@@ -115,7 +115,7 @@ impl Model {
         self.expect(!unanswered, "every waiter was answered");
     }
 
-    /// A completion was dropped: nobody is answered.
+    /// A completion was dropped: it does not complete.
     pub(crate) fn forget_waiter(&mut self, index: usize) {
         self.waiters[index].how = How::Drop;
     }

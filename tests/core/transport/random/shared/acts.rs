@@ -11,7 +11,7 @@ use support::{Log, Recorder};
 use tidegate::{Closed, Completion, Transport, WriteError, WriteLimits};
 
 impl Shared {
-    /// One operation. Answers the error of a write.
+    /// Does one operation. Returns the error of a write.
     pub(crate) fn act(
         self: &Rc<Self>,
         model: &mut Model,

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use support::{Log, Recorder};
 use tidegate::{OnEof, OnPause, Transport};
 
-/// What the callbacks of a case share. The model stays borrowed across every call of the library,
+/// The state that the callbacks of a case share. The model stays borrowed across every call of the library,
 /// so a call that calls back at once is seen.
 pub(crate) struct Shared {
     pub(crate) model: RefCell<Model>,
@@ -105,7 +105,7 @@ impl Shared {
             })
     }
 
-    /// One callback: the model's check, what the script does, the answer.
+    /// Runs one callback: the model's check, the script's operations, the return value.
     fn callback<R>(
         self: &Rc<Self>,
         transport: &Transport,
@@ -167,7 +167,7 @@ impl Shared {
         }
     }
 
-    /// What a scheduled closure does; it is missed when it goes without having run.
+    /// Makes a scheduled closure; it is missed when it goes without having run.
     fn closure(self: &Rc<Self>, ops: &[Op]) -> impl FnOnce(&Transport, bool) -> Answer<()> + use<> {
         let ops = ops.to_vec();
         let guard = Guard::new(self);
