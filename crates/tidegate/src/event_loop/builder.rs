@@ -38,7 +38,7 @@ pub struct EventLoopBuilder {
 }
 
 impl EventLoopBuilder {
-    /// What happens to a panic in user code; isolated unless set. A panic of a
+    /// Sets the policy for panics in user code; isolated unless set. A panic of a
     /// [job](crate::Handle::run_in_executor) is an error of its completion in any case.
     pub fn panic_policy(mut self, policy: PanicPolicy) -> Self {
         self.panic_policy = policy;
@@ -52,10 +52,11 @@ impl EventLoopBuilder {
         self
     }
 
-    /// What resolves names, in place of the system's getaddrinfo(3): it is given a host and a
-    /// port, and answers the addresses in the order in which to try them. It may block: names to
-    /// connect to are resolved as a [job](crate::Handle::run_in_executor), but a name to listen on
-    /// within [`create_server`](crate::Handle::create_server).
+    /// Sets the resolver of names, in place of the system's getaddrinfo(3).
+    ///
+    /// `resolve` gets a host and a port, and returns the addresses in the order in which to try them. It
+    /// may block: names to connect to are resolved as a [job](crate::Handle::run_in_executor), but a name
+    /// to listen on within [`create_server`](crate::Handle::create_server).
     ///
     /// ```
     /// use tidegate::EventLoop;
@@ -80,22 +81,22 @@ impl EventLoopBuilder {
         self
     }
 
-    /// How many [jobs](crate::Handle::run_in_executor) run at a time, at most, each on a thread;
-    /// names are resolved by jobs too. Unless set, four more than there are CPUs and 32 at most,
+    /// Sets the maximum number of [jobs](crate::Handle::run_in_executor) that run at a time, each on a
+    /// thread. Names are resolved by jobs too. Unless set, four more than there are CPUs and 32 at most,
     /// as in CPython's default executor.
     pub fn executor_threads(mut self, most: usize) -> Self {
         self.executor_threads = Some(most);
         self
     }
 
-    /// How long dropping the loop waits for the jobs that run; 1 s unless set. What runs longer is
-    /// left behind, with a line in the log at `warn`.
+    /// Sets the time for which dropping the loop waits for the jobs that run; 1 s unless set. Jobs that run
+    /// longer are left behind, with a line in the log at `warn`.
     pub fn executor_grace(mut self, grace: Duration) -> Self {
         self.executor_grace = Some(grace);
         self
     }
 
-    /// Another world under the loop.
+    /// Sets another world under the loop.
     #[cfg(feature = "unstable-driver")]
     #[doc(hidden)]
     pub fn driver(mut self, driver: impl crate::driver::Driver + 'static) -> Self {

@@ -1,4 +1,4 @@
-//! What the loop, its handles and its transports share. Borrows in here end before any code of
+//! The state that the loop, its handles and its transports share. Borrows in here end before any code of
 //! the user runs.
 
 use super::counters::{Counters, LoopStats, add};
@@ -41,7 +41,7 @@ const SPARE_BUFFERS: usize = 32;
 
 pub(super) type ErrorHandler = Box<dyn FnMut(&Handle, &Failure)>;
 
-/// What is known of the time of the running tick.
+/// The time of the running tick, as far as it is known.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum TickTime {
     NoTick,
@@ -75,7 +75,7 @@ pub(crate) struct Core {
     pub(crate) gather: RefCell<Vec<u8>>,
     /// Of the read that has just failed.
     pub(crate) read_error: Cell<Option<io::Error>>,
-    /// Which callback of a read is running, if another than `data_received`. Set for the log of slow
+    /// The callback of a read that is running, if another than `data_received`. Set for the log of slow
     /// callbacks, or when it has failed.
     pub(crate) read_callback: Cell<Option<&'static str>>,
     #[expect(
@@ -89,7 +89,7 @@ pub(crate) struct Core {
     now: Cell<TickTime>,
     pub(super) todo: TodoCell,
     closed: Cell<bool>,
-    /// Everything of the user's was dropped; what comes now is dropped at once.
+    /// Everything of the user's was dropped; later values are dropped at once.
     pub(super) gone: Cell<bool>,
     pub(super) panic_policy: PanicPolicy,
     pub(super) parked_panic: Cell<Option<PanicPayload>>,
@@ -196,7 +196,7 @@ impl Core {
         add(&self.counters.polls, 1);
     }
 
-    // Timers. `None` is a deadline beyond what the clock can say: it never comes.
+    // Timers. `None` is a deadline beyond the range of the clock: it never comes.
 
     pub(crate) fn start_timer(&self, deadline: Option<Instant>, run: Rc<dyn Run>) -> TimerId {
         self.todo.set(Todo::TIMERS);
@@ -265,7 +265,7 @@ impl Core {
         self.timers.borrow_mut().pop_due(now, started)
     }
 
-    // The lists of what is to be done.
+    // The lists of work.
 
     pub(crate) fn push_ready(&self, run: Rc<dyn Run>) {
         if self.is_closed() {
@@ -300,7 +300,7 @@ impl Core {
         self.leftover.borrow_mut().push(id);
     }
 
-    /// Swaps the list for an empty one, so that what is added meanwhile waits for the next tick.
+    /// Swaps the list for an empty one, so that later additions wait for the next tick.
     pub(crate) fn swap_dirty(&self, list: &mut Vec<TransportId>) {
         self.todo.clear(Todo::DIRTY);
         mem::swap(&mut *self.dirty.borrow_mut(), list);
@@ -333,12 +333,12 @@ impl Core {
         self.connection(id).filter(|transport| !transport.is_lost())
     }
 
-    /// Also one that has ended and is not let go of yet.
+    /// Returns the connection, also one that has ended and was not released yet.
     pub(super) fn connection(&self, id: TransportId) -> Option<Transport> {
         self.registry.borrow().connection(id).cloned()
     }
 
-    /// Nobody waits for the answer any more.
+    /// Cancels work whose result is not awaited any more.
     pub(crate) fn cancel(&self, work: Work) {
         match work {
             Work::Job(id) => self.cancel_job(id),
@@ -408,8 +408,8 @@ impl Core {
         }
         let handler = self.error_handler.take();
         self.drop_value(handler);
-        // Bounded: what a drop throws away is dropped in the next round, but a drop that always
-        // throws something away must not hold us.
+        // Bounded: values that a drop discards are dropped in the next round, but a drop that always
+        // discards something must not hold us.
         for _ in 0..64 {
             self.drop_deferred();
         }

@@ -1,4 +1,4 @@
-//! What the loop has done so far, as plain numbers.
+//! The numbers of a loop.
 
 use std::cell::Cell;
 
@@ -22,9 +22,9 @@ macro_rules! counters {
             pub lingering: usize,
             /// Timers that were neither cancelled nor fired; repeating ones until they are cancelled.
             pub timers: usize,
-            /// Completions that wait for an answer.
+            /// Completions that wait for their result.
             pub completions: usize,
-            /// Jobs, and names being resolved, whose answers are awaited.
+            /// Jobs, and names being resolved, whose results are awaited.
             pub jobs: usize,
         }
 

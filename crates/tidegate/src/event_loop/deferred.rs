@@ -1,5 +1,4 @@
-//! Drops that are put off: values of the user that were thrown away wait here for the end of the
-//! tick.
+//! Deferred drops: discarded values of the user wait here for the end of the tick.
 
 use super::core::Core;
 use super::failure::Failure;
@@ -10,8 +9,8 @@ use bytes::Bytes;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Values of the user that were thrown away. Dropping them runs user code, so it is put off until
-/// nothing is borrowed and no call of the user is on the stack.
+/// A discarded value of the user. Its drop runs user code, so it is deferred until nothing is borrowed and
+/// no call of the user is on the stack.
 #[expect(dead_code, reason = "held to be dropped, never looked at")]
 pub(crate) enum Deferred {
     Protocol(Box<dyn Protocol>),
@@ -30,14 +29,14 @@ impl Core {
         self.deferred.borrow_mut().push(deferred);
     }
 
-    /// Defers the drop of what was to run, uncalled.
+    /// Defers the drop of a closure that does not run.
     pub(crate) fn defer_drop_call(&self, run: &dyn Run) {
         if let Some(call) = run.take() {
             self.defer_drop(Deferred::Value(call));
         }
     }
 
-    /// Drops what was thrown away until now; what that throws away waits for the next call.
+    /// Drops the values discarded until now; values that these drops discard wait for the next call.
     pub(crate) fn drop_deferred(&self) {
         if !self.todo.take(Todo::DEFERRED) {
             return;
@@ -56,9 +55,8 @@ impl Core {
         }
     }
 
-    /// Owned bytes that are done with. Plain memory is freed now, or a callback that ignores
-    /// every refusal would pile it up; bytes with an owner are left to the loop, because dropping
-    /// that one is user code.
+    /// Discards owned bytes. Plain memory is freed now, or a callback that ignores every refusal would
+    /// pile it up; bytes with an owner are left to the loop, because dropping that one is user code.
     pub(crate) fn defer_drop_bytes(&self, data: Bytes) {
         if let Err(owned) = data.try_into_mut() {
             self.defer_drop(Deferred::Bytes(owned));

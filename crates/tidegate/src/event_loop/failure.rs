@@ -1,4 +1,4 @@
-//! What went wrong in user code, and where it is reported.
+//! Failures of user code, as they are reported.
 
 use crate::{Address, CloseReason, Transport, TransportId};
 use std::fmt;
@@ -18,7 +18,7 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// A failure to [report](crate::Handle::report). `context`: what was running.
+    /// Makes a failure to [report](crate::Handle::report). `context` names the code that was running.
     pub fn new(context: &'static str, reason: CloseReason) -> Self {
         Self {
             context,
@@ -52,7 +52,7 @@ impl Failure {
         self
     }
 
-    /// What was running, such as `data_received`.
+    /// Returns the name of the code that was running, such as `data_received`.
     pub fn context(&self) -> &'static str {
         self.context
     }
@@ -62,7 +62,7 @@ impl Failure {
         self.name.as_deref()
     }
 
-    /// The connection that it belongs to.
+    /// Returns the connection that it belongs to.
     pub fn transport(&self) -> Option<TransportId> {
         self.transport
     }
@@ -73,12 +73,12 @@ impl Failure {
         self.peer.as_ref()
     }
 
-    /// The type name of the connection's protocol.
+    /// Returns the type name of the connection's protocol.
     pub fn protocol(&self) -> Option<&'static str> {
         self.protocol
     }
 
-    /// The error, or the message of the panic.
+    /// Returns the error, or the message of the panic.
     pub fn reason(&self) -> &CloseReason {
         &self.reason
     }
@@ -107,7 +107,7 @@ impl fmt::Display for Failure {
     }
 }
 
-/// What happens to a panic in user code.
+/// The policy for panics in user code.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum PanicPolicy {

@@ -1,4 +1,4 @@
-//! The handle to the loop: what callbacks and setup code ask it for.
+//! The handle to the loop, for callbacks and for setup.
 
 use super::core::Core;
 use super::counters::LoopStats;
@@ -19,9 +19,11 @@ thread_local! {
     static CURRENT: RefCell<Option<Weak<Core>>> = const { RefCell::new(None) };
 }
 
-/// A handle to an event loop, for its own thread. Clones name the same loop; dropping one does
-/// nothing. Every method may be called from any user code, at any time, also after the loop was
-/// dropped: what needs it then fails, and closures are dropped without having run.
+/// A handle to an event loop, for its own thread.
+///
+/// Clones name the same loop; dropping one does nothing. Every method may be called from any user code, at
+/// any time. After the loop was dropped, methods that need it fail, and closures are dropped without
+/// having run.
 ///
 /// A handle that outlives its loop holds two descriptors of it, for epoll(7) and eventfd(2), and so
 /// does everything with a handle, such as a [`Transport`]. A [`RemoteHandle`] holds the second one.
@@ -41,8 +43,22 @@ impl Handle {
 
 /// # Callbacks and the time
 impl Handle {
-    /// Runs `call` in this tick of the loop or the next, after what was scheduled before. Within
-    /// a tick the loop polls first, so callbacks that schedule callbacks starve nobody.
+    /// Runs `call` in this tick of the loop or the next, after earlier calls.
+    ///
+    /// Within a tick the loop polls first, so callbacks that schedule callbacks starve no connection.
+    ///
+    /// ```
+    /// use tidegate::EventLoop;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut event_loop = EventLoop::new()?;
+    /// event_loop.handle().call_soon(|handle| {
+    ///     println!("in the loop");
+    ///     handle.stop();
+    /// });
+    /// event_loop.run_forever()?;
+    /// # Ok(()) }
+    /// ```
     pub fn call_soon(&self, call: impl FnOnce(&Self) + 'static) -> CallbackHandle {
         let run: Rc<dyn Run> = Once::new("call_soon", call);
         let handle = CallbackHandle::new(&self.0, &run, None);
@@ -50,8 +66,10 @@ impl Handle {
         handle
     }
 
-    /// Runs `call` when `delay` is over, never earlier. What is due at the same time runs in the
-    /// order in which it was scheduled. A delay beyond what the clock can say never ends.
+    /// Runs `call` when `delay` is over, never earlier.
+    ///
+    /// Calls that are due at the same time run in the order in which they were scheduled. A delay beyond
+    /// the range of the clock never ends.
     ///
     /// The clock is that of [`Instant`]. On Linux it stands still while the machine is suspended
     /// (CLOCK_MONOTONIC, clock_gettime(2)): timers come late by that time.
@@ -63,7 +81,7 @@ impl Handle {
         self.timed(self.0.clock().checked_add(delay), call)
     }
 
-    /// As [`call_later`](Handle::call_later), at a time.
+    /// Runs `call` at a time, as [`call_later`](Handle::call_later) does.
     pub fn call_at(&self, time: Instant, call: impl FnOnce(&Self) + 'static) -> CallbackHandle {
         self.timed(Some(time), call)
     }
@@ -90,8 +108,8 @@ impl Handle {
     /// with tokio's `MissedTickBehavior::Skip`: after a long run there is one at the next multiple.
     /// A panic of `call` is reported, and the next run comes all the same.
     ///
-    /// A period below 1 ms, the resolution of epoll_wait(2), counts as 1 ms. One beyond what the
-    /// clock can say never ends.
+    /// A period below 1 ms, the resolution of epoll_wait(2), counts as 1 ms. One beyond the range of the
+    /// clock never ends.
     ///
     /// ```
     /// use std::time::Duration;
@@ -133,8 +151,10 @@ impl Handle {
         Callback::new(&self.0, Box::new(call))
     }
 
-    /// The time of this tick of the loop: the clock is read when first asked for in a tick, and
-    /// not again. A timer does not start from it but from the time of its creation.
+    /// Returns the time of this tick of the loop.
+    ///
+    /// The clock is read at the first call in a tick, and not again. A timer does not start from this time
+    /// but from that of its creation.
     #[doc(alias = "time")]
     pub fn now(&self) -> Instant {
         self.0.now()
@@ -143,7 +163,7 @@ impl Handle {
 
 /// # The loop
 impl Handle {
-    /// The loop that is running on this thread.
+    /// Returns the loop that is running on this thread.
     pub fn current() -> Option<Self> {
         let current = CURRENT.try_with(|current| {
             let current = current.borrow();
@@ -152,29 +172,44 @@ impl Handle {
         current.ok().flatten().map(Self)
     }
 
-    /// Ends `run_forever` (or `run_until`) after this tick, or the next one after its first tick.
+    /// Makes `run_forever` or `run_until` return at the end of the current tick. If the loop is not running,
+    /// its next run stops after one tick.
     pub fn stop(&self) {
         self.0.stop();
     }
 
-    /// A handle for other threads.
+    /// Returns a handle for other threads.
     pub fn remote(&self) -> RemoteHandle {
         RemoteHandle::new(self.0.inbox.clone())
     }
 
-    /// An answer to be given later, and who waits for it.
+    /// Makes both ends of a result that comes later.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tidegate::EventLoop;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let mut event_loop = EventLoop::new()?;
+    /// let (completer, completion) = event_loop.handle().completion();
+    /// event_loop.handle().call_later(Duration::from_millis(1), move |_| completer.complete(Ok(42)));
+    /// assert_eq!(event_loop.run_until(completion)?, 42);
+    /// # Ok(()) }
+    /// ```
     #[doc(alias = "create_future")]
     pub fn completion<T: 'static>(&self) -> (Completer<T>, Completion<T>) {
         Completion::pair(self)
     }
 
-    /// The connection of this id, until its `connection_lost`.
+    /// Returns the connection of this id, until its `connection_lost`.
     pub fn transport(&self, id: TransportId) -> Option<Transport> {
         self.0.transport(id)
     }
 
-    /// What is told of every error and panic of user code, and of errors that nobody waits for.
-    /// It runs on the loop. Without one they are logged at `error`, with a limit on the lines.
+    /// Sets the handler of every error and panic of user code, and of errors of
+    /// [detached](Completion::detach) work.
+    ///
+    /// It runs on the loop. Without one, failures are logged at `error`, ten lines a second at most.
     #[doc(alias = "set_exception_handler")]
     pub fn set_error_handler(&self, handler: impl FnMut(&Self, &Failure) + 'static) {
         if self.0.is_closed() {
@@ -184,15 +219,17 @@ impl Handle {
         self.0.set_error_handler(Box::new(handler));
     }
 
-    /// Tells the [error handler](Self::set_error_handler), or the log, of a failure: soon, from the
-    /// loop. For what drives user code itself. When the loop is gone, the failure is dropped.
+    /// Reports a failure to the [error handler](Self::set_error_handler), or to the log.
+    ///
+    /// For libraries that run user code, such as an executor. The handler is called from the loop, not from
+    /// this call. When the loop is gone, the failure is dropped.
     #[doc(alias = "call_exception_handler")]
     pub fn report(&self, failure: Failure) {
         let report = move |handle: &Self| handle.0.report(failure);
         self.0.push_ready(Once::new("a report", report));
     }
 
-    /// Returns from which time on callbacks are logged as
+    /// Returns the time above which callbacks are logged as
     /// [slow](crate::EventLoopBuilder::slow_callback); `None` when they are not.
     pub fn slow_callback(&self) -> Option<Duration> {
         self.0.slow_callback
@@ -208,7 +245,7 @@ impl Handle {
         self.0.timed(name, call)
     }
 
-    /// The loop's counters, and what it holds.
+    /// Returns the loop's counters, and the numbers of the objects that it holds.
     pub fn stats(&self) -> LoopStats {
         self.0.stats()
     }

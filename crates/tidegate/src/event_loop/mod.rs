@@ -51,8 +51,8 @@ const READ_BUFFER: usize = 128 * 1024;
 ///
 /// # A tick
 ///
-/// 1. Poll the operating system: until something happens or the next timer is due, not at all
-///    when anything below is left to do.
+/// 1. Poll the operating system, until an event or the next timer. The poll does not wait when anything
+///    below is left to do.
 /// 2. I/O callbacks: the events of this poll, then the reads and accepts that an earlier tick
 ///    left over.
 /// 3. Due timers.
@@ -66,10 +66,9 @@ const READ_BUFFER: usize = 128 * 1024;
 /// # The end
 ///
 /// Dropping the loop ends every connection ([`CloseReason::Shutdown`](crate::CloseReason)),
-/// fails every completion and drops every closure uncalled. No bytes are waited for: see
-/// [`Server::shutdown`](crate::Server::shutdown). [Jobs](Handle::run_in_executor) that run have a
-/// moment to end, see [`executor_grace`](EventLoopBuilder::executor_grace); their results are
-/// dropped.
+/// fails every completion and drops every closure uncalled. It waits for no bytes: see
+/// [`Server::shutdown`](crate::Server::shutdown). [Jobs](Handle::run_in_executor) that run have the
+/// [`executor_grace`](EventLoopBuilder::executor_grace) to end; their results are dropped.
 pub struct EventLoop {
     core: Rc<Core>,
     handle: Handle,
@@ -81,7 +80,7 @@ pub struct EventLoop {
 }
 
 impl EventLoop {
-    /// A loop with the default settings.
+    /// Makes a loop with the default settings.
     ///
     /// # Errors
     ///
@@ -90,7 +89,7 @@ impl EventLoop {
         Self::builder().build()
     }
 
-    /// A loop with other settings.
+    /// Returns a builder, for other settings.
     pub fn builder() -> EventLoopBuilder {
         EventLoopBuilder::default()
     }
@@ -106,7 +105,7 @@ impl EventLoop {
         }
     }
 
-    /// The handle to this loop.
+    /// Returns the handle to this loop.
     pub fn handle(&self) -> &Handle {
         &self.handle
     }
@@ -126,7 +125,7 @@ impl EventLoop {
         }
     }
 
-    /// Runs until the completion is answered.
+    /// Runs until the completion completes, and returns its result.
     ///
     /// # Errors
     ///
@@ -151,7 +150,7 @@ impl EventLoop {
             if self.core.take_stop() {
                 return completion.take().unwrap_or_else(|| {
                     Err(io::Error::other(
-                        "the event loop was stopped before the completion was answered",
+                        "the event loop was stopped before the completion had its result",
                     ))
                 });
             }
@@ -199,8 +198,8 @@ impl EventLoop {
         Ok(())
     }
 
-    /// How long the next tick would wait: nothing when there is work, `None` when only an event
-    /// can wake it. For who runs several loops in one world.
+    /// Returns the time that the next tick would wait: none when there is work, `None` when only an event
+    /// can wake it. For a driver of several loops in one world.
     #[cfg(feature = "unstable-driver")]
     #[doc(hidden)]
     pub fn poll_timeout(&self) -> Option<Duration> {
@@ -261,7 +260,7 @@ impl EventLoop {
         trim(&mut self.leftover);
     }
 
-    /// What follows the I/O callbacks.
+    /// Runs the phases after the I/O callbacks.
     fn run_rest(&mut self) {
         let core = &self.core;
         // 3.

@@ -1,6 +1,6 @@
-//! The sources of events: a slab whose entries carry a generation, so that an event for what was
-//! closed reaches nobody, also when its slot was used again. When most of its slots are unused, the
-//! sources are moved together; they keep their ids, which name the slots in which they began.
+//! The sources of events: a slab whose entries carry a generation, so that an event for a closed source
+//! reaches no other, also when its slot was used again. When most of its slots are unused, the sources are
+//! moved together; they keep their ids, which name the slots in which they began.
 
 use super::core::Core;
 use super::counters::LoopStats;

@@ -18,12 +18,12 @@ use std::sync::{Mutex, MutexGuard};
 
 pub(crate) type RemoteCall = Box<dyn FnOnce(&Handle) + Send>;
 
-/// What other threads have left for the loop.
+/// The calls that other threads have left for the loop.
 ///
-/// The wake-up rule: whoever makes an empty queue non-empty wakes the loop, after the push. The
-/// loop takes the whole queue when it is woken. So many calls between two ticks cost one wake-up,
-/// and none is lost: a call that finds the queue non-empty was put before the taking that its
-/// predecessor's wake-up causes.
+/// The wake-up rule: the call that makes an empty queue non-empty wakes the loop, after the push. The loop
+/// takes the whole queue when it is woken. So any number of calls between two ticks costs one wake-up, and
+/// none is lost: a call that finds the queue non-empty was put before the taking that its predecessor's
+/// wake-up causes.
 pub(crate) struct Inbox {
     /// `None` once the loop is gone.
     calls: Mutex<Option<Vec<RemoteCall>>>,
@@ -77,15 +77,14 @@ impl fmt::Debug for Inbox {
 /// A handle to an event loop for other threads: all it can do is to leave work for the loop.
 /// [`Handle::remote`] makes one.
 ///
-/// Transports and protocols stay on the loop's thread. What goes to another thread and back is a
-/// [`TransportId`](crate::TransportId), by which the loop finds the connection, if it is still
-/// there:
+/// Transports and protocols stay on the loop's thread. A [`TransportId`](crate::TransportId) goes to
+/// another thread and back, and the loop finds the connection by it, if it is still there:
 ///
 /// ```
 /// use std::thread;
 /// use tidegate::{OnEof, Protocol, Result, Transport};
 ///
-/// /// Answers with a sum that another thread computes.
+/// /// Replies with a sum that another thread computes.
 /// struct Sums;
 ///
 /// impl Protocol for Sums {
@@ -94,7 +93,7 @@ impl fmt::Debug for Inbox {
 ///         let data = data.to_vec();
 ///         thread::spawn(move || {
 ///             let sum: u64 = data.iter().map(|&byte| u64::from(byte)).sum();
-///             let answered = remote.call_soon_threadsafe(move |handle| {
+///             let called = remote.call_soon_threadsafe(move |handle| {
 ///                 if let Some(transport) = handle.transport(id) {
 ///                     transport.call_soon(move |_: &mut Sums, transport| {
 ///                         writeln!(transport, "{sum}")?;
@@ -102,14 +101,14 @@ impl fmt::Debug for Inbox {
 ///                     });
 ///                 }
 ///             });
-///             // An error says that the loop was dropped: nobody waits for the answer.
-///             drop(answered);
+///             // An error says that the loop was dropped, and the connection with it.
+///             drop(called);
 ///         });
 ///         Ok(())
 ///     }
 ///
-///     // The provided one would close, and refuse answers that are still being computed. A
-///     // protocol that does this closes when it has given the last one.
+///     // The default would close, and refuse replies that are still being computed. A protocol
+///     // that keeps the connection open closes it when it has written the last one.
 ///     fn eof_received(&mut self, _: &Transport) -> Result<OnEof> {
 ///         Ok(OnEof::KeepOpen)
 ///     }

@@ -1,4 +1,4 @@
-//! What is left to do for a loop, one word of flags: a tick looks only where one is set.
+//! The work that is left for a loop, as one word of flags: a tick looks only where one is set.
 
 use std::cell::Cell;
 
@@ -51,7 +51,7 @@ impl TodoCell {
         self.0.set(self.0.get() & !flags.0);
     }
 
-    /// Clears; answers whether one was set.
+    /// Clears the flags; returns whether one was set.
     pub(crate) fn take(&self, flags: Todo) -> bool {
         let any = self.any(flags);
         if any {

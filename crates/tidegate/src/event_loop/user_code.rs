@@ -1,4 +1,4 @@
-//! Code of the user: running it, and reporting what it does wrong. A panic in it stays in here.
+//! Code of the user: running it, and reporting its failures. A panic in it stays in here.
 
 use super::core::{Core, ErrorHandler};
 use super::counters::add;
@@ -29,7 +29,7 @@ impl Core {
         }
     }
 
-    /// Notes when a callback begins, if somebody wants to know of slow ones.
+    /// Notes when a callback begins, if slow ones are logged.
     #[inline(always)]
     pub(crate) fn begin_callback(&self) {
         if self.slow_callback.is_some() {
@@ -37,7 +37,7 @@ impl Core {
         }
     }
 
-    /// Says so if it was slow.
+    /// Logs the callback if it was slow.
     #[inline(always)]
     pub(crate) fn end_callback(&self, name: impl FnOnce() -> String) {
         if let Some(limit) = self.slow_callback {
@@ -45,7 +45,7 @@ impl Core {
         }
     }
 
-    /// Notes which callback of a read runs now, if slow ones are logged.
+    /// Notes the callback of a read that runs now, if slow ones are logged.
     #[inline(always)]
     pub(crate) fn in_read_callback(&self, name: &'static str) {
         if self.slow_callback.is_some() {
@@ -53,8 +53,8 @@ impl Core {
         }
     }
 
-    /// Calls what has a name of its own in the log of slow callbacks. Its time does not count as
-    /// that of the callback which calls it.
+    /// Calls code that has a name of its own in the log of slow callbacks. Its time does not count as that
+    /// of the callback which calls it.
     #[inline]
     pub(crate) fn timed<R>(&self, name: impl FnOnce() -> String, call: impl FnOnce() -> R) -> R {
         match self.slow_callback {
@@ -101,8 +101,8 @@ impl Core {
         reason
     }
 
-    /// As [`park_panic`](Core::park_panic), for the panic of a drop. Its payload is dropped here:
-    /// put off, one whose drop always panics with another would never let the loop sleep.
+    /// As [`park_panic`](Core::park_panic), for the panic of a drop. Its payload is dropped here: deferred,
+    /// one whose drop always panics with another would never let the loop sleep.
     pub(super) fn park_panic_of_drop(&self, payload: PanicPayload) -> CloseReason {
         let reason = CloseReason::Panic(panic_message(&payload));
         if let Some(payload) = self.propagate(payload) {
@@ -148,7 +148,7 @@ impl Core {
         }
     }
 
-    /// Tells the error handler, or else the log. Called from the loop, with nothing borrowed.
+    /// Reports to the error handler, or else to the log. Called from the loop, with nothing borrowed.
     pub(crate) fn report(&self, failure: Failure) {
         let taken = self.error_handler.take();
         let Some(mut handler) = taken else {

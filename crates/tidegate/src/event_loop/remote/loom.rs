@@ -16,7 +16,7 @@ use ::loom::thread::{self, JoinHandle};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex as PlainMutex};
 
-/// What a poll waits for: set by a wake-up, forgotten by the poll that sees it.
+/// The wait of a poll: set by a wake-up, cleared by the poll that sees it.
 #[derive(Default)]
 struct Sleep {
     woken: Mutex<bool>,
@@ -51,8 +51,8 @@ impl Sleep {
 /// A thread and the number of a call of it.
 type Name = (usize, usize);
 
-/// The names of calls in the order in which they were dropped. Its lock is not loom's: it is no
-/// part of what is looked at, and gives no other thread a turn.
+/// The names of calls in the order in which they were dropped. Its lock is not loom's: it is no part of
+/// the model, and switches to no other thread.
 type Dropped = Arc<PlainMutex<Vec<Name>>>;
 
 struct Named(Name, Dropped);
@@ -79,7 +79,7 @@ impl World {
         })
     }
 
-    /// Answers whether the call was accepted. One that was refused has been dropped.
+    /// Pushes a call, and returns whether it was accepted. One that was refused has been dropped.
     fn push(&self, name: Name) -> bool {
         let call = Named(name, self.dropped.clone());
         let accepted = self.inbox.push(Box::new(move |_| drop(call))).is_ok();
@@ -101,7 +101,7 @@ impl World {
     }
 }
 
-/// Starts `threads` that push `calls` each; what they answer says which were accepted.
+/// Starts `threads` that push `calls` each, and return which were accepted.
 fn pushers(world: &Arc<World>, threads: usize, calls: usize) -> Vec<JoinHandle<Vec<bool>>> {
     (0..threads)
         .map(|thread| {
@@ -120,7 +120,7 @@ fn of_thread(names: &[Name], thread: usize) -> Vec<usize> {
     of_it.map(|name| name.1).collect()
 }
 
-/// With at most so many switches away from a thread that could have gone on.
+/// Checks with at most `switches` switches away from a thread that could have gone on.
 fn model(switches: usize, check: impl Fn() + Send + Sync + 'static) {
     let mut builder = Builder::new();
     builder.preemption_bound = Some(switches);
@@ -201,7 +201,7 @@ fn of_pushes_beside_a_close_each_call_is_run_or_given_back_or_refused_and_never_
         let late = world.take();
         assert_eq!(late, []);
         for (thread, accepted) in joined(pushing).into_iter().enumerate() {
-            // What is refused once is refused from then on.
+            // Calls after a refused one are refused too.
             assert!(accepted.is_sorted_by(|one, next| one >= next));
             let count = accepted.iter().filter(|&&accepted| accepted).count();
             assert_eq!(of_thread(&kept, thread), Vec::from_iter(0..count));
