@@ -289,7 +289,7 @@ fn the_addresses_of_an_error_stand_in_the_order_in_which_they_were_tried() {
         ]
     );
     let text = error.to_string();
-    let no_answer = format!("{}: no answer yet", hanging.addr());
+    let no_answer = format!("{}: no reply yet", hanging.addr());
     assert!(text.contains(&no_answer), "{text}");
 }
 

@@ -253,7 +253,7 @@ fn a_race_that_takes_too_long_is_a_timeout_that_names_the_addresses() {
         error.to_string(),
         format!(
             "cannot connect to many.test:80: no connection within 200ms; \
-             {}: no answer yet; {}: no answer yet",
+             {}: no reply yet; {}: no reply yet",
             hosts[0].addr(),
             hosts[1].addr()
         )

@@ -11,8 +11,8 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// How long to wait for room in the backlog of a Unix listener, which connect(2) says with
-/// EAGAIN and nothing announces.
+/// The time between two connects while the backlog of a Unix listener is full: connect(2) fails with
+/// EAGAIN, and no event announces room.
 const BACKLOG_RETRY: Duration = Duration::from_millis(10);
 
 pub(crate) struct Attempt {

@@ -1,4 +1,4 @@
-//! Why a connect failed.
+//! The error of a connect.
 
 use crate::Address;
 use crate::address::Target;
@@ -7,17 +7,16 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// Why a connect failed: every address that was tried and its reason.
+/// The error of a connect: every address that was tried and its reason.
 ///
 /// It is inside the [`io::Error`] of
 /// [`Handle::create_connection`](crate::Handle::create_connection): [`ConnectError::of`] finds it.
 /// The kind of that error is the resolver's when the name could not be resolved,
-/// [`TimedOut`](io::ErrorKind::TimedOut) when the time was up, and else that of the first
-/// address.
+/// [`TimedOut`](io::ErrorKind::TimedOut) at the time limit, and else that of the first address.
 #[derive(Debug, Clone)]
 pub struct ConnectError {
     target: Target,
-    /// What ended it as a whole: resolving, or the time limit.
+    /// The error of the whole connect: of resolving, or of the time limit.
     cause: Option<Arc<io::Error>>,
     attempts: Vec<(Address, Arc<io::Error>)>,
 }
@@ -36,15 +35,16 @@ impl ConnectError {
         }
     }
 
-    /// The addresses that were tried, in that order, and why each failed. One that had not
-    /// answered when the time was up has [`TimedOut`](io::ErrorKind::TimedOut). None, when the
-    /// name could not be resolved.
+    /// Returns the addresses that were tried, in that order, and the reason of each.
+    ///
+    /// An address without a reply at the time limit has [`TimedOut`](io::ErrorKind::TimedOut). There are
+    /// none when the name could not be resolved.
     pub fn attempts(&self) -> impl Iterator<Item = (&Address, &io::Error)> {
         let attempts = self.attempts.iter();
         attempts.map(|(address, error)| (address, &**error))
     }
 
-    /// The `ConnectError` that an error of a completion carries, if a connect failed.
+    /// Returns the `ConnectError` in the error of a completion, if a connect failed.
     pub fn of(error: &io::Error) -> Option<&Self> {
         error.get_ref()?.downcast_ref()
     }

@@ -1,9 +1,9 @@
-//! Which address to try when (RFC 8305, Happy Eyeballs): pure, so the race is tested in a time of
+//! The order and times of attempts (RFC 8305, Happy Eyeballs): pure, so the race is tested in a time of
 //! its own.
 //!
-//! The families take turns, beginning with that of the first address (section 4). An attempt that
-//! has not ended after the delay is joined by the next one, and one that fails is replaced at once
-//! (section 5). Whichever connects first wins; the caller ends the rest.
+//! The families alternate, beginning with that of the first address (section 4). An attempt that has not
+//! ended after the delay is joined by the next one, and one that fails is replaced at once (section 5).
+//! The first that connects wins; the caller ends the rest.
 
 use crate::Address;
 use std::collections::VecDeque;
@@ -26,11 +26,11 @@ pub(crate) struct Race {
 enum Next {
     AtOnce,
     At(Instant),
-    /// The delay is beyond what the clock can say.
+    /// The delay is beyond the range of the clock.
     AfterFailure,
 }
 
-/// What is to be done in a race.
+/// The next move of a race.
 #[derive(Debug)]
 pub(crate) enum Move {
     /// Begin to connect there.
@@ -53,8 +53,8 @@ impl Race {
         }
     }
 
-    /// What to do now; to be asked until it says to wait. Reads the clock when there is another
-    /// address to try.
+    /// Returns the next move; called until that is to wait. Reads the clock when there is another address to
+    /// try.
     pub(crate) fn next(&mut self, clock: impl Fn() -> Instant) -> Move {
         if self.waiting.is_empty() && self.running == 0 {
             return Move::Lost;
@@ -160,8 +160,8 @@ mod tests {
     }
     use Fate::{Connects, Fails, Hangs};
 
-    /// Runs a race in a time of its own, until it is decided or a minute is over; answers what
-    /// happened when, in milliseconds.
+    /// Runs a race in a time of its own, until it is decided or a minute is over; returns the events with
+    /// their times, in milliseconds.
     fn run(names: &str, delay: u64, fate: impl Fn(&str) -> Fate) -> String {
         let begin = Instant::now();
         let mut now = begin;
@@ -253,7 +253,7 @@ mod tests {
                 },
                 "0 6a, 250 4a, 300 6a wins",
             ),
-            // What fails is replaced at once.
+            // A failed attempt is replaced at once.
             (
                 "6a 4a 4b",
                 250,

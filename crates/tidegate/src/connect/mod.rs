@@ -1,7 +1,7 @@
 //! The connect path: from a name or an address to a connection.
 //!
-//! A name is resolved by a job. Its addresses are raced: [`happy_eyeballs`] decides which to try
-//! when, each [`Attempt`] is a socket of its own, and the slot of the one that wins becomes the
+//! A name is resolved by a job. Its addresses are raced: [`happy_eyeballs`] decides the order and the
+//! times, each [`Attempt`] is a socket of its own, and the slot of the one that wins becomes the
 //! connection.
 
 mod attempt;
@@ -36,8 +36,10 @@ pub use options::ConnectOptions;
 
 /// # Connecting
 impl Handle {
-    /// Connects, and gives the connection `protocol`. The completion is answered after
-    /// `connection_made`; dropping it before cancels the connect, or closes what nobody took.
+    /// Connects, and gives the connection `protocol`.
+    ///
+    /// The completion completes after `connection_made`. Dropping it before cancels the connect, or closes
+    /// a connection that was not taken.
     ///
     /// # Errors
     ///
@@ -116,7 +118,7 @@ pub(crate) struct Connecting {
     socket_options: RefCell<SocketOptions>,
     linger: Option<LingerLimits>,
     guide: Option<Box<dyn Guide>>,
-    /// What waits for the connection; `None` once it is decided.
+    /// The protocol and the completer that wait for the connection; `None` once it is decided.
     client: RefCell<Option<Client>>,
     resolving: Cell<Option<JobId>>,
     /// Without addresses until they are known.
@@ -404,11 +406,11 @@ impl Connecting {
         self.client.take()
     }
 
-    /// `cause`: what ended it as a whole; `None` when every address has its own reason.
+    /// Fails the connect. `cause` is the error of the whole; `None` when every address has its own reason.
     fn fail(&self, cause: Option<io::Error>) {
         let reason = |(address, reason): (Address, Option<io::Error>)| {
             let error =
-                reason.unwrap_or_else(|| io::Error::new(io::ErrorKind::TimedOut, "no answer yet"));
+                reason.unwrap_or_else(|| io::Error::new(io::ErrorKind::TimedOut, "no reply yet"));
             (address, error)
         };
         let attempts = self.tried.take().into_iter().map(reason).collect();
@@ -418,7 +420,7 @@ impl Connecting {
 
     /// Ends the connect because its completion was dropped or timed out.
     pub(crate) fn cancel(&self) {
-        // An error for nobody.
+        // An error without a waiter.
         self.fail_with(io::ErrorKind::BrokenPipe.into());
     }
 

@@ -1,4 +1,4 @@
-//! Where a connect goes, and how.
+//! Options of a connect.
 
 use super::happy_eyeballs::ATTEMPT_DELAY;
 use crate::address::{self, Target};
@@ -11,17 +11,16 @@ use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
-/// Where to connect to, and how; see
+/// The target and the settings of a connect; see
 /// [`Handle::create_connection`](crate::Handle::create_connection).
 ///
 /// Made from `"127.0.0.1:8888"`, `"[::1]:8888"`, `"localhost:8888"`, `"unix:/path"`, a host and a
 /// port, a [`SocketAddr`] or an [`Address`]. `"[fe80::1%eth0]:80"` is an address in the zone of a
 /// network interface (RFC 4007).
 ///
-/// A name is resolved off the loop. When it has several addresses, they are tried as RFC 8305
-/// (Happy Eyeballs) says: families in turn, the next one when an attempt has failed or has taken
-/// longer than the [delay](Self::happy_eyeballs_delay); the first that connects is taken, and the
-/// others are closed.
+/// A name is resolved off the loop. Several addresses are tried as RFC 8305 (Happy Eyeballs) says. The
+/// families alternate. The next attempt begins when one has failed or has taken longer than the
+/// [delay](Self::happy_eyeballs_delay). The first that connects is taken, and the others are closed.
 ///
 /// ```
 /// use std::time::Duration;
@@ -43,8 +42,7 @@ pub struct ConnectOptions {
 }
 
 impl ConnectOptions {
-    /// Connects there, with the defaults. What is wrong with an address is said by the
-    /// completion.
+    /// Connects there, with the defaults. The completion has the error of a wrong address.
     pub fn new(to: impl Into<Self>) -> Self {
         to.into()
     }
@@ -61,38 +59,38 @@ impl ConnectOptions {
         }
     }
 
-    /// Fails with [`TimedOut`](io::ErrorKind::TimedOut) when the connection does not stand by
-    /// then, resolving included. Without one the system's own limits hold, which are minutes for
-    /// each address.
+    /// Sets the time limit of the connect, resolving included. Without one the system's own limits hold,
+    /// which are minutes for each address.
     ///
-    /// The error says so when the name was still being resolved. Names are resolved on the threads
-    /// of [jobs](crate::Handle::run_in_executor), so jobs that hold them all hold up connects too.
+    /// The connect then fails with [`TimedOut`](io::ErrorKind::TimedOut). The error tells when the name was
+    /// still being resolved. Names are resolved on the threads of
+    /// [jobs](crate::Handle::run_in_executor), so jobs that hold them all hold up connects too.
     pub fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(limit);
         self
     }
 
-    /// Connects from there; port 0 takes a free one. Addresses of the other family, and Unix
+    /// Connects from this address; port 0 takes a free one. Addresses of the other family, and Unix
     /// sockets, then fail with [`AddrNotAvailable`](io::ErrorKind::AddrNotAvailable).
     pub fn local_addr(mut self, addr: SocketAddr) -> Self {
         self.local_addr = Some(addr);
         self
     }
 
-    /// How long an attempt has before another address is tried beside it; 250 ms unless set, as
+    /// Sets the time that an attempt has before another address is tried beside it; 250 ms unless set, as
     /// RFC 8305 recommends (section 8). [`Duration::MAX`] tries one after the other.
     pub fn happy_eyeballs_delay(mut self, delay: Duration) -> Self {
         self.attempt_delay = delay;
         self
     }
 
-    /// The write limits of the connection.
+    /// Sets the write limits of the connection.
     pub fn write_limits(mut self, limits: WriteLimits) -> Self {
         self.write_limits = limits;
         self
     }
 
-    /// The [limits of the linger](LingerLimits) of the connection, after its close.
+    /// Sets the [limits of the linger](LingerLimits) of the connection, after its close.
     pub fn linger_limits(mut self, limits: LingerLimits) -> Self {
         self.linger_limits = Some(limits);
         self
@@ -161,7 +159,7 @@ impl ConnectOptions {
         self
     }
 
-    /// Returns what is wrong with the address or the limits, as the connect itself would.
+    /// Checks the address and the limits, and fails as the connect itself would.
     ///
     /// For programs that connect later, such as a proxy: nothing is resolved or connected.
     ///

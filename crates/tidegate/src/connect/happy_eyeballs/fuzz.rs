@@ -23,7 +23,7 @@ enum Step {
     Ask,
     /// Asks once.
     AskOnce,
-    /// So many milliseconds go by.
+    /// A number of milliseconds goes by.
     Advance(u16),
     /// To the time that it was told to wait for.
     AdvanceToNext,
@@ -114,7 +114,7 @@ impl Watch<'_> {
         }
     }
 
-    /// Answers the time to wait for, or what ends the asking.
+    /// Asks until a wait; returns the time to wait for, or the move that ends the asking.
     fn ask(&mut self) -> Answer {
         let (turn, due) = (self.turn(), self.due());
         let answer = self.race.next(|| self.now);
