@@ -1,4 +1,4 @@
-//! Accepting: which peers get a connection, and when.
+//! Accepting: the peers that get a connection, and the time at which they do.
 //!
 //! [`ServerState::accepted`] makes a connection of an accepted socket, or refuses it. The public
 //! part is [`ListenOptions::accept_if`], [`Handle::create_server_with`], and the methods of
@@ -331,7 +331,7 @@ impl ServerState {
     }
 }
 
-/// Closes the socket of a peer that is not served: a FIN would tell it that all is well.
+/// Resets the socket of a peer that is not served: a FIN would look like success.
 pub(super) fn reset(mut socket: driver::Socket) {
     // It fails on a socket that was reset already.
     let _ = socket.set_option(SocketOption::ResetOnClose);

@@ -28,7 +28,7 @@ pub(super) type Accepted = (Socket, Address);
 #[derive(Default)]
 pub(super) struct Backlog {
     waiting: RefCell<VecDeque<Accepted>>,
-    /// Connections that came of it.
+    /// The number of connections made of it.
     served: Cell<usize>,
     waiters: RefCell<Vec<Completer<usize>>>,
 }
@@ -46,7 +46,7 @@ impl Backlog {
         self.waiting.borrow_mut().pop_front()
     }
 
-    /// Resets what waits; returns its number.
+    /// Resets the waiting sockets; returns their number.
     pub(super) fn reset(&self) -> usize {
         let waiting = mem::take(&mut *self.waiting.borrow_mut());
         let number = waiting.len();
@@ -111,7 +111,7 @@ impl ServerState {
     }
 }
 
-/// Takes what waits to be accepted, `most` at the most.
+/// Takes the connections that wait to be accepted, `most` at the most.
 fn take_all(listener: &Listener, core: &Core, most: usize, taken: &mut VecDeque<Accepted>) {
     for _ in 0..most {
         match listener.take(core) {

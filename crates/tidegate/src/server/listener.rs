@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Maximum number of connections that are accepted from one listener in a tick.
 pub(super) const ACCEPTS_PER_TICK: usize = 64;
 
-/// How long a listener rests when the system is out of descriptors or memory. mio reports
+/// The time for which a listener rests when the system is out of descriptors or memory. mio reports
 /// readiness once for each change, so nothing but this timer would ever ask again.
 const REST: Duration = Duration::from_millis(100);
 
@@ -68,7 +68,7 @@ impl Listener {
         result.map(|()| listener)
     }
 
-    /// Accepts what waits, as much as one listener gets in a tick.
+    /// Accepts waiting connections, as many as one listener gets in a tick.
     fn accept(self: &Rc<Self>, core: &Core) {
         self.owed.set(false);
         for _ in 0..ACCEPTS_PER_TICK {
@@ -114,7 +114,7 @@ impl Listener {
         }
     }
 
-    /// Has the next tick accept what came while accepting was paused. Nothing else would: an
+    /// Has the next tick accept connections that came while accepting was paused. Nothing else would: an
     /// event is reported once.
     pub(super) fn accept_later(&self, core: &Core) {
         let waits = self.ready.get() && self.rest.get().is_none();
@@ -127,7 +127,7 @@ impl Listener {
         self.socket.borrow().is_none()
     }
 
-    /// For the log.
+    /// Returns its address, for the log.
     pub(super) fn addr(&self) -> Address {
         let socket = self.socket.borrow();
         let addr = socket.as_ref().and_then(|socket| socket.local_addr().ok());
@@ -172,7 +172,7 @@ impl Listener {
 impl Source for Listener {
     fn on_event(self: Rc<Self>, core: &Core, _: Readiness, _: &mut [u8]) {
         self.ready.set(true);
-        // What is owed comes in this tick as well, and one source gets one share of it.
+        // Accepts that are owed come in this tick as well, and one source gets one share of it.
         if self.rest.get().is_none() && !self.owed.get() {
             self.accept(core);
         }
@@ -192,8 +192,8 @@ impl Source for Listener {
     }
 }
 
-/// accept(2) passes on errors of the connection that it would have answered: the next one may be
-/// fine.
+/// Returns whether an error of accept(2) belongs to the connection that it would have returned: the next
+/// one may be fine.
 fn is_of_the_connection(error: &io::Error) -> bool {
     let of_the_network = [
         libc::ECONNABORTED,

@@ -30,9 +30,10 @@ pub(crate) use state::ServerState;
 
 /// # Listening
 impl Handle {
-    /// Listens, and gives each accepted connection a protocol that `factory` makes. A name is
-    /// resolved within this call, which may take long. A factory that needs the peer's address is
-    /// [`create_server_with`](Self::create_server_with)'s.
+    /// Listens, and gives each accepted connection a protocol that `factory` makes.
+    ///
+    /// A name is resolved within this call, which may take long. For a factory that needs the peer's
+    /// address, see [`create_server_with`](Self::create_server_with).
     ///
     /// # Unix sockets
     ///
@@ -116,12 +117,12 @@ impl Server {
         })
     }
 
-    /// The addresses that it listens on, with the port that was taken for port 0.
+    /// Returns the addresses that it listens on, with the port that was taken for port 0.
     pub fn local_addrs(&self) -> &[Address] {
         self.0.addrs()
     }
 
-    /// The loop that drives it.
+    /// Returns a handle to the loop that drives it.
     #[doc(alias = "get_loop")]
     pub fn handle(&self) -> &Handle {
         self.0.handle()
@@ -156,19 +157,19 @@ impl Server {
         self.0.close();
     }
 
-    /// [`close`](crate::Transport::close)s every connection.
+    /// Closes every connection, as [`Transport::close`](crate::Transport::close) does.
     pub fn close_clients(&self) {
         self.0.close_clients();
     }
 
-    /// [`abort`](crate::Transport::abort)s every connection, and ends at once what lingers after a
-    /// graceful close.
+    /// Aborts every connection, as [`Transport::abort`](crate::Transport::abort) does, and ends at once the
+    /// sockets that linger after a graceful close.
     pub fn abort_clients(&self) {
         self.0.cut(CloseReason::LocalAbort);
     }
 
-    /// Connections whose `connection_lost` has not come yet, and those of the backlog that
-    /// [`finish_accepting`](Self::finish_accepting) has taken.
+    /// Returns the number of connections whose `connection_lost` has not come yet, and of those of the
+    /// backlog that [`finish_accepting`](Self::finish_accepting) has taken.
     pub fn connection_count(&self) -> usize {
         self.0.connection_count()
     }
@@ -178,10 +179,11 @@ impl Server {
         self.0.wait_closed()
     }
 
-    /// Stops listening, closes every connection gracefully, and ends with
-    /// [`CloseReason::Shutdown`] those that are left when `grace` is over. Completes when all
-    /// have ended, what lingers after a graceful close included, so that the process may exit
-    /// then without a peer losing its last bytes. Of several calls the shortest grace holds.
+    /// Stops listening, closes every connection gracefully, and ends with [`CloseReason::Shutdown`] those
+    /// that are left when `grace` is over.
+    ///
+    /// Completes when all have ended, sockets that linger after a graceful close included. So the process
+    /// may exit then without a peer losing its last bytes. Of several calls the shortest grace holds.
     ///
     /// Connections in the backlog are taken as [`finish_accepting`](Self::finish_accepting) takes
     /// them, so that a peer whose connect has succeeded is not reset. Each gets its protocol and its

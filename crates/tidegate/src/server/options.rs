@@ -1,4 +1,4 @@
-//! What a server listens on, and how.
+//! Options of a server.
 
 use super::accepting::AcceptIf;
 use crate::address::{self, Target};
@@ -14,7 +14,8 @@ use std::time::Duration;
 
 const DEFAULT_BACKLOG: u32 = 1024;
 
-/// Where and how a server listens; see [`Handle::create_server`](crate::Handle::create_server).
+/// The addresses and the settings of a server; see
+/// [`Handle::create_server`](crate::Handle::create_server).
 ///
 /// Made from `"127.0.0.1:8888"`, `"[::1]:0"`, `"localhost:8888"`, `"unix:/path"`, a host and a
 /// port, a [`SocketAddr`], an [`Address`], a listener of the standard library, or several of one
@@ -53,13 +54,12 @@ pub(super) enum ListenAt {
     Target(Target),
     /// Bound already, perhaps listening.
     Ready(Listener),
-    /// What was given is no address.
+    /// The given text is no address.
     Failed(io::Error),
 }
 
 impl ListenOptions {
-    /// Listens there, with the defaults. What is wrong with an address is said by
-    /// `create_server`.
+    /// Listens there, with the defaults. `create_server` has the error of a wrong address.
     pub fn new(at: impl Into<Self>) -> Self {
         at.into()
     }
@@ -87,43 +87,42 @@ impl ListenOptions {
         self
     }
 
-    /// How many connections may wait in the kernel to be accepted; 1,024 unless set. The system
-    /// has a limit of its own (listen(2)).
+    /// Sets the maximum number of connections that wait in the kernel to be accepted; 1,024 unless set. The
+    /// system has a limit of its own (listen(2)).
     pub fn backlog(mut self, connections: u32) -> Self {
         self.backlog = connections;
         self
     }
 
-    /// `false`: bound, but not listening until
-    /// [`start_serving`](crate::Server::start_serving).
+    /// Sets whether the server listens from the start; on unless set. Otherwise it is bound, and listens
+    /// from [`start_serving`](crate::Server::start_serving) on.
     pub fn start_serving(mut self, now: bool) -> Self {
         self.start_serving = now;
         self
     }
 
-    /// Whether other sockets that say so too may listen on the same TCP port (SO_REUSEPORT,
-    /// socket(7)): the kernel spreads connections over them, such as the loops of several threads.
-    /// Off unless set; no effect on Unix sockets.
+    /// Sets whether other sockets with this setting may listen on the same TCP port (SO_REUSEPORT,
+    /// socket(7)). The kernel spreads connections over them, such as the loops of several threads. Off
+    /// unless set; no effect on Unix sockets.
     pub fn reuse_port(mut self, on: bool) -> Self {
         self.bind.reuse_port = on;
         self
     }
 
-    /// Whether an IPv6 address is for IPv6 alone (IPV6_V6ONLY, ipv6(7)); on unless set, as in
-    /// asyncio. Off, `[::]` takes IPv4 connections too, and an IPv4 address beside it at the same
-    /// port is in use.
+    /// Sets whether an IPv6 address is for IPv6 alone (IPV6_V6ONLY, ipv6(7)); on unless set, as in asyncio.
+    /// Off, `[::]` takes IPv4 connections too, and an IPv4 address beside it at the same port is in use.
     pub fn v6only(mut self, on: bool) -> Self {
         self.bind.only_v6 = on;
         self
     }
 
-    /// The write limits of the accepted connections.
+    /// Sets the write limits of the accepted connections.
     pub fn write_limits(mut self, limits: WriteLimits) -> Self {
         self.write_limits = limits;
         self
     }
 
-    /// The [limits of the linger](LingerLimits) of accepted connections, after their close.
+    /// Sets the [limits of the linger](LingerLimits) of accepted connections, after their close.
     pub fn linger_limits(mut self, limits: LingerLimits) -> Self {
         self.linger_limits = limits;
         self
@@ -318,7 +317,7 @@ impl ListenOptions {
         self
     }
 
-    /// Whether the socket file is removed when the server is closed; on unless set.
+    /// Sets whether the socket file is removed when the server is closed; on unless set.
     ///
     /// A file that stays refuses connections, and the next server replaces it. The lock file is
     /// removed in any case.

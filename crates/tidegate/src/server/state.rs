@@ -1,5 +1,5 @@
-//! What a server is between its calls: the listeners, the factory, and how many connections of it
-//! there are.
+//! The state of a server between its calls: the listeners, the factory, and the number of its
+//! connections.
 
 use super::accepting::Factory;
 use super::backlog::Backlog;
@@ -20,7 +20,7 @@ use std::mem;
 use std::rc::Rc;
 use std::time::Duration;
 
-/// What a server listens on, and the limits of what it accepts.
+/// The listeners of a server, and the limits of its connections.
 pub(super) struct Bound {
     pub(super) listeners: Vec<driver::Listener>,
     pub(super) addrs: Vec<Address>,
@@ -174,7 +174,7 @@ impl ServerState {
         matches!(*self.stage.borrow(), Stage::Closed)
     }
 
-    /// Whether the server was closed without regard to connections that are being made.
+    /// Returns whether the server was closed without regard to connections that are being made.
     pub(super) fn was_closed(&self) -> bool {
         self.is_closed() && !self.finishing.get()
     }
@@ -300,7 +300,7 @@ impl ServerState {
         let timer = self.handle.core().after(grace, move |_| {
             if let Some(server) = server.upgrade() {
                 server.serve_backlog();
-                // What was written since the last tick was not offered yet.
+                // Bytes written since the last tick were not offered yet.
                 for transport in server.clients() {
                     transport.settle();
                 }
@@ -314,7 +314,7 @@ impl ServerState {
     }
 }
 
-/// One that was never started is known to nobody else, and its factory may hold the server itself.
+/// The registry does not know a server that was never started, and its factory may hold the server itself.
 impl AtEnd for ServerState {
     fn end(&self, _: &Core) {
         self.close();
