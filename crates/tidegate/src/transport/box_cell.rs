@@ -5,8 +5,8 @@ use std::cell::Cell;
 /// Holds a boxed value, or none. It is a word smaller than a `RefCell`, and each idle connection
 /// has two.
 ///
-/// The value is out of its place while a call uses it. So the call runs no code of the user, and
-/// nothing that uses the same place: what that puts there is lost.
+/// The value is out of its place while a call uses it. So the call runs no code of the user, and nothing
+/// that uses the same place: a value put there meanwhile is lost.
 #[derive(Default)]
 pub(super) struct BoxCell<T>(Cell<Option<Box<T>>>);
 

@@ -7,8 +7,8 @@ use crate::{BoxError, CloseReason, Protocol, Result};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 impl Transport {
-    /// Calls the protocol. What the callback wrote is sent when it has returned; an error or a
-    /// panic ends the connection. `None` when there was no answer.
+    /// Calls the protocol. The bytes that the callback wrote are sent when it has returned; an error or a
+    /// panic ends the connection. Returns `None` when the callback returned no value.
     #[inline(always)]
     pub(super) fn call<R>(
         &self,
@@ -42,7 +42,7 @@ impl Transport {
         }
     }
 
-    /// A callback has returned: what it wrote goes out.
+    /// A callback has returned: its writes go out.
     #[inline(always)]
     fn leave(&self, context: &'static str) {
         let core = &**self.core();
@@ -73,7 +73,7 @@ impl Transport {
         }
     }
 
-    /// What a callback that failed ends its connection with, if it does.
+    /// Returns the reason with which a failed callback ends its connection, if it does.
     pub(super) fn fault_of(
         &self,
         failed: std::result::Result<BoxError, PanicPayload>,

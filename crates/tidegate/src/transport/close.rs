@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 impl Transport {
-    /// `close`: send what is buffered, then end.
+    /// Begins a close: sends the buffered bytes, then ends.
     pub(super) fn begin_close(&self) {
         let conn = self.conn();
         if conn.is(State::ENDED | State::LOST_CALLED | State::CLOSING) {
@@ -48,14 +48,14 @@ impl Transport {
             conn.core().cancel_timer(timer);
         }
         let timer = self.timer_at(deadline, |transport| {
-            // What was written since the last tick was not offered yet.
+            // Bytes written since the last tick were not offered yet.
             transport.settle();
             transport.end(CloseReason::Timeout(TimeoutKind::Close));
         });
         conn.with_extra(|extra| extra.close_deadline = Some((deadline, timer)));
     }
 
-    /// Ends it now; what is buffered is lost.
+    /// Ends it now; buffered bytes are lost.
     pub(crate) fn end(&self, reason: CloseReason) {
         let conn = self.conn();
         if conn.is(State::ENDED | State::LOST_CALLED) {
@@ -93,8 +93,8 @@ impl Transport {
         self.conn().is(State::LOST_CALLED)
     }
 
-    /// The kernel refused bytes for good, or said so when nothing was read: writing ends, what it
-    /// still holds can be read.
+    /// The kernel refused bytes for good, or an error was found while nothing was read. Writing ends; bytes
+    /// that the kernel still holds can be read.
     pub(super) fn write_failed(&self, error: io::Error) {
         let conn = self.conn();
         let reason = CloseReason::Io(Arc::new(error));

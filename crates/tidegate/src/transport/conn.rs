@@ -1,4 +1,4 @@
-//! A connection's data. What changes it lies in the files beside.
+//! A connection's data. The code that changes it lies in the files beside.
 
 use super::box_cell::BoxCell;
 use super::linger::LingerLimits;
@@ -24,7 +24,7 @@ pub(crate) struct Conn {
     pub(super) state: Cell<State>,
     pub(super) pauses: Cell<u32>,
     pub(super) id: TransportId,
-    /// Stream offsets. What is buffered is their difference, wherever the bytes are.
+    /// Stream offsets. Their difference is the number of buffered bytes, wherever these are.
     pub(super) written: Cell<u64>,
     pub(super) sent: Cell<u64>,
     pub(super) received: Cell<u64>,
@@ -37,7 +37,7 @@ pub(crate) struct Conn {
     /// The tick that sent last, and what is left of its budget.
     pub(super) budget: Cell<(u32, u32)>,
     pub(super) handle: Handle,
-    /// Borrowed while a callback runs, and during `with_protocol`. Everyone else only tries.
+    /// Borrowed while a callback runs, and during `with_protocol`. All other code only tries.
     pub(super) protocol: RefCell<Option<Box<dyn Protocol>>>,
     pub(super) socket: RefCell<Option<Socket>>,
     pub(super) queue: BoxCell<WriteBuffer>,
@@ -51,7 +51,7 @@ pub(crate) struct Conn {
 /// bytes more would cost each connection 16.
 const _: () = assert!(size_of::<Conn>() <= 216);
 
-/// What most connections never need.
+/// Data that most connections never need.
 #[derive(Default)]
 pub(super) struct Extra {
     pub(super) closed: Option<Closed>,
@@ -100,7 +100,7 @@ pub(super) struct CallbackFailure {
     pub(super) ends: bool,
 }
 
-/// What `set_protocol` brought, until the running callback has returned.
+/// The protocol of `set_protocol`, until the running callback has returned.
 pub(super) struct Next {
     pub(super) protocol: Box<dyn Protocol>,
     pub(super) unread: Vec<u8>,

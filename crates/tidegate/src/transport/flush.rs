@@ -35,7 +35,7 @@ impl Transport {
         }
         let (len, budget) = (gather.len(), conn.budget());
         if len > budget || !conn.is(State::WRITABLE) {
-            // What is too much for this tick goes out as far as it is not.
+            // Bytes beyond the tick's budget wait in the buffer.
             conn.queue_unsent(&mut gather, 0);
             return;
         }
@@ -55,19 +55,19 @@ impl Transport {
         drop(gather);
         self.record_sent(sent, offered, result);
         self.answer_waiters();
-        // What wakers have written just now was gathered once more.
+        // Writes of wakers were gathered once more.
         self.conn().queue_gathered();
     }
 
-    /// Sends what is buffered, as far as this tick's budget goes.
+    /// Sends buffered bytes, as far as this tick's budget goes.
     pub(super) fn flush_queue(&self) {
         self.offer(&mut Payload::nothing(), self.conn().budget());
         self.answer_waiters();
     }
 
-    /// Offers what is buffered, and then the payload, until the kernel refuses, an error comes,
-    /// all is sent, or `limit` bytes are; a call counts as [`LEAST_COST`] at least. Takes from the
-    /// payload what was sent of it.
+    /// Offers the buffered bytes, and then the payload, until the kernel refuses, an error comes, all is
+    /// sent, or `limit` bytes are; a call counts as [`LEAST_COST`] at least. Takes the sent bytes from the
+    /// payload.
     pub(super) fn offer(&self, payload: &mut Payload<'_>, limit: usize) {
         let chunks = self.conn().chunks();
         if chunks + payload.parts() <= FEW_SLICES {
@@ -97,13 +97,13 @@ impl Transport {
         }
     }
 
-    /// Offers what is buffered before it is given up.
+    /// Offers the buffered bytes before they are given up.
     pub(super) fn offer_once(&self) {
         self.offer(&mut Payload::nothing(), MAX_OFFER);
         self.answer_waiters();
     }
 
-    /// Offers what is buffered although no event told of room.
+    /// Offers the buffered bytes although no event told of room.
     pub(crate) fn offer_again(&self) {
         if self.conn().waiting_bytes() > 0 {
             self.conn().set(State::WRITABLE);
@@ -126,7 +126,7 @@ impl Transport {
             conn.spend(conn.budget(), sent.max(LEAST_COST));
             conn.count_sent(sent);
         }
-        // The kernel took everything, and nobody waits for that.
+        // The kernel took everything, and nothing waits for that.
         if sent < offered || conn.is(State::PAUSED | State::STALL_TIMED) {
             self.record_remainder(sent, offered, result);
         }
@@ -137,8 +137,8 @@ impl Transport {
         if sent < offered {
             conn.clear(State::WRITABLE);
         }
-        // Sending can only resume. Whether what was offered pauses is decided when the kernel has
-        // refused the rest of it, not between two system calls.
+        // Sending can only resume. Whether the offered bytes pause is decided when the kernel has refused
+        // the rest of them, not between two system calls.
         if sent > 0 && conn.is(State::PAUSED) {
             self.update_flow();
         }
@@ -166,7 +166,7 @@ impl Transport {
             Crossing::Pause => {
                 conn.set(State::PAUSED);
                 if conn.is(State::PAUSE_TOLD) && conn.is(State::HOLDS_READING) {
-                    // The resume of the pause before was not delivered yet: its answer stands.
+                    // The resume of the pause before was not delivered yet: its return value holds.
                     conn.set(State::HELD);
                 }
                 conn.pauses.set(conn.pauses.get().wrapping_add(1));
@@ -259,7 +259,7 @@ impl Conn {
         }
     }
 
-    /// Throws away what is buffered.
+    /// Discards the buffered bytes.
     pub(super) fn drop_buffered(&self) {
         let core = self.core();
         if self.is(State::RUNNING) {

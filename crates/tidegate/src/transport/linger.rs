@@ -1,9 +1,9 @@
-//! What is left of a gracefully closed connection whose peer may still be sending.
+//! The linger of a gracefully closed connection whose peer may still be sending.
 //!
-//! The kernel answers bytes that arrive at, or wait in, a closed socket with a reset, and a reset
-//! destroys what the peer has not read yet: our last bytes (RFC 9293, 3.6.1 and 3.10.7.1; RFC
-//! 1122, 4.2.2.13). So the write side is shut down first and input is discarded until the peer's
-//! end of stream, an error, or a deadline. The protocol knows nothing of it any more.
+//! The kernel sends a reset for bytes that arrive at, or wait in, a closed socket, and a reset destroys
+//! bytes that the peer has not read yet: our last ones (RFC 9293, 3.6.1 and 3.10.7.1; RFC 1122,
+//! 4.2.2.13). So the write side is shut down first and input is discarded until the peer's EOF, an error,
+//! or a deadline. The protocol knows nothing of it any more.
 //!
 //! At the limit in bytes discarding stops, and the deadline alone ends the linger: closing at once
 //! would destroy the last bytes, while a full receive buffer costs nobody a processor.
@@ -33,7 +33,7 @@ const DEFAULT_BYTES: u64 = 64 * 1024 * 1024;
 /// so that our last bytes arrive.
 ///
 /// A kernel resets a TCP connection that is closed while input waits or still comes (tcp(7); RFC
-/// 1122, 4.2.2.13). A reset destroys what the peer has not read yet, such as an early reply to a
+/// 1122, 4.2.2.13). A reset destroys bytes that the peer has not read yet, such as an early reply to a
 /// request whose body it is still sending. So the loop ends our side of the stream, keeps the bare
 /// socket, and discards input until the peer's EOF, an error, or the limit in time.
 ///
@@ -242,7 +242,7 @@ impl Lingering {
         }
     }
 
-    /// The time is up. What is there is read once more, so that closing does not reset for it.
+    /// The time is up. Waiting input is read once more, so that closing does not reset for it.
     fn expire(&self, core: &Core) {
         let mut buffer = vec![0; 64 * 1024];
         self.read_once(core, &mut buffer);

@@ -1,7 +1,7 @@
 //! Transports: the handle to a connection that a protocol writes to.
 //!
 //! The way of a byte: [`read`] takes it from the kernel, [`callback_frame`] calls the protocol
-//! with it, [`mod@write`] takes the bytes of an answer ([`payload`]), [`flush`] offers them to the
+//! with it, [`mod@write`] takes the bytes of a reply ([`payload`]), [`flush`] offers them to the
 //! kernel, and those that it refuses wait in the [buffer](crate::write_buffer).
 //!
 //! [`step`] decides from the [`state`] which callback is next, and [`settle`] makes it. [`start`]
@@ -307,6 +307,8 @@ impl Transport {
     ///
     /// A panic of `call` goes to the caller.
     ///
+    #[doc = include_str!("../../docs/transport/with_protocol.md")]
+    ///
     /// # Errors
     ///
     /// [`WithProtocolError`]: within the protocol's own callbacks, after the end, and for a
@@ -328,6 +330,8 @@ impl Transport {
     /// no `P` and [wraps](Protocol::inner) none. If [`set_protocol`](Transport::set_protocol) was
     /// called meanwhile, that is expected: `call` was for the protocol before. Otherwise the
     /// [error handler](Handle::set_error_handler) gets a [`WithProtocolError`].
+    ///
+    #[doc = include_str!("../../docs/transport/call_soon.md")]
     pub fn call_soon<P: Protocol>(
         &self,
         call: impl FnOnce(&mut P, &Self) -> Result + 'static,
@@ -337,6 +341,8 @@ impl Transport {
 
     /// Runs `call` after `delay`, as [`call_soon`](Transport::call_soon) does. The timer is
     /// cancelled at the end of the connection.
+    ///
+    #[doc = include_str!("../../docs/transport/call_later.md")]
     pub fn call_later<P: Protocol>(
         &self,
         delay: Duration,

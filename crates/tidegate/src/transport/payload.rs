@@ -38,7 +38,7 @@ impl<'a> Payload<'a> {
         }
     }
 
-    /// How many slices it is, at most.
+    /// Returns the maximum number of its slices.
     pub(super) fn parts(&self) -> usize {
         match self {
             Self::Slice(_) | Self::Owned(_) => 1,
@@ -46,7 +46,7 @@ impl<'a> Payload<'a> {
         }
     }
 
-    /// Copies it behind what is there, but for owned bytes, which are not to be copied.
+    /// Appends a copy to `bytes`, but for owned bytes, which are not to be copied.
     #[inline(always)]
     pub(super) fn append_to(&self, bytes: &mut Vec<u8>) -> bool {
         match self {
@@ -80,8 +80,8 @@ impl<'a> Payload<'a> {
         }
     }
 
-    /// Forgets the first `count` bytes. What is forgotten is not looked at again: there may be
-    /// any number of slices, and many system calls.
+    /// Forgets the first `count` bytes. Forgotten slices are not looked at again: there may be any number of
+    /// them, and many system calls.
     pub(super) fn advance(&mut self, count: usize) {
         match self {
             Self::Slice(data) => *data = &data[count..],

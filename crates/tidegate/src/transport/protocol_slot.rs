@@ -10,7 +10,7 @@ use std::any::type_name;
 use std::error::Error;
 use std::fmt;
 
-/// Why [`Transport::with_protocol`] did not call its closure.
+/// The error of [`Transport::with_protocol`] when it does not call its closure.
 ///
 /// The [error handler](crate::Handle::set_error_handler) gets an `OtherType` too: for a callback
 /// of a connection whose protocol turns out to be of another type.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 /// The maximum number of reads per source and tick. The rest waits for the next tick.
 pub(crate) const READS_PER_TICK: usize = 16;
 
-/// What one read came to.
+/// The result of one read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Read {
     /// Delivered, or stopped by `get_buffer` before the kernel was asked.
@@ -54,7 +54,7 @@ impl Transport {
         }
     }
 
-    /// Delivers what is there, as much as one connection gets in a tick.
+    /// Delivers input, as much as one connection gets in a tick.
     // All of the way from here to the callback and back is one function, by order: left to itself,
     // the compiler makes six of it, which costs every fourth instruction of a small message.
     #[inline(never)]
@@ -86,7 +86,7 @@ impl Transport {
         }
     }
 
-    /// Somebody runs the loop from within `with_protocol`.
+    /// The loop runs from within `with_protocol`.
     #[cold]
     fn read_later(&self) {
         let conn = self.conn();
@@ -97,7 +97,7 @@ impl Transport {
         }
     }
 
-    /// Delivers what comes before the next read from the kernel, and answers what that was.
+    /// Delivers the input that comes before the next read from the kernel, and returns its kind.
     fn deliver_other(&self) -> Input {
         let input = self.settled_input();
         match input {
@@ -118,7 +118,7 @@ impl Transport {
     fn after_reads(&self) {
         let conn = self.conn();
         if conn.is(State::READ_TO_END) && conn.is(State::READING_PAUSED | State::HELD) {
-            // An error may wait behind what is not read now.
+            // An error may wait behind bytes that are not read now.
             self.look_for_error();
         }
         self.settle();
@@ -262,7 +262,7 @@ impl Transport {
         }
     }
 
-    /// What `set_protocol` was given as unread is delivered as if it had just been read.
+    /// Delivers the unread bytes of `set_protocol` as if they had just been read.
     fn deliver_unread(&self) {
         let conn = self.conn();
         let mut unread = conn.with_extra(|extra| mem::take(&mut extra.unread));
@@ -278,8 +278,8 @@ impl Transport {
         }
     }
 
-    /// Counts what was given also when the callback fails: an error that only says that writing is
-    /// over does not end reading.
+    /// Counts the given bytes also when the callback fails: an error that only says that writing is over
+    /// does not end reading.
     fn give(&self, protocol: &mut dyn Protocol, data: &[u8], given: &mut usize) -> Result {
         let stopped = || self.conn().is(State::NO_READ);
         match self.named("get_buffer", || protocol.get_buffer(self, data.len())) {

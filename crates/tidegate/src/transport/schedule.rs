@@ -127,12 +127,32 @@ impl Transport {
 }
 
 impl<T: 'static> Completion<T> {
-    /// Runs `call` with the answer as a callback of `transport`'s protocol, if that is still a
-    /// `P` then.
+    /// Runs `call` with the result as a callback of `transport`'s protocol, if that is still a `P` then.
     ///
-    /// When the connection has ended first, `call` is dropped without having run, and a connection
-    /// that was the answer is closed. Between [`abort`](Transport::abort) and `connection_lost` it
-    /// may still run, as any callback of the connection may; its writes are then refused.
+    /// When the connection has ended first, `call` is dropped without having run, and a connection that
+    /// was the result is closed. Between [`abort`](Transport::abort) and `connection_lost` it may still
+    /// run, as any callback of the connection may; its writes are then refused.
+    ///
+    /// ```
+    /// use tidegate::{Protocol, Result, Transport};
+    ///
+    /// /// Replies with the length of a file, which a thread asks for.
+    /// struct Lengths;
+    ///
+    /// impl Protocol for Lengths {
+    ///     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+    ///         let path = String::from_utf8_lossy(data).trim().to_owned();
+    ///         transport
+    ///             .handle()
+    ///             .run_in_executor(move || std::fs::metadata(path))
+    ///             .then_on(transport, |_: &mut Self, transport, found| {
+    ///                 writeln!(transport, "{}", found??.len())?;
+    ///                 Ok(())
+    ///             });
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
     pub fn then_on<P: Protocol>(
         self,
         transport: &Transport,

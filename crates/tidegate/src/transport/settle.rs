@@ -12,7 +12,7 @@ use crate::{OnPause, Protocol, Result};
 const STEPS_PER_SETTLE: usize = 32;
 
 impl Transport {
-    /// Calls the protocol on behalf of a queued closure, and delivers what that causes.
+    /// Calls the protocol on behalf of a queued closure, and delivers the callbacks that this causes.
     pub(crate) fn run_callback(
         &self,
         context: &'static str,
@@ -29,8 +29,8 @@ impl Transport {
         self.settle();
     }
 
-    /// Delivers what is owed, in the order that [`State::next`] gives, until nothing is. Only the
-    /// loop calls this, and never within a callback of this connection.
+    /// Carries out the owed steps, in the order of [`State::next`], until nothing is owed. Only the loop calls
+    /// this, and never within a callback of this connection.
     pub(crate) fn settle(&self) {
         let conn = self.conn();
         if self.is_borrowed() {

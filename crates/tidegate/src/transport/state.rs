@@ -58,7 +58,7 @@ impl State {
     /// `set_protocol` was called; the new one waits.
     pub(crate) const SWITCH: Self = Self(1 << 18);
 
-    /// `close`: send what is buffered, then end.
+    /// `close` was called: the buffered bytes are sent, then the connection ends.
     pub(crate) const CLOSING: Self = Self(1 << 19);
     /// Writing ended with an error; bytes that the kernel still holds may be read.
     pub(crate) const WRITE_FAILED: Self = Self(1 << 20);
@@ -136,8 +136,8 @@ impl State {
 
     pub(crate) const EMPTY: Self = Self(0);
 
-    /// What an event sets: [`READABLE`](Self::READABLE), [`READ_TO_END`](Self::READ_TO_END) and
-    /// [`WRITABLE`](Self::WRITABLE), which stand side by side for it.
+    /// Returns the flags that an event sets: [`READABLE`](Self::READABLE),
+    /// [`READ_TO_END`](Self::READ_TO_END) and [`WRITABLE`](Self::WRITABLE), which stand side by side for it.
     pub(crate) fn of(readiness: Readiness) -> Self {
         Self(u64::from(readiness.what_to_do()) << Self::READABLE.0.trailing_zeros())
     }

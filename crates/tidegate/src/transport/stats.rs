@@ -1,4 +1,4 @@
-//! What a connection tells of itself: numbers, and one line for logs.
+//! The numbers of a connection, and its line for logs.
 
 use super::Transport;
 use std::fmt;

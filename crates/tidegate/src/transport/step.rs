@@ -5,16 +5,16 @@
 
 use super::state::State;
 
-/// What a connection has to read.
+/// The next input of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Input {
-    /// Or nothing may be delivered now.
+    /// Nothing, or nothing that may be delivered now.
     Nothing,
-    /// What `set_protocol` was given.
+    /// The unread bytes of `set_protocol`.
     Unread,
     /// The end of the stream.
     Eof,
-    /// What the kernel has.
+    /// The bytes of the kernel.
     Kernel,
 }
 
@@ -53,7 +53,7 @@ pub(crate) enum Step {
 }
 
 impl State {
-    /// What a read would deliver.
+    /// Returns the input that a read would deliver.
     pub(crate) fn input(self) -> Input {
         if self.any(Self::NO_READ) {
             Input::Nothing
@@ -72,7 +72,7 @@ impl State {
         }
     }
 
-    /// What is owed now. The order of these lines is the order of the callbacks.
+    /// Returns the step that is owed now. The order of these lines is the order of the callbacks.
     ///
     /// `spent.resume`: this tick of the loop has already delivered a resume.
     /// `spent.budget`: it has already sent what one transport may send in a tick.

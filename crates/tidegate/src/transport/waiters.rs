@@ -1,4 +1,4 @@
-//! Who waits for bytes to go, or for the end: `drain`, `flush`, `wait_closed`.
+//! Waiters for bytes to go, or for the end: `drain`, `flush`, `wait_closed`.
 
 use super::Transport;
 use super::state::State;
@@ -55,9 +55,9 @@ impl Transport {
         completion
     }
 
-    /// Answers whoever waited for what has been reached. Wakers run in here: nothing is borrowed,
-    /// and the connection is in order. What a waker reaches by writing is left to the call that
-    /// woke it: were each to answer the next within its own write, the stack would bound them.
+    /// Completes the waiters whose condition holds. Wakers run in here: nothing is borrowed, and the
+    /// connection is in order. A condition that a waker reaches by writing is left to the call that woke it:
+    /// were each to complete the next within its own write, the stack would bound them.
     pub(super) fn answer_waiters(&self) {
         let conn = self.conn();
         if !conn.is(State::AWAITED) || conn.is(State::COMPLETING) {
@@ -97,7 +97,7 @@ impl Transport {
         }
     }
 
-    /// Fails whoever waits for bytes that will not go.
+    /// Fails the waiters for bytes that will not go.
     pub(super) fn fail_waiters(&self, closed: &Closed) {
         let conn = self.conn();
         if !conn.has_extra() {
@@ -112,7 +112,7 @@ impl Transport {
         }
     }
 
-    /// Answers `wait_closed`.
+    /// Completes `wait_closed`.
     pub(super) fn answer_closes(&self, closed: &Closed) {
         if self.conn().has_extra() {
             for waiting in self.conn().with_extra(|extra| mem::take(&mut extra.closes)) {
@@ -122,7 +122,7 @@ impl Transport {
     }
 }
 
-/// Pushes, and forgets those who gave up before the list grows.
+/// Pushes a waiter, and forgets the cancelled ones before the list grows.
 fn push_live<T>(waiters: &mut Vec<Completer<T>>, waiting: Completer<T>) {
     if waiters.len() == waiters.capacity() {
         waiters.retain(|waiting| !waiting.is_cancelled());

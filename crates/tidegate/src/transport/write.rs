@@ -57,7 +57,7 @@ impl Transport {
             };
             if let Some(refusal) = refusal {
                 conn.discard(payload);
-                // What was offered may be what somebody waits for.
+                // A waiter may wait for the offered bytes.
                 self.answer_waiters();
                 return Err(refusal);
             }
@@ -106,7 +106,7 @@ impl Transport {
 }
 
 impl Conn {
-    /// Whether so much more does not pause.
+    /// Returns whether `len` more bytes do not pause.
     #[inline(always)]
     fn fits(&self, len: usize) -> bool {
         !self.marks.get().above_high(self.buffered() + len as u64)
@@ -154,7 +154,7 @@ impl Conn {
         self.set(State::QUEUED);
     }
 
-    /// What counts against the cap: payload and a constant for each queued chunk.
+    /// Returns the cost that counts against the cap: payload and a constant for each queued chunk.
     fn cost(&self) -> u64 {
         self.buffered() + (self.chunks() * CHUNK_OVERHEAD) as u64
     }

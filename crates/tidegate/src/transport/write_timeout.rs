@@ -1,4 +1,4 @@
-//! The limit on the time for which the kernel may take nothing of what is buffered.
+//! The limit on the time for which the kernel takes none of the buffered bytes.
 //!
 //! A stall begins when the kernel refuses bytes and ends when none are buffered any more;
 //! [`record_sent`](super::flush) tells of both. While it lasts there is one timer. Progress notes the
@@ -41,7 +41,7 @@ impl WriteTimeout {
 pub(super) struct Stall {
     /// When the kernel last took a byte, or the stall began.
     progress: Instant,
-    /// `None` when the limit lies beyond what the clock can say.
+    /// `None` when the limit lies beyond the range of the clock.
     timer: Option<TimerId>,
 }
 
@@ -150,7 +150,7 @@ impl Conn {
         self.with_extra(|extra| extra.stall.as_ref().map(|stall| stall.progress))
     }
 
-    /// Nothing is buffered any more, or nobody cares.
+    /// Ends the stall: nothing is buffered any more, or there is no limit.
     pub(super) fn end_stall(&self) {
         if !self.is(State::STALL_TIMED) {
             return;
