@@ -1,13 +1,17 @@
 //! What a layer sees of the bytes around it.
 
 use super::buffer::Buffer;
-use super::shared::Shared;
+use super::shared::{SCRATCH, Shared};
+use std::cell::Cell;
 use std::fmt;
 use std::time::{Duration, Instant};
 
-/// The maximum number of delivered bytes that wait for the reader above. A layer that delivers more
-/// in one call has not looked at [`LayerIo::room`].
-const MAX_KEPT: usize = 1024 * 1024;
+/// The maximum number of delivered bytes that wait for the reader above: eight times what a layer has
+/// as input. A layer that makes more of its input stops at [`LayerIo::room`].
+pub(super) const MAX_PLAIN: usize = 8 * SCRATCH;
+
+/// What a layer did with its [`LayerIo`] that cannot be.
+pub(super) type Misuse = Cell<Option<&'static str>>;
 
 /// The bytes around a layer, and what it can say about the connection.
 pub struct LayerIo<'a> {
@@ -16,6 +20,7 @@ pub struct LayerIo<'a> {
     pub(super) above: Above<'a>,
     pub(super) below: Below<'a>,
     pub(super) said: Said,
+    pub(super) misuse: &'a Misuse,
     pub(super) deadline: &'a mut Option<Instant>,
     pub(super) shared: &'a Shared,
 }
@@ -27,7 +32,6 @@ pub(super) struct Said {
     pub(super) end_of_stream: bool,
     pub(super) leave: bool,
     pub(super) more: bool,
-    pub(super) consumed_too_much: bool,
 }
 
 impl LayerIo<'_> {
@@ -39,7 +43,10 @@ impl LayerIo<'_> {
     /// Removes the first `len` bytes of the input. More than there are is an error of the layer.
     pub fn consume(&mut self, len: usize) {
         let left = self.input.len() - self.consumed;
-        self.said.consumed_too_much |= len > left;
+        if len > left {
+            self.misuse
+                .set(Some("a layer consumed more input than there is"));
+        }
         self.consumed += len.min(left);
     }
 
@@ -106,21 +113,27 @@ pub struct Above<'a> {
     pub(super) filled: &'a mut usize,
     /// For what the reader has no room for.
     pub(super) kept: &'a mut Buffer,
-    pub(super) overrun: &'a mut bool,
+    /// The stream to above has ended.
+    pub(super) has_ended: bool,
+    pub(super) misuse: &'a Misuse,
     pub(super) shared: &'a Shared,
 }
 
 impl Above<'_> {
     /// Hands bytes to the reader.
     pub fn deliver(&mut self, data: &[u8]) {
+        if self.has_ended {
+            return;
+        }
         let (now, later) = data.split_at(data.len().min(self.room()));
         self.buffer[*self.filled..][..now.len()].copy_from_slice(now);
         *self.filled += now.len();
         if later.is_empty() {
             return;
         }
-        if self.kept.len() + later.len() > MAX_KEPT {
-            *self.overrun = true;
+        if self.kept.len() + later.len() > MAX_PLAIN {
+            let misuse = "a layer delivered far more than there was room for";
+            self.misuse.set(Some(misuse));
             return;
         }
         self.kept.push(later, self.shared);
@@ -141,7 +154,8 @@ impl Above<'_> {
             buffer: self.buffer,
             filled: self.filled,
             kept: self.kept,
-            overrun: self.overrun,
+            has_ended: self.has_ended,
+            misuse: self.misuse,
             shared: self.shared,
         }
     }
@@ -150,7 +164,7 @@ impl Above<'_> {
 /// The way below a layer.
 pub struct Below<'a> {
     pub(super) wire: &'a mut Buffer,
-    pub(super) overfilled: &'a mut bool,
+    pub(super) misuse: &'a Misuse,
     pub(super) shared: &'a Shared,
 }
 
@@ -169,13 +183,16 @@ impl Below<'_> {
     /// Sends the first `len` bytes of the [`spare`](Below::spare) room. More than there are is an
     /// error of the layer.
     pub fn filled(&mut self, len: usize) {
-        *self.overfilled |= !self.wire.fill(len);
+        if !self.wire.fill(len) {
+            let misuse = "a layer filled more of its output than there was room";
+            self.misuse.set(Some(misuse));
+        }
     }
 
     fn reborrow(&mut self) -> Below<'_> {
         Below {
             wire: self.wire,
-            overfilled: self.overfilled,
+            misuse: self.misuse,
             shared: self.shared,
         }
     }

@@ -1,13 +1,16 @@
 //! Layers: what stands between a socket and a protocol and changes the bytes on their way.
 
 mod buffer;
+mod fault;
 mod io;
+mod pieces;
 mod shared;
 mod socket;
+mod through;
 
 pub use io::{Above, Below, LayerIo};
 pub(crate) use shared::Shared;
-pub(crate) use socket::LayeredSocket;
+pub(crate) use socket::{LayeredSocket, TakenOff};
 
 use crate::Result;
 use std::any::Any;

@@ -1,7 +1,24 @@
 //! A layer on a socket, which is a socket again.
+//!
+//! The engine reads and writes it like any other. What it must know beside that is in the methods
+//! below and in `advance`, `flush_output`, `end` and `timer`; each of them acts on the whole stack.
+
+mod call;
+mod close;
+mod open;
+mod read;
+mod write;
+
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod tests;
 
 use super::buffer::Buffer;
-use super::{Layer, LayerIo, Shared};
+use super::fault::Fault;
+use super::shared::Shared;
+use super::through::Through;
+use super::{Layer, LayerIo};
 use crate::Address;
 use crate::driver::{Socket, SocketOption, StreamSocket};
 use crate::panics::PanicPayload;
@@ -10,23 +27,69 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::time::Instant;
 
+pub(crate) use close::TakenOff;
+
 /// One layer on one socket, which may be a layered socket itself.
+///
+/// No buffer has memory between two calls but for the bytes that it holds.
 pub(crate) struct LayeredSocket {
     below: Socket,
     layer: Box<dyn Layer>,
     shared: Rc<Shared>,
-    /// From below, not consumed yet.
+
+    /// Input in front of everything that is still to be read from below.
+    unread: Buffer,
+    /// From below, given to the layer, not consumed.
     input: Buffer,
-    /// For above, not read yet.
+    /// For the reader above, that has not had room for it.
     plain: Buffer,
-    /// For below, not taken yet.
+    /// For below, that has not taken it.
     wire: Buffer,
+    /// What stands for which bytes from above.
+    through: Through,
+    /// The number of bytes from above that go past the layer: they were written before it was there.
+    past: u64,
+
+    /// When the layer wants to be called.
     deadline: Option<Instant>,
+    fault: Option<Fault>,
+    /// What sending to below met and nobody was told of. Bytes that were made stay in `wire`.
+    write_error: Option<io::Error>,
+    /// The number of calls in a row in which the layer asked for another one and did nothing else.
+    fruitless: u8,
+
+    /// `Layer::start` was called.
+    started: bool,
+    open: bool,
+    /// `advance` has returned that it is open.
+    open_told: bool,
+    /// The layer asks for a call of `receive` without further input.
+    more: bool,
+    /// The layer took nothing when it was last asked to send.
+    blocked: bool,
+    /// The layer was called since.
+    unblocked: bool,
+    /// The last read asked below and got less than there was room for.
+    drained: bool,
+    /// A read was cut short to let others be served.
+    unfinished: bool,
+    /// Below has ended.
+    eof: bool,
+    /// `Layer::input_ended` was called.
+    eof_given: bool,
+    /// The layer ended the stream to above.
+    ended: bool,
+    /// The reader above was told.
+    ended_told: bool,
+    /// `Layer::end` was called.
+    ending: bool,
+    /// The layer left.
+    left: bool,
 }
 
 impl LayeredSocket {
     /// Puts `layer` on `below`. Its first input is `unread`. The first `past` bytes that are written
-    /// go past it: they were written, and not sent, before.
+    /// go past it: they are those that were written, and not sent, before.
     pub(crate) fn new(
         below: Socket,
         layer: Box<dyn Layer>,
@@ -34,157 +97,143 @@ impl LayeredSocket {
         past: u64,
         shared: Rc<Shared>,
     ) -> Self {
-        let _ = past;
         Self {
             below,
             layer,
             shared,
-            input: Buffer::of(unread),
+            unread: Buffer::of(unread),
+            input: Buffer::default(),
             plain: Buffer::default(),
             wire: Buffer::default(),
+            through: Through::default(),
+            past,
             deadline: None,
+            fault: None,
+            write_error: None,
+            fruitless: 0,
+            started: false,
+            open: false,
+            open_told: false,
+            more: false,
+            blocked: false,
+            unblocked: false,
+            drained: false,
+            unfinished: false,
+            eof: false,
+            eof_given: false,
+            ended: false,
+            ended_told: false,
+            ending: false,
+            left: false,
         }
     }
 
-    // Opening.
-
-    /// Goes on with opening: all layers, from the wire up. `Ok` when the topmost is open.
-    /// `WouldBlock`: call again when the socket is readable, or writable if there is output.
-    pub(crate) fn advance(&mut self) -> io::Result<()> {
-        todo!()
-    }
-
-    /// Returns whether all layers are open.
-    pub(crate) fn is_open(&self) -> bool {
-        todo!()
-    }
-
-    // Reading. `StreamSocket::read`, and:
-
-    /// Returns whether a read would give something, an error or an end without asking the socket.
-    /// Changes in `timer`, `with_layer`, and when writing: the transport then has to read.
-    pub(crate) fn has_input(&self) -> bool {
-        todo!()
-    }
-
-    /// Returns whether another read may give something, although the last one was short or would
-    /// block.
-    pub(crate) fn has_more(&self) -> bool {
-        todo!()
-    }
-
-    // Writing. `StreamSocket::write`, and:
-
-    /// Takes the error that a write met behind the bytes that it returned. To be asked after each
-    /// write that took fewer bytes than it was offered.
-    pub(crate) fn take_write_error(&mut self) -> Option<io::Error> {
-        todo!()
-    }
-
-    /// Returns whether a write would tell of bytes that are through, or may go on where a layer took
-    /// none: the transport then offers again, although no event told of room.
-    pub(crate) fn wants_write(&self) -> bool {
-        todo!()
-    }
-
-    /// Returns whether layers have output that no write will bring out, or an error of it to tell.
-    pub(crate) fn has_output(&self) -> bool {
-        todo!()
-    }
-
-    /// Sends the output of the layers. `Ok` when all of it is out.
-    pub(crate) fn flush_output(&mut self) -> io::Result<()> {
-        todo!()
-    }
-
-    // Ending.
-
-    /// Ends the streams of all layers, from the top down. `Ok` when everything is out.
-    pub(crate) fn end(&mut self) -> io::Result<()> {
-        todo!()
-    }
-
-    /// Returns whether the topmost layer has left and nothing of it is left: the socket below can
-    /// take the place of this one.
-    pub(crate) fn has_left(&self) -> bool {
-        todo!()
-    }
-
-    /// Takes the topmost layer off.
-    pub(crate) fn into_below(self) -> (Socket, Box<dyn Layer>) {
-        (self.below, self.layer)
-    }
-
-    /// Takes all layers off. Returns the bare socket, and the layers from the wire up. Dropping them
-    /// runs code of the user.
-    pub(crate) fn into_parts(self) -> (Socket, Vec<Box<dyn Layer>>) {
-        todo!()
-    }
-
-    // Failures.
-
-    /// Returns whether a layer has failed.
-    pub(crate) fn has_failed(&self) -> bool {
-        todo!()
-    }
-
-    /// Takes the payload of a panic, after an error.
-    pub(crate) fn take_panic(&mut self) -> Option<PanicPayload> {
-        todo!()
-    }
-
-    /// Returns whether the bare socket has been read to its end.
-    pub(crate) fn below_has_ended(&self) -> bool {
-        todo!()
-    }
-
-    // Timers.
-
     /// Returns the time at which a layer wants to be called.
     pub(crate) fn deadline(&self) -> Option<Instant> {
-        self.deadline
+        let below = self.layered_below().and_then(Self::deadline);
+        match (self.deadline, below) {
+            (Some(own), Some(below)) => Some(own.min(below)),
+            (own, below) => own.or(below),
+        }
     }
 
-    /// Calls the layers whose time has come. Look at everything afterwards: at input, output, the
-    /// deadline, and whether to write.
+    /// Calls the layers whose time has come, from the wire up. Everything may have changed then:
+    /// whether it is open, input, output, the deadline, and whether to write.
     pub(crate) fn timer(&mut self, now: Instant) {
-        let _ = now;
-        todo!()
+        if let Some(below) = self.layered_below_mut() {
+            below.timer(now);
+        }
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            self.deadline = None;
+            self.call_aside(|layer, io| layer.timer(io));
+            self.park();
+        }
     }
 
-    // Access.
-
-    /// Calls with the topmost layer of type `L`.
+    /// Calls with the topmost layer of type `L`. As after `timer`, everything may have changed.
+    ///
+    /// A panic of the call goes on.
     pub(crate) fn with_layer<L: Layer, R>(
         &mut self,
         call: impl FnOnce(&mut L, &mut LayerIo<'_>) -> R,
     ) -> Option<R> {
-        let _ = call;
-        todo!()
+        if !is_of_type::<L>(&*self.layer) {
+            return self.layered_below_mut()?.with_layer(call);
+        }
+        let result = self.call_from_outside(call);
+        self.park();
+        result
+    }
+
+    /// Returns whether a layer has failed.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.fault.is_some() || self.layered_below().is_some_and(Self::has_failed)
+    }
+
+    /// Takes the payload of a layer's panic. To be asked after an error of any method.
+    pub(crate) fn take_panic(&mut self) -> Option<PanicPayload> {
+        let own = self.fault.as_mut().and_then(Fault::take_panic);
+        own.or_else(|| self.layered_below_mut()?.take_panic())
     }
 
     /// Returns the bare socket.
     pub(crate) fn bottom(&self) -> &Socket {
-        todo!()
+        match self.layered_below() {
+            Some(below) => below.bottom(),
+            None => &self.below,
+        }
     }
 
     /// Returns the bare socket.
     pub(crate) fn bottom_mut(&mut self) -> &mut Socket {
-        todo!()
+        if self.layered_below().is_none() {
+            return &mut self.below;
+        }
+        match self.below.foreign_mut::<Self>() {
+            Some(below) => below.bottom_mut(),
+            None => unreachable!("a layered socket is one"),
+        }
     }
+
+    fn layered_below(&self) -> Option<&Self> {
+        self.below.foreign_ref()
+    }
+
+    fn layered_below_mut(&mut self) -> Option<&mut Self> {
+        self.below.foreign_mut()
+    }
+
+    /// Gives back the memory that nothing is in.
+    fn park(&mut self) {
+        self.input.park(&self.shared);
+        self.plain.park(&self.shared);
+        self.wire.park(&self.shared);
+        self.through.park(&self.shared);
+    }
+}
+
+fn is_of_type<L: Layer>(layer: &dyn Layer) -> bool {
+    let layer: &dyn std::any::Any = layer;
+    layer.is::<L>()
 }
 
 impl StreamSocket for LayeredSocket {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let _ = (buffer, &mut self.input, &self.shared);
-        todo!()
+        self.drained = false;
+        self.unfinished = false;
+        let result = self.read_above(buffer);
+        self.park();
+        result
     }
 
-    /// Returns the bytes of the protocol that are in the kernel with all that stands for them. A
-    /// short count: the socket refused, or a layer took none for now.
+    /// Returns the number of bytes of the protocol that are in the kernel with everything that
+    /// stands for them. After a short count either the socket has refused bytes, or a layer takes
+    /// none for now, or there is a [write error](LayeredSocket::take_write_error).
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let _ = slices;
-        todo!()
+        self.unblocked = false;
+        let result = self.write_from_above(slices);
+        self.park();
+        result
     }
 
     fn shutdown_write(&mut self) -> io::Result<()> {
@@ -211,10 +260,18 @@ impl StreamSocket for LayeredSocket {
 impl fmt::Debug for LayeredSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LayeredSocket")
-            .field("below", &self.below)
+            .field("unread", &self.unread)
             .field("input", &self.input)
             .field("plain", &self.plain)
             .field("wire", &self.wire)
+            .field("through", &self.through)
+            .field("past", &self.past)
+            .field("open", &self.open)
+            .field("ended", &self.ended)
+            .field("left", &self.left)
+            .field("fault", &self.fault)
+            .field("write_error", &self.write_error)
+            .field("below", &self.below)
             .finish_non_exhaustive()
     }
 }
