@@ -8,6 +8,11 @@ mod shared;
 mod socket;
 mod through;
 
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod testing;
+
 pub use io::{Above, Below, LayerIo};
 pub(crate) use shared::Shared;
 pub(crate) use socket::{LayeredSocket, TakenOff};

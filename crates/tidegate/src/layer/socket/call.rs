@@ -100,7 +100,9 @@ impl LayeredSocket {
         let outcome = catch_unwind(AssertUnwindSafe(|| call(layer, &mut io)));
         let LayerIo { consumed, said, .. } = io;
         self.input.consume(consumed);
-        self.open |= said.open || said.leave;
+        if (said.open || said.leave) && !self.open {
+            (self.open, self.unblocked) = (true, true);
+        }
         self.ended |= said.end_of_stream;
         self.left |= said.leave;
         self.more |= said.more;
@@ -109,6 +111,9 @@ impl LayeredSocket {
         }
         if self.left {
             self.no_more_calls();
+        }
+        if self.sent_end {
+            self.wire.consume(self.wire.len());
         }
         outcome
     }

@@ -37,7 +37,7 @@ impl LayeredSocket {
             Sent::All if self.fault.as_ref().is_some_and(|fault| !fault.is_told()) => {
                 return Err(self.failed());
             }
-            Sent::All => {}
+            Sent::All => self.sent_end = true,
         }
         match self.layered_below_mut() {
             Some(below) => below.end(),

@@ -9,11 +9,6 @@ mod open;
 mod read;
 mod write;
 
-#[cfg(test)]
-mod fuzz;
-#[cfg(test)]
-mod tests;
-
 use super::buffer::Buffer;
 use super::fault::Fault;
 use super::shared::Shared;
@@ -53,6 +48,8 @@ pub(crate) struct LayeredSocket {
     /// When the layer wants to be called.
     deadline: Option<Instant>,
     fault: Option<Fault>,
+    /// What reading from below met, to be told behind the input that the layer still has.
+    read_error: Option<io::Error>,
     /// What sending to below met and nobody was told of. Bytes that were made stay in `wire`.
     write_error: Option<io::Error>,
     /// The number of calls in a row in which the layer asked for another one and did nothing else.
@@ -83,6 +80,8 @@ pub(crate) struct LayeredSocket {
     ended_told: bool,
     /// `Layer::end` was called.
     ending: bool,
+    /// Everything up to the end was sent. What the layer puts out later is thrown away.
+    sent_end: bool,
     /// The layer left.
     left: bool,
 }
@@ -109,6 +108,7 @@ impl LayeredSocket {
             past,
             deadline: None,
             fault: None,
+            read_error: None,
             write_error: None,
             fruitless: 0,
             started: false,
@@ -124,6 +124,7 @@ impl LayeredSocket {
             ended: false,
             ended_told: false,
             ending: false,
+            sent_end: false,
             left: false,
         }
     }
@@ -203,8 +204,40 @@ impl LayeredSocket {
         self.below.foreign_mut()
     }
 
+    /// Checks that it has no more memory than it may have, between two calls.
+    #[cfg(test)]
+    pub(super) fn check_memory(&self) {
+        use super::io::MAX_PLAIN;
+        use super::shared::SCRATCH;
+        for (buffer, most) in [
+            (&self.input, SCRATCH),
+            (&self.wire, 2 * SCRATCH),
+            (&self.plain, 2 * MAX_PLAIN),
+        ] {
+            let memory = buffer.footprint();
+            assert!(memory <= most, "{buffer:?}");
+            assert!(memory <= 2 * buffer.len() + 1, "{buffer:?}");
+        }
+        if let Some(below) = self.layered_below() {
+            below.check_memory();
+        }
+    }
+
+    /// Checks that it has no memory at all.
+    #[cfg(test)]
+    pub(super) fn check_idle(&self) {
+        for buffer in [&self.unread, &self.input, &self.wire, &self.plain] {
+            assert_eq!(buffer.footprint(), 0, "{buffer:?}");
+        }
+        assert!(self.through.is_settled());
+        if let Some(below) = self.layered_below() {
+            below.check_idle();
+        }
+    }
+
     /// Gives back the memory that nothing is in.
     fn park(&mut self) {
+        self.unread.park(&self.shared);
         self.input.park(&self.shared);
         self.plain.park(&self.shared);
         self.wire.park(&self.shared);

@@ -31,7 +31,8 @@ impl LayeredSocket {
             return !fault.is_read;
         }
         let kept = !self.unread.is_empty() || (self.left && !self.input.is_empty());
-        let stuck = self.input.len() > MAX_INPUT && self.deadline.is_none();
+        let failed = self.input.len() > MAX_INPUT || self.read_error.is_some();
+        let stuck = failed && self.deadline.is_none();
         let below = || self.layered_below().is_some_and(Self::has_input);
         kept || stuck || self.more || self.unfinished || below()
     }
@@ -111,8 +112,12 @@ impl LayeredSocket {
         if !asked && self.eof {
             return self.step_at_end(buffer, filled);
         }
-        if !asked && self.fill()? == 0 {
-            return Ok(());
+        if !asked {
+            match self.fill() {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) => return Err(self.postponed(error)),
+            }
         }
         let before = (self.input.len(), *filled, self.plain.len(), self.wire.len());
         self.call(buffer, filled, |layer, io| layer.receive(io));
@@ -145,8 +150,21 @@ impl LayeredSocket {
         Ok(())
     }
 
+    /// Keeps an error of below for behind the input that the layer has and wakes up for.
+    fn postponed(&mut self, error: io::Error) -> io::Error {
+        if may_be_over(&error) || self.deadline.is_none() || self.input.is_empty() {
+            return error;
+        }
+        self.read_error = Some(error);
+        self.drained = true;
+        io::ErrorKind::WouldBlock.into()
+    }
+
     /// Adds input. Returns 0 at the end.
     fn fill(&mut self) -> io::Result<usize> {
+        if let Some(error) = self.read_error.take() {
+            return Err(error);
+        }
         let mut input = mem::take(&mut self.input);
         let room = input.spare(SCRATCH - input.len(), &self.shared);
         let result = if self.unread.is_empty() {

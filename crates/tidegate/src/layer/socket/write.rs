@@ -28,8 +28,10 @@ impl LayeredSocket {
     /// Takes the error that a write met behind the bytes that it returned. To be asked after each
     /// write that took fewer bytes than it was offered.
     pub(crate) fn take_write_error(&mut self) -> Option<io::Error> {
-        if let Some(error) = self.write_error.take() {
-            return Some(error);
+        let open = self.open;
+        let error = self.write_error.take_if(|error| open || may_be_over(error));
+        if error.is_some() || !open {
+            return error;
         }
         let fault = self.fault.as_mut().filter(|fault| !fault.is_told())?;
         Some(fault.tell())
@@ -38,8 +40,14 @@ impl LayeredSocket {
     /// Returns whether a write or a flush has something to tell, or may go on where a layer took no
     /// bytes, although no event told of room.
     pub(crate) fn wants_write(&self) -> bool {
-        let below = self.layered_below();
-        self.unblocked || self.through.has_credit() || below.is_some_and(Self::wants_write)
+        self.goes_on(true)
+    }
+
+    /// `fed`: there may be bytes from above that wait for this layer.
+    fn goes_on(&self, fed: bool) -> bool {
+        let waiting = self.past > 0 || !self.wire.is_empty() || (fed && self.left);
+        let below = || self.layered_below().is_some_and(|it| it.goes_on(waiting));
+        fed && (self.unblocked || self.through.has_credit()) || below()
     }
 
     /// Returns whether layers have output that waits for no write of the protocol, or an error that
@@ -60,26 +68,16 @@ impl LayeredSocket {
     }
 
     /// Sends the output of the layers. `Ok`: all of it is out.
-    ///
-    /// An error that this meets while the layer opens is kept for `advance`, which first reads what
-    /// the peer has said.
     pub(crate) fn flush_output(&mut self) -> io::Result<()> {
         self.unblocked = false;
         self.forget_brief_error();
         let sent = self.send_wire();
         self.park();
         match sent {
-            Sent::Failed if self.open => return Err(self.failed()),
-            Sent::Failed if self.write_error.as_ref().is_some_and(may_be_over) => {
-                return Err(self.failed());
-            }
-            Sent::Part | Sent::Failed => return Err(io::ErrorKind::WouldBlock.into()),
-            Sent::All if self.has_unread_fault() => return Err(self.failed()),
-            Sent::All => {}
-        }
-        match self.layered_below_mut() {
-            Some(below) => below.flush_output(),
-            None => Ok(()),
+            Sent::Failed => Err(self.failed()),
+            Sent::Part => Err(io::ErrorKind::WouldBlock.into()),
+            Sent::All if self.has_unread_fault() => Err(self.failed()),
+            Sent::All => Ok(()),
         }
     }
 
@@ -205,12 +203,9 @@ impl LayeredSocket {
         self.forget_brief_error();
     }
 
-    /// Offers what waits for below.
+    /// Offers what waits for below, and behind it what the layers below have put out.
     pub(super) fn send_wire(&mut self) -> Sent {
-        if self.wire.is_empty() && self.write_error.is_none() {
-            return Sent::All;
-        }
-        if self.past > 0 {
+        if self.past > 0 && !self.wire.is_empty() {
             return Sent::Part;
         }
         while !self.wire.is_empty() && self.write_error.is_none() {
@@ -224,10 +219,24 @@ impl LayeredSocket {
                 break;
             }
         }
-        match (&self.write_error, self.wire.is_empty()) {
-            (Some(_), _) => Sent::Failed,
-            (None, true) => Sent::All,
-            (None, false) => Sent::Part,
+        if self.write_error.is_some() {
+            Sent::Failed
+        } else if self.wire.is_empty() {
+            self.send_below()
+        } else {
+            Sent::Part
+        }
+    }
+
+    fn send_below(&mut self) -> Sent {
+        let below = self.layered_below_mut().filter(|below| below.has_output());
+        match below.map_or(Ok(()), Self::flush_output) {
+            Ok(()) => Sent::All,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Part,
+            Err(error) => {
+                self.write_error = Some(error);
+                Sent::Failed
+            }
         }
     }
 
@@ -252,11 +261,14 @@ impl LayeredSocket {
     }
 
     /// What a call returns that has nothing else to tell.
+    ///
+    /// While the layer opens, failures are kept for `advance`, which first reads what the peer has
+    /// said.
     pub(super) fn failed(&mut self) -> io::Error {
         let error = self.take_write_error();
         error.unwrap_or_else(|| match &mut self.fault {
-            Some(fault) => fault.tell(),
-            None => io::ErrorKind::WouldBlock.into(),
+            Some(fault) if self.open => fault.tell(),
+            _ => io::ErrorKind::WouldBlock.into(),
         })
     }
 
