@@ -128,6 +128,8 @@ mod credentials;
 
 mod closed;
 mod flow;
+#[allow(dead_code, unused_imports, reason = "the transport uses it later")]
+mod layer;
 mod protocol;
 mod relay;
 mod write_buffer;
@@ -161,6 +163,7 @@ pub use event_loop::{
 };
 pub use flow::{Flow, WriteLimits};
 pub use jobs::JobPanicked;
+pub use layer::{Above, Below, Layer, LayerIo};
 #[cfg(feature = "unstable-driver")]
 #[doc(hidden)]
 pub use protocol::Internal;

@@ -103,6 +103,41 @@ impl Socket {
         stream.downcast_mut().ok_or_else(of_another_driver)
     }
 
+    /// Returns the stream of this type, if it is one.
+    pub(crate) fn foreign_ref<S: StreamSocket>(&self) -> Option<&S> {
+        match self {
+            Self::Os(_) => None,
+            Self::Foreign(stream) => {
+                let stream: &dyn Any = &**stream;
+                stream.downcast_ref()
+            }
+        }
+    }
+
+    /// As [`foreign_ref`](Socket::foreign_ref).
+    pub(crate) fn foreign_mut<S: StreamSocket>(&mut self) -> Option<&mut S> {
+        match self {
+            Self::Os(_) => None,
+            Self::Foreign(stream) => {
+                let stream: &mut dyn Any = &mut **stream;
+                stream.downcast_mut()
+            }
+        }
+    }
+
+    /// Returns the stream itself if it is one of this type, else the socket.
+    pub(crate) fn into_foreign<S: StreamSocket>(self) -> Result<Box<S>, Self> {
+        if self.foreign_ref::<S>().is_none() {
+            return Err(self);
+        }
+        let Self::Foreign(stream) = self else {
+            return Err(self);
+        };
+        let any: Box<dyn Any> = stream;
+        any.downcast()
+            .map_err(|_| unreachable!("it is of this type"))
+    }
+
     #[inline]
     pub(crate) fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {

@@ -1,0 +1,369 @@
+//! Two ends with stacks of layers, over a line on which everything may be short, refused, or fail.
+
+use super::Layer;
+use super::testing::checked::Checked;
+use super::testing::dice::Dice;
+use super::testing::engine::{Clock, End};
+use super::testing::layers::{Framing, Greeting, Identity, Runs, Session, Slow};
+use super::testing::line::{Rates, line};
+use arbitrary::{Arbitrary, Result, Unstructured};
+use std::io::{self, ErrorKind};
+
+/// After this many steps something goes round in circles.
+const MOST_STEPS: usize = 200_000;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Identity,
+    Framing,
+    Slow,
+    Runs,
+    PoliteRuns,
+    Greeting,
+    Session,
+}
+
+const KINDS: [Kind; 7] = [
+    Kind::Identity,
+    Kind::Framing,
+    Kind::Slow,
+    Kind::Runs,
+    Kind::PoliteRuns,
+    Kind::Greeting,
+    Kind::Session,
+];
+
+impl Kind {
+    /// A slow one sends `step` bytes at a time.
+    fn layer(self, step: usize) -> Box<dyn Layer> {
+        fn checked(layer: impl Layer) -> Box<dyn Layer> {
+            Box::new(Checked::new(layer))
+        }
+        let runs = |most, polite| Runs {
+            most,
+            polite,
+            delivered: 0,
+        };
+        match self {
+            Self::Identity => checked(Identity),
+            Self::Framing => checked(Framing),
+            Self::Slow => checked(Slow::new(step)),
+            Self::Runs => checked(runs(4, false)),
+            Self::PoliteRuns => checked(runs(255, true)),
+            Self::Greeting => checked(Greeting),
+            Self::Session => checked(Session::default()),
+        }
+    }
+
+    /// What is through is what the peer can make of the bytes that it has.
+    fn is_exact(self) -> bool {
+        matches!(self, Self::Framing | Self::Session)
+    }
+}
+
+/// A layer, and the number of bytes that each end writes before it is pushed.
+#[derive(Debug, Clone, Copy)]
+struct Stage {
+    kind: Kind,
+    before: [usize; 2],
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// Each end closes when it has received everything.
+    Close,
+    /// The first end closes at once, the other one when it has seen that.
+    FirstCloses,
+    /// The first end is gone after this many steps.
+    Abort(u8),
+    /// The line fails after this many steps.
+    Break(u8),
+}
+
+#[derive(Debug)]
+struct Case {
+    stages: Vec<Stage>,
+    behind: [usize; 2],
+    capacity: usize,
+    rates: Rates,
+    /// How often reading is paused, and resumed.
+    pauses: u8,
+    ending: Ending,
+    seed: u64,
+}
+
+fn size(u: &mut Unstructured<'_>) -> Result<usize> {
+    Ok(match u.int_in_range(0..=7)? {
+        0 => 0,
+        1..=4 => usize::from(u8::arbitrary(u)?),
+        5 | 6 => u.int_in_range(0..=20_000)?,
+        _ => u.int_in_range(0..=300_000)?,
+    })
+}
+
+impl<'a> Arbitrary<'a> for Case {
+    fn arbitrary(u: &mut Unstructured<'a>) -> Result<Self> {
+        let mut stages = Vec::new();
+        for _ in 0..u.int_in_range(1..=3)? {
+            let kind = *u.choose(&KINDS)?;
+            let before = match bool::arbitrary(u)? {
+                true => [size(u)?, size(u)?],
+                false => [0, 0],
+            };
+            stages.push(Stage { kind, before });
+        }
+        let rate = |u: &mut Unstructured<'a>, most| match bool::arbitrary(u)? {
+            true => u.int_in_range(0..=most),
+            false => Ok(0),
+        };
+        Ok(Self {
+            stages,
+            behind: [size(u)?, size(u)?],
+            capacity: 1 + size(u)?,
+            rates: Rates {
+                refused: rate(u, 100)?,
+                short: rate(u, 200)?,
+                no_memory: rate(u, 60)?,
+            },
+            pauses: rate(u, 100)?,
+            ending: match u.int_in_range(0..=3)? {
+                0 => Ending::Close,
+                1 => Ending::FirstCloses,
+                2 => Ending::Abort(u8::arbitrary(u)?),
+                _ => Ending::Break(u8::arbitrary(u)?),
+            },
+            seed: u64::arbitrary(u)?,
+        })
+    }
+}
+
+/// What an end is to do.
+struct Plan {
+    /// What it writes, and how much of that it has written.
+    data: Vec<u8>,
+    written: usize,
+    /// The bytes that are written, and received, before each layer is pushed.
+    own_marks: Vec<usize>,
+    peer_marks: Vec<usize>,
+    pushed: usize,
+}
+
+struct World<'c> {
+    case: &'c Case,
+    dice: Dice,
+    clock: Clock,
+    ends: [End; 2],
+    plans: [Plan; 2],
+    /// The most bytes that an end writes.
+    most: usize,
+    over: bool,
+}
+
+impl<'c> World<'c> {
+    fn new(case: &'c Case) -> Self {
+        let (dice, clock) = (Dice::new(case.seed), Clock::new());
+        let before = |side: usize| case.stages.iter().map(move |stage| stage.before[side]);
+        let len = |side: usize| before(side).sum::<usize>() + case.behind[side];
+        let most = len(0).max(len(1));
+        let capacity = case.capacity.max(most / 200);
+        let (one, other) = line(capacity, case.rates, &dice);
+        let ends = [one, other].map(|line| End::new(line, &clock, &dice));
+        let marks = |side: usize| -> Vec<usize> {
+            let sum = |sum: &mut usize, before| {
+                *sum += before;
+                Some(*sum)
+            };
+            before(side).scan(0, sum).collect()
+        };
+        let plan = |side: usize| {
+            // With runs of equal bytes, and none that is alike at two places.
+            let byte = |at: usize| (at / 3 * 31 + at / 251 + side) as u8;
+            Plan {
+                data: (0..len(side)).map(byte).collect(),
+                written: 0,
+                own_marks: marks(side),
+                peer_marks: marks(1 - side),
+                pushed: 0,
+            }
+        };
+        Self {
+            case,
+            dice,
+            clock,
+            ends,
+            plans: [plan(0), plan(1)],
+            most,
+            over: false,
+        }
+    }
+
+    fn run(&mut self) {
+        for step in 0..MOST_STEPS {
+            self.end_it(step);
+            let side = self.dice.below(2);
+            let acted = self.act(side) | self.ends[side].run();
+            self.agree(side);
+            if !acted && !self.act(1 - side) && !self.ends[1 - side].run() && !self.pass_time() {
+                return;
+            }
+        }
+        panic!("no end: {:?}", self.ends);
+    }
+
+    /// What the user of an end does. Returns whether it was anything.
+    fn act(&mut self, side: usize) -> bool {
+        let (end, plan) = (&mut self.ends[side], &mut self.plans[side]);
+        if end.has_failed() {
+            return false;
+        }
+        let mut acted = false;
+        if self.dice.strikes(self.case.pauses) {
+            end.paused = !end.paused;
+            acted = true;
+        }
+        let limit = *plan.own_marks.get(plan.pushed).unwrap_or(&plan.data.len());
+        if plan.written < limit && !end.closing {
+            let len = self
+                .dice
+                .size(limit - plan.written)
+                .min(limit - plan.written);
+            end.write(&plan.data[plan.written..][..len]);
+            plan.written += len;
+            acted = true;
+        }
+        if let Some(stage) = self.case.stages.get(plan.pushed)
+            && plan.written == plan.own_marks[plan.pushed]
+            && end.received.len() >= plan.peer_marks[plan.pushed]
+            && !end.eof
+            && end.write_error.is_none()
+        {
+            let unread = end.received.split_off(plan.peer_marks[plan.pushed]);
+            end.push(stage.kind.layer(1 + self.most / 100), unread);
+            plan.pushed += 1;
+            acted = true;
+        }
+        acted | self.close(side)
+    }
+
+    fn close(&mut self, side: usize) -> bool {
+        let all = self.plans[1 - side].data.len();
+        let (end, plan) = (&mut self.ends[side], &self.plans[side]);
+        let mut plans = self.plans.iter();
+        let pushed = plans.all(|plan| plan.pushed == self.case.stages.len());
+        if end.closing || !pushed || end.opening || plan.written < plan.data.len() {
+            return false;
+        }
+        end.closing = match (self.case.ending, side) {
+            (Ending::FirstCloses, 0) => true,
+            (Ending::FirstCloses, _) => end.eof,
+            _ => end.received.len() == all,
+        };
+        end.closing
+    }
+
+    fn end_it(&mut self, step: usize) {
+        if self.over {
+            return;
+        }
+        match self.case.ending {
+            Ending::Abort(after) if step > 3 * usize::from(after) => {
+                while self.ends[0].run() {}
+                if self.ends[0].socket.is_some() {
+                    self.ends[0].abort();
+                }
+            }
+            Ending::Break(after) if step > 3 * usize::from(after) => {
+                self.ends[0].line.break_with(libc::ECONNRESET);
+            }
+            _ => return,
+        }
+        self.over = true;
+    }
+
+    /// Nothing is left to do now. Returns whether there is later.
+    fn pass_time(&mut self) -> bool {
+        for end in &mut self.ends {
+            if end.paused {
+                end.paused = false;
+                return true;
+            }
+        }
+        let deadlines = self.ends.iter_mut().filter_map(End::deadline);
+        let Some(next) = deadlines.min() else {
+            return false;
+        };
+        self.clock.set(next.max(self.clock.now()));
+        true
+    }
+
+    /// What holds at any time.
+    fn agree(&self, side: usize) {
+        let (end, plan, peer) = (&self.ends[side], &self.plans[side], &self.plans[1 - side]);
+        // What comes behind the bytes before a layer is for that layer.
+        let mark = plan.peer_marks.get(plan.pushed);
+        let len = end.received.len().min(*mark.unwrap_or(&usize::MAX));
+        assert!(peer.data.starts_with(&end.received[..len]), "other bytes");
+        assert!(end.sent <= end.written);
+        if let Some(layered) = end.socket.as_ref().and_then(|socket| socket.foreign_ref()) {
+            super::LayeredSocket::check_memory(layered);
+        }
+    }
+
+    /// What holds in the end.
+    fn check(&self) {
+        let [one, other] = &self.ends;
+        let kinds = self.case.stages.iter().map(|stage| stage.kind);
+        match self.case.ending {
+            _ if !self.over => {
+                for side in 0..2 {
+                    let (end, peer) = (&self.ends[side], &self.plans[1 - side]);
+                    assert!(end.received == peer.data, "{end:?}");
+                    assert!(end.eof && end.closed, "{:?}", self.ends);
+                    assert_eq!((end.sent, end.queue.len()), (end.written, 0), "{end:?}");
+                    assert!(end.read_error.is_none() && end.write_error.is_none());
+                    let none = end.socket.as_ref().and_then(|socket| socket.foreign_ref());
+                    none.inspect(|layered| super::LayeredSocket::check_idle(layered));
+                }
+            }
+            Ending::Break(_) => {
+                for (end, peer) in [(one, other), (other, one)] {
+                    let error = end.read_error.as_ref().map(io::Error::kind);
+                    let ended = end.eof && peer.closing;
+                    let reset = error == Some(ErrorKind::ConnectionReset) && !end.eof;
+                    assert!(ended || reset, "{end:?}");
+                    assert!(end.received.len() >= peer.sent, "{end:?}");
+                }
+            }
+            _ => {
+                let pushed = self.plans[1].pushed;
+                let mut sessions = kinds.clone().take(pushed);
+                let session = sessions.any(|kind| kind == Kind::Session);
+                assert!(other.eof || other.read_error.is_some(), "{other:?}");
+                assert!(
+                    !session || !other.eof || one.closed,
+                    "a cut is no end: {other:?}"
+                );
+                assert!(other.received.len() >= one.sent, "{other:?}");
+                if kinds.clone().all(Kind::is_exact) && one.read_error.is_none() {
+                    assert_eq!(other.received.len(), one.sent, "{other:?}");
+                }
+            }
+        }
+    }
+}
+
+fn check(case: &Case) {
+    let mut world = World::new(case);
+    world.run();
+    world.check();
+}
+
+fn case(input: &[u8]) -> Option<Case> {
+    Case::arbitrary(&mut Unstructured::new(input)).ok()
+}
+
+#[test]
+fn whatever_the_line_does_what_goes_in_comes_out_and_what_counts_as_sent_has_arrived() {
+    let corpus = concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus/layers");
+    tidegate_testkit::fuzz(corpus, case, check);
+}

@@ -1,0 +1,227 @@
+//! What a layer sees of the bytes around it.
+
+use super::buffer::Buffer;
+use super::shared::{SCRATCH, Shared};
+use std::cell::Cell;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+/// The maximum number of delivered bytes that wait for the reader above: eight times what a layer has
+/// as input. A layer that makes more of its input stops at [`LayerIo::room`].
+pub(super) const MAX_PLAIN: usize = 8 * SCRATCH;
+
+/// What a layer did with its [`LayerIo`] that cannot be.
+pub(super) type Misuse = Cell<Option<&'static str>>;
+
+/// The bytes around a layer, and what it can say about the connection.
+pub struct LayerIo<'a> {
+    pub(super) input: &'a mut [u8],
+    pub(super) consumed: usize,
+    pub(super) above: Above<'a>,
+    pub(super) below: Below<'a>,
+    pub(super) said: Said,
+    pub(super) misuse: &'a Misuse,
+    pub(super) deadline: &'a mut Option<Instant>,
+    pub(super) shared: &'a Shared,
+}
+
+/// What a layer said in one call.
+#[derive(Debug, Default, Clone, Copy)]
+pub(super) struct Said {
+    pub(super) open: bool,
+    pub(super) end_of_stream: bool,
+    pub(super) leave: bool,
+    pub(super) more: bool,
+}
+
+impl LayerIo<'_> {
+    /// Returns the bytes from below that were not consumed yet. They may be changed in place.
+    pub fn input(&mut self) -> &mut [u8] {
+        &mut self.input[self.consumed..]
+    }
+
+    /// Removes the first `len` bytes of the input. More than there are is an error of the layer.
+    pub fn consume(&mut self, len: usize) {
+        let left = self.input.len() - self.consumed;
+        if len > left {
+            self.misuse
+                .set(Some("a layer consumed more input than there is"));
+        }
+        self.consumed += len.min(left);
+    }
+
+    /// Hands bytes to the reader above.
+    pub fn deliver(&mut self, data: &[u8]) {
+        self.above.deliver(data);
+    }
+
+    /// Returns the number of bytes that the reader above has room for.
+    pub fn room(&self) -> usize {
+        self.above.room()
+    }
+
+    /// Sends bytes below.
+    pub fn send(&mut self, data: &[u8]) {
+        self.below.send(data);
+    }
+
+    /// Returns the input and both directions at a time, for code that makes output of borrowed input.
+    pub fn parts(&mut self) -> (&mut [u8], Above<'_>, Below<'_>) {
+        (
+            &mut self.input[self.consumed..],
+            self.above.reborrow(),
+            self.below.reborrow(),
+        )
+    }
+
+    /// Opens the layer: bytes of the protocol may go through it from now on.
+    pub fn open(&mut self) {
+        self.said.open = true;
+    }
+
+    /// Ends the stream to above, behind what was delivered. Input that comes later is ignored.
+    pub fn end_of_stream(&mut self) {
+        self.said.end_of_stream = true;
+    }
+
+    /// Leaves the connection. The input that is not consumed goes above as it is, and so does
+    /// everything after it.
+    pub fn leave(&mut self) {
+        self.said.leave = true;
+    }
+
+    /// Asks for another call of [`receive`](super::Layer::receive) although no more input has come.
+    pub fn more(&mut self) {
+        self.said.more = true;
+    }
+
+    /// Starts the layer's timer, in place of one that runs already.
+    pub fn wake_after(&mut self, delay: Duration) {
+        *self.deadline = self.shared.now().checked_add(delay);
+    }
+
+    /// Returns the time of the loop's clock.
+    pub fn now(&self) -> Instant {
+        self.shared.now()
+    }
+}
+
+/// The way to the reader above a layer.
+pub struct Above<'a> {
+    /// Where the reader wants the bytes, and the number of bytes there.
+    pub(super) buffer: &'a mut [u8],
+    pub(super) filled: &'a mut usize,
+    /// For what the reader has no room for.
+    pub(super) kept: &'a mut Buffer,
+    /// The stream to above has ended.
+    pub(super) has_ended: bool,
+    pub(super) misuse: &'a Misuse,
+    pub(super) shared: &'a Shared,
+}
+
+impl Above<'_> {
+    /// Hands bytes to the reader.
+    pub fn deliver(&mut self, data: &[u8]) {
+        if self.has_ended {
+            return;
+        }
+        let (now, later) = data.split_at(data.len().min(self.room()));
+        self.buffer[*self.filled..][..now.len()].copy_from_slice(now);
+        *self.filled += now.len();
+        if later.is_empty() {
+            return;
+        }
+        if self.kept.len() + later.len() > MAX_PLAIN {
+            let misuse = "a layer delivered far more than there was room for";
+            self.misuse.set(Some(misuse));
+            return;
+        }
+        self.kept.push(later, self.shared);
+    }
+
+    /// Returns the number of bytes that the reader has room for. What is delivered beyond waits in
+    /// memory.
+    pub fn room(&self) -> usize {
+        if self.kept.is_empty() {
+            self.buffer.len() - *self.filled
+        } else {
+            0
+        }
+    }
+
+    fn reborrow(&mut self) -> Above<'_> {
+        Above {
+            buffer: self.buffer,
+            filled: self.filled,
+            kept: self.kept,
+            has_ended: self.has_ended,
+            misuse: self.misuse,
+            shared: self.shared,
+        }
+    }
+}
+
+/// The way below a layer.
+pub struct Below<'a> {
+    pub(super) wire: &'a mut Buffer,
+    pub(super) misuse: &'a Misuse,
+    pub(super) shared: &'a Shared,
+}
+
+impl Below<'_> {
+    /// Sends bytes.
+    pub fn send(&mut self, data: &[u8]) {
+        self.wire.push(data, self.shared);
+    }
+
+    /// Returns room for at least `len` bytes, to write output into directly. What is in it is not
+    /// sent before [`filled`](Below::filled) is called.
+    pub fn spare(&mut self, len: usize) -> &mut [u8] {
+        self.wire.spare(len, self.shared)
+    }
+
+    /// Sends the first `len` bytes of the [`spare`](Below::spare) room. More than there are is an
+    /// error of the layer.
+    pub fn filled(&mut self, len: usize) {
+        if !self.wire.fill(len) {
+            let misuse = "a layer filled more of its output than there was room";
+            self.misuse.set(Some(misuse));
+        }
+    }
+
+    fn reborrow(&mut self) -> Below<'_> {
+        Below {
+            wire: self.wire,
+            misuse: self.misuse,
+            shared: self.shared,
+        }
+    }
+}
+
+impl fmt::Debug for LayerIo<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LayerIo")
+            .field("input", &(self.input.len() - self.consumed))
+            .field("above", &self.above)
+            .field("below", &self.below)
+            .field("said", &self.said)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Above<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Above")
+            .field("room", &self.room())
+            .field("kept", &self.kept.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Below<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Below")
+            .field("to_send", &self.wire.len())
+            .finish_non_exhaustive()
+    }
+}

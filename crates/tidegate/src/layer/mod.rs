@@ -1,0 +1,95 @@
+//! Layers: what stands between a socket and a protocol and changes the bytes on their way.
+
+mod buffer;
+mod fault;
+mod io;
+mod pieces;
+mod shared;
+mod socket;
+mod through;
+
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod testing;
+
+pub use io::{Above, Below, LayerIo};
+pub(crate) use shared::Shared;
+pub(crate) use socket::{LayeredSocket, TakenOff};
+
+use crate::Result;
+use std::any::Any;
+use std::time::Duration;
+
+/// Changes the bytes of a connection on their way between the socket and the protocol.
+///
+/// TLS is a layer, and so are a header in front of the stream, compression, a throttle. A layer does
+/// no I/O and has no handle of the connection: the loop calls it with bytes, and it puts bytes into
+/// the [`LayerIo`] that it is given. Its methods are not called from within each other.
+///
+/// Layers stack. The one nearest to the socket is the lowest. "Above" is the protocol or the next
+/// layer, "below" is the socket or the layer before.
+///
+/// # The contract
+///
+/// * [`start`](Layer::start) comes first, once, when all that is below is open. The protocol's
+///   `connection_made` comes when every layer has called [`LayerIo::open`].
+/// * [`receive`](Layer::receive) comes with bytes from below. It consumes what it can; the rest comes
+///   again with more behind it. It is not called again before there is more, or
+///   [`LayerIo::more`] asked for it.
+/// * [`send`](Layer::send) comes with bytes from above, once the layer is open. Everything that
+///   stands for the bytes that it takes has been put out when it returns.
+/// * [`input_ended`](Layer::input_ended) comes once, when below has ended and `receive` has had
+///   everything before.
+/// * [`end`](Layer::end) comes at most once, when the stream from above has ended, if the layer is
+///   open. No `send` follows.
+/// * [`timer`](Layer::timer) comes when the time of [`LayerIo::wake_after`] is over.
+/// * An `Err` ends the connection, with the error as its reason, after the bytes that were delivered
+///   before. What the layer put out is still sent. A panic does the same. No method is called
+///   afterwards.
+pub trait Layer: Any {
+    /// Called once, when what is below is open.
+    ///
+    /// The default implementation opens the layer at once.
+    fn start(&mut self, io: &mut LayerIo<'_>) -> Result {
+        io.open();
+        Ok(())
+    }
+
+    /// Called when there are bytes from below.
+    fn receive(&mut self, io: &mut LayerIo<'_>) -> Result;
+
+    /// Called once, when below has ended.
+    ///
+    /// The default implementation ends the stream to above.
+    fn input_ended(&mut self, io: &mut LayerIo<'_>) -> Result {
+        io.end_of_stream();
+        Ok(())
+    }
+
+    /// Takes bytes from above, and returns the number of bytes that it took.
+    fn send(&mut self, data: &[u8], io: &mut LayerIo<'_>) -> Result<usize>;
+
+    /// Called when the stream from above has ended and everything of it was sent.
+    ///
+    /// The default implementation does nothing.
+    fn end(&mut self, io: &mut LayerIo<'_>) -> Result {
+        let _ = io;
+        Ok(())
+    }
+
+    /// Called when the time of [`LayerIo::wake_after`] is over.
+    ///
+    /// The default implementation does nothing.
+    fn timer(&mut self, io: &mut LayerIo<'_>) -> Result {
+        let _ = io;
+        Ok(())
+    }
+
+    /// Returns the time in which the layer must open.
+    ///
+    /// The default implementation returns 60 s, as asyncio's `ssl_handshake_timeout`.
+    fn open_limit(&self) -> Duration {
+        Duration::from_secs(60)
+    }
+}

@@ -1,0 +1,73 @@
+//! What the layered sockets of a loop share: the memory that one of them needs while it works, and
+//! the clock.
+
+use super::through::Marks;
+use std::cell::RefCell;
+use std::fmt;
+use std::mem;
+use std::rc::Rc;
+use std::time::Instant;
+
+/// The size in bytes of the memory that is lent: the maximum that a layer has as input at a time, and
+/// that it has to send.
+pub(super) const SCRATCH: usize = 128 * 1024;
+
+/// The maximum number of pieces of each kind of memory that are kept for the next call. A layered
+/// socket needs three at a time, and two more for each layer below.
+const KEPT: usize = 8;
+
+/// What the layered sockets of a loop share.
+pub(crate) struct Shared {
+    memory: RefCell<Vec<Box<[u8]>>>,
+    marks: RefCell<Vec<Marks>>,
+    clock: Box<dyn Fn() -> Instant>,
+}
+
+impl Shared {
+    /// Calls `clock` when a layer asks for the time or starts its timer.
+    pub(crate) fn new(clock: impl Fn() -> Instant + 'static) -> Rc<Self> {
+        Rc::new(Self {
+            memory: RefCell::default(),
+            marks: RefCell::default(),
+            clock: Box::new(clock),
+        })
+    }
+
+    pub(super) fn now(&self) -> Instant {
+        (self.clock)()
+    }
+
+    /// Returns [`SCRATCH`] bytes.
+    pub(super) fn lend(&self) -> Box<[u8]> {
+        let kept = self.memory.borrow_mut().pop();
+        kept.unwrap_or_else(|| vec![0; SCRATCH].into_boxed_slice())
+    }
+
+    /// Takes memory back, of any origin.
+    pub(super) fn take_back(&self, memory: Box<[u8]>) {
+        let mut kept = self.memory.borrow_mut();
+        if memory.len() == SCRATCH && kept.len() < KEPT {
+            kept.push(memory);
+        }
+    }
+
+    /// Returns an empty list with memory, if there is one.
+    pub(super) fn lend_marks(&self) -> Marks {
+        self.marks.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Takes the memory of an empty list.
+    pub(super) fn take_back_marks(&self, marks: &mut Marks) {
+        let mut kept = self.marks.borrow_mut();
+        let marks = mem::take(marks);
+        if kept.len() < KEPT {
+            kept.push(marks);
+        }
+    }
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,161 @@
+//! Calls of the layer: what it is given, and what it said.
+
+use super::LayeredSocket;
+use crate::Result;
+use crate::layer::buffer::Buffer;
+use crate::layer::fault::Fault;
+use crate::layer::io::{Above, Below, Misuse, Said};
+use crate::layer::shared::Shared;
+use crate::layer::{Layer, LayerIo};
+use std::any::Any;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread;
+
+impl LayeredSocket {
+    /// Calls a method of the layer, with the reader's buffer and the number of bytes in it. `None`:
+    /// the layer has failed, now or before, or has left.
+    pub(super) fn call<T>(
+        &mut self,
+        buffer: &mut [u8],
+        filled: &mut usize,
+        method: impl FnOnce(&mut dyn Layer, &mut LayerIo<'_>) -> Result<T>,
+    ) -> Option<T> {
+        if self.fault.is_some() || self.left {
+            return None;
+        }
+        let outcome = self.enter(buffer, filled, method);
+        if self.blocked {
+            (self.blocked, self.unblocked) = (false, true);
+        }
+        match outcome {
+            Ok(Ok(value)) if self.fault.is_none() => return Some(value),
+            Ok(Ok(_)) => {}
+            // What a layer returned or panicked with counts more than what it misused before.
+            Ok(Err(error)) => self.fail(Fault::of_error(error)),
+            Err(payload) => self.fail(Fault::of_panic(payload)),
+        }
+        None
+    }
+
+    /// Calls a method while nothing is read.
+    pub(super) fn call_aside<T>(
+        &mut self,
+        method: impl FnOnce(&mut dyn Layer, &mut LayerIo<'_>) -> Result<T>,
+    ) -> Option<T> {
+        self.call(&mut [], &mut 0, method)
+    }
+
+    /// Calls code that is not the layer's own.
+    pub(super) fn call_from_outside<L: Layer, R>(
+        &mut self,
+        call: impl FnOnce(&mut L, &mut LayerIo<'_>) -> R,
+    ) -> Option<R> {
+        if self.fault.is_some() || self.left {
+            let layer: &mut dyn Any = &mut *self.layer;
+            let layer = layer.downcast_mut()?;
+            return Some(detached(&self.shared, |io| call(layer, io)));
+        }
+        let outcome = self.enter(&mut [], &mut 0, |layer, io| {
+            let layer: &mut dyn Any = layer;
+            layer.downcast_mut().map(|layer| call(layer, io))
+        });
+        if self.blocked {
+            (self.blocked, self.unblocked) = (false, true);
+        }
+        outcome.unwrap_or_else(|payload| resume_unwind(payload))
+    }
+
+    /// Calls, and notes what was said.
+    fn enter<R>(
+        &mut self,
+        buffer: &mut [u8],
+        filled: &mut usize,
+        call: impl FnOnce(&mut dyn Layer, &mut LayerIo<'_>) -> R,
+    ) -> thread::Result<R> {
+        let misuse = Misuse::default();
+        let shared = &*self.shared;
+        let mut io = LayerIo {
+            input: self.input.bytes_mut(),
+            consumed: 0,
+            above: Above {
+                buffer,
+                filled,
+                kept: &mut self.plain,
+                has_ended: self.ended,
+                misuse: &misuse,
+                shared,
+            },
+            below: Below {
+                wire: &mut self.wire,
+                misuse: &misuse,
+                shared,
+            },
+            said: Said::default(),
+            misuse: &misuse,
+            deadline: &mut self.deadline,
+            shared,
+        };
+        let layer = &mut *self.layer;
+        let outcome = catch_unwind(AssertUnwindSafe(|| call(layer, &mut io)));
+        let LayerIo { consumed, said, .. } = io;
+        self.input.consume(consumed);
+        if (said.open || said.leave) && !self.open {
+            (self.open, self.unblocked) = (true, true);
+        }
+        self.ended |= said.end_of_stream;
+        self.left |= said.leave;
+        self.more |= said.more;
+        if let Some(misuse) = misuse.take() {
+            self.fail(Fault::new(io::Error::other(misuse)));
+        }
+        if self.left {
+            self.no_more_calls();
+        }
+        if self.sent_end {
+            self.wire.consume(self.wire.len());
+        }
+        outcome
+    }
+
+    /// Takes the layer for failed: it is not called any more.
+    pub(super) fn fail(&mut self, fault: Fault) {
+        self.fault = Some(fault);
+        self.no_more_calls();
+    }
+
+    fn no_more_calls(&mut self) {
+        self.deadline = None;
+        self.more = false;
+        self.blocked = false;
+    }
+}
+
+/// Calls with the bytes of no connection: it has ended, or the layer has.
+pub(in crate::layer) fn detached<R>(
+    shared: &Shared,
+    call: impl FnOnce(&mut LayerIo<'_>) -> R,
+) -> R {
+    let (mut plain, mut wire, misuse) = <(Buffer, Buffer, Misuse)>::default();
+    call(&mut LayerIo {
+        input: &mut [],
+        consumed: 0,
+        above: Above {
+            buffer: &mut [],
+            filled: &mut 0,
+            kept: &mut plain,
+            has_ended: true,
+            misuse: &misuse,
+            shared,
+        },
+        below: Below {
+            wire: &mut wire,
+            misuse: &misuse,
+            shared,
+        },
+        said: Said::default(),
+        misuse: &misuse,
+        deadline: &mut None,
+        shared,
+    })
+}

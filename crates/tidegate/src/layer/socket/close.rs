@@ -1,0 +1,106 @@
+//! The end: of the streams from above, of a layer that leaves, and of the connection.
+
+use super::write::Sent;
+use super::{LayeredSocket, is_of_type};
+use crate::driver::Socket;
+use crate::layer::fault::Fault;
+use crate::layer::{Layer, LayerIo, Shared};
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+
+/// Layers of which the connection has ended, or that have left it. To drop them runs code of the
+/// user's.
+pub(crate) struct TakenOff {
+    /// From the top down.
+    layers: Vec<(Box<dyn Layer>, Option<Fault>)>,
+    shared: Rc<Shared>,
+}
+
+impl LayeredSocket {
+    /// Ends the streams of all layers, from the top down. `Ok`: everything is out. `WouldBlock`: to be
+    /// called again when there is room, or a layer [goes on](LayeredSocket::wants_write).
+    ///
+    /// A layer that is not open is not asked to end anything.
+    pub(crate) fn end(&mut self) -> io::Result<()> {
+        if !self.ending && self.open {
+            self.call_aside(|layer, io| layer.end(io));
+        }
+        self.ending = true;
+        self.forget_brief_error();
+        let sent = self.send_wire();
+        self.park();
+        match sent {
+            Sent::Failed => return Err(self.failed()),
+            Sent::Part => return Err(io::ErrorKind::WouldBlock.into()),
+            Sent::All if self.fault.as_ref().is_some_and(|fault| !fault.is_told()) => {
+                return Err(self.failed());
+            }
+            Sent::All => self.sent_end = true,
+        }
+        match self.layered_below_mut() {
+            Some(below) => below.end(),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns whether the topmost layer has left and everything of it is done, so that the socket
+    /// below can take the place of this one.
+    pub(crate) fn has_left(&self) -> bool {
+        let buffers = [&self.plain, &self.input, &self.unread, &self.wire];
+        self.left
+            && self.open_told
+            && self.past == 0
+            && !self.eof
+            && buffers.iter().all(|buffer| buffer.is_empty())
+            && self.through.is_settled()
+            && self.write_error.is_none()
+    }
+
+    /// Takes the topmost layer off.
+    pub(crate) fn into_below(self) -> (Socket, TakenOff) {
+        let layers = vec![(self.layer, self.fault)];
+        let shared = self.shared;
+        (self.below, TakenOff { layers, shared })
+    }
+
+    /// Takes all layers off the bare socket.
+    pub(crate) fn into_parts(self) -> (Socket, TakenOff) {
+        let (mut socket, mut off) = self.into_below();
+        loop {
+            match socket.into_foreign::<Self>() {
+                Ok(layered) => {
+                    let (below, next) = layered.into_below();
+                    off.layers.extend(next.layers);
+                    socket = below;
+                }
+                Err(bare) => return (bare, off),
+            }
+        }
+    }
+}
+
+impl TakenOff {
+    /// Calls with the topmost layer of type `L`. What it says and sends reaches nobody.
+    pub(crate) fn with_layer<L: Layer, R>(
+        &mut self,
+        call: impl FnOnce(&mut L, &mut LayerIo<'_>) -> R,
+    ) -> Option<R> {
+        let mut layers = self.layers.iter_mut().map(|(layer, _)| layer);
+        let layer: &mut dyn Any = &mut **layers.find(|layer| is_of_type::<L>(&***layer))?;
+        let layer = layer.downcast_mut()?;
+        Some(super::call::detached(&self.shared, |io| call(layer, io)))
+    }
+
+    /// Adds others, which were below these.
+    pub(crate) fn append(&mut self, mut below: Self) {
+        self.layers.append(&mut below.layers);
+    }
+}
+
+impl fmt::Debug for TakenOff {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} layers", self.layers.len())
+    }
+}

@@ -1,0 +1,218 @@
+//! Reading: bytes from below through the layer, and from the layer to the reader.
+
+use super::LayeredSocket;
+use crate::layer::fault::{Fault, may_be_over};
+use crate::layer::shared::SCRATCH;
+use std::io;
+use std::mem;
+
+/// The maximum number of bytes that a layer leaves unconsumed when it waits for more. Beside them a
+/// read has room for a TLS record (RFC 8446, 5.2).
+pub(super) const MAX_INPUT: usize = SCRATCH - 16 * 1024;
+
+/// The maximum number of times that a layer is called in one read.
+pub(super) const CALLS_PER_READ: usize = 16;
+
+/// The maximum number of calls in a row in which a layer asks for another one and does nothing else.
+const MAX_FRUITLESS: u8 = 16;
+
+impl LayeredSocket {
+    /// Returns whether a read has something to tell without asking the socket: bytes, an end, an
+    /// error, or that it is open. It can change by every method.
+    pub(crate) fn has_input(&self) -> bool {
+        let to_open = !self.open_told && (self.open || self.write_error.is_some());
+        if to_open || !self.plain.is_empty() {
+            return true;
+        }
+        if self.ended {
+            return !self.ended_told;
+        }
+        if let Some(fault) = &self.fault {
+            return !fault.is_read;
+        }
+        let kept = !self.unread.is_empty() || (self.left && !self.input.is_empty());
+        let failed = self.input.len() > MAX_INPUT || self.read_error.is_some();
+        let stuck = failed && self.deadline.is_none();
+        let below = || self.layered_below().is_some_and(Self::has_input);
+        kept || stuck || self.more || self.unfinished || below()
+    }
+
+    /// Returns whether another read may have something to tell, although the last one was short or
+    /// told of nothing.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.drained || self.has_input()
+    }
+
+    /// Returns whether the bare socket has been read to its end.
+    pub(crate) fn below_has_ended(&self) -> bool {
+        self.eof && self.layered_below().is_none_or(Self::below_has_ended)
+    }
+
+    /// First what is kept, then the end or the failure behind it, then what below has.
+    pub(super) fn read_above(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if !self.plain.is_empty() {
+            return Ok(self.plain.move_to(buffer));
+        }
+        let mut filled = 0;
+        for _ in 0..CALLS_PER_READ {
+            if self.left {
+                return self.read_past(buffer);
+            }
+            if self.ended {
+                self.ended_told = true;
+                return Ok(0);
+            }
+            if let Some(error) = self.tell_fault() {
+                return Err(error);
+            }
+            if !self.open {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            self.step(buffer, &mut filled)?;
+            if filled > 0 {
+                return Ok(filled);
+            }
+            if !self.drained && !self.more {
+                // A peer that sends only what the layer keeps for itself gets no more than others.
+                break;
+            }
+        }
+        self.unfinished = true;
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    /// Reads when the layer has left: first what it did not consume.
+    fn read_past(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        for kept in [&mut self.input, &mut self.unread] {
+            if !kept.is_empty() {
+                return Ok(kept.move_to(buffer));
+            }
+        }
+        if self.eof {
+            return Ok(0);
+        }
+        self.read_below(buffer)
+    }
+
+    pub(super) fn tell_fault(&mut self) -> Option<io::Error> {
+        let fault = self.fault.as_mut()?;
+        fault.is_read = true;
+        Some(fault.tell())
+    }
+
+    /// Calls the layer once with what there is to tell it, and sends what it put out.
+    pub(super) fn step(&mut self, buffer: &mut [u8], filled: &mut usize) -> io::Result<()> {
+        let asked = mem::take(&mut self.more);
+        if !asked && self.input.len() > MAX_INPUT {
+            return self.wait_for_timer(
+                io::ErrorKind::InvalidData,
+                "a layer waits for more input than the maximum that is kept for it",
+            );
+        }
+        if !asked && self.eof {
+            return self.step_at_end(buffer, filled);
+        }
+        if !asked {
+            match self.fill() {
+                Ok(0) => return Ok(()),
+                Ok(_) => {}
+                Err(error) => return Err(self.postponed(error)),
+            }
+        }
+        let before = (self.input.len(), *filled, self.plain.len(), self.wire.len());
+        self.call(buffer, filled, |layer, io| layer.receive(io));
+        let after = (self.input.len(), *filled, self.plain.len(), self.wire.len());
+        self.check_progress(!asked || before != after);
+        self.send_output();
+        Ok(())
+    }
+
+    /// Below has ended, and the layer has had everything before.
+    fn step_at_end(&mut self, buffer: &mut [u8], filled: &mut usize) -> io::Result<()> {
+        if !mem::replace(&mut self.eof_given, true) {
+            self.call(buffer, filled, |layer, io| layer.input_ended(io));
+            self.send_output();
+            return Ok(());
+        }
+        self.wait_for_timer(
+            io::ErrorKind::UnexpectedEof,
+            "the stream below a layer ended, and the layer did not say what that means",
+        )
+    }
+
+    /// The layer gets no further input. Without a timer it waits for nothing: it has failed.
+    fn wait_for_timer(&mut self, kind: io::ErrorKind, error: &'static str) -> io::Result<()> {
+        if self.deadline.is_some() {
+            self.drained = true;
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.fail(Fault::new(io::Error::new(kind, error)));
+        Ok(())
+    }
+
+    /// Keeps an error of below for behind the input that the layer has and wakes up for.
+    fn postponed(&mut self, error: io::Error) -> io::Error {
+        if may_be_over(&error) || self.deadline.is_none() || self.input.is_empty() {
+            return error;
+        }
+        self.read_error = Some(error);
+        self.drained = true;
+        io::ErrorKind::WouldBlock.into()
+    }
+
+    /// Adds input. Returns 0 at the end.
+    fn fill(&mut self) -> io::Result<usize> {
+        if let Some(error) = self.read_error.take() {
+            return Err(error);
+        }
+        let mut input = mem::take(&mut self.input);
+        let room = input.spare(SCRATCH - input.len(), &self.shared);
+        let result = if self.unread.is_empty() {
+            self.read_below(room)
+        } else {
+            Ok(self.unread.move_to(room))
+        };
+        if let Ok(len) = result {
+            input.fill(len);
+        }
+        self.input = input;
+        result
+    }
+
+    /// One read from below.
+    fn read_below(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let result = self.below.read(buffer);
+        let more_below = || self.layered_below().is_some_and(Self::has_more);
+        match &result {
+            Ok(0) => {
+                self.eof = true;
+                self.drained = true;
+            }
+            Ok(len) => self.drained = *len < buffer.len() && !more_below(),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.drained = !more_below();
+                return result;
+            }
+            Err(error) if may_be_over(error) => return result,
+            Err(_) => {}
+        }
+        // The first error counts. When a write was told of a reset, the kernel tells the next read
+        // that the stream has ended.
+        match result {
+            Ok(len @ 1..) => Ok(len),
+            result => self.take_lasting_write_error().map_or(result, Err),
+        }
+    }
+
+    fn check_progress(&mut self, progress: bool) {
+        if progress || !self.more {
+            self.fruitless = 0;
+        } else {
+            self.fruitless += 1;
+        }
+        if self.fruitless > MAX_FRUITLESS && self.fault.is_none() {
+            let error = "a layer asks for calls and does nothing in them";
+            self.fail(Fault::new(io::Error::other(error)));
+        }
+    }
+}

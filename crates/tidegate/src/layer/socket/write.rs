@@ -1,0 +1,283 @@
+//! Writing: bytes from above through the layer, and what stands for them to below.
+
+use super::LayeredSocket;
+use crate::layer::buffer::Buffer;
+use crate::layer::fault::{Fault, may_be_over};
+use crate::layer::pieces::{PIECE, Pieces};
+use crate::layer::shared::SCRATCH;
+use crate::write_buffer::{MAX_OFFER, MAX_SLICES, Offer};
+use std::io::{self, IoSlice};
+use std::mem;
+
+/// No further piece is encoded when this many bytes wait for below: so that what does not stand in
+/// the way of a large piece fits in the memory that is lent. 1 KiB is for what a layer adds to a
+/// piece; TLS adds 22 bytes (RFC 8446, 5.2).
+pub(super) const FULL_WIRE: usize = SCRATCH - PIECE - 1024;
+
+/// What came of sending.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sent {
+    All,
+    /// Below refused some.
+    Part,
+    /// There is an error.
+    Failed,
+}
+
+impl LayeredSocket {
+    /// Takes the error that a write met behind the bytes that it returned. To be asked after each
+    /// write that took fewer bytes than it was offered.
+    pub(crate) fn take_write_error(&mut self) -> Option<io::Error> {
+        let open = self.open;
+        let error = self.write_error.take_if(|error| open || may_be_over(error));
+        if error.is_some() || !open {
+            return error;
+        }
+        let fault = self.fault.as_mut().filter(|fault| !fault.is_told())?;
+        Some(fault.tell())
+    }
+
+    /// Returns whether a write or a flush has something to tell, or may go on where a layer took no
+    /// bytes, although no event told of room.
+    pub(crate) fn wants_write(&self) -> bool {
+        self.goes_on(true)
+    }
+
+    /// `fed`: there may be bytes from above that wait for this layer.
+    fn goes_on(&self, fed: bool) -> bool {
+        let waiting = self.past > 0 || !self.wire.is_empty() || (fed && self.left);
+        let below = || self.layered_below().is_some_and(|it| it.goes_on(waiting));
+        fed && (self.unblocked || self.through.has_credit()) || below()
+    }
+
+    /// Returns whether layers have output that waits for no write of the protocol, or an error that
+    /// sending it met.
+    pub(crate) fn has_output(&self) -> bool {
+        let own = self.past == 0 && !self.wire.is_empty();
+        let failed = self.open && self.write_error.is_some();
+        own || failed
+            || self.has_unread_fault()
+            || self.layered_below().is_some_and(Self::has_output)
+    }
+
+    /// Returns whether nobody but a writer would be told of a failure: the reader has been told of
+    /// the end.
+    fn has_unread_fault(&self) -> bool {
+        let fault = self.fault.as_ref();
+        self.ended_told && fault.is_some_and(|fault| !fault.is_told())
+    }
+
+    /// Sends the output of the layers. `Ok`: all of it is out.
+    pub(crate) fn flush_output(&mut self) -> io::Result<()> {
+        self.unblocked = false;
+        self.forget_brief_error();
+        let sent = self.send_wire();
+        self.park();
+        match sent {
+            Sent::Failed => Err(self.failed()),
+            Sent::Part => Err(io::ErrorKind::WouldBlock.into()),
+            Sent::All if self.has_unread_fault() => Err(self.failed()),
+            Sent::All => Ok(()),
+        }
+    }
+
+    /// First what is to go past the layer, then what waits for below, then what is new.
+    pub(super) fn write_from_above(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut pieces = Pieces::of(slices);
+        if pieces.left() == 0 {
+            return Ok(0);
+        }
+        self.forget_brief_error();
+        let mut gone = 0;
+        while self.past > 0 && pieces.left() > 0 && self.write_error.is_none() {
+            let limit = usize::try_from(self.past).unwrap_or(usize::MAX);
+            let (sent, all) = self.write_past(&pieces, limit);
+            self.past -= sent as u64;
+            gone += sent;
+            pieces.skip(sent);
+            if !all {
+                break;
+            }
+        }
+        let rest = pieces.left();
+        if self.past == 0 && self.write_error.is_none() {
+            pieces.skip(self.through.encoded().min(rest));
+            self.write_through(pieces);
+        }
+        gone += self.through.tell(rest);
+        if gone > 0 {
+            return Ok(gone);
+        }
+        Err(self.failed())
+    }
+
+    /// Offers what goes past the layer. Returns what below took, and whether that was all.
+    fn write_past(&mut self, pieces: &Pieces<'_>, limit: usize) -> (usize, bool) {
+        let mut offer = Offer::<MAX_SLICES>::new(limit.min(MAX_OFFER));
+        for slice in pieces.rest(limit) {
+            offer.push(slice);
+        }
+        let sent = self.write_below(offer.slices());
+        (sent, sent == offer.bytes())
+    }
+
+    /// Encodes and sends until below refuses, the layer takes no more, or everything is sent.
+    fn write_through(&mut self, mut pieces: Pieces<'_>) {
+        loop {
+            let before = pieces.left();
+            self.encode(&mut pieces);
+            if self.send_wire() != Sent::All {
+                return;
+            }
+            if self.left && pieces.left() > 0 {
+                let (sent, all) = self.write_past(&pieces, usize::MAX);
+                self.through.pass(sent);
+                pieces.skip(sent);
+                if !all {
+                    return;
+                }
+            }
+            if pieces.left() == before || pieces.left() == 0 {
+                return;
+            }
+        }
+    }
+
+    /// Has the layer send until enough waits for below.
+    fn encode(&mut self, pieces: &mut Pieces<'_>) {
+        let mut gather = Buffer::default();
+        let shared = self.shared.clone();
+        while pieces.left() > 0 && self.may_encode() {
+            let piece = pieces.next(&mut gather, &shared);
+            let mut taken = 0;
+            while taken < piece.len() && self.may_encode() {
+                let len = self.encode_piece(&piece[taken..]);
+                if len == 0 {
+                    break;
+                }
+                taken += len;
+            }
+            let blocked = taken == 0;
+            pieces.skip(taken);
+            if blocked {
+                break;
+            }
+        }
+        gather.consume(gather.len());
+        gather.park(&shared);
+    }
+
+    fn may_encode(&self) -> bool {
+        self.open
+            && !self.ending
+            && !self.left
+            && !self.blocked
+            && self.fault.is_none()
+            && self.wire.len() <= FULL_WIRE
+            && !self.through.is_full()
+    }
+
+    /// Returns the number of bytes that the layer took.
+    fn encode_piece(&mut self, piece: &[u8]) -> usize {
+        let Some(taken) = self.call_aside(|layer, io| layer.send(piece, io)) else {
+            return 0;
+        };
+        self.unblocked = false;
+        if taken > piece.len() {
+            let error = io::Error::other("a layer took more bytes than it was given");
+            self.fail(Fault::new(error));
+            return 0;
+        }
+        self.blocked = taken == 0;
+        self.through.encode(taken, self.wire.len(), &self.shared);
+        taken
+    }
+
+    /// Sends what a call of the layer put out, unless that is to wait.
+    pub(super) fn send_output(&mut self) {
+        if self.wire.is_empty() || self.write_error.is_some() {
+            return;
+        }
+        self.send_wire();
+        // The transport finds the output, and sends it again.
+        self.forget_brief_error();
+    }
+
+    /// Offers what waits for below, and behind it what the layers below have put out.
+    pub(super) fn send_wire(&mut self) -> Sent {
+        if self.past > 0 && !self.wire.is_empty() {
+            return Sent::Part;
+        }
+        while !self.wire.is_empty() && self.write_error.is_none() {
+            let wire = mem::take(&mut self.wire);
+            let sent = self.write_below(&[IoSlice::new(wire.bytes())]);
+            self.wire = wire;
+            let all = sent == self.wire.len();
+            self.wire.consume(sent);
+            self.through.take(sent);
+            if !all {
+                break;
+            }
+        }
+        if self.write_error.is_some() {
+            Sent::Failed
+        } else if self.wire.is_empty() {
+            self.send_below()
+        } else {
+            Sent::Part
+        }
+    }
+
+    fn send_below(&mut self) -> Sent {
+        let below = self.layered_below_mut().filter(|below| below.has_output());
+        match below.map_or(Ok(()), Self::flush_output) {
+            Ok(()) => Sent::All,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Part,
+            Err(error) => {
+                self.write_error = Some(error);
+                Sent::Failed
+            }
+        }
+    }
+
+    /// Offers bytes to below, and keeps an error. Returns what below took.
+    fn write_below(&mut self, slices: &[IoSlice<'_>]) -> usize {
+        match self.below.write(slices) {
+            Ok(sent) => {
+                if let Some(below) = self.layered_below_mut()
+                    && sent < slices.iter().map(|slice| slice.len()).sum()
+                {
+                    self.write_error = below.take_write_error();
+                }
+                sent
+            }
+            Err(error) => {
+                if error.kind() != io::ErrorKind::WouldBlock {
+                    self.write_error = Some(error);
+                }
+                0
+            }
+        }
+    }
+
+    /// What a call returns that has nothing else to tell.
+    ///
+    /// While the layer opens, failures are kept for `advance`, which first reads what the peer has
+    /// said.
+    pub(super) fn failed(&mut self) -> io::Error {
+        let error = self.take_write_error();
+        error.unwrap_or_else(|| match &mut self.fault {
+            Some(fault) if self.open => fault.tell(),
+            _ => io::ErrorKind::WouldBlock.into(),
+        })
+    }
+
+    pub(super) fn take_lasting_write_error(&mut self) -> Option<io::Error> {
+        self.write_error.take_if(|error| !may_be_over(error))
+    }
+
+    /// An error that may be over by now is not told; below tells it again, if it is not.
+    pub(super) fn forget_brief_error(&mut self) {
+        self.write_error.take_if(|error| may_be_over(error));
+    }
+}
