@@ -12,17 +12,33 @@ use std::sync::Arc;
 /// It is inside the [`io::Error`] of
 /// [`Handle::create_connection`](crate::Handle::create_connection): [`ConnectError::of`] finds it.
 /// The kind of that error is the resolver's when the name could not be resolved,
-/// [`TimedOut`](io::ErrorKind::TimedOut) when the time was up, and else that of the first
-/// address.
+/// [`TimedOut`](io::ErrorKind::TimedOut) when the time was up, a layer's when one did not
+/// [open](crate::ConnectOptions::layer), and else that of the first address.
 #[derive(Debug, Clone)]
 pub struct ConnectError {
     target: Target,
-    /// What ended it as a whole: resolving, or the time limit.
+    /// What ended it as a whole: resolving, the time limit, or a layer.
     cause: Option<Arc<io::Error>>,
     attempts: Vec<(Address, Arc<io::Error>)>,
 }
 
 impl ConnectError {
+    /// The layers of a connection that stood did not open.
+    pub(super) fn of_layers(
+        target: Target,
+        cause: Arc<io::Error>,
+        attempts: Vec<(Address, Option<io::Error>)>,
+    ) -> Self {
+        let failed = |(address, reason): (Address, Option<io::Error>)| {
+            Some((address, Arc::new(reason?)))
+        };
+        Self {
+            target,
+            cause: Some(cause),
+            attempts: attempts.into_iter().filter_map(failed).collect(),
+        }
+    }
+
     pub(super) fn new(
         target: Target,
         cause: Option<io::Error>,
@@ -38,7 +54,8 @@ impl ConnectError {
 
     /// The addresses that were tried, in that order, and why each failed. One that had not
     /// answered when the time was up has [`TimedOut`](io::ErrorKind::TimedOut). None, when the
-    /// name could not be resolved.
+    /// name could not be resolved. One that connected, and whose layers did not open, is not among
+    /// them.
     pub fn attempts(&self) -> impl Iterator<Item = (&Address, &io::Error)> {
         let attempts = self.attempts.iter();
         attempts.map(|(address, error)| (address, &**error))

@@ -10,6 +10,8 @@ use super::state::State;
 pub(crate) enum Input {
     /// Or nothing may be delivered now.
     Nothing,
+    /// What layers that are opening read, whatever stops the protocol's bytes.
+    Layers,
     /// What `set_protocol` was given.
     Unread,
     /// The end of the stream.
@@ -28,14 +30,20 @@ pub(crate) struct Spent {
 /// One thing that is owed to a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
+    /// End the connection, as code of a layer has asked.
+    EndNoted,
     /// Call `connection_made`.
     Made,
     /// Put the new protocol in its place.
     Switch,
     /// Call `connection_lost` and let go.
     Finish,
-    /// Offer the buffer to the kernel.
+    /// Offer the buffer, or the output of layers, to the kernel.
     Flush,
+    /// Go on with opening the layers.
+    Open,
+    /// End our side of the stream in the layers.
+    EndLayers,
     /// Shut down the write side.
     ShutdownWrite,
     /// Both sides are done: close.
@@ -55,7 +63,13 @@ pub(crate) enum Step {
 impl State {
     /// What a read would deliver.
     pub(crate) fn input(self) -> Input {
-        if self.any(Self::NO_READ) {
+        if self.any(Self::OPENING) {
+            if self.any(Self::READABLE) && !self.any(Self::ENDED.with(Self::LOST_CALLED)) {
+                Input::Layers
+            } else {
+                Input::Nothing
+            }
+        } else if self.any(Self::NO_READ) {
             Input::Nothing
         } else if self.any(Self::UNREAD) {
             Input::Unread
@@ -77,34 +91,21 @@ impl State {
     /// `spent.resume`: this tick of the loop has already delivered a resume.
     /// `spent.budget`: it has already sent what one transport may send in a tick.
     pub(crate) fn next(self, spent: Spent) -> Step {
-        if self.any(Self::LOST_CALLED) {
-            return Step::Rest;
+        if let Some(step) = self.next_of_life() {
+            return step;
         }
-        if self.any(Self::CONNECTING) {
-            return Step::Made;
-        }
-        if self.any(Self::SWITCH) {
-            return Step::Switch;
-        }
-        if self.any(Self::ENDED) {
-            return Step::Finish;
-        }
-        let flushable = self.any(Self::QUEUED) && self.any(Self::WRITABLE);
+        let flushable = self.is_flushable();
         if flushable && !spent.budget {
             return Step::Flush;
         }
+        if self.is_open_due() {
+            return Step::Open;
+        }
         let mut postponed = flushable;
-        if self.any(Self::CLOSING) {
-            if !self.any(Self::QUEUED) {
-                return Step::Finish;
-            }
-        } else if !self.any(Self::WRITE_FAILED) {
-            if self.any(Self::EOF_ASKED) && !self.any(Self::EOF_SENT.with(Self::QUEUED)) {
-                return Step::ShutdownWrite;
-            }
-            if self.any(Self::EOF_SENT) && self.any(Self::KEPT_OPEN) {
-                return Step::Close;
-            }
+        if let Some(step) = self.next_of_end() {
+            return step;
+        }
+        if !self.any(Self::CLOSING.with(Self::WRITE_FAILED)) && !self.is_unmade() {
             if !self.any(Self::PAUSE_TOLD) {
                 if self.any(Self::PAUSED.with(Self::PAUSE_MISSED)) {
                     return Step::Pause;
@@ -126,6 +127,66 @@ impl State {
         } else {
             Step::Rest
         }
+    }
+
+    /// What comes before any byte: the first and the last callback, and another protocol.
+    fn next_of_life(self) -> Option<Step> {
+        if self.any(Self::LOST_CALLED) {
+            Some(Step::Rest)
+        } else if self.any(Self::END_NOTED) {
+            Some(Step::EndNoted)
+        } else if self.any(Self::CONNECTING) && !self.any(Self::OPENING) {
+            Some(Step::Made)
+        } else if self.any(Self::SWITCH) && !self.is_unmade() {
+            Some(Step::Switch)
+        } else if self.any(Self::ENDED) {
+            Some(Step::Finish)
+        } else {
+            None
+        }
+    }
+
+    /// What ends our side of the stream, or the connection, once nothing is buffered.
+    fn next_of_end(self) -> Option<Step> {
+        let to_end = self.any(Self::LAYERED) && !self.any(Self::OPENING.with(Self::LAYERS_ENDED));
+        let all_sent = !self.any(Self::QUEUED);
+        if self.any(Self::CLOSING) {
+            if all_sent && !to_end {
+                return Some(Step::Finish);
+            }
+            return (all_sent && self.any(Self::WRITABLE)).then_some(Step::EndLayers);
+        }
+        if self.any(Self::WRITE_FAILED) || self.is_unmade() {
+            return None;
+        }
+        let eof_owed = self.any(Self::EOF_ASKED) && !self.any(Self::EOF_SENT.with(Self::OPENING));
+        if eof_owed && all_sent {
+            if !to_end {
+                return Some(Step::ShutdownWrite);
+            }
+            if self.any(Self::WRITABLE) {
+                return Some(Step::EndLayers);
+            }
+        }
+        (self.any(Self::EOF_SENT) && self.any(Self::KEPT_OPEN)).then_some(Step::Close)
+    }
+
+    /// Whether there is no `connection_made` yet.
+    fn is_unmade(self) -> bool {
+        self.any(Self::CONNECTING)
+    }
+
+    /// Whether the kernel may take what is buffered. The output of layers that are opening is sent
+    /// by [`Step::Open`].
+    fn is_flushable(self) -> bool {
+        let output = self.any(Self::OUTPUT) && !self.any(Self::OPENING);
+        self.any(Self::WRITABLE) && (output || self.any(Self::QUEUED))
+    }
+
+    /// Whether layers are to go on with opening although they have no input.
+    fn is_open_due(self) -> bool {
+        let output = self.any(Self::OUTPUT) && self.any(Self::WRITABLE) && !self.any(Self::QUEUED);
+        self.any(Self::OPENING) && (output || self.any(Self::OPEN_DUE))
     }
 }
 
