@@ -94,6 +94,11 @@ mod connect {
     mod zones;
 }
 
+/// Layers: what stands between the socket and the protocol.
+mod layers {
+    mod opening;
+}
+
 /// A relay: two connections, each of which sends what the other receives.
 mod relay {
     mod back_end;

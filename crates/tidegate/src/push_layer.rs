@@ -1,9 +1,9 @@
 //! The layers of a connection, as its users see them: putting one on, and access to it.
 
+use crate::Transport;
 use crate::completion::Completion;
 use crate::layer::{Layer, LayerIo};
 use crate::transport::NewLayer;
-use crate::Transport;
 
 /// # Layers
 ///

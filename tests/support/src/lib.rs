@@ -12,6 +12,7 @@ pub mod logs;
 mod peer;
 mod scale;
 mod scene;
+pub mod seal;
 mod served;
 mod streamed;
 pub mod tasks;

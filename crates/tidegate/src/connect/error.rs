@@ -29,9 +29,8 @@ impl ConnectError {
         cause: Arc<io::Error>,
         attempts: Vec<(Address, Option<io::Error>)>,
     ) -> Self {
-        let failed = |(address, reason): (Address, Option<io::Error>)| {
-            Some((address, Arc::new(reason?)))
-        };
+        let failed =
+            |(address, reason): (Address, Option<io::Error>)| Some((address, Arc::new(reason?)));
         Self {
             target,
             cause: Some(cause),

@@ -44,7 +44,11 @@ impl ListenOptions {
 
 impl ServerState {
     /// Makes the layers of a connection. `None` after a failure, which was reported.
-    pub(super) fn make_layers(&self, make: &mut MakeLayers, peer: &Address) -> Option<Vec<NewLayer>> {
+    pub(super) fn make_layers(
+        &self,
+        make: &mut MakeLayers,
+        peer: &Address,
+    ) -> Option<Vec<NewLayer>> {
         const CONTEXT: &str = "a server's layer";
         let core = self.handle().core();
         let mut layers = Vec::with_capacity(make.0.len());
@@ -75,7 +79,10 @@ impl ServerState {
 
     /// Logs that a connection was not made, unless it was ended here.
     pub(crate) fn log_unmade(&self, peer: &Address, closed: &Closed) {
-        if !matches!(closed.reason(), CloseReason::Io(_) | CloseReason::Timeout(_)) {
+        if !matches!(
+            closed.reason(),
+            CloseReason::Io(_) | CloseReason::Timeout(_)
+        ) {
             return;
         }
         guarded(|| {

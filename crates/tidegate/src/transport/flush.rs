@@ -173,7 +173,12 @@ impl Transport {
         {
             return;
         }
-        self.time_progress(sent, sent < offered);
+        let progress = if conn.is(State::LAYERED) {
+            conn.progress_below()
+        } else {
+            sent
+        };
+        self.time_progress(progress, sent < offered);
     }
 
     /// Draws the consequences of an error of sending. Returns whether it ends writing.

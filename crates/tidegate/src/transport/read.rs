@@ -296,7 +296,13 @@ impl Transport {
             transport.give(protocol, unread.rest(), &mut given)
         });
         unread.at += given;
-        if !unread.rest().is_empty() {
+        if unread.rest().is_empty() {
+            return;
+        }
+        if conn.is(State::OPENING) {
+            // The callback has put a layer on: what follows is the layer's.
+            conn.layered(|layered| layered.add_unread(unread.rest()));
+        } else {
             conn.with_extra(|extra| extra.unread = unread);
             conn.set(State::UNREAD);
         }

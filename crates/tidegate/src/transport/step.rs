@@ -94,11 +94,11 @@ impl State {
         if let Some(step) = self.next_of_life() {
             return step;
         }
-        let flushable = self.is_flushable();
+        let flushable = self.any(Self::WRITABLE) && self.any(Self::QUEUED.with(Self::OUTPUT));
         if flushable && !spent.budget {
             return Step::Flush;
         }
-        if self.is_open_due() {
+        if self.any(Self::OPENING) && self.any(Self::OPEN_DUE) {
             return Step::Open;
         }
         let mut postponed = flushable;
@@ -175,19 +175,6 @@ impl State {
     fn is_unmade(self) -> bool {
         self.any(Self::CONNECTING)
     }
-
-    /// Whether the kernel may take what is buffered. The output of layers that are opening is sent
-    /// by [`Step::Open`].
-    fn is_flushable(self) -> bool {
-        let output = self.any(Self::OUTPUT) && !self.any(Self::OPENING);
-        self.any(Self::WRITABLE) && (output || self.any(Self::QUEUED))
-    }
-
-    /// Whether layers are to go on with opening although they have no input.
-    fn is_open_due(self) -> bool {
-        let output = self.any(Self::OUTPUT) && self.any(Self::WRITABLE) && !self.any(Self::QUEUED);
-        self.any(Self::OPENING) && (output || self.any(Self::OPEN_DUE))
-    }
 }
 
 #[cfg(test)]
@@ -248,6 +235,57 @@ mod tests {
             (S::CLOSING | S::QUEUED | S::PAUSED | S::READABLE, Rest),
             (S::CLOSING | S::QUEUED | S::PAUSE_TOLD, Rest),
             (all_owed | S::LOST_CALLED, Rest),
+        ];
+        for (state, expected) in table {
+            assert_eq!(state.next(FRESH), expected, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn layers_open_before_all_but_the_end_and_end_behind_what_is_buffered() {
+        use Step::*;
+        type S = State;
+        let opening = S::LAYERED | S::OPENING;
+        let unmade = opening | S::CONNECTING;
+        let closing = S::LAYERED | S::CLOSING;
+        let eof = S::LAYERED | S::EOF_ASKED;
+        let table = [
+            (unmade, Rest),
+            (unmade | S::OPEN_DUE, Open),
+            (unmade | S::READABLE, QueueRead),
+            (unmade | S::READABLE | S::READING_PAUSED, QueueRead),
+            (unmade | S::READABLE | S::SWITCH | S::PAUSED, QueueRead),
+            (unmade | S::ENDED, Finish),
+            (unmade | S::CLOSING, Finish),
+            (unmade | S::CLOSING | S::QUEUED, Rest),
+            (unmade | S::OUTPUT | S::WRITABLE, Flush),
+            (unmade | S::OUTPUT, Rest),
+            (unmade | S::EOF_ASKED, Rest),
+            (S::LAYERED | S::CONNECTING, Made),
+            (opening | S::SWITCH | S::OPEN_DUE, Switch),
+            (opening | S::OPEN_DUE | S::QUEUED | S::WRITABLE, Flush),
+            (opening | S::PAUSED | S::QUEUED, Pause),
+            (
+                opening | S::HELD | S::CLOSING | S::QUEUED | S::READABLE,
+                QueueRead,
+            ),
+            (opening | S::READABLE | S::READ_QUEUED, Rest),
+            (opening | S::EOF_ASKED, Rest),
+            (opening | S::CLOSING, Finish),
+            (opening | S::UNREAD, Rest),
+            (opening | S::ENDED | S::READABLE, Finish),
+            (S::LAYERED | S::OUTPUT | S::WRITABLE | S::PAUSED, Flush),
+            (S::LAYERED | S::OUTPUT | S::READABLE, QueueRead),
+            (closing | S::WRITABLE, EndLayers),
+            (closing, Rest),
+            (closing | S::QUEUED, Rest),
+            (closing | S::LAYERS_ENDED, Finish),
+            (eof | S::WRITABLE, EndLayers),
+            (eof | S::QUEUED, Rest),
+            (eof | S::LAYERS_ENDED, ShutdownWrite),
+            (eof | S::PAUSE_TOLD, Resume),
+            (S::END_NOTED | S::OUTPUT | S::WRITABLE, EndNoted),
+            (S::END_NOTED | S::LOST_CALLED, Rest),
         ];
         for (state, expected) in table {
             assert_eq!(state.next(FRESH), expected, "{state:?}");

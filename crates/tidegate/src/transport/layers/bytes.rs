@@ -6,6 +6,7 @@ use super::super::state::State;
 use crate::driver::StreamSocket;
 use crate::event_loop::add;
 use std::io::{self, IoSlice};
+use std::mem;
 
 impl Transport {
     /// One read.
@@ -39,32 +40,26 @@ impl Transport {
     pub(in super::super) fn flush_output(&self) {
         let conn = self.conn();
         add(&conn.core().counters.writes, 1);
-        let Some(result) = conn.lend(|layered| layered.flush_output()) else {
-            return;
-        };
-        match result {
-            Ok(()) => {}
-            Err(error) => self.output_refused(error),
-        }
-    }
-
-    /// The kernel did not take all of the output of layers.
-    pub(super) fn output_refused(&self, error: io::Error) {
-        let conn = self.conn();
-        if conn.is(State::OUTPUT) {
+        let flushed = conn.lend(|layered| layered.flush_output());
+        let refused = conn.is(State::OUTPUT);
+        if refused {
             conn.clear(State::WRITABLE);
         }
-        self.send_failed(error);
+        let failed = match flushed {
+            Some(Err(error)) => self.send_failed(error),
+            _ => false,
+        };
+        if !failed {
+            self.time_progress(conn.progress_below(), refused);
+        }
     }
 
     /// The result of a write of which the socket took a part, with the error that came behind it.
-    pub(in super::super) fn result_of_layers(&self, result: io::Result<usize>) -> io::Result<usize> {
-        let conn = self.conn();
-        if conn.is(State::OPENING) {
-            // Behind the bytes before the layer, its own may go.
-            conn.set(State::OPEN_DUE);
-        }
-        match conn.layered(|layered| layered.take_write_error()) {
+    pub(in super::super) fn result_of_layers(
+        &self,
+        result: io::Result<usize>,
+    ) -> io::Result<usize> {
+        match self.conn().layered(|layered| layered.take_write_error()) {
             Some(Some(error)) => Err(error),
             _ => result,
         }
@@ -74,9 +69,25 @@ impl Transport {
 impl Conn {
     /// One write.
     pub(in super::super) fn send_layered(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let written = self.lend_to_write(|layered| layered.write(slices));
+        let written = self.lend_to_write(|layered| {
+            let before = layered.taken();
+            (layered.write(slices), layered.taken() - before)
+        });
         self.note_layers();
-        written.unwrap_or_else(|| Err(io::ErrorKind::NotConnected.into()))
+        let Some((result, taken)) = written else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        // The budget of the tick is one of bytes that the kernel takes.
+        let sent = *result.as_ref().unwrap_or(&0);
+        self.spend(self.budget(), (taken as usize).saturating_sub(sent));
+        result
+    }
+
+    /// Returns the number of bytes that the kernel has taken since the last call.
+    pub(in super::super) fn progress_below(&self) -> usize {
+        let taken = self.taken_by_kernel();
+        let before = self.with_layers(|layers| mem::replace(&mut layers.taken, taken));
+        taken.saturating_sub(before) as usize
     }
 
     /// Puts back bytes that were read and cannot be delivered now.

@@ -2,13 +2,12 @@
 
 use super::super::Transport;
 use super::super::state::State;
-use crate::driver::{Socket, StreamSocket};
+use crate::driver::Socket;
 use crate::event_loop::{AtEnd, Core, Deferred, Failure};
-use crate::layer::{Layer, LayerIo, LayeredSocket};
+use crate::layer::{Layer, LayerIo, LayeredSocket, TakenOff};
 use crate::{CloseReason, Closed, Handle};
 use std::cell::RefCell;
-use std::fmt;
-use std::io::{self, IoSlice};
+use std::io;
 use std::mem;
 use std::rc::{Rc, Weak};
 
@@ -109,20 +108,21 @@ impl Transport {
     /// layer, whose last words are on their way to the peer.
     pub(in super::super) fn take_layers_off(
         &self,
-        mut stack: Socket,
+        stack: Socket,
         graceful: bool,
         closed: &Closed,
     ) -> (Socket, bool) {
         let conn = self.conn();
-        let Ok(layered) = stack.of::<LayeredSocket>() else {
-            return (stack, false);
+        let layered = match stack.into_foreign::<LayeredSocket>() {
+            Ok(layered) => layered,
+            Err(bare) => return (bare, false),
         };
         let graceful = graceful && !conn.is(State::CONNECTING | State::WRITE_FAILED);
         let failed = layered.has_failed()
             && matches!(closed.reason(), CloseReason::Io(_) | CloseReason::Panic(_));
         let lingers = (graceful || failed) && !layered.below_has_ended();
-        let bare = mem::replace(layered.bottom_mut(), Socket::foreign(Gone));
-        let kept = Kept::new(&conn.handle, stack);
+        let (bare, layers) = layered.into_parts();
+        let kept = Kept::new(&conn.handle, layers);
         conn.with_layers(|layers| layers.kept = Some(kept));
         (bare, lingers)
     }
@@ -152,14 +152,14 @@ impl Transport {
 pub(super) struct Kept {
     handle: Handle,
     /// Taken out while one of them runs.
-    stack: RefCell<Option<Socket>>,
+    layers: RefCell<Option<TakenOff>>,
 }
 
 impl Kept {
-    fn new(handle: &Handle, stack: Socket) -> Rc<Self> {
+    fn new(handle: &Handle, layers: TakenOff) -> Rc<Self> {
         let kept = Rc::new(Self {
             handle: handle.clone(),
-            stack: RefCell::new(Some(stack)),
+            layers: RefCell::new(Some(layers)),
         });
         let at_end: Weak<Self> = Rc::downgrade(&kept);
         handle.core().at_end(at_end);
@@ -167,16 +167,15 @@ impl Kept {
     }
 
     fn call<L: Layer, R>(&self, call: impl FnOnce(&mut L, &mut LayerIo<'_>) -> R) -> Option<R> {
-        let mut lent = LentKept(self, Some(self.stack.take()?));
-        let layered = lent.1.as_mut()?.of::<LayeredSocket>().ok()?;
-        layered.with_layer(call)
+        let mut lent = LentKept(self, self.layers.take());
+        lent.1.as_mut()?.with_layer(call)
     }
 
     fn let_go(&self) {
-        let stack = self.stack.take();
-        if let Some(stack) = stack {
+        let layers = self.layers.take();
+        if let Some(layers) = layers {
             let core = self.handle.core();
-            core.defer_drop(Deferred::Value(Box::new(stack)));
+            core.defer_drop(Deferred::Value(Box::new(layers)));
         }
     }
 }
@@ -195,33 +194,10 @@ impl Drop for Kept {
 }
 
 /// The layers out of their place. Dropping it puts them back.
-struct LentKept<'k>(&'k Kept, Option<Socket>);
+struct LentKept<'k>(&'k Kept, Option<TakenOff>);
 
 impl Drop for LentKept<'_> {
     fn drop(&mut self) {
-        self.0.stack.replace(self.1.take());
-    }
-}
-
-/// In place of the socket below the layers of a connection that has ended.
-struct Gone;
-
-impl fmt::Debug for Gone {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Gone")
-    }
-}
-
-impl StreamSocket for Gone {
-    fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-        Err(io::ErrorKind::NotConnected.into())
-    }
-
-    fn write(&mut self, _: &[IoSlice<'_>]) -> io::Result<usize> {
-        Err(io::ErrorKind::NotConnected.into())
-    }
-
-    fn shutdown_write(&mut self) -> io::Result<()> {
-        Err(io::ErrorKind::NotConnected.into())
+        self.0.layers.replace(self.1.take());
     }
 }

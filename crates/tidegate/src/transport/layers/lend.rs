@@ -33,7 +33,10 @@ impl Drop for Lent<'_> {
 
 impl Conn {
     /// Calls with the layered socket, if it is in its cell, and notes what has changed.
-    pub(in super::super) fn lend<R>(&self, call: impl FnOnce(&mut LayeredSocket) -> R) -> Option<R> {
+    pub(in super::super) fn lend<R>(
+        &self,
+        call: impl FnOnce(&mut LayeredSocket) -> R,
+    ) -> Option<R> {
         let result = self.lend_to_write(call)?;
         self.note_layers();
         if self.layered(|layered| layered.wants_write()) == Some(true) {
@@ -43,7 +46,10 @@ impl Conn {
     }
 
     /// As [`lend`](Self::lend), for a write: one that was taken in part is not repeated at once.
-    pub(in super::super) fn lend_to_write<R>(&self, call: impl FnOnce(&mut LayeredSocket) -> R) -> Option<R> {
+    pub(in super::super) fn lend_to_write<R>(
+        &self,
+        call: impl FnOnce(&mut LayeredSocket) -> R,
+    ) -> Option<R> {
         if !self.is(State::LAYERED) || self.is(State::IN_LAYER) {
             return None;
         }
@@ -54,21 +60,29 @@ impl Conn {
             _slot: self.protocol.try_borrow_mut().ok(),
         };
         self.set(State::IN_LAYER);
-        let layered = lent.socket.as_mut()?.of::<LayeredSocket>().ok()?;
+        let layered = lent.socket.as_mut()?.foreign_mut::<LayeredSocket>()?;
         Some(call(layered))
     }
 
     /// Calls with the layered socket in its cell, which must run no code of a layer.
-    pub(in super::super) fn layered<R>(&self, call: impl FnOnce(&mut LayeredSocket) -> R) -> Option<R> {
+    pub(in super::super) fn layered<R>(
+        &self,
+        call: impl FnOnce(&mut LayeredSocket) -> R,
+    ) -> Option<R> {
         let mut socket = self.socket.borrow_mut();
-        Some(call(socket.as_mut()?.of().ok()?))
+        Some(call(socket.as_mut()?.foreign_mut()?))
     }
 
     /// Notes what code of layers has changed, and takes off those that have left.
     pub(in super::super) fn note_layers(&self) {
         let noted = self.layered(|layered| {
             let output = layered.has_output();
-            (output, layered.has_input(), layered.deadline(), layered.has_left())
+            (
+                output,
+                layered.has_input(),
+                layered.deadline(),
+                layered.has_left(),
+            )
         });
         let Some((output, input, deadline, left)) = noted else {
             return;
@@ -97,16 +111,16 @@ impl Conn {
     #[cold]
     fn take_off_left(&self) {
         while self.layered(|layered| layered.has_left()) == Some(true) {
-            let Some(Socket::Foreign(stream)) = self.socket.take() else {
-                return;
-            };
-            let stream: Box<dyn std::any::Any> = stream;
-            let Ok(layered) = stream.downcast::<LayeredSocket>() else {
+            let Some(Ok(layered)) = self
+                .socket
+                .take()
+                .map(Socket::into_foreign::<LayeredSocket>)
+            else {
                 return;
             };
             let (below, layer) = layered.into_below();
             self.socket.replace(Some(below));
-            self.core().defer_drop(Deferred::Value(layer));
+            self.core().defer_drop(Deferred::Value(Box::new(layer)));
         }
         // What the kernel has, or has room for, was known to the layer.
         self.set(State::READABLE | State::WRITABLE);

@@ -72,6 +72,8 @@ pub(super) struct Layers {
     opening: Vec<Opening>,
     /// The timer of the layers' own, and its deadline.
     timer: Option<(Instant, TimerId)>,
+    /// The number of bytes that the kernel had taken when this was last looked at.
+    taken: u64,
     /// There while `END_NOTED` is set.
     noted: Option<NotedEnd>,
     /// The connect that waits for `connection_made`.
@@ -169,9 +171,6 @@ impl Transport {
                 if !more {
                     conn.clear(State::READABLE | State::READ_TO_END);
                 }
-                if conn.is(State::OUTPUT) && !conn.is(State::QUEUED) {
-                    conn.clear(State::WRITABLE);
-                }
                 if conn.is(State::WRITE_FAILED) && !more {
                     self.read_failed(error);
                 }
@@ -217,6 +216,12 @@ impl Transport {
     pub(crate) fn made_for(&self, connect: ConnectId) {
         self.conn()
             .with_layers(|layers| layers.connect = Some(connect));
+    }
+
+    /// Whether a connect waits for the layers of the connection to open.
+    pub(crate) fn is_of_connect(&self) -> bool {
+        let conn = self.conn();
+        self.is_early() && conn.if_layers(|layers| layers.connect.is_some()) == Some(true)
     }
 
     /// Whether layers are opening before `connection_made`.
