@@ -96,7 +96,11 @@ mod connect {
 
 /// Layers: what stands between the socket and the protocol.
 mod layers {
+    mod ending;
+    mod limits;
     mod opening;
+    mod own_code;
+    mod pushing;
 }
 
 /// A relay: two connections, each of which sends what the other receives.

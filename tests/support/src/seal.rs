@@ -1,11 +1,12 @@
 //! A layer for tests that is like TLS in all that a connection sees of it: a handshake, records, an
 //! end of its own, and alerts.
 
+use crate::{Peer, drive};
 use std::cell::RefCell;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
-use tidegate::{Layer, LayerIo, Result};
+use tidegate::{EventLoop, Layer, LayerIo, Result};
 
 /// The maximum number of bytes in one record.
 pub const RECORD: usize = 1024;
@@ -20,8 +21,9 @@ const ALERT: u8 = b'A';
 const ASK: u8 = b'?';
 const REPLY: u8 = b'!';
 
-/// Puts content into a record, changed so that it does not look like itself.
-fn record(kind: u8, content: &[u8]) -> Vec<u8> {
+/// Puts content into a record, changed so that it does not look like itself. An unknown kind is a bad
+/// record.
+pub fn record_of(kind: u8, content: &[u8]) -> Vec<u8> {
     let mut record = vec![kind];
     record.extend_from_slice(&(content.len() as u16).to_be_bytes());
     record.extend(content.iter().map(|byte| byte ^ 0xa5));
@@ -30,28 +32,28 @@ fn record(kind: u8, content: &[u8]) -> Vec<u8> {
 
 /// What a [`Seal`] sends first.
 pub fn hello() -> Vec<u8> {
-    record(HELLO, b"hello")
+    record_of(HELLO, b"hello")
 }
 
 /// What a [`Seal`] makes of these bytes.
 pub fn sealed(data: &[u8]) -> Vec<u8> {
     let records = data.chunks(RECORD);
-    records.flat_map(|data| record(DATA, data)).collect()
+    records.flat_map(|data| record_of(DATA, data)).collect()
 }
 
 /// What a [`Seal`] ends its stream with.
 pub fn end_of_seal() -> Vec<u8> {
-    record(END, b"")
+    record_of(END, b"")
 }
 
 /// What a [`Seal`] says before it fails.
 pub fn alert(reason: &str) -> Vec<u8> {
-    record(ALERT, reason.as_bytes())
+    record_of(ALERT, reason.as_bytes())
 }
 
 /// A question that a [`Seal`] replies to by itself, whatever its protocol does.
 pub fn question() -> Vec<u8> {
-    record(ASK, b"")
+    record_of(ASK, b"")
 }
 
 /// One thing that a [`Seal`] has said.
@@ -93,6 +95,26 @@ pub fn unsealed(mut wire: &[u8]) -> Vec<Said> {
         all.push(Said::Part(wire.len()));
     }
     all
+}
+
+impl Peer {
+    /// Returns what the [`Seal`] at the other end has said so far, behind the first `skipped` bytes.
+    pub fn said_behind(&mut self, skipped: usize) -> Vec<Said> {
+        self.read_available();
+        unsealed(self.received().get(skipped..).unwrap_or_default())
+    }
+
+    /// Runs the loop until the [`Seal`] at the other end has said this, and nothing else.
+    #[track_caller]
+    pub fn expect_said(&mut self, event_loop: &mut EventLoop, expected: &[Said]) {
+        let mut last = Vec::new();
+        let what = format!("{expected:?} at the peer");
+        drive(event_loop, &what, || {
+            last = self.said_behind(0);
+            last == expected || self.is_ended()
+        });
+        assert_eq!(last, expected, "then {:?}", self.saw_error());
+    }
 }
 
 /// Returns the first record, if all of it is there, and its length.
@@ -188,7 +210,7 @@ impl Layer for Seal {
                     self.ended = true;
                     io.end_of_stream();
                 }
-                ASK => io.send(&record(REPLY, b"")),
+                ASK => io.send(&record_of(REPLY, b"")),
                 REPLY => {}
                 ALERT => {
                     let reason = String::from_utf8_lossy(&content).into_owned();

@@ -104,6 +104,8 @@ impl State {
     pub(crate) const OPEN_DUE: Self = Self(1 << 39);
     /// The layers have ended our side of the stream, and the kernel has all that they said.
     pub(crate) const LAYERS_ENDED: Self = Self(1 << 40);
+    /// A timer of the layers' own runs.
+    pub(crate) const LAYER_TIMED: Self = Self(1 << 41);
 
     /// Any of these refuses a write.
     pub(crate) const NO_WRITE: Self = Self(
@@ -225,7 +227,7 @@ impl BitOr for State {
 }
 
 /// The flags by name, for logs.
-const NAMES: [(State, &str); 40] = [
+const NAMES: [(State, &str); 41] = [
     (State::CONNECTING, "connecting"),
     (State::READABLE, "readable"),
     (State::READ_TO_END, "read-to-end"),
@@ -266,6 +268,7 @@ const NAMES: [(State, &str); 40] = [
     (State::HOLDS_READING, "holds-reading"),
     (State::OPEN_DUE, "open-due"),
     (State::LAYERS_ENDED, "layers-ended"),
+    (State::LAYER_TIMED, "layer-timed"),
 ];
 
 impl std::fmt::Debug for State {

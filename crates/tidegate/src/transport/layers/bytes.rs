@@ -59,10 +59,15 @@ impl Transport {
         &self,
         result: io::Result<usize>,
     ) -> io::Result<usize> {
-        match self.conn().layered(|layered| layered.take_write_error()) {
-            Some(Some(error)) => Err(error),
-            _ => result,
+        let conn = self.conn();
+        let behind = conn.layered(|layered| (layered.take_write_error(), layered.wants_write()));
+        let Some((error, wants_write)) = behind else {
+            return result;
+        };
+        if wants_write {
+            conn.set(State::WRITABLE);
         }
+        error.map_or(result, Err)
     }
 }
 
@@ -73,7 +78,6 @@ impl Conn {
             let before = layered.taken();
             (layered.write(slices), layered.taken() - before)
         });
-        self.note_layers();
         let Some((result, taken)) = written else {
             return Err(io::ErrorKind::NotConnected.into());
         };

@@ -9,6 +9,7 @@ use crate::{CloseReason, Closed, Handle};
 use std::cell::RefCell;
 use std::io;
 use std::mem;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::{Rc, Weak};
 
 /// The end of a connection that code of one of its layers has asked for.
@@ -135,7 +136,8 @@ impl Transport {
         if let Some(kept) = conn.if_layers(|layers| layers.kept.clone())? {
             return kept.call(call);
         }
-        let result = conn.lend(|layered| layered.with_layer(call))?;
+        let called =
+            conn.lend(|layered| catch_unwind(AssertUnwindSafe(|| layered.with_layer(call))))?;
         if conn.is(State::OPENING) {
             conn.set(State::OPEN_DUE);
         }
@@ -144,7 +146,7 @@ impl Transport {
             // The loop was dropped meanwhile, and could not tell a protocol that was in use.
             self.settle();
         }
-        result
+        called.unwrap_or_else(|payload| resume_unwind(payload))
     }
 }
 

@@ -13,6 +13,7 @@ use crate::event_loop::Deferred;
 use crate::layer::LayeredSocket;
 use std::cell::RefMut;
 use std::mem;
+use std::time::Instant;
 
 /// A layered socket out of its cell. Dropping it puts everything back.
 struct Lent<'c> {
@@ -31,17 +32,38 @@ impl Drop for Lent<'_> {
     }
 }
 
+/// What code of layers may have changed.
+struct Changes {
+    output: bool,
+    input: bool,
+    wants_write: bool,
+    left: bool,
+    deadline: Option<Instant>,
+}
+
+impl Changes {
+    fn of(layered: &LayeredSocket) -> Self {
+        Self {
+            output: layered.has_output(),
+            input: layered.has_input(),
+            wants_write: layered.wants_write(),
+            left: layered.has_left(),
+            deadline: layered.deadline(),
+        }
+    }
+}
+
 impl Conn {
     /// Calls with the layered socket, if it is in its cell, and notes what has changed.
     pub(in super::super) fn lend<R>(
         &self,
         call: impl FnOnce(&mut LayeredSocket) -> R,
     ) -> Option<R> {
-        let result = self.lend_to_write(call)?;
-        self.note_layers();
-        if self.layered(|layered| layered.wants_write()) == Some(true) {
+        let (result, changes) = self.lend_only(call)?;
+        if changes.wants_write {
             self.set(State::WRITABLE);
         }
+        self.note(&changes);
         Some(result)
     }
 
@@ -50,6 +72,12 @@ impl Conn {
         &self,
         call: impl FnOnce(&mut LayeredSocket) -> R,
     ) -> Option<R> {
+        let (result, changes) = self.lend_only(call)?;
+        self.note(&changes);
+        Some(result)
+    }
+
+    fn lend_only<R>(&self, call: impl FnOnce(&mut LayeredSocket) -> R) -> Option<(R, Changes)> {
         if !self.is(State::LAYERED) || self.is(State::IN_LAYER) {
             return None;
         }
@@ -60,8 +88,9 @@ impl Conn {
             _slot: self.protocol.try_borrow_mut().ok(),
         };
         self.set(State::IN_LAYER);
-        let layered = lent.socket.as_mut()?.foreign_mut::<LayeredSocket>()?;
-        Some(call(layered))
+        let layered = lent.socket.as_mut()?.foreign_mut()?;
+        let result = call(layered);
+        Some((result, Changes::of(layered)))
     }
 
     /// Calls with the layered socket in its cell, which must run no code of a layer.
@@ -73,38 +102,21 @@ impl Conn {
         Some(call(socket.as_mut()?.foreign_mut()?))
     }
 
-    /// Notes what code of layers has changed, and takes off those that have left.
-    pub(in super::super) fn note_layers(&self) {
-        let noted = self.layered(|layered| {
-            let output = layered.has_output();
-            (
-                output,
-                layered.has_input(),
-                layered.deadline(),
-                layered.has_left(),
-            )
-        });
-        let Some((output, input, deadline, left)) = noted else {
-            return;
-        };
-        if output {
+    fn note(&self, changes: &Changes) {
+        if changes.output {
             self.set(State::OUTPUT);
         } else {
             self.clear(State::OUTPUT);
         }
-        if input {
+        if changes.input {
             self.set(State::READABLE);
         }
-        if deadline.is_some() || self.has_layer_timer() {
-            self.set_layer_timer(deadline);
+        if changes.deadline.is_some() || self.is(State::LAYER_TIMED) {
+            self.set_layer_timer(changes.deadline);
         }
-        if left {
+        if changes.left {
             self.take_off_left();
         }
-    }
-
-    fn has_layer_timer(&self) -> bool {
-        self.if_layers(|layers| layers.timer.is_some()) == Some(true)
     }
 
     /// Takes off the layers at the top that have left. Without any the connection is a plain one.

@@ -158,15 +158,24 @@ impl Transport {
     pub(super) fn open_layers(&self) {
         let conn = self.conn();
         conn.clear(State::OPEN_DUE);
-        let Some((result, more)) = conn.lend(|layered| (layered.advance(), layered.has_more()))
-        else {
+        let advanced = conn.lend(|layered| {
+            let result = layered.advance();
+            (result, layered.has_more(), layered.opening())
+        });
+        let Some((result, more, opening)) = advanced else {
             return;
         };
         if !more && !conn.is(State::READ_TO_END) {
             conn.clear(State::READABLE);
         }
+        if result.is_ok() {
+            conn.clear(State::OPENING | State::OPEN_DUE);
+            // A write before that was taken only as far as the first byte for the layers.
+            conn.set(State::WRITABLE);
+        }
+        self.complete_opened(opening);
         match result {
-            Ok(()) => self.layers_are_open(),
+            Ok(()) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if !more {
                     conn.clear(State::READABLE | State::READ_TO_END);
@@ -179,12 +188,15 @@ impl Transport {
         }
     }
 
-    fn layers_are_open(&self) {
+    /// All layers are open but for the last ones, `opening` in number.
+    fn complete_opened(&self, opening: usize) {
         let conn = self.conn();
-        conn.clear(State::OPENING | State::OPEN_DUE);
-        // A write before that was taken only as far as the first byte for the layers.
-        conn.set(State::WRITABLE);
-        for opened in conn.with_layers(|layers| mem::take(&mut layers.opening)) {
+        let opened = conn.with_layers(|layers| {
+            let opened = layers.opening.len().saturating_sub(opening);
+            let behind = layers.opening.split_off(opened);
+            mem::replace(&mut layers.opening, behind)
+        });
+        for opened in opened {
             if let Some(timer) = opened.limit {
                 self.forget_timer(timer);
                 conn.core().cancel_timer(timer);
@@ -240,12 +252,13 @@ impl Transport {
         if let Some(Some((_, timer))) = timer {
             self.forget_timer(timer);
         }
+        conn.clear(State::LAYER_TIMED);
         let now = conn.core().clock();
         conn.lend(|layered| layered.timer(now));
         if conn.is(State::OPENING) {
             conn.set(State::OPEN_DUE);
         }
-        self.touch();
+        self.settle();
     }
 }
 
@@ -295,5 +308,10 @@ impl Conn {
         });
         self.with_extra(|extra| extra.timers.extend(timer.map(|(_, timer)| timer)));
         self.with_layers(|layers| layers.timer = timer);
+        if timer.is_some() {
+            self.set(State::LAYER_TIMED);
+        } else {
+            self.clear(State::LAYER_TIMED);
+        }
     }
 }
