@@ -95,6 +95,15 @@ mod connect {
     mod zones;
 }
 
+/// Layers: what stands between the socket and the protocol.
+mod layers {
+    mod ending;
+    mod limits;
+    mod opening;
+    mod own_code;
+    mod pushing;
+}
+
 /// A relay: two connections, each of which sends what the other receives.
 mod relay {
     mod back_end;

@@ -189,6 +189,8 @@ pub enum TimeoutKind {
     Idle,
     /// The one of [`Relay::half_closed_timeout`](crate::Relay::half_closed_timeout).
     HalfClosed,
+    /// The one of [`Layer::open_limit`](crate::Layer::open_limit).
+    Handshake,
 }
 
 impl PartialEq for CloseReason {
@@ -236,6 +238,9 @@ impl fmt::Display for CloseReason {
             }
             Self::Timeout(TimeoutKind::HalfClosed) => {
                 f.write_str("one direction had ended, and no byte came within the timeout for that")
+            }
+            Self::Timeout(TimeoutKind::Handshake) => {
+                f.write_str("a layer did not open within its limit")
             }
             Self::Io(error) => error.fmt(f),
             Self::Callback(error) => write!(f, "a callback failed: {error}"),
@@ -299,6 +304,13 @@ pub enum WriteError {
         /// The transport that was written to.
         transport: TransportId,
     },
+    /// The write came from the code of a [`Layer`](crate::Layer) of the connection itself. A layer
+    /// sends with [`LayerIo::send`](crate::LayerIo::send).
+    #[non_exhaustive]
+    InLayer {
+        /// The transport that was written to.
+        transport: TransportId,
+    },
 }
 
 impl WriteError {
@@ -309,7 +321,8 @@ impl WriteError {
             | Self::AfterEof { transport }
             | Self::Closed { transport, .. }
             | Self::BufferFull { transport }
-            | Self::Format { transport } => *transport,
+            | Self::Format { transport }
+            | Self::InLayer { transport } => *transport,
         }
     }
 
@@ -351,6 +364,9 @@ impl fmt::Display for WriteError {
             Self::Format { transport } => {
                 write!(f, "write to {transport}: a value could not be formatted")
             }
+            Self::InLayer { transport } => {
+                write!(f, "write to {transport} from within one of its layers")
+            }
         }
     }
 }
@@ -370,6 +386,7 @@ impl From<WriteError> for io::Error {
             WriteError::Closed { closed, .. } => Self::from(closed.clone()).kind(),
             WriteError::BufferFull { .. } => io::ErrorKind::QuotaExceeded,
             WriteError::Format { .. } => io::ErrorKind::InvalidInput,
+            WriteError::InLayer { .. } => io::ErrorKind::ResourceBusy,
             WriteError::Closing { .. } | WriteError::AfterEof { .. } => io::ErrorKind::BrokenPipe,
         };
         Self::new(kind, error)
@@ -434,6 +451,7 @@ mod tests {
                 CloseReason::Shutdown,
                 CloseReason::Timeout(TimeoutKind::Close),
                 CloseReason::Timeout(TimeoutKind::Write),
+                CloseReason::Timeout(TimeoutKind::Handshake),
                 CloseReason::Panic("one".into()),
                 CloseReason::Panic("two".into()),
                 io(io::ErrorKind::ConnectionReset),

@@ -121,6 +121,8 @@ mod event_loop;
 mod transport;
 
 // After `transport`, whose methods come first.
+mod push_layer;
+
 mod socket;
 
 #[cfg(feature = "peer-credentials")]

@@ -5,6 +5,7 @@ mod busy;
 pub mod child;
 mod fill;
 mod finish;
+mod hooked;
 mod hosts;
 #[cfg(feature = "interop")]
 pub mod interop;
@@ -12,6 +13,7 @@ pub mod logs;
 mod peer;
 mod scale;
 mod scene;
+pub mod seal;
 mod served;
 mod streamed;
 pub mod tasks;
@@ -22,6 +24,7 @@ mod writer;
 pub use busy::{Dropped, occupy};
 pub use fill::{MIB, flood, never_paused, stall};
 pub use finish::{finish, opened, poll_once};
+pub use hooked::{Hooked, METHODS};
 pub use hosts::{Fate, Gate, Host, V6, has_ipv6, knows, v4};
 pub use peer::{Kind, Peer, TempDir, dial, pattern};
 pub use scale::{Rng, descriptors, that_fit};
@@ -47,6 +50,9 @@ pub use tidegate_testkit::{Log, Recorder, Seen};
 
 /// How long a test waits for what must come.
 pub const BOUND: Duration = Duration::from_secs(20);
+
+/// A time that is over soon, for what nobody prevents.
+pub const SHORT: Duration = Duration::from_millis(20);
 
 /// Bytes of this process that are in memory now (VmRSS, proc_pid_status(5)).
 pub fn resident() -> u64 {

@@ -12,16 +12,32 @@ use std::sync::Arc;
 /// It is inside the [`io::Error`] of
 /// [`Handle::create_connection`](crate::Handle::create_connection): [`ConnectError::of`] finds it.
 /// The kind of that error is the resolver's when the name could not be resolved,
-/// [`TimedOut`](io::ErrorKind::TimedOut) at the time limit, and else that of the first address.
+/// [`TimedOut`](io::ErrorKind::TimedOut) at the time limit, a layer's when one did not
+/// [open](crate::ConnectOptions::layer), and else that of the first address.
 #[derive(Debug, Clone)]
 pub struct ConnectError {
     target: Target,
-    /// The error of the whole connect: of resolving, or of the time limit.
+    /// The error of the whole connect: of resolving, of the time limit, or of a layer.
     cause: Option<Arc<io::Error>>,
     attempts: Vec<(Address, Arc<io::Error>)>,
 }
 
 impl ConnectError {
+    /// The layers of a connection that stood did not open.
+    pub(super) fn of_layers(
+        target: Target,
+        cause: Arc<io::Error>,
+        attempts: Vec<(Address, Option<io::Error>)>,
+    ) -> Self {
+        let failed =
+            |(address, reason): (Address, Option<io::Error>)| Some((address, Arc::new(reason?)));
+        Self {
+            target,
+            cause: Some(cause),
+            attempts: attempts.into_iter().filter_map(failed).collect(),
+        }
+    }
+
     pub(super) fn new(
         target: Target,
         cause: Option<io::Error>,
@@ -38,7 +54,8 @@ impl ConnectError {
     /// Returns the addresses that were tried, in that order, and the reason of each.
     ///
     /// An address without a reply at the time limit has [`TimedOut`](io::ErrorKind::TimedOut). There are
-    /// none when the name could not be resolved.
+    /// none when the name could not be resolved. An address that connected is not among them, also
+    /// when its layers did not open.
     pub fn attempts(&self) -> impl Iterator<Item = (&Address, &io::Error)> {
         let attempts = self.attempts.iter();
         attempts.map(|(address, error)| (address, &**error))

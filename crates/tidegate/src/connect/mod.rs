@@ -19,8 +19,8 @@ use crate::protocol::boxed;
 use crate::resolve::in_zone;
 use crate::socket_options::SocketOptions;
 use crate::timers::TimerId;
-use crate::transport::{NewConnection, Transport};
-use crate::{Address, Closed, Handle, LingerLimits, LoopClosed, Protocol};
+use crate::transport::{NewConnection, NewLayer, Transport};
+use crate::{Address, CloseReason, Closed, Handle, LingerLimits, LoopClosed, Protocol};
 use happy_eyeballs::{Move, Race};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -28,6 +28,7 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use attempt::Attempt;
@@ -44,7 +45,8 @@ impl Handle {
     /// # Errors
     ///
     /// Of the completion: a [`ConnectError`], with each address and its
-    /// reason, also when the [time](ConnectOptions::timeout) was up; the
+    /// reason, also when the [time](ConnectOptions::timeout) was up or a
+    /// [layer](ConnectOptions::layer) did not open; the
     /// [`Closed`] of a connection whose `connection_made` failed;
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) for bad addresses and limits;
     /// [`LoopClosed`].
@@ -118,6 +120,9 @@ pub(crate) struct Connecting {
     socket_options: RefCell<SocketOptions>,
     linger: Option<LingerLimits>,
     guide: Option<Box<dyn Guide>>,
+    layers: RefCell<Vec<NewLayer>>,
+    /// The connection whose layers are opening.
+    opening: RefCell<Option<Transport>>,
     /// The protocol and the completer that wait for the connection; `None` once it is decided.
     client: RefCell<Option<Client>>,
     resolving: Cell<Option<JobId>>,
@@ -132,7 +137,8 @@ pub(crate) struct Connecting {
 }
 
 struct Client {
-    protocol: Box<dyn Protocol>,
+    /// Until there is a connection.
+    protocol: Option<Box<dyn Protocol>>,
     completer: Completer<Transport>,
 }
 
@@ -149,24 +155,30 @@ pub(crate) fn connect(
     guide: Option<Box<dyn Guide>>,
 ) -> Completion<Transport> {
     let core = handle.core();
+    let layers = options.layers;
     let checked = if core.is_closed() {
         Err(LoopClosed.into())
     } else {
         options
             .to
             .and_then(|target| Ok((target, options.write_limits.resolve()?)))
+            .and_then(|checked| {
+                layers.iter().try_for_each(NewLayer::check)?;
+                Ok(checked)
+            })
     };
     let (target, marks) = match checked {
         Ok(checked) => checked,
         Err(error) => {
             options.socket.retire(core);
+            drop_layers(core, layers);
             core.defer_drop(Deferred::Protocol(protocol));
             return Completion::ready(handle, Err(error));
         }
     };
     let (completer, completion) = Completion::pair(handle);
     let client = Client {
-        protocol,
+        protocol: Some(protocol),
         completer,
     };
     let connecting = core.connects.borrow_mut().insert(|id| Connecting {
@@ -179,6 +191,8 @@ pub(crate) fn connect(
         socket_options: RefCell::new(options.socket),
         linger: options.linger_limits,
         guide,
+        layers: RefCell::new(layers),
+        opening: RefCell::default(),
         client: RefCell::new(Some(client)),
         resolving: Cell::new(None),
         race: RefCell::new(Race::new(Vec::new(), options.attempt_delay)),
@@ -247,6 +261,8 @@ impl Connecting {
             let mut message = format!("no connection within {limit:?}");
             if connecting.resolving.get().is_some() {
                 message += ": the name was still being resolved";
+            } else if connecting.opening.borrow().is_some() {
+                message += ": the layers of the connection were not open";
             }
             connecting.fail(Some(io::Error::new(io::ErrorKind::TimedOut, message)));
         });
@@ -356,7 +372,8 @@ impl Connecting {
         self.running
             .borrow_mut()
             .retain(|running| running.id() != winner.id());
-        let Some(client) = self.tear_down() else {
+        self.stop_race();
+        let Some(protocol) = self.take_protocol() else {
             winner.close();
             return;
         };
@@ -364,7 +381,7 @@ impl Connecting {
         let connection = NewConnection {
             socket,
             peer: winner.address().clone(),
-            protocol: client.protocol,
+            protocol,
             accepted: false,
             marks: self.marks,
             server: None,
@@ -376,11 +393,45 @@ impl Connecting {
         let next = Slot::Connection(transport.clone());
         let before = self.core().registry.borrow_mut().replace(winner.id(), next);
         drop(before);
-        transport.settle();
-        answer(client.completer, &transport);
+        let layers = self.layers.take();
+        if layers.is_empty() {
+            let client = self.tear_down();
+            transport.settle();
+            if let Some(client) = client {
+                answer(client.completer, &transport);
+            }
+        } else {
+            transport.made_for(self.id);
+            transport.begin_layered(layers);
+            self.opening.replace(Some(transport.clone()));
+            transport.settle();
+        }
         if !transport.is_lost() {
             transport.on_event(readiness, buffer);
         }
+    }
+
+    fn take_protocol(&self) -> Option<Box<dyn Protocol>> {
+        self.client.borrow_mut().as_mut()?.protocol.take()
+    }
+
+    /// All layers are open, and `connection_made` has returned.
+    pub(crate) fn opened(&self, transport: &Transport) {
+        drop(self.opening.take());
+        if let Some(client) = self.tear_down() {
+            answer(client.completer, transport);
+        }
+    }
+
+    /// The connection has ended before its layers were open.
+    pub(crate) fn handshake_failed(&self, closed: &Closed) {
+        drop(self.opening.take());
+        let cause = match closed.reason() {
+            CloseReason::Io(error) => error.clone(),
+            _ => Arc::new(closed.clone().into()),
+        };
+        let error = ConnectError::of_layers(self.target.clone(), cause, self.tried.take());
+        self.fail_with(error.into());
     }
 
     fn stop_timer(&self, timer: &Cell<Option<TimerId>>) {
@@ -389,9 +440,8 @@ impl Connecting {
         }
     }
 
-    /// Stops everything that is under way for the connect. Returns its client, the first time.
-    fn tear_down(&self) -> Option<Client> {
-        self.stop_timer(&self.timeout);
+    /// Stops looking for a socket.
+    fn stop_race(&self) {
         self.stop_timer(&self.next_move);
         if let Some(job) = self.resolving.take() {
             self.core().cancel_job(job);
@@ -401,6 +451,16 @@ impl Connecting {
             attempt.close();
         }
         self.socket_options.borrow_mut().retire(self.core());
+    }
+
+    /// Stops everything that is under way for the connect. Returns its client, the first time.
+    fn tear_down(&self) -> Option<Client> {
+        self.stop_timer(&self.timeout);
+        self.stop_race();
+        drop_layers(self.core(), self.layers.take());
+        if let Some(transport) = self.opening.take() {
+            transport.abort();
+        }
         let gone = self.core().connects.borrow_mut().under_way.remove(&self.id);
         drop(gone);
         self.client.take()
@@ -432,9 +492,18 @@ impl Connecting {
     /// Tears the connect down, and fails its completion.
     fn fail_with(&self, error: io::Error) {
         if let Some(client) = self.tear_down() {
-            self.core().defer_drop(Deferred::Protocol(client.protocol));
+            if let Some(protocol) = client.protocol {
+                self.core().defer_drop(Deferred::Protocol(protocol));
+            }
             client.completer.complete(Err(error));
         }
+    }
+}
+
+/// Leaves layers of the user's that were not put on a connection to the loop.
+fn drop_layers(core: &Core, layers: Vec<NewLayer>) {
+    for layer in layers {
+        core.defer_drop(layer.into_deferred());
     }
 }
 

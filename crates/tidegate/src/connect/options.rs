@@ -5,7 +5,8 @@ use crate::address::{self, Target};
 use crate::driver::SocketOption;
 use crate::flow::WriteLimits;
 use crate::socket_options::SocketOptions;
-use crate::{Address, Keepalive, LingerLimits};
+use crate::transport::NewLayer;
+use crate::{Address, Keepalive, Layer, LingerLimits};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::BorrowedFd;
@@ -39,6 +40,8 @@ pub struct ConnectOptions {
     pub(super) write_limits: WriteLimits,
     pub(super) socket: SocketOptions,
     pub(super) linger_limits: Option<LingerLimits>,
+    /// From the wire up.
+    pub(super) layers: Vec<NewLayer>,
 }
 
 impl ConnectOptions {
@@ -56,11 +59,12 @@ impl ConnectOptions {
             write_limits: WriteLimits::new(),
             socket: SocketOptions::default(),
             linger_limits: None,
+            layers: Vec::new(),
         }
     }
 
-    /// Sets the time limit of the connect, resolving included. Without one the system's own limits hold,
-    /// which are minutes for each address.
+    /// Sets the time limit of the connect, resolving and the opening of [layers](Self::layer) included.
+    /// Without one the system's own limits hold, which are minutes for each address.
     ///
     /// The connect then fails with [`TimedOut`](io::ErrorKind::TimedOut). The error tells when the name was
     /// still being resolved. Names are resolved on the threads of
@@ -93,6 +97,22 @@ impl ConnectOptions {
     /// Sets the [limits of the linger](LingerLimits) of the connection, after its close.
     pub fn linger_limits(mut self, limits: LingerLimits) -> Self {
         self.linger_limits = Some(limits);
+        self
+    }
+
+    /// Puts a layer on the connection, such as TLS. Several calls stack them, from the wire up.
+    ///
+    /// The layers open when the socket has connected. `connection_made`, and the completion of
+    /// [`create_connection`](crate::Handle::create_connection), come when all are open. Until then
+    /// dropping the completion cancels the connect, and its [`timeout`](Self::timeout) holds.
+    ///
+    /// A connection whose layers do not open has no callback at all: its protocol is dropped. The
+    /// completion fails with the layer's error, in a [`ConnectError`](crate::ConnectError), or
+    /// with [`TimedOut`](io::ErrorKind::TimedOut) after the layer's
+    /// [`open_limit`](crate::Layer::open_limit). No other address is tried then. The completion
+    /// fails with [`InvalidInput`](io::ErrorKind::InvalidInput) when a limit is zero.
+    pub fn layer(mut self, layer: impl Layer) -> Self {
+        self.layers.push(NewLayer::new(layer));
         self
     }
 }
@@ -173,13 +193,14 @@ impl ConnectOptions {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a text that is no address, and for write
-    /// limits that contradict each other.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a text that is no address, for write limits
+    /// that contradict each other, and for a layer whose `open_limit` is zero.
     pub fn validate(&self) -> io::Result<()> {
         if let Err(error) = &self.to {
             return Err(io::Error::new(error.kind(), error.to_string()));
         }
-        self.write_limits.resolve().map(|_| ())
+        self.write_limits.resolve()?;
+        self.layers.iter().try_for_each(NewLayer::check)
     }
 }
 

@@ -96,7 +96,7 @@ pub trait Wake: Send + Sync {
 
 /// Repeats a call that a signal interrupted; in every world.
 #[inline]
-fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::Result<T> {
     loop {
         match call() {
             Err(error) if is_interruption(&error) => {}

@@ -23,7 +23,7 @@ use crate::timers::{TimerId, Timers};
 use crate::transport::Transport;
 use crate::write_buffer::{MAX_OFFER, WriteBuffer};
 use crate::{Handle, TransportId};
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::io;
@@ -88,6 +88,8 @@ pub(crate) struct Core {
     tick: Cell<u32>,
     now: Cell<TickTime>,
     pub(super) todo: TodoCell,
+    /// What layered sockets share; there since the first one.
+    layers: OnceCell<Rc<crate::layer::Shared>>,
     closed: Cell<bool>,
     /// Everything of the user's was dropped; later values are dropped at once.
     pub(super) gone: Cell<bool>,
@@ -132,6 +134,7 @@ impl Core {
             tick: Cell::new(0),
             now: Cell::new(TickTime::NoTick),
             todo: TodoCell::default(),
+            layers: OnceCell::new(),
             closed: Cell::new(false),
             gone: Cell::new(false),
             panic_policy,
@@ -366,6 +369,15 @@ impl Core {
         if spare.len() < SPARE_BUFFERS {
             spare.push(buffer);
         }
+    }
+
+    /// Returns what layered sockets share: memory, and the clock.
+    pub(crate) fn layer_memory(&self) -> Rc<crate::layer::Shared> {
+        let shared = self.layers.get_or_init(|| {
+            let (core, last) = (self.this.clone(), self.clock());
+            crate::layer::Shared::new(move || core.upgrade().map_or(last, |core| core.now()))
+        });
+        shared.clone()
     }
 
     // Completions, and names.

@@ -214,7 +214,11 @@ impl Registry {
 
     /// Adds what is registered to the numbers of the loop.
     pub(super) fn count(&self, stats: &mut LoopStats) {
-        for transport in self.connections() {
+        // A connect whose layers are opening is counted as such.
+        for transport in self
+            .connections()
+            .filter(|transport| !transport.is_of_connect())
+        {
             stats.connections += 1;
             stats.closing += usize::from(transport.is_closing());
         }

@@ -4,6 +4,7 @@
 //! part is [`ListenOptions::accept_if`], [`Handle::create_server_with`], and the methods of
 //! [`Server`] that pause and end accepting.
 
+use super::layers::MakeLayers;
 use super::state::{ServerState, Stage};
 use super::{ListenOptions, Server};
 use crate::completion::Completion;
@@ -11,7 +12,7 @@ use crate::driver::{self, SocketOption};
 use crate::event_loop::{Deferred, Failure, add};
 use crate::log::guarded;
 use crate::protocol::boxed;
-use crate::transport::{NewConnection, Transport};
+use crate::transport::{NewConnection, NewLayer, Transport};
 use crate::{Address, CloseReason, Handle, Protocol};
 use std::fmt;
 use std::io;
@@ -21,6 +22,7 @@ use std::sync::Arc;
 /// The user's part in accepting.
 pub(super) struct Factory {
     accept_if: Option<AcceptIf>,
+    layers: MakeLayers,
     make: MakeProtocol,
 }
 
@@ -30,12 +32,17 @@ impl Factory {
     pub(super) fn new(make: MakeProtocol) -> Self {
         Self {
             accept_if: None,
+            layers: MakeLayers::default(),
             make,
         }
     }
 
     pub(super) fn accept_if(self, accept_if: Option<AcceptIf>) -> Self {
         Self { accept_if, ..self }
+    }
+
+    pub(super) fn layers(self, layers: MakeLayers) -> Self {
+        Self { layers, ..self }
     }
 }
 
@@ -49,7 +56,7 @@ impl fmt::Debug for AcceptIf {
 }
 
 enum Admission {
-    Admitted(Box<dyn Protocol>),
+    Admitted(Box<dyn Protocol>, Vec<NewLayer>),
     Refused,
     /// A panic, which was reported; or the server was closed meanwhile.
     Failed,
@@ -237,8 +244,8 @@ impl ServerState {
         mut socket: driver::Socket,
         peer: Address,
     ) -> bool {
-        let protocol = match self.admit(&peer) {
-            Admission::Admitted(protocol) => protocol,
+        let (protocol, layers) = match self.admit(&peer) {
+            Admission::Admitted(protocol, layers) => (protocol, layers),
             Admission::Refused => {
                 reset(socket);
                 self.count_refusal(&peer);
@@ -259,6 +266,7 @@ impl ServerState {
         self.connection_begins();
         match Transport::start(self.handle(), connection) {
             Ok(transport) => {
+                transport.begin_layered(layers);
                 transport.settle();
                 if self.is_shutting_down() {
                     transport.close();
@@ -266,6 +274,7 @@ impl ServerState {
                 true
             }
             Err(error) => {
+                self.drop_layers(layers);
                 let reason = CloseReason::Io(Arc::new(error));
                 let failure = Failure::new("taking an accepted connection", reason);
                 self.handle().core().report(failure.of_peer(from));
@@ -289,8 +298,9 @@ impl ServerState {
             self.factory.replace(Some(factory));
         }
         match admission {
-            Admission::Admitted(protocol) if self.was_closed() => {
+            Admission::Admitted(protocol, layers) if self.was_closed() => {
                 core.defer_drop(Deferred::Protocol(protocol));
+                self.drop_layers(layers);
                 Admission::Failed
             }
             admission => admission,
@@ -307,7 +317,13 @@ impl ServerState {
             }
         }
         match core.guard("a server's factory", || (factory.make)(peer)) {
-            Some(Some(protocol)) => Admission::Admitted(protocol),
+            Some(Some(protocol)) => match self.make_layers(&mut factory.layers, peer) {
+                Some(layers) => Admission::Admitted(protocol, layers),
+                None => {
+                    core.defer_drop(Deferred::Protocol(protocol));
+                    Admission::Failed
+                }
+            },
             Some(None) => Admission::Refused,
             None => Admission::Failed,
         }

@@ -1,12 +1,13 @@
 //! Servers: listeners, a factory of protocols, and the connections that came of them.
 //!
 //! [`options`] says where to listen, [`bind`] binds there, [`listener`] accepts, [`accepting`] makes
-//! connections of what is accepted or refuses it, [`state`] counts them, [`backlog`] takes what waits
+//! connections of what is accepted or refuses it, [`layers`] is what stands on those, [`state`] counts them, [`backlog`] takes what waits
 //! when a server stops listening, [`shutdown`] is how it ends within a time.
 
 mod accepting;
 mod backlog;
 mod bind;
+mod layers;
 mod listener;
 mod options;
 mod shutdown;
@@ -21,6 +22,7 @@ use accepting::Factory;
 use state::Bound;
 use std::fmt;
 use std::io;
+use std::mem;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
@@ -78,7 +80,9 @@ pub struct Server(Rc<ServerState>);
 impl Server {
     fn create(handle: &Handle, mut options: ListenOptions, factory: Factory) -> io::Result<Self> {
         let core = handle.core();
-        let factory = factory.accept_if(options.accept_if.take());
+        let factory = factory
+            .accept_if(options.accept_if.take())
+            .layers(mem::take(&mut options.layers));
         let bound = Self::bind(core, &mut options);
         options.socket.retire(core);
         let bound = match bound {

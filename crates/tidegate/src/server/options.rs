@@ -1,6 +1,7 @@
 //! Options of a server.
 
 use super::accepting::AcceptIf;
+use super::layers::MakeLayers;
 use crate::address::{self, Target};
 use crate::driver::{BindOptions, Listener, OsListener, SocketOption, UnixFileOptions};
 use crate::flow::WriteLimits;
@@ -45,6 +46,7 @@ pub struct ListenOptions {
     pub(super) write_limits: WriteLimits,
     pub(super) linger_limits: LingerLimits,
     pub(super) accept_if: Option<AcceptIf>,
+    pub(super) layers: MakeLayers,
     pub(super) bind: BindOptions,
     pub(super) socket: SocketOptions,
 }
@@ -71,6 +73,7 @@ impl ListenOptions {
             start_serving: true,
             write_limits: WriteLimits::new(),
             accept_if: None,
+            layers: MakeLayers::default(),
             linger_limits: LingerLimits::new(),
             bind: BindOptions {
                 reuse_port: false,

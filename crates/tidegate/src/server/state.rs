@@ -42,6 +42,7 @@ pub(crate) struct ServerState {
     pub(super) paused: Cell<bool>,
     pub(super) refused: Cell<u64>,
     pub(super) refusal_log: RefCell<LogLimit>,
+    pub(super) unmade_log: RefCell<LogLimit>,
     pub(super) backlog: Backlog,
     /// Closed by taking the backlog.
     pub(super) finishing: Cell<bool>,
@@ -72,6 +73,7 @@ impl ServerState {
             paused: Cell::new(false),
             refused: Cell::new(0),
             refusal_log: RefCell::default(),
+            unmade_log: RefCell::default(),
             backlog: Backlog::default(),
             finishing: Cell::new(false),
             connections: Cell::new(0),

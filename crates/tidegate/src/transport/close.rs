@@ -61,6 +61,10 @@ impl Transport {
         if conn.is(State::ENDED | State::LOST_CALLED) {
             return;
         }
+        if conn.is(State::IN_LAYER) {
+            self.note_end(reason, false);
+            return;
+        }
         self.fix_closed(reason);
         conn.drop_buffered();
         conn.set(State::ENDED);
@@ -71,6 +75,10 @@ impl Transport {
     pub(crate) fn reset_for(&self, reason: CloseReason) {
         let conn = self.conn();
         if conn.is(State::LOST_CALLED) {
+            return;
+        }
+        if conn.is(State::IN_LAYER) {
+            self.note_end(reason, true);
             return;
         }
         if !conn.is(State::ENDED) {
@@ -97,6 +105,9 @@ impl Transport {
     /// that the kernel still holds can be read.
     pub(super) fn write_failed(&self, error: io::Error) {
         let conn = self.conn();
+        if conn.is(State::LAYERED) && self.end_by_panic() {
+            return;
+        }
         let reason = CloseReason::Io(Arc::new(error));
         if conn.is(State::CLOSING | State::EOF_SEEN) {
             self.end(reason);
@@ -207,14 +218,17 @@ impl Transport {
         let core = conn.core();
         let graceful = !conn.is(State::ENDED);
         let closed = self.fix_closed(CloseReason::LocalClose);
+        let made = !conn.is(State::CONNECTING);
         conn.set(State::LOST_CALLED);
         for timer in conn.with_extra(|extra| mem::take(&mut extra.timers)) {
             core.cancel_timer(timer);
         }
-        self.call("connection_lost", |protocol, transport| {
-            protocol.connection_lost(transport, &closed);
-            Ok(())
-        });
+        if made {
+            self.call("connection_lost", |protocol, transport| {
+                protocol.connection_lost(transport, &closed);
+                Ok(())
+            });
+        }
         let protocol = conn.protocol.take();
         core.drop_value(protocol);
         let watch = conn.with_extra(|extra| extra.write_failed.take());
@@ -223,6 +237,9 @@ impl Transport {
         conn.with_extra(|extra| extra.unread = Unread::default());
         self.fail_waiters(&closed);
         self.answer_closes(&closed);
+        if conn.has_extra() {
+            self.layers_are_gone(&closed);
+        }
         if let Some(server) = &conn.server {
             server.connection_ended(&closed);
         }

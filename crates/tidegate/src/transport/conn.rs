@@ -1,6 +1,7 @@
 //! A connection's data. The code that changes it lies in the files beside.
 
 use super::box_cell::BoxCell;
+use super::layers::Layers;
 use super::linger::LingerLimits;
 use super::state::State;
 use super::step::Spent;
@@ -79,6 +80,8 @@ pub(super) struct Extra {
     pub(super) write_timeout: Option<Duration>,
     /// There while `STALL_TIMED` is set.
     pub(super) stall: Option<Stall>,
+    /// There since the first layer.
+    pub(super) layers: Option<Box<Layers>>,
 }
 
 impl Extra {
@@ -157,11 +160,15 @@ impl Conn {
 
     /// A step that is owed, such as `connection_made`, only delays reading.
     pub(super) fn is_reading(&self) -> bool {
-        let passing = State::CONNECTING | State::SWITCH;
+        let passing = State::CONNECTING | State::OPENING | State::SWITCH;
         !self.is(State::NO_READ.without(passing)) && !self.is(State::EOF_TOLD)
     }
 
     pub(super) fn local_addr(&self) -> &Address {
+        if self.is(State::IN_LAYER) {
+            // The socket is out of its cell, so the address is not known yet.
+            return self.local.get().map_or(&Address::Unnamed, |addr| addr);
+        }
         self.local.get_or_init(|| {
             let socket = self.socket.borrow();
             let addr = socket.as_ref().and_then(|socket| socket.local_addr().ok());
@@ -218,10 +225,12 @@ impl Conn {
         let transport = self.id;
         if let Some(closed) = self.closed() {
             WriteError::Closed { transport, closed }
-        } else if self.is(State::CLOSING) {
+        } else if self.is(State::CLOSING | State::END_NOTED) {
             WriteError::Closing { transport }
-        } else {
+        } else if self.is(State::EOF_ASKED) {
             WriteError::AfterEof { transport }
+        } else {
+            WriteError::InLayer { transport }
         }
     }
 }

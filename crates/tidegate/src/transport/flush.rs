@@ -4,12 +4,14 @@ use super::Transport;
 use super::conn::Conn;
 use super::payload::Payload;
 use super::state::State;
+use crate::driver::{Socket, uninterrupted};
 use crate::event_loop::{Core, Deferred, MAX_GATHERED, add};
 use crate::flow::Crossing;
 use crate::write_buffer::{MAX_OFFER, MAX_SLICES, Offer};
 use bytes::Bytes;
 use std::cell::RefMut;
 use std::io::{self, IoSlice};
+use std::mem;
 use std::time::Duration;
 
 /// The minimum number of bytes that one system call counts for in a transport's budget of a tick.
@@ -34,9 +36,8 @@ impl Transport {
             return;
         }
         let (len, budget) = (gather.len(), conn.budget());
-        if len > budget || !conn.is(State::WRITABLE) {
-            // Bytes beyond the tick's budget wait in the buffer.
-            conn.queue_unsent(&mut gather, 0);
+        if len > budget || !conn.state.get().is_plain_write() {
+            self.send_gathered_later(gather, len > budget);
             return;
         }
         match conn.send(&[IoSlice::new(&gather)]) {
@@ -47,6 +48,24 @@ impl Transport {
             }
             result => self.record_gathered(gather, result),
         }
+    }
+
+    /// Sends what was gathered through layers, or buffers it: what is too much for this tick goes out
+    /// as far as it is not.
+    #[cold]
+    #[inline(never)]
+    fn send_gathered_later(&self, mut gather: RefMut<'_, Vec<u8>>, too_much: bool) {
+        let conn = self.conn();
+        if too_much || !conn.is(State::WRITABLE) {
+            conn.queue_unsent(&mut gather, 0);
+            return;
+        }
+        // Code of layers finds nothing borrowed.
+        let bytes = mem::take(&mut *gather);
+        drop(gather);
+        let result = conn.send(&[IoSlice::new(&bytes)]);
+        conn.core().gather.replace(bytes);
+        self.record_gathered(conn.core().gather.borrow_mut(), result);
     }
 
     fn record_gathered(&self, mut gather: RefMut<'_, Vec<u8>>, result: io::Result<usize>) {
@@ -61,8 +80,12 @@ impl Transport {
 
     /// Sends buffered bytes, as far as this tick's budget goes.
     pub(super) fn flush_queue(&self) {
-        self.offer(&mut Payload::nothing(), self.conn().budget());
-        self.answer_waiters();
+        if self.conn().is(State::QUEUED) {
+            self.offer(&mut Payload::nothing(), self.conn().budget());
+            self.answer_waiters();
+        } else {
+            self.flush_output();
+        }
     }
 
     /// Offers the buffered bytes, and then the payload, until the kernel refuses, an error comes, all is
@@ -81,7 +104,7 @@ impl Transport {
         let conn = self.conn();
         let mut spent = Vec::new();
         let mut left = limit;
-        while left > 0 && conn.is(State::WRITABLE) {
+        while left > 0 && conn.state.get().is_offerable() {
             let most = left.min(MAX_OFFER);
             let (offered, result) = conn.send_buffered::<N>(payload, most, &mut spent);
             if offered == 0 {
@@ -132,26 +155,43 @@ impl Transport {
         }
     }
 
-    fn record_remainder(&self, sent: usize, offered: usize, result: io::Result<usize>) {
+    fn record_remainder(&self, sent: usize, offered: usize, mut result: io::Result<usize>) {
         let conn = self.conn();
         if sent < offered {
             conn.clear(State::WRITABLE);
+            if conn.is(State::LAYERED) {
+                result = self.result_of_layers(result);
+            }
         }
         // Sending can only resume. Whether the offered bytes pause is decided when the kernel has refused
         // the rest of them, not between two system calls.
         if sent > 0 && conn.is(State::PAUSED) {
             self.update_flow();
         }
-        match result {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) if is_out_of_memory(&error) => self.retry_later(),
-            Err(error) => {
-                self.write_failed(error);
-                return;
-            }
+        if let Err(error) = result
+            && self.send_failed(error)
+        {
+            return;
         }
-        self.time_progress(sent, sent < offered);
+        let progress = if conn.is(State::LAYERED) {
+            conn.progress_below()
+        } else {
+            sent
+        };
+        self.time_progress(progress, sent < offered);
+    }
+
+    /// Draws the consequences of an error of sending. Returns whether it ends writing.
+    pub(super) fn send_failed(&self, error: io::Error) -> bool {
+        if error.kind() == io::ErrorKind::WouldBlock {
+            return false;
+        }
+        if is_out_of_memory(&error) {
+            self.retry_later();
+            return false;
+        }
+        self.write_failed(error);
+        true
     }
 
     /// Looks for a crossing of a watermark.
@@ -204,6 +244,19 @@ impl Conn {
     #[inline(always)]
     fn send(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         add(&self.core().counters.writes, 1);
+        if let Some(Socket::Os(stream)) = self.socket.borrow_mut().as_mut() {
+            return uninterrupted(|| stream.write(slices));
+        }
+        self.send_elsewhere(slices)
+    }
+
+    /// As [`send`](Self::send), with a socket that is not the system's own.
+    #[cold]
+    #[inline(never)]
+    fn send_elsewhere(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if self.is(State::LAYERED) {
+            return self.send_layered(slices);
+        }
         match self.socket.borrow_mut().as_mut() {
             Some(socket) => socket.write(slices),
             None => Err(io::ErrorKind::NotConnected.into()),

@@ -131,14 +131,16 @@ impl Transport {
         let conn = self.conn();
         let core = conn.core();
         let socket = conn.socket.take();
-        let stop = State::EOF_SEEN | State::WRITE_FAILED;
         let limits = conn.linger_limits();
+        let mut lingers = graceful && !conn.is(State::EOF_SEEN | State::WRITE_FAILED);
         if let Some(mut socket) = socket {
+            if conn.is(State::LAYERED) {
+                (socket, lingers) = self.take_layers_off(socket, graceful, closed);
+            }
             if conn.is(State::RESET) || conn.is_cut(closed) {
                 // It fails on a socket that was reset already.
                 let _ = socket.set_option(SocketOption::ResetOnClose);
-            } else if graceful
-                && !conn.is(stop)
+            } else if lingers
                 && !core.is_closed()
                 && !limits.time.is_zero()
                 && (conn.is(State::EOF_SENT) || socket.shutdown_write().is_ok())

@@ -6,10 +6,11 @@
 //!
 //! [`step`] decides from the [`state`] which callback is next, and [`settle`] makes it. [`start`]
 //! makes a connection of a socket, [`protocol_slot`] holds its protocol. [`close`] ends it,
-//! [`refused`] keeps a write that the cap refused, [`linger`] waits for the peer, [`waiters`] completes `drain`, `flush` and `wait_closed`, and
-//! [`write_timeout`] cuts a peer that does not read. [`options`], [`schedule`] and [`stats`] do
-//! the work of the remaining public methods. All public methods are in this file, but for those of
-//! the socket, which are in the files `socket.rs` and `credentials.rs` of the crate.
+//! [`refused`] keeps a write that the cap refused, [`linger`] waits for the peer, [`waiters`] completes
+//! `drain`, `flush` and `wait_closed`, and [`write_timeout`] cuts a peer that does not read. [`layers`]
+//! stand between the socket and the protocol. [`options`], [`schedule`] and [`stats`] do the work of the
+//! remaining public methods. All public methods are in this file, but for those of the socket and its
+//! layers, which are in the files `socket.rs`, `credentials.rs` and `push_layer.rs` of the crate.
 
 mod box_cell;
 mod callback_frame;
@@ -17,6 +18,7 @@ mod close;
 mod conn;
 mod flush;
 mod id;
+mod layers;
 mod linger;
 mod options;
 mod payload;
@@ -49,6 +51,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 pub use id::TransportId;
+pub(crate) use layers::NewLayer;
 pub use linger::LingerLimits;
 pub use protocol_slot::WithProtocolError;
 pub(crate) use start::NewConnection;

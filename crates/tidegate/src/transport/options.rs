@@ -1,6 +1,7 @@
 //! Changing the settings of a connection: its write limits, and the options of its socket.
 
 use super::Transport;
+use super::state::State;
 use crate::driver::{Socket, SocketOption};
 use crate::flow::WriteLimits;
 use std::io;
@@ -32,7 +33,17 @@ impl Transport {
         if let Some(closed) = self.closed() {
             return Err(closed.into());
         }
-        match self.conn().socket.borrow_mut().as_mut() {
+        let conn = self.conn();
+        if conn.is(State::LAYERED) {
+            let busy = || {
+                let message = "the connection is in use by code of one of its layers";
+                Err(io::Error::new(io::ErrorKind::ResourceBusy, message))
+            };
+            return conn
+                .layered(|layered| call(layered.bottom_mut()))
+                .unwrap_or_else(busy);
+        }
+        match conn.socket.borrow_mut().as_mut() {
             Some(socket) => call(socket),
             None => Err(io::ErrorKind::NotConnected.into()),
         }

@@ -1,10 +1,11 @@
 //! The read path: from readiness to `data_received` or `buffer_updated`.
 
 use super::Transport;
+use super::conn::Conn;
 use super::flush::is_out_of_memory;
 use super::state::State;
 use super::step::Input;
-use crate::driver::Readiness;
+use crate::driver::{Readiness, Socket, uninterrupted};
 use crate::event_loop::{Core, add};
 use crate::{BoxError, CloseReason, OnEof, Protocol, Result};
 use std::error::Error;
@@ -42,7 +43,9 @@ impl Transport {
     /// Asks for an error that no read would tell of.
     #[cold]
     fn on_failure(&self) {
-        if self.conn().is(State::NO_READ | State::EOF_SEEN) {
+        let state = self.conn().state.get();
+        // Layers that are opening read on, and may find the peer's reason.
+        if state.any(State::NO_READ | State::EOF_SEEN) && !state.any(State::OPENING) {
             self.look_for_error();
         }
     }
@@ -75,7 +78,7 @@ impl Transport {
                 match self.deliver_other() {
                     Input::Kernel => {}
                     Input::Nothing => break,
-                    Input::Unread | Input::Eof => continue,
+                    Input::Layers | Input::Unread | Input::Eof => continue,
                 }
             }
             self.read_once(buffer);
@@ -101,6 +104,7 @@ impl Transport {
     fn deliver_other(&self) -> Input {
         let input = self.settled_input();
         match input {
+            Input::Layers => self.open_layers(),
             Input::Unread => self.deliver_unread(),
             Input::Eof => self.deliver_eof(),
             Input::Kernel | Input::Nothing => {}
@@ -215,27 +219,44 @@ impl Transport {
     #[inline(always)]
     fn receive(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let conn = self.conn();
-        let counters = &conn.core().counters;
-        add(&counters.reads, 1);
+        add(&conn.core().counters.reads, 1);
+        let mut socket = conn.socket.borrow_mut();
+        let Some(Socket::Os(stream)) = socket.as_mut() else {
+            drop(socket);
+            return self.receive_elsewhere(buffer);
+        };
+        let result = uninterrupted(|| stream.read(buffer));
+        drop(socket);
+        if let Ok(len) = result {
+            conn.note_received(len, buffer.len());
+        }
+        result
+    }
+
+    /// As [`receive`](Self::receive), with a socket that is not the system's own.
+    #[cold]
+    #[inline(never)]
+    fn receive_elsewhere(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let conn = self.conn();
+        if conn.is(State::LAYERED) {
+            return self.receive_layered(buffer);
+        }
         let result = match conn.socket.borrow_mut().as_mut() {
             Some(socket) => socket.read(buffer),
             None => Err(io::ErrorKind::NotConnected.into()),
         };
         if let Ok(len) = result {
-            conn.received.set(conn.received.get() + len as u64);
-            add(&counters.bytes_received, len);
-            // On an edge-triggered socket a short read means that nothing is left, unless the
-            // last event said otherwise.
-            if len < buffer.len() && !conn.is(State::READ_TO_END) {
-                conn.clear(State::READABLE);
-            }
+            conn.note_received(len, buffer.len());
         }
         result
     }
 
-    fn read_failed(&self, error: io::Error) {
+    pub(super) fn read_failed(&self, error: io::Error) {
         let conn = self.conn();
-        if error.kind() == io::ErrorKind::WouldBlock {
+        if error.kind() == io::ErrorKind::Interrupted {
+            // Layers have nothing to deliver now; what they noted says when to ask again.
+            return;
+        } else if error.kind() == io::ErrorKind::WouldBlock {
             conn.clear(State::READABLE | State::READ_TO_END);
             if !conn.is(State::WRITE_FAILED) {
                 return;
@@ -243,6 +264,9 @@ impl Transport {
         } else if is_out_of_memory(&error) {
             conn.clear(State::READABLE);
             self.retry_later();
+            return;
+        }
+        if conn.is(State::LAYERED) && self.end_by_panic() {
             return;
         }
         // After a failed write the first error stands; this is where its reading ends.
@@ -272,7 +296,13 @@ impl Transport {
             transport.give(protocol, unread.rest(), &mut given)
         });
         unread.at += given;
-        if !unread.rest().is_empty() {
+        if unread.rest().is_empty() {
+            return;
+        }
+        if conn.is(State::OPENING) {
+            // The callback has put a layer on: what follows is the layer's.
+            conn.layered(|layered| layered.add_unread(unread.rest()));
+        } else {
             conn.with_extra(|extra| extra.unread = unread);
             conn.set(State::UNREAD);
         }
@@ -295,6 +325,25 @@ impl Transport {
                 *given = data.len();
                 protocol.data_received(self, data)
             }
+        }
+    }
+}
+
+impl Conn {
+    #[inline(always)]
+    pub(super) fn count_received(&self, len: usize) {
+        self.received.set(self.received.get() + len as u64);
+        add(&self.core().counters.bytes_received, len);
+    }
+
+    /// Notes a read of `len` bytes into room for `room`.
+    #[inline(always)]
+    fn note_received(&self, len: usize, room: usize) {
+        self.count_received(len);
+        // On an edge-triggered socket a short read means that nothing is left, unless the
+        // last event said otherwise.
+        if len < room && !self.is(State::READ_TO_END) {
+            self.clear(State::READABLE);
         }
     }
 }

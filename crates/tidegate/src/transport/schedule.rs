@@ -59,7 +59,7 @@ impl Transport {
             period,
             Some(target.id),
             move |handle: &Handle| match handle.transport(target.id) {
-                Some(transport) if transport.is_borrowed() => Next::Retry,
+                Some(transport) if transport.is_borrowed() || transport.is_early() => Next::Retry,
                 Some(transport) if target.run(&transport, &mut call) => Next::Again,
                 _ => Next::End,
             },
@@ -257,6 +257,12 @@ where
         let transport = handle.transport(self.target.id);
         if transport.as_ref().is_some_and(Transport::is_borrowed) {
             handle.core().push_ready(self);
+            return;
+        }
+        if let Some(transport) = &transport
+            && transport.is_early()
+        {
+            transport.keep_early(self);
             return;
         }
         let call = self.call.take();

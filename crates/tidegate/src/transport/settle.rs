@@ -39,10 +39,13 @@ impl Transport {
         }
         for _ in 0..STEPS_PER_SETTLE {
             match conn.state.get().next(conn.spent()) {
+                Step::EndNoted => self.end_noted(),
                 Step::Made => self.make(),
                 Step::Switch => self.switch(),
                 Step::Finish => self.finish(),
                 Step::Flush => self.flush_queue(),
+                Step::Open => self.open_layers(),
+                Step::EndLayers => self.end_layers(),
                 Step::ShutdownWrite => self.shut_write(),
                 Step::Close => self.begin_close(),
                 Step::Pause => self.pause(),
@@ -87,7 +90,11 @@ impl Transport {
         self.call("connection_made", |protocol, transport| {
             protocol.connection_made(transport)
         });
-        self.conn().clear(State::CONNECTING);
+        let conn = self.conn();
+        conn.clear(State::CONNECTING);
+        if conn.has_extra() {
+            self.made_with_layers();
+        }
     }
 
     fn shut_write(&self) {

@@ -52,8 +52,8 @@ impl State {
     pub(crate) const PAUSE_TOLD: Self = Self(1 << 15);
     /// A pause began and ended before `pause_writing` was called: both callbacks are owed.
     pub(crate) const PAUSE_MISSED: Self = Self(1 << 16);
-    /// `pause_writing` returned `StopReading` when it was last called.
-    pub(crate) const HOLDS_READING: Self = Self(1 << 17);
+    /// The socket has layers.
+    pub(crate) const LAYERED: Self = Self(1 << 17);
 
     /// `set_protocol` was called; the new one waits.
     pub(crate) const SWITCH: Self = Self(1 << 18);
@@ -77,6 +77,15 @@ impl State {
     /// A `drain` or a `flush` may be waiting.
     pub(crate) const AWAITED: Self = Self(1 << 26);
 
+    /// A layer is not open yet.
+    pub(crate) const OPENING: Self = Self(1 << 27);
+    /// Output of the layers' own waits for the kernel.
+    pub(crate) const OUTPUT: Self = Self(1 << 28);
+    /// Code of a layer is running: the socket is out of its cell.
+    pub(crate) const IN_LAYER: Self = Self(1 << 29);
+    /// Code of a layer has ended the connection: it ends when that code has returned.
+    pub(crate) const END_NOTED: Self = Self(1 << 30);
+
     /// We accepted or adopted the connection; clear when we opened it.
     pub(crate) const ACCEPTED: Self = Self(1 << 32);
     /// Out of kernel memory: a timer will set READABLE and WRITABLE again.
@@ -89,6 +98,14 @@ impl State {
     pub(crate) const COMPLETING: Self = Self(1 << 36);
     /// `reset` ended the connection, or came after its end and before `connection_lost`.
     pub(crate) const RESET: Self = Self(1 << 37);
+    /// `pause_writing` returned `StopReading` when it was last called.
+    pub(crate) const HOLDS_READING: Self = Self(1 << 38);
+    /// The layers that are opening are to be called, whatever the kernel has.
+    pub(crate) const OPEN_DUE: Self = Self(1 << 39);
+    /// The layers have ended our side of the stream, and the kernel has all that they said.
+    pub(crate) const LAYERS_ENDED: Self = Self(1 << 40);
+    /// A timer of the layers' own runs.
+    pub(crate) const LAYER_TIMED: Self = Self(1 << 41);
 
     /// Any of these refuses a write.
     pub(crate) const NO_WRITE: Self = Self(
@@ -96,22 +113,28 @@ impl State {
             | Self::EOF_ASKED.0
             | Self::WRITE_FAILED.0
             | Self::ENDED.0
-            | Self::LOST_CALLED.0,
+            | Self::LOST_CALLED.0
+            | Self::IN_LAYER.0
+            | Self::END_NOTED.0,
     );
     /// Any of these stops reading.
     pub(crate) const NO_READ: Self = Self(
         Self::CONNECTING.0
+            | Self::OPENING.0
             | Self::READING_PAUSED.0
             | Self::HELD.0
             | Self::SWITCH.0
             | Self::CLOSING.0
             | Self::ENDED.0
-            | Self::LOST_CALLED.0,
+            | Self::LOST_CALLED.0
+            | Self::END_NOTED.0,
     );
     /// With none of these, [`State::next`] has nothing but reads to ask for.
     pub(crate) const OWED: Self = Self(
         Self::CONNECTING.0
+            | Self::OPENING.0
             | Self::SWITCH.0
+            | Self::OUTPUT.0
             | Self::QUEUED.0
             | Self::EOF_ASKED.0
             | Self::PAUSED.0
@@ -119,7 +142,8 @@ impl State {
             | Self::PAUSE_MISSED.0
             | Self::CLOSING.0
             | Self::WRITE_FAILED.0
-            | Self::ENDED.0,
+            | Self::ENDED.0
+            | Self::END_NOTED.0,
     );
     /// With none of these, there is nothing to read.
     pub(crate) const TO_READ: Self = Self(Self::READABLE.0 | Self::UNREAD.0 | Self::EOF_SEEN.0);
@@ -130,9 +154,19 @@ impl State {
     /// Of these just [`RUNNING`](Self::RUNNING) is set while small writes are gathered.
     const GATHERING: Self =
         Self(Self::NO_WRITE.0 | Self::QUEUED.0 | Self::PAUSED.0 | Self::RUNNING.0);
+    /// Of these just [`WRITABLE`](Self::WRITABLE) is set when gathered writes go to the kernel as they
+    /// are.
+    const PLAIN_WRITE: Self = Self(Self::WRITABLE.0 | Self::LAYERED.0);
+    /// Of these just [`WRITABLE`](Self::WRITABLE) is set when what is buffered may be offered.
+    const OFFERABLE: Self = Self(Self::WRITABLE.0 | Self::IN_LAYER.0);
     /// The connection is ending, or has ended.
-    pub(crate) const ENDING: Self =
-        Self(Self::CLOSING.0 | Self::WRITE_FAILED.0 | Self::ENDED.0 | Self::LOST_CALLED.0);
+    pub(crate) const ENDING: Self = Self(
+        Self::CLOSING.0
+            | Self::WRITE_FAILED.0
+            | Self::ENDED.0
+            | Self::LOST_CALLED.0
+            | Self::END_NOTED.0,
+    );
 
     pub(crate) const EMPTY: Self = Self(0);
 
@@ -159,6 +193,16 @@ impl State {
         self.0 & Self::PLAIN_READ.0 == Self::READABLE.0
     }
 
+    /// Whether gathered writes go to the kernel as they are: it takes bytes, and there are no layers.
+    pub(crate) fn is_plain_write(self) -> bool {
+        self.0 & Self::PLAIN_WRITE.0 == Self::WRITABLE.0
+    }
+
+    /// Whether what is buffered may be offered: the socket takes bytes, and is in its place.
+    pub(crate) fn is_offerable(self) -> bool {
+        self.0 & Self::OFFERABLE.0 == Self::WRITABLE.0
+    }
+
     /// Whether small writes are gathered: those of a running callback, with nothing before them.
     pub(crate) fn is_gathering(self) -> bool {
         self.0 & Self::GATHERING.0 == Self::RUNNING.0
@@ -169,7 +213,8 @@ impl State {
 const _: () = {
     let reading = State::OWED.0 | State::NO_READ.0 | State::TO_READ.0;
     let writing = State::NO_WRITE.0 | State::GATHERING.0 | State::WATCHED.0;
-    assert!((reading | writing).leading_zeros() > 32);
+    let layered = State::PLAIN_WRITE.0 | State::OFFERABLE.0;
+    assert!((reading | writing | layered).leading_zeros() > 32);
 };
 
 impl BitOr for State {
@@ -182,7 +227,7 @@ impl BitOr for State {
 }
 
 /// The flags by name, for logs.
-const NAMES: [(State, &str); 33] = [
+const NAMES: [(State, &str); 41] = [
     (State::CONNECTING, "connecting"),
     (State::READABLE, "readable"),
     (State::READ_TO_END, "read-to-end"),
@@ -200,7 +245,7 @@ const NAMES: [(State, &str); 33] = [
     (State::PAUSED, "paused"),
     (State::PAUSE_TOLD, "pause-told"),
     (State::PAUSE_MISSED, "pause-missed"),
-    (State::HOLDS_READING, "holds-reading"),
+    (State::LAYERED, "layered"),
     (State::SWITCH, "switch"),
     (State::CLOSING, "closing"),
     (State::WRITE_FAILED, "write-failed"),
@@ -210,12 +255,20 @@ const NAMES: [(State, &str); 33] = [
     (State::DIRTY, "dirty"),
     (State::STALL_TIMED, "stall-timed"),
     (State::AWAITED, "awaited"),
+    (State::OPENING, "opening"),
+    (State::OUTPUT, "output"),
+    (State::IN_LAYER, "in-layer"),
+    (State::END_NOTED, "end-noted"),
     (State::ACCEPTED, "accepted"),
     (State::RETRYING, "retrying"),
     (State::EOF_DELIVERED, "eof-delivered"),
     (State::EOF_BEFORE_CLOSE, "eof-before-close"),
     (State::COMPLETING, "completing"),
     (State::RESET, "reset"),
+    (State::HOLDS_READING, "holds-reading"),
+    (State::OPEN_DUE, "open-due"),
+    (State::LAYERS_ENDED, "layers-ended"),
+    (State::LAYER_TIMED, "layer-timed"),
 ];
 
 impl std::fmt::Debug for State {

@@ -10,6 +10,8 @@ use super::state::State;
 pub(crate) enum Input {
     /// Nothing, or nothing that may be delivered now.
     Nothing,
+    /// The input of layers that are opening, whatever stops the protocol's bytes.
+    Layers,
     /// The unread bytes of `set_protocol`.
     Unread,
     /// The end of the stream.
@@ -28,14 +30,20 @@ pub(crate) struct Spent {
 /// One thing that is owed to a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Step {
+    /// End the connection, as code of a layer has asked.
+    EndNoted,
     /// Call `connection_made`.
     Made,
     /// Put the new protocol in its place.
     Switch,
     /// Call `connection_lost` and let go.
     Finish,
-    /// Offer the buffer to the kernel.
+    /// Offer the buffer, or the output of layers, to the kernel.
     Flush,
+    /// Go on with opening the layers.
+    Open,
+    /// End our side of the stream in the layers.
+    EndLayers,
     /// Shut down the write side.
     ShutdownWrite,
     /// Both sides are done: close.
@@ -55,7 +63,13 @@ pub(crate) enum Step {
 impl State {
     /// Returns the input that a read would deliver.
     pub(crate) fn input(self) -> Input {
-        if self.any(Self::NO_READ) {
+        if self.any(Self::OPENING) {
+            if self.any(Self::READABLE) && !self.any(Self::ENDED.with(Self::LOST_CALLED)) {
+                Input::Layers
+            } else {
+                Input::Nothing
+            }
+        } else if self.any(Self::NO_READ) {
             Input::Nothing
         } else if self.any(Self::UNREAD) {
             Input::Unread
@@ -77,34 +91,21 @@ impl State {
     /// `spent.resume`: this tick of the loop has already delivered a resume.
     /// `spent.budget`: it has already sent what one transport may send in a tick.
     pub(crate) fn next(self, spent: Spent) -> Step {
-        if self.any(Self::LOST_CALLED) {
-            return Step::Rest;
+        if let Some(step) = self.next_of_life() {
+            return step;
         }
-        if self.any(Self::CONNECTING) {
-            return Step::Made;
-        }
-        if self.any(Self::SWITCH) {
-            return Step::Switch;
-        }
-        if self.any(Self::ENDED) {
-            return Step::Finish;
-        }
-        let flushable = self.any(Self::QUEUED) && self.any(Self::WRITABLE);
+        let flushable = self.any(Self::WRITABLE) && self.any(Self::QUEUED.with(Self::OUTPUT));
         if flushable && !spent.budget {
             return Step::Flush;
         }
+        if self.any(Self::OPENING) && self.any(Self::OPEN_DUE) {
+            return Step::Open;
+        }
         let mut postponed = flushable;
-        if self.any(Self::CLOSING) {
-            if !self.any(Self::QUEUED) {
-                return Step::Finish;
-            }
-        } else if !self.any(Self::WRITE_FAILED) {
-            if self.any(Self::EOF_ASKED) && !self.any(Self::EOF_SENT.with(Self::QUEUED)) {
-                return Step::ShutdownWrite;
-            }
-            if self.any(Self::EOF_SENT) && self.any(Self::KEPT_OPEN) {
-                return Step::Close;
-            }
+        if let Some(step) = self.next_of_end() {
+            return step;
+        }
+        if !self.any(Self::CLOSING.with(Self::WRITE_FAILED)) && !self.is_unmade() {
             if !self.any(Self::PAUSE_TOLD) {
                 if self.any(Self::PAUSED.with(Self::PAUSE_MISSED)) {
                     return Step::Pause;
@@ -126,6 +127,53 @@ impl State {
         } else {
             Step::Rest
         }
+    }
+
+    /// What comes before any byte: the first and the last callback, and another protocol.
+    fn next_of_life(self) -> Option<Step> {
+        if self.any(Self::LOST_CALLED) {
+            Some(Step::Rest)
+        } else if self.any(Self::END_NOTED) {
+            Some(Step::EndNoted)
+        } else if self.any(Self::CONNECTING) && !self.any(Self::OPENING) {
+            Some(Step::Made)
+        } else if self.any(Self::SWITCH) && !self.is_unmade() {
+            Some(Step::Switch)
+        } else if self.any(Self::ENDED) {
+            Some(Step::Finish)
+        } else {
+            None
+        }
+    }
+
+    /// What ends our side of the stream, or the connection, once nothing is buffered.
+    fn next_of_end(self) -> Option<Step> {
+        let to_end = self.any(Self::LAYERED) && !self.any(Self::OPENING.with(Self::LAYERS_ENDED));
+        let all_sent = !self.any(Self::QUEUED);
+        if self.any(Self::CLOSING) {
+            if all_sent && !to_end {
+                return Some(Step::Finish);
+            }
+            return (all_sent && self.any(Self::WRITABLE)).then_some(Step::EndLayers);
+        }
+        if self.any(Self::WRITE_FAILED) || self.is_unmade() {
+            return None;
+        }
+        let eof_owed = self.any(Self::EOF_ASKED) && !self.any(Self::EOF_SENT.with(Self::OPENING));
+        if eof_owed && all_sent {
+            if !to_end {
+                return Some(Step::ShutdownWrite);
+            }
+            if self.any(Self::WRITABLE) {
+                return Some(Step::EndLayers);
+            }
+        }
+        (self.any(Self::EOF_SENT) && self.any(Self::KEPT_OPEN)).then_some(Step::Close)
+    }
+
+    /// Whether there is no `connection_made` yet.
+    fn is_unmade(self) -> bool {
+        self.any(Self::CONNECTING)
     }
 }
 
@@ -187,6 +235,57 @@ mod tests {
             (S::CLOSING | S::QUEUED | S::PAUSED | S::READABLE, Rest),
             (S::CLOSING | S::QUEUED | S::PAUSE_TOLD, Rest),
             (all_owed | S::LOST_CALLED, Rest),
+        ];
+        for (state, expected) in table {
+            assert_eq!(state.next(FRESH), expected, "{state:?}");
+        }
+    }
+
+    #[test]
+    fn layers_open_before_all_but_the_end_and_end_behind_what_is_buffered() {
+        use Step::*;
+        type S = State;
+        let opening = S::LAYERED | S::OPENING;
+        let unmade = opening | S::CONNECTING;
+        let closing = S::LAYERED | S::CLOSING;
+        let eof = S::LAYERED | S::EOF_ASKED;
+        let table = [
+            (unmade, Rest),
+            (unmade | S::OPEN_DUE, Open),
+            (unmade | S::READABLE, QueueRead),
+            (unmade | S::READABLE | S::READING_PAUSED, QueueRead),
+            (unmade | S::READABLE | S::SWITCH | S::PAUSED, QueueRead),
+            (unmade | S::ENDED, Finish),
+            (unmade | S::CLOSING, Finish),
+            (unmade | S::CLOSING | S::QUEUED, Rest),
+            (unmade | S::OUTPUT | S::WRITABLE, Flush),
+            (unmade | S::OUTPUT, Rest),
+            (unmade | S::EOF_ASKED, Rest),
+            (S::LAYERED | S::CONNECTING, Made),
+            (opening | S::SWITCH | S::OPEN_DUE, Switch),
+            (opening | S::OPEN_DUE | S::QUEUED | S::WRITABLE, Flush),
+            (opening | S::PAUSED | S::QUEUED, Pause),
+            (
+                opening | S::HELD | S::CLOSING | S::QUEUED | S::READABLE,
+                QueueRead,
+            ),
+            (opening | S::READABLE | S::READ_QUEUED, Rest),
+            (opening | S::EOF_ASKED, Rest),
+            (opening | S::CLOSING, Finish),
+            (opening | S::UNREAD, Rest),
+            (opening | S::ENDED | S::READABLE, Finish),
+            (S::LAYERED | S::OUTPUT | S::WRITABLE | S::PAUSED, Flush),
+            (S::LAYERED | S::OUTPUT | S::READABLE, QueueRead),
+            (closing | S::WRITABLE, EndLayers),
+            (closing, Rest),
+            (closing | S::QUEUED, Rest),
+            (closing | S::LAYERS_ENDED, Finish),
+            (eof | S::WRITABLE, EndLayers),
+            (eof | S::QUEUED, Rest),
+            (eof | S::LAYERS_ENDED, ShutdownWrite),
+            (eof | S::PAUSE_TOLD, Resume),
+            (S::END_NOTED | S::OUTPUT | S::WRITABLE, EndNoted),
+            (S::END_NOTED | S::LOST_CALLED, Rest),
         ];
         for (state, expected) in table {
             assert_eq!(state.next(FRESH), expected, "{state:?}");

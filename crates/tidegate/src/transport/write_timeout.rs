@@ -56,17 +56,17 @@ impl Transport {
         };
         if let Some(progress) = conn.stalled_since() {
             self.time_stall(progress, limit);
-        } else if conn.is(State::QUEUED) && !conn.is(State::WRITABLE) {
+        } else if conn.is(State::QUEUED | State::OUTPUT) && !conn.is(State::WRITABLE) {
             self.time_stall(conn.core().clock(), limit);
         }
     }
 
-    /// The kernel was offered bytes, and took `sent` of them. It refused the rest if so, or a stall is
-    /// timed.
+    /// The kernel was offered bytes, and took `sent` of them, in which those count that layers made.
+    /// It refused the rest if so, or a stall is timed.
     pub(super) fn time_progress(&self, sent: usize, refused: bool) {
         let conn = self.conn();
         if conn.is(State::STALL_TIMED) {
-            if conn.buffered() == 0 {
+            if !conn.waits_for_kernel() {
                 conn.end_stall();
             } else if sent > 0 {
                 let now = conn.core().clock();
@@ -77,7 +77,7 @@ impl Transport {
                 });
             }
         } else if refused
-            && conn.buffered() > 0
+            && conn.waits_for_kernel()
             && let Some(limit) = conn.write_timeout()
         {
             self.time_stall(conn.core().clock(), limit);
@@ -109,7 +109,7 @@ impl Transport {
             self.time_stall(progress, limit);
             return;
         }
-        let sent = conn.sent.get();
+        let taken = conn.taken_by_kernel();
         // Room may have come while this tick was busy; and a kernel reports room only when there
         // is much of it, but takes bytes before.
         conn.set(State::WRITABLE);
@@ -118,7 +118,7 @@ impl Transport {
         let Some(progress) = conn.stalled_since() else {
             return;
         };
-        if conn.sent.get() > sent {
+        if conn.taken_by_kernel() > taken {
             self.time_stall(progress, limit);
         } else {
             self.end(CloseReason::Timeout(TimeoutKind::Write));
@@ -140,6 +140,17 @@ impl Conn {
             WriteTimeout::IN_EXTRA => self.with_extra(|extra| extra.write_timeout),
             short => short.millis(),
         }
+    }
+
+    /// The number of bytes that the kernel has taken, in which those count that layers made.
+    pub(super) fn taken_by_kernel(&self) -> u64 {
+        self.layered(|layered| layered.taken())
+            .unwrap_or_else(|| self.sent.get())
+    }
+
+    /// Whether there are bytes that the kernel has not taken: buffered ones, or output of layers.
+    fn waits_for_kernel(&self) -> bool {
+        self.buffered() > 0 || self.is(State::OUTPUT)
     }
 
     /// The last progress of a stall that is timed.

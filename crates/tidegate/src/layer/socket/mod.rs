@@ -42,6 +42,8 @@ pub(crate) struct LayeredSocket {
     wire: Buffer,
     /// What stands for which bytes from above.
     through: Through,
+    /// The number of bytes that below has taken.
+    taken: u64,
     /// The number of bytes from above that go past the layer: they were written before it was there.
     past: u64,
 
@@ -105,6 +107,7 @@ impl LayeredSocket {
             plain: Buffer::default(),
             wire: Buffer::default(),
             through: Through::default(),
+            taken: 0,
             past,
             deadline: None,
             fault: None,
@@ -175,6 +178,16 @@ impl LayeredSocket {
     pub(crate) fn take_panic(&mut self) -> Option<PanicPayload> {
         let own = self.fault.as_mut().and_then(Fault::take_panic);
         own.or_else(|| self.layered_below_mut()?.take_panic())
+    }
+
+    /// Returns the number of bytes that the bare socket has taken since it has layers.
+    pub(crate) fn taken(&self) -> u64 {
+        self.layered_below().map_or(self.taken, Self::taken)
+    }
+
+    /// Adds input of a layer that was not started yet.
+    pub(crate) fn add_unread(&mut self, bytes: &[u8]) {
+        self.unread.push(bytes, &self.shared);
     }
 
     /// Returns the bare socket.

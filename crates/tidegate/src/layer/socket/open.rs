@@ -10,6 +10,11 @@ impl LayeredSocket {
         self.open
     }
 
+    /// Returns the number of layers that are not open: those at the top.
+    pub(crate) fn opening(&self) -> usize {
+        usize::from(!self.open) + self.layered_below().map_or(0, Self::opening)
+    }
+
     /// Goes on with opening all layers, from the wire up. `Ok`: the topmost is open. `WouldBlock`: to
     /// be called again after an event, or when there is [more](LayeredSocket::has_more).
     ///

@@ -244,6 +244,7 @@ impl LayeredSocket {
     fn write_below(&mut self, slices: &[IoSlice<'_>]) -> usize {
         match self.below.write(slices) {
             Ok(sent) => {
+                self.taken += sent as u64;
                 if let Some(below) = self.layered_below_mut()
                     && sent < slices.iter().map(|slice| slice.len()).sum()
                 {

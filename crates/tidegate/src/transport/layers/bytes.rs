@@ -1,0 +1,102 @@
+//! Reads and writes through layers: the usual ones, with the socket out of its cell.
+
+use super::super::Transport;
+use super::super::conn::Conn;
+use super::super::state::State;
+use crate::driver::StreamSocket;
+use crate::event_loop::add;
+use std::io::{self, IoSlice};
+use std::mem;
+
+impl Transport {
+    /// One read.
+    pub(in super::super) fn receive_layered(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        let conn = self.conn();
+        let read = conn.lend(|layered| (layered.read(buffer), layered.has_more()));
+        let Some((result, more)) = read else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        match result {
+            Ok(len) => {
+                conn.count_received(len);
+                if !more && !conn.is(State::READ_TO_END) {
+                    conn.clear(State::READABLE);
+                }
+                if len > 0 && conn.is(State::NO_READ) {
+                    // Code of a layer has stopped reading: the bytes wait.
+                    conn.put_back(&buffer[..len]);
+                    return Err(io::ErrorKind::Interrupted.into());
+                }
+                Ok(len)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock && more => {
+                Err(io::ErrorKind::Interrupted.into())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Sends the output of the layers' own.
+    pub(in super::super) fn flush_output(&self) {
+        let conn = self.conn();
+        add(&conn.core().counters.writes, 1);
+        let flushed = conn.lend(|layered| layered.flush_output());
+        let refused = conn.is(State::OUTPUT);
+        if refused {
+            conn.clear(State::WRITABLE);
+        }
+        let failed = match flushed {
+            Some(Err(error)) => self.send_failed(error),
+            _ => false,
+        };
+        if !failed {
+            self.time_progress(conn.progress_below(), refused);
+        }
+    }
+
+    /// The result of a write of which the socket took a part, with the error that came behind it.
+    pub(in super::super) fn result_of_layers(
+        &self,
+        result: io::Result<usize>,
+    ) -> io::Result<usize> {
+        let conn = self.conn();
+        let behind = conn.layered(|layered| (layered.take_write_error(), layered.wants_write()));
+        let Some((error, wants_write)) = behind else {
+            return result;
+        };
+        if wants_write {
+            conn.set(State::WRITABLE);
+        }
+        error.map_or(result, Err)
+    }
+}
+
+impl Conn {
+    /// One write.
+    pub(in super::super) fn send_layered(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let written = self.lend_to_write(|layered| {
+            let before = layered.taken();
+            (layered.write(slices), layered.taken() - before)
+        });
+        let Some((result, taken)) = written else {
+            return Err(io::ErrorKind::NotConnected.into());
+        };
+        // The budget of the tick is one of bytes that the kernel takes.
+        let sent = *result.as_ref().unwrap_or(&0);
+        self.spend(self.budget(), (taken as usize).saturating_sub(sent));
+        result
+    }
+
+    /// Returns the number of bytes that the kernel has taken since the last call.
+    pub(in super::super) fn progress_below(&self) -> usize {
+        let taken = self.taken_by_kernel();
+        let before = self.with_layers(|layers| mem::replace(&mut layers.taken, taken));
+        taken.saturating_sub(before) as usize
+    }
+
+    /// Puts back bytes that were read and cannot be delivered now.
+    fn put_back(&self, bytes: &[u8]) {
+        self.with_extra(|extra| extra.unread.put_in_front(bytes.to_vec()));
+        self.set(State::UNREAD);
+    }
+}

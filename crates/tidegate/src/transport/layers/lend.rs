@@ -1,0 +1,144 @@
+//! How the code of layers runs: with the layered socket out of its cell.
+//!
+//! That code is the user's, and may call any method of any transport. So nothing that such a call
+//! needs is borrowed: the socket is out of its cell, and the writes that the running callback has
+//! gathered are out of the loop's buffer. The slot of the protocol is taken, if no callback has it,
+//! so that a loop that is run by that code finds the connection in use.
+
+use super::super::conn::Conn;
+use super::super::state::State;
+use crate::Protocol;
+use crate::driver::Socket;
+use crate::event_loop::Deferred;
+use crate::layer::LayeredSocket;
+use std::cell::RefMut;
+use std::mem;
+use std::time::Instant;
+
+/// A layered socket out of its cell. Dropping it puts everything back.
+struct Lent<'c> {
+    conn: &'c Conn,
+    socket: Option<Socket>,
+    gathered: Vec<u8>,
+    _slot: Option<RefMut<'c, Option<Box<dyn Protocol>>>>,
+}
+
+impl Drop for Lent<'_> {
+    fn drop(&mut self) {
+        self.conn.socket.replace(self.socket.take());
+        let gathered = mem::take(&mut self.gathered);
+        self.conn.core().gather.replace(gathered);
+        self.conn.clear(State::IN_LAYER);
+    }
+}
+
+/// What code of layers may have changed.
+struct Changes {
+    output: bool,
+    input: bool,
+    wants_write: bool,
+    left: bool,
+    deadline: Option<Instant>,
+}
+
+impl Changes {
+    fn of(layered: &LayeredSocket) -> Self {
+        Self {
+            output: layered.has_output(),
+            input: layered.has_input(),
+            wants_write: layered.wants_write(),
+            left: layered.has_left(),
+            deadline: layered.deadline(),
+        }
+    }
+}
+
+impl Conn {
+    /// Calls with the layered socket, if it is in its cell, and notes what has changed.
+    pub(in super::super) fn lend<R>(
+        &self,
+        call: impl FnOnce(&mut LayeredSocket) -> R,
+    ) -> Option<R> {
+        let (result, changes) = self.lend_only(call)?;
+        if changes.wants_write {
+            self.set(State::WRITABLE);
+        }
+        self.note(&changes);
+        Some(result)
+    }
+
+    /// As [`lend`](Self::lend), for a write: one that was taken in part is not repeated at once.
+    pub(in super::super) fn lend_to_write<R>(
+        &self,
+        call: impl FnOnce(&mut LayeredSocket) -> R,
+    ) -> Option<R> {
+        let (result, changes) = self.lend_only(call)?;
+        self.note(&changes);
+        Some(result)
+    }
+
+    fn lend_only<R>(&self, call: impl FnOnce(&mut LayeredSocket) -> R) -> Option<(R, Changes)> {
+        if !self.is(State::LAYERED) || self.is(State::IN_LAYER) {
+            return None;
+        }
+        let mut lent = Lent {
+            conn: self,
+            socket: self.socket.take(),
+            gathered: self.core().gather.take(),
+            _slot: self.protocol.try_borrow_mut().ok(),
+        };
+        self.set(State::IN_LAYER);
+        let layered = lent.socket.as_mut()?.foreign_mut()?;
+        let result = call(layered);
+        Some((result, Changes::of(layered)))
+    }
+
+    /// Calls with the layered socket in its cell, which must run no code of a layer.
+    pub(in super::super) fn layered<R>(
+        &self,
+        call: impl FnOnce(&mut LayeredSocket) -> R,
+    ) -> Option<R> {
+        let mut socket = self.socket.borrow_mut();
+        Some(call(socket.as_mut()?.foreign_mut()?))
+    }
+
+    fn note(&self, changes: &Changes) {
+        if changes.output {
+            self.set(State::OUTPUT);
+        } else {
+            self.clear(State::OUTPUT);
+        }
+        if changes.input {
+            self.set(State::READABLE);
+        }
+        if changes.deadline.is_some() || self.is(State::LAYER_TIMED) {
+            self.set_layer_timer(changes.deadline);
+        }
+        if changes.left {
+            self.take_off_left();
+        }
+    }
+
+    /// Takes off the layers at the top that have left. Without any the connection is a plain one.
+    #[cold]
+    fn take_off_left(&self) {
+        while self.layered(|layered| layered.has_left()) == Some(true) {
+            let Some(Ok(layered)) = self
+                .socket
+                .take()
+                .map(Socket::into_foreign::<LayeredSocket>)
+            else {
+                return;
+            };
+            let (below, layer) = layered.into_below();
+            self.socket.replace(Some(below));
+            self.core().defer_drop(Deferred::Value(Box::new(layer)));
+        }
+        // What the kernel has, or has room for, was known to the layer.
+        self.set(State::READABLE | State::WRITABLE);
+        if self.layered(|_| ()).is_none() {
+            self.clear(State::LAYERED | State::OUTPUT);
+            self.set_layer_timer(None);
+        }
+    }
+}
