@@ -88,11 +88,11 @@
 //!
 //! # Limits
 //!
-//! * What a peer can make a connection keep: the plain bytes that every connection may keep, one batch of
-//!   128 KiB encrypted, and a record or a message of the handshake that is not whole, which rustls bounds
-//!   at 64 KiB. An idle connection keeps about 5 KB.
-//! * A handshake costs the processor a thousand times what a message does. A server is not protected from
-//!   peers that begin many: see [`ListenOptions::accept_if`](tidegate::ListenOptions::accept_if).
+//! * A peer can make a connection keep the plain bytes that every connection may keep, one batch of
+//!   128 KiB of encrypted ones, and a record or a message of the handshake that is not whole. rustls
+//!   allows 64 KiB for a message.
+//! * A handshake costs far more of the processor than a message does. Peers that begin many are to be
+//!   refused by [`ListenOptions::accept_if`](tidegate::ListenOptions::accept_if).
 //! * Early data is refused: see [`Tls`].
 //! * The names of servers are checked as certificates of the web are; certificates are not looked up in
 //!   lists of revoked ones, unless the configuration has a verifier that does.

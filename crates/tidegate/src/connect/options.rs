@@ -100,6 +100,27 @@ impl ConnectOptions {
         self
     }
 
+    /// Returns the host of the address, a name or an IP address without its zone. `None` for a Unix
+    /// socket, and for a text that is no address.
+    ///
+    /// For layers that check the name of the server, as TLS does.
+    pub fn host(&self) -> Option<String> {
+        match self.to.as_ref().ok()? {
+            Target::Address(address) => Some(address.as_inet()?.ip().to_string()),
+            Target::Zoned { ip, .. } => Some(ip.to_string()),
+            Target::Name { host, .. } => Some(host.clone()),
+        }
+    }
+
+    /// Has the connect fail with `error`, unless it fails for its address anyway.
+    ///
+    /// For extension traits, whose methods return the options and have no other way to refuse an
+    /// argument.
+    pub fn fail_with(mut self, error: io::Error) -> Self {
+        self.to = self.to.and(Err(error));
+        self
+    }
+
     /// Puts a layer on the connection, such as TLS. Several calls stack them, from the wire up.
     ///
     /// The layers open when the socket has connected. `connection_made`, and the completion of

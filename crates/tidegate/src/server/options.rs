@@ -130,6 +130,15 @@ impl ListenOptions {
         self.linger_limits = limits;
         self
     }
+
+    /// Has `create_server` fail with `error`, before anything is bound.
+    ///
+    /// For extension traits, whose methods return the options and have no other way to refuse an
+    /// argument.
+    pub fn fail_with(mut self, error: io::Error) -> Self {
+        self.at.insert(0, ListenAt::Failed(error));
+        self
+    }
 }
 
 /// # Socket options
