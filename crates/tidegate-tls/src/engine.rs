@@ -18,7 +18,7 @@ use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
     UnbufferedStatus, WriteTraffic,
 };
-use rustls::{ClientConfig, CommonState, Error, ServerConfig};
+use rustls::{AlertDescription, ClientConfig, CommonState, Error, ServerConfig};
 use std::io;
 use std::sync::Arc;
 use std::{fmt, mem};
@@ -256,12 +256,12 @@ impl<C: Connection> Session<C> {
         false
     }
 
-    /// Puts the alert into `out` that tells the peer of the error, if it is to be told.
+    /// Notes the error, and puts the alert into `out` that tells the peer of it.
     ///
     /// The library is called only while it has something to send: after an error it would find the
     /// same one in the input again.
     fn fail(&mut self, error: Error, input: &mut [u8], out: &mut impl Output) {
-        self.failed = Some(error);
+        let mut is_told = false;
         while self.connection.state().wants_write() {
             let UnbufferedStatus { discard, state } =
                 self.connection.process(&mut input[self.done..]);
@@ -270,7 +270,13 @@ impl<C: Connection> Session<C> {
                 break;
             };
             encode(data, out);
+            is_told = true;
         }
+        // For some errors the library sends none. Without a version there are no keys either.
+        if !is_told && self.connection.state().protocol_version().is_none() {
+            put_alert(&error, out);
+        }
+        self.failed = Some(error);
     }
 
     fn encrypt(
@@ -371,6 +377,19 @@ fn encode<D>(mut data: EncodeTlsData<'_, D>, out: &mut impl Output) {
             Err(EncodeError::AlreadyEncoded) => return,
         }
     }
+}
+
+/// Puts a fatal alert into `out` that is not encrypted (RFC 8446, sections 5.1 and 6). An alert of the
+/// peer gets none.
+fn put_alert(error: &Error, out: &mut impl Output) {
+    let description = match error {
+        Error::AlertReceived(_) => return,
+        Error::InvalidMessage(_) => AlertDescription::DecodeError,
+        _ => AlertDescription::UnexpectedMessage,
+    };
+    let alert = [21, 3, 3, 0, 2, 2, description.into()];
+    out.spare(alert.len())[..alert.len()].copy_from_slice(&alert);
+    out.filled(alert.len());
 }
 
 fn invalid_data(error: Error) -> io::Error {

@@ -1,6 +1,7 @@
 //! Helpers of the tests: a protocol that records and checks its callbacks, socket pairs, and
 //! waiting for a condition with a bound.
 
+mod authority;
 mod busy;
 pub mod child;
 mod fill;
@@ -18,9 +19,11 @@ mod served;
 mod streamed;
 pub mod tasks;
 mod tied;
+mod tls_peer;
 pub mod wakers;
 mod writer;
 
+pub use authority::{Authority, Identity};
 pub use busy::{Dropped, occupy};
 pub use fill::{MIB, flood, never_paused, stall};
 pub use finish::{finish, opened, poll_once};
@@ -32,6 +35,7 @@ pub use scene::{Scene, adopted, stalled};
 pub use served::{Served, answer_of, assert_refused, assert_serves};
 pub use streamed::{Polled, Streamed, give_up, now, wait};
 pub use tied::{Reports, Tied, accept, relay_server, untied};
+pub use tls_peer::TlsPeer;
 pub use writer::{
     How, answer, limits, no_limits, note_answer, put, run_in, strict_loop, text, writes,
 };
