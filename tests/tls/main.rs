@@ -38,7 +38,9 @@ fn client_of(event_loop: &mut EventLoop, served: &Served, config: &Arc<ClientCon
     let before = served.accepted();
     let mut client = TlsPeer::client(Peer::connect(&served.address()), config);
     client.shake_hands(event_loop);
-    client.until(event_loop, "connection_made", |_| served.accepted() > before);
+    client.until(event_loop, "connection_made", |_| {
+        served.accepted() > before
+    });
     client
 }
 
@@ -141,7 +143,9 @@ fn tls_error(error: &(dyn std::error::Error + 'static)) -> Error {
         if let Some(error) = error.downcast_ref::<Error>() {
             return error.clone();
         }
-        let inner = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
+        let inner = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
         next = inner.map(|inner| inner as _).or_else(|| error.source());
     }
     panic!("no error of rustls: {error:?}");

@@ -50,7 +50,10 @@ fn both_ends_are_told_the_protocol_the_version_the_suite_and_the_name() {
         let (_, transport, _) = server_of(&mut event_loop, client, &Arc::new(server), |it| it);
         let info = told(&transport);
         assert_eq!(info.alpn.as_deref(), Some(&b"http/1.1"[..]));
-        assert_eq!((info.version, info.cipher_suite), (Some(version), Some(suite)));
+        assert_eq!(
+            (info.version, info.cipher_suite),
+            (Some(version), Some(suite))
+        );
         assert_eq!(info.server_name, None);
         assert_eq!(info.peer_certificates.len(), 1);
     }
@@ -64,7 +67,10 @@ fn what_was_negotiated_is_told_after_the_end_too_and_without_tls_there_is_nothin
     let mut client = client_of(&mut event_loop, &served, &Arc::new(authority.client()));
     client.close_notify();
     drive(&mut event_loop, "lost", || served.log(0).is_lost());
-    assert_eq!(told(&served.transport(0)).version, Some(ProtocolVersion::TLSv1_3));
+    assert_eq!(
+        told(&served.transport(0)).version,
+        Some(ProtocolVersion::TLSv1_3)
+    );
 
     let plain = Served::echo(event_loop.handle(), "127.0.0.1:0");
     let [_peer] = plain.connect(&mut event_loop);
@@ -95,7 +101,10 @@ fn a_server_that_asks_for_certificates_is_told_that_of_its_client() {
         for n in 0..2 {
             let mut client = client_of(&mut event_loop, &served, &client);
             assert_echoes(&mut event_loop, &mut client);
-            assert_eq!(told(&served.transport(n)).peer_certificates, identity.chain());
+            assert_eq!(
+                told(&served.transport(n)).peer_certificates,
+                identity.chain()
+            );
         }
     }
 }
@@ -107,7 +116,10 @@ fn a_client_that_uses_its_configuration_again_resumes_its_session() {
         let mut event_loop = EventLoop::new().unwrap();
         let served = serve(&event_loop, authority.server_of(versions));
         let client = Arc::new(authority.client_of(versions));
-        for (n, kind) in [HandshakeKind::Full, HandshakeKind::Resumed].into_iter().enumerate() {
+        for (n, kind) in [HandshakeKind::Full, HandshakeKind::Resumed]
+            .into_iter()
+            .enumerate()
+        {
             let mut client = client_of(&mut event_loop, &served, &client);
             assert_echoes(&mut event_loop, &mut client);
             let info = told(&served.transport(n));
@@ -140,8 +152,8 @@ fn certificates_may_change_while_a_server_serves() {
     let (before, after) = (Authority::new(), Authority::new());
     let current = Rc::new(std::cell::RefCell::new(Arc::new(before.server())));
     let shown = current.clone();
-    let options = ListenOptions::new("127.0.0.1:0")
-        .layer(move || Tls::server(shown.borrow().clone()));
+    let options =
+        ListenOptions::new("127.0.0.1:0").layer(move || Tls::server(shown.borrow().clone()));
     let served = Served::echo(event_loop.handle(), options);
     let mut old = client_of(&mut event_loop, &served, &Arc::new(before.client()));
     current.replace(Arc::new(after.server()));
@@ -172,7 +184,9 @@ fn a_resolver_of_certificates_is_asked_and_the_name_is_told_all_the_same() {
     let certified = |name: &str| {
         let identity = authority.certify(&[name]);
         let provider = tidegate_tls::rustls::crypto::ring::default_provider();
-        let key = provider.key_provider.load_private_key(identity.private_key());
+        let key = provider
+            .key_provider
+            .load_private_key(identity.private_key());
         Arc::new(CertifiedKey::new(identity.chain(), key.unwrap()))
     };
     let mut config = authority.server();

@@ -26,9 +26,14 @@ impl Files {
         files.write("text.pem", "no PEM at all\n");
         files.write("cut.pem", "-----BEGIN CERTIFICATE-----\nMIIB\n");
         files.write("bad.pem", &identity.certificate_pem().replace("MII", "AAA"));
-        let encrypted = identity.key_pem().replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
+        let encrypted = identity
+            .key_pem()
+            .replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
         files.write("encrypted.pem", &encrypted);
-        files.write("bad-key.pem", &identity.key_pem().replace("KEY-----\nM", "KEY-----\nA"));
+        files.write(
+            "bad-key.pem",
+            &identity.key_pem().replace("KEY-----\nM", "KEY-----\nA"),
+        );
         files
     }
 
@@ -53,7 +58,10 @@ fn expect<T: std::fmt::Debug>(
     let error = result.unwrap_err();
     let (text, path) = (error.to_string(), files.path(file).display().to_string());
     assert_eq!(error.kind(), kind, "{text}");
-    assert!(text.contains(&path) && text.contains(says), "{text:?} has no {says:?} or {path}");
+    assert!(
+        text.contains(&path) && text.contains(says),
+        "{text:?} has no {says:?} or {path}"
+    );
 }
 
 #[test]
@@ -63,20 +71,86 @@ fn an_error_of_a_servers_files_says_which_file_and_what_is_wrong() {
     let no_certificate = "holds no certificate";
     let no_key = "holds no private key";
     for (cert, key, kind, file, says) in [
-        ("absent.pem", "key.pem", NotFound, "absent.pem", "cannot read certificates"),
-        ("cert.pem", "absent.pem", NotFound, "absent.pem", "cannot read the private key"),
-        ("empty.pem", "key.pem", InvalidData, "empty.pem", no_certificate),
-        ("text.pem", "key.pem", InvalidData, "text.pem", no_certificate),
+        (
+            "absent.pem",
+            "key.pem",
+            NotFound,
+            "absent.pem",
+            "cannot read certificates",
+        ),
+        (
+            "cert.pem",
+            "absent.pem",
+            NotFound,
+            "absent.pem",
+            "cannot read the private key",
+        ),
+        (
+            "empty.pem",
+            "key.pem",
+            InvalidData,
+            "empty.pem",
+            no_certificate,
+        ),
+        (
+            "text.pem",
+            "key.pem",
+            InvalidData,
+            "text.pem",
+            no_certificate,
+        ),
         ("key.pem", "key.pem", InvalidData, "key.pem", no_certificate),
-        ("cut.pem", "key.pem", InvalidData, "cut.pem", "is no valid PEM"),
-        ("bad.pem", "key.pem", InvalidData, "bad.pem", "cannot be used"),
+        (
+            "cut.pem",
+            "key.pem",
+            InvalidData,
+            "cut.pem",
+            "is no valid PEM",
+        ),
+        (
+            "bad.pem",
+            "key.pem",
+            InvalidData,
+            "bad.pem",
+            "cannot be used",
+        ),
         ("cert.pem", "empty.pem", InvalidData, "empty.pem", no_key),
         ("cert.pem", "cert.pem", InvalidData, "cert.pem", no_key),
-        ("cert.pem", "cut.pem", InvalidData, "cut.pem", "is no valid PEM"),
-        ("cert.pem", "encrypted.pem", InvalidData, "encrypted.pem", "is encrypted"),
-        ("cert.pem", "bad-key.pem", InvalidData, "bad-key.pem", "cannot be used"),
-        ("cert.pem", "other.pem", InvalidData, "other.pem", "does not belong to"),
-        ("cert.pem", "other.pem", InvalidData, "cert.pem", "does not belong to"),
+        (
+            "cert.pem",
+            "cut.pem",
+            InvalidData,
+            "cut.pem",
+            "is no valid PEM",
+        ),
+        (
+            "cert.pem",
+            "encrypted.pem",
+            InvalidData,
+            "encrypted.pem",
+            "is encrypted",
+        ),
+        (
+            "cert.pem",
+            "bad-key.pem",
+            InvalidData,
+            "bad-key.pem",
+            "cannot be used",
+        ),
+        (
+            "cert.pem",
+            "other.pem",
+            InvalidData,
+            "other.pem",
+            "does not belong to",
+        ),
+        (
+            "cert.pem",
+            "other.pem",
+            InvalidData,
+            "cert.pem",
+            "does not belong to",
+        ),
     ] {
         let made = server_config_from_pem(files.path(cert), files.path(key));
         expect(&files, made, kind, file, says);
@@ -115,7 +189,10 @@ fn the_systems_roots_make_a_client_or_an_error_that_says_that_there_are_none() {
         Ok(config) => assert!(!config.enable_early_data),
         Err(error) => {
             assert_eq!(error.kind(), ErrorKind::NotFound);
-            assert!(error.to_string().contains("no root certificates"), "{error}");
+            assert!(
+                error.to_string().contains("no root certificates"),
+                "{error}"
+            );
         }
     }
 }

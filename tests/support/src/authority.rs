@@ -1,8 +1,11 @@
 //! A certificate authority of a test's own, and configurations that trust it.
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, PKCS_ED25519};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_ED25519,
+};
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use tidegate_tls::rustls::client::ClientConfig;
 use tidegate_tls::rustls::crypto::{CryptoProvider, ring};
 use tidegate_tls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -21,7 +24,11 @@ impl Default for Authority {
 impl Authority {
     /// Makes one that nobody else trusts.
     pub fn new() -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
         let mut params = CertificateParams::default();
+        // An issuer is found by its name.
+        let name = format!("authority {}", MADE.fetch_add(1, Ordering::Relaxed));
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         Self(ok(CertifiedIssuer::self_signed(params, key())))
     }
@@ -61,16 +68,13 @@ impl Authority {
     }
 
     /// A server that takes no client without a certificate of this authority.
-    pub fn server_that_asks(
-        &self,
-        versions: &[&'static SupportedProtocolVersion],
-    ) -> ServerConfig {
+    pub fn server_that_asks(&self, versions: &[&'static SupportedProtocolVersion]) -> ServerConfig {
         let roots = Arc::new(self.roots());
         let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider()).build();
         let identity = self.certify(&["localhost"]);
-        let builder = ok(ServerConfig::builder_with_provider(provider())
-            .with_protocol_versions(versions))
-        .with_client_cert_verifier(ok(verifier));
+        let builder =
+            ok(ServerConfig::builder_with_provider(provider()).with_protocol_versions(versions))
+                .with_client_cert_verifier(ok(verifier));
         ok(builder.with_single_cert(identity.chain(), identity.private_key()))
     }
 

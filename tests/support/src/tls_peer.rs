@@ -4,6 +4,7 @@
 use crate::{Peer, drive};
 use std::fmt::Debug;
 use std::io::{Read, Write};
+use std::mem;
 use std::sync::Arc;
 use tidegate::EventLoop;
 use tidegate_tls::rustls::client::{ClientConfig, ClientConnection};
@@ -20,6 +21,7 @@ pub struct TlsPeer {
     fed: usize,
     /// Output of the session that the kernel has not taken.
     output: Vec<u8>,
+    is_held: bool,
     received: Vec<u8>,
     error: Option<Error>,
     has_close_notify: bool,
@@ -46,6 +48,7 @@ impl TlsPeer {
             tls,
             fed,
             output: Vec::new(),
+            is_held: false,
             received: Vec::new(),
             error: None,
             has_close_notify: false,
@@ -54,12 +57,15 @@ impl TlsPeer {
 
     /// Reads and writes what the kernel has and takes now.
     pub fn step(&mut self) {
+        if self.peer.is_closed() {
+            return;
+        }
         self.peer.read_available();
         self.feed();
         while self.tls.wants_write() {
             ok(self.tls.write_tls(&mut self.output));
         }
-        if !self.output.is_empty() && !self.peer.is_closed() {
+        if !self.output.is_empty() && !self.is_held {
             // A peer that has left is noticed by reading.
             let sent = self.peer.try_write(&self.output).unwrap_or(0);
             self.output.drain(..sent);
@@ -117,7 +123,11 @@ impl TlsPeer {
             peer.received.len() >= len || peer.is_ended()
         });
         let got = self.received.len();
-        assert!(got >= len, "the peer got {got} of {len} bytes: {:?}", self.error);
+        assert!(
+            got >= len,
+            "the peer got {got} of {len} bytes: {:?}",
+            self.error
+        );
     }
 
     /// Runs the loop until the TCP stream has ended, in whatever way.
@@ -143,13 +153,32 @@ impl TlsPeer {
     /// Encrypts, and returns the records in place of sending them.
     pub fn records_of(&mut self, data: &[u8]) -> Vec<u8> {
         self.step();
+        let held = mem::replace(&mut self.is_held, true);
         assert!(self.output.is_empty());
         ok(self.tls.writer().write_all(data));
-        let mut records = Vec::new();
-        while self.tls.wants_write() {
-            ok(self.tls.write_tls(&mut records));
-        }
+        let records = self.take_output();
+        self.is_held = held;
         records
+    }
+
+    /// Takes what comes next for plain bytes, and not for the session's.
+    #[track_caller]
+    pub fn expect_plain(&mut self, event_loop: &mut EventLoop, plain: &[u8]) {
+        let end = self.fed + plain.len();
+        self.peer.expect(event_loop, end);
+        assert_eq!(&self.peer.received()[self.fed..end], plain);
+        self.fed = end;
+    }
+
+    /// Sets whether what the session has to send is kept, for [`take_output`](Self::take_output).
+    pub fn hold_output(&mut self, on: bool) {
+        self.is_held = on;
+    }
+
+    /// Takes what the session has to send.
+    pub fn take_output(&mut self) -> Vec<u8> {
+        self.step();
+        mem::take(&mut self.output)
     }
 
     /// What was received so far, decrypted.
@@ -169,6 +198,11 @@ impl TlsPeer {
 
     fn is_ended(&self) -> bool {
         self.peer.is_ended() || self.error.is_some() || self.has_close_notify
+    }
+
+    /// Takes it apart.
+    pub fn into_parts(self) -> (Peer, Connection) {
+        (self.peer, self.tls)
     }
 
     /// The socket below.
