@@ -337,3 +337,38 @@ fn the_error_of_a_detached_connect_is_reported() {
     }
     assert_eq!(told.borrow().len(), 1);
 }
+
+#[test]
+fn options_tell_the_host_that_they_connect_to_if_there_is_one() {
+    for (to, host) in [
+        ("localhost:80", Some("localhost")),
+        ("127.0.0.1:80", Some("127.0.0.1")),
+        ("[::1]:80", Some("::1")),
+        ("[fe80::1%eth0]:80", Some("fe80::1")),
+        ("[fe80::1%3]:80", Some("fe80::1")),
+        ("unix:/tmp/server.sock", None),
+        ("nonsense", None),
+    ] {
+        assert_eq!(ConnectOptions::new(to).host().as_deref(), host, "{to}");
+    }
+    assert_eq!(ConnectOptions::new(Address::Unnamed).host(), None);
+}
+
+#[test]
+fn a_connect_fails_with_the_error_that_it_was_given_unless_its_address_is_wrong() {
+    let good = Host::good(v4(2));
+    let mut event_loop = knowing(&[&good]);
+    let error = || io::Error::new(io::ErrorKind::Unsupported, "not like this");
+    let options = many()
+        .fail_with(error())
+        .fail_with(io::Error::other("later"));
+    assert_eq!(options.validate().unwrap_err().to_string(), "not like this");
+    let failed = connect(&mut event_loop, options).unwrap_err();
+    assert_eq!(failed.kind(), io::ErrorKind::Unsupported);
+    assert_eq!(good.waiting_for_it(), 0);
+    let options = ConnectOptions::new("nonsense").fail_with(error());
+    assert_eq!(
+        options.validate().unwrap_err().kind(),
+        io::ErrorKind::InvalidInput
+    );
+}

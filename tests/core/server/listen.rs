@@ -201,6 +201,20 @@ fn when_one_address_fails_it_is_named_and_none_stays_bound() {
 }
 
 #[test]
+fn a_server_fails_with_the_error_that_it_was_given_before_it_binds() {
+    let dir = TempDir::new();
+    let mut event_loop = EventLoop::new().unwrap();
+    let given = io::Error::new(io::ErrorKind::Unsupported, "not like this");
+    let options = ListenOptions::new(at(&dir, "given.sock").as_str()).fail_with(given);
+    let error = refused(&mut event_loop, options);
+    assert_eq!(
+        (error.kind(), error.to_string()),
+        (io::ErrorKind::Unsupported, "not like this".into())
+    );
+    assert!(!dir.path("given.sock").exists());
+}
+
+#[test]
 fn an_empty_list_is_invalid() {
     let mut event_loop = EventLoop::new().unwrap();
     let empty: [ListenOptions; 3] = [
