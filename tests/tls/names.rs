@@ -96,7 +96,7 @@ fn a_certificate_of_an_unknown_issuer_fails_the_connect_and_makes_no_connection_
     let mut event_loop = EventLoop::new().unwrap();
     let served = serve(&event_loop, Authority::new().server());
     let config = Arc::new(Authority::new().client());
-    let to = ConnectOptions::new(&served.address()).tls_as(config, "localhost");
+    let to = ConnectOptions::new(served.address()).tls_as(config, "localhost");
     let error = echoed(&mut event_loop, to).unwrap_err();
     let unknown = CertificateError::UnknownIssuer;
     assert_eq!(cause(&error), Error::InvalidCertificate(unknown));
@@ -121,7 +121,7 @@ fn a_name_that_no_certificate_can_have_fails_the_connect_before_it_begins() {
     ] {
         let mut event_loop = EventLoop::new().unwrap();
         let served = Served::echo(event_loop.handle(), "127.0.0.1:0");
-        let to = || ConnectOptions::new(&served.address()).tls_as(config.clone(), name);
+        let to = || ConnectOptions::new(served.address()).tls_as(config.clone(), name);
         let error = echoed(&mut event_loop, to()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{name:?}");
         assert!(error.to_string().contains(&format!("{name:?}")), "{error}");

@@ -130,7 +130,7 @@ fn a_client_that_uses_its_configuration_again_resumes_its_session() {
         // The same with connects of the loop.
         let client = Arc::new(authority.client_of(versions));
         for kind in [HandshakeKind::Full, HandshakeKind::Resumed] {
-            let to = ConnectOptions::new(&served.address()).tls_as(client.clone(), "localhost");
+            let to = ConnectOptions::new(served.address()).tls_as(client.clone(), "localhost");
             let log = support::Log::new();
             let recorder = support::Recorder::new(&log).on_made(|transport| {
                 transport.write(b"ping")?;
@@ -194,7 +194,7 @@ fn a_resolver_of_certificates_is_asked_and_the_name_is_told_all_the_same() {
     let served = serve(&event_loop, config);
     let client = Arc::new(authority.client());
     for (n, name) in ["two.test", "localhost"].into_iter().enumerate() {
-        let to = ConnectOptions::new(&served.address()).tls_as(client.clone(), name);
+        let to = ConnectOptions::new(served.address()).tls_as(client.clone(), name);
         let connecting = event_loop.handle().create_connection(to, Nothing);
         event_loop.run_until(connecting).unwrap();
         drive(&mut event_loop, "connection_made", || served.accepted() > n);

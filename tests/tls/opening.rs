@@ -87,7 +87,7 @@ fn a_connect_without_a_protocol_in_common_fails_at_both_ends() {
     client.alpn_protocols = vec![b"http/1.1".to_vec()];
     let mut event_loop = EventLoop::new().unwrap();
     let served = super::serve(&event_loop, server);
-    let to = ConnectOptions::new(&served.address()).tls_as(Arc::new(client), "localhost");
+    let to = ConnectOptions::new(served.address()).tls_as(Arc::new(client), "localhost");
     let connecting = Connecting::to(&event_loop, to, |it| it);
     drive(&mut event_loop, "the failure", || connecting.is_decided());
     let none = AlertDescription::NoApplicationProtocol;

@@ -150,7 +150,7 @@ fn a_handshake_without_time_is_refused() {
 
     let name = "localhost".try_into().unwrap();
     let client = Tls::client(Arc::new(authority.client()), name);
-    let to = ConnectOptions::new(&served.address()).layer(client.handshake_timeout(Duration::ZERO));
+    let to = ConnectOptions::new(served.address()).layer(client.handshake_timeout(Duration::ZERO));
     assert_eq!(
         to.validate().unwrap_err().kind(),
         io::ErrorKind::InvalidInput

@@ -173,7 +173,7 @@ fn both_ends_of_one_loop_start_tls_with_megabytes_before_and_behind() {
             Ok(())
         })
     });
-    let connecting = Connecting::to(&event_loop, ConnectOptions::new(&served.address()), |it| it);
+    let connecting = Connecting::to(&event_loop, ConnectOptions::new(served.address()), |it| it);
     drive(&mut event_loop, "a connection", || connecting.is_decided());
     let transport = connecting.transport();
     transport.write(&text(0, LEN)).unwrap();
@@ -226,7 +226,7 @@ fn a_connection_with_tls_may_start_tls_within_it() {
             Ok(())
         })
     });
-    let to = ConnectOptions::new(&served.address()).tls_as(client.clone(), "localhost");
+    let to = ConnectOptions::new(served.address()).tls_as(client.clone(), "localhost");
     let connecting = Connecting::to(&event_loop, to, |it| it);
     drive(&mut event_loop, "a connection", || connecting.is_decided());
     let transport = connecting.transport();

@@ -19,6 +19,7 @@ pub trait ListenTls: Sealed {
     ///
     /// [`create_server`](tidegate::Handle::create_server) fails with
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) when the configuration allows early data.
+    #[must_use]
     fn tls(self, config: Arc<ServerConfig>) -> Self;
 }
 
@@ -45,6 +46,7 @@ pub trait ConnectTls: Sealed {
     /// [`ConnectError`](tidegate::ConnectError); [`InvalidInput`](io::ErrorKind::InvalidInput) for the
     /// address of a Unix socket, for which there are no certificates, for a host that no certificate
     /// can have, and for a configuration with early data.
+    #[must_use]
     fn tls(self, config: Arc<ClientConfig>) -> Self;
 
     /// Puts TLS on the connection, with a server that must show a certificate for `name`: the name of a
@@ -55,6 +57,7 @@ pub trait ConnectTls: Sealed {
     /// Of the connect: [`InvalidInput`](io::ErrorKind::InvalidInput) for a `name` that no certificate
     /// can have, and the others of [`tls`](Self::tls).
     #[doc(alias = "server_hostname")]
+    #[must_use]
     fn tls_as(self, config: Arc<ClientConfig>, name: &str) -> Self;
 }
 

@@ -115,6 +115,11 @@ pub use info::TlsInfo;
 pub use rustls;
 pub use tls::Tls;
 
+/// Compiles the code of the README as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// The methods that this crate adds to types of the core.
 ///
 /// ```
