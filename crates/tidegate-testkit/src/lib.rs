@@ -120,6 +120,7 @@
 //! `Script` a panic of a protocol fails the test.
 
 mod check;
+mod clock;
 pub mod conformance;
 mod dialogue;
 mod faults;
@@ -141,6 +142,7 @@ pub use check::{
     Case, Conversation, ParseCaseError, Report, Rule, Variation, Violation, check_case,
     check_handler, check_handler_case, check_protocol,
 };
+pub use clock::Clock;
 pub use dialogue::Dialogue;
 pub use faults::{Fault, FaultCounts, Faults};
 pub use fuzz::fuzz;

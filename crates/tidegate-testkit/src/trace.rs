@@ -22,7 +22,10 @@ impl Trace {
         &self.lines
     }
 
-    /// Returns a digest of all events, kept in any case. Comparable within one build only.
+    /// Returns a digest of all events, kept in any case.
+    ///
+    /// Comparable within one build only, and with digests of the same
+    /// [kind](crate::WorldBuilder::trace_lengths).
     pub fn digest(&self) -> u64 {
         self.hash
     }
@@ -43,19 +46,43 @@ impl fmt::Display for Trace {
 #[derive(Debug, Default)]
 pub(crate) struct Recording {
     trace: Trace,
-    keep: bool,
+    options: TraceOptions,
+}
+
+/// What is recorded beside the digest of everything.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct TraceOptions {
+    pub(crate) keep_lines: bool,
+    /// The bytes of connections do not count, only their number.
+    pub(crate) only_lengths: bool,
 }
 
 impl Recording {
-    pub(crate) fn new(keep: bool) -> Self {
+    pub(crate) fn new(options: TraceOptions) -> Self {
         Self {
             trace: Trace::default(),
-            keep,
+            options,
         }
     }
 
     pub(crate) fn trace(&self) -> &Trace {
         &self.trace
+    }
+
+    /// Notes bytes of a connection. Their number is to be a part of `event`.
+    pub(crate) fn note_bytes<L: fmt::Display>(
+        &mut self,
+        now: Duration,
+        event: (&'static str, u64, u64),
+        bytes: &[u8],
+        line: impl FnOnce() -> L,
+    ) {
+        let bytes = if self.options.only_lengths {
+            &[]
+        } else {
+            bytes
+        };
+        self.note(now, event, bytes, line);
     }
 
     /// Notes an event with its `data`; `line` is called only when lines are kept.
@@ -70,7 +97,7 @@ impl Recording {
         (self.trace.hash, now, event, data).hash(&mut hasher);
         self.trace.hash = hasher.finish();
         self.trace.events += 1;
-        if self.keep {
+        if self.options.keep_lines {
             let line = line();
             let line = format!("{:>14.6} {line}{}", now.as_secs_f64(), Shown(data));
             self.trace.lines.push(line);

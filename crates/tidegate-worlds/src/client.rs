@@ -46,8 +46,18 @@ enum Ending {
     Reset,
 }
 
+/// What a client expects to receive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expects {
+    /// What it sends.
+    Echo,
+    /// The stream of this number, which its peer sends whatever comes.
+    Stream(u64),
+}
+
 pub(crate) struct Client {
     of: u64,
+    expects: Expects,
     total: u64,
     written: u64,
     received: u64,
@@ -72,6 +82,7 @@ impl Client {
         };
         Self {
             of,
+            expects: Expects::Echo,
             total: some_total(&mut rng, 18),
             written: 0,
             received: 0,
@@ -81,6 +92,24 @@ impl Client {
             rng,
             ledger: ledger.clone(),
         }
+    }
+
+    /// An end that sends one stream, and expects another: one of both on a connection.
+    pub(crate) fn talking(ledger: &Rc<Ledger>, of: u64, peer: u64, seed: u64) -> Self {
+        let mut talker = Self::new(ledger, of, seed);
+        let most = 10_f64.powf(1.0 + 4.5 * talker.rng.f64()) as u64;
+        talker.total = most.min(300_000);
+        if talker.end == Ending::CloseAfterAll {
+            talker.end = Ending::WriteEof;
+        }
+        talker.talks_of(of, peer);
+        talker
+    }
+
+    /// Sets the numbers of both streams, before it sends anything.
+    pub(crate) fn talks_of(&mut self, of: u64, peer: u64) {
+        self.of = of;
+        self.expects = Expects::Stream(peer);
     }
 
     fn produce(&mut self, transport: &Transport) -> Result {
@@ -212,7 +241,9 @@ impl Client {
     }
 
     fn close_when_all_is_back(&self, transport: &Transport) {
-        if self.end == Ending::CloseAfterAll && self.done && self.received == self.total {
+        let is_echo = self.expects == Expects::Echo;
+        if is_echo && self.end == Ending::CloseAfterAll && self.done && self.received == self.total
+        {
             transport.close();
         }
     }
@@ -265,7 +296,11 @@ impl Protocol for Client {
     }
 
     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
-        let expected = bytes(self.of, self.received, data.len());
+        let stream = match self.expects {
+            Expects::Echo => self.of,
+            Expects::Stream(of) => of,
+        };
+        let expected = bytes(stream, self.received, data.len());
         if data != expected {
             self.ledger.violation(format!(
                 "other bytes came back at {}: {transport:?}",
@@ -279,11 +314,13 @@ impl Protocol for Client {
     }
 
     fn eof_received(&mut self, transport: &Transport) -> Result<OnEof> {
-        if self.received > transport.sent() {
+        if self.expects == Expects::Echo && self.received > transport.sent() {
             self.ledger
                 .violation(format!("more came back than was sent: {transport:?}"));
         }
-        let keep = self.rng.bool() && self.end == Ending::WriteEof;
+        // What a talker has not sent yet is to be sent all the same.
+        let talks = self.expects != Expects::Echo && !self.done;
+        let keep = self.end == Ending::WriteEof && (talks || self.rng.bool());
         Ok(if keep {
             OnEof::KeepOpen
         } else if self.rng.u32(..4) == 0 {
@@ -303,12 +340,12 @@ impl Protocol for Client {
     }
 
     fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
-        if self.received == self.total {
+        if self.expects == Expects::Echo && self.received == self.total {
             self.ledger
                 .echoed_whole
                 .set(self.ledger.echoed_whole.get() + 1);
         }
-        if transport.written() != self.written {
+        if self.expects == Expects::Echo && transport.written() != self.written {
             self.ledger.violation(format!(
                 "{} bytes were written: {closed:?} {transport:?}",
                 self.written

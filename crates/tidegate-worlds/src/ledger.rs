@@ -3,8 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io;
 use std::rc::Rc;
-use tidegate::{Address, Closed, Transport};
+use tidegate::{Address, CloseReason, Closed, Transport};
 
 /// The book of one connection's end, closed by its `connection_lost`.
 #[derive(Debug, Clone)]
@@ -15,6 +16,9 @@ pub(crate) struct Account {
     /// Also set later: a reader of streams may come to it after the end.
     pub(crate) saw_eof: Rc<Cell<bool>>,
 }
+
+/// The addresses of one end of a connection, and of its peer.
+type Ends = (String, String);
 
 /// Begun and ended: equal when nothing is left.
 #[derive(Debug, Default)]
@@ -48,7 +52,10 @@ pub(crate) struct Ledger {
     pub(crate) waiters: Pairs,
     pub(crate) tasks: Pairs,
     pub(crate) calls: Pairs,
-    accounts: RefCell<BTreeMap<(String, String), Account>>,
+    pub(crate) layers: Pairs,
+    /// Bytes that protocols have received and handed to layers.
+    given_back: RefCell<BTreeMap<Ends, u64>>,
+    accounts: RefCell<BTreeMap<Ends, Account>>,
     pub(crate) reasons: RefCell<BTreeMap<&'static str, u64>>,
     pub(crate) bytes: Cell<u64>,
     pub(crate) echoed_whole: Cell<u64>,
@@ -84,6 +91,11 @@ impl Ledger {
         if closed.unsent() != stats.written - stats.sent {
             self.violation(format!("{closed:?} does not add up with {stats:?}"));
         }
+        if let CloseReason::Io(error) = closed.reason()
+            && error.kind() == io::ErrorKind::InvalidData
+        {
+            self.violation(format!("a layer got other bytes than were sent: {error}"));
+        }
         if stats.write_buffer_size != 0 {
             self.violation(format!("{transport:?} ended with a buffer"));
         }
@@ -93,16 +105,23 @@ impl Ledger {
         self.enter(transport, closed, Rc::new(Cell::new(saw_eof)));
     }
 
+    /// Notes bytes that a protocol has received and hands to a layer, as they were not for it.
+    pub(crate) fn give_back(&self, transport: &Transport, len: usize) {
+        let mut given_back = self.given_back.borrow_mut();
+        *given_back.entry(ends(transport)).or_default() += len as u64;
+    }
+
     fn enter(&self, transport: &Transport, closed: &Closed, saw_eof: Rc<Cell<bool>>) {
         let stats = transport.stats();
+        let given_back = self.given_back.borrow();
+        let given_back = given_back.get(&ends(transport)).copied().unwrap_or(0);
         let account = Account {
             sent: stats.sent,
             unsent: closed.unsent(),
-            received: stats.received,
+            received: stats.received - given_back,
             saw_eof,
         };
-        let key = (name(transport.local_addr()), name(transport.peer_addr()));
-        self.accounts.borrow_mut().insert(key, account);
+        self.accounts.borrow_mut().insert(ends(transport), account);
     }
 
     /// Keeps the book of a connection of streams. The task that reads it sets what is returned, when
@@ -157,6 +176,7 @@ impl Ledger {
             ("tasks that were not dropped", &self.tasks),
             ("closures that were not dropped", &self.calls),
             ("protocols that were not dropped", &self.protocols),
+            ("layers that were not dropped", &self.layers),
         ];
         for (what, pairs) in all {
             if pairs.open() != 0 {
@@ -166,8 +186,9 @@ impl Ledger {
     }
 }
 
-fn name(address: &Address) -> String {
-    address.to_string()
+fn ends(transport: &Transport) -> Ends {
+    let [local, peer] = [transport.local_addr(), transport.peer_addr()].map(Address::to_string);
+    (local, peer)
 }
 
 fn reason_word(closed: &Closed) -> &'static str {

@@ -6,10 +6,12 @@
 
 mod accepting;
 mod client;
+mod layers;
 mod ledger;
 mod scenario;
 mod servers;
 mod stream_client;
+mod talker;
 mod watched;
 
 use scenario::Outcome;

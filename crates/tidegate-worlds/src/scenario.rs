@@ -2,20 +2,30 @@
 
 use crate::accepting::{self, AnyServer, Serving};
 use crate::client::Client;
+use crate::layers::{Layers, Stack};
 use crate::ledger::{Guard, Ledger};
 use crate::servers::{BufferedEcho, Echo, echo};
 use crate::stream_client;
+use crate::talker::Talker;
 use crate::watched::Watched;
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
-use tidegate::{ConnectOptions, Handle, Relay, WriteLimits};
+use tidegate::{ConnectOptions, Handle, ListenOptions, Protocol, Relay, WriteLimits};
 use tidegate_streams::{spawn_on, start_server_on};
 use tidegate_testkit::{Fault, FaultCounts, Faults, Host, Link, StepLimitExceeded, Trace, World};
 
 const PORT: u16 = 7;
+
+/// As [`PORT`], with layers.
+const LAYERED: u16 = 8;
+
+/// Layers come later, behind a line of the client.
+const UPGRADED: u16 = 9;
+
 const SERVERS: usize = 8;
 const CLIENTS: usize = 12;
 const CONNECTIONS: usize = 8;
@@ -50,6 +60,8 @@ pub(crate) fn run(seed: u64, trace: bool) -> Outcome {
         .seed(seed)
         .link(any_link(&mut rng))
         .trace(trace)
+        // TLS draws random bytes.
+        .trace_lengths(true)
         .step_limit(20_000_000)
         .build();
     if let Err(error) = live(&mut world, &ledger, &mut rng) {
@@ -76,10 +88,19 @@ pub(crate) fn run(seed: u64, trace: bool) -> Outcome {
 
 fn live(world: &mut World, ledger: &Rc<Ledger>, rng: &mut fastrand::Rng) -> io::Result<()> {
     let hosts = add_hosts(world, ledger)?;
-    let servers = start_servers(&hosts, ledger, rng)?;
-    accepting::schedule(world, &servers, 2 * TRAFFIC, ledger, rng);
-    world.network().set_faults(&any_faults(rng));
-    start_clients(world, &hosts, ledger, rng);
+    let layers = Layers::new(ledger, &world.clock(), rng);
+    let stacks: Vec<_> = (0..SERVERS).map(|_| Stack::any(rng)).collect();
+    let mut start = Start {
+        hosts: &hosts,
+        ledger,
+        layers: &layers,
+        stacks: &stacks,
+        rng,
+    };
+    let servers = start.servers()?;
+    accepting::schedule(world, &servers, 2 * TRAFFIC, ledger, start.rng);
+    world.network().set_faults(&any_faults(start.rng));
+    start.clients(world);
     for host in &hosts {
         if rng.u32(..8) == 0 {
             let most = Some(rng.usize(4..12));
@@ -148,50 +169,124 @@ fn add_hosts(world: &mut World, ledger: &Rc<Ledger>) -> io::Result<Vec<Host>> {
     Ok(hosts)
 }
 
-/// Three kinds of echo with callbacks, two with streams, and relays to them.
-fn start_servers(
-    hosts: &[Host],
-    ledger: &Rc<Ledger>,
-    rng: &mut fastrand::Rng,
-) -> io::Result<Vec<Serving>> {
-    hosts[..SERVERS]
-        .iter()
-        .enumerate()
-        .map(|(n, host)| start_server(n, host, hosts, ledger, rng))
-        .collect()
+/// Starts everything that a world has.
+struct Start<'w> {
+    hosts: &'w [Host],
+    ledger: &'w Rc<Ledger>,
+    layers: &'w Layers,
+    /// Of the servers that have layers from the start.
+    stacks: &'w [Stack],
+    rng: &'w mut fastrand::Rng,
 }
 
-fn start_server(
-    n: usize,
-    host: &Host,
-    hosts: &[Host],
-    ledger: &Rc<Ledger>,
-    rng: &mut fastrand::Rng,
-) -> io::Result<Serving> {
-    let everywhere = SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), PORT);
-    let paused = Rc::default();
-    let at = accepting::options(everywhere, &paused, ledger, rng);
-    let (handle, of) = (host.handle(), ledger.clone());
-    let server = match n {
-        0 | 1 => handle.create_server(at, move || Watched::new(&of, Echo))?,
-        2 => handle.create_server(at, move || {
-            let buffer = vec![0; 777];
-            Watched::new(&of, BufferedEcho { buffer })
-        })?,
-        3 | 4 => {
-            let server = start_server_on(handle, at, async move |reader, writer| {
-                echo(of.clone(), n == 3, reader, writer).await
-            })?;
-            let server = AnyServer::Streams(server);
-            return Ok(Serving { server, paused });
+impl Start<'_> {
+    /// Three kinds of echo with callbacks, two with streams, and relays to them; all of them plain,
+    /// and again behind layers. Talkers on the same hosts.
+    fn servers(&mut self) -> io::Result<Vec<Serving>> {
+        let mut servers = Vec::new();
+        for n in 0..SERVERS {
+            servers.push(self.server(n, None)?);
+            servers.push(self.server(n, Some(&self.stacks[n]))?);
+            servers.push(self.talkers(n)?);
         }
-        _ => {
-            let back = format!("{}:{PORT}", hosts[n - 5].name());
-            handle.create_server(at, move || Watched::new(&of, relay_to(&back, &of)))?
+        Ok(servers)
+    }
+
+    fn server(&mut self, n: usize, stack: Option<&Stack>) -> io::Result<Serving> {
+        let (paused, at) = self.options(if stack.is_some() { LAYERED } else { PORT });
+        let at = match stack {
+            Some(stack) => self.layers.listen(at, stack, self.rng),
+            None => at,
+        };
+        let (handle, of) = (self.hosts[n].handle(), self.ledger.clone());
+        let server = match n {
+            0 | 1 => handle.create_server(at, move || Watched::new(&of, Echo))?,
+            2 => handle.create_server(at, move || {
+                let buffer = vec![0; 777];
+                Watched::new(&of, BufferedEcho { buffer })
+            })?,
+            3 | 4 => {
+                let server = start_server_on(handle, at, async move |reader, writer| {
+                    echo(of.clone(), n == 3, reader, writer).await
+                })?;
+                let server = AnyServer::Streams(server);
+                return Ok(Serving { server, paused });
+            }
+            _ => {
+                let back = format!("{}:{PORT}", self.hosts[n - 5].name());
+                handle.create_server(at, move || Watched::new(&of, relay_to(&back, &of)))?
+            }
+        };
+        let server = AnyServer::Callbacks(server);
+        Ok(Serving { server, paused })
+    }
+
+    fn talkers(&mut self, n: usize) -> io::Result<Serving> {
+        let (paused, at) = self.options(UPGRADED);
+        let (of, layers) = (self.ledger.clone(), self.layers.clone());
+        let mut rng = self.rng.fork();
+        let server = self.hosts[n].handle().create_server(at, move || {
+            Watched::new(&of, Talker::server(&of, &layers, rng.u64(..)))
+        })?;
+        let server = AnyServer::Callbacks(server);
+        Ok(Serving { server, paused })
+    }
+
+    fn options(&mut self, port: u16) -> (Rc<Cell<bool>>, ListenOptions) {
+        let everywhere = SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), port);
+        let paused = Rc::default();
+        let at = accepting::options(everywhere, &paused, self.ledger, self.rng);
+        (paused, at)
+    }
+
+    fn clients(&mut self, world: &World) {
+        for (n, host) in self.hosts[SERVERS..].iter().enumerate() {
+            for m in 0..CONNECTIONS {
+                self.client(world, host, (n * CONNECTIONS + m) as u64);
+            }
         }
-    };
-    let server = AnyServer::Callbacks(server);
-    Ok(Serving { server, paused })
+    }
+
+    /// One client in three has layers from the start, and one in six puts them on later.
+    fn client(&mut self, world: &World, host: &Host, of: u64) {
+        let rng = &mut *self.rng;
+        let at = rng.usize(..SERVERS);
+        let server = &self.hosts[at];
+        let (port, stack) = match rng.u32(..6) {
+            0 | 1 => (LAYERED, Some(&self.stacks[at])),
+            2 => (UPGRADED, None),
+            _ => (PORT, None),
+        };
+        let to = match rng.u32(..3) {
+            0 => ConnectOptions::new(server.addr(port)),
+            _ => ConnectOptions::new(format!("{}:{port}", server.name())),
+        };
+        let high = 1 << rng.usize(0..17);
+        let limits = WriteLimits::new().with_high(high).with_cap(4 * high + 1000);
+        let mut to = to
+            .write_limits(limits)
+            .timeout(Duration::from_secs(rng.u64(1..200)));
+        if let Some(stack) = stack {
+            to = self.layers.connect(to, stack, rng);
+        }
+        let seed = rng.u64(..);
+        let streams = rng.u32(..3) == 0;
+        let delay = Duration::from_millis(rng.u64(..2 * TRAFFIC.as_millis() as u64));
+        let (ledger, layers) = (self.ledger.clone(), self.layers.clone());
+        let handle = host.handle().clone();
+        world.network().after(delay, move |_| {
+            if port == UPGRADED {
+                let talker = Talker::client(&ledger, &layers, of, seed);
+                connect(&handle, &ledger, to, talker, seed);
+            } else if streams {
+                // Detached: the ledger sees it end.
+                drop(spawn_on(&handle, stream_client::run(ledger, to, of, seed)));
+            } else {
+                let client = Client::new(&ledger, of, seed);
+                connect(&handle, &ledger, to, client, seed);
+            }
+        });
+    }
 }
 
 fn relay_to(back: &str, ledger: &Rc<Ledger>) -> Relay {
@@ -209,45 +304,29 @@ fn relay_to(back: &str, ledger: &Rc<Ledger>) -> Relay {
     })
 }
 
-fn start_clients(world: &World, hosts: &[Host], ledger: &Rc<Ledger>, rng: &mut fastrand::Rng) {
-    for (n, host) in hosts[SERVERS..].iter().enumerate() {
-        for m in 0..CONNECTIONS {
-            let of = (n * CONNECTIONS + m) as u64;
-            let server = &hosts[rng.usize(..SERVERS)];
-            let to = match rng.u32(..3) {
-                0 => ConnectOptions::new(server.addr(PORT)),
-                _ => ConnectOptions::new(format!("{}:{PORT}", server.name())),
-            };
-            let high = 1 << rng.usize(0..17);
-            let limits = WriteLimits::new().with_high(high).with_cap(4 * high + 1000);
-            let to = to
-                .write_limits(limits)
-                .timeout(Duration::from_secs(rng.u64(1..200)));
-            let seed = rng.u64(..);
-            let streams = rng.u32(..3) == 0;
-            let delay = Duration::from_millis(rng.u64(..2 * TRAFFIC.as_millis() as u64));
-            let (ledger, handle) = (ledger.clone(), host.handle().clone());
-            world.network().after(delay, move |_| {
-                if streams {
-                    // Detached: the ledger sees it end.
-                    drop(spawn_on(&handle, stream_client::run(ledger, to, of, seed)));
-                } else {
-                    connect(&handle, &ledger, to, of, seed);
-                }
-            });
-        }
-    }
-}
-
-fn connect(handle: &Handle, ledger: &Rc<Ledger>, to: ConnectOptions, of: u64, seed: u64) {
-    let client = Watched::new(ledger, Client::new(ledger, of, seed));
+fn connect(
+    handle: &Handle,
+    ledger: &Rc<Ledger>,
+    to: ConnectOptions,
+    client: impl Protocol,
+    seed: u64,
+) {
+    let client = Watched::new(ledger, client);
     let waiter = Guard::new(ledger, |ledger| &ledger.waiters);
     let connecting = handle.create_connection(to, client);
     if seed.is_multiple_of(16) {
         // It is not wanted any more.
         drop(connecting);
     } else {
-        connecting.then(move |_, _| drop(waiter));
+        let ledger = ledger.clone();
+        connecting.then(move |_, result| {
+            drop(waiter);
+            if let Err(error) = result
+                && error.kind() == io::ErrorKind::InvalidData
+            {
+                ledger.violation(format!("layers did not open: {error}"));
+            }
+        });
     }
 }
 

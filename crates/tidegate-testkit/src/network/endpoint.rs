@@ -198,7 +198,7 @@ impl State {
         let endpoint = self.endpoint(id).ok_or_else(no_socket)?;
         io::Read::read_exact(&mut endpoint.incoming, &mut buffer[..len])?;
         let peer = endpoint.peer;
-        self.note(("read", id.0 as u64, len as u64), &buffer[..len], || {
+        self.note_bytes(("read", id.0 as u64, len as u64), &buffer[..len], || {
             format!("{id} read {len}")
         });
         if let Some(peer) = peer {
@@ -253,7 +253,7 @@ impl State {
             endpoint.wants_room = true;
         }
         let data: Vec<u8> = endpoint.outgoing.range(from..).copied().collect();
-        self.note(("write", id.0 as u64, len as u64), &data, || {
+        self.note_bytes(("write", id.0 as u64, len as u64), &data, || {
             format!("{id} write {len}")
         });
         self.transmit(id);

@@ -13,7 +13,7 @@ mod state;
 mod transmit;
 
 use crate::faults::{Fault, FaultCounts, Faults};
-use crate::trace::Trace;
+use crate::trace::{Trace, TraceOptions};
 use agenda::Event;
 use endpoint::{EndpointId, Phase};
 use std::cell::RefCell;
@@ -45,7 +45,7 @@ const OUTSIDE: HostId = HostId(0);
 pub struct Network(Rc<RefCell<State>>);
 
 impl Network {
-    pub(crate) fn new(seed: u64, faults: &Faults, link: Link, trace: bool) -> Self {
+    pub(crate) fn new(seed: u64, faults: &Faults, link: Link, trace: TraceOptions) -> Self {
         let mut state = State::new(seed, faults, link, trace);
         state.add_outside();
         Self(Rc::new(RefCell::new(state)))

@@ -6,8 +6,9 @@ use super::kernel::Kernel;
 use super::link::{Link, Wire};
 use super::listener::{ListenerId, ListenerState};
 use super::names::Names;
+use crate::clock::Clock;
 use crate::faults::{Dice, Fault, FaultCounts, Faults};
-use crate::trace::{Recording, Trace};
+use crate::trace::{Recording, Trace, TraceOptions};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
@@ -46,6 +47,8 @@ pub(crate) struct State {
     id: WorldId,
     start: Instant,
     now: Duration,
+    /// Shows `now` to others.
+    clock: Clock,
     pub(super) dice: Dice,
     recording: Recording,
     pub(super) hosts: Vec<Kernel>,
@@ -62,11 +65,12 @@ pub(crate) struct State {
 }
 
 impl State {
-    pub(super) fn new(seed: u64, faults: &Faults, link: Link, trace: bool) -> Self {
+    pub(super) fn new(seed: u64, faults: &Faults, link: Link, trace: TraceOptions) -> Self {
         Self {
             id: WorldId::next(),
             start: Instant::now(),
             now: Duration::ZERO,
+            clock: Clock::default(),
             dice: Dice::new(seed, faults),
             recording: Recording::new(trace),
             hosts: Vec::new(),
@@ -141,6 +145,11 @@ impl State {
 
     pub(crate) fn set_now(&mut self, now: Duration) {
         self.now = self.now.max(now.min(END_OF_TIME));
+        self.clock.set(self.now);
+    }
+
+    pub(crate) fn clock(&self) -> Clock {
+        self.clock.clone()
     }
 
     pub(crate) fn is_over(&self) -> bool {
@@ -294,6 +303,16 @@ impl State {
         line: impl FnOnce() -> L,
     ) {
         self.recording.note(self.now, event, data, line);
+    }
+
+    /// Notes bytes of a connection.
+    pub(super) fn note_bytes<L: fmt::Display>(
+        &mut self,
+        event: (&'static str, u64, u64),
+        bytes: &[u8],
+        line: impl FnOnce() -> L,
+    ) {
+        self.recording.note_bytes(self.now, event, bytes, line);
     }
 }
 

@@ -1,6 +1,7 @@
 use super::World;
 use crate::faults::Faults;
 use crate::network::{Link, Network};
+use crate::trace::TraceOptions;
 
 /// The default maximum number of steps in one run: enough for any test that ends.
 const STEPS: u64 = 10_000_000;
@@ -12,7 +13,7 @@ pub struct WorldBuilder {
     seed: u64,
     faults: Faults,
     link: Link,
-    trace: bool,
+    trace: TraceOptions,
     steps: u64,
 }
 
@@ -22,7 +23,7 @@ impl Default for WorldBuilder {
             seed: 0,
             faults: Faults::none(),
             link: Link::new(),
-            trace: false,
+            trace: TraceOptions::default(),
             steps: STEPS,
         }
     }
@@ -50,7 +51,41 @@ impl WorldBuilder {
 
     /// Keeps the lines of the [`Trace`](crate::Trace); only its digest unless set.
     pub fn trace(mut self, keep: bool) -> Self {
-        self.trace = keep;
+        self.trace.keep_lines = keep;
+        self
+    }
+
+    /// Leaves the bytes of connections out of the [`Trace`](crate::Trace): its digest and its lines tell
+    /// their number only. Off unless set.
+    ///
+    /// This is for code that draws random bytes, as TLS does: two runs of one seed send other bytes, and
+    /// everything else that happens may be the same. With rustls it is, on two conditions. All
+    /// certificates are Ed25519, for signatures with ECDSA vary in length. And the `time_provider` of
+    /// each configuration asks the world's [clock](World::clock), for the age of a session decides
+    /// whether it is resumed:
+    ///
+    /// ```
+    /// use rustls::{pki_types::UnixTime, time_provider::TimeProvider};
+    /// use std::time::Duration;
+    /// use tidegate_testkit::{Clock, World};
+    ///
+    /// #[derive(Debug)]
+    /// struct WorldTime(Clock);
+    ///
+    /// impl TimeProvider for WorldTime {
+    ///     fn current_time(&self) -> Option<UnixTime> {
+    ///         // The year 2026, in which the certificates of the test are valid.
+    ///         let start = Duration::from_secs(1_767_225_600);
+    ///         Some(UnixTime::since_unix_epoch(start + self.0.elapsed()))
+    ///     }
+    /// }
+    ///
+    /// let world = World::builder().trace_lengths(true).build();
+    /// let time = WorldTime(world.clock());
+    /// # assert!(time.current_time().is_some());
+    /// ```
+    pub fn trace_lengths(mut self, only_lengths: bool) -> Self {
+        self.trace.only_lengths = only_lengths;
         self
     }
 

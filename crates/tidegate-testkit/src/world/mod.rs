@@ -3,6 +3,7 @@
 mod builder;
 mod error;
 
+use crate::clock::Clock;
 use crate::faults::FaultCounts;
 use crate::network::{Deferred, END_OF_TIME, Host, HostId, Network, SimulatedDriver};
 use crate::trace::Trace;
@@ -158,6 +159,11 @@ impl World {
     /// Returns the time since the world began, by its own clock.
     pub fn elapsed(&self) -> Duration {
         self.network.elapsed()
+    }
+
+    /// Returns the world's clock, for code that cannot ask the world.
+    pub fn clock(&self) -> Clock {
+        self.network.with(|state| state.clock())
     }
 
     /// Returns the trace of all events so far.
