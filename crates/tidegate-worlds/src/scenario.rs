@@ -62,7 +62,7 @@ pub(crate) fn run(seed: u64, trace: bool) -> Outcome {
         .trace(trace)
         // TLS draws random bytes.
         .trace_lengths(true)
-        .step_limit(20_000_000)
+        .step_limit(2_000_000)
         .build();
     if let Err(error) = live(&mut world, &ledger, &mut rng) {
         ledger.violation(error);
@@ -262,7 +262,11 @@ impl Start<'_> {
             _ => ConnectOptions::new(format!("{}:{port}", server.name())),
         };
         let high = 1 << rng.usize(0..17);
-        let limits = WriteLimits::new().with_high(high).with_cap(4 * high + 1000);
+        // The lines of talkers fit.
+        let least = if port == UPGRADED { 1 << 20 } else { 1000 };
+        let limits = WriteLimits::new()
+            .with_high(high)
+            .with_cap(4 * high + least);
         let mut to = to
             .write_limits(limits)
             .timeout(Duration::from_secs(rng.u64(1..200)));
