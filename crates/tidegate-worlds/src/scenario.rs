@@ -199,26 +199,40 @@ impl Start<'_> {
             None => at,
         };
         let (handle, of) = (self.hosts[n].handle(), self.ledger.clone());
+        let stack = stack.cloned();
+        let opens_later = stack.is_some();
         let server = match n {
-            0 | 1 => handle.create_server(at, move || Watched::new(&of, Echo))?,
+            0 | 1 => {
+                handle.create_server(at, move || Watched::new(&of, Echo).behind(stack.as_ref()))?
+            }
             2 => handle.create_server(at, move || {
                 let buffer = vec![0; 777];
-                Watched::new(&of, BufferedEcho { buffer })
+                Watched::new(&of, BufferedEcho { buffer }).behind(stack.as_ref())
             })?,
             3 | 4 => {
                 let server = start_server_on(handle, at, async move |reader, writer| {
-                    echo(of.clone(), n == 3, reader, writer).await
+                    echo(of.clone(), n == 3, stack.clone(), reader, writer).await
                 })?;
                 let server = AnyServer::Streams(server);
-                return Ok(Serving { server, paused });
+                return Ok(Serving {
+                    server,
+                    paused,
+                    opens_later,
+                });
             }
             _ => {
                 let back = format!("{}:{PORT}", self.hosts[n - 5].name());
-                handle.create_server(at, move || Watched::new(&of, relay_to(&back, &of)))?
+                handle.create_server(at, move || {
+                    Watched::new(&of, relay_to(&back, &of)).behind(stack.as_ref())
+                })?
             }
         };
         let server = AnyServer::Callbacks(server);
-        Ok(Serving { server, paused })
+        Ok(Serving {
+            server,
+            paused,
+            opens_later,
+        })
     }
 
     fn talkers(&mut self, n: usize) -> io::Result<Serving> {
@@ -229,7 +243,11 @@ impl Start<'_> {
             Watched::new(&of, Talker::server(&of, &layers, rng.u64(..)))
         })?;
         let server = AnyServer::Callbacks(server);
-        Ok(Serving { server, paused })
+        Ok(Serving {
+            server,
+            paused,
+            opens_later: false,
+        })
     }
 
     fn options(&mut self, port: u16) -> (Rc<Cell<bool>>, ListenOptions) {
@@ -270,7 +288,8 @@ impl Start<'_> {
         let mut to = to
             .write_limits(limits)
             .timeout(Duration::from_secs(rng.u64(1..200)));
-        if let Some(stack) = stack {
+        let stack = stack.cloned();
+        if let Some(stack) = &stack {
             to = self.layers.connect(to, stack, rng);
         }
         let seed = rng.u64(..);
@@ -281,12 +300,14 @@ impl Start<'_> {
         world.network().after(delay, move |_| {
             if port == UPGRADED {
                 let talker = Talker::client(&ledger, &layers, of, seed);
-                connect(&handle, &ledger, to, talker, seed);
+                connect(&handle, &ledger, to, Watched::new(&ledger, talker), seed);
             } else if streams {
                 // Detached: the ledger sees it end.
-                drop(spawn_on(&handle, stream_client::run(ledger, to, of, seed)));
+                let client = stream_client::run(ledger, to, stack, of, seed);
+                drop(spawn_on(&handle, client));
             } else {
-                let client = Client::new(&ledger, of, seed);
+                let client = Watched::new(&ledger, Client::new(&ledger, of, seed));
+                let client = client.behind(stack.as_ref());
                 connect(&handle, &ledger, to, client, seed);
             }
         });
@@ -315,7 +336,6 @@ fn connect(
     client: impl Protocol,
     seed: u64,
 ) {
-    let client = Watched::new(ledger, client);
     let waiter = Guard::new(ledger, |ledger| &ledger.waiters);
     let connecting = handle.create_connection(to, client);
     if seed.is_multiple_of(16) {

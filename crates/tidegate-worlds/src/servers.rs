@@ -1,5 +1,6 @@
 //! The servers of the hosts: echo in three ways, and relays to it.
 
+use crate::layers::Stack;
 use crate::ledger::{Guard, Ledger};
 use std::rc::Rc;
 use tidegate::{Protocol, Result, Transport};
@@ -39,11 +40,12 @@ impl Protocol for BufferedEcho {
 pub(crate) async fn echo(
     ledger: Rc<Ledger>,
     by_line: bool,
+    stack: Option<Stack>,
     mut reader: StreamReader,
     writer: StreamWriter,
 ) -> Result {
     let _guard = Guard::new(&ledger, |ledger| &ledger.tasks);
-    let saw_eof = ledger.follow(writer.transport());
+    let saw_eof = ledger.follow(writer.transport(), stack.as_ref());
     loop {
         let chunk = if by_line {
             reader.read_line().await

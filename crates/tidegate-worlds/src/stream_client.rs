@@ -1,6 +1,7 @@
 //! A client of async code: one task writes, another reads.
 
 use crate::client::{byte, bytes, some_total};
+use crate::layers::Stack;
 use crate::ledger::{Guard, Ledger};
 use std::cell::Cell;
 use std::rc::Rc;
@@ -8,7 +9,13 @@ use std::time::Duration;
 use tidegate::ConnectOptions;
 use tidegate_streams::{StreamReader, StreamWriter, open_connection, sleep, spawn, timeout};
 
-pub(crate) async fn run(ledger: Rc<Ledger>, to: ConnectOptions, of: u64, seed: u64) {
+pub(crate) async fn run(
+    ledger: Rc<Ledger>,
+    to: ConnectOptions,
+    stack: Option<Stack>,
+    of: u64,
+    seed: u64,
+) {
     let _guard = Guard::new(&ledger, |ledger| &ledger.tasks);
     let mut rng = fastrand::Rng::with_seed(seed);
     // Refused, timed out, no descriptor: the faults of the world.
@@ -18,7 +25,7 @@ pub(crate) async fn run(ledger: Rc<Ledger>, to: ConnectOptions, of: u64, seed: u
     ledger.connections.begin();
     ledger.connections.end();
     let total = some_total(&mut rng, 17);
-    let saw_eof = ledger.follow(writer.transport());
+    let saw_eof = ledger.follow(writer.transport(), stack.as_ref());
     let reading = spawn(read(ledger.clone(), reader, saw_eof, of, total));
     write(&ledger, &writer, of, total, rng).await;
     if let Ok(whole) = reading.await

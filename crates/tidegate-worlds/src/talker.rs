@@ -132,6 +132,7 @@ impl Talker {
             return Ok(());
         };
         self.ledger.give_back(transport, unread.len());
+        self.ledger.loosen(transport, stage.stack.slack());
         let (layers, side) = (self.layers.clone(), self.side);
         let pushed = layers.push(transport, &stage.stack, side, unread, &mut self.rng);
         for completion in pushed {

@@ -1,5 +1,6 @@
 //! Around each protocol: checks the order of the callbacks, and keeps the book.
 
+use crate::layers::Stack;
 use crate::ledger::{Guard, Ledger};
 use std::rc::Rc;
 use tidegate::{Closed, OnEof, OnPause, Protocol, Result, Transport};
@@ -16,6 +17,8 @@ struct Order {
 pub(crate) struct Watched<P> {
     inner: P,
     ledger: Rc<Ledger>,
+    /// Of the layers that the connection has from the start.
+    slack: u64,
     order: Order,
     _guard: Guard,
 }
@@ -25,9 +28,16 @@ impl<P: Protocol> Watched<P> {
         Self {
             inner,
             ledger: ledger.clone(),
+            slack: 0,
             order: Order::default(),
             _guard: Guard::new(ledger, |ledger| &ledger.protocols),
         }
+    }
+
+    /// With the layers of a stack from the start.
+    pub(crate) fn behind(mut self, stack: Option<&Stack>) -> Self {
+        self.slack = stack.map_or(0, Stack::slack);
+        self
     }
 
     /// One callback: whether it may come now, and what it leaves.
@@ -60,6 +70,7 @@ impl<P: Protocol> Watched<P> {
 impl<P: Protocol> Protocol for Watched<P> {
     fn connection_made(&mut self, transport: &Transport) -> Result {
         self.ledger.connections.begin();
+        self.ledger.loosen(transport, self.slack);
         let fits = |order: &mut Order| !std::mem::replace(&mut order.made, true);
         self.watch(transport, "connection_made", fits, |inner| {
             inner.connection_made(transport)

@@ -31,6 +31,21 @@ enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stack(Vec<Kind>);
 
+impl Stack {
+    /// Returns by how much more a peer may receive than was counted as sent. Bytes count when all that
+    /// stands for the piece in which a layer got them is sent. A record of TLS stands for a whole piece,
+    /// and has no bytes before all of it has come; of other layers a part may have.
+    pub(crate) fn slack(&self) -> u64 {
+        /// What a layer is given at a time.
+        const PIECE: u64 = 16 * 1024;
+        let is_loose = |kind: &Kind| matches!(kind, Kind::Framing | Kind::Slow);
+        match self.0.iter().any(is_loose) {
+            true => self.0.len() as u64 * PIECE,
+            false => 0,
+        }
+    }
+}
+
 /// Which end of a connection has the layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
