@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
-use tidegate::{Address, CloseReason, Closed, Transport};
+use tidegate::{Address, CloseReason, Closed, Handle, Transport};
 
 /// The book of one connection's end, closed by its `connection_lost`.
 #[derive(Debug, Clone)]
@@ -54,6 +54,8 @@ pub(crate) struct Ledger {
     pub(crate) tasks: Pairs,
     pub(crate) calls: Pairs,
     pub(crate) layers: Pairs,
+    /// Those of callback protocols that have not ended.
+    open: RefCell<BTreeMap<Ends, Transport>>,
     /// By how much more than was counted as sent may have arrived.
     slack: RefCell<BTreeMap<Ends, u64>>,
     /// Bytes that protocols have received and handed to layers.
@@ -87,9 +89,27 @@ impl Ledger {
         self.violations.take()
     }
 
+    /// A connection was made.
+    pub(crate) fn open(&self, transport: &Transport) {
+        self.connections.begin();
+        self.open
+            .borrow_mut()
+            .insert(ends(transport), transport.clone());
+    }
+
+    /// Returns the connections of a loop that have not ended, as a text.
+    pub(crate) fn show_open(&self, handle: &Handle) -> String {
+        let open = self.open.borrow();
+        let here = open.iter().filter(|(_, open)| open.handle() == handle);
+        let texts = here.map(|((local, peer), open)| format!("{local} to {peer}: {open:?}"));
+        texts.collect::<Vec<_>>().join(", ")
+    }
+
     /// A connection has ended.
     pub(crate) fn close(&self, transport: &Transport, closed: &Closed, saw_eof: bool) {
         self.connections.end();
+        let open = self.open.borrow_mut().remove(&ends(transport));
+        drop(open);
         let stats = transport.stats();
         if closed.unsent() != stats.written - stats.sent {
             self.violation(format!("{closed:?} does not add up with {stats:?}"));

@@ -119,7 +119,8 @@ fn live(world: &mut World, ledger: &Rc<Ledger>, rng: &mut fastrand::Rng) -> io::
     for host in &left {
         let stats = host.handle().stats();
         if stats.connections + stats.connecting + stats.jobs > 0 {
-            ledger.violation(format!("{} is stuck: {stats:?}", host.name()));
+            let open = ledger.show_open(host.handle());
+            ledger.violation(format!("{} is stuck: {open} {stats:?}", host.name()));
         }
     }
     shut_down(world, servers, ledger)?;

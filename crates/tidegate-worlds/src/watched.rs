@@ -69,7 +69,7 @@ impl<P: Protocol> Watched<P> {
 
 impl<P: Protocol> Protocol for Watched<P> {
     fn connection_made(&mut self, transport: &Transport) -> Result {
-        self.ledger.connections.begin();
+        self.ledger.open(transport);
         self.ledger.loosen(transport, self.slack);
         let fits = |order: &mut Order| !std::mem::replace(&mut order.made, true);
         self.watch(transport, "connection_made", fits, |inner| {
