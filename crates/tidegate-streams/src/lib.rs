@@ -129,6 +129,7 @@
 //! | [`StreamWriter::write_all`] | all or nothing: while it waits for room nothing was written; after that everything was, and is sent in the background |
 //! | [`StreamWriter::close`], [`StreamServer::wait_closed`], [`StreamServer::shutdown`] | what they began goes on: closing, shutting down |
 //! | [`open_connection`] | the attempt is cancelled; a connection that it had brought is closed |
+//! | [`StreamReader::start_layer`] | nothing: the layer was put on at the call |
 //! | [`JoinHandle`] | the task goes on, detached; awaited as `&mut handle`, it can be awaited again |
 //! | [`sleep`], [`sleep_until`], [`yield_now`] | nothing; the timer is gone |
 //! | [`timeout`], [`timeout_at`] | what they wait for is dropped |
@@ -184,7 +185,7 @@
 //!
 //! # Non-goals
 //!
-//! * Things that the core does not have: TLS, UDP, pipes, signals, subprocesses, files, framing.
+//! * Things that the core does not have: UDP, pipes, signals, subprocesses, files, framing.
 //! * Locks, channels, `select`, `join` and task groups, which other crates have.
 //! * Many threads: many cores are many loops.
 //!

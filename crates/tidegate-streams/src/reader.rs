@@ -16,6 +16,7 @@ use std::task::{Context, Poll, ready};
 use tidegate::{Closed, Transport};
 
 mod feed;
+mod layer;
 mod limited;
 mod peek;
 
@@ -208,7 +209,7 @@ impl StreamReader {
     /// Returns the underlying transport, for addresses and counters; `None` for a
     /// [detached](Self::detached) reader. The [writer](crate::StreamWriter::transport) has the same.
     ///
-    /// Its `pause_reading` and `set_protocol` would get in the way of this reader.
+    /// Its `pause_reading`, `set_protocol` and `push_layer` would get in the way of this reader.
     pub fn transport(&self) -> Option<&Transport> {
         self.transport.as_ref()
     }

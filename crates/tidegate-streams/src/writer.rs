@@ -257,7 +257,8 @@ impl StreamWriter {
 
     /// Returns the underlying transport, for addresses, counters, limits, `close_within` and `reset`.
     ///
-    /// Its `set_protocol` would take the connection from the reader.
+    /// Its `set_protocol` would take the connection from the reader, and its `push_layer` would miss
+    /// what the reader holds: see [`StreamReader::start_layer`](crate::StreamReader::start_layer).
     #[doc(alias = "get_extra_info")]
     pub fn transport(&self) -> &Transport {
         &self.transport

@@ -188,7 +188,7 @@ impl TransportTls for Transport {
     }
 }
 
-fn client(config: Arc<ClientConfig>, name: &str) -> io::Result<Tls> {
+pub(crate) fn client(config: Arc<ClientConfig>, name: &str) -> io::Result<Tls> {
     check_client(&config)?;
     let name = ServerName::try_from(name.to_owned()).map_err(|_| {
         let message = format!(
@@ -207,11 +207,11 @@ fn failed(transport: &Transport, error: io::Error) -> Completion<()> {
 }
 
 mod sealed {
-    /// Only the types of the core have these methods, so that more can be added.
+    /// Only types of tidegate have these methods, so that more can be added.
     pub trait Sealed {}
 
     impl Sealed for tidegate::ListenOptions {}
     impl Sealed for tidegate::ConnectOptions {}
     impl Sealed for tidegate::Transport {}
 }
-use sealed::Sealed;
+pub(crate) use sealed::Sealed;

@@ -82,6 +82,7 @@
 //! | `aws-lc-rs` | off | they use aws-lc-rs; with both features, ring |
 //! | `tls12` | on | TLS 1.2 beside 1.3 |
 //! | `native-roots` | off | `client_config`, with the root certificates of the system |
+//! | `streams` | off | `StreamTls`: TLS on a stream of tidegate-streams that is there already |
 //!
 //! A configuration of one's own has a provider of cryptography already, and the features do not matter.
 //! No default for the process is installed, and none is needed.
@@ -104,6 +105,8 @@ mod config;
 mod engine;
 mod extension;
 mod info;
+#[cfg(feature = "streams")]
+mod streams;
 mod tls;
 
 #[cfg(feature = "native-roots")]
@@ -113,6 +116,8 @@ pub use config::{client_config_from_pem, server_config_from_pem};
 pub use extension::{ConnectTls, ListenTls, TransportTls};
 pub use info::TlsInfo;
 pub use rustls;
+#[cfg(feature = "streams")]
+pub use streams::StreamTls;
 pub use tls::Tls;
 
 /// Compiles the code of the README as a test.
@@ -126,5 +131,7 @@ struct Readme;
 /// use tidegate_tls::prelude::*;
 /// ```
 pub mod prelude {
+    #[cfg(feature = "streams")]
+    pub use crate::StreamTls as _;
     pub use crate::{ConnectTls as _, ListenTls as _, TransportTls as _};
 }

@@ -59,7 +59,7 @@ impl StreamReader {
     }
 }
 
-/// For a relay, which passes on what was read ahead.
+/// For a relay or a layer, which is given what was read ahead.
 impl StreamReader {
     /// Lends the bytes that are there, or the first of them.
     pub(crate) fn front(&mut self) -> &[u8] {
