@@ -7,29 +7,9 @@
  * that was not filled was the last one for now. The read buffer comes from malloc; with --aligned
  * it begins where a page begins, which the kernel copies into a little faster. */
 
-#define _GNU_SOURCE
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-#include <signal.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/epoll.h>
-#include <sys/resource.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-enum { READ_BUFFER = 64 * 1024, PERIOD = 251, BLOCK = PERIOD * 256, STEPS = 16, EVENTS = 1024 };
+#include "loop.h"
 
 enum service { ECHO, LINES, SINK, SOURCE };
-
-struct bytes {
-    char *data;
-    size_t len, room;
-};
 
 struct connection {
     int fd;
@@ -42,54 +22,10 @@ struct connection {
     size_t place; /* How far a source is in its block. */
 };
 
-/* What a step came to. */
-enum step { MORE, WAITS, OVER };
-
 static enum service service;
-static int epoll;
 static char *buffer;
 static char block[BLOCK];
 static struct bytes replies; /* The replies to one read, which go out together. */
-
-static void die(const char *what)
-{
-    perror(what);
-    exit(1);
-}
-
-static void append(struct bytes *bytes, const char *data, size_t len)
-{
-    if (bytes->len + len > bytes->room) {
-        bytes->room = 2 * (bytes->len + len);
-        bytes->data = realloc(bytes->data, bytes->room);
-        if (!bytes->data)
-            die("realloc");
-    }
-    memcpy(bytes->data + bytes->len, data, len);
-    bytes->len += len;
-}
-
-static void forget(struct bytes *bytes)
-{
-    free(bytes->data);
-    *bytes = (struct bytes){0};
-}
-
-/* Writes what the kernel takes, and says how much that is; -1 when the connection is over. */
-static ssize_t write_all(int fd, const char *data, size_t len)
-{
-    size_t sent = 0;
-    while (sent < len) {
-        ssize_t n = send(fd, data + sent, len - sent, MSG_NOSIGNAL);
-        if (n >= 0)
-            sent += n;
-        else if (errno == EAGAIN)
-            break;
-        else if (errno != EINTR)
-            return -1;
-    }
-    return sent;
-}
 
 static enum step send_bytes(struct connection *c, const char *data, size_t len)
 {
@@ -187,33 +123,16 @@ static enum step serve(struct connection *c, uint32_t events)
         if (step != MORE)
             return step;
     }
-    /* To be told at once of what was told before, after the others had their turn. */
-    struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET, .data.ptr = c};
-    return epoll_ctl(epoll, EPOLL_CTL_MOD, c->fd, &event) < 0 ? OVER : WAITS;
+    return watch(EPOLL_CTL_MOD, c, c->fd) < 0 ? OVER : WAITS;
 }
 
-static void accept_all(int listener)
+static struct connection *begin(int fd)
 {
-    for (;;) {
-        int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-        if (fd < 0) {
-            if (errno == EAGAIN)
-                return;
-            if (errno == EINTR || errno == ECONNABORTED)
-                continue;
-            die("accept4");
-        }
-        int on = 1;
-        setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-        struct connection *c = calloc(1, sizeof *c);
-        if (!c)
-            die("calloc");
-        c->fd = fd;
-        struct epoll_event event = {.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
-                                    .data.ptr = c};
-        if (epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) < 0)
-            die("epoll_ctl");
-    }
+    struct connection *c = calloc(1, sizeof *c);
+    if (!c)
+        die("calloc");
+    c->fd = fd;
+    return c;
 }
 
 static void end(struct connection *c)
@@ -222,31 +141,6 @@ static void end(struct connection *c)
     forget(&c->kept);
     forget(&c->partial);
     free(c);
-}
-
-static int listen_on(int port)
-{
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    int on = 1;
-    struct sockaddr_in address = {.sin_family = AF_INET,
-                                  .sin_port = htons(port),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    socklen_t len = sizeof address;
-    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-    if (bind(fd, (struct sockaddr *)&address, len) < 0 || listen(fd, 4096) < 0)
-        die("listen");
-    getsockname(fd, (struct sockaddr *)&address, &len);
-    printf("listening on 127.0.0.1:%d\n", ntohs(address.sin_port));
-    fflush(stdout);
-    return fd;
-}
-
-static void raise_descriptor_limit(void)
-{
-    struct rlimit limit;
-    getrlimit(RLIMIT_NOFILE, &limit);
-    limit.rlim_cur = limit.rlim_max;
-    setrlimit(RLIMIT_NOFILE, &limit);
 }
 
 static char *read_buffer(bool aligned)
@@ -260,35 +154,13 @@ static char *read_buffer(bool aligned)
 int main(int argc, char **argv)
 {
     static const char *const names[] = {"echo", "lines", "sink", "source"};
-    int known = 0;
-    while (argc > 2 && known < 4 && strcmp(argv[1], names[known]))
-        known++;
-    if (argc < 3 || known == 4) {
+    service = argc > 2 ? number_of(argv[1], names, 4) : 4;
+    if (service == 4) {
         fprintf(stderr, "usage: epoll echo|lines|sink|source PORT [--aligned]\n");
         return 2;
     }
-    service = known;
     buffer = read_buffer(argc > 3 && !strcmp(argv[3], "--aligned"));
     for (int i = 0; i < BLOCK; i++)
         block[i] = i % PERIOD;
-    raise_descriptor_limit();
-    epoll = epoll_create1(EPOLL_CLOEXEC);
-    int listener = listen_on(atoi(argv[2]));
-    /* The only one without a connection. */
-    struct epoll_event event = {.events = EPOLLIN, .data.ptr = NULL};
-    if (epoll < 0 || epoll_ctl(epoll, EPOLL_CTL_ADD, listener, &event) < 0)
-        die("epoll");
-    for (;;) {
-        struct epoll_event events[EVENTS];
-        int n = epoll_wait(epoll, events, EVENTS, -1);
-        if (n < 0 && errno != EINTR)
-            die("epoll_wait");
-        for (int i = 0; i < n; i++) {
-            struct connection *c = events[i].data.ptr;
-            if (!c)
-                accept_all(listener);
-            else if (serve(c, events[i].events) == OVER)
-                end(c);
-        }
-    }
+    run(atoi(argv[2]));
 }
