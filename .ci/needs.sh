@@ -6,7 +6,7 @@ declare -A title_of_need=(
     [typos]="typos is there"
     [shellcheck]="shellcheck is there"
     [network_programs]="nc, socat, curl and wrk are there"
-    [counting_programs]="valgrind, strace and gcc are there"
+    [counting_programs]="valgrind, strace, gcc and OpenSSL's headers are there"
     [harm_programs]="the programs that do harm are there"
     [cargo_deny]="cargo-deny is there"
     [examples]="examples build"
@@ -53,15 +53,15 @@ need_network_programs() {
     install netcat-openbsd socat curl wrk
 }
 
-# The counts are taken with these, and the servers in C need a compiler.
+# The counts are taken with these, and the servers in C need a compiler, one of them OpenSSL.
 counting_programs() {
-    valgrind --version && strace -V && setpriv --version &&
-        echo '#include <stdlib.h>' | gcc -x c -fsyntax-only -
+    valgrind --version && strace -V && setpriv --version && pkg-config --exists openssl &&
+        echo '#include <openssl/ssl.h>' | gcc -x c -fsyntax-only -
 }
 
 need_counting_programs() {
     counting_programs && return 0
-    install valgrind strace util-linux gcc libc6-dev && counting_programs
+    install valgrind strace util-linux gcc libc6-dev pkg-config libssl-dev && counting_programs
 }
 
 # The tests that need root do harm to a server with these.

@@ -17,4 +17,5 @@ pub mod server_process;
 pub mod service;
 pub mod statistics;
 pub mod table;
+pub mod tls;
 pub mod usage;

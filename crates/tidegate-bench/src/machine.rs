@@ -22,6 +22,11 @@ pub fn facts() -> Facts {
         ("cc", run("cc", &["--version"]).ok().and_then(first_line)),
         ("python", run("python3", &["--version"]).ok()),
         ("libuv", run("pkg-config", &["--modversion", "libuv"]).ok()),
+        (
+            "openssl",
+            run("pkg-config", &["--modversion", "openssl"]).ok(),
+        ),
+        ("rustls", locked("rustls")),
         ("mio", locked("mio")),
         ("tokio", locked("tokio")),
     ];

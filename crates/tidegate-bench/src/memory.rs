@@ -1,26 +1,76 @@
 //! The resident memory that connections cost a server, seen from outside.
 
 use crate::server_process::ServerProcess;
+use crate::service::{MEGABYTE, SOURCE_PERIOD};
+use crate::tls::{self, Handshake};
 use crate::usage;
+use rustls::{ClientConfig, StreamOwned};
+use socket2::{Domain, Socket, Type};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Bytes for each idle connection of an echo server that was just started: the growth of its
-/// memory without files behind it, from `few` connections to `many`. Each connection has echoed a
-/// byte, so the server knows it.
+/// A connection to a server, over TLS or not.
+trait Stream: Read + Write {}
+
+impl<S: Read + Write> Stream for S {}
+
+/// The way to a server.
+struct Target {
+    address: SocketAddr,
+    tls: Option<Arc<ClientConfig>>,
+}
+
+impl Target {
+    fn new(server: &ServerProcess, tls: Option<Handshake>) -> Self {
+        Self {
+            address: server.address(),
+            tls: tls.map(tls::client_config),
+        }
+    }
+
+    /// Returns a connection that is known to the server, since it has echoed a byte.
+    fn used_once(&self) -> io::Result<Box<dyn Stream>> {
+        let mut stream = self.over(TcpStream::connect(self.address)?)?;
+        stream.write_all(b".")?;
+        stream.read_exact(&mut [0])?;
+        Ok(stream)
+    }
+
+    /// Returns the connection on a socket, after the handshake.
+    fn over(&self, mut socket: TcpStream) -> io::Result<Box<dyn Stream>> {
+        socket.set_read_timeout(Some(PATIENCE))?;
+        let Some(config) = &self.tls else {
+            return Ok(Box::new(socket));
+        };
+        let mut session = tls::session(config);
+        session.complete_io(&mut socket)?;
+        Ok(Box::new(StreamOwned::new(session, socket)))
+    }
+}
+
+/// Returns the bytes for each idle connection of an echo server that was just started: the growth
+/// of its memory without files behind it, from `few` connections to `many`. Each connection has
+/// echoed a byte, so the server knows it.
 ///
 /// # Errors
 ///
 /// Those of connecting, and of an echo that does not come.
-pub fn idle(server: &ServerProcess, few: usize, many: usize) -> io::Result<f64> {
+pub fn idle(
+    server: &ServerProcess,
+    tls: Option<Handshake>,
+    few: usize,
+    many: usize,
+) -> io::Result<f64> {
+    let target = Target::new(server, tls);
     let mut connections = Vec::new();
     let mut up_to = |count: usize| -> io::Result<u64> {
         while connections.len() < count {
-            connections.push(used_once(server.address())?);
+            connections.push(target.used_once()?);
         }
         server.settle();
         usage::anonymous(server.pid())
@@ -30,12 +80,133 @@ pub fn idle(server: &ServerProcess, few: usize, many: usize) -> io::Result<f64> 
     Ok((after as f64 - before as f64) / (many - few) as f64)
 }
 
-fn used_once(address: SocketAddr) -> io::Result<TcpStream> {
-    let mut stream = TcpStream::connect(address)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(b".")?;
-    stream.read_exact(&mut [0])?;
-    Ok(stream)
+/// The memory of an echo server in a burst of connections, in bytes.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Burst {
+    /// The growth while all connections are there.
+    pub growth: f64,
+    /// How much of it is left when all have ended. An allocator can hold memory that is free.
+    pub left: f64,
+    /// How much a second burst takes beyond the first: memory that is free is used again.
+    pub more: f64,
+}
+
+/// Measures two bursts. Connections before them have brought in what all need.
+///
+/// # Errors
+///
+/// As [`idle`].
+pub fn burst(
+    server: &ServerProcess,
+    tls: Option<Handshake>,
+    connections: usize,
+) -> io::Result<Burst> {
+    let target = Target::new(server, tls);
+    let memory_with = |connections: usize| -> io::Result<f64> {
+        let open = (0..connections).map(|_| target.used_once());
+        let open = open.collect::<io::Result<Vec<_>>>()?;
+        server.settle();
+        let memory = usage::anonymous(server.pid())?;
+        drop(open);
+        Ok(memory as f64)
+    };
+    memory_with(10)?;
+    let before = memory_with(0)?;
+    let peak = memory_with(connections)?;
+    let after = memory_with(0)?;
+    let second = memory_with(connections)?;
+    Ok(Burst {
+        growth: peak - before,
+        left: after - before,
+        more: second - peak,
+    })
+}
+
+/// The cost of peers that do not read, for a server that owes each of them a megabyte.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct Owed {
+    /// Bytes by which its memory has grown for each peer.
+    pub growth: f64,
+    /// Bytes of the megabyte that wait in the server, before they are encrypted: those that are not
+    /// in a whole record in the kernel.
+    pub waiting: f64,
+}
+
+/// Measures a server of the service `megabyte`. It is stopped then, and killed by its end.
+///
+/// # Errors
+///
+/// Those of connecting, and a byte that is wrong.
+pub fn owed(server: &ServerProcess, tls: Option<Handshake>, peers: usize) -> io::Result<Owed> {
+    let target = Target::new(server, tls);
+    let mut peers = (0..peers)
+        .map(|_| SlowPeer::connect(&target))
+        .collect::<io::Result<Vec<_>>>()?;
+    server.settle();
+    let before = usage::anonymous(server.pid())?;
+    for peer in &mut peers {
+        peer.stream.write_all(b".")?;
+    }
+    server.settle();
+    let after = usage::anonymous(server.pid())?;
+    // From now on nothing leaves the server: what still arrives was in the kernel.
+    server.pause();
+    let mut last = Instant::now();
+    while last.elapsed() < Duration::from_millis(200) {
+        for peer in &mut peers {
+            if peer.read()? {
+                last = Instant::now();
+            }
+        }
+    }
+    let count = peers.len() as f64;
+    let received: usize = peers.iter().map(|peer| peer.received).sum();
+    Ok(Owed {
+        growth: (after as f64 - before as f64) / count,
+        waiting: MEGABYTE as f64 - received as f64 / count,
+    })
+}
+
+/// Takes little into its kernel while it does not read.
+struct SlowPeer {
+    stream: Box<dyn Stream>,
+    received: usize,
+}
+
+impl SlowPeer {
+    fn connect(target: &Target) -> io::Result<Self> {
+        let socket = Socket::new(Domain::for_address(target.address), Type::STREAM, None)?;
+        // Without these the kernel takes megabytes between two programs of one machine: its buffer
+        // for a connection follows the size of a segment, which is 64 KiB there and this elsewhere.
+        socket.set_tcp_mss(1460)?;
+        socket.set_recv_buffer_size(4096)?;
+        socket.connect(&target.address.into())?;
+        let socket = TcpStream::from(socket);
+        let handle = socket.try_clone()?;
+        let stream = target.over(socket)?;
+        handle.set_nonblocking(true)?;
+        Ok(Self {
+            stream,
+            received: 0,
+        })
+    }
+
+    /// Reads once, and returns whether something was there.
+    fn read(&mut self) -> io::Result<bool> {
+        let mut buffer = [0; 16 * 1024];
+        let len = match self.stream.read(&mut buffer) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+            read => read?,
+        };
+        let place = |index| ((self.received + index) % SOURCE_PERIOD) as u8;
+        if (0..len).any(|index| buffer[index] != place(index)) {
+            return Err(io::Error::other("a byte is wrong"));
+        }
+        self.received += len;
+        Ok(len > 0)
+    }
 }
 
 /// Returns the peak growth of an echo server while a peer sends and never reads, and the number of
@@ -47,7 +218,7 @@ fn used_once(address: SocketAddr) -> io::Result<TcpStream> {
 /// Those of connecting, and of reading `/proc`.
 pub fn unread(server: &ServerProcess, most: usize) -> io::Result<(u64, u64)> {
     // The first connection brings in what all need.
-    let first = used_once(server.address())?;
+    let first = Target::new(server, None).used_once()?;
     let before = usage::resident(server.pid())?;
     let mut stream = TcpStream::connect(server.address())?;
     stream.set_nonblocking(true)?;

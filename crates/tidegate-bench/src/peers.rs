@@ -17,6 +17,8 @@ pub struct Peer {
     told_port: bool,
     /// The only mode in which it differs from another peer.
     only: Option<&'static str>,
+    /// Whether its services are over TLS.
+    tls: bool,
 }
 
 impl Peer {
@@ -33,6 +35,7 @@ impl Peer {
             words: command.split(' ').map(fill).collect(),
             told_port: false,
             only: None,
+            tls: false,
         }
     }
 
@@ -54,9 +57,9 @@ impl Peer {
         })
     }
 
-    /// Whether it is to be measured in a mode.
-    pub fn serves(&self, mode: &str) -> bool {
-        self.only.is_none_or(|only| only == mode)
+    /// Whether it is to be measured in a mode, over TLS or not.
+    pub fn serves(&self, mode: &str, tls: bool) -> bool {
+        self.tls == tls && self.only.is_none_or(|only| only == mode)
     }
 
     /// Its name in tables.
@@ -150,15 +153,42 @@ pub fn build_programs() -> io::Result<PathBuf> {
     Ok(target.join("release"))
 }
 
-/// Another name of `epoll`: a difference between the two is noise.
-pub const TWIN: &str = "epoll-again";
+/// Returns the second name of a server that is measured twice: a difference between the two is
+/// noise.
+pub fn twin_of(name: &str) -> String {
+    format!("{name}{AGAIN}")
+}
+
+/// Whether a name is a second one.
+pub fn is_twin(name: &str) -> bool {
+    name.ends_with(AGAIN)
+}
+
+const AGAIN: &str = "-again";
+
+/// Name of the loop in C.
+pub const EPOLL: &str = "epoll";
+
+/// Name of ours over TLS.
+pub const OUR_TLS: &str = "tidegate-tls";
+
+/// Names of those over TLS that ours is compared with: the loop in C on OpenSSL, and tokio-rustls
+/// as its documentation uses it.
+pub const OPENSSL: &str = "epoll-openssl";
+/// See [`OPENSSL`].
+pub const TOKIO_RUSTLS: &str = "tokio-rustls";
+/// Name of tokio-rustls with one buffer for all tasks.
+pub const TOKIO_RUSTLS_SHARED: &str = "tokio-rustls-shared";
 
 /// Names of ours: protocols that are given their bytes, those with a buffer of their own, streams.
 pub const OURS: [&str; 3] = ["tidegate", "tidegate-buffered", "tidegate-streams"];
 
-/// The servers in Rust, which every checkout can build: names, commands, and for a server that
-/// differs from another one in a single mode, that mode.
-const IN_RUST: [(&str, &str, Option<&str>); 8] = [
+/// A server in Rust: its name, its command, and if it differs from another one in a single mode,
+/// that mode.
+type InRust = (&'static str, &'static str, Option<&'static str>);
+
+/// The servers in Rust, which every checkout can build.
+const IN_RUST: [InRust; 8] = [
     (OURS[0], "serve {mode} --api protocol", None),
     (OURS[1], "serve {mode} --api buffered", None),
     (OURS[2], "serve {mode} --api streams", None),
@@ -178,6 +208,22 @@ const IN_RUST: [(&str, &str, Option<&str>); 8] = [
     ),
 ];
 
+/// Those over TLS.
+const IN_RUST_OVER_TLS: [InRust; 3] = [
+    (TOKIO_RUSTLS, "serve_tokio {mode} --tls", None),
+    // As `twin_of` has it.
+    (
+        "tokio-rustls-again",
+        "serve_tokio {mode} --tls",
+        Some("echo"),
+    ),
+    (
+        TOKIO_RUSTLS_SHARED,
+        "serve_tokio {mode} --tls --buffers shared",
+        Some("echo"),
+    ),
+];
+
 /// Returns the first of [`OURS`] with a write timeout on every connection: its counts must be those
 /// without. It serves echo and lines.
 pub fn with_write_timeout(programs: &Path) -> Peer {
@@ -188,22 +234,40 @@ pub fn with_write_timeout(programs: &Path) -> Peer {
 /// Returns the peers in Rust, ours among them.
 pub fn rust_peers(programs: &Path) -> Vec<Peer> {
     let programs = programs.to_string_lossy();
-    let peer = |(name, command, only)| Peer {
+    let peer = |(name, command, only): InRust, tls| Peer {
         only,
+        tls,
         ..Peer::new(name, &format!("{{program}}/{command}"), &programs)
     };
-    IN_RUST.map(peer).into()
+    let plain = IN_RUST.map(|server| peer(server, false));
+    let over_tls = IN_RUST_OVER_TLS.map(|server| peer(server, true));
+    plain.into_iter().chain(over_tls).collect()
 }
 
-/// Finds all peers that can be built on this machine. With `quick` only the raw loops beside ours.
+/// Finds all peers that can be built on this machine. With `quick` only the raw loops beside ours,
+/// and tokio-rustls.
 pub fn find(programs: &Path, quick: bool) -> Peers {
     let mut peers = Peers::default();
     let in_c = "{program} {mode} {port}";
     let epoll = build_c(programs, "epoll", "");
-    peers.add(epoll, in_c, &[("epoll", ""), (TWIN, "")]);
+    peers.add(epoll, in_c, &[(EPOLL, ""), (&twin_of(EPOLL), "")]);
+    let openssl = run("pkg-config", &["--cflags", "--libs", "openssl"])
+        .and_then(|flags| build_c(programs, "epoll_openssl", &flags));
+    let with_key = "{program} {mode} {port} {peers}/tls/certificate.pem {peers}/tls/key.pem";
+    let names = [
+        (OPENSSL, ""),
+        (&twin_of(OPENSSL), ""),
+        ("epoll-openssl-usual", " --usual"),
+    ];
+    peers.add(openssl, with_key, &names);
+    for peer in &mut peers.found {
+        peer.tls = peer.name.starts_with(OPENSSL);
+    }
     peers.found.extend(rust_peers(programs));
     if quick {
-        peers.found.retain(|peer| !peer.name.starts_with("tokio-"));
+        peers
+            .found
+            .retain(|peer| peer.tls || !peer.name.starts_with("tokio-"));
         return peers;
     }
     let libuv = run("pkg-config", &["--cflags", "--libs", "libuv"])

@@ -23,6 +23,8 @@ pub enum Service {
     Sink,
     /// Sends [`source_block`] over and over, as fast as it is taken.
     Source,
+    /// Replies to each read with a [`megabyte`], in one write.
+    Megabyte,
 }
 
 /// The first line with its end, and what follows it. Searches as memchr(3) does, as the servers in C.
@@ -45,6 +47,16 @@ pub fn source_block() -> Vec<u8> {
     (0..SOURCE_PERIOD * 256)
         .map(|index| (index % SOURCE_PERIOD) as u8)
         .collect()
+}
+
+/// Number of bytes of a [`megabyte`].
+pub const MEGABYTE: usize = 1 << 20;
+
+/// Returns the first [`MEGABYTE`] bytes of a source.
+pub fn megabyte() -> Vec<u8> {
+    let mut bytes = source_block().repeat(MEGABYTE.div_ceil(SOURCE_PERIOD * 256));
+    bytes.truncate(MEGABYTE);
+    bytes
 }
 
 /// The part of the command line that all servers have.

@@ -1,14 +1,20 @@
 //! The load generator beside servers that are right and servers that are not.
 
+use rustls::server::NoServerSessionStorage;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 use tidegate_bench::load::{Mode, Plan, Report, Until, run};
+use tidegate_bench::memory;
 use tidegate_bench::server_process::{Listening, ServerProcess, tied_to_us};
-use tidegate_bench::service::source_block;
+use tidegate_bench::service::{MEGABYTE, source_block};
+use tidegate_bench::tls::{self, Handshake};
 
+/// Servers with the services without TLS.
 const SERVERS: [(&str, &[&str]); 7] = [
     (env!("CARGO_BIN_EXE_serve"), &["--api", "protocol"]),
     (env!("CARGO_BIN_EXE_serve"), &["--api", "buffered"]),
@@ -19,6 +25,15 @@ const SERVERS: [(&str, &[&str]); 7] = [
     (env!("CARGO_BIN_EXE_serve_tokio"), &["--lines", "buffered"]),
 ];
 
+/// Those with an echo over TLS.
+const SERVERS_OVER_TLS: [(&str, &[&str]); 2] = [
+    (env!("CARGO_BIN_EXE_serve_tokio"), &["--tls"]),
+    (
+        env!("CARGO_BIN_EXE_serve_tokio"),
+        &["--tls", "--buffers", "shared"],
+    ),
+];
+
 fn start(program: &str, service: &str, options: &[&str]) -> ServerProcess {
     let mut command: Command = tied_to_us(program);
     command.arg(service).args(options);
@@ -27,7 +42,7 @@ fn start(program: &str, service: &str, options: &[&str]) -> ServerProcess {
 }
 
 /// A mode with the service that it is for; connections, size, depth and messages.
-const LOADS: [(Mode, &str, [usize; 4]); 11] = [
+const LOADS: [(Mode, &str, [usize; 4]); 12] = [
     (Mode::PingPong, "echo", [1, 1, 1, 100]),
     (Mode::PingPong, "echo", [50, 64, 1, 2000]),
     (Mode::Pipeline, "echo", [20, 64, 16, 5000]),
@@ -38,35 +53,51 @@ const LOADS: [(Mode, &str, [usize; 4]); 11] = [
     (Mode::Source, "source", [3, 70_000, 1, 200]),
     (Mode::Source, "source", [1, 9, 1, 20_001]),
     (Mode::Churn, "echo", [5, 1000, 1, 100]),
+    (Mode::Churn, "echo", [2, 200_000, 1, 20]),
     (Mode::SlowReader, "echo", [3, 5000, 1, 12]),
 ];
+
+/// Runs the loads of a service, and checks that each has counted the messages asked for.
+fn check(program: &str, options: &[&str], service: &str, tls: Option<Handshake>) {
+    let server = start(program, service, options);
+    for (mode, of, [connections, size, depth, messages]) in LOADS {
+        if of != service {
+            continue;
+        }
+        let mut plan = Plan::new(mode, server.address());
+        plan.tls = tls;
+        (plan.connections, plan.size, plan.depth) = (connections, size, depth);
+        plan.until = Until::Messages(messages as u64);
+        plan.warmup = 7;
+        let report = run(plan).unwrap();
+        let what = format!("{program} {options:?} {tls:?} {report}");
+        assert_eq!(report.errors, 0, "{what}");
+        let counted = report.messages;
+        if mode == Mode::SlowReader {
+            // A tick reads on all connections.
+            let most = (messages + connections) as u64;
+            assert!((messages as u64..most).contains(&counted), "{what}");
+        } else {
+            assert_eq!(counted, messages as u64, "{what}");
+        }
+        is_plausible(&report);
+    }
+}
 
 #[test]
 fn every_mode_counts_the_messages_asked_for_and_finds_no_fault_in_servers_that_are_right() {
     for (program, options) in SERVERS {
         for service in ["echo", "lines", "sink", "source"] {
-            let server = start(program, service, options);
-            for (mode, of, [connections, size, depth, messages]) in LOADS {
-                if of != service {
-                    continue;
-                }
-                let mut plan = Plan::new(mode, server.address());
-                (plan.connections, plan.size, plan.depth) = (connections, size, depth);
-                plan.until = Until::Messages(messages as u64);
-                plan.warmup = 7;
-                let report = run(plan).unwrap();
-                let what = format!("{program} {options:?} {report}");
-                assert_eq!(report.errors, 0, "{what}");
-                let counted = report.messages;
-                if mode == Mode::SlowReader {
-                    // A tick reads on all connections.
-                    let most = (messages + connections) as u64;
-                    assert!((messages as u64..most).contains(&counted), "{what}");
-                } else {
-                    assert_eq!(counted, messages as u64, "{what}");
-                }
-                is_plausible(&report);
-            }
+            check(program, options, service, None);
+        }
+    }
+}
+
+#[test]
+fn over_tls_the_modes_of_an_echo_do_the_same_with_full_handshakes_and_resumed_ones() {
+    for (program, options) in SERVERS_OVER_TLS {
+        for handshake in [Handshake::Full, Handshake::Resumed] {
+            check(program, options, "echo", Some(handshake));
         }
     }
 }
@@ -97,10 +128,13 @@ fn is_plausible(report: &Report) {
 #[test]
 fn bytes_that_a_server_kept_while_the_kernel_was_full_come_back_right() {
     // Each takes a second of slow reading, so all at once.
-    let checks = SERVERS.map(|(program, options)| {
+    let plain = SERVERS.map(|server| (server, None));
+    let over_tls = SERVERS_OVER_TLS.map(|server| (server, Some(Handshake::Full)));
+    let start_check = |((program, options), tls)| {
         thread::spawn(move || {
             let server = start(program, "echo", options);
             let mut plan = Plan::new(Mode::SlowReader, server.address());
+            plan.tls = tls;
             plan.size = 65_536;
             // More than the kernel's buffers of both sides hold by default.
             plan.until = Until::Messages(120);
@@ -108,7 +142,8 @@ fn bytes_that_a_server_kept_while_the_kernel_was_full_come_back_right() {
             assert_eq!(report.errors, 0, "{program} {options:?} {report}");
             assert!(report.messages >= 120, "{report}");
         })
-    });
+    };
+    let checks: Vec<_> = plain.into_iter().chain(over_tls).map(start_check).collect();
     for check in checks {
         check.join().unwrap();
     }
@@ -116,9 +151,14 @@ fn bytes_that_a_server_kept_while_the_kernel_was_full_come_back_right() {
 
 #[test]
 fn idle_connections_are_held_for_the_time_after_one_message_or_none() {
-    let server = start(SERVERS[0].0, "echo", &[]);
-    for size in [0, 64] {
+    let plain = (SERVERS[0], None);
+    let over_tls = (SERVERS_OVER_TLS[0], Some(Handshake::Full));
+    for (((program, options), tls), size) in
+        [(plain, 0), (plain, 64), (over_tls, 0), (over_tls, 64)]
+    {
+        let server = start(program, "echo", options);
         let mut plan = Plan::new(Mode::Idle, server.address());
+        plan.tls = tls;
         (plan.connections, plan.size) = (100, size);
         plan.until = Until::Seconds(Duration::from_millis(50));
         let report = run(plan).unwrap();
@@ -196,6 +236,61 @@ fn one_wrong_missing_or_additional_byte_is_an_error_in_every_mode_that_receives(
             assert_eq!(report.errors, 1, "{mode:?} {index}: {report}");
             assert!(report.messages < 10_000, "{mode:?} {index}: {report}");
         }
+    }
+}
+
+/// Echoes over TLS, the first message of a connection, and ends it without close_notify if it is
+/// asked to cut.
+fn echo_over_tls(config: Arc<ServerConfig>, cuts: bool) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        while let Ok((socket, _)) = listener.accept() {
+            let session = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = StreamOwned::new(session, socket);
+            let mut buffer = [0; 64];
+            stream.read_exact(&mut buffer).unwrap();
+            stream.write_all(&buffer).unwrap();
+            // The client's close_notify.
+            assert_eq!(stream.read(&mut buffer).unwrap(), 0);
+            if !cuts {
+                stream.conn.send_close_notify();
+                stream.flush().unwrap();
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn over_tls_an_end_without_close_notify_and_a_session_that_is_not_resumed_are_errors() {
+    let config = tls::server_config();
+    let mut forgetful = ServerConfig::clone(&config);
+    forgetful.session_storage = Arc::new(NoServerSessionStorage {});
+    let forgetful = Arc::new(forgetful);
+    for (config, cuts, handshake, messages, errors) in [
+        (&config, false, Handshake::Resumed, 20, 0),
+        (&config, true, Handshake::Resumed, 0, 1),
+        (&forgetful, false, Handshake::Resumed, 1, 1),
+        (&forgetful, false, Handshake::Full, 20, 0),
+    ] {
+        let address = echo_over_tls(Arc::clone(config), cuts);
+        let mut plan = Plan::new(Mode::Churn, address);
+        plan.tls = Some(handshake);
+        plan.until = Until::Messages(20);
+        let report = run(plan).unwrap();
+        let counted = (report.messages, report.errors);
+        assert_eq!(counted, (messages, errors), "cuts: {cuts}, {handshake:?}");
+    }
+}
+
+#[test]
+fn peers_that_are_owed_a_megabyte_leave_most_of_it_to_the_server() {
+    for (options, tls) in [(&[][..], None), (&["--tls"], Some(Handshake::Full))] {
+        let server = start(env!("CARGO_BIN_EXE_serve_tokio"), "megabyte", options);
+        let owed = memory::owed(&server, tls, 10).unwrap();
+        let most = MEGABYTE as f64;
+        assert!((most * 0.8..most).contains(&owed.waiting), "{owed:?}");
     }
 }
 

@@ -15,10 +15,11 @@ use tidegate_bench::usage;
 
 const USAGE: &str = "\
 usage: load MODE --connect IP:PORT (--seconds S | --messages N)
-            [--connections 1] [--size 64] [--depth 1] [--warmup 0]
+            [--connections 1] [--size 64] [--depth 1] [--warmup 0] [--tls full|resumed]
 
 Modes: pingpong, pipeline, churn, idle and slow-reader of an echo server; lines, sink and source.
-Sizes are bytes; --warmup is the number of messages before those that count.";
+Sizes are bytes; --warmup is the number of messages before those that count. --tls is TLS 1.3;
+with `resumed` each connection of churn but the first resumes a session.";
 
 fn main() -> ExitCode {
     program::main(USAGE, Plan::parse, run)

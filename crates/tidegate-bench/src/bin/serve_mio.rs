@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use tidegate_bench::page_buffer::PageBuffer;
 use tidegate_bench::program;
 use tidegate_bench::service::{
-    self, READ_BUFFER, ServerArguments, Service, announce, source_block,
+    self, READ_BUFFER, ServerArguments, Service, announce, megabyte, source_block,
 };
 use tidegate_bench::usage;
 
@@ -155,6 +155,7 @@ impl Server {
                 connection.partial.extend_from_slice(rest);
                 connection.send(&self.replies)?;
             }
+            Service::Megabyte => connection.send(&megabyte())?,
             Service::Sink | Service::Source => {}
         }
         // As much as was there: the next byte will be an event of its own.

@@ -2,13 +2,12 @@
 
 use super::Plan;
 use super::pattern::Pattern;
+use super::stream::{Stream, Target};
 use super::tally::Tally;
 use crate::page_buffer::PageBuffer;
 use crate::service::READ_BUFFER;
-use mio::net::TcpStream;
 use mio::{Interest, Registry, Token};
-use std::io::{self, Read, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::io;
 
 const BOTH: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
@@ -19,6 +18,8 @@ pub(super) struct Shared {
     /// The bytes to send, or of a source the bytes to receive.
     pub(super) pattern: Pattern,
     pub(super) buffer: PageBuffer,
+    /// Room for what is still encrypted.
+    pub(super) wire: PageBuffer,
 }
 
 impl Shared {
@@ -27,6 +28,7 @@ impl Shared {
             size: size as u64,
             pattern,
             buffer: PageBuffer::new(READ_BUFFER),
+            wire: PageBuffer::new(READ_BUFFER),
         }
     }
 }
@@ -46,7 +48,7 @@ pub(super) enum Moved {
 #[derive(Default)]
 pub(super) struct Connection {
     /// `None` before it is opened, and when it has ended.
-    stream: Option<TcpStream>,
+    stream: Option<Stream>,
     /// The offset in the pattern at which it begins: no two connections send the same bytes.
     pub(super) start: u64,
     pub(super) sent: u64,
@@ -64,12 +66,10 @@ impl Connection {
 
     /// Opens all connections of a plan, one after the other.
     pub(super) fn open_all(plan: &Plan) -> io::Result<Vec<Self>> {
+        let target = Target::new(plan);
         let open = |index| {
-            let stream = std::net::TcpStream::connect(plan.address)?;
-            stream.set_nodelay(true)?;
-            stream.set_nonblocking(true)?;
             Ok(Self {
-                stream: Some(TcpStream::from_std(stream)),
+                stream: Some(target.connect()?),
                 ..Self::new(plan, index)
             })
         };
@@ -79,20 +79,18 @@ impl Connection {
     /// Starts to connect anew, from the start of its part of the pattern.
     pub(super) fn reopen(
         &mut self,
-        address: SocketAddr,
+        target: &Target,
         registry: &Registry,
         token: Token,
     ) -> io::Result<()> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_nodelay(true)?;
         (self.sent, self.received) = (0, 0);
-        self.stream = Some(stream);
+        self.stream = Some(target.start()?);
         self.register(registry, token)
     }
 
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match &mut self.stream {
-            Some(stream) => registry.register(stream, token, BOTH),
+            Some(stream) => registry.register(&mut stream.socket, token, BOTH),
             None => Ok(()),
         }
     }
@@ -100,7 +98,7 @@ impl Connection {
     /// Asks to be told at once of the readiness that was told before.
     pub(super) fn reregister(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match &mut self.stream {
-            Some(stream) => registry.reregister(stream, token, BOTH),
+            Some(stream) => registry.reregister(&mut stream.socket, token, BOTH),
             None => Ok(()),
         }
     }
@@ -115,8 +113,13 @@ impl Connection {
 
     /// Ends the sending side. Returns false on an error.
     pub(super) fn shut_down(&mut self) -> bool {
-        let stream = self.stream.as_ref();
-        stream.is_some_and(|stream| stream.shutdown(Shutdown::Write).is_ok())
+        let stream = self.stream.as_mut();
+        stream.is_some_and(|stream| stream.shut_down().is_ok())
+    }
+
+    /// Whether its handshake has resumed a session of TLS.
+    pub(super) fn has_resumed(&self) -> bool {
+        self.stream.as_ref().is_some_and(Stream::has_resumed)
     }
 
     /// Makes one write of what is missing up to `end`, an offset from the connection's start.
@@ -135,6 +138,10 @@ impl Connection {
     /// Writes up to `end`, or until the kernel takes no more. Returns false when the connection is
     /// at its end.
     pub(super) fn send(&mut self, pattern: &Pattern, end: u64) -> bool {
+        let is_flushed = |stream: &mut Stream| stream.flush().is_ok();
+        if !self.stream.as_mut().is_some_and(is_flushed) {
+            return false;
+        }
         while self.sent < end {
             match self.write(pattern, end) {
                 Moved::Bytes(_) => {}
@@ -150,7 +157,7 @@ impl Connection {
         let Some(stream) = &mut self.stream else {
             return Moved::Broken;
         };
-        let moved = moved(|| stream.read(&mut shared.buffer));
+        let moved = moved(|| stream.read(&mut shared.buffer, &mut shared.wire));
         let Moved::Bytes(len) = moved else {
             return moved;
         };
@@ -181,5 +188,49 @@ fn moved(mut call: impl FnMut() -> io::Result<usize>) -> Moved {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(_) => return Moved::Broken,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::load::Mode;
+    use crate::tls::{self, Handshake};
+    use rustls::{ServerConnection, StreamOwned};
+    use std::io::Read;
+    use std::net::TcpListener;
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn bytes_that_a_session_keeps_when_the_kernel_is_full_go_with_the_next_send() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut plan = Plan::new(Mode::PingPong, listener.local_addr().unwrap());
+        plan.tls = Some(Handshake::Full);
+        let (expected, expects) = mpsc::channel();
+        let server = thread::spawn(move || {
+            let (mut socket, _) = listener.accept().unwrap();
+            let mut session = ServerConnection::new(tls::server_config()).unwrap();
+            session.complete_io(&mut socket).unwrap();
+            let len: u64 = expects.recv().unwrap();
+            let mut stream = StreamOwned::new(session, socket);
+            stream.read_exact(&mut vec![0; len as usize]).unwrap();
+        });
+        let mut connection = Connection::open_all(&plan).unwrap().remove(0);
+        let pattern = Pattern::new(plan.size, READ_BUFFER, false);
+        let keeps = |connection: &Connection| connection.stream.as_ref().unwrap().keeps_bytes();
+        while !keeps(&connection) {
+            let end = connection.sent + READ_BUFFER as u64;
+            assert!(connection.send(&pattern, end));
+        }
+        expected.send(connection.sent).unwrap();
+        let limit = Instant::now() + Duration::from_secs(20);
+        while keeps(&connection) {
+            assert!(connection.send(&pattern, connection.sent));
+            assert!(Instant::now() < limit, "it keeps them");
+            thread::yield_now();
+        }
+        server.join().unwrap();
     }
 }

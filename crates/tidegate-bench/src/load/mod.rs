@@ -2,8 +2,9 @@
 //!
 //! `plan` is what was asked for. A mode (`echo`, `bulk`, `churn`, `slow_reader`) keeps
 //! the connections busy and tells the `tally` what came of it; `pattern` is what is sent, and
-//! what must come back. Nothing is allocated between [`Load::warm_up`] and the end of
-//! [`Load::measure`], so that what is measured is the server.
+//! what must come back; a `stream` is the socket, or TLS on it. Nothing is allocated between
+//! [`Load::warm_up`] and the end of [`Load::measure`], so that what is measured is the server. Over
+//! TLS this is true of the generator itself, and not of rustls: that allocates for each record.
 //!
 //! It is a closed loop: each connection keeps `depth` messages on their way and sends the next one
 //! when an echo is complete. A latency is the time from the write of a message until the read that
@@ -17,6 +18,7 @@ mod pattern;
 mod plan;
 mod report;
 mod slow_reader;
+mod stream;
 mod tally;
 
 pub use plan::{Mode, Plan, Until};

@@ -1,6 +1,7 @@
 //! The plan of a load: the command line of `load`.
 
 use crate::program::{Result, named};
+use crate::tls::Handshake;
 use pico_args::Arguments;
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
@@ -48,6 +49,8 @@ pub struct Plan {
     pub mode: Mode,
     /// The server.
     pub address: SocketAddr,
+    /// The handshakes of connections over TLS; `None` without TLS.
+    pub tls: Option<Handshake>,
     /// The number of connections.
     pub connections: usize,
     /// Bytes of a message; of a line with its end.
@@ -63,11 +66,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// One connection, 64 bytes, depth 1, one second, no warm-up.
+    /// One connection without TLS, 64 bytes, depth 1, one second, no warm-up.
     pub fn new(mode: Mode, address: SocketAddr) -> Self {
         Self {
             mode,
             address,
+            tls: None,
             connections: 1,
             size: 64,
             depth: 1,
@@ -92,6 +96,7 @@ impl Plan {
         let plan = Self {
             address: words.value_from_str("--connect")?,
             until: seconds.xor(messages).ok_or(missing)?,
+            tls: words.opt_value_from_fn("--tls", named)?,
             connections: words
                 .opt_value_from_str("--connections")?
                 .unwrap_or(none.connections),
@@ -113,6 +118,9 @@ impl Plan {
         let deep = matches!(self.mode, Mode::Pipeline | Mode::Lines);
         if self.depth > 1 && !deep {
             return Err(format!("{:?} has a depth of 1", self.mode).into());
+        }
+        if self.tls.is_some() && matches!(self.mode, Mode::Sink | Mode::Source) {
+            return Err("--tls is for the modes in which messages come back".into());
         }
         if self.mode == Mode::Idle && matches!(self.until, Until::Messages(_)) {
             return Err("idle connections end after --seconds".into());
@@ -157,7 +165,9 @@ mod tests {
         assert_eq!(plan.mode, Mode::Pipeline);
         assert_eq!((plan.connections, plan.size, plan.depth), (3, 100, 16));
         assert_eq!((plan.until, plan.warmup), (Until::Messages(1000), 7));
-        assert_eq!(plan.budget(), 1007);
+        assert_eq!((plan.budget(), plan.tls), (1007, None));
+        let plan = parse("churn --connect 127.0.0.1:9 --tls resumed --messages 1").unwrap();
+        assert_eq!(plan.tls, Some(Handshake::Resumed));
         let plan = parse("--connect=127.0.0.1:9 slow-reader --seconds=0.5").unwrap();
         assert_eq!(plan.mode, Mode::SlowReader);
         assert_eq!(plan.until, Until::Seconds(Duration::from_millis(500)));
@@ -174,6 +184,8 @@ mod tests {
         assert!(parse(&format!("pingpong {at} --seconds -1")).is_err());
         assert!(parse(&format!("pingpong {at} --seconds 1 --depth 2")).is_err());
         assert!(parse(&format!("sink {at} --seconds 1 --size 0")).is_err());
+        assert!(parse(&format!("sink {at} --seconds 1 --tls full")).is_err());
+        assert!(parse(&format!("churn {at} --seconds 1 --tls never")).is_err());
         assert!(parse(&format!("idle {at} --messages 1")).is_err());
         assert!(parse(&format!("idle {at} --seconds 0.5 --size 0")).is_ok());
     }

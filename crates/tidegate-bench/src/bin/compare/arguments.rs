@@ -11,15 +11,15 @@ usage: compare [--quick] [--rounds N] [--seconds S] [--minutes M] [--seed N] [--
                [--only PATTERN]... [--extra NAME='CMD {mode} {port}']...
                [--out DIRECTORY] [--resume | --report]
 
-Measures tidegate beside every peer that this machine has. The table, the chart and the raw
-figures go to DIRECTORY (target/compare), the table also to stdout.
+Measures tidegate beside every peer that this machine has. The tables, the charts and the raw
+figures go to DIRECTORY (target/compare), the tables also to stdout.
 
---quick    tidegate beside epoll and mio alone, few cells, two short rounds
+--quick    tidegate beside epoll, mio and tokio-rustls alone, few cells, two short rounds
 --only     cells and servers of these names; * stands for anything. May be repeated.
 --extra    another server: modes are echo, lines, sink, source. Without {port} in it, it has to
            print `listening on IP:PORT`.
 --resume   goes on with the raw figures that are in DIRECTORY
---report   writes the table and the chart of the raw figures that are in DIRECTORY, no more
+--report   writes the tables and the charts of the raw figures that are in DIRECTORY, no more
 --minutes  no round begins that would end later (20)";
 
 #[derive(Debug)]

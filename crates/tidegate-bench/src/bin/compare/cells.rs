@@ -1,6 +1,7 @@
 //! The cells of the table: one cell is one kind of traffic with its numbers.
 
 use tidegate_bench::load::Mode;
+use tidegate_bench::tls::Handshake;
 
 /// How a cell is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -11,6 +12,10 @@ pub(crate) enum Kind {
     Idle,
     /// How far a server grows for a peer that never reads.
     Unread,
+    /// How far it grows for each of many peers that are owed a megabyte and do not read.
+    Owed,
+    /// How far it grows in a burst of connections, and what is left of that.
+    Burst,
 }
 
 #[derive(Debug, Clone)]
@@ -19,6 +24,7 @@ pub(crate) struct Cell {
     pub(crate) kind: Kind,
     /// The mode of the server.
     pub(crate) server: &'static str,
+    pub(crate) tls: Option<Handshake>,
     pub(crate) connections: usize,
     pub(crate) size: usize,
     pub(crate) depth: usize,
@@ -30,6 +36,7 @@ impl Cell {
             name: name.to_owned(),
             kind,
             server,
+            tls: None,
             connections,
             size: 64,
             depth: 1,
@@ -50,6 +57,15 @@ impl Cell {
             size,
             depth,
             ..Self::new(&name, Kind::Load(mode), "echo", connections)
+        }
+    }
+
+    /// Over TLS, with full handshakes.
+    fn over_tls(self) -> Self {
+        Self {
+            name: format!("tls-{}", self.name),
+            tls: Some(Handshake::Full),
+            ..self
         }
     }
 
@@ -98,7 +114,28 @@ pub(crate) fn cells(quick: bool, descriptors: u64) -> Vec<Cell> {
     let idle = room.min(if quick { 500 } else { 9000 });
     cells.push(Cell::new("idle", Kind::Idle, "echo", idle));
     cells.push(Cell::new("unread", Kind::Unread, "echo", 1));
+    cells.extend(cells_over_tls(quick, room).map(Cell::over_tls));
     cells
+}
+
+fn cells_over_tls(quick: bool, room: usize) -> impl Iterator<Item = Cell> {
+    let sizes: &[usize] = if quick {
+        &[64]
+    } else {
+        &[64, 16 << 10, 100 << 10]
+    };
+    let echo = |&size| [1, 64].map(|connections| Cell::echo(connections, size, 1));
+    let [idle, owed, burst] = if quick {
+        [100, 100, 300]
+    } else {
+        [1000, 1000, 3000]
+    };
+    let memory = [
+        Cell::new("idle", Kind::Idle, "echo", room.min(idle)),
+        Cell::new("owed", Kind::Owed, "megabyte", room.min(owed)),
+        Cell::new("burst", Kind::Burst, "echo", room.min(burst)),
+    ];
+    sizes.iter().flat_map(echo).chain(memory)
 }
 
 /// Returns whether a name matches a pattern, in which `*` stands for anything.
@@ -132,7 +169,7 @@ mod tests {
     fn no_two_cells_have_one_name() {
         let mut names: Vec<String> = cells(false, 20_000).into_iter().map(|c| c.name).collect();
         let all = names.len();
-        assert_eq!(all, 20);
+        assert_eq!(all, 29);
         names.sort();
         names.dedup();
         assert_eq!(names.len(), all);
@@ -142,6 +179,8 @@ mod tests {
     fn few_descriptors_leave_out_what_needs_more() {
         let cells = cells(false, 512);
         assert!(cells.iter().all(|cell| cell.connections < 512));
-        assert!(cells.iter().any(|cell| cell.kind == Kind::Idle));
+        for kind in [Kind::Idle, Kind::Owed, Kind::Burst] {
+            assert!(cells.iter().any(|cell| cell.kind == kind));
+        }
     }
 }

@@ -5,7 +5,6 @@
 use crate::cells::Kind;
 use crate::report::Report;
 use std::fmt::Write;
-use tidegate_bench::peers::TWIN;
 use tidegate_bench::statistics::median;
 
 /// The servers that are drawn, the first six that took part: a chart of all of them cannot be read. The
@@ -31,16 +30,17 @@ const IN_LINE: usize = 6;
 
 /// `None` when there is nothing to draw.
 pub(crate) fn throughput(report: &Report<'_>) -> Option<String> {
-    let servers = drawn(report);
+    let baseline = report.baselines.first()?;
+    let servers = drawn(report, baseline);
     let mut rows = Vec::new();
-    for cell in report.cells {
+    for cell in &report.cells {
         if !matches!(cell.kind, Kind::Load(_)) {
             continue;
         }
         let marks: Vec<(usize, f64)> = (servers.iter().enumerate())
             .filter_map(|(series, server)| {
                 let results = report.results;
-                let ratios = results.ratios(&cell.name, server, report.baseline, "per_second");
+                let ratios = results.ratios(&cell.name, server, baseline, "per_second");
                 (!ratios.is_empty()).then(|| (series, median(&ratios)))
             })
             .collect();
@@ -58,11 +58,10 @@ pub(crate) fn throughput(report: &Report<'_>) -> Option<String> {
     let legend = servers.len().div_ceil(IN_LINE) as f64 * 20.0;
     let top = 90.0 + legend;
     let bottom = top + rows.len() as f64 * ROW;
-    let title = format!("Throughput beside {}", report.baseline);
+    let title = format!("Throughput beside {baseline}");
     let subtitle = format!(
-        "each mark is a server's share of {}'s throughput in the same round, median; further right is \
-         faster",
-        report.baseline
+        "each mark is a server's median share of the throughput of {baseline} in the same round; further \
+         right is faster"
     );
     let mut drawing = Drawing::default();
     drawing.text("title", (24.0, 36.0), "start", &title);
@@ -81,7 +80,7 @@ pub(crate) fn throughput(report: &Report<'_>) -> Option<String> {
         drawing.text("tick", (x, bottom + 20.0), "middle", &label);
     }
     let middle = (LEFT + RIGHT) / 2.0;
-    let unit = format!("share of {}'s throughput", report.baseline);
+    let unit = format!("share of {baseline}'s throughput");
     drawing.text("unit", (middle, bottom + 44.0), "middle", &unit);
     drawing.text(
         "unit",
@@ -106,11 +105,9 @@ pub(crate) fn throughput(report: &Report<'_>) -> Option<String> {
 }
 
 /// Returns at most [`SERIES`] servers: those of [`DRAWN`], then others that were asked for.
-fn drawn<'r>(report: &'r Report<'_>) -> Vec<&'r String> {
-    let place = |server: &String| DRAWN.iter().position(|name| name == server);
-    let mut servers: Vec<&String> = (report.servers.iter())
-        .filter(|server| *server != TWIN && *server != report.baseline)
-        .collect();
+fn drawn<'r>(report: &'r Report<'_>, baseline: &'r str) -> Vec<&'r str> {
+    let place = |server: &&str| DRAWN.iter().position(|name| name == server);
+    let mut servers: Vec<&str> = report.others(baseline).collect();
     servers.sort_by_key(|server| place(server).unwrap_or(DRAWN.len()));
     servers.truncate(SERIES);
     servers

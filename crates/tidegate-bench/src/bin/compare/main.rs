@@ -1,13 +1,14 @@
 //! Tidegate beside every peer that a user would weigh: raw epoll in C, raw mio, libuv, tokio,
-//! asyncio, uvloop.
+//! asyncio, uvloop; over TLS raw epoll with OpenSSL, and tokio-rustls.
 //!
 //! All servers run from the start, stopped but for the one that is measured; client and server
 //! share one processor, because what waking a sleeping processor costs would hide the rest. In
 //! each round every server is measured in every cell, in random order, and compared with the raw
 //! epoll server of the same round. That one takes part twice, under two names: a difference that
-//! is smaller than between those two is none.
+//! is smaller than between those two is none. Over TLS there are two tables: beside epoll with
+//! OpenSSL, and beside tokio-rustls.
 //!
-//! Run (20 minutes; `--help` tells of shorter runs):
+//! Run (20 minutes; `--help` tells of shorter runs, and `--only 'tls-*'` is TLS alone):
 //!
 //!     cargo run --release -p tidegate-bench --bin compare
 
@@ -57,8 +58,7 @@ fn compare(arguments: &Arguments) -> Result<()> {
         eprintln!("left out: {name} ({why})");
     }
     let mut cells = cells(arguments.quick, usage::raise_descriptor_limit());
-    let baseline = baseline_of(peers.iter().map(Peer::name));
-    select(&arguments.only, baseline, &mut cells, &mut peers)?;
+    select(&arguments.only, &mut cells, &mut peers)?;
     let cpu = pin(arguments.cpu)?;
 
     let out = match &arguments.out {
@@ -86,13 +86,7 @@ fn compare(arguments: &Arguments) -> Result<()> {
     rounds(arguments, seed, bench, &cells, &peers, &mut results)?;
 
     let servers: Vec<String> = peers.iter().map(|peer| peer.name().to_owned()).collect();
-    let report = Report {
-        results: &results,
-        cells: &cells,
-        servers: &servers,
-        baseline,
-    };
-    write(&report, &out)?;
+    write(&results, &report::reports(&results, &cells, &servers), &out)?;
     Ok(())
 }
 
@@ -108,47 +102,33 @@ fn report(arguments: &Arguments) -> Result<()> {
             .iter()
             .any(|server| results.has(1, &cell.name, server))
     });
-    let report = Report {
-        results: &results,
-        cells: &cells,
-        servers: &servers,
-        baseline: baseline_of(servers.iter().map(String::as_str)),
-    };
-    write(&report, out)?;
+    write(&results, &report::reports(&results, &cells, &servers), out)?;
     Ok(())
 }
 
-/// Returns the server that stands for the minimum cost of a loop.
-fn baseline_of<'a>(mut servers: impl Iterator<Item = &'a str>) -> &'static str {
-    if servers.any(|server| server == "epoll") {
-        "epoll"
-    } else {
-        "mio"
-    }
-}
-
-fn write(report: &Report<'_>, out: &Path) -> io::Result<()> {
-    let page = report.markdown();
+fn write(results: &Results, reports: &[Report<'_>], out: &Path) -> io::Result<()> {
+    let page = report::markdown(results, reports);
     println!("{page}");
     fs::write(out.join("report.md"), page)?;
-    if let Some(svg) = chart::throughput(report) {
-        fs::write(out.join("throughput.svg"), svg)?;
+    for report in reports {
+        let name = match report.tls {
+            false => "throughput.svg",
+            true => "throughput-tls.svg",
+        };
+        if let Some(svg) = chart::throughput(report) {
+            fs::write(out.join(name), svg)?;
+        }
     }
     eprintln!(
-        "report.md, throughput.svg and raw.jsonl are in {}",
+        "report.md, the charts and raw.jsonl are in {}",
         out.display()
     );
     Ok(())
 }
 
 /// Keeps the cells and servers that a pattern names. Patterns that name no cell (no server) keep
-/// all of them. The baseline always takes part.
-fn select(
-    only: &[String],
-    baseline: &str,
-    cells: &mut Vec<Cell>,
-    peers: &mut Vec<Peer>,
-) -> Result<()> {
+/// all of them. The baselines always take part.
+fn select(only: &[String], cells: &mut Vec<Cell>, peers: &mut Vec<Peer>) -> Result<()> {
     let named = |name: &str| only.iter().any(|pattern| matches(pattern, name));
     for pattern in only {
         let used = cells.iter().any(|cell| matches(pattern, &cell.name))
@@ -168,8 +148,14 @@ fn select(
         cells.retain(|cell| named(&cell.name));
     }
     if peers.iter().any(|peer| named(peer.name())) {
-        let always = [baseline, peers::TWIN];
-        peers.retain(|peer| named(peer.name()) || always.contains(&peer.name()));
+        let baselines = [false, true]
+            .map(|tls| report::baselines(tls, peers.iter().map(Peer::name)))
+            .concat();
+        let twins: Vec<String> = baselines.iter().copied().map(peers::twin_of).collect();
+        peers.retain(|peer| {
+            let name = peer.name();
+            named(name) || baselines.contains(&name) || twins.iter().any(|twin| twin == name)
+        });
     }
     Ok(())
 }
@@ -242,7 +228,7 @@ fn rounds(
             random.shuffle(&mut servers);
             for peer in servers {
                 let name = peer.name();
-                let is_done = !peer.serves(cell.server)
+                let is_done = !peer.serves(cell.server, cell.tls.is_some())
                     || results.has(round, &cell.name, name)
                     || (!cell.every_round() && results.has(1, &cell.name, name))
                     || results.error(&cell.name, name).is_some();

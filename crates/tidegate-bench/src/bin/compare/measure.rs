@@ -43,7 +43,7 @@ impl Bench {
             Kind::Idle => {
                 let server = peer.start(cell.server)?;
                 let few = cell.connections / 10;
-                let bytes = memory::idle(&server, few, cell.connections)?;
+                let bytes = memory::idle(&server, cell.tls, few, cell.connections)?;
                 Ok(named([
                     ("connections", cell.connections as f64),
                     ("bytes_per_connection", bytes),
@@ -53,6 +53,20 @@ impl Bench {
                 let server = peer.start(cell.server)?;
                 let (growth, taken) = memory::unread(&server, UNREAD_MOST)?;
                 Ok(named([("growth", growth as f64), ("taken", taken as f64)]))
+            }
+            Kind::Owed => {
+                let server = peer.start(cell.server)?;
+                let owed = memory::owed(&server, cell.tls, cell.connections)?;
+                Ok(named([("growth", owed.growth), ("waiting", owed.waiting)]))
+            }
+            Kind::Burst => {
+                let server = peer.start(cell.server)?;
+                let burst = memory::burst(&server, cell.tls, cell.connections)?;
+                Ok(named([
+                    ("growth", burst.growth),
+                    ("left", burst.left),
+                    ("more", burst.more),
+                ]))
             }
         }
     }
@@ -80,6 +94,7 @@ impl Bench {
 /// the begin and the end of the measurement.
 fn run_load(seconds: f64, server: &ServerProcess, cell: &Cell, mode: Mode) -> io::Result<Figures> {
     let mut plan = Plan::new(mode, server.address());
+    plan.tls = cell.tls;
     plan.connections = cell.connections;
     plan.size = cell.size;
     plan.depth = cell.depth;

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
-use tidegate_bench::peers::TWIN;
+use tidegate_bench::peers::twin_of;
 use tidegate_bench::statistics::{median, noise};
 use tidegate_bench::table::Facts;
 
@@ -129,6 +129,11 @@ impl Results {
         self.of(cell, server).any(|one| one.round == round)
     }
 
+    /// Whether a server was measured in a cell, with success or without.
+    pub(crate) fn knows(&self, cell: &str, server: &str) -> bool {
+        self.of(cell, server).next().is_some()
+    }
+
     /// Why a server has no figure in a cell.
     pub(crate) fn error(&self, cell: &str, server: &str) -> Option<&str> {
         self.of(cell, server).find_map(|one| one.error.as_deref())
@@ -188,7 +193,7 @@ impl Results {
 
     /// The noise: the difference between two names of one server; 0 when there is only one.
     pub(crate) fn noise(&self, cell: &Cell, baseline: &str, figure: &str) -> f64 {
-        let ratios = self.ratios(&cell.name, TWIN, baseline, figure);
+        let ratios = self.ratios(&cell.name, &twin_of(baseline), baseline, figure);
         if ratios.is_empty() || !matches!(cell.kind, Kind::Load(_)) {
             return 0.0;
         }
@@ -200,6 +205,8 @@ impl Results {
 mod tests {
     use super::*;
     use crate::cells::cells;
+    use crate::report::reports;
+    use tidegate_bench::peers::{EPOLL, OPENSSL, OUR_TLS, TOKIO_RUSTLS};
 
     /// A directory of our own, gone at the end.
     fn with_results(test: impl FnOnce(&mut Results, &Path)) {
@@ -251,8 +258,10 @@ mod tests {
     fn what_differs_less_than_a_server_from_itself_is_equal() {
         with_results(|results, _| {
             let cell = &cells(true, 1024)[0];
+            let epoll = twin_of(EPOLL);
             for (round, twin, other, far) in [(1, 95.0, 104.0, 50.0), (2, 106.0, 103.0, 60.0)] {
-                for (server, rate) in [("epoll", 100.0), (TWIN, twin), ("mio", other), ("x", far)] {
+                for (server, rate) in [("epoll", 100.0), (&epoll, twin), ("mio", other), ("x", far)]
+                {
                     let line = figures(round, &cell.name, server, rate);
                     results.add(line).unwrap();
                 }
@@ -262,6 +271,31 @@ mod tests {
             assert_eq!(standing("x"), Standing::Ratio(0.55));
             assert_eq!(standing("epoll"), Standing::Ratio(1.0));
             assert_eq!(standing("nobody"), Standing::Nothing);
+        });
+    }
+
+    #[test]
+    fn servers_over_tls_are_reported_apart_and_beside_each_of_their_baselines() {
+        with_results(|results, _| {
+            for (cell, server) in [
+                ("echo-64B-x1", "mio"),
+                ("echo-64B-x1", EPOLL),
+                ("tls-echo-64B-x1", OUR_TLS),
+                ("tls-echo-64B-x1", TOKIO_RUSTLS),
+                ("tls-echo-64B-x1", OPENSSL),
+            ] {
+                results.add(figures(1, cell, server, 100.0)).unwrap();
+            }
+            let (cells, servers) = (cells(true, 1024), results.servers());
+            let reports = reports(results, &cells, &servers);
+            let [plain, over_tls] = &reports[..] else {
+                panic!("{} reports", reports.len());
+            };
+            assert_eq!(plain.servers, [EPOLL, "mio"]);
+            assert_eq!(plain.baselines, [EPOLL]);
+            assert_eq!(over_tls.servers, [OUR_TLS, OPENSSL, TOKIO_RUSTLS]);
+            assert_eq!(over_tls.baselines, [OPENSSL, TOKIO_RUSTLS]);
+            assert!(over_tls.cells.iter().all(|cell| cell.tls.is_some()));
         });
     }
 }

@@ -5,7 +5,7 @@ use crate::protocol::{Lines, Source};
 use bytes::Bytes;
 use std::net::SocketAddr;
 use tidegate::{Address, Handle, Protocol, Result, Transport};
-use tidegate_bench::service::{READ_BUFFER, Service, source_block};
+use tidegate_bench::service::{READ_BUFFER, Service, megabyte, source_block};
 
 /// Serves, and says where.
 pub(crate) fn listen(
@@ -60,6 +60,9 @@ impl Protocol for Buffered {
                 transport.write(data)?;
             }
             Service::Lines => self.lines.arrived(transport, data)?,
+            Service::Megabyte => {
+                transport.write(&megabyte())?;
+            }
             Service::Sink | Service::Source => {}
         }
         Ok(())

@@ -13,17 +13,18 @@ mod buffered;
 mod protocol;
 mod streams;
 
+use bytes::Bytes;
 use pico_args::Arguments;
 use serde::Deserialize;
 use std::process::ExitCode;
-use tidegate::{Address, EventLoop};
+use tidegate::{Address, EventLoop, Transport};
 use tidegate_bench::program::{self, Result, named};
 use tidegate_bench::service::{ServerArguments, announce};
 use tidegate_bench::usage;
 
 const USAGE: &str = "\
-usage: serve echo|lines|sink|source [--api protocol|buffered|streams] [--write copy|owned]
-             [--write-timeout] [--listen IP:PORT]";
+usage: serve echo|lines|sink|source|megabyte [--api protocol|buffered|streams]
+             [--write copy|owned] [--write-timeout] [--listen IP:PORT]";
 
 /// The interface that is used.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -42,6 +43,16 @@ enum Writes {
     Copy,
     /// `write_owned`, which keeps it.
     Owned,
+}
+
+impl Writes {
+    fn write(self, transport: &Transport, bytes: &Bytes) -> tidegate::Result {
+        match self {
+            Self::Copy => transport.write(bytes)?,
+            Self::Owned => transport.write_owned(bytes.clone())?,
+        };
+        Ok(())
+    }
 }
 
 fn main() -> ExitCode {

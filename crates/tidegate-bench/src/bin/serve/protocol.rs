@@ -5,7 +5,7 @@ use bytes::Bytes;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tidegate::{Address, Handle, Protocol, Result, Transport};
-use tidegate_bench::service::{Service, source_block, split_line};
+use tidegate_bench::service::{Service, megabyte, source_block, split_line};
 
 /// Serves, and says where.
 pub(crate) fn listen(
@@ -25,6 +25,13 @@ pub(crate) fn listen(
             let block = Bytes::from(source_block());
             handle.create_server(at, move || Source {
                 block: block.clone(),
+                writes,
+            })
+        }
+        Service::Megabyte => {
+            let bytes = Bytes::from(megabyte());
+            handle.create_server(at, move || Megabyte {
+                bytes: bytes.clone(),
                 writes,
             })
         }
@@ -90,6 +97,17 @@ struct Sink;
 
 impl Protocol for Sink {}
 
+struct Megabyte {
+    bytes: Bytes,
+    writes: Writes,
+}
+
+impl Protocol for Megabyte {
+    fn data_received(&mut self, transport: &Transport, _: &[u8]) -> Result {
+        self.writes.write(transport, &self.bytes)
+    }
+}
+
 pub(crate) struct Source {
     pub(crate) block: Bytes,
     pub(crate) writes: Writes,
@@ -102,10 +120,7 @@ impl Protocol for Source {
 
     fn resume_writing(&mut self, transport: &Transport) -> Result {
         while !transport.flow().is_paused() {
-            match self.writes {
-                Writes::Copy => transport.write(&self.block)?,
-                Writes::Owned => transport.write_owned(self.block.clone())?,
-            };
+            self.writes.write(transport, &self.block)?;
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use crate::Writes;
 use bytes::Bytes;
 use std::net::SocketAddr;
 use tidegate::{Address, Handle, Result};
-use tidegate_bench::service::{READ_BUFFER, Service, source_block};
+use tidegate_bench::service::{READ_BUFFER, Service, megabyte, source_block};
 use tidegate_streams::{StreamReader, StreamWriter, start_server_on};
 
 /// Serves, and says where.
@@ -24,6 +24,7 @@ pub(crate) fn listen(
                 source(&writer, &block, writes).await
             })
         }
+        Service::Megabyte => start_server_on(handle, at, megabytes),
     };
     server.map(|server| server.local_addrs().to_vec())
 }
@@ -53,12 +54,17 @@ async fn sink(mut reader: StreamReader, _writer: StreamWriter) -> Result {
     Ok(())
 }
 
+async fn megabytes(mut reader: StreamReader, writer: StreamWriter) -> Result {
+    while !reader.read_chunk(READ_BUFFER).await?.is_empty() {
+        writer.write(&megabyte())?;
+        writer.drain().await?;
+    }
+    Ok(())
+}
+
 async fn source(writer: &StreamWriter, block: &Bytes, writes: Writes) -> Result {
     loop {
-        match writes {
-            Writes::Copy => writer.write(block)?,
-            Writes::Owned => writer.transport().write_owned(block.clone())?,
-        };
+        writes.write(writer.transport(), block)?;
         writer.drain().await?;
     }
 }

@@ -1,13 +1,17 @@
 //! The services on tokio, one thread, a task for each connection.
 //!
 //! ```sh
-//! serve_tokio echo [--buffers task|shared] [--lines write|buffered] --listen 127.0.0.1:7000
+//! serve_tokio echo [--buffers task|shared] [--lines write|buffered] [--tls]
+//!     --listen 127.0.0.1:7000
 //! ```
 //!
 //! `--buffers task` is how its documentation writes a server: each task has a read buffer.
 //! `--buffers shared` waits for readiness and then reads into one that all tasks share, which is
 //! the best it can do for memory. `--lines write` sends each line back by a write;
-//! `--lines buffered` with a `BufWriter` that is flushed when no complete line is left.
+//! `--lines buffered` with a `BufWriter` that is flushed when no complete line is left. `--tls` is
+//! tokio-rustls, for `echo` and `megabyte`.
+
+mod over_tls;
 
 use pico_args::Arguments;
 use serde::Deserialize;
@@ -18,16 +22,17 @@ use std::rc::Rc;
 use tidegate_bench::page_buffer::PageBuffer;
 use tidegate_bench::program::{self, Result, named};
 use tidegate_bench::service::{
-    READ_BUFFER, ServerArguments, Service, announce, source_block, split_line,
+    READ_BUFFER, ServerArguments, Service, announce, megabyte, source_block, split_line,
 };
-use tidegate_bench::usage;
+use tidegate_bench::{tls, usage};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, BufWriter};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
+use tokio_rustls::TlsAcceptor;
 
 const USAGE: &str = "\
-usage: serve_tokio echo|lines|sink|source [--buffers task|shared] [--lines write|buffered]
-                   [--listen IP:PORT]";
+usage: serve_tokio echo|lines|sink|source|megabyte [--buffers task|shared]
+                   [--lines write|buffered] [--tls] [--listen IP:PORT]";
 
 /// The buffers that bytes are read to.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -73,6 +78,12 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
         (Service::Source, _) => loop {
             stream.write_all(&shared.block).await?;
         },
+        (Service::Megabyte, _) => {
+            while stream.read(&mut [0; 64]).await? > 0 {
+                stream.write_all(&shared.block).await?;
+            }
+            Ok(())
+        }
     }
 }
 
@@ -134,25 +145,42 @@ fn main() -> ExitCode {
     program::main(USAGE, parse, run)
 }
 
-fn parse(words: &mut Arguments) -> Result<(Buffers, Lines, ServerArguments)> {
-    let buffers = words.opt_value_from_fn("--buffers", named)?;
-    let lines = words.opt_value_from_fn("--lines", named)?;
-    Ok((
-        buffers.unwrap_or(Buffers::Task),
-        lines.unwrap_or(Lines::Write),
-        ServerArguments::parse(words)?,
-    ))
+/// The options of this server alone.
+struct Options {
+    buffers: Buffers,
+    lines: Lines,
+    tls: bool,
 }
 
-fn run((buffers, lines, arguments): &(Buffers, Lines, ServerArguments)) -> Result<ExitCode> {
+fn parse(words: &mut Arguments) -> Result<(Options, ServerArguments)> {
+    let buffers = words.opt_value_from_fn("--buffers", named)?;
+    let lines = words.opt_value_from_fn("--lines", named)?;
+    let options = Options {
+        buffers: buffers.unwrap_or(Buffers::Task),
+        lines: lines.unwrap_or(Lines::Write),
+        tls: words.contains("--tls"),
+    };
+    let arguments = ServerArguments::parse(words)?;
+    let has_tls = matches!(arguments.service, Service::Echo | Service::Megabyte);
+    if options.tls && !has_tls {
+        return Err("--tls is for echo and megabyte".into());
+    }
+    Ok((options, arguments))
+}
+
+fn run((options, arguments): &(Options, ServerArguments)) -> Result<ExitCode> {
     usage::raise_descriptor_limit();
     let shared = Rc::new(Shared {
         service: arguments.service,
-        buffers: *buffers,
-        lines: *lines,
+        buffers: options.buffers,
+        lines: options.lines,
         buffer: RefCell::new(PageBuffer::new(READ_BUFFER)),
-        block: source_block(),
+        block: match arguments.service {
+            Service::Megabyte => megabyte(),
+            _ => source_block(),
+        },
     });
+    let acceptor = options.tls.then(|| TlsAcceptor::from(tls::server_config()));
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_io()
         .build()?;
@@ -163,10 +191,16 @@ fn run((buffers, lines, arguments): &(Buffers, Lines, ServerArguments)) -> Resul
             let (stream, _) = listener.accept().await?;
             stream.set_nodelay(true)?;
             let shared = Rc::clone(&shared);
-            tokio::task::spawn_local(async move {
-                // How a connection ends is the client's business.
-                let _ = serve(stream, &shared).await;
-            });
+            // How a connection ends is the client's business. A task without TLS must not have room
+            // for it.
+            match acceptor.clone() {
+                Some(acceptor) => tokio::task::spawn_local(async move {
+                    let _ = over_tls::serve(stream, &acceptor, &shared).await;
+                }),
+                None => tokio::task::spawn_local(async move {
+                    let _ = serve(stream, &shared).await;
+                }),
+            };
         }
     }))
 }
