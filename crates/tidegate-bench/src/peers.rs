@@ -209,7 +209,18 @@ const IN_RUST: [InRust; 8] = [
 ];
 
 /// Those over TLS.
-const IN_RUST_OVER_TLS: [InRust; 3] = [
+const IN_RUST_OVER_TLS: [InRust; 6] = [
+    (OUR_TLS, "serve {mode} --tls", None),
+    (
+        "tidegate-tls-owned",
+        "serve {mode} --tls --write owned",
+        Some("megabyte"),
+    ),
+    (
+        "tidegate-tls-streams",
+        "serve {mode} --tls --api streams",
+        Some("echo"),
+    ),
     (TOKIO_RUSTLS, "serve_tokio {mode} --tls", None),
     // As `twin_of` has it.
     (

@@ -26,7 +26,10 @@ const SERVERS: [(&str, &[&str]); 7] = [
 ];
 
 /// Those with an echo over TLS.
-const SERVERS_OVER_TLS: [(&str, &[&str]); 2] = [
+const SERVERS_OVER_TLS: [(&str, &[&str]); 5] = [
+    (env!("CARGO_BIN_EXE_serve"), &["--tls"]),
+    (env!("CARGO_BIN_EXE_serve"), &["--tls", "--api", "buffered"]),
+    (env!("CARGO_BIN_EXE_serve"), &["--tls", "--api", "streams"]),
     (env!("CARGO_BIN_EXE_serve_tokio"), &["--tls"]),
     (
         env!("CARGO_BIN_EXE_serve_tokio"),
@@ -286,8 +289,15 @@ fn over_tls_an_end_without_close_notify_and_a_session_that_is_not_resumed_are_er
 
 #[test]
 fn peers_that_are_owed_a_megabyte_leave_most_of_it_to_the_server() {
-    for (options, tls) in [(&[][..], None), (&["--tls"], Some(Handshake::Full))] {
-        let server = start(env!("CARGO_BIN_EXE_serve_tokio"), "megabyte", options);
+    let programs = [
+        env!("CARGO_BIN_EXE_serve"),
+        env!("CARGO_BIN_EXE_serve_tokio"),
+    ];
+    let without: &[&str] = &[];
+    let plain = programs.map(|program| (program, without, None));
+    let over_tls = programs.map(|program| (program, &["--tls"][..], Some(Handshake::Full)));
+    for (program, options, tls) in plain.into_iter().chain(over_tls) {
+        let server = start(program, "megabyte", options);
         let owed = memory::owed(&server, tls, 10).unwrap();
         let most = MEGABYTE as f64;
         assert!((most * 0.8..most).contains(&owed.waiting), "{owed:?}");

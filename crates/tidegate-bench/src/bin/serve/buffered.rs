@@ -3,8 +3,7 @@
 use crate::Writes;
 use crate::protocol::{Lines, Source};
 use bytes::Bytes;
-use std::net::SocketAddr;
-use tidegate::{Address, Handle, Protocol, Result, Transport};
+use tidegate::{Address, Handle, ListenOptions, Protocol, Result, Transport};
 use tidegate_bench::service::{READ_BUFFER, Service, megabyte, source_block};
 
 /// Serves, and says where.
@@ -12,7 +11,7 @@ pub(crate) fn listen(
     handle: &Handle,
     service: Service,
     writes: Writes,
-    at: SocketAddr,
+    at: ListenOptions,
 ) -> std::io::Result<Vec<Address>> {
     let block = Bytes::from(source_block());
     let server = handle.create_server(at, move || Buffered {

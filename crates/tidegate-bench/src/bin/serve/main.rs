@@ -1,7 +1,7 @@
 //! The services on tidegate, in each of the ways to write them.
 //!
 //! ```sh
-//! serve echo --api protocol|buffered|streams [--write copy|owned] [--write-timeout]
+//! serve echo --api protocol|buffered|streams [--write copy|owned] [--write-timeout] [--tls]
 //!     --listen 127.0.0.1:7000
 //! ```
 //!
@@ -17,14 +17,15 @@ use bytes::Bytes;
 use pico_args::Arguments;
 use serde::Deserialize;
 use std::process::ExitCode;
-use tidegate::{Address, EventLoop, Transport};
+use tidegate::{Address, EventLoop, ListenOptions, Transport};
 use tidegate_bench::program::{self, Result, named};
 use tidegate_bench::service::{ServerArguments, announce};
-use tidegate_bench::usage;
+use tidegate_bench::{tls, usage};
+use tidegate_tls::ListenTls;
 
 const USAGE: &str = "\
 usage: serve echo|lines|sink|source|megabyte [--api protocol|buffered|streams]
-             [--write copy|owned] [--write-timeout] [--listen IP:PORT]";
+             [--write copy|owned] [--write-timeout] [--tls] [--listen IP:PORT]";
 
 /// The interface that is used.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -64,6 +65,7 @@ struct Options {
     api: Api,
     writes: Writes,
     write_timeout: bool,
+    tls: bool,
 }
 
 fn parse(words: &mut Arguments) -> Result<(Options, ServerArguments)> {
@@ -73,6 +75,7 @@ fn parse(words: &mut Arguments) -> Result<(Options, ServerArguments)> {
         api: api.unwrap_or(Api::Protocol),
         writes: writes.unwrap_or(Writes::Copy),
         write_timeout: words.contains("--write-timeout"),
+        tls: words.contains("--tls"),
     };
     Ok((options, ServerArguments::parse(words)?))
 }
@@ -81,7 +84,11 @@ fn run((options, arguments): &(Options, ServerArguments)) -> Result<ExitCode> {
     usage::raise_descriptor_limit();
     let mut event_loop = EventLoop::new()?;
     let handle = event_loop.handle().clone();
-    let (service, listen) = (arguments.service, arguments.listen);
+    let service = arguments.service;
+    let mut listen = ListenOptions::new(arguments.listen);
+    if options.tls {
+        listen = listen.tls(tls::server_config());
+    }
     let (writes, timed) = (options.writes, options.write_timeout);
     let addresses = match options.api {
         Api::Protocol => protocol::listen(&handle, service, writes, timed, listen)?,

@@ -2,9 +2,8 @@
 
 use crate::Writes;
 use bytes::Bytes;
-use std::net::SocketAddr;
 use std::time::Duration;
-use tidegate::{Address, Handle, Protocol, Result, Transport};
+use tidegate::{Address, Handle, ListenOptions, Protocol, Result, Transport};
 use tidegate_bench::service::{Service, megabyte, source_block, split_line};
 
 /// Serves, and says where.
@@ -13,7 +12,7 @@ pub(crate) fn listen(
     service: Service,
     writes: Writes,
     timed: bool,
-    at: SocketAddr,
+    at: ListenOptions,
 ) -> std::io::Result<Vec<Address>> {
     let server = match service {
         Service::Echo if timed => handle.create_server(at, || Timed(Echo)),

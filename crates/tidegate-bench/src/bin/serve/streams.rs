@@ -2,8 +2,7 @@
 
 use crate::Writes;
 use bytes::Bytes;
-use std::net::SocketAddr;
-use tidegate::{Address, Handle, Result};
+use tidegate::{Address, Handle, ListenOptions, Result};
 use tidegate_bench::service::{READ_BUFFER, Service, megabyte, source_block};
 use tidegate_streams::{StreamReader, StreamWriter, start_server_on};
 
@@ -12,7 +11,7 @@ pub(crate) fn listen(
     handle: &Handle,
     service: Service,
     writes: Writes,
-    at: SocketAddr,
+    at: ListenOptions,
 ) -> std::io::Result<Vec<Address>> {
     let server = match service {
         Service::Echo => start_server_on(handle, at, echo),
