@@ -343,7 +343,7 @@ fn a_loop_that_is_run_within_a_call_with_a_layer_leaves_the_connection_alone() {
     let ticks = RefCell::new(&mut event_loop);
     transport.with_layer(|_: &mut Hooked, _| {
         for _ in 0..10 {
-            support::turn(&mut ticks.borrow_mut());
+            support::tick(&mut ticks.borrow_mut());
         }
         assert_eq!(log.words(), ["made"]);
     });
