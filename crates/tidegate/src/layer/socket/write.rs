@@ -126,7 +126,7 @@ impl LayeredSocket {
         loop {
             let before = pieces.left();
             self.encode(&mut pieces);
-            if self.send_wire() != Sent::All {
+            if self.send_own() != Sent::All {
                 return;
             }
             if self.left && pieces.left() > 0 {
@@ -138,6 +138,8 @@ impl LayeredSocket {
                 }
             }
             if pieces.left() == before || pieces.left() == 0 {
+                // It may be more than the bytes from above that waits below.
+                self.send_below();
                 return;
             }
         }
@@ -205,6 +207,13 @@ impl LayeredSocket {
 
     /// Offers what waits for below, and behind it what the layers below have put out.
     pub(super) fn send_wire(&mut self) -> Sent {
+        match self.send_own() {
+            Sent::All => self.send_below(),
+            sent => sent,
+        }
+    }
+
+    fn send_own(&mut self) -> Sent {
         if self.past > 0 && !self.wire.is_empty() {
             return Sent::Part;
         }
@@ -222,7 +231,7 @@ impl LayeredSocket {
         if self.write_error.is_some() {
             Sent::Failed
         } else if self.wire.is_empty() {
-            self.send_below()
+            Sent::All
         } else {
             Sent::Part
         }
