@@ -6,8 +6,8 @@ use std::rc::Rc;
 use std::time::Duration;
 use support::seal::{Calls, Seal, hello, sealed};
 use support::{
-    Hooked, Kind, Log, Peer, Recorder, SHORT, Scene, Served, TempDir, drive, each_kind,
-    failures, no_limits, settle, stall, strict_loop,
+    Hooked, Kind, Log, Peer, Recorder, SHORT, Scene, Served, TempDir, drive, each_kind, failures,
+    no_limits, settle, stall, strict_loop,
 };
 use tidegate::{CloseReason, Closed, ConnectOptions, EventLoop, ListenOptions, TimeoutKind};
 use tidegate_testkit::{Link, World};
@@ -114,6 +114,7 @@ fn l4_a_layer_that_is_open_has_no_limit_any_more() {
         .create_server(options, move || Recorder::new(&made))
         .unwrap();
     let peer = world.network().dial(host.addr(7)).unwrap();
+    world.settle().unwrap();
     peer.send(&hello()).unwrap();
     world.settle().unwrap();
     assert_eq!(log.words(), ["made"]);
@@ -220,17 +221,17 @@ each_kind!(l4_a_shutdown_waits_for_no_handshake);
 
 fn l4_the_end_of_the_loop_in_a_handshake_leaves_nothing(kind: Kind) {
     let Silent {
-        event_loop,
+        mut event_loop,
         calls,
         protocols,
         served,
         _dir,
         ..
     } = Silent::new(kind);
-    let (listener, address) = kind.listen(&TempDir::new());
+    let dir = TempDir::new();
+    let (listener, address) = kind.listen(&dir);
     let log = Log::new();
     let options = ConnectOptions::new(&address).layer(Seal::client().noted_in(&calls));
-    let mut event_loop = event_loop;
     let completion = event_loop
         .handle()
         .create_connection(options, Recorder::new(&log));

@@ -226,6 +226,7 @@ each_kind!(l9_writes_before_it_is_open_count_for_watermarks_and_cap_at_once);
 
 fn l9_a_close_behind_writes_waits_for_the_layer_to_open(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
+    settle(&mut event_loop);
     let pushed = transport.push_layer(Seal::server(), b"");
     transport.write(b"the last words").unwrap();
     transport.close();
@@ -244,6 +245,7 @@ each_kind!(l9_a_close_behind_writes_waits_for_the_layer_to_open);
 
 fn l9_the_limit_of_the_layer_bounds_that_wait(kind: Kind) {
     let (mut event_loop, log, transport, _peer) = Scene::of(kind).strict().set();
+    settle(&mut event_loop);
     let pushed = transport.push_layer(Seal::server().limit(SHORT), b"");
     transport.write(b"the last words").unwrap();
     transport.close();
@@ -259,6 +261,7 @@ each_kind!(l9_the_limit_of_the_layer_bounds_that_wait);
 
 fn l9_a_close_with_nothing_written_does_not_wait(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
+    settle(&mut event_loop);
     transport.write(b"plain").unwrap();
     let pushed = transport.push_layer(Seal::server(), b"");
     transport.close();
@@ -362,6 +365,7 @@ each_kind!(l10_a_layer_is_refused_within_the_code_of_another);
 
 fn l11_the_completion_fails_with_the_end_of_the_connection(kind: Kind) {
     let (mut event_loop, log, transport, _peer) = Scene::of(kind).strict().set();
+    settle(&mut event_loop);
     let pushed = transport.push_layer(Seal::server(), b"");
     transport.write(b"unsent").unwrap();
     transport.abort();

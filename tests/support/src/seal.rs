@@ -209,6 +209,7 @@ impl Layer for Seal {
                 END => {
                     self.ended = true;
                     io.end_of_stream();
+                    return Ok(());
                 }
                 ASK => io.send(&record_of(REPLY, b"")),
                 REPLY => {}

@@ -147,7 +147,7 @@ impl Transport {
         if conn.is(State::LOST_CALLED) {
             return;
         }
-        let ends = !conn.is(State::CLOSING) || conn.buffered() > 0;
+        let ends = !conn.is(State::CLOSING) || conn.owes_peer();
         conn.with_extra(|extra| {
             extra.failure.get_or_insert_with(|| CallbackFailure {
                 reason: reason.clone(),
@@ -200,7 +200,7 @@ impl Transport {
         let failure = conn.with_extra(|extra| extra.failure.clone());
         let reason = if let Some(failure) = failure.filter(|failure| failure.ends) {
             failure.reason
-        } else if !conn.is(State::CLOSING) || unsent > 0 {
+        } else if !conn.is(State::CLOSING) || conn.owes_peer() {
             reason
         } else if conn.is(State::EOF_BEFORE_CLOSE) {
             CloseReason::PeerEof

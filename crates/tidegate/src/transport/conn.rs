@@ -150,6 +150,13 @@ impl Conn {
         self.written.get() - self.sent.get()
     }
 
+    /// Whether an end now would look cut to the peer: bytes are unsent, or layers have not ended their
+    /// streams.
+    pub(super) fn owes_peer(&self) -> bool {
+        let ended = State::OPENING | State::LAYERS_ENDED;
+        self.buffered() > 0 || (self.is(State::LAYERED) && !self.is(ended))
+    }
+
     /// The buffered bytes that may still be sent.
     pub(super) fn waiting_bytes(&self) -> usize {
         if self.is(State::WRITE_FAILED | State::ENDED | State::LOST_CALLED) {
