@@ -84,7 +84,7 @@ fn a_close_notify_is_one_eof_and_what_follows_it_is_ignored() {
     settle(&mut event_loop);
     assert_eq!(log.words(), ["made", "data", "eof"]);
     assert_eq!(log.data(), b"all");
-    // What is written is still sent.
+    // Writes are still sent.
     never_paused(&transport);
     stall(&mut event_loop, &transport, MIB);
     let len = transport.written() as usize;
@@ -169,7 +169,7 @@ fn abort_sends_no_close_notify_and_a_reset_where_bytes_are_lost() {
         expect_lost(&mut event_loop, &log);
         let closed = log.closed();
         assert_eq!(closed.unsent() + transport.sent(), transport.written());
-        // What counts as sent is what the peer can decrypt.
+        // The peer can decrypt no more than counts as sent.
         if lossy {
             assert!(peer.received().len() as u64 <= transport.sent());
         }

@@ -1,4 +1,4 @@
-//! What a handshake negotiates, and what both ends are told of it.
+//! The result of a handshake, and how both ends are told of it.
 
 use super::{VERSIONS, assert_echoes, client_of, serve, server_of};
 use std::rc::Rc;

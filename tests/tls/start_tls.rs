@@ -14,7 +14,7 @@ use tidegate_tls::rustls::server::ServerConfig;
 
 const COMMAND: &[u8] = b"STARTTLS\r\n";
 
-/// What the handshake came to.
+/// The result of the handshake, when it is there.
 type Started = Rc<RefCell<Option<io::Result<()>>>>;
 
 /// A server that speaks plainly until it is asked for TLS, and echoes afterwards.
@@ -191,7 +191,7 @@ fn both_ends_of_one_loop_start_tls_with_megabytes_before_and_behind() {
 
 #[test]
 fn plain_text_behind_the_command_is_no_command_but_a_failed_handshake() {
-    // What anyone on the way puts behind the command must not be taken for the client's.
+    // Anyone on the way may put it there, and it must not be taken for the client's.
     let mut event_loop = EventLoop::new().unwrap();
     let config = Arc::new(Authority::new().server());
     let (log, started, _, mut peer) = mail_server(&event_loop, Kind::Tcp, config, |it| it);

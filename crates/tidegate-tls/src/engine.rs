@@ -42,11 +42,11 @@ pub(crate) trait Output {
 /// Why a call of [`Engine::drive`] returned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Event {
-    /// What is left of the input cannot be used before more has come.
+    /// The rest of the input cannot be used before more has come.
     Blocked,
     /// The handshake is done. Comes once, and before all data.
     Opened,
-    /// The peer has ended its stream with a close_notify. What is left of the input is to be ignored.
+    /// The peer has ended its stream with a close_notify. The rest of the input is to be ignored.
     PeerClosed,
 }
 

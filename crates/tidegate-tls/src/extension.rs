@@ -86,7 +86,7 @@ pub trait TransportTls: Sealed {
     /// Begins TLS on the connection, as the end that accepts the handshake. Completes when the
     /// handshake is done.
     ///
-    /// What was written before is sent as it is, what is written from now on is encrypted. `unread`
+    /// Bytes that were written before are sent as they are, later ones are encrypted. `unread`
     /// is what the protocol has received of the peer's handshake, behind the command that asked for
     /// TLS. For other settings than the defaults use
     /// [`push_layer`](tidegate::Transport::push_layer) with a [`Tls`].
@@ -115,7 +115,7 @@ pub trait TransportTls: Sealed {
     ///
     /// # Security
     ///
-    /// What came before was not encrypted, and anyone on the way may have put it there. Forget it, and
+    /// Everything before was not encrypted, and anyone on the way may have put it there. Forget it, and
     /// take nothing for a command that arrived in one piece with the one that asked for TLS, unless it
     /// comes out of the layer (RFC 3207, section 4.2). Passing all of it as `unread` does this: plain
     /// text is no handshake.

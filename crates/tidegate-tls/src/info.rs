@@ -1,9 +1,9 @@
-//! What a handshake has negotiated.
+//! The result of a handshake.
 
 use rustls::pki_types::CertificateDer;
 use rustls::{CipherSuite, HandshakeKind, ProtocolVersion};
 
-/// What the two ends of a TLS connection have agreed on; see
+/// Tells what the two ends of a TLS connection have agreed on; see
 /// [`TransportTls::tls`](crate::TransportTls::tls).
 #[derive(Debug, Clone)]
 #[non_exhaustive]

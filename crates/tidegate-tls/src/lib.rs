@@ -1,4 +1,4 @@
-//! TLS for [`tidegate`]: [rustls](crate::rustls) as a [`Layer`](tidegate::Layer) between the socket of a
+//! TLS for [`tidegate`]: [rustls] as a [`Layer`](tidegate::Layer) between the socket of a
 //! connection and its protocol.
 //!
 //! Nothing else changes. A protocol reads and writes plain bytes; `written`, `sent`, watermarks and the

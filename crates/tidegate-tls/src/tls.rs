@@ -36,7 +36,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 ///   close_notify (RFC 8446, section 6.1) behind the last bytes, then end the TCP stream. A peer that
 ///   speaks TLS 1.2 may close the connection in return, and drop what it had to send (RFC 5246,
 ///   section 7.2.1).
-/// * The close_notify of the peer is its EOF. What follows it is ignored.
+/// * The close_notify of the peer is its EOF. Bytes behind it are ignored.
 /// * A stream that ends without one was cut: by the peer, or by anyone on the way. The connection ends
 ///   with [`UnexpectedEof`](io::ErrorKind::UnexpectedEof), after the data before it. See
 ///   [`truncation_is_end`](Self::truncation_is_end).
@@ -51,8 +51,8 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 ///
 /// A configuration that cannot be used is [`InvalidInput`](io::ErrorKind::InvalidInput), and is told
 /// when the layer is put on a connection. So is one that allows early data (RFC 8446, section 2.3):
-/// anyone who records such data can send it again, so it must be kept apart from other data, and a
-/// stream has no way to tell them apart.
+/// anyone on the way can record such data and send it again, so it must be kept apart from other data,
+/// and a stream has no way to tell them apart.
 #[derive(Debug)]
 pub struct Tls {
     engine: std::result::Result<Engine, Option<io::Error>>,

@@ -181,7 +181,7 @@ impl TlsPeer {
         mem::take(&mut self.output)
     }
 
-    /// What was received so far, decrypted.
+    /// Everything that was received so far, decrypted.
     pub fn received(&self) -> &[u8] {
         &self.received
     }
