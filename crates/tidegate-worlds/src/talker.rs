@@ -213,7 +213,11 @@ impl Protocol for Talker {
     }
 
     fn eof_received(&mut self, transport: &Transport) -> Result<OnEof> {
-        self.talk.eof_received(transport)
+        match self.phase {
+            Phase::Talk => self.talk.eof_received(transport),
+            // The rest of what it waits for does not come any more.
+            _ => Ok(OnEof::Close),
+        }
     }
 
     fn pause_writing(&mut self, transport: &Transport) -> Result<OnPause> {

@@ -36,9 +36,10 @@ impl TransportStats {
 impl fmt::Debug for Transport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let conn = self.conn();
+        let socket = format!("{:?}", conn.socket.try_borrow());
         write!(
             f,
-            "Transport {} peer={} flow={:?} buffered={} state={:?}",
+            "Transport {} peer={} flow={:?} buffered={} state={:?} {socket}",
             conn.id,
             conn.peer,
             conn.flow(),
