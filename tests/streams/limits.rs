@@ -1,11 +1,12 @@
 //! A reader's limit: how long a line may be, and how much is read ahead.
 
 use futures_io::{AsyncBufRead, AsyncRead};
-use rustix::time::{ClockId, clock_gettime};
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::time::Duration;
-use support::{Kind, Polled, Streamed, drive, each_kind, give_up, now, pattern, settle, wait};
+use support::{
+    Kind, Polled, Streamed, drive, each_kind, give_up, now, pattern, settle, thread_time, wait,
+};
 use tidegate_streams::{LimitOverrun, ReadError};
 
 /// The loop's buffer for reads, and so the most that one of them brings.
@@ -302,12 +303,6 @@ fn without_its_reader_a_connection_throws_away_what_comes(kind: Kind) {
     assert!(!transport.is_closing());
 }
 
-/// Returns the processor time of this thread.
-fn used() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
-}
-
 /// Returns the processor time of reading a line of `len` bytes that come one by one.
 fn line_byte_by_byte(len: usize) -> Duration {
     let mut s = Streamed::new(Kind::Unix);
@@ -317,9 +312,9 @@ fn line_byte_by_byte(len: usize) -> Duration {
     let mut reading = Polled::new(s.reader.read_until(separators.as_slice()));
     let mut searching = Duration::ZERO;
     for sent in 0..len {
-        let begun = used();
+        let begun = thread_time();
         assert!(reading.poll().is_pending(), "after {sent} bytes");
-        searching += used() - begun;
+        searching += thread_time() - begun;
         s.peer.send(b"+");
         drive(&mut s.event_loop, "a byte", || reading.is_woken());
     }

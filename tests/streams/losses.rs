@@ -281,11 +281,17 @@ fn a_handler_that_fails_for_a_refused_write_to_another_connection_ends_its_own_i
     let limits = WriteLimits::new().with_cap(MIB);
     other.transport().set_write_limits(limits).unwrap();
     let transport = other.transport().clone();
+    let own: Rc<RefCell<Option<Transport>>> = Rc::default();
+    let seen = own.clone();
     let mut peer = serve(&mut event_loop, kind, async move |_, writer| {
+        seen.replace(Some(writer.transport().clone()));
         writer.write(&text(0, 1000))?;
         Err(write_to_the_cap(&other).into())
     });
     peer.expect_end(&mut event_loop);
+    let own = own.take().unwrap();
+    run_to_the_end(&mut event_loop, &own);
+    assert!(own.closed().unwrap().is_clean(), "{own:?}");
     assert!(peer.saw_eof(), "{:?}", peer.saw_error());
     assert_eq!(peer.received(), text(0, 1000));
     assert_eq!(transport.closed(), None);

@@ -3,11 +3,13 @@
 
 use std::cell::RefCell;
 use std::future::{pending, poll_fn};
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Barrier};
 use std::task::{Poll, Waker};
 use std::thread;
+use std::time::Duration;
 use support::tasks::{Drops, Signal, poll, run};
 use support::{BOUND, Rng, drive, settle};
 use tidegate::{EventLoop, Handle};
@@ -127,6 +129,28 @@ fn a_wake_from_another_thread_while_the_task_runs_polls_it_again() {
             .await;
         }
     });
+}
+
+#[test]
+fn the_waker_of_a_task_that_has_ended_does_not_trouble_the_loop() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let wakers: Rc<RefCell<Vec<Waker>>> = Rc::default();
+    let left = wakers.clone();
+    let task = spawn_on(event_loop.handle(), async move {
+        poll_fn(|context| {
+            left.borrow_mut().push(context.waker().clone());
+            Poll::Ready(())
+        })
+        .await;
+    });
+    settle(&mut event_loop);
+    assert!(task.is_finished());
+    let waker = wakers.take().remove(0);
+    thread::spawn(move || waker.wake()).join().unwrap();
+    let before = event_loop.handle().stats().callbacks;
+    event_loop.run_once(Some(Duration::ZERO)).unwrap();
+    event_loop.run_once(Some(Duration::ZERO)).unwrap();
+    assert_eq!(event_loop.handle().stats().callbacks, before);
 }
 
 #[test]

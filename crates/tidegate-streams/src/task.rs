@@ -21,8 +21,10 @@ use tidegate::{CloseReason, Handle};
 /// The task begins in this tick of the loop or the next, never within this call. It goes on when the
 /// handle is dropped. At the end of the loop it is dropped where it waits.
 ///
-/// Where no loop is running, the future is dropped and the handle returns an error
-/// ([`JoinError::is_no_loop`]).
+/// # Errors
+///
+/// Of the handle: a [`JoinError`] when the task panicked or was aborted, when its loop ended before it,
+/// and when no loop is running here ([`JoinError::is_no_loop`]). In the last case the future is dropped.
 #[doc(alias = "create_task")]
 pub fn spawn<F>(future: F) -> JoinHandle<F::Output>
 where
@@ -37,8 +39,11 @@ where
 
 /// Spawns as [`spawn`] does, on a loop of this thread that need not be running yet.
 ///
-/// So async code and callback protocols share one loop. Its tasks run whenever the loop does. When the
-/// loop is gone, the future is dropped as in [`spawn`].
+/// So async code and callback protocols share one loop. Its tasks run whenever the loop does.
+///
+/// # Errors
+///
+/// As [`spawn`], with the loop of `handle`: one that is gone runs nothing.
 ///
 /// ```
 /// use tidegate::EventLoop;
@@ -64,6 +69,10 @@ where
 /// The name is in the [`Failure`](tidegate::Failure) of a panic that nobody joins, and in the log of
 /// [slow callbacks](tidegate::EventLoopBuilder::slow_callback). Several tasks may have one name.
 ///
+/// # Errors
+///
+/// As [`spawn`].
+///
 /// ```
 /// # fn main() -> std::io::Result<()> { tidegate_streams::block_on(async {
 /// let task = tidegate_streams::spawn_named("sums", async { 1 + 2 });
@@ -84,6 +93,10 @@ where
 }
 
 /// Spawns as [`spawn_on`] does, and gives the task a name; see [`spawn_named`].
+///
+/// # Errors
+///
+/// As [`spawn_on`].
 pub fn spawn_named_on<F>(
     handle: &Handle,
     name: impl Into<Arc<str>>,
@@ -437,8 +450,11 @@ impl JoinError {
         matches!(self.0, Kind::NoLoop)
     }
 
-    /// Returns the payload of the panic, for [`std::panic::resume_unwind`]; the error itself when it is
-    /// another one.
+    /// Returns the payload of the panic, for [`std::panic::resume_unwind`].
+    ///
+    /// # Errors
+    ///
+    /// The error itself, when the task did not panic.
     pub fn try_into_panic(self) -> Result<Box<dyn Any + Send>, Self> {
         match self.0 {
             Kind::Panicked(panic) => {

@@ -29,6 +29,8 @@ pub(crate) struct ByHand {
     pub(crate) woken: Arc<Woken>,
     /// Every read and write fails with this error of the system.
     pub(crate) refusal: Cell<Option<i32>>,
+    /// Every write fails as of a peer that has reset, once a socket has this number of bytes.
+    pub(crate) breaks_at: Cell<usize>,
     /// The first event of a socket.
     pub(crate) first: Cell<Readiness>,
 }
@@ -51,6 +53,7 @@ impl ByHand {
             events: RefCell::default(),
             woken: Arc::default(),
             refusal: Cell::default(),
+            breaks_at: Cell::new(usize::MAX),
             first: Cell::new(Readiness::new().with_readable().with_writable()),
         })
     }
@@ -167,6 +170,9 @@ impl StreamSocket for Mirror {
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.world.may_transfer()?;
         let before = self.bytes.len();
+        if before >= self.world.breaks_at.get() {
+            return Err(io::ErrorKind::ConnectionReset.into());
+        }
         let offered = slices.iter().flat_map(|slice| slice.iter());
         self.bytes.extend(offered.take(CAPACITY - before));
         if self.bytes.len() == before {

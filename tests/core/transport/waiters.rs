@@ -1,7 +1,9 @@
 //! `drain`, `flush`: waiters complete at the right moment, and with a true result.
 
+use crate::event_loop::by_hand::ByHand;
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::Waker;
 use support::wakers::{leave, local_waker};
@@ -350,6 +352,33 @@ fn a_write_that_fails_its_connection_fails_the_waiters_with_it(kind: Kind) {
     assert!(transport.write_owned(Bytes::from_static(b"x")).is_err());
     drive(&mut event_loop, "lost", || log.is_lost());
     assert_eq!(log.words(), ["made", "pause", "lost"]);
+}
+
+#[test]
+fn a_failed_write_completes_the_flush_of_bytes_that_went_just_before_it() {
+    // A system call is offered this number of chunks at most.
+    const FIRST: usize = 64;
+    let world = ByHand::new();
+    let mut event_loop = world.event_loop();
+    let target = SocketAddr::from(([127, 0, 0, 1], 1));
+    let connect = event_loop
+        .handle()
+        .create_connection(target, Recorder::default());
+    let transport = event_loop.run_until(connect).unwrap();
+    world.run(&mut event_loop);
+    for _ in 0..FIRST {
+        How::Owned.put(&transport, 1).unwrap();
+    }
+    let mut first = transport.flush();
+    How::Owned.put(&transport, 1).unwrap();
+    let mut second = transport.flush();
+    assert_eq!(transport.sent(), 0);
+    // The first call takes all that it is offered, and the next one fails.
+    world.breaks_at.set(FIRST);
+    world.run(&mut event_loop);
+    assert_eq!(transport.sent(), FIRST as u64);
+    assert!(is_ok(&mut first));
+    assert!(closed_of(answer(&mut second).unwrap()).is_reset());
 }
 
 #[test]

@@ -209,6 +209,25 @@ fn when_writing_has_failed_there_is_nothing_to_time() {
     assert!(log.closed().is_reset());
 }
 
+each_kind!(a_limit_times_nothing_while_the_kernel_has_refused_none_of_the_buffered_bytes);
+fn a_limit_times_nothing_while_the_kernel_has_refused_none_of_the_buffered_bytes(kind: Kind) {
+    let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
+    settle(&mut event_loop);
+    // The loop offers the bytes when its turn comes.
+    transport.write(b"small").unwrap();
+    assert_eq!(transport.write_buffer_size(), 5);
+    transport.set_write_timeout(Some(LONG));
+    assert_eq!(timers(&event_loop), 0);
+    settle(&mut event_loop);
+    // The kernel refuses all of a write, and nothing is buffered.
+    peer.reset();
+    transport.write(&text(0, MIB)).unwrap_err();
+    assert_eq!(transport.write_buffer_size(), 0);
+    transport.set_write_timeout(Some(LONG));
+    assert_eq!(timers(&event_loop), 0);
+    drive(&mut event_loop, "the end", || log.is_lost());
+}
+
 each_kind!(a_stalled_connection_that_ends_otherwise_leaves_no_timer);
 fn a_stalled_connection_that_ends_otherwise_leaves_no_timer(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();

@@ -1,6 +1,8 @@
 //! For the tests under load: how much of it the process may open, and data drawn from a seed.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use rustix::time::{ClockId, clock_gettime};
+use std::time::Duration;
 
 /// Descriptors of every process beside its connections: standard streams, loops, listeners, and
 /// those of the test runner.
@@ -34,6 +36,12 @@ pub fn descriptors() -> usize {
         Ok(entries) => entries.count(),
         Err(error) => panic!("/proc/self/fd: {error}"),
     }
+}
+
+/// The processor time that this thread has used: other work on the machine does not lengthen it.
+pub fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// A generator of numbers: the same seed gives the same run everywhere.

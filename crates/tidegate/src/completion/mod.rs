@@ -121,6 +121,10 @@ impl<T: 'static> Completion<T> {
     /// loop, just before the closure of [`then`](Completion::then). A connection that `call` gets
     /// counts as taken.
     ///
+    /// # Errors
+    ///
+    /// Of the new completion: those of this one. `call` is then dropped.
+    ///
     /// ```
     /// use tidegate::{Completion, EventLoop, Result};
     ///

@@ -42,6 +42,10 @@ impl Handle {
     /// The completion completes after `connection_made`. Dropping it before cancels the connect, or closes
     /// a connection that was not taken.
     ///
+    /// A name is resolved on the threads of [jobs](Self::run_in_executor), and waits while they are
+    /// all busy. The error of a connect whose time was up meanwhile says that the name was still
+    /// being resolved.
+    ///
     /// # Errors
     ///
     /// Of the completion: a [`ConnectError`], with each address and its

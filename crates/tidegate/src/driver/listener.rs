@@ -59,7 +59,11 @@ impl Listener {
         Self::Foreign(Box::new(listener))
     }
 
-    /// Returns it to the driver that made it; an error to one that did not.
+    /// Returns the listener as the type of the driver that made it.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for one that another driver made.
     pub fn of<L: ListenerSocket>(&mut self) -> io::Result<&mut L> {
         let listener: &mut dyn Any = match self {
             Self::Os(listener) => listener,

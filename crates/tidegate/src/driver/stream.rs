@@ -94,7 +94,11 @@ impl Socket {
         Self::Foreign(Box::new(stream))
     }
 
-    /// Returns it to the driver that made it; an error to one that did not.
+    /// Returns the stream as the type of the driver that made it.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for one that another driver made.
     pub fn of<S: StreamSocket>(&mut self) -> io::Result<&mut S> {
         let stream: &mut dyn Any = match self {
             Self::Os(stream) => stream,

@@ -185,6 +185,12 @@ impl Handle {
 
     /// Makes both ends of a result that comes later.
     ///
+    /// # Errors
+    ///
+    /// Of the completion: those that [`Completer::complete`] is given;
+    /// [`BrokenPipe`](std::io::ErrorKind::BrokenPipe) when the completer is dropped without a result;
+    /// [`LoopClosed`](crate::LoopClosed).
+    ///
     /// ```
     /// use std::time::Duration;
     /// use tidegate::EventLoop;

@@ -179,6 +179,10 @@ impl Server {
     }
 
     /// Completes when the server is closed and has no connections left.
+    ///
+    /// # Errors
+    ///
+    /// Of the completion: [`LoopClosed`].
     pub fn wait_closed(&self) -> Completion<()> {
         self.0.wait_closed()
     }
@@ -218,6 +222,10 @@ impl Server {
     /// assert_eq!((report.aborted, report.unsent), (0, 0));
     /// # Ok(()) }
     /// ```
+    ///
+    /// # Errors
+    ///
+    /// Of the completion: [`LoopClosed`].
     pub fn shutdown(&self, grace: Duration) -> Completion<ShutdownReport> {
         self.0.shut_down(grace)
     }

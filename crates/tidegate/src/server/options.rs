@@ -21,8 +21,8 @@ const DEFAULT_BACKLOG: u32 = 1024;
 /// Made from `"127.0.0.1:8888"`, `"[::1]:0"`, `"localhost:8888"`, `"unix:/path"`, a host and a
 /// port, a [`SocketAddr`], an [`Address`], a listener of the standard library, or several of one
 /// kind. `"[fe80::1%eth0]:80"` is an address in the zone of a network interface (RFC 4007). Port 0
-/// takes a free one, for each address its own. `0.0.0.0` and `[::]` are all addresses
-/// of the machine.
+/// takes a free one, for each address its own. `0.0.0.0` is all IPv4 addresses of the machine, and
+/// `[::]` all IPv6 ones, so `127.0.0.1` may have the same port as `[::]`: see [`v6only`](Self::v6only).
 ///
 /// A name stands for all of its addresses. Those that this machine does not have are left out, as
 /// in asyncio, as long as there is another. An address that is named twice, or that two names stand

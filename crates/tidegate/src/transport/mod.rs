@@ -280,7 +280,11 @@ impl Transport {
         self.conn().closed()
     }
 
-    /// Completes after `connection_lost`, never with an error of the connection.
+    /// Completes after `connection_lost`, with the [`Closed`] of the connection as its value.
+    ///
+    /// # Errors
+    ///
+    /// None of the connection; [`LoopClosed`](crate::LoopClosed) when the loop ends before.
     pub fn wait_closed(&self) -> Completion<Closed> {
         self.wait_lost()
     }

@@ -133,6 +133,8 @@ impl<T: 'static> Completion<T> {
     /// was the result is closed. Between [`abort`](Transport::abort) and `connection_lost` it may still
     /// run, as any callback of the connection may; its writes are then refused.
     ///
+    /// An error that `call` returns ends the connection, as one of any callback does.
+    ///
     /// ```
     /// use tidegate::{Protocol, Result, Transport};
     ///
