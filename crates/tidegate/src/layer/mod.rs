@@ -12,6 +12,8 @@ mod through;
 mod fuzz;
 #[cfg(test)]
 mod testing;
+#[cfg(test)]
+mod tests;
 
 pub use io::{Above, Below, LayerIo};
 pub(crate) use shared::Shared;

@@ -51,6 +51,12 @@ impl Shared {
         }
     }
 
+    /// Returns the number of pieces of memory that are kept.
+    #[cfg(test)]
+    pub(super) fn kept(&self) -> usize {
+        self.memory.borrow().len()
+    }
+
     /// Returns an empty list with memory, if there is one.
     pub(super) fn lend_marks(&self) -> Marks {
         self.marks.borrow_mut().pop().unwrap_or_default()

@@ -93,6 +93,11 @@ impl TakenOff {
         Some(super::call::detached(&self.shared, |io| call(layer, io)))
     }
 
+    #[cfg(test)]
+    pub(in crate::layer) fn count(&self) -> usize {
+        self.layers.len()
+    }
+
     /// Adds others, which were below these.
     pub(crate) fn append(&mut self, mut below: Self) {
         self.layers.append(&mut below.layers);

@@ -23,6 +23,8 @@ use std::rc::Rc;
 use std::time::Instant;
 
 pub(crate) use close::TakenOff;
+#[cfg(test)]
+pub(super) use write::FULL_WIRE;
 
 /// One layer on one socket, which may be a layered socket itself.
 ///

@@ -12,7 +12,7 @@ use std::mem;
 /// No further piece is encoded when this many bytes wait for below: so that what does not stand in
 /// the way of a large piece fits in the memory that is lent. 1 KiB is for what a layer adds to a
 /// piece; TLS adds 22 bytes (RFC 8446, 5.2).
-pub(super) const FULL_WIRE: usize = SCRATCH - PIECE - 1024;
+pub(in crate::layer) const FULL_WIRE: usize = SCRATCH - PIECE - 1024;
 
 /// What came of sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,11 +53,11 @@ impl LayeredSocket {
     /// Returns whether layers have output that waits for no write of the protocol, or an error that
     /// sending it met.
     pub(crate) fn has_output(&self) -> bool {
-        let own = self.past == 0 && !self.wire.is_empty();
-        let failed = self.open && self.write_error.is_some();
-        own || failed
-            || self.has_unread_fault()
-            || self.layered_below().is_some_and(Self::has_output)
+        let own = match self.write_error {
+            Some(_) => self.open,
+            None => self.past == 0 && !self.wire.is_empty(),
+        };
+        own || self.has_unread_fault() || self.layered_below().is_some_and(Self::has_output)
     }
 
     /// Returns whether nobody but a writer would be told of a failure: the reader has been told of

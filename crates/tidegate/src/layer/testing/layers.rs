@@ -277,3 +277,56 @@ impl Layer for Session {
         Ok(())
     }
 }
+
+type Call = fn(&mut LayerIo<'_>) -> Result;
+
+/// Does what the test says, else as [`Identity`].
+pub(in crate::layer) struct Custom {
+    pub(in crate::layer) start: Call,
+    pub(in crate::layer) receive: Call,
+    pub(in crate::layer) input_ended: Call,
+    pub(in crate::layer) send: fn(&[u8], &mut LayerIo<'_>) -> Result<usize>,
+    pub(in crate::layer) end: Call,
+    pub(in crate::layer) timer: Call,
+}
+
+pub(in crate::layer) const CUSTOM: Custom = Custom {
+    start: |io| {
+        io.open();
+        Ok(())
+    },
+    receive: |io| Identity.receive(io),
+    input_ended: |io| {
+        io.end_of_stream();
+        Ok(())
+    },
+    send: |data, io| Identity.send(data, io),
+    end: |_| Ok(()),
+    timer: |_| Ok(()),
+};
+
+impl Layer for Custom {
+    fn start(&mut self, io: &mut LayerIo<'_>) -> Result {
+        (self.start)(io)
+    }
+
+    fn receive(&mut self, io: &mut LayerIo<'_>) -> Result {
+        (self.receive)(io)
+    }
+
+    fn input_ended(&mut self, io: &mut LayerIo<'_>) -> Result {
+        (self.input_ended)(io)
+    }
+
+    fn send(&mut self, data: &[u8], io: &mut LayerIo<'_>) -> Result<usize> {
+        (self.send)(data, io)
+    }
+
+    fn end(&mut self, io: &mut LayerIo<'_>) -> Result {
+        (self.end)(io)
+    }
+
+    fn timer(&mut self, io: &mut LayerIo<'_>) -> Result {
+        (self.timer)(io)
+    }
+}

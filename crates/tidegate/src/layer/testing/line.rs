@@ -56,8 +56,11 @@ pub(in crate::layer) struct LineEnd {
     dice: Dice,
     /// The error that each call meets, once the line has failed.
     broken: Rc<Cell<Option<i32>>>,
-    /// The number of reads and writes that were asked for.
-    calls: Rc<Cell<usize>>,
+    /// What the next writes come to, in place of what the line has room for.
+    script: Rc<RefCell<VecDeque<Result<usize, i32>>>>,
+    /// The sizes of the writes that were asked for, and the number of reads.
+    writes: Rc<RefCell<Vec<usize>>>,
+    reads: Rc<Cell<usize>>,
 }
 
 /// Makes a line that holds `capacity` bytes each way.
@@ -76,14 +79,18 @@ pub(in crate::layer) fn line(capacity: usize, rates: Rates, dice: &Dice) -> (Lin
         rates,
         dice: dice.clone(),
         broken: Rc::default(),
-        calls: Rc::default(),
+        script: Rc::default(),
+        writes: Rc::default(),
+        reads: Rc::default(),
     };
     let other = LineEnd {
         into: one.out.clone(),
         out: one.into.clone(),
         events: one.peer_events.clone(),
         peer_events: one.events.clone(),
-        calls: Rc::default(),
+        script: Rc::default(),
+        writes: Rc::default(),
+        reads: Rc::default(),
         ..one.clone()
     };
     one.events.writable.set(true);
@@ -101,19 +108,25 @@ impl LineEnd {
         self.out.borrow().taken.clone()
     }
 
-    pub(in crate::layer) fn calls(&self) -> usize {
-        self.calls.get()
+    /// Returns the sizes of the writes since the last call.
+    pub(in crate::layer) fn writes(&self) -> Vec<usize> {
+        self.writes.take()
+    }
+
+    /// Returns the number of reads since the last call.
+    pub(in crate::layer) fn reads(&self) -> usize {
+        self.reads.take()
+    }
+
+    /// Has the next writes take that number of bytes, or fail with that number.
+    pub(in crate::layer) fn script(&self, outcomes: impl IntoIterator<Item = Result<usize, i32>>) {
+        self.script.borrow_mut().extend(outcomes);
     }
 
     /// Changes how much the line holds that this end sends.
     pub(in crate::layer) fn set_capacity(&self, capacity: usize) {
         self.out.borrow_mut().capacity = capacity;
         self.events.writable.set(true);
-    }
-
-    /// Changes what goes wrong at this end.
-    pub(in crate::layer) fn set_rates(&mut self, rates: Rates) {
-        self.rates = rates;
     }
 
     /// Ends what this end sends, whatever it has sent.
@@ -131,6 +144,11 @@ impl LineEnd {
         }
     }
 
+    /// Takes the failure back.
+    pub(in crate::layer) fn mend(&self) {
+        self.broken.set(None);
+    }
+
     fn take_part(&self, most: usize) -> usize {
         if most > 1 && self.dice.strikes(self.rates.short) {
             1 + self.dice.below(most - 1)
@@ -146,7 +164,7 @@ fn would_block<T>() -> io::Result<T> {
 
 impl StreamSocket for LineEnd {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.calls.set(self.calls.get() + 1);
+        self.reads.set(self.reads.get() + 1);
         assert!(!buffer.is_empty(), "a read into nothing");
         if self.dice.strikes(self.rates.no_memory) {
             return Err(io::Error::from_raw_os_error(libc::ENOMEM));
@@ -180,9 +198,9 @@ impl StreamSocket for LineEnd {
     }
 
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.calls.set(self.calls.get() + 1);
         let offered = slices.iter().map(|slice| slice.len()).sum::<usize>();
         assert!(offered > 0, "a write of nothing");
+        self.writes.borrow_mut().push(offered);
         if let Some(errno) = self.broken.get() {
             return Err(io::Error::from_raw_os_error(errno));
         }
@@ -195,7 +213,11 @@ impl StreamSocket for LineEnd {
         }
         let mut out = self.out.borrow_mut();
         assert!(!out.ended, "a write after the end");
-        let room = out.capacity.saturating_sub(out.bytes.len());
+        let room = match self.script.borrow_mut().pop_front() {
+            Some(Err(errno)) => return Err(io::Error::from_raw_os_error(errno)),
+            Some(Ok(room)) => room,
+            None => out.capacity.saturating_sub(out.bytes.len()),
+        };
         if room == 0 {
             out.refused = true;
             return would_block();

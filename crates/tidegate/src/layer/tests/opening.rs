@@ -1,0 +1,172 @@
+//! How layers open, and why they do not.
+
+use super::{Scene, WOULD_BLOCK, kind};
+use crate::layer::testing::layers::{CUSTOM, Custom, Framing, Identity, Session, frame};
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+/// Says a word, and opens when one comes; fails at a `!`.
+fn handshake() -> Custom {
+    Custom {
+        start: |io| {
+            io.send(b"word");
+            Ok(())
+        },
+        receive: |io| {
+            if io.input().starts_with(b"!") {
+                io.send(b"alert");
+                return Err(io::Error::from(ErrorKind::InvalidData).into());
+            }
+            if io.input().starts_with(b"word") {
+                io.open();
+                io.consume(4);
+            }
+            let rest = io.input().to_vec();
+            io.deliver(&rest);
+            io.consume(rest.len());
+            Ok(())
+        },
+        ..CUSTOM
+    }
+}
+
+#[test]
+fn layers_open_from_the_wire_up_and_what_comes_with_the_last_word_is_kept() {
+    let mut scene = Scene::unopened(Session::default())
+        .push(Framing, 0)
+        .push(handshake(), 0);
+    for _ in 0..2 {
+        assert_eq!(kind(scene.socket.advance()), WOULD_BLOCK);
+        assert_eq!(scene.line.sent(), b"h", "the ones above have not started");
+    }
+    scene.arrive(b"h");
+    assert_eq!(kind(scene.socket.advance()), WOULD_BLOCK);
+    let mut word = b"hd".to_vec();
+    word.extend(frame(&frame(b"word")));
+    assert_eq!(scene.line.sent(), word);
+    assert!(!scene.socket.is_open());
+    word = b"d".to_vec();
+    word.extend(frame(&frame(b"worddata")));
+    scene.arrive(&word);
+    scene.socket.advance().unwrap();
+    assert!(scene.socket.is_open() && scene.socket.has_input());
+    assert_eq!(scene.read(9).unwrap(), b"data");
+}
+
+#[test]
+fn a_write_before_it_is_open_takes_nothing_and_is_wanted_when_it_is() {
+    let mut scene = Scene::unopened(handshake());
+    assert_eq!(kind(scene.write(b"data")), WOULD_BLOCK);
+    assert_eq!(kind(scene.socket.advance()), WOULD_BLOCK);
+    assert_eq!(kind(scene.write(b"data")), WOULD_BLOCK);
+    assert!(!scene.socket.wants_write());
+    scene.arrive(b"word");
+    scene.socket.advance().unwrap();
+    assert!(scene.socket.wants_write());
+    assert_eq!(scene.write(b"data").unwrap(), 4);
+    assert_eq!(scene.line.sent(), b"worddata");
+}
+
+#[test]
+fn the_last_words_of_the_peer_count_more_than_the_write_that_failed() {
+    let table: [(&[u8], bool, ErrorKind); 4] = [
+        (b"!", true, ErrorKind::InvalidData),
+        (b"", true, ErrorKind::BrokenPipe),
+        (b"wo", false, ErrorKind::BrokenPipe),
+        (b"!", false, ErrorKind::InvalidData),
+    ];
+    for (words, ends, expected) in table {
+        let mut scene = Scene::unopened(handshake());
+        if !words.is_empty() {
+            scene.arrive(words);
+        }
+        if ends {
+            scene.peer.cut();
+        }
+        scene.line.script([Err(libc::EPIPE)]);
+        // What another call meets first is kept.
+        assert_eq!(kind(scene.write(b"data")), WOULD_BLOCK);
+        assert_eq!(kind(scene.socket.flush_output()), None);
+        assert_eq!(kind(scene.socket.advance()), Some(expected), "{words:?}");
+    }
+}
+
+#[test]
+fn a_write_that_failed_elsewhere_is_told_where_it_opens() {
+    let mut scene = Scene::unopened(handshake());
+    scene.line.script([Ok(0), Err(libc::EPIPE)]);
+    assert_eq!(kind(scene.socket.advance()), WOULD_BLOCK);
+    assert_eq!(kind(scene.socket.flush_output()), WOULD_BLOCK);
+    assert!(scene.socket.has_input(), "nobody would ask");
+    assert!(!scene.socket.has_output());
+    assert_eq!(kind(scene.socket.advance()), Some(ErrorKind::BrokenPipe));
+}
+
+#[test]
+fn a_peer_that_leaves_before_it_is_open_is_no_end_of_stream() {
+    for layer in [
+        handshake(),
+        Custom {
+            input_ended: |_| Ok(()),
+            ..handshake()
+        },
+    ] {
+        let mut scene = Scene::unopened(layer);
+        scene.arrive(b"wo");
+        scene.peer.cut();
+        let result = scene.socket.advance();
+        assert_eq!(kind(result), Some(ErrorKind::UnexpectedEof));
+    }
+}
+
+#[test]
+fn a_failure_in_the_call_that_opened_it_comes_behind_what_was_delivered() {
+    let mut scene = Scene::unopened(Custom {
+        start: |_| Ok(()),
+        receive: |io| {
+            io.open();
+            io.deliver(b"good");
+            io.send(b"alert");
+            Err("bad".into())
+        },
+        ..CUSTOM
+    });
+    scene.arrive(b"x");
+    scene.socket.advance().unwrap();
+    assert_eq!(scene.read(9).unwrap(), b"good");
+    let error = scene.read(9).unwrap_err();
+    assert_eq!(error.to_string(), "bad");
+    assert_eq!(scene.line.sent(), b"alert");
+}
+
+#[test]
+fn a_layer_may_open_by_its_timer() {
+    let mut scene = Scene::unopened(Custom {
+        start: |io| {
+            io.wake_after(Duration::from_secs(1));
+            Ok(())
+        },
+        timer: |io| {
+            io.open();
+            Ok(())
+        },
+        ..CUSTOM
+    })
+    .push(Identity, 0);
+    assert_eq!(kind(scene.socket.advance()), WOULD_BLOCK);
+    let deadline = scene.socket.deadline().unwrap();
+    assert_eq!(deadline, scene.clock.now() + Duration::from_secs(1));
+    scene.socket.timer(deadline);
+    assert!(scene.socket.has_input(), "it is to be opened further");
+    scene.socket.advance().unwrap();
+}
+
+#[test]
+fn the_stream_of_a_layer_that_is_not_open_is_not_ended_by_it() {
+    let mut scene = Scene::unopened(Custom {
+        end: |_| unreachable!("it was never open"),
+        ..handshake()
+    });
+    assert_eq!(kind(scene.socket.advance()), WOULD_BLOCK);
+    scene.socket.end().unwrap();
+}
