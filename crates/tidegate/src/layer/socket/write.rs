@@ -124,7 +124,7 @@ impl LayeredSocket {
     /// Encodes and sends until below refuses, the layer takes no more, or everything is sent.
     fn write_through(&mut self, mut pieces: Pieces<'_>) {
         loop {
-            let before = pieces.left();
+            let before = (pieces.left(), self.taken);
             self.encode(&mut pieces);
             if self.send_own() != Sent::All {
                 return;
@@ -137,7 +137,8 @@ impl LayeredSocket {
                     return;
                 }
             }
-            if pieces.left() == before || pieces.left() == 0 {
+            // Below may have made room for what was not encoded as long as too much waited.
+            if (pieces.left(), self.taken) == before || pieces.left() == 0 {
                 // It may be more than the bytes from above that waits below.
                 self.send_below();
                 return;
@@ -289,5 +290,33 @@ impl LayeredSocket {
     /// An error that may be over by now is not told; below tells it again, if it is not.
     pub(super) fn forget_brief_error(&mut self) {
         self.write_error.take_if(|error| may_be_over(error));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::driver::{Socket, StreamSocket};
+    use crate::layer::Shared;
+    use crate::layer::testing::dice::Dice;
+    use crate::layer::testing::layers::Identity;
+    use crate::layer::testing::line::{Rates, line};
+    use std::time::Instant;
+
+    #[test]
+    fn a_write_goes_on_when_below_takes_what_was_too_much_to_encode_more() {
+        let (end, _peer) = line(0, Rates::default(), &Dice::new(0));
+        let shared = Shared::new(Instant::now);
+        let below = Socket::foreign(end.clone());
+        let mut socket = LayeredSocket::new(below, Box::new(Identity), Vec::new(), 0, shared);
+        socket.advance().unwrap();
+        let data = vec![1; 3 * FULL_WIRE];
+        let write = |socket: &mut LayeredSocket| socket.write(&[IoSlice::new(&data)]);
+        let refused = write(&mut socket).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::WouldBlock);
+        end.set_capacity(usize::MAX);
+        // A short count would mean that below has refused bytes.
+        assert_eq!(write(&mut socket).unwrap(), data.len());
+        assert_eq!(end.sent(), data);
     }
 }
