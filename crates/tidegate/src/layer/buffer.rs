@@ -65,9 +65,11 @@ impl Buffer {
             } else {
                 vec![0; needed.max(2 * self.memory.len())].into_boxed_slice()
             };
-            let mut old = mem::replace(&mut self.memory, memory);
-            self.memory[..held].copy_from_slice(&old[self.start..self.end]);
-            shared.take_back(mem::take(&mut old));
+            let old = mem::replace(&mut self.memory, memory);
+            if !old.is_empty() {
+                self.memory[..held].copy_from_slice(&old[self.start..self.end]);
+                shared.take_back(old);
+            }
         }
         (self.start, self.end) = (0, held);
     }
@@ -97,13 +99,17 @@ impl Buffer {
     }
 
     /// Gives back the memory that the bytes do not need.
-    #[inline]
+    #[inline(always)]
     pub(super) fn park(&mut self, shared: &Shared) {
+        if !self.memory.is_empty() {
+            self.give_back(shared);
+        }
+    }
+
+    fn give_back(&mut self, shared: &Shared) {
         if self.is_empty() {
-            if !self.memory.is_empty() {
-                shared.take_back(mem::take(&mut self.memory));
-                (self.start, self.end) = (0, 0);
-            }
+            shared.take_back(mem::take(&mut self.memory));
+            (self.start, self.end) = (0, 0);
         } else if self.len() < self.memory.len() / 2 {
             let exact = Self::of(self.bytes().to_vec());
             shared.take_back(mem::replace(self, exact).memory);
