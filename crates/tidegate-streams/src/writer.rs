@@ -55,6 +55,8 @@ impl StreamWriter {
     ///
     /// [`Flow::Paused`] means that it is time to [`drain`](Self::drain).
     ///
+    /// Text is written by `write!(writer, "{text}")` or `writer.write(text.as_bytes())`.
+    ///
     /// # Errors
     ///
     /// [`WriteError`]: after `write_eof`, after `close` or the end, and from the cap on. None of

@@ -27,6 +27,24 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 ///     Ok(())
 /// }
 /// ```
+///
+/// A callback that ends with a write does not return the result of the write, which has a
+/// [`Flow`](crate::Flow) and an error of another type:
+///
+/// ```compile_fail,E0308
+/// # use tidegate::{Result, Transport};
+/// fn data_received(transport: &Transport, data: &[u8]) -> Result {
+///     transport.write(data)
+/// }
+/// ```
+///
+/// ```
+/// # use tidegate::{Result, Transport};
+/// fn data_received(transport: &Transport, data: &[u8]) -> Result {
+///     transport.write(data)?;
+///     Ok(())
+/// }
+/// ```
 pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 
 /// How a connection ended and what was lost.

@@ -7,6 +7,8 @@ use std::io;
 
 /// Whether a transport wants more bytes now.
 ///
+/// A write returns it. A callback does not: see [`Result`](crate::Result) for its last line.
+///
 /// A hint, not an error. Ignoring it is safe: the loop then calls `pause_writing`, whose default
 /// implementation stops reading from accepted peers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

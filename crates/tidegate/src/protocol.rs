@@ -55,6 +55,12 @@ use std::time::Duration;
 ///
 /// The names, and the order of the calls, are those of asyncio's `Protocol` and
 /// `BufferedProtocol`.
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` is not a protocol",
+    label = "the trait `Protocol` is not implemented for it",
+    note = "`create_connection` takes a protocol, such as `Echo`",
+    note = "`create_server` takes a closure that makes protocols, such as `|| Echo`"
+)]
 pub trait Protocol: Any {
     /// Called once, when the connection is established. Reading starts after this method returns.
     fn connection_made(&mut self, transport: &Transport) -> Result {

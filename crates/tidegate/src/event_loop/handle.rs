@@ -28,7 +28,7 @@ thread_local! {
 /// A handle that outlives its loop holds two descriptors of it, for epoll(7) and eventfd(2), and so
 /// does everything with a handle, such as a [`Transport`]. A [`RemoteHandle`] holds the second one.
 #[derive(Clone)]
-pub struct Handle(Rc<Core>);
+pub struct Handle(Rc<Core>); // For other threads: `Handle::remote`.
 
 impl Handle {
     pub(crate) fn new(core: Rc<Core>) -> Self {

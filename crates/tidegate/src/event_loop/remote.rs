@@ -125,13 +125,21 @@ impl RemoteHandle {
     /// Runs `call` on the loop's thread, in the order of the calls of this thread. Wakes the loop
     /// if it sleeps; many calls between two ticks cost one wake-up.
     ///
+    /// # Values that are not `Send`
+    ///
+    /// `call` goes from thread to thread, so it cannot hold an `Rc`, a [`Handle`] or a
+    /// [`Transport`](crate::Transport). It is given a handle of the loop, and finds a connection by its
+    /// [`TransportId`](crate::TransportId) with [`Handle::transport`]. The protocol of the connection may
+    /// hold an `Rc`: [`Transport::call_soon`](crate::Transport::call_soon) runs a closure with it, as in
+    /// the example of [`RemoteHandle`].
+    ///
     /// # Errors
     ///
     /// [`LoopClosed`] when the loop was dropped; `call` is then dropped here. A call that was
     /// accepted before that is dropped, not run, on the loop's thread.
     pub fn call_soon_threadsafe(
         &self,
-        call: impl FnOnce(&Handle) + Send + 'static,
+        call: impl FnOnce(&Handle) + Send + 'static, // An `Rc` stays on the loop: see above.
     ) -> Result<(), LoopClosed> {
         self.0.push(Box::new(call))
     }

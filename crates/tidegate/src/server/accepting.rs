@@ -135,7 +135,7 @@ impl Handle {
     pub fn create_server_with<P: Protocol>(
         &self,
         options: impl Into<ListenOptions>,
-        mut factory: impl FnMut(&Address) -> Option<P> + 'static,
+        mut factory: impl FnMut(&Address) -> Option<P> + 'static, // Such as `|_| Some(Echo)`.
     ) -> io::Result<Server> {
         let make = Box::new(move |peer: &Address| factory(peer).map(boxed));
         Server::create(self, options.into(), Factory::new(make))

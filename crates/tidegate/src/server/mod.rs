@@ -65,7 +65,7 @@ impl Handle {
     pub fn create_server<P: Protocol>(
         &self,
         options: impl Into<ListenOptions>,
-        mut factory: impl FnMut() -> P + 'static,
+        mut factory: impl FnMut() -> P + 'static, // A closure, such as `|| Echo`.
     ) -> io::Result<Server> {
         let make = Box::new(move |_: &Address| Some(boxed(factory())));
         Server::create(self, options.into(), Factory::new(make))

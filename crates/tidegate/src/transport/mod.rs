@@ -86,7 +86,7 @@ pub use stats::TransportStats;
 ///
 /// Every connection ends with one [`Closed`], and `sent + unsent == written`.
 #[derive(Clone)]
-pub struct Transport(Rc<Conn>);
+pub struct Transport(Rc<Conn>); // For other threads: `Transport::id`.
 
 impl Transport {
     #[inline]
@@ -102,6 +102,11 @@ impl Transport {
 /// # Writing
 impl Transport {
     /// Writes all of `data`, or nothing. An empty write does nothing.
+    ///
+    /// Text is written by `write!(transport, "{text}")` or `transport.write(text.as_bytes())`.
+    ///
+    /// The result is a [`Flow`], which a callback does not return: its last lines are
+    /// `transport.write(data)?;` and `Ok(())`.
     ///
     /// # Errors
     ///
