@@ -180,7 +180,7 @@ impl LayeredSocket {
     }
 
     /// One read from below.
-    fn read_below(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+    pub(super) fn read_below(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let result = self.below.read(buffer);
         let more_below = || self.layered_below().is_some_and(Self::has_more);
         match &result {

@@ -1,6 +1,7 @@
 //! Writing: bytes from above through the layer, and what stands for them to below.
 
 use super::LayeredSocket;
+use super::read::CALLS_PER_READ;
 use crate::layer::buffer::Buffer;
 use crate::layer::fault::{Fault, may_be_over};
 use crate::layer::pieces::{PIECE, Pieces};
@@ -72,6 +73,7 @@ impl LayeredSocket {
         self.unblocked = false;
         self.forget_brief_error();
         let sent = self.send_wire();
+        self.discard_input();
         self.park();
         match sent {
             Sent::Failed => Err(self.failed()),
@@ -104,6 +106,7 @@ impl LayeredSocket {
             pieces.skip(self.through.encoded().min(rest));
             self.write_through(pieces);
         }
+        self.discard_input();
         gone += self.through.tell(rest);
         if gone > 0 {
             return Ok(gone);
@@ -271,6 +274,25 @@ impl LayeredSocket {
         }
     }
 
+    /// Discards input when output waits and the reader above has been told of the end: nobody else
+    /// reads then. Layers at the other end may have words left that below has no room for, and that
+    /// end reads nothing either: two such ends would wait for each other.
+    pub(super) fn discard_input(&mut self) {
+        if !self.ended_told || self.eof || self.write_error.is_some() || !self.has_output() {
+            return;
+        }
+        let mut memory = self.shared.lend();
+        for _ in 0..CALLS_PER_READ {
+            match self.read_below(&mut memory) {
+                Ok(1..) => continue,
+                Err(error) if !may_be_over(&error) => self.write_error = Some(error),
+                _ => {}
+            }
+            break;
+        }
+        self.shared.take_back(memory);
+    }
+
     /// What a call returns that has nothing else to tell.
     ///
     /// While the layer opens, failures are kept for `advance`, which first reads what the peer has
@@ -297,10 +319,10 @@ impl LayeredSocket {
 mod tests {
     use super::*;
     use crate::driver::{Socket, StreamSocket};
-    use crate::layer::Shared;
     use crate::layer::testing::dice::Dice;
     use crate::layer::testing::layers::Identity;
     use crate::layer::testing::line::{Rates, line};
+    use crate::layer::{Layer, LayerIo, Shared};
     use std::time::Instant;
 
     #[test]
@@ -318,5 +340,44 @@ mod tests {
         // A short count would mean that below has refused bytes.
         assert_eq!(write(&mut socket).unwrap(), data.len());
         assert_eq!(end.sent(), data);
+    }
+
+    /// Takes the first byte for the end.
+    struct EndsAtOnce;
+
+    impl Layer for EndsAtOnce {
+        fn receive(&mut self, io: &mut LayerIo<'_>) -> crate::Result {
+            let len = io.input().len();
+            io.consume(len);
+            io.end_of_stream();
+            Ok(())
+        }
+
+        fn send(&mut self, data: &[u8], io: &mut LayerIo<'_>) -> crate::Result<usize> {
+            Identity.send(data, io)
+        }
+    }
+
+    #[test]
+    fn words_behind_the_end_of_the_stream_are_read_when_output_waits() {
+        let (end, mut peer) = line(10, Rates::default(), &Dice::new(0));
+        let shared = Shared::new(Instant::now);
+        let mut socket = LayeredSocket::new(
+            Socket::foreign(end),
+            Box::new(EndsAtOnce),
+            Vec::new(),
+            0,
+            shared,
+        );
+        socket.advance().unwrap();
+        let ten = [IoSlice::new(&[1; 10])];
+        peer.write(&ten).unwrap();
+        assert_eq!(socket.read(&mut [0; 10]).unwrap(), 0);
+        socket.write(&ten).unwrap();
+        peer.write(&ten).unwrap();
+        // Each direction is full now.
+        peer.write(&ten).unwrap_err();
+        socket.write(&ten).unwrap_err();
+        peer.write(&ten).unwrap();
     }
 }
