@@ -53,6 +53,21 @@ impl Target {
     }
 }
 
+/// Returns the memory of a server, without files behind it, once it has not run for a while: it has
+/// done what it was asked to.
+fn settled(server: &ServerProcess) -> io::Result<f64> {
+    let end = Instant::now() + PATIENCE;
+    let mut before = None;
+    loop {
+        let used = usage::cpu_time(server.pid())?;
+        if before == Some(used) || Instant::now() > end {
+            return Ok(usage::anonymous(server.pid())? as f64);
+        }
+        before = Some(used);
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// Returns the bytes for each idle connection of an echo server that was just started: the growth
 /// of its memory without files behind it, from `few` connections to `many`. Each connection has
 /// echoed a byte, so the server knows it.
@@ -68,31 +83,20 @@ pub fn idle(
 ) -> io::Result<f64> {
     let target = Target::new(server, tls);
     let mut connections = Vec::new();
-    let mut up_to = |count: usize| -> io::Result<u64> {
+    let mut up_to = |count: usize| -> io::Result<f64> {
         while connections.len() < count {
             connections.push(target.used_once()?);
         }
-        server.settle();
-        usage::anonymous(server.pid())
+        settled(server)
     };
     let before = up_to(few)?;
     let after = up_to(many)?;
-    Ok((after as f64 - before as f64) / (many - few) as f64)
+    Ok((after - before) / (many - few) as f64)
 }
 
-/// The memory of an echo server in a burst of connections, in bytes.
-#[derive(Debug, Clone, Copy)]
-#[non_exhaustive]
-pub struct Burst {
-    /// The growth while all connections are there.
-    pub growth: f64,
-    /// How much of it is left when all have ended. An allocator can hold memory that is free.
-    pub left: f64,
-    /// How much a second burst takes beyond the first: memory that is free is used again.
-    pub more: f64,
-}
-
-/// Measures two bursts. Connections before them have brought in what all need.
+/// Returns the growth of an echo server in a burst of connections, and how much of it is left after
+/// their end, in bytes. The server was started under [`trimmer`](crate::peers::trimmer). Connections
+/// before the burst have brought in what all need.
 ///
 /// # Errors
 ///
@@ -101,26 +105,25 @@ pub fn burst(
     server: &ServerProcess,
     tls: Option<Handshake>,
     connections: usize,
-) -> io::Result<Burst> {
+) -> io::Result<(f64, f64)> {
     let target = Target::new(server, tls);
-    let memory_with = |connections: usize| -> io::Result<f64> {
+    let peak_of = |connections: usize| -> io::Result<f64> {
         let open = (0..connections).map(|_| target.used_once());
         let open = open.collect::<io::Result<Vec<_>>>()?;
-        server.settle();
-        let memory = usage::anonymous(server.pid())?;
+        let memory = settled(server);
         drop(open);
-        Ok(memory as f64)
+        memory
     };
-    memory_with(10)?;
-    let before = memory_with(0)?;
-    let peak = memory_with(connections)?;
-    let after = memory_with(0)?;
-    let second = memory_with(connections)?;
-    Ok(Burst {
-        growth: peak - before,
-        left: after - before,
-        more: second - peak,
-    })
+    let trimmed = || {
+        settled(server)?;
+        server.trim();
+        settled(server)
+    };
+    peak_of(10)?;
+    let before = trimmed()?;
+    let peak = peak_of(connections)?;
+    let after = trimmed()?;
+    Ok((peak - before, after - before))
 }
 
 /// The cost of peers that do not read, for a server that owes each of them a megabyte.
@@ -144,13 +147,11 @@ pub fn owed(server: &ServerProcess, tls: Option<Handshake>, peers: usize) -> io:
     let mut peers = (0..peers)
         .map(|_| SlowPeer::connect(&target))
         .collect::<io::Result<Vec<_>>>()?;
-    server.settle();
-    let before = usage::anonymous(server.pid())?;
+    let before = settled(server)?;
     for peer in &mut peers {
         peer.stream.write_all(b".")?;
     }
-    server.settle();
-    let after = usage::anonymous(server.pid())?;
+    let after = settled(server)?;
     // From now on nothing leaves the server: what still arrives was in the kernel.
     server.pause();
     let mut last = Instant::now();
@@ -164,7 +165,7 @@ pub fn owed(server: &ServerProcess, tls: Option<Handshake>, peers: usize) -> io:
     let count = peers.len() as f64;
     let received: usize = peers.iter().map(|peer| peer.received).sum();
     Ok(Owed {
-        growth: (after as f64 - before as f64) / count,
+        growth: (after - before) / count,
         waiting: MEGABYTE as f64 - received as f64 / count,
     })
 }

@@ -332,6 +332,17 @@ fn build_c(programs: &Path, name: &str, flags: &str) -> Result<String, String> {
     Ok(program)
 }
 
+/// Returns the words of a tool under which a server can be told to [trim](ServerProcess::trim) its
+/// memory.
+///
+/// # Errors
+///
+/// When it cannot be built.
+pub fn trimmer(programs: &Path) -> Result<[String; 2], String> {
+    let library = build_c(programs, "trim", "-shared -fPIC")?;
+    Ok(["env".to_owned(), format!("LD_PRELOAD={library}")])
+}
+
 /// Returns the Python of an environment with uvloop, which is made when there is none yet.
 fn uvloop(programs: &Path) -> Result<String, String> {
     let venv = built(programs)?.join("venv");

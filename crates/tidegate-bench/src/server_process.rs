@@ -108,6 +108,12 @@ impl ServerProcess {
         self.signal(Signal::CONT);
     }
 
+    /// Has its allocator give back the memory that is free, if it was started under
+    /// [`trimmer`](crate::peers::trimmer).
+    pub fn trim(&self) {
+        self.signal(Signal::USR1);
+    }
+
     /// Waits until it uses no more processor time, for instance because it has seen the end of
     /// all connections; a second at the most.
     pub fn settle(&self) {

@@ -82,7 +82,7 @@ fn compare(arguments: &Arguments) -> Result<()> {
     let seed = seed.ok_or("the raw figures have no seed")?;
     eprintln!("seed {seed}, CPU {cpu}, raw figures in {}", raw.display());
 
-    let bench = Bench::new(arguments.seconds);
+    let bench = Bench::new(arguments.seconds, &programs);
     rounds(arguments, seed, bench, &cells, &peers, &mut results)?;
 
     let servers: Vec<String> = peers.iter().map(|peer| peer.name().to_owned()).collect();

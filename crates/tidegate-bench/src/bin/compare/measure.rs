@@ -3,9 +3,10 @@
 use crate::cells::{Cell, Kind};
 use std::collections::BTreeMap;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tidegate_bench::load::{Load, Mode, Plan, Report, Until};
-use tidegate_bench::peers::Peer;
+use tidegate_bench::peers::{self, Peer};
 use tidegate_bench::server_process::ServerProcess;
 use tidegate_bench::{memory, usage};
 
@@ -25,13 +26,16 @@ fn named<const N: usize>(figures: [(&str, f64); N]) -> Figures {
 pub(crate) struct Bench {
     /// How long each measurement takes.
     seconds: f64,
+    /// The directory of the programs.
+    programs: PathBuf,
     running: BTreeMap<(String, &'static str), ServerProcess>,
 }
 
 impl Bench {
-    pub(crate) fn new(seconds: f64) -> Self {
+    pub(crate) fn new(seconds: f64, programs: &Path) -> Self {
         Self {
             seconds,
+            programs: programs.to_owned(),
             running: BTreeMap::new(),
         }
     }
@@ -60,13 +64,11 @@ impl Bench {
                 Ok(named([("growth", owed.growth), ("waiting", owed.waiting)]))
             }
             Kind::Burst => {
-                let server = peer.start(cell.server)?;
-                let burst = memory::burst(&server, cell.tls, cell.connections)?;
-                Ok(named([
-                    ("growth", burst.growth),
-                    ("left", burst.left),
-                    ("more", burst.more),
-                ]))
+                let trimmer = peers::trimmer(&self.programs).map_err(io::Error::other)?;
+                let server =
+                    peer.start_under(&trimmer.each_ref().map(|word| &word[..]), cell.server)?;
+                let (growth, left) = memory::burst(&server, cell.tls, cell.connections)?;
+                Ok(named([("growth", growth), ("left", left)]))
             }
         }
     }

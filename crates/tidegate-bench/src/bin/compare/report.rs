@@ -36,13 +36,9 @@ const MEMORY: [Memory; 4] = [
     ),
     (
         Kind::Burst,
-        "{} connections in a burst, which all end; a second burst uses again what the allocator \
-         holds of the first.",
-        &[
-            ("growth", "growth in a burst"),
-            ("left", "left of that"),
-            ("more", "more in a second burst"),
-        ],
+        "{} connections in a burst, which all end; then the allocator is asked to give back what \
+         is free.",
+        &[("growth", "growth in a burst"), ("left", "left of that")],
     ),
 ];
 
