@@ -1,6 +1,6 @@
 //! Counts the allocations of the process.
 //!
-//! What a connection keeps beside its fixed size.
+//! The memory of a connection beside its fixed size.
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;

@@ -52,7 +52,7 @@ fn a_drain_through_a_layer_ends_within_one_record_of_the_low_mark() {
     }
 }
 
-/// What a layer is put on with.
+/// The way in which a layer is put on.
 trait Secure: Clone + 'static {
     async fn server(&self, reader: &mut StreamReader) -> std::io::Result<()>;
     async fn client(&self, reader: &mut StreamReader) -> std::io::Result<()>;
@@ -89,7 +89,7 @@ impl Secure for Encrypted {
     }
 }
 
-/// Sends and reads at the same time, each to its end. What is read is whole, or it is an error.
+/// Sends and reads at the same time, each to its end. The input is whole, or it is an error.
 async fn exchange(
     mut reader: StreamReader,
     writer: StreamWriter,

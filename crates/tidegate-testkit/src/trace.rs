@@ -49,7 +49,7 @@ pub(crate) struct Recording {
     options: TraceOptions,
 }
 
-/// What is recorded beside the digest of everything.
+/// The settings of a recording, beside the digest of everything.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct TraceOptions {
     pub(crate) keep_lines: bool,

@@ -15,7 +15,7 @@ use tidegate_streams::StreamReader;
 /// [`ConnectTls::tls`](crate::ConnectTls::tls) and [`ListenTls::tls`](crate::ListenTls::tls).
 ///
 /// The methods are those of the reader, because it holds bytes that have arrived: those of the
-/// handshake go to TLS. What the writer was given before is sent as it is, what it is given afterwards
+/// handshake go to TLS. Bytes that the writer was given before is sent as it is, what it is given afterwards
 /// is encrypted. [`TransportTls::tls`](crate::TransportTls::tls) tells what the handshake has
 /// negotiated: `writer.transport().tls()`.
 ///

@@ -46,10 +46,10 @@ enum Ending {
     Reset,
 }
 
-/// What a client expects to receive.
+/// The input that a client expects.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Expects {
-    /// What it sends.
+    /// The bytes that it sends.
     Echo,
     /// The stream of this number, which its peer sends whatever comes.
     Stream(u64),
@@ -318,7 +318,7 @@ impl Protocol for Client {
             self.ledger
                 .violation(format!("more came back than was sent: {transport:?}"));
         }
-        // What a talker has not sent yet is to be sent all the same.
+        // The unsent bytes of a talker are to be sent all the same.
         let talks = self.expects != Expects::Echo && !self.done;
         let keep = self.end == Ending::WriteEof && (talks || self.rng.bool());
         Ok(if keep {

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 use tidegate::{Closed, OnEof, OnPause, Protocol, Result, Transport};
 
-/// What is between two layers: bytes of the client, and of the server, that go past the second.
+/// The bytes between two layers: bytes of the client, and of the server, that go past the second.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Stage {
     stack: Stack,
@@ -52,7 +52,7 @@ impl Stage {
     }
 }
 
-/// What an end waits for.
+/// The event that an end waits for.
 #[derive(Debug)]
 enum Phase {
     /// A line of the client, and its padding.

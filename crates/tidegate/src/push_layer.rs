@@ -14,7 +14,7 @@ impl Transport {
     /// Puts a layer on the connection, above those that it has. Completes when the layer is open.
     ///
     /// This is asyncio's `start_tls`. The bytes that were written before go past the layer, also
-    /// those that are still buffered. What is written after it goes through the layer: it is
+    /// those that are still buffered. Bytes that are written after it go through the layer: they are
     /// buffered until the layer is open, and counts for the watermarks and the cap at once.
     ///
     /// The layer's first input is `unread`: bytes for the layer that the protocol has received

@@ -319,7 +319,7 @@ fn l26_progress_is_a_byte_of_the_wire_not_of_the_protocol() {
     assert_eq!((closed.unsent(), transport.sent()), (1000, 0));
 }
 
-/// What a layer says for itself is timed too, while it ends its stream.
+/// Output of the layer's own is timed too, while it ends its stream.
 #[test]
 fn l26_the_end_of_a_layer_that_the_kernel_does_not_take_is_timed() {
     let mut world = World::new();

@@ -17,7 +17,7 @@ fn data(bytes: &[u8]) -> Said {
     Said::Data(bytes.to_vec())
 }
 
-/// What is left in a loop that has nothing to do: one listener, if any.
+/// The sources of a loop that has nothing to do: one listener, if any.
 #[track_caller]
 fn assert_nothing_left(event_loop: &EventLoop) {
     let stats = event_loop.handle().stats();

@@ -11,7 +11,7 @@ use support::{
 };
 use tidegate::{Closed, Transport, WithProtocolError, WriteError};
 
-/// What code of a layer calls on its own transport.
+/// A call that code of a layer makes on its own transport.
 type Call = fn(&Transport);
 
 #[track_caller]

@@ -85,7 +85,7 @@ fn l7_small_writes_of_one_callback_keep_their_sides(kind: Kind) {
 }
 each_kind!(l7_small_writes_of_one_callback_keep_their_sides);
 
-/// Answers `STARTTLS` by a layer, which gets what follows the line. Reads into `size` bytes, or the
+/// Replies to `STARTTLS` by a layer, which gets what follows the line. Reads into `size` bytes, or the
 /// loop's buffer.
 fn starts_tls(recorder: Recorder, size: Option<usize>, plain: &Rc<RefCell<Vec<u8>>>) -> Recorder {
     const LINE: &[u8] = b"STARTTLS\n";

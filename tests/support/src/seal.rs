@@ -11,7 +11,7 @@ use tidegate::{EventLoop, Layer, LayerIo, Result};
 /// The maximum number of bytes in one record.
 pub const RECORD: usize = 1024;
 
-/// What a record is preceded by: its kind, and the length of its content.
+/// The head of a record: its kind, and the length of its content.
 const HEADER: usize = 3;
 
 const HELLO: u8 = b'H';
@@ -30,23 +30,23 @@ pub fn record_of(kind: u8, content: &[u8]) -> Vec<u8> {
     record
 }
 
-/// What a [`Seal`] sends first.
+/// The first bytes of a [`Seal`].
 pub fn hello() -> Vec<u8> {
     record_of(HELLO, b"hello")
 }
 
-/// What a [`Seal`] makes of these bytes.
+/// Returns the form that a [`Seal`] gives these bytes.
 pub fn sealed(data: &[u8]) -> Vec<u8> {
     let records = data.chunks(RECORD);
     records.flat_map(|data| record_of(DATA, data)).collect()
 }
 
-/// What a [`Seal`] ends its stream with.
+/// The last bytes of a [`Seal`]'s stream.
 pub fn end_of_seal() -> Vec<u8> {
     record_of(END, b"")
 }
 
-/// What a [`Seal`] says before it fails.
+/// The bytes that a [`Seal`] sends before it fails.
 pub fn alert(reason: &str) -> Vec<u8> {
     record_of(ALERT, reason.as_bytes())
 }
@@ -129,7 +129,7 @@ fn first(wire: &[u8]) -> Option<(u8, Vec<u8>, usize)> {
     ))
 }
 
-/// What was done with the layers of a test, in order.
+/// The calls of the layers of a test, in order.
 pub type Calls = Rc<RefCell<Vec<&'static str>>>;
 
 /// The layer. One that begins says its hello first; the other replies.

@@ -36,7 +36,7 @@ impl Stack {
     /// stands for the piece in which a layer got them is sent. A record of TLS stands for a whole piece,
     /// and has no bytes before all of it has come; of other layers a part may have.
     pub(crate) fn slack(&self) -> u64 {
-        /// What a layer is given at a time.
+        /// The maximum number of bytes that a layer is given at a time.
         const PIECE: u64 = 16 * 1024;
         let is_loose = |kind: &Kind| matches!(kind, Kind::Framing | Kind::Slow);
         match self.0.iter().any(is_loose) {

@@ -88,7 +88,7 @@ pub(crate) struct Core {
     tick: Cell<u32>,
     now: Cell<TickTime>,
     pub(super) todo: TodoCell,
-    /// What layered sockets share; there since the first one.
+    /// Memory and clock of layered sockets; there since the first one.
     layers: OnceCell<Rc<crate::layer::Shared>>,
     closed: Cell<bool>,
     /// Everything of the user's was dropped; later values are dropped at once.

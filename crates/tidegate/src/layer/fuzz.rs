@@ -55,7 +55,7 @@ impl Kind {
         }
     }
 
-    /// What is through is what the peer can make of the bytes that it has.
+    /// The bytes that are through are those that the peer can make of its input.
     fn is_exact(self) -> bool {
         matches!(self, Self::Framing | Self::Session)
     }
@@ -137,9 +137,9 @@ impl<'a> Arbitrary<'a> for Case {
     }
 }
 
-/// What an end is to do.
+/// The plan of an end.
 struct Plan {
-    /// What it writes, and how much of that it has written.
+    /// The bytes that it writes, and the number of those that it has written.
     data: Vec<u8>,
     written: usize,
     /// The bytes that are written, and received, before each layer is pushed.
@@ -210,7 +210,7 @@ impl<'c> World<'c> {
         panic!("no end: {:?}", self.ends);
     }
 
-    /// What the user of an end does. Returns whether it was anything.
+    /// Acts as the user of an end. Returns whether it was anything.
     fn act(&mut self, side: usize) -> bool {
         let (end, plan) = (&mut self.ends[side], &mut self.plans[side]);
         if end.has_failed() {
@@ -309,7 +309,7 @@ impl<'c> World<'c> {
         *plan.peer_marks.get(plan.pushed).unwrap_or(&usize::MAX)
     }
 
-    /// What holds at any time.
+    /// Checks the rules that hold at any time.
     fn agree(&self, side: usize) {
         let (end, peer) = (&self.ends[side], &self.plans[1 - side]);
         let received = &end.received[..self.received(side)];
@@ -320,7 +320,7 @@ impl<'c> World<'c> {
         }
     }
 
-    /// What holds in the end.
+    /// Checks the rules that hold in the end.
     fn check(&self) {
         let [one, other] = &self.ends;
         let kinds = self.case.stages.iter().map(|stage| stage.kind);

@@ -1,4 +1,4 @@
-//! What a layer sees of the bytes around it.
+//! A layer's view of the bytes around it.
 
 use super::buffer::Buffer;
 use super::shared::{SCRATCH, Shared};
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 /// as input. A layer that makes more of its input stops at [`LayerIo::room`].
 pub(super) const MAX_PLAIN: usize = 8 * SCRATCH;
 
-/// What a layer did with its [`LayerIo`] that cannot be.
+/// A use of its [`LayerIo`] that a layer must not make.
 pub(super) type Misuse = Cell<Option<&'static str>>;
 
 /// The bytes around a layer, and what it can say about the connection.
@@ -25,7 +25,7 @@ pub struct LayerIo<'a> {
     pub(super) shared: &'a Shared,
 }
 
-/// What a layer said in one call.
+/// The words of a layer in one call.
 #[derive(Debug, Default, Clone, Copy)]
 pub(super) struct Said {
     pub(super) open: bool,
@@ -139,7 +139,7 @@ impl Above<'_> {
         self.kept.push(later, self.shared);
     }
 
-    /// Returns the number of bytes that the reader has room for. What is delivered beyond waits in
+    /// Returns the number of bytes that the reader has room for. Bytes that are delivered beyond wait in
     /// memory.
     pub fn room(&self) -> usize {
         if self.kept.is_empty() {
@@ -174,7 +174,7 @@ impl Below<'_> {
         self.wire.push(data, self.shared);
     }
 
-    /// Returns room for at least `len` bytes, to write output into directly. What is in it is not
+    /// Returns room for at least `len` bytes, to write output into directly. Its content is not
     /// sent before [`filled`](Below::filled) is called.
     pub fn spare(&mut self, len: usize) -> &mut [u8] {
         self.wire.spare(len, self.shared)

@@ -47,7 +47,7 @@ use std::time::Duration;
 ///   open. No `send` follows.
 /// * [`timer`](Layer::timer) comes when the time of [`LayerIo::wake_after`] is over.
 /// * An `Err` ends the connection, with the error as its reason, after the bytes that were delivered
-///   before. What the layer put out is still sent. A panic does the same. No method is called
+///   before. The output of the layer is still sent. A panic does the same. No method is called
 ///   afterwards.
 pub trait Layer: Any {
     /// Called once, when what is below is open.

@@ -1,4 +1,4 @@
-//! What the layered sockets of a loop share: the memory that one of them needs while it works, and
+//! The share of all layered sockets of a loop: the memory that one of them needs while it works, and
 //! the clock.
 
 use super::through::Marks;
@@ -16,7 +16,7 @@ pub(super) const SCRATCH: usize = 128 * 1024;
 /// socket needs three at a time, and two more for each layer below.
 const KEPT: usize = 8;
 
-/// What the layered sockets of a loop share.
+/// Memory and clock of the layered sockets of a loop.
 pub(crate) struct Shared {
     memory: RefCell<Vec<Box<[u8]>>>,
     marks: RefCell<Vec<Marks>>,

@@ -129,7 +129,7 @@ impl State {
         }
     }
 
-    /// What comes before any byte: the first and the last callback, and another protocol.
+    /// The steps that come before any byte: the first and the last callback, and another protocol.
     fn next_of_life(self) -> Option<Step> {
         if self.any(Self::LOST_CALLED) {
             Some(Step::Rest)
@@ -146,7 +146,7 @@ impl State {
         }
     }
 
-    /// What ends our side of the stream, or the connection, once nothing is buffered.
+    /// The steps that end our side of the stream, or the connection, once nothing is buffered.
     fn next_of_end(self) -> Option<Step> {
         let to_end = self.any(Self::LAYERED) && !self.any(Self::OPENING.with(Self::LAYERS_ENDED));
         let all_sent = !self.any(Self::QUEUED);

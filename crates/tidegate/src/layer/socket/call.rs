@@ -31,7 +31,7 @@ impl LayeredSocket {
         match outcome {
             Ok(Ok(value)) if self.fault.is_none() => return Some(value),
             Ok(Ok(_)) => {}
-            // What a layer returned or panicked with counts more than what it misused before.
+            // The error or the panic of a layer counts more than a misuse before.
             Ok(Err(error)) => self.fail(Fault::of_error(error)),
             Err(payload) => self.fail(Fault::of_panic(payload)),
         }

@@ -83,7 +83,7 @@ impl LayeredSocket {
 }
 
 impl TakenOff {
-    /// Calls with the topmost layer of type `L`. What it says and sends reaches nobody.
+    /// Calls with the topmost layer of type `L`. Its words and its output reach nobody.
     pub(crate) fn with_layer<L: Layer, R>(
         &mut self,
         call: impl FnOnce(&mut L, &mut LayerIo<'_>) -> R,

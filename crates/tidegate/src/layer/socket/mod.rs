@@ -1,6 +1,6 @@
 //! A layer on a socket, which is a socket again.
 //!
-//! The engine reads and writes it like any other. What it must know beside that is in the methods
+//! The engine reads and writes it like any other. All that it must know beside that is in the methods
 //! below and in `advance`, `flush_output`, `end` and `timer`; each of them acts on the whole stack.
 
 mod call;
@@ -42,7 +42,7 @@ pub(crate) struct LayeredSocket {
     plain: Buffer,
     /// For below, that has not taken it.
     wire: Buffer,
-    /// What stands for which bytes from above.
+    /// Which output stands for which bytes from above.
     through: Through,
     /// The number of bytes that below has taken.
     taken: u64,
@@ -52,9 +52,9 @@ pub(crate) struct LayeredSocket {
     /// When the layer wants to be called.
     deadline: Option<Instant>,
     fault: Option<Fault>,
-    /// What reading from below met, to be told behind the input that the layer still has.
+    /// The error that reading from below met, to be told behind the input that the layer still has.
     read_error: Option<io::Error>,
-    /// What sending to below met and nobody was told of. Bytes that were made stay in `wire`.
+    /// The error that sending to below met and nobody was told of. Bytes that were made stay in `wire`.
     write_error: Option<io::Error>,
     /// The number of calls in a row in which the layer asked for another one and did nothing else.
     fruitless: u8,
@@ -84,7 +84,7 @@ pub(crate) struct LayeredSocket {
     ended_told: bool,
     /// `Layer::end` was called.
     ending: bool,
-    /// Everything up to the end was sent. What the layer puts out later is thrown away.
+    /// Everything up to the end was sent. Later output of the layer is thrown away.
     sent_end: bool,
     /// The layer left.
     left: bool,

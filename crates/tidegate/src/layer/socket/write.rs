@@ -15,7 +15,7 @@ use std::mem;
 /// piece; TLS adds 22 bytes (RFC 8446, 5.2).
 pub(in crate::layer) const FULL_WIRE: usize = SCRATCH - PIECE - 1024;
 
-/// What came of sending.
+/// The result of sending.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Sent {
     All,
@@ -293,7 +293,7 @@ impl LayeredSocket {
         self.shared.take_back(memory);
     }
 
-    /// What a call returns that has nothing else to tell.
+    /// Returns the result of a call that has nothing else to tell.
     ///
     /// While the layer opens, failures are kept for `advance`, which first reads what the peer has
     /// said.

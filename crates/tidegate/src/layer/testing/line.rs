@@ -38,7 +38,7 @@ impl fmt::Debug for Direction {
     }
 }
 
-/// What an edge-triggered poll tells of one end.
+/// The news of one end from an edge-triggered poll.
 #[derive(Debug, Default)]
 pub(in crate::layer) struct Events {
     pub(in crate::layer) readable: Cell<bool>,
@@ -56,7 +56,7 @@ pub(in crate::layer) struct LineEnd {
     dice: Dice,
     /// The error that each call meets, once the line has failed.
     broken: Rc<Cell<Option<i32>>>,
-    /// What the next writes come to, in place of what the line has room for.
+    /// The results of the next writes, in place of the room of the line.
     script: Rc<RefCell<VecDeque<Result<usize, i32>>>>,
     /// The sizes of the writes that were asked for, and the number of reads.
     writes: Rc<RefCell<Vec<usize>>>,

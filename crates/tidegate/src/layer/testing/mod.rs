@@ -1,4 +1,4 @@
-//! What the tests of layers share: two ends of a line in memory, layers, and an engine that keeps the
+//! The common parts of the tests of layers: two ends of a line in memory, layers, and an engine that keeps the
 //! rules of the transport.
 
 pub(super) mod checked;

@@ -84,7 +84,7 @@ fn the_last_words_of_the_peer_count_more_than_the_write_that_failed() {
             scene.peer.cut();
         }
         scene.line.script([Err(libc::EPIPE)]);
-        // What another call meets first is kept.
+        // An error that another call meets first is kept.
         assert_eq!(kind(scene.write(b"data")), WOULD_BLOCK);
         assert_eq!(kind(scene.socket.flush_output()), None);
         assert_eq!(kind(scene.socket.advance()), Some(expected), "{words:?}");

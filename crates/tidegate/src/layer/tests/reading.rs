@@ -1,4 +1,4 @@
-//! What a read returns, and what it leaves.
+//! The results of reads, and the state after them.
 
 use super::{Scene, WOULD_BLOCK, kind};
 use crate::layer::shared::SCRATCH;

@@ -1,4 +1,4 @@
-//! What a write returns, and what it leaves.
+//! The results of writes, and the state after them.
 
 use super::{Scene, WOULD_BLOCK, kind};
 use crate::driver::StreamSocket;
@@ -32,7 +32,7 @@ fn bytes_are_counted_with_the_last_byte_of_what_stands_for_them() {
     scene.line.script([Ok(PIECE + 2 + 5)]);
     let data = vec![3; PIECE + 10];
     assert_eq!(scene.write(&data).unwrap(), PIECE);
-    // What is held is the first of the next call, and not sent twice.
+    // The held bytes are the first of the next call, and not sent twice.
     scene.line.script([Ok(6)]);
     assert_eq!(kind(scene.write(&data[PIECE..])), WOULD_BLOCK);
     assert_eq!(scene.write(&data[PIECE..]).unwrap(), 10);

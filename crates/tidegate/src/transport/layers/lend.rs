@@ -32,7 +32,7 @@ impl Drop for Lent<'_> {
     }
 }
 
-/// What code of layers may have changed.
+/// All that code of layers may have changed.
 struct Changes {
     output: bool,
     input: bool,
@@ -134,7 +134,7 @@ impl Conn {
             self.socket.replace(Some(below));
             self.core().defer_drop(Deferred::Value(Box::new(layer)));
         }
-        // What the kernel has, or has room for, was known to the layer.
+        // The layer knew what the kernel has, or has room for.
         self.set(State::READABLE | State::WRITABLE);
         if self.layered(|_| ()).is_none() {
             self.clear(State::LAYERED | State::OUTPUT);

@@ -51,7 +51,7 @@ impl NewLayer {
         Ok(())
     }
 
-    /// What is to be dropped by the loop.
+    /// Returns the layer as a value that the loop is to drop.
     pub(crate) fn into_deferred(self) -> Deferred {
         Deferred::Value(self.layer)
     }
@@ -65,7 +65,7 @@ impl fmt::Debug for NewLayer {
     }
 }
 
-/// What a connection with layers keeps beside its socket.
+/// The state of a connection with layers, beside its socket.
 #[derive(Default)]
 pub(super) struct Layers {
     /// The layers that are not open, from the wire up.
