@@ -1,10 +1,10 @@
 //! Counts the allocations of the process.
 //!
-//! What a connection keeps beside its fixed size.
+//! The memory that a connection keeps beside its fixed size.
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
-use support::{Kind, Log, MIB, Recorder, Scene, drive, never_paused, settle, stall, turn};
+use support::{Kind, Log, MIB, Recorder, Scene, drive, never_paused, settle, stall, tick};
 
 #[global_allocator]
 static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -25,7 +25,7 @@ fn nobody_waits(kind: Kind) {
     // The lists of the loop get their memory.
     for _ in 0..10 {
         other.write(b"x").unwrap();
-        turn(&mut event_loop);
+        tick(&mut event_loop);
     }
     let large = [b'x'; 32 * 1024];
     let region = Region::new(GLOBAL);
