@@ -195,6 +195,7 @@
 //! [`Transport::closed`]: tidegate::Transport::closed
 //! [`Transport::set_write_timeout`]: tidegate::Transport::set_write_timeout
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(clippy::missing_errors_doc)]
 
 mod connection;
 mod error;

@@ -118,6 +118,7 @@
 //! seen result and show the dialogue before it, in their `Debug` too: `unwrap` them. A `Log` whose
 //! callbacks came out of order panics when it is dropped, or when its world is. In a `Pair` and a
 //! `Script` a panic of a protocol fails the test.
+#![warn(clippy::missing_errors_doc)]
 
 mod check;
 mod clock;

@@ -85,6 +85,7 @@
 //!
 //! TLS, UDP, pipes, signals, subprocesses, files, framing of messages, Windows.
 #![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(clippy::missing_errors_doc)]
 
 #[cfg(not(unix))]
 compile_error!("tidegate runs on Unix systems: its sockets are registered by file descriptor");

@@ -63,6 +63,11 @@ use std::time::Duration;
 )]
 pub trait Protocol: Any {
     /// Called once, when the connection is established. Reading starts after this method returns.
+    ///
+    /// # Errors
+    ///
+    /// An `Err` ends the connection, as [the contract](Protocol#the-contract) says. It also fails the
+    /// [`create_connection`](crate::Handle::create_connection) that opened the connection.
     fn connection_made(&mut self, transport: &Transport) -> Result {
         let _ = transport;
         Ok(())
@@ -73,6 +78,10 @@ pub trait Protocol: Any {
     ///
     /// The default implementation discards them. So a protocol that always gives a buffer
     /// ([`get_buffer`](Protocol::get_buffer)), or that only sends, need not write this method.
+    ///
+    /// # Errors
+    ///
+    /// An `Err` ends the connection, as [the contract](Protocol#the-contract) says.
     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
         let _ = (transport, data);
         Ok(())
@@ -115,6 +124,10 @@ pub trait Protocol: Any {
 
     /// Called when the first `len` bytes of the buffer from
     /// [`get_buffer`](Protocol::get_buffer) were filled.
+    ///
+    /// # Errors
+    ///
+    /// An `Err` ends the connection, as [the contract](Protocol#the-contract) says.
     fn buffer_updated(&mut self, transport: &Transport, len: usize) -> Result {
         let _ = (transport, len);
         Ok(())
@@ -128,6 +141,10 @@ pub trait Protocol: Any {
     /// deadline: a peer that has ended its stream and does not read cannot hold the connection.
     /// [`OnEof::KeepOpen`] keeps our side usable until we close it or call
     /// [`write_eof`](Transport::write_eof).
+    ///
+    /// # Errors
+    ///
+    /// An `Err` ends the connection, as [the contract](Protocol#the-contract) says.
     fn eof_received(&mut self, transport: &Transport) -> Result<OnEof> {
         let _ = transport;
         Ok(OnEof::Close)
@@ -146,6 +163,10 @@ pub trait Protocol: Any {
     /// uses bounded memory: it stops reading from a peer that does not read. If both ends stopped
     /// reading, two that send much could block each other with full buffers. So the end that
     /// opened the connection reads on, and the [cap](crate::WriteLimits) bounds its buffer.
+    ///
+    /// # Errors
+    ///
+    /// An `Err` ends the connection, as [the contract](Protocol#the-contract) says.
     fn pause_writing(&mut self, transport: &Transport) -> Result<OnPause> {
         Ok(if transport.is_accepted() {
             OnPause::StopReading
@@ -155,6 +176,10 @@ pub trait Protocol: Any {
     }
 
     /// Called when the write buffer has fallen to its low-water mark.
+    ///
+    /// # Errors
+    ///
+    /// An `Err` ends the connection, as [the contract](Protocol#the-contract) says.
     fn resume_writing(&mut self, transport: &Transport) -> Result {
         let _ = transport;
         Ok(())

@@ -213,7 +213,7 @@ each_kind!(a_limit_times_nothing_while_the_kernel_has_refused_none_of_the_buffer
 fn a_limit_times_nothing_while_the_kernel_has_refused_none_of_the_buffered_bytes(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = Scene::of(kind).set();
     settle(&mut event_loop);
-    // The loop offers the bytes when its turn comes.
+    // The loop offers the bytes at the end of the tick.
     transport.write(b"small").unwrap();
     assert_eq!(transport.write_buffer_size(), 5);
     transport.set_write_timeout(Some(LONG));

@@ -33,6 +33,10 @@ fn writer_that_reads_on(it: Recorder) -> Recorder {
 ///
 /// Above the high-water mark `pause_writing` comes once, and `drain` and `flush` wait. When the peer
 /// reads again `resume_writing` comes once, both complete, and all bytes arrive in order.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn pause_and_resume_once(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let variant = format!("writer is the {side:?} end");
@@ -79,6 +83,10 @@ pub fn pause_and_resume_once(harness: &mut dyn Harness) -> Result<(), Violation>
 
 /// Tests that `write` returns `Paused` from the write on that takes the buffer above the high-water mark,
 /// and not before the kernel has refused bytes or the bound of one tick is reached.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn write_tells_of_the_pause(harness: &mut dyn Harness) -> Result<(), Violation> {
     const WRITE: usize = 10_000;
     for side in Side::BOTH {
@@ -115,6 +123,10 @@ pub fn write_tells_of_the_pause(harness: &mut dyn Harness) -> Result<(), Violati
 
 /// Tests that with a high-water mark of zero a single buffered byte pauses, and only the empty buffer
 /// resumes.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn pause_above_zero(harness: &mut dyn Harness) -> Result<(), Violation> {
     let mut fixture = Fixture::new(harness, "pause_above_zero", "")?;
     let (writer, reader) = fixture.connect(Side::Connecting, writer_that_reads_on, |it| it)?;
@@ -132,6 +144,10 @@ pub fn pause_above_zero(harness: &mut dyn Harness) -> Result<(), Violation> {
 }
 
 /// Tests that a change of the limits pauses and resumes at once, by the number of buffered bytes.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn limits_hold_at_once(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let variant = format!("writer is the {side:?} end");
@@ -179,6 +195,10 @@ pub fn limits_hold_at_once(harness: &mut dyn Harness) -> Result<(), Violation> {
 
 /// Tests that at the cap a write takes nothing and fails with `BufferFull`, which bounds memory by the
 /// cap and one write. When the peer has read, writes are taken again, and no taken byte is missing.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn cap_refuses(harness: &mut dyn Harness) -> Result<(), Violation> {
     const CAP: usize = 300_000;
     const WRITE: usize = 70_000;
@@ -234,6 +254,10 @@ pub fn cap_refuses(harness: &mut dyn Harness) -> Result<(), Violation> {
 
 /// Tests that `StopReading` holds reading back while the buffer is above the low-water mark, and that the
 /// loop lifts the hold; a `pause_reading` is not lifted with it.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn hold_on_reading(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         for paused_too in [false, true] {
@@ -272,6 +296,10 @@ pub fn hold_on_reading(harness: &mut dyn Harness) -> Result<(), Violation> {
 
 /// Tests that `close` waits for a peer that does not read, and sends all; no pause or resume comes after
 /// it.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn close_sends_the_rest(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let variant = format!("writer is the {side:?} end");
@@ -302,6 +330,10 @@ pub fn close_sends_the_rest(harness: &mut dyn Harness) -> Result<(), Violation> 
 
 /// Tests that `close_within` ends the connection at its deadline: the reason is the timeout, unsent bytes
 /// are counted, and their waiters fail. Of several deadlines the earliest holds.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn close_within_gives_up(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let variant = format!("writer is the {side:?} end");
@@ -318,6 +350,10 @@ pub fn close_within_gives_up(harness: &mut dyn Harness) -> Result<(), Violation>
 }
 
 /// Tests that `abort` drops buffered bytes and counts them: the peer gets the sent ones and no more.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn abort_counts_the_rest(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let variant = format!("writer is the {side:?} end");
@@ -338,6 +374,10 @@ pub fn abort_counts_the_rest(harness: &mut dyn Harness) -> Result<(), Violation>
 
 /// Tests that a peer that ends while our bytes wait for it ends the connection with an error of the
 /// system, with which all waiters fail.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn peer_gone(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let variant = format!("writer is the {side:?} end");

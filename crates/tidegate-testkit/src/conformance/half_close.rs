@@ -18,6 +18,10 @@ cases![
 
 /// Tests that `write_eof` sends the buffer, then ends one direction. A peer that keeps its own open still
 /// replies; when it ends that too, both ends are over, without a `close`.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn answer_after_eof(harness: &mut dyn Harness) -> Result<(), Violation> {
     const ASKED: u64 = 200_000;
     const ANSWERED: u64 = 300_000;
@@ -52,6 +56,10 @@ pub fn answer_after_eof(harness: &mut dyn Harness) -> Result<(), Violation> {
 }
 
 /// Tests that bytes written in `eof_received` arrive, also when that returns `Close`.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn answer_within_eof(harness: &mut dyn Harness) -> Result<(), Violation> {
     const ANSWERED: u64 = 500_000;
     for side in Side::BOTH {
@@ -79,6 +87,10 @@ pub fn answer_within_eof(harness: &mut dyn Harness) -> Result<(), Violation> {
 
 /// Tests that after an EOF that was kept open, `close` ends the connection, for the reason that came
 /// first.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn close_after_kept_open(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let variant = format!("write_eof by the {side:?} end");
@@ -104,6 +116,10 @@ pub fn close_after_kept_open(harness: &mut dyn Harness) -> Result<(), Violation>
 
 /// Tests that after `write_eof` a write is refused and counts nothing, a second `write_eof` does nothing,
 /// and reading goes on.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn write_eof_ends_writing(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let variant = format!("write_eof by the {side:?} end");
@@ -151,6 +167,10 @@ pub fn write_eof_ends_writing(harness: &mut dyn Harness) -> Result<(), Violation
 
 /// Tests two ends that end their direction before either knows of the other: both get all, and both end
 /// cleanly, whatever their `eof_received` returns.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn write_eof_at_both_ends(harness: &mut dyn Harness) -> Result<(), Violation> {
     fn plain(it: Recorder) -> Recorder {
         it
@@ -180,6 +200,10 @@ pub fn write_eof_at_both_ends(harness: &mut dyn Harness) -> Result<(), Violation
 
 /// Tests that `close` after `write_eof` sends the bytes written before both; from then on writes are
 /// refused because of the close.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn write_eof_then_close(harness: &mut dyn Harness) -> Result<(), Violation> {
     const SENT: u64 = 900_000;
     for side in Side::BOTH {

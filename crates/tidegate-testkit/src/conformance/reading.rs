@@ -14,6 +14,10 @@ cases![
 
 /// Tests that while reading is paused nothing is delivered, not the EOF either, and nothing is lost;
 /// `resume_reading` goes on with the bytes that are there already.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn paused_reading(harness: &mut dyn Harness) -> Result<(), Violation> {
     const SENT: u64 = 20_000;
     for side in Side::BOTH {
@@ -38,6 +42,10 @@ pub fn paused_reading(harness: &mut dyn Harness) -> Result<(), Violation> {
 }
 
 /// Tests that `pause_reading` inside `data_received` holds from its return on, until resumed.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn stop_within_data_received(harness: &mut dyn Harness) -> Result<(), Violation> {
     const SENT: u64 = 700_000;
     for side in Side::BOTH {
@@ -88,6 +96,10 @@ pub fn stop_within_data_received(harness: &mut dyn Harness) -> Result<(), Violat
 }
 
 /// Tests that with reading paused at both ends, writing goes on at both.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn paused_at_both_ends(harness: &mut dyn Harness) -> Result<(), Violation> {
     const SENT: u64 = 3_000;
     let mut fixture = Fixture::new(harness, "paused_at_both_ends", "")?;

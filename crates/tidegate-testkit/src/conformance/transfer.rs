@@ -49,6 +49,10 @@ impl Form {
 
 /// Tests that `close` sends a write of any size and form, the empty one and those around the high-water
 /// mark among them, and ends cleanly. The peer gets the bytes, and then the EOF.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn one_way(harness: &mut dyn Harness) -> Result<(), Violation> {
     const KIB: usize = 1024;
     let sizes = [
@@ -93,6 +97,10 @@ pub fn one_way(harness: &mut dyn Harness) -> Result<(), Violation> {
 
 /// Tests that thousands of small writes of every form, and a large one in their midst, arrive in the
 /// order of the calls, inside a callback and outside; empty ones are none, and no error.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn small_writes(harness: &mut dyn Harness) -> Result<(), Violation> {
     const WRITES: usize = 1000;
     // The small ones before the large one wait to go out together; it is not to overtake them.
@@ -128,6 +136,10 @@ pub fn small_writes(harness: &mut dyn Harness) -> Result<(), Violation> {
 }
 
 /// Tests a vectored write with more slices than a system call takes, and empty ones among them.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn many_slices(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let variant = format!("by the {side:?} end");
@@ -156,6 +168,10 @@ pub fn many_slices(harness: &mut dyn Harness) -> Result<(), Violation> {
 
 /// Tests two ends that send megabytes at once, each as its `Flow`, `pause_writing` and `resume_writing`
 /// tell it, and end their side; each gets all, and both end by themselves.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn two_ways_at_once(harness: &mut dyn Harness) -> Result<(), Violation> {
     const CHUNK: usize = 48 * 1024;
     const CHUNKS: u32 = 50;
@@ -196,6 +212,10 @@ pub fn two_ways_at_once(harness: &mut dyn Harness) -> Result<(), Violation> {
 }
 
 /// Tests messages of growing size that are echoed, over and over.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn request_and_answer(harness: &mut dyn Harness) -> Result<(), Violation> {
     const ROUNDS: u64 = 60;
     let len = |round: u64| (1 << (round % 16)) as usize + round as usize;
@@ -223,6 +243,10 @@ pub fn request_and_answer(harness: &mut dyn Harness) -> Result<(), Violation> {
 }
 
 /// Tests that a protocol that gives its own buffer gets the same bytes, never more than fit at once.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn own_read_buffer(harness: &mut dyn Harness) -> Result<(), Violation> {
     const SIZE: usize = 1000;
     const SENT: u64 = 300_000;
@@ -255,6 +279,10 @@ pub fn own_read_buffer(harness: &mut dyn Harness) -> Result<(), Violation> {
 }
 
 /// Tests that `flush` completes when all bytes written before it are sent, and waits for no later ones.
+///
+/// # Errors
+///
+/// The violation that it found.
 pub fn flush_means_sent(harness: &mut dyn Harness) -> Result<(), Violation> {
     for side in Side::BOTH {
         let variant = format!("by the {side:?} end");

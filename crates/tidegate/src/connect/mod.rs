@@ -52,7 +52,7 @@ impl Handle {
     /// Of the completion: a [`ConnectError`], with each address and its
     /// reason, also when the [time](ConnectOptions::timeout) was up or a
     /// [layer](ConnectOptions::layer) did not open; the
-    /// [`Closed`] of a connection whose `connection_made` failed;
+    /// [`Closed`](crate::Closed) of a connection whose `connection_made` failed;
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) for bad addresses and limits;
     /// [`LoopClosed`].
     #[doc(alias = "create_unix_connection")]
