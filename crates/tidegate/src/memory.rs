@@ -1,7 +1,9 @@
 //! The memory that a burst took is given back: when lists and tables are cut down.
 //!
-//! Pure. A list that is empty keeps [`KEPT`] places. A table of which less than an eighth is in use
-//! is moved together; an eighth, so that the work is shared by the removals before it.
+//! Pure. A list that is empty keeps [`KEPT`] places. A table (a slab: timers, sources, tasks of streams)
+//! of which less than an eighth is in use is moved together; an eighth, so that the work is shared by
+//! the removals before it. Others keep ids of its entries, among them tokens of the kernel. An id names
+//! the slot in which its entry began, and [`Moved`] is asked only when the slot has another one.
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -1,4 +1,7 @@
 //! Callbacks that run again and again, a period apart.
+//!
+//! Their timer stays among the [timers](crate::timers) when it fires, so its id stays valid. It is reset
+//! after the run.
 
 use crate::Handle;
 use crate::callback::Run;

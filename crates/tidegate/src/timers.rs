@@ -1,9 +1,12 @@
-//! Timers by deadline; those of the same deadline in the order in which they were started.
+//! Timers by deadline; those of the same deadline in the order in which they were started. A reset
+//! counts as a start.
 //!
 //! Pure: it is told the time. A heap of four children per node over a slab whose entries know
-//! their place in the heap: insert, reset, cancel and expire each cost O(log n) moves, inserting a
-//! deadline later than most and cancelling it again O(1). A cancelled timer is gone at once, and
-//! when most of them are gone, so is their memory.
+//! their place in the heap: insert, reset, cancel and expire each cost O(log n) moves. Inserting a
+//! deadline later than most and cancelling it again costs O(1), and that is what timeouts do. A
+//! deadline beyond [`Instant`] is in the slab and not in the heap.
+//!
+//! A cancelled timer is gone at once and wakes nobody. When most of them are gone, so is their memory.
 
 use crate::memory::{Moved, is_sparse};
 use slab::Slab;

@@ -1,8 +1,22 @@
 //! The state that the two protocols of a relay share, and all of their decisions.
 //!
-//! It uses nothing that another protocol could not use, but for a reset with a reason, word of a failed
-//! write while reading is stopped, word of another protocol, and the report of a connect without a
-//! waiter.
+//! The reading of one side is paused while the [`flow`](Transport::flow) of the other is paused, and
+//! resumes in `resume_writing`. EOF is carried over as `write_eof`, and `eof_received` returns `KeepOpen`:
+//! two EOFs end both connections by themselves.
+//!
+//! Most of this a user could build. These parts need the inside of the crate:
+//!
+//! * a reset with another reason (`reset_for`), and the report of a connect without a waiter;
+//! * the guide of a connect, which knows an attempt before the kernel does (see [`route`](super::route));
+//! * the tick of the last send (`taken_at`);
+//! * `switches`: a side may get another protocol, and the old one is dropped only at the end of the tick;
+//! * `on_write_failed`: no callback says that writing has failed while reading is stopped.
+//!
+//! The protocol of the back decides about a connect: its `connection_made` is success, and its drop
+//! without one is failure. So nothing takes the completion before, and dropping that cancels the connect.
+//!
+//! The end of one side is carried over in `connection_lost`, when its reason is known: a clean end as
+//! `close`, any other as `flush`, then `reset`.
 
 use super::RelayReport;
 use super::limits::Limits;
@@ -16,7 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// The time that the last bytes have to arrive before a reset. A reset destroys the bytes that the kernel
-/// has not got through to the peer, and nothing tells their number.
+/// has not got through to the peer, and their number cannot be asked for without `unsafe` code.
 const GRACE: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,7 +144,8 @@ impl Link {
         match written {
             Ok(flow) if !flow.is_paused() => {}
             Err(WriteError::BufferFull { .. }) => {
-                // Below the high-water mark, or written by others: no resume will come.
+                // Never with the default limits. Below the high-water mark, or written by others: no
+                // resume will come.
                 to.held.borrow_mut().extend_from_slice(data);
                 let retry = self.later(move |link, _| link.retry(side));
                 transport.flush().then(move |handle, _| retry(handle));

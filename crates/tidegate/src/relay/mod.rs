@@ -1,7 +1,10 @@
 //! The relay: a protocol that ties two transports together.
 //!
 //! Each side has a [`Relay`] as its protocol. Both share a [`Link`], which decides where the bytes of a
-//! side go, whether it is read, and how the end of one side acts on the other.
+//! side go, whether it is read, and how the end of one side acts on the other. Only the two protocols
+//! keep the link; everything that waits for a side holds it weakly.
+//!
+//! Nothing finds the protocols by their type (`then_on`), so a relay works inside of another protocol.
 
 mod limits;
 mod link;

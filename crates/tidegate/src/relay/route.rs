@@ -1,8 +1,9 @@
 //! The check that a relay does not lead back to itself.
 //!
 //! A back that arrives at the listener of its own front becomes another front, and that has
-//! another back, until no descriptors are left. So a loop notes where the backs of its relays go,
-//! before the kernel can have a front for them. A front that one of them opened is recognised by
+//! another back, until no descriptors are left. So a loop notes where the backs of its relays go
+//! ([`Routes`]), when an attempt begins and before the kernel can have a front for it. After the connect
+//! it would be too late: each hop would be one ahead of the reset of the last. A front that one of them opened is recognised by
 //! the addresses of both ends. The client of a Unix socket has none; there the last back to the
 //! same file counts as the opener. The openers of a front are a chain, and a back is refused the
 //! places at which the fronts of its chain were accepted.
