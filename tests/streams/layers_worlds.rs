@@ -89,17 +89,24 @@ impl Secure for Encrypted {
     }
 }
 
-/// Sends and reads at the same time, each to its end. The input is whole, or it is an error.
+/// Sends and reads at the same time, each to its end. The input is whole, or it is an error. One
+/// that is cut aborts after so many pieces.
 async fn exchange(
     mut reader: StreamReader,
     writer: StreamWriter,
     ours: Vec<u8>,
     theirs: Vec<u8>,
+    cut_after: Option<usize>,
 ) -> Result<bool> {
     let writing = tidegate_streams::spawn(async move {
-        for piece in ours.chunks(9_000) {
+        for (number, piece) in ours.chunks(9_000).enumerate() {
             writer.write(piece)?;
             writer.drain().await?;
+            if cut_after == Some(number) {
+                // No byte is unsent, so over TCP this looks like an end of stream.
+                writer.flush().await?;
+                writer.abort();
+            }
         }
         writer.write_eof()?;
         Ok::<_, BoxError>(writer)
@@ -162,13 +169,15 @@ fn converse(hosts: &[Host; 2], secure: &impl Secure, seed: u64) -> Rc<RefCell<Ve
             }
             writer.write(b"go ahead\n")?;
             secured.server(&mut reader).await?;
-            exchange(reader, writer, replied.clone(), asked.clone()).await
+            exchange(reader, writer, replied.clone(), asked.clone(), None).await
         };
         let outcome: Result<Result<bool>, _> = timeout(HOUR, talk).await;
         served.borrow_mut().push(matches!(outcome, Ok(Ok(true))));
         Ok(())
     };
     let server = start_server_on(hosts[1].handle(), hosts[1].addr(7), serve).unwrap();
+    // Every other client goes away in the middle.
+    let cut_after = (seed % 2 == 1).then_some(seed as usize % 4);
     let (to, secure, noted) = (hosts[1].addr(7), secure.clone(), outcomes.clone());
     drop(spawn_on(hosts[0].handle(), async move {
         let talk = async {
@@ -178,7 +187,7 @@ fn converse(hosts: &[Host; 2], secure: &impl Secure, seed: u64) -> Rc<RefCell<Ve
                 return Ok(false);
             }
             secure.client(&mut reader).await?;
-            exchange(reader, writer, question, reply).await
+            exchange(reader, writer, question, reply, cut_after).await
         };
         let outcome: Result<Result<bool>, _> = timeout(HOUR, talk).await;
         noted.borrow_mut().push(matches!(outcome, Ok(Ok(true))));
@@ -190,7 +199,7 @@ fn converse(hosts: &[Host; 2], secure: &impl Secure, seed: u64) -> Rc<RefCell<Ve
 #[test]
 fn a_stream_that_gets_a_layer_is_whole_or_ends_with_an_error_in_every_world() {
     let whole = run_worlds(400, 0.0005, &Sealed);
-    assert!((100..400).contains(&whole), "{whole} of 400 were whole");
+    assert!((100..=200).contains(&whole), "{whole} of 400 were whole");
 }
 
 #[test]
@@ -201,5 +210,5 @@ fn a_stream_that_turns_to_tls_is_whole_or_ends_with_an_error_in_every_world() {
         client: Arc::new(authority.client()),
     };
     let whole = run_worlds(100, 0.005, &secure);
-    assert!((25..100).contains(&whole), "{whole} of 100 were whole");
+    assert!((20..=50).contains(&whole), "{whole} of 100 were whole");
 }
