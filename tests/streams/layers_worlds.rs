@@ -90,7 +90,7 @@ impl Secure for Encrypted {
 }
 
 /// Sends and reads at the same time, each to its end. The input is whole, or it is an error. One
-/// that is cut aborts after so many pieces.
+/// that is cut aborts behind some of its pieces.
 async fn exchange(
     mut reader: StreamReader,
     writer: StreamWriter,
