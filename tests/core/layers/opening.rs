@@ -378,6 +378,78 @@ fn l5_a_layer_opens_while_the_writer_is_paused_and_reading_is_held(kind: Kind) {
 }
 each_kind!(l5_a_layer_opens_while_the_writer_is_paused_and_reading_is_held);
 
+/// A layer that takes as much as the peer grants it: without a read, both ends would wait for ever.
+fn l5_a_layer_that_must_receive_to_send_more_is_read_for_while_reading_is_stopped(kind: Kind) {
+    for pauses in [false, true] {
+        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
+        let takes = Rc::new(Cell::new(0));
+        let granted = takes.clone();
+        let layer = Hooked::on("receive", move |io| {
+            granted.set(granted.get() + 100_000 * io.input().len());
+            Ok(())
+        });
+        let opened = transport.push_layer(layer.taking(&takes), b"");
+        event_loop.run_until(opened).unwrap();
+        if pauses {
+            transport.pause_reading();
+        }
+        transport.write(&[7; 250_000]).unwrap();
+        settle(&mut event_loop);
+        assert!(!transport.is_reading());
+        for (grants, expected) in [(1, 100_000), (1, 200_000)] {
+            peer.send(&[b'x'; 1][..grants]);
+            peer.expect(&mut event_loop, expected);
+            settle(&mut event_loop);
+            peer.read_available();
+            assert_eq!(peer.received().len(), expected);
+            assert_eq!(transport.sent(), expected as u64);
+            assert_eq!(log.data(), b"");
+        }
+        let polls = event_loop.handle().stats().polls;
+        assert!(polls < 200, "{polls}");
+        peer.send(b"x");
+        peer.expect(&mut event_loop, 250_000);
+        settle(&mut event_loop);
+        let words: &[&str] = match pauses {
+            true => &["made", "pause", "resume"],
+            false => &["made", "pause", "resume", "data"],
+        };
+        assert_eq!(log.words(), words);
+        transport.resume_reading();
+        drive(&mut event_loop, "the data", || log.data() == b"xxx");
+    }
+}
+each_kind!(l5_a_layer_that_must_receive_to_send_more_is_read_for_while_reading_is_stopped);
+
+/// The rest stays with the kernel, whose buffer stops the peer.
+fn l5_what_is_read_for_a_layer_alone_is_bounded(kind: Kind) {
+    const BOUND: usize = 256 * 1024;
+    let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
+    let takes = Rc::new(Cell::new(0));
+    let read = Rc::new(Cell::new(0));
+    let counted = read.clone();
+    let layer = Hooked::on("receive", move |io| {
+        counted.set(counted.get() + io.input().len());
+        Ok(())
+    });
+    let opened = transport.push_layer(layer.taking(&takes), b"");
+    event_loop.run_until(opened).unwrap();
+    transport.pause_reading();
+    transport.write(b"waiting").unwrap();
+    settle(&mut event_loop);
+    let sent = peer.fill(&mut event_loop);
+    assert!(
+        0 < read.get() && read.get() <= BOUND,
+        "{} of {sent}",
+        read.get()
+    );
+    assert_eq!(log.words(), ["made"]);
+    transport.resume_reading();
+    drive(&mut event_loop, "the data", || log.data_len() == sent);
+    assert_eq!(log.data(), pattern(0, sent));
+}
+each_kind!(l5_what_is_read_for_a_layer_alone_is_bounded);
+
 /// A peer that says why it leaves, and closes with unread bytes: over TCP a reset.
 fn l6_the_last_words_of_a_peer_are_read_before_a_failed_write_is_told(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();

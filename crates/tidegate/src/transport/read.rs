@@ -104,7 +104,8 @@ impl Transport {
     fn deliver_other(&self) -> Input {
         let input = self.settled_input();
         match input {
-            Input::Layers => self.open_layers(),
+            Input::Layers if self.conn().is(State::OPENING) => self.open_layers(),
+            Input::Layers => self.feed_layers(),
             Input::Unread => self.deliver_unread(),
             Input::Eof => self.deliver_eof(),
             Input::Kernel | Input::Nothing => {}

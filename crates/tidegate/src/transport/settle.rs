@@ -51,6 +51,10 @@ impl Transport {
                 Step::Pause => self.pause(),
                 Step::Resume => self.resume(),
                 Step::QueueRead => {
+                    if conn.is(State::LAYER_FED) && !conn.is(State::NO_READ) {
+                        conn.clear(State::LAYER_FED);
+                        conn.set(State::READABLE);
+                    }
                     conn.set(State::READ_QUEUED);
                     conn.core().push_leftover(conn.id);
                 }

@@ -106,6 +106,10 @@ impl State {
     pub(crate) const LAYERS_ENDED: Self = Self(1 << 40);
     /// A timer of the layers' own runs.
     pub(crate) const LAYER_TIMED: Self = Self(1 << 41);
+    /// A layer takes no bytes before it has received some.
+    pub(crate) const LAYER_STARVED: Self = Self(1 << 42);
+    /// Layers hold bytes for the protocol, that were read while reading was stopped.
+    pub(crate) const LAYER_FED: Self = Self(1 << 43);
 
     /// Any of these refuses a write.
     pub(crate) const NO_WRITE: Self = Self(
@@ -227,7 +231,7 @@ impl BitOr for State {
 }
 
 /// The flags by name, for logs.
-const NAMES: [(State, &str); 41] = [
+const NAMES: [(State, &str); 43] = [
     (State::CONNECTING, "connecting"),
     (State::READABLE, "readable"),
     (State::READ_TO_END, "read-to-end"),
@@ -269,6 +273,8 @@ const NAMES: [(State, &str); 41] = [
     (State::OPEN_DUE, "open-due"),
     (State::LAYERS_ENDED, "layers-ended"),
     (State::LAYER_TIMED, "layer-timed"),
+    (State::LAYER_STARVED, "layer-starved"),
+    (State::LAYER_FED, "layer-fed"),
 ];
 
 impl std::fmt::Debug for State {

@@ -10,7 +10,8 @@ use super::state::State;
 pub(crate) enum Input {
     /// Nothing, or nothing that may be delivered now.
     Nothing,
-    /// The input of layers that are opening, whatever stops the protocol's bytes.
+    /// The input of layers that are opening, or that must receive before they send more, whatever stops
+    /// the protocol's bytes.
     Layers,
     /// The unread bytes of `set_protocol`.
     Unread,
@@ -63,14 +64,12 @@ pub(crate) enum Step {
 impl State {
     /// Returns the input that a read would deliver.
     pub(crate) fn input(self) -> Input {
-        if self.any(Self::OPENING) {
-            if self.any(Self::READABLE) && !self.any(Self::ENDED.with(Self::LOST_CALLED)) {
+        if self.any(Self::OPENING) || self.any(Self::NO_READ) {
+            if self.layers_read() {
                 Input::Layers
             } else {
                 Input::Nothing
             }
-        } else if self.any(Self::NO_READ) {
-            Input::Nothing
         } else if self.any(Self::UNREAD) {
             Input::Unread
         } else if self.any(Self::EOF_SEEN) {
@@ -79,11 +78,18 @@ impl State {
             } else {
                 Input::Eof
             }
-        } else if self.any(Self::READABLE) {
+        } else if self.any(Self::READABLE) || self.any(Self::LAYER_FED) {
             Input::Kernel
         } else {
             Input::Nothing
         }
+    }
+
+    /// Whether layers read although the protocol does not.
+    fn layers_read(self) -> bool {
+        let starved = self.any(Self::LAYER_STARVED) && self.any(Self::QUEUED);
+        let ended = Self::END_NOTED.with(Self::ENDED).with(Self::LOST_CALLED);
+        self.any(Self::READABLE) && (self.any(Self::OPENING) || starved) && !self.any(ended)
     }
 
     /// Returns the step that is owed now. The order of these lines is the order of the callbacks.
@@ -248,6 +254,7 @@ mod tests {
         let opening = S::LAYERED | S::OPENING;
         let unmade = opening | S::CONNECTING;
         let closing = S::LAYERED | S::CLOSING;
+        let starved = S::LAYERED | S::LAYER_STARVED | S::QUEUED;
         let eof = S::LAYERED | S::EOF_ASKED;
         let table = [
             (unmade, Rest),
@@ -276,6 +283,16 @@ mod tests {
             (opening | S::ENDED | S::READABLE, Finish),
             (S::LAYERED | S::OUTPUT | S::WRITABLE | S::PAUSED, Flush),
             (S::LAYERED | S::OUTPUT | S::READABLE, QueueRead),
+            (starved | S::READABLE, QueueRead),
+            (starved | S::READABLE | S::HELD, QueueRead),
+            (
+                starved | S::READABLE | S::READING_PAUSED | S::CLOSING,
+                QueueRead,
+            ),
+            (starved | S::HELD, Rest),
+            (starved.without(S::QUEUED) | S::READABLE | S::HELD, Rest),
+            (S::LAYERED | S::LAYER_FED, QueueRead),
+            (S::LAYERED | S::LAYER_FED | S::HELD, Rest),
             (closing | S::WRITABLE, EndLayers),
             (closing, Rest),
             (closing | S::QUEUED, Rest),

@@ -10,6 +10,9 @@ use std::mem;
 /// read has room for a TLS record (RFC 8446, 5.2).
 pub(super) const MAX_INPUT: usize = SCRATCH - 16 * 1024;
 
+/// The number of bytes for a reader that has stopped from which nothing more is read for a layer.
+const MAX_FED: usize = SCRATCH;
+
 /// The maximum number of times that a layer is called in one read.
 pub(super) const CALLS_PER_READ: usize = 16;
 
@@ -41,6 +44,28 @@ impl LayeredSocket {
     /// told of nothing.
     pub(crate) fn has_more(&self) -> bool {
         !self.drained || self.has_input()
+    }
+
+    /// Returns whether a layer takes no bytes from above before it has received some from below: it
+    /// waits for no timer.
+    pub(crate) fn needs_input(&self) -> bool {
+        let own = self.blocked && self.deadline.is_none() && !self.eof;
+        own || self.layered_below().is_some_and(Self::needs_input)
+    }
+
+    /// Reads for such a layer while the reader above has stopped, for whom the bytes are kept, as far
+    /// as [`MAX_FED`]. `WouldBlock`: there is nothing for now.
+    pub(crate) fn feed(&mut self) -> io::Result<()> {
+        self.drained = false;
+        self.unfinished = false;
+        let stopped = self.ended || self.left || self.fault.is_some();
+        let result = if stopped || self.plain.len() >= MAX_FED {
+            Err(io::ErrorKind::WouldBlock.into())
+        } else {
+            self.step(&mut [], &mut 0)
+        };
+        self.park();
+        result
     }
 
     /// Returns whether the bare socket has been read to its end.

@@ -36,6 +36,27 @@ impl Transport {
         }
     }
 
+    /// One read for a layer that must receive before it sends more, while the protocol's reading is
+    /// stopped.
+    pub(in super::super) fn feed_layers(&self) {
+        let conn = self.conn();
+        let Some(fed) = conn.lend(|layered| layered.feed()) else {
+            return;
+        };
+        // A failure is told to the writer, before the reader is.
+        conn.set(State::WRITABLE);
+        match fed {
+            Ok(()) => conn.set(State::READABLE),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                conn.clear(State::READABLE | State::READ_TO_END);
+            }
+            Err(error) => {
+                conn.clear(State::READABLE);
+                self.send_failed(error);
+            }
+        }
+    }
+
     /// Sends the output of the layers' own.
     pub(in super::super) fn flush_output(&self) {
         let conn = self.conn();

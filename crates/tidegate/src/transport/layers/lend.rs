@@ -37,6 +37,7 @@ struct Changes {
     output: bool,
     input: bool,
     wants_write: bool,
+    starved: bool,
     left: bool,
     deadline: Option<Instant>,
 }
@@ -47,6 +48,7 @@ impl Changes {
             output: layered.has_output(),
             input: layered.has_input(),
             wants_write: layered.wants_write(),
+            starved: layered.needs_input(),
             left: layered.has_left(),
             deadline: layered.deadline(),
         }
@@ -103,13 +105,24 @@ impl Conn {
     }
 
     fn note(&self, changes: &Changes) {
-        if changes.output {
-            self.set(State::OUTPUT);
-        } else {
-            self.clear(State::OUTPUT);
+        for (flag, on) in [
+            (State::OUTPUT, changes.output),
+            (State::LAYER_STARVED, changes.starved),
+        ] {
+            if on {
+                self.set(flag);
+            } else {
+                self.clear(flag);
+            }
         }
         if changes.input {
-            self.set(State::READABLE);
+            // Where reading is stopped, the socket itself need not be asked again.
+            let stopped = self.is(State::NO_READ) && !self.is(State::OPENING);
+            self.set(if stopped {
+                State::LAYER_FED
+            } else {
+                State::READABLE
+            });
         }
         if changes.deadline.is_some() || self.is(State::LAYER_TIMED) {
             self.set_layer_timer(changes.deadline);
@@ -137,7 +150,7 @@ impl Conn {
         // The layer knew what the kernel has, or has room for.
         self.set(State::READABLE | State::WRITABLE);
         if self.layered(|_| ()).is_none() {
-            self.clear(State::LAYERED | State::OUTPUT);
+            self.clear(State::LAYERED | State::OUTPUT | State::LAYER_STARVED | State::LAYER_FED);
             self.set_layer_timer(None);
         }
     }
