@@ -55,6 +55,8 @@
 //!   together.
 //! * [tidegate-streams](https://docs.rs/tidegate-streams) has async `read`, `write` and `drain`, and
 //!   tasks, on the same loop.
+//! * [`Layer`] changes the bytes between the socket and the protocol.
+//!   [tidegate-tls](https://docs.rs/tidegate-tls) is TLS as a layer.
 //! * [tidegate-testkit](https://docs.rs/tidegate-testkit) simulates network and clock under the loop,
 //!   for tests.
 //!
@@ -76,7 +78,7 @@
 //! | --- | --- | --- |
 //! | `tidegate::loop` | error, warn | the loop could not be woken; jobs were left running at its end |
 //! | `tidegate::server` | warn, info | accepting stopped because the system is out of descriptors or memory, and goes on again; a socket file could not be removed |
-//! | `tidegate::server` | debug | refused peers, ten a second at most for each server |
+//! | `tidegate::server` | debug | [refused](ListenOptions::accept_if) peers, and connections whose [layers](ListenOptions::layer) did not open; ten of each a second at most for each server |
 //! | `tidegate::transport` | debug | an option that could not be set on a new connection |
 //! | `tidegate::failure` | error | errors and panics of user code when there is no [error handler](Handle::set_error_handler), ten a second at most, and the number of those left out; panics of wakers |
 //! | `tidegate::slow` | warn | callbacks longer than [`EventLoopBuilder::slow_callback`], off by default |
