@@ -165,6 +165,8 @@ impl Tls {
                 }
                 Event::PeerClosed => {
                     self.phase = Phase::PeerClosed;
+                    let ignored = io.input().len();
+                    io.consume(ignored);
                     io.end_of_stream();
                     return Ok(());
                 }
@@ -179,14 +181,7 @@ impl Layer for Tls {
     }
 
     fn receive(&mut self, io: &mut LayerIo<'_>) -> Result {
-        if self.phase != Phase::PeerClosed {
-            self.drive(io)?;
-        }
-        if self.phase == Phase::PeerClosed {
-            let ignored = io.input().len();
-            io.consume(ignored);
-        }
-        Ok(())
+        Ok(self.drive(io)?)
     }
 
     fn input_ended(&mut self, io: &mut LayerIo<'_>) -> Result {
