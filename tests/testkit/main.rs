@@ -3,6 +3,7 @@
 mod check;
 mod conformance;
 mod handlers;
+mod layer_check;
 mod log_checks;
 mod pair;
 mod script;

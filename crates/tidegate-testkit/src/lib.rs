@@ -90,6 +90,7 @@
 //! | --- | --- |
 //! | [`check_protocol`] | a protocol that accepts, in thousands of runs of one [`Conversation`]: chunkings, slow readers, resets, ends and silences everywhere; returns the shortest case that violates a [`Rule`] |
 //! | [`check_handler`] | the same for an async handler of `tidegate_streams` |
+//! | [`check_layer`] | a pair of layers, in the same manner: chunks, small buffers, long messages, ends and cuts everywhere |
 //! | [`Script`] | a peer that sends, expects and waits, step by step, against a protocol or a handler that accepts or connects |
 //! | [`pair()`] | two protocols on one connection |
 //! | [`World`] | hosts, each an event loop; servers, clients, async code, on one clock |
@@ -124,15 +125,18 @@ mod check;
 mod clock;
 pub mod conformance;
 mod dialogue;
+mod difference;
 mod faults;
 mod fuzz;
 mod grammar;
+mod layer_check;
 mod log;
 mod network;
 mod pair;
 mod recorder;
 mod script;
 mod scripted_peer;
+mod shrink;
 mod single_connection;
 mod trace;
 mod unreported_violations;
@@ -147,6 +151,10 @@ pub use clock::Clock;
 pub use dialogue::Dialogue;
 pub use faults::{Fault, FaultCounts, Faults};
 pub use fuzz::fuzz;
+pub use layer_check::{
+    LayerCalls, LayerCase, LayerCheck, LayerReport, LayerRule, LayerVariation, LayerViolation,
+    ParseLayerCaseError, Side, check_layer,
+};
 pub use log::{Log, Seen};
 pub use network::{Host, Link, Network, Peer, PeerListener};
 pub use pair::{Pair, pair};

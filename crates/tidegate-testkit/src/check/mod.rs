@@ -12,7 +12,7 @@ use crate::check::rule::{judge, judge_case, judge_plain};
 use crate::check::run::{Outcome, run};
 use crate::check::subject::Subject;
 use crate::dialogue::Dialogue;
-use std::time::{Duration, Instant};
+use crate::shrink::shrink;
 use tidegate::Protocol;
 use tidegate_streams::{StreamReader, StreamWriter};
 
@@ -33,10 +33,6 @@ const BUFFERS: [usize; 3] = [1, 8, 64];
 
 /// Number of random chunkings in which a peer reads late, for each size of the buffers.
 const PAUSED_CHUNKINGS: usize = 8;
-
-/// Maximum number of runs that make a case shorter, and their maximum time.
-const SHRINKS: usize = 2_000;
-const SHRINK_TIME: Duration = Duration::from_secs(5);
 
 /// Runs protocols that `factory` makes, each on a connection that it accepted, through one
 /// conversation in every way in which bytes may come, and in which a peer may break off:
@@ -284,43 +280,27 @@ impl<'c> Check<'c> {
         self.report.count(case.variation(), outcome.pauses);
         match violation {
             None => Ok(()),
-            Some(violation) => Err(self.shrink(case, outcome, violation)),
+            Some(violation) => Err(self.shorten(case, outcome, violation)),
         }
     }
 
-    /// Merges neighbouring chunks for as long as the same rule is violated: half of all cuts at
-    /// once, then fewer, then each by itself.
-    fn shrink(&self, case: Case, outcome: Outcome, violation: Violation) -> Violation {
-        let (mut case, mut outcome, mut violation) = (case, outcome, violation);
-        let start = Instant::now();
-        let mut runs = 0;
-        let mut size = case.cuts().len().div_ceil(2);
-        let mut from = 0;
-        let mut is_shorter = false;
-        while size > 0 && runs < SHRINKS && start.elapsed() < SHRINK_TIME {
-            let count = case.cuts().len();
-            if from >= count {
-                // Single cuts again, until none of them can go.
-                from = 0;
-                if size > 1 || !is_shorter {
-                    size /= 2;
-                }
-                is_shorter = false;
-                continue;
-            }
-            let shorter = case.without(from..(from + size).min(count));
-            from += size;
+    /// Merges neighbouring chunks for as long as the same rule is violated.
+    fn shorten(&self, case: Case, outcome: Outcome, violation: Violation) -> Violation {
+        let rule = violation.rule();
+        let mut found = (outcome, violation);
+        let count = |case: &Case| case.cuts().len();
+        let case = shrink(case, count, Case::without, |shorter| {
             if shorter.is_plain() {
-                continue;
+                return false;
             }
-            runs += 1;
-            let (seen, found) = self.run(&shorter);
-            if let Some(found) = found.filter(|found| found.rule() == violation.rule()) {
-                (case, outcome, violation) = (shorter, seen, found);
-                from -= size;
-                is_shorter = true;
-            }
-        }
+            let (outcome, violation) = self.run(shorter);
+            let violation = violation.filter(|violation| violation.rule() == rule);
+            violation.is_some_and(|violation| {
+                found = (outcome, violation);
+                true
+            })
+        });
+        let (outcome, violation) = found;
         violation.in_case(case, outcome.dialogue)
     }
 }

@@ -4,7 +4,7 @@ use super::case::{Case, Variation};
 use super::conversation::Conversation;
 use super::run::{Ending, Outcome};
 use super::violation::Violation;
-use crate::dialogue::Escaped;
+use crate::difference::difference;
 use std::fmt;
 
 /// A rule for a protocol that is [checked](crate::check_protocol). `Display` states it in full.
@@ -203,21 +203,4 @@ fn judge_reply(
 
 fn judge_ending(seen: Ending, expected: Ending) -> Option<Violation> {
     (seen != expected).then(|| Violation::new(Rule::Ending, expected.text(), seen.text()))
-}
-
-/// Formats both, long ones from shortly before the first difference on.
-fn difference(expected: &[u8], seen: &[u8]) -> (String, String) {
-    const BEFORE: usize = 16;
-    const LONG: usize = 200;
-    if expected.len() <= LONG && seen.len() <= LONG {
-        return (Escaped(expected).to_string(), Escaped(seen).to_string());
-    }
-    let pairs = expected.iter().zip(seen);
-    let same = pairs.take_while(|(one, other)| one == other).count();
-    let from = same.saturating_sub(BEFORE);
-    let show = |data: &[u8]| {
-        let len = data.len();
-        format!("{} at {from} of {len} bytes", Escaped(&data[from..]))
-    };
-    (show(expected), show(seen))
 }
