@@ -5,10 +5,15 @@ clippy() {
     bounded 1200 cargo clippy "$@" -- -D warnings
 }
 
-warnings_of_docs() {
+# pages_of_docs ARGUMENT...: of cargo.
+pages_of_docs() {
     local -x RUSTDOCFLAGS="-D warnings"
-    bounded 1200 cargo doc --workspace --no-deps &&
-        bounded 1200 cargo doc --workspace --no-deps --document-private-items
+    bounded 1200 cargo doc --workspace --no-deps "$@"
+}
+
+# The public pages last: the step `links` finds them.
+warnings_of_docs() {
+    pages_of_docs --document-private-items && pages_of_docs
 }
 
 dependencies() {
@@ -26,6 +31,10 @@ length_of_files() {
     [ -z "$long" ]
 }
 
+links() {
+    pages_of_docs && bounded 60 python3 .ci/links "$target/doc"
+}
+
 spelling() {
     bounded 60 "$scratch/venv/bin/typos"
 }
@@ -36,7 +45,8 @@ shell_scripts() {
 
 python_scripts() {
     PYTHONPYCACHEPREFIX=$scratch/pycache bounded 60 \
-        python3 -m py_compile .ci/words .ci/files tests/mutants/generated tests/interop/*.py .ci/peers/*.py
+        python3 -m py_compile .ci/words .ci/files .ci/links tests/mutants/generated \
+        tests/interop/*.py .ci/peers/*.py
 }
 
 step formatting "" "rustfmt changes nothing" bounded 120 cargo fmt --all --check
@@ -55,6 +65,7 @@ step dependencies "" "tidegate has six" dependencies
 step file-length "" "no source file above 500 lines" length_of_files
 step words "python" "the glossary's words: no more of the others" bounded 60 python3 .ci/words
 step files "python" "ARCHITECTURE.md and docs have an entry for each file" bounded 60 python3 .ci/files
+step links "python" "links of Markdown lead to files, headings and pages" links
 step spelling "python typos" "typos finds none" spelling
 step shell-scripts "shellcheck" "shellcheck finds nothing" shell_scripts
 step python-scripts "python" "Python scripts compile" python_scripts
