@@ -1,4 +1,4 @@
-//! What the check of layers lets through, and what it catches and how it says so.
+//! The check of layers: layers that it lets through, and layers that it catches, with its messages.
 
 mod broken;
 mod right;
@@ -37,7 +37,7 @@ fn assert_caught<L: Layer + Default>(rule: LayerRule, case: &str) -> LayerViolat
     violation
 }
 
-// What is right.
+// Right layers.
 
 #[test]
 fn layers_that_keep_every_rule_pass() {
@@ -88,7 +88,7 @@ fn the_messages_and_the_number_of_places_are_settings() {
     assert_eq!(report.cuts(), 4, "{report}");
 }
 
-// What is wrong.
+// Wrong layers.
 
 #[test]
 fn a_layer_that_loses_a_byte_at_a_cut_is_caught() {

@@ -35,7 +35,7 @@ impl fmt::Display for Side {
     }
 }
 
-/// What is done in a [`LayerCase`] besides cutting the bytes between the layers into chunks.
+/// The events of a [`LayerCase`] besides cutting the bytes between the layers into chunks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum LayerVariation {

@@ -1,4 +1,4 @@
-//! What lies between two ends of a check: it passes bytes on in chunks, and may cut a stream.
+//! The relay between two ends of a check: it passes bytes on in chunks, and may cut a stream.
 
 use crate::network::Peer;
 

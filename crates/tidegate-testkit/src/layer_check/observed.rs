@@ -29,7 +29,7 @@ impl fmt::Debug for LayerCalls {
     }
 }
 
-/// What is observed of both layers.
+/// The observations of both layers.
 #[derive(Clone, Default)]
 pub(super) struct Calls(Rc<RefCell<LayerCalls>>);
 

@@ -17,7 +17,7 @@ pub enum LayerRule {
     Rest,
     /// Both layers open.
     Opens,
-    /// What goes in at one end comes out at the other.
+    /// The bytes that go in at one end come out at the other.
     Bytes,
     /// No layer fails when all is well.
     NoError,

@@ -27,7 +27,7 @@ const WIRE: usize = 1 << 20;
 /// The length of the messages of [`LayerVariation::Long`].
 const LONG: usize = 300_000;
 
-/// What came of a run.
+/// The result of a run.
 pub(super) struct Outcome {
     pub(super) client: Seen,
     pub(super) server: Seen,
@@ -38,15 +38,15 @@ pub(super) struct Outcome {
     pub(super) panic: Option<String>,
     /// The layers do not come to rest.
     pub(super) busy: Option<String>,
-    /// What the loops still held at the end.
+    /// The sources that the loops still held at the end.
     pub(super) left: Option<String>,
     pub(super) calls: LayerCalls,
 }
 
-/// What one end saw.
+/// The view of one end.
 #[derive(Default)]
 pub(super) struct Seen {
-    /// What its peer was to send.
+    /// The bytes that its peer was to send.
     pub(super) expected: Rc<[u8]>,
     pub(super) received: Vec<u8>,
     pub(super) was_made: bool,

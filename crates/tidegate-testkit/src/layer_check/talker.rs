@@ -15,7 +15,7 @@ pub(super) enum Sends {
     Last,
 }
 
-/// What an end is to do.
+/// The plan of an end.
 #[derive(Clone)]
 pub(super) struct Plan {
     pub(super) message: Rc<[u8]>,
@@ -28,7 +28,7 @@ pub(super) struct Plan {
     pub(super) room: Option<usize>,
 }
 
-/// What has come of it.
+/// The result of the plan.
 #[derive(Debug, Default)]
 pub(super) struct Record {
     pub(super) transport: Option<Transport>,
