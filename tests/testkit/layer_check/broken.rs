@@ -175,12 +175,12 @@ broken! {
 }
 
 broken! {
-    /// Replies to each call with bytes.
+    /// Replies to each byte with a hundred.
     SaysTooMuch;
     fn receive(&mut self, io: &mut LayerIo<'_>) -> Result {
         let input = io.input().len();
         io.consume(input);
-        io.send(b"ok");
+        io.send(&vec![0; 100 * input]);
         Ok(())
     }
 }

@@ -5,7 +5,8 @@ use super::run::{Outcome, Seen};
 use super::violation::LayerViolation;
 use crate::difference::difference;
 use std::fmt;
-use tidegate::Closed;
+use std::io;
+use tidegate::{CloseReason, Closed};
 
 /// A rule for layers that are [checked](crate::check_layer). `Display` states it in full.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -67,7 +68,9 @@ pub(super) fn judge(
         judge_cut(first).or_else(|| judge_cut(first.other()))
     } else {
         judge_opening(outcome)
-            .or_else(|| judge_each(outcome, judge_bytes))
+            .or_else(|| judge_each(outcome, judge_order))
+            .or_else(|| judge_each(outcome, judge_failure))
+            .or_else(|| judge_each(outcome, judge_number))
             .or_else(|| judge_each(outcome, |seen, side| judge_end(seen, side, case)))
     }
     .or_else(|| judge_remains(outcome))
@@ -93,19 +96,36 @@ fn judge_opening(outcome: &Outcome) -> Option<LayerViolation> {
     })
 }
 
-/// Judges what came out, by itself.
-fn judge_bytes(seen: &Seen, side: Side) -> Option<LayerViolation> {
-    if seen.received == *seen.expected {
+/// Judges what came out, as far as it came.
+fn judge_order(seen: &Seen, side: Side) -> Option<LayerViolation> {
+    if seen.expected.starts_with(&seen.received) {
         return None;
-    }
-    let lacks = seen.expected.starts_with(&seen.received);
-    if let Some(closed) = seen.closed.as_ref().filter(|closed| !closed.is_clean())
-        && lacks
-    {
-        return Some(lost_with(LayerRule::NoError, side, closed));
     }
     let (expected, came) = difference(&seen.expected, &seen.received);
     let expected = format!("the {side} receives {expected}");
+    Some(LayerViolation::new(LayerRule::Bytes, expected, came))
+}
+
+/// Judges an error that is not only the end that the peer's error has brought.
+fn judge_failure(seen: &Seen, side: Side) -> Option<LayerViolation> {
+    let closed = seen.closed.as_ref()?;
+    let CloseReason::Io(error) = closed.reason() else {
+        return None;
+    };
+    let is_cause = error.kind() != io::ErrorKind::UnexpectedEof && !closed.is_reset();
+    is_cause.then(|| lost_with(side, closed))
+}
+
+/// Judges whether all came out.
+fn judge_number(seen: &Seen, side: Side) -> Option<LayerViolation> {
+    let (len, all) = (seen.received.len(), seen.expected.len());
+    if len == all {
+        return None;
+    }
+    let closed = seen.closed.as_ref();
+    let why = closed.map_or("and no end".to_owned(), |closed| format!("then {closed}"));
+    let expected = format!("the {side} receives {all} bytes");
+    let came = format!("{len} bytes, {why}");
     Some(LayerViolation::new(LayerRule::Bytes, expected, came))
 }
 
@@ -115,7 +135,7 @@ fn judge_end(seen: &Seen, side: Side, case: &LayerCase) -> Option<LayerViolation
     let has_end = seen.saw_eof || closes;
     match &seen.closed {
         Some(closed) if has_end && closed.is_clean() => None,
-        Some(closed) if has_end => Some(lost_with(LayerRule::NoError, side, closed)),
+        Some(closed) if has_end => Some(lost_with(side, closed)),
         Some(closed) => {
             let expected = format!("eof_received of the {side}");
             let seen = format!("connection_lost without it: {closed}");
@@ -132,20 +152,16 @@ fn judge_end(seen: &Seen, side: Side, case: &LayerCase) -> Option<LayerViolation
     }
 }
 
-fn lost_with(rule: LayerRule, side: Side, closed: &Closed) -> LayerViolation {
+fn lost_with(side: Side, closed: &Closed) -> LayerViolation {
     let seen = format!("the {side}'s connection was lost: {closed}");
-    LayerViolation::new(rule, "no error", seen)
+    LayerViolation::new(LayerRule::NoError, "no error", seen)
 }
 
 /// Judges one end of a connection on which a stream was cut.
 fn judge_cut_short(seen: &Seen, side: Side, cut_is_end: bool) -> Option<LayerViolation> {
-    if !seen.expected.starts_with(&seen.received) {
-        let (expected, came) = difference(&seen.expected, &seen.received);
-        let expected = format!("the {side} receives the beginning of {expected}");
-        return Some(LayerViolation::new(LayerRule::Bytes, expected, came));
-    }
-    if cut_is_end || !seen.saw_eof || seen.received == *seen.expected {
-        return None;
+    let disorder = judge_order(seen, side);
+    if disorder.is_some() || cut_is_end || !seen.saw_eof || seen.received == *seen.expected {
+        return disorder;
     }
     let (len, all) = (seen.received.len(), seen.expected.len());
     let expected = format!("an error of the {side}'s layer in input_ended");

@@ -258,7 +258,9 @@ impl Run {
         let left = [Side::Client, Side::Server].into_iter().zip(&self.hosts);
         let texts = left.filter_map(|(side, host)| {
             let stats = host.handle().stats();
-            let all = stats.connections + stats.connecting + stats.timers + stats.completions;
+            // A socket that lingers has a timer of the loop's own.
+            let timers = stats.timers.saturating_sub(stats.lingering);
+            let all = stats.connections + stats.connecting + timers + stats.completions;
             (all > 0).then(|| format!("the {side}'s loop: {stats:?}"))
         });
         let texts: Vec<_> = texts.collect();

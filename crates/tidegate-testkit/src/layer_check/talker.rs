@@ -22,7 +22,7 @@ pub(super) struct Plan {
     pub(super) sends: Sends,
     /// Ends its stream behind the message.
     pub(super) ends: bool,
-    /// Closes the connection when it has received this number of bytes.
+    /// Closes the connection when its message is written and this number of bytes was received.
     pub(super) closes_at: Option<usize>,
     /// The size of its own read buffer.
     pub(super) room: Option<usize>,
@@ -58,13 +58,18 @@ impl Talker {
     fn take(&self, transport: &Transport, data: &[u8]) {
         let mut record = self.record.borrow_mut();
         record.received.extend_from_slice(data);
-        if Some(record.received.len()) == self.plan.closes_at {
-            transport.close();
-        }
+        self.plan.close_if_done(&record, transport);
     }
 }
 
 impl Plan {
+    fn close_if_done(&self, record: &Record, transport: &Transport) {
+        let is_written = record.written == self.message.len();
+        if is_written && self.closes_at == Some(record.received.len()) {
+            transport.close();
+        }
+    }
+
     /// Writes what is next. Returns whether there was something.
     ///
     /// An end that can write no more is told so by `connection_lost`: refused writes are no matter.
@@ -79,6 +84,7 @@ impl Plan {
         let rest = &self.message[record.written..];
         if rest.is_empty() {
             record.has_ended = true;
+            self.close_if_done(&record, &transport);
             return self.ends && transport.write_eof().is_ok();
         }
         // Of all sizes, the small ones first.
