@@ -6,6 +6,7 @@ declare -A title_of_need=(
     [typos]="typos is there"
     [shellcheck]="shellcheck is there"
     [network_programs]="nc, socat, curl and wrk are there"
+    [openssl]="openssl is there"
     [counting_programs]="valgrind, strace, gcc and OpenSSL's headers are there"
     [harm_programs]="the programs that do harm are there"
     [cargo_deny]="cargo-deny is there"
@@ -51,6 +52,10 @@ need_network_programs() {
     need_python || return 1
     command -v socat && nc -h 2>&1 | grep OpenBSD && command -v curl && command -v wrk && return 0
     install netcat-openbsd socat curl wrk
+}
+
+need_openssl() {
+    openssl version || install openssl
 }
 
 # The counts are taken with these, and the servers in C need a compiler, one of them OpenSSL.

@@ -13,6 +13,11 @@ use tidegate::Address;
 /// The option for the address of a server, and its values.
 pub const LISTEN: (&str, &str) = ("listen", "127.0.0.1:8888|unix:/path");
 
+/// The options for the certificate of a server and its private key, each in a PEM file.
+pub const CERT: (&str, &str) = ("cert", "FILE");
+/// See [`CERT`].
+pub const KEY: (&str, &str) = ("key", "FILE");
+
 /// Runs an example and returns its exit code: 1 after an error, 2 when the arguments are wrong.
 ///
 /// Either error is one line on stderr. The log shows warnings unless `RUST_LOG` says otherwise.
@@ -107,6 +112,12 @@ impl Args {
     /// Returns the value of an option.
     pub fn get(&self, name: &str) -> Option<&str> {
         self.0.get(name).map(String::as_str)
+    }
+
+    /// Returns the value of an option that must be there.
+    pub fn required(&self, name: &str) -> Result<&str, Error> {
+        self.get(name)
+            .ok_or_else(|| Error::from(format!("--{name} is missing")))
     }
 
     /// Returns the value of an option as a number in `range`, or `default`.

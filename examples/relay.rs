@@ -30,9 +30,7 @@ fn ended(_: &Handle, report: &RelayReport) {
 fn run() -> Result {
     let args = Args::from_env(&[LISTEN, ("to", LISTEN.1)])?;
     let listen = args.listen("127.0.0.1:8889");
-    let to = args
-        .get("to")
-        .ok_or(lexopt::Error::from("--to is missing"))?;
+    let to = args.required("to")?;
     ConnectOptions::new(to).validate()?;
     let mut event_loop = EventLoop::builder()
         .slow_callback(Duration::from_millis(100))

@@ -139,27 +139,144 @@ http_at() {
     [ ! -s "$scratch/server.err" ]
 }
 
-# https_at WHERE: curl, with the certificate made at the start and with one from files; and what
-# speaks no TLS disturbs nobody.
+# certificate: for localhost, into $scratch; sets pem to the options of a server that has it. It is
+# its own root, and no authority.
+certificate() {
+    pem=(--cert "$scratch/cert.pem" --key "$scratch/key.pem")
+    [ -s "$scratch/cert.pem" ] || bounded 60 openssl req -x509 -newkey rsa:2048 -nodes -days 2 \
+        -subj /CN=localhost -addext basicConstraints=critical,CA:FALSE \
+        -addext subjectAltName=DNS:localhost,IP:127.0.0.1 \
+        -keyout "$scratch/key.pem" -out "$scratch/cert.pem" 2>"$scratch/req.err" ||
+        { cat "$scratch/req.err" && return 1; }
+}
+
+# https_at WHERE: curl, wrk where it can, our own client; and what speaks no TLS disturbs nobody.
 https_at() {
-    local curl=(bounded 60 curl --silent --show-error --fail) url=https://localhost
-    local pem=(--cert "$scratch/cert.pem" --key "$scratch/key.pem")
-    bounded 60 openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost \
-        -addext subjectAltName=DNS:localhost -keyout "$scratch/key.pem" \
-        -out "$scratch/cert.pem" 2>/dev/null || return 1
-    fails_with 1 https --listen "$1" --cert "$scratch/cert.pem" || return 1
-    start_server https --listen "$1" || return 1
+    local curl=(bounded 60 curl --silent --show-error --fail) url=https://localhost pem
+    certificate || return 1
+    start_server https --listen "$1" "${pem[@]}" || return 1
     echo "server at $address"
     https_url
-    "${curl[@]}" --insecure "$url/" | grep "encrypted World" || return 1
+    "${curl[@]}" --cacert "$scratch/cert.pem" "$url/" | grep "encrypted World" || return 1
     "${curl[@]}" --output "$scratch/page" "$url/" && return 1
     curl --silent --output "$scratch/page" "${url/https/http}/" && return 1
-    "${curl[@]}" --insecure "$url/" | grep "encrypted World" || return 1
+    case $address in
+    unix:*) ;;
+    *)
+        echo "our client"
+        example 60 https --fetch "$url/" --ca "$scratch/cert.pem" | grep "encrypted World" &&
+            fails_with 1 https --fetch "${url/localhost/127.0.0.2}/" --ca "$scratch/cert.pem" &&
+            load "https://$address/" || return 1
+        ;;
+    esac
+    "${curl[@]}" --cacert "$scratch/cert.pem" "$url/" | grep "encrypted World" || return 1
     cat "$scratch/server.err"
-    [ ! -s "$scratch/server.err" ] || return 1
-    start_server https --listen "$2" "${pem[@]}" || return 1
-    https_url
-    "${curl[@]}" --cacert "$scratch/cert.pem" "$url/" | grep "encrypted World"
+    [ ! -s "$scratch/server.err" ]
+}
+
+# A page without a length, which ends with a close_notify of openssl's server.
+https_fetch() {
+    local pem port
+    certificate || return 1
+    port=$(free_port) || return 1
+    openssl s_server -accept "127.0.0.1:$port" -cert "$scratch/cert.pem" -key "$scratch/key.pem" \
+        -www -quiet >"$scratch/s_server.out" 2>&1 &
+    servers+=($!)
+    listens "$port" || return 1
+    example 60 https --fetch "https://localhost:$port/" --ca "$scratch/cert.pem" >"$scratch/page" &&
+        grep -i "s_server" "$scratch/page"
+}
+
+# free_port: one that nobody listened at a moment ago.
+free_port() {
+    python3 -c 'import socket
+with socket.create_server(("127.0.0.1", 0)) as server: print(server.getsockname()[1])'
+}
+
+# listens PORT: waits until somebody does.
+listens() {
+    bounded 20 python3 -c 'import socket, sys
+while True:
+    try:
+        socket.create_connection(("127.0.0.1", int(sys.argv[1]))).close()
+        break
+    except ConnectionRefusedError:
+        pass' "$1"
+}
+
+# tls_echo_at WHERE: openssl in both versions of TLS.
+tls_echo_at() {
+    local pem version to
+    certificate || return 1
+    fails_with 2 tls_echo --listen "$1" --cert "$scratch/cert.pem" || return 1
+    fails_with 1 tls_echo --listen "$1" --cert "$scratch/key.pem" --key "$scratch/key.pem" || return 1
+    start_server tls_echo --listen "$1" "${pem[@]}" || return 1
+    echo "server at $address"
+    head -c 1000000 /dev/urandom >"$scratch/sent"
+    case $address in
+    unix:*) to=(-unix "${address#unix:}") ;;
+    *) to=(-connect "$address") ;;
+    esac
+    for version in -tls1_2 -tls1_3; do
+        tls_comes_back "$version" || return 1
+    done
+    # Another version, and no TLS at all: the others are served.
+    openssl s_client "${to[@]}" -tls1_1 -cipher ALL@SECLEVEL=0 </dev/null >/dev/null 2>&1 && return 1
+    echo "GET / HTTP/1.1" | half_closed >"$scratch/page"
+    tls_comes_back -tls1_3 || return 1
+    cat "$scratch/server.err"
+    [ ! -s "$scratch/server.err" ]
+}
+
+# tls_comes_back VERSION: what goes into openssl's client comes out of it. The client leaves at the end
+# of its input, so that ends when everything is back.
+tls_comes_back() {
+    local input output
+    echo "openssl s_client $1"
+    rm -f "$scratch/input" "$scratch/back"
+    mkfifo "$scratch/input" || return 1
+    exec {output}< <(exec timeout 60 openssl s_client "${to[@]}" "$1" -servername localhost \
+        -verify_hostname localhost -CAfile "$scratch/cert.pem" -verify_return_error -quiet \
+        -no_ign_eof <"$scratch/input" 2>"$scratch/s_client.err")
+    exec {input}>"$scratch/input"
+    cat "$scratch/sent" >&"$input" &
+    head -c 1000000 <&"$output" >"$scratch/back"
+    exec {input}>&- {output}<&-
+    cmp "$scratch/sent" "$scratch/back"
+}
+
+# Our client, openssl's, and one that sends the command and its handshake at once.
+starttls() {
+    local pem
+    certificate || return 1
+    start_server starttls --listen 127.0.0.1:0 "${pem[@]}" || return 1
+    echo "server at $address"
+    example 30 starttls --connect "$address" --ca "$scratch/cert.pem" >"$scratch/talk" || return 1
+    cat "$scratch/talk"
+    grep -q "^encrypted: TLSv1_3$" "$scratch/talk" && grep -q "^< 221 " "$scratch/talk" || return 1
+    printf 'EHLO x\r\nQUIT\r\n' | bounded 30 openssl s_client -connect "$address" -starttls smtp \
+        -CAfile "$scratch/cert.pem" -verify_return_error -quiet -ign_eof 2>"$scratch/s_client.err" |
+        grep "^221 good bye" || return 1
+    bounded 60 python3 .ci/peers/starttls.py "$address" "$scratch/cert.pem" || return 1
+    fails_with 1 starttls --connect "unix:$scratch/nobody" --ca "$scratch/cert.pem" || return 1
+    cat "$scratch/server.err"
+    [ ! -s "$scratch/server.err" ]
+}
+
+# In the clear by nc, and with TLS behind the header by Python.
+proxy_header() {
+    local pem
+    certificate || return 1
+    start_server proxy_header --listen 127.0.0.1:0 || return 1
+    printf 'PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\nping\n' | half_closed |
+        diff <(printf 'hello, 192.0.2.1:56324\nping\n') - || return 1
+    printf 'PROXY TCP4 192.0.2.1 192.0.2.2 99999 443\r\nping\n' | half_closed |
+        diff /dev/null - || return 1
+    start_server proxy_header --listen 127.0.0.1:0 "${pem[@]}" || return 1
+    echo "server at $address"
+    bounded 60 python3 .ci/peers/proxy_header.py "$address" "$scratch/cert.pem" || return 1
+    cat "$scratch/server.err"
+    [ ! -s "$scratch/server.err" ]
 }
 
 # https_url: the URL of the server at $address, and the options that curl needs.
@@ -251,7 +368,11 @@ wrong_arguments() {
         fails_with 2 worker_threads --threads 0 &&
         fails_with 2 shutdown --grace soon &&
         fails_with 2 relay &&
-        fails_with 2 relay --to nonsense
+        fails_with 2 relay --to nonsense &&
+        fails_with 2 tls_echo --cert nowhere &&
+        fails_with 2 https --fetch 'http:// /' &&
+        fails_with 1 https --fetch http://localhost/ &&
+        fails_with 2 starttls --connect 127.0.0.1:1
 }
 
 nobody_listens() {
@@ -301,9 +422,15 @@ example_step echo-unix-streams "echo over a Unix socket, as async code" \
     echo_at "unix:$scratch/streams.sock" echo_streams
 example_step http-tcp "HTTP over TCP" http_at 127.0.0.1:0
 example_step http-unix "HTTP over a Unix socket" http_at "unix:$scratch/http.sock"
-example_step https-tcp "HTTPS over TCP" https_at 127.0.0.1:0 127.0.0.1:0
-example_step https-unix "HTTPS over a Unix socket" \
-    https_at "unix:$scratch/https.sock" "unix:$scratch/https2.sock"
+
+needing="network_programs openssl"
+example_step https-tcp "HTTPS over TCP" https_at 127.0.0.1:0
+example_step https-unix "HTTPS over a Unix socket" https_at "unix:$scratch/https.sock"
+example_step https-fetch "a page of openssl's server" https_fetch
+example_step tls-echo-tcp "echo over TLS and TCP" tls_echo_at 127.0.0.1:0
+example_step tls-echo-unix "echo over TLS and a Unix socket" tls_echo_at "unix:$scratch/tls.sock"
+example_step starttls "TLS in the middle of a conversation" starttls
+example_step proxy-header "a layer that leaves, alone and below TLS" proxy_header
 
 needing=websockets
 example_step websocket-tcp "WebSocket over TCP" websocket_at 127.0.0.1:0

@@ -1,0 +1,143 @@
+//! A layer of twenty lines: it reads the header with which a proxy tells the address of its client
+//! (PROXY protocol, version 1), and leaves. From then on the connection costs nothing more than one
+//! without a layer. TLS may stand above it: the header comes before the handshake.
+//!
+//! Run:
+//!
+//!     cargo run --example proxy_header -- --listen 127.0.0.1:8888
+//!
+//! Expect `listening on 127.0.0.1:8888`; then
+//!
+//!     printf 'PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\nping\n' | nc -N 127.0.0.1 8888
+//!
+//! prints `hello, 192.0.2.1:56324` and `ping`. With `--cert FILE --key FILE` (see `tls_echo`) the rest
+//! is TLS. Only a proxy may reach such a server: anyone who reaches it can tell any address. Ctrl-C
+//! ends it.
+
+use std::cell::{OnceCell, RefCell};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use tidegate::{EventLoop, Layer, LayerIo, ListenOptions, Protocol, Result, Transport};
+use tidegate_examples::{Args, CERT, KEY, LISTEN, exit_code, print_addresses};
+use tidegate_tls::{prelude::*, server_config_from_pem};
+
+/// The maximum length of a header with its line break, in bytes (section 2.1 of its specification,
+/// <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>).
+const MAX_HEADER: usize = 107;
+
+/// The client that the header tells of: `None` when the proxy knows none.
+type Client = Rc<OnceCell<Option<SocketAddr>>>;
+
+struct ProxyHeader {
+    client: Client,
+}
+
+impl Layer for ProxyHeader {
+    /// Waits: the layer opens, and the connection is made, when the header is there.
+    fn start(&mut self, _: &mut LayerIo<'_>) -> Result {
+        Ok(())
+    }
+
+    /// Gets all input that was not consumed, each time with more behind it.
+    fn receive(&mut self, io: &mut LayerIo<'_>) -> Result {
+        let input = io.input();
+        let Some(end) = input
+            .iter()
+            .take(MAX_HEADER)
+            .position(|&byte| byte == b'\n')
+        else {
+            return match input.len() < MAX_HEADER && could_begin(input) {
+                true => Ok(()),
+                false => Err("no PROXY header".into()),
+            };
+        };
+        let _ = self.client.set(client_of(&input[..=end])?);
+        io.consume(end + 1);
+        io.open();
+        io.leave();
+        Ok(())
+    }
+
+    /// Not called: the layer leaves when it opens.
+    fn send(&mut self, data: &[u8], io: &mut LayerIo<'_>) -> Result<usize> {
+        io.send(data);
+        Ok(data.len())
+    }
+
+    /// A proxy sends the header at once.
+    fn open_limit(&self) -> Duration {
+        Duration::from_secs(5)
+    }
+}
+
+fn could_begin(input: &[u8]) -> bool {
+    let word = b"PROXY ";
+    let len = input.len().min(word.len());
+    input[..len] == word[..len]
+}
+
+/// Returns the client that a header tells of: `PROXY TCP4 CLIENT SERVER PORT PORT` and a line break.
+fn client_of(header: &[u8]) -> Result<Option<SocketAddr>> {
+    let line = str::from_utf8(header)?.strip_suffix("\r\n");
+    let words: Vec<&str> = line.unwrap_or_default().split(' ').collect();
+    match words[..] {
+        ["PROXY", "UNKNOWN", ..] => Ok(None),
+        ["PROXY", "TCP4" | "TCP6", client, _, port, _] => {
+            Ok(Some(SocketAddr::new(client.parse()?, port.parse()?)))
+        }
+        _ => Err("a bad PROXY header".into()),
+    }
+}
+
+/// Greets its client, then sends back what it gets.
+struct Greeter {
+    client: Client,
+}
+
+impl Protocol for Greeter {
+    fn connection_made(&mut self, transport: &Transport) -> Result {
+        match self.client.get() {
+            Some(Some(client)) => writeln!(transport, "hello, {client}")?,
+            _ => writeln!(transport, "hello, client of {}", transport.peer_addr())?,
+        };
+        Ok(())
+    }
+
+    fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+        transport.write(data)?;
+        Ok(())
+    }
+}
+
+fn run() -> Result {
+    let args = Args::from_env(&[LISTEN, CERT, KEY])?;
+    // The layer of a connection is made right after its protocol.
+    let made: Rc<RefCell<Client>> = Rc::default();
+    let last = made.clone();
+    let mut options = ListenOptions::new(args.listen("127.0.0.1:8888")).layer(move || {
+        let client = last.borrow().clone();
+        ProxyHeader { client }
+    });
+    if args.get("cert").or(args.get("key")).is_some() {
+        let config = server_config_from_pem(args.required("cert")?, args.required("key")?)?;
+        options = options.tls(Arc::new(config));
+    }
+    let mut event_loop = EventLoop::builder()
+        .slow_callback(Duration::from_millis(100))
+        .build()?;
+    let server = event_loop.handle().create_server(options, move || {
+        let client = Client::default();
+        made.replace(client.clone());
+        Greeter { client }
+    })?;
+    print_addresses(server.local_addrs())?;
+    event_loop.run_forever()?;
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    exit_code(run)
+}
