@@ -45,7 +45,7 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(60);
 /// # Errors
 ///
 /// The error of a handshake or of a record is an [`io::Error`] with the
-/// [`rustls::Error`](crate::rustls::Error) inside; its kind is
+/// [`rustls::Error`] inside; its kind is
 /// [`InvalidData`](io::ErrorKind::InvalidData). It is the reason with which the connection ends, and
 /// the [cause](std::error::Error::source) in the error of a connect.
 ///

@@ -49,32 +49,99 @@ use std::time::Duration;
 /// * An `Err` ends the connection, with the error as its reason, after the bytes that were delivered
 ///   before. The output of the layer is still sent. A panic does the same. No method is called
 ///   afterwards.
+///
+/// # Example
+///
+/// A proxy tells the address of its client in a line before the stream. This layer reads the line and
+/// leaves. From then on the connection is a plain one.
+///
+/// ```
+/// use tidegate::{EventLoop, Layer, LayerIo, ListenOptions, Protocol, Result};
+///
+/// struct Header;
+///
+/// impl Layer for Header {
+///     fn start(&mut self, _: &mut LayerIo<'_>) -> Result {
+///         Ok(()) // opens when the line is there; `connection_made` comes after it
+///     }
+///
+///     fn receive(&mut self, io: &mut LayerIo<'_>) -> Result {
+///         let input = io.input();
+///         match input.iter().position(|&byte| byte == b'\n') {
+///             Some(end) => {
+///                 log::info!("a client behind {}", input[..end].escape_ascii());
+///                 io.consume(end + 1);
+///                 io.open();
+///                 io.leave();
+///             }
+///             None if input.len() > 107 => return Err("the first line is too long".into()),
+///             None => {} // called again with more behind it
+///         }
+///         Ok(())
+///     }
+///
+///     fn send(&mut self, data: &[u8], io: &mut LayerIo<'_>) -> Result<usize> {
+///         io.send(data);
+///         Ok(data.len())
+///     }
+/// }
+///
+/// struct Discard;
+///
+/// impl Protocol for Discard {}
+///
+/// # fn main() -> Result {
+/// let event_loop = EventLoop::new()?;
+/// let options = ListenOptions::new("127.0.0.1:0").layer(|| Header);
+/// event_loop.handle().create_server(options, || Discard)?;
+/// # Ok(()) }
+/// ```
 pub trait Layer: Any {
     /// Called once, when what is below is open.
     ///
     /// The default implementation opens the layer at once.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the connection: see [the contract](Layer#the-contract).
     fn start(&mut self, io: &mut LayerIo<'_>) -> Result {
         io.open();
         Ok(())
     }
 
     /// Called when there are bytes from below.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the connection: see [the contract](Layer#the-contract).
     fn receive(&mut self, io: &mut LayerIo<'_>) -> Result;
 
     /// Called once, when below has ended.
     ///
     /// The default implementation ends the stream to above.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the connection: see [the contract](Layer#the-contract).
     fn input_ended(&mut self, io: &mut LayerIo<'_>) -> Result {
         io.end_of_stream();
         Ok(())
     }
 
     /// Takes bytes from above, and returns the number of bytes that it took.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the connection: see [the contract](Layer#the-contract).
     fn send(&mut self, data: &[u8], io: &mut LayerIo<'_>) -> Result<usize>;
 
     /// Called when the stream from above has ended and everything of it was sent.
     ///
     /// The default implementation does nothing.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the connection: see [the contract](Layer#the-contract).
     fn end(&mut self, io: &mut LayerIo<'_>) -> Result {
         let _ = io;
         Ok(())
@@ -83,6 +150,10 @@ pub trait Layer: Any {
     /// Called when the time of [`LayerIo::wake_after`] is over.
     ///
     /// The default implementation does nothing.
+    ///
+    /// # Errors
+    ///
+    /// An error ends the connection: see [the contract](Layer#the-contract).
     fn timer(&mut self, io: &mut LayerIo<'_>) -> Result {
         let _ = io;
         Ok(())

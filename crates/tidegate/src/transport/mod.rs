@@ -471,19 +471,7 @@ impl Transport {
     /// acknowledged or has no window for; and [`set_keepalive`](Transport::set_keepalive), which
     /// finds a peer that vanished while nothing was under way.
     ///
-    /// ```
-    /// use std::time::Duration;
-    /// use tidegate::{Protocol, Result, Transport};
-    ///
-    /// struct Feed;
-    ///
-    /// impl Protocol for Feed {
-    ///     fn connection_made(&mut self, transport: &Transport) -> Result {
-    ///         transport.set_write_timeout(Some(Duration::from_secs(30)));
-    ///         Ok(())
-    ///     }
-    /// }
-    /// ```
+    #[doc = include_str!("../../docs/transport/set_write_timeout.md")]
     pub fn set_write_timeout(&self, limit: Option<Duration>) {
         self.limit_stalls(limit);
     }
