@@ -51,8 +51,8 @@ async fn page(_: Request<Incoming>, tls: String) -> hyper::Result<Response<Full<
     Ok(reply)
 }
 
-/// One connection, request after request, once its handshake is done. What a client does wrong is its
-/// own affair.
+/// One connection, request after request, once its handshake is done. A mistake of a client
+/// is no failure of the server.
 async fn connected(reader: StreamReader, writer: StreamWriter) -> Result {
     let tls = writer.transport().tls().ok_or("no TLS")?;
     let version = tls.version.and_then(|version| version.as_str());

@@ -11,7 +11,7 @@
 //!     printf 'PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\nping\n' | nc -N 127.0.0.1 8888
 //!
 //! prints `hello, 192.0.2.1:56324` and `ping`. With `--cert FILE --key FILE` (see `tls_echo`) the rest
-//! is TLS. Only a proxy may reach such a server: anyone who reaches it can tell any address. Ctrl-C
+//! is TLS. Only a proxy may reach such a server: a client that reaches it can tell any address. Ctrl-C
 //! ends it.
 
 use std::cell::{OnceCell, RefCell};

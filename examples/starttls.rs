@@ -97,7 +97,7 @@ impl Session {
         transport
             .start_tls_server(self.config.clone(), &unread)
             .detach();
-        // What was said before anyone could have said (RFC 3207, section 4.2).
+        // Anyone on the way could have said it (RFC 3207, section 4.2).
         self.greeted = false;
         Ok(())
     }

@@ -228,20 +228,18 @@ tls_echo_at() {
     [ ! -s "$scratch/server.err" ]
 }
 
-# tls_comes_back VERSION: what goes into openssl's client comes out of it. The client leaves at the end
-# of its input, so that ends when everything is back.
+# tls_comes_back VERSION: what goes into openssl's client comes out of it. The client goes on after the
+# end of its input (-quiet), for else a byte of it may be one of its commands.
 tls_comes_back() {
-    local input output
+    local output client
     echo "openssl s_client $1"
-    rm -f "$scratch/input" "$scratch/back"
-    mkfifo "$scratch/input" || return 1
     exec {output}< <(exec timeout 60 openssl s_client "${to[@]}" "$1" -servername localhost \
         -verify_hostname localhost -CAfile "$scratch/cert.pem" -verify_return_error -quiet \
-        -no_ign_eof <"$scratch/input" 2>"$scratch/s_client.err")
-    exec {input}>"$scratch/input"
-    cat "$scratch/sent" >&"$input" &
+        <"$scratch/sent" 2>"$scratch/s_client.err")
+    client=$!
     head -c 1000000 <&"$output" >"$scratch/back"
-    exec {input}>&- {output}<&-
+    kill "$client"
+    exec {output}<&-
     cmp "$scratch/sent" "$scratch/back"
 }
 

@@ -172,7 +172,7 @@ fn a_cut_stream_is_an_error_behind_its_data_and_never_an_end_of_stream(kind: Kin
         let event_loop = &mut s.event_loop;
         let line = wait(event_loop, "a line", s.reader.read_line());
         assert_eq!(line.unwrap(), "a line\n");
-        // A read that cannot be whole any more fails, and its bytes stay.
+        // A part that cannot become whole is an error, and stays.
         let error = wait(event_loop, "its end", s.reader.read_line()).unwrap_err();
         assert!(is_cut(&error), "{error:?}");
         let error = now(s.reader.read_to_end(99)).unwrap_err();

@@ -52,7 +52,7 @@ fn a_drain_through_a_layer_ends_within_one_record_of_the_low_mark() {
     }
 }
 
-/// The way in which a layer is put on.
+/// Puts a layer on.
 trait Secure: Clone + 'static {
     async fn server(&self, reader: &mut StreamReader) -> std::io::Result<()>;
     async fn client(&self, reader: &mut StreamReader) -> std::io::Result<()>;
@@ -89,8 +89,8 @@ impl Secure for Encrypted {
     }
 }
 
-/// Sends and reads at the same time, each to its end. The input is whole, or it is an error. One
-/// that is cut aborts behind some of its pieces.
+/// Sends and reads at the same time, each to its end. All of it is read, or there is an error. One
+/// that is to be cut aborts behind the piece of that number.
 async fn exchange(
     mut reader: StreamReader,
     writer: StreamWriter,

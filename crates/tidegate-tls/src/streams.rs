@@ -15,9 +15,9 @@ use tidegate_streams::StreamReader;
 /// [`ConnectTls::tls`](crate::ConnectTls::tls) and [`ListenTls::tls`](crate::ListenTls::tls).
 ///
 /// The methods are those of the reader, because it holds bytes that have arrived: those of the
-/// handshake go to TLS. Bytes that the writer was given before is sent as it is, what it is given afterwards
-/// is encrypted. [`TransportTls::tls`](crate::TransportTls::tls) tells what the handshake has
-/// negotiated: `writer.transport().tls()`.
+/// handshake go to TLS. Bytes that were written before are sent as they are, those that are written
+/// afterwards are encrypted. [`TransportTls::tls`](crate::TransportTls::tls) tells what the handshake
+/// has negotiated: `writer.transport().tls()`.
 ///
 /// A stream that ends without a close_notify was cut. Reads return the bytes that came before, then
 /// [`ReadError::Closed`](tidegate_streams::ReadError::Closed), whose reason is

@@ -11,10 +11,10 @@ impl StreamReader {
     /// Completes when the layer is open.
     ///
     /// This is asyncio's `start_tls`, for any [`Layer`]; with tidegate-tls and its feature `streams`
-    /// the reader has a `start_tls_server` and a `start_tls_client`. Bytes that the writer was given before
-    /// goes past the layer, what it is given afterwards goes through: it is buffered until the layer
-    /// is open. [`Transport::push_layer`](tidegate::Transport::push_layer) says more. That method
-    /// itself would leave behind the bytes that this reader holds.
+    /// the reader has a `start_tls_server` and a `start_tls_client`. Bytes that were written before go
+    /// past the layer. Bytes that are written afterwards go through it, and are buffered until it is
+    /// open. [`Transport::push_layer`](tidegate::Transport::push_layer) says more. That method itself
+    /// would leave behind the bytes that this reader holds.
     ///
     /// ```
     /// # use tidegate::{Layer, Result};

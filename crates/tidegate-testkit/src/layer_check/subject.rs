@@ -6,10 +6,13 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use tidegate::{ConnectOptions, Layer, ListenOptions};
 
+/// Adds a layer to options.
+type AddLayer<Options> = dyn Fn(Options, &Calls) -> Options;
+
 /// Makes a layer for each end of each run.
 pub(super) struct Subject {
-    connect: Box<dyn Fn(ConnectOptions, &Calls) -> ConnectOptions>,
-    listen: Box<dyn Fn(ListenOptions, &Calls) -> ListenOptions>,
+    connect: Box<AddLayer<ConnectOptions>>,
+    listen: Box<AddLayer<ListenOptions>>,
 }
 
 impl Subject {
