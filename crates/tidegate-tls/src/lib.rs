@@ -109,7 +109,7 @@ mod info;
 mod streams;
 mod tls;
 
-#[cfg(feature = "native-roots")]
+#[cfg(all(feature = "native-roots", any(feature = "ring", feature = "aws-lc-rs")))]
 pub use config::client_config;
 #[cfg(any(feature = "ring", feature = "aws-lc-rs"))]
 pub use config::{client_config_from_pem, server_config_from_pem};
