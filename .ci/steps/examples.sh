@@ -182,7 +182,7 @@ https_fetch() {
     openssl s_server -accept "127.0.0.1:$port" -cert "$scratch/cert.pem" -key "$scratch/key.pem" \
         -www -quiet >"$scratch/s_server.out" 2>&1 &
     servers+=($!)
-    listens "$port" || return 1
+    port_listens "$port" || return 1
     example 60 https --fetch "https://localhost:$port/" --ca "$scratch/cert.pem" >"$scratch/page" &&
         grep -i "s_server" "$scratch/page"
 }
@@ -193,8 +193,8 @@ free_port() {
 with socket.create_server(("127.0.0.1", 0)) as server: print(server.getsockname()[1])'
 }
 
-# listens PORT: waits until somebody does.
-listens() {
+# port_listens PORT: waits until somebody does.
+port_listens() {
     bounded 20 python3 -c 'import socket, sys
 while True:
     try:
