@@ -8,11 +8,11 @@ mod shared;
 mod socket;
 mod through;
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod fuzz;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod testing;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;
 
 pub use io::{Above, Below, LayerIo};

@@ -94,7 +94,7 @@ impl TakenOff {
         Some(super::call::detached(&self.shared, |io| call(layer, io)))
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(in crate::layer) fn count(&self) -> usize {
         self.layers.len()
     }

@@ -23,7 +23,7 @@ use std::rc::Rc;
 use std::time::Instant;
 
 pub(crate) use close::TakenOff;
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 pub(super) use write::FULL_WIRE;
 
 /// One layer on one socket, which may be a layered socket itself.
@@ -220,7 +220,7 @@ impl LayeredSocket {
     }
 
     /// Checks that it has no more memory than it may have, between two calls.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) fn check_memory(&self) {
         use super::io::MAX_PLAIN;
         use super::shared::SCRATCH;
@@ -239,7 +239,7 @@ impl LayeredSocket {
     }
 
     /// Checks that it has no memory at all.
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) fn check_idle(&self) {
         for buffer in [&self.unread, &self.input, &self.wire, &self.plain] {
             assert_eq!(buffer.footprint(), 0, "{buffer:?}");

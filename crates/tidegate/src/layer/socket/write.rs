@@ -315,7 +315,7 @@ impl LayeredSocket {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
     use crate::driver::{Socket, StreamSocket};
