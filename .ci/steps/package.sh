@@ -67,11 +67,12 @@ minimal_versions() {
         sed -i 's|^members = .*|members = ["crates/*"]|' "$copy/Cargo.toml" || return 1
     RUSTC_BOOTSTRAP=1 bounded 300 cargo update -Zdirect-minimal-versions \
         --manifest-path "$copy/Cargo.toml" || return 1
-    local features
-    for features in --no-default-features --all-features; do
-        bounded 900 cargo check --workspace --locked "$features" \
-            --manifest-path "$copy/Cargo.toml" --target-dir "$target/minimal" || return 1
-    done
+    # Without aws-lc-rs: rustls depends on it, so its versions are not ours, and it takes a minute.
+    local check=(bounded 900 cargo check --locked --manifest-path "$copy/Cargo.toml"
+        --target-dir "$target/minimal")
+    "${check[@]}" --workspace --no-default-features &&
+        "${check[@]}" --workspace --exclude tidegate-tls --all-features &&
+        "${check[@]}" -p tidegate-tls --features native-roots,streams
 }
 
 deny() {

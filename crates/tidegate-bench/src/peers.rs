@@ -141,7 +141,16 @@ pub fn build_programs() -> io::Result<PathBuf> {
     let target = target.ok_or_else(|| io::Error::other("no target directory"))?;
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     eprintln!("building the servers");
-    let status = Command::new(cargo)
+    let mut build = Command::new(cargo);
+    // `cargo run` sets these for its program. The build script of a dependency looks at them, so with
+    // them everything would be built anew, and once more by the next cargo that has none.
+    for (name, _) in env::vars_os() {
+        let text = name.to_string_lossy();
+        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
+            build.env_remove(name);
+        }
+    }
+    let status = build
         .args(["build", "--quiet", "--release", "-p", "tidegate-bench"])
         .args(["--bins", "--target-dir"])
         .arg(target)
