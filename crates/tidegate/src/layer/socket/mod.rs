@@ -134,6 +134,25 @@ impl LayeredSocket {
         }
     }
 
+    /// Returns whether one look tells that all layers wait for the next read or write, and for nothing
+    /// else: no input, no output, no timer, no word of a layer. `false` tells nothing.
+    ///
+    /// It stands for six questions after each read and write. So it has no branch for each condition.
+    pub(crate) fn is_quiet(&self) -> bool {
+        let said = self.more | self.blocked | self.unblocked | self.ended | self.ending | self.left;
+        let went_on = !self.open_told | self.unfinished;
+        let failed =
+            self.fault.is_some() | self.read_error.is_some() | self.write_error.is_some();
+        let bytes = !self.unread.is_empty()
+            | !self.input.is_empty()
+            | !self.plain.is_empty()
+            | !self.wire.is_empty()
+            | !self.through.is_settled()
+            | (self.past > 0);
+        !(said | went_on | failed | bytes | self.deadline.is_some())
+            && self.layered_below().is_none_or(Self::is_quiet)
+    }
+
     /// Returns the time at which a layer wants to be called.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let below = self.layered_below().and_then(Self::deadline);

@@ -46,6 +46,11 @@ impl LayeredSocket {
         !self.drained || self.has_input()
     }
 
+    /// Returns whether the last read asked below and got less than there was room for.
+    pub(crate) fn is_drained(&self) -> bool {
+        self.drained
+    }
+
     /// Returns whether a layer takes no bytes from above before it has received some from below: it
     /// waits for no timer.
     pub(crate) fn needs_input(&self) -> bool {

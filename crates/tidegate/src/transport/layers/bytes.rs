@@ -12,8 +12,7 @@ impl Transport {
     /// One read.
     pub(in super::super) fn receive_layered(&self, buffer: &mut [u8]) -> io::Result<usize> {
         let conn = self.conn();
-        let read = conn.lend(|layered| (layered.read(buffer), layered.has_more()));
-        let Some((result, more)) = read else {
+        let Some((result, more)) = conn.lend_to_read(buffer) else {
             return Err(io::ErrorKind::NotConnected.into());
         };
         match result {

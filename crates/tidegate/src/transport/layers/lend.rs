@@ -8,10 +8,11 @@
 use super::super::conn::Conn;
 use super::super::state::State;
 use crate::Protocol;
-use crate::driver::Socket;
+use crate::driver::{Socket, StreamSocket};
 use crate::event_loop::Deferred;
 use crate::layer::LayeredSocket;
 use std::cell::RefMut;
+use std::io;
 use std::mem;
 use std::time::Instant;
 
@@ -26,8 +27,10 @@ struct Lent<'c> {
 impl Drop for Lent<'_> {
     fn drop(&mut self) {
         self.conn.socket.replace(self.socket.take());
-        let gathered = mem::take(&mut self.gathered);
-        self.conn.core().gather.replace(gathered);
+        if !self.gathered.is_empty() {
+            let gathered = mem::take(&mut self.gathered);
+            self.conn.core().gather.replace(gathered);
+        }
         self.conn.clear(State::IN_LAYER);
     }
 }
@@ -43,7 +46,24 @@ struct Changes {
 }
 
 impl Changes {
-    fn of(layered: &LayeredSocket) -> Self {
+    /// Asks for all of it, unless one look at the layers tells that there is nothing, as after most
+    /// reads and writes.
+    #[inline]
+    fn of(layered: &LayeredSocket) -> Option<Self> {
+        if layered.is_quiet() {
+            debug_assert!(Self::ask(layered).is_nothing(), "{layered:?}");
+            return None;
+        }
+        Some(Self::ask(layered))
+    }
+
+    fn is_nothing(&self) -> bool {
+        let told = self.output || self.input || self.wants_write || self.starved || self.left;
+        !told && self.deadline.is_none()
+    }
+
+    #[inline(never)]
+    fn ask(layered: &LayeredSocket) -> Self {
         Self {
             output: layered.has_output(),
             input: layered.has_input(),
@@ -62,11 +82,31 @@ impl Conn {
         call: impl FnOnce(&mut LayeredSocket) -> R,
     ) -> Option<R> {
         let (result, changes) = self.lend_only(call)?;
-        if changes.wants_write {
+        if changes.as_ref().is_some_and(|changes| changes.wants_write) {
             self.set(State::WRITABLE);
         }
-        self.note(&changes);
+        self.note(changes);
         Some(result)
+    }
+
+    /// As [`lend`](Self::lend), for a read. Returns also whether another read may have something to
+    /// tell.
+    #[inline(always)]
+    pub(in super::super) fn lend_to_read(
+        &self,
+        buffer: &mut [u8],
+    ) -> Option<(io::Result<usize>, bool)> {
+        let read = |layered: &mut LayeredSocket| (layered.read(buffer), layered.is_drained());
+        let ((result, drained), changes) = self.lend_only(read)?;
+        let mut more = !drained;
+        if let Some(changes) = &changes {
+            more |= changes.input;
+            if changes.wants_write {
+                self.set(State::WRITABLE);
+            }
+        }
+        self.note(changes);
+        Some((result, more))
     }
 
     /// As [`lend`](Self::lend), for a write: one that was taken in part is not repeated at once.
@@ -75,18 +115,22 @@ impl Conn {
         call: impl FnOnce(&mut LayeredSocket) -> R,
     ) -> Option<R> {
         let (result, changes) = self.lend_only(call)?;
-        self.note(&changes);
+        self.note(changes);
         Some(result)
     }
 
-    fn lend_only<R>(&self, call: impl FnOnce(&mut LayeredSocket) -> R) -> Option<(R, Changes)> {
+    #[inline(always)]
+    fn lend_only<R>(
+        &self,
+        call: impl FnOnce(&mut LayeredSocket) -> R,
+    ) -> Option<(R, Option<Changes>)> {
         if !self.is(State::LAYERED) || self.is(State::IN_LAYER) {
             return None;
         }
         let mut lent = Lent {
             conn: self,
             socket: self.socket.take(),
-            gathered: self.core().gather.take(),
+            gathered: self.take_gathered(),
             _slot: self.protocol.try_borrow_mut().ok(),
         };
         self.set(State::IN_LAYER);
@@ -104,7 +148,29 @@ impl Conn {
         Some(call(socket.as_mut()?.foreign_mut()?))
     }
 
-    fn note(&self, changes: &Changes) {
+    /// Returns the gathered writes. The memory stays in the loop when there are none.
+    fn take_gathered(&self) -> Vec<u8> {
+        let mut gather = self.core().gather.borrow_mut();
+        if gather.is_empty() {
+            return Vec::new();
+        }
+        mem::take(&mut *gather)
+    }
+
+    #[inline(always)]
+    fn note(&self, changes: Option<Changes>) {
+        match changes {
+            Some(changes) => self.note_all(&changes),
+            None if self.is(State::OUTPUT | State::LAYER_STARVED | State::LAYER_TIMED) => {
+                self.clear(State::OUTPUT | State::LAYER_STARVED);
+                self.set_layer_timer(None);
+            }
+            None => {}
+        }
+    }
+
+    #[inline(never)]
+    fn note_all(&self, changes: &Changes) {
         for (flag, on) in [
             (State::OUTPUT, changes.output),
             (State::LAYER_STARVED, changes.starved),
