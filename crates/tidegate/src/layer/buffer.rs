@@ -8,8 +8,8 @@ use std::mem;
 /// socket works, the memory is lent by [`Shared`]; between two calls a queue has what its bytes
 /// need, and an empty one has none.
 ///
-/// Invariant: `start <= end <= memory.len()`. The bytes lie between the two, and all memory is
-/// initialised: it was cleared when it was taken from the system.
+/// Invariant: `start <= end <= memory.len()`, and both are 0 when there are no bytes. These lie
+/// between the two, and all memory is initialised: it was cleared when it was taken from the system.
 #[derive(Default)]
 pub(super) struct Buffer {
     memory: Box<[u8]>,
@@ -31,7 +31,7 @@ impl Buffer {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.start == self.end
+        self.end == 0
     }
 
     pub(super) fn bytes(&self) -> &[u8] {
@@ -55,7 +55,17 @@ impl Buffer {
         &mut self.memory[self.end..]
     }
 
+    #[inline]
     fn make_room(&mut self, len: usize, shared: &Shared) {
+        if self.memory.is_empty() && len <= SCRATCH {
+            self.memory = shared.lend();
+        } else {
+            self.make_more_room(len, shared);
+        }
+    }
+
+    #[inline(never)]
+    fn make_more_room(&mut self, len: usize, shared: &Shared) {
         let (held, needed) = (self.len(), self.len() + len);
         if needed <= self.memory.len() {
             self.memory.copy_within(self.start..self.end, 0);
@@ -86,8 +96,13 @@ impl Buffer {
         debug_assert!(len <= self.len());
         self.start += len;
         if self.start == self.end {
-            (self.start, self.end) = (0, 0);
+            self.clear();
         }
+    }
+
+    /// Forgets all bytes.
+    pub(super) fn clear(&mut self) {
+        (self.start, self.end) = (0, 0);
     }
 
     /// Moves the first bytes out, as many as fit, and returns their number.
@@ -101,16 +116,19 @@ impl Buffer {
     /// Gives back the memory that the bytes do not need.
     #[inline(always)]
     pub(super) fn park(&mut self, shared: &Shared) {
-        if !self.memory.is_empty() {
-            self.give_back(shared);
+        if self.memory.is_empty() {
+            return;
+        }
+        if self.is_empty() {
+            shared.take_back(mem::take(&mut self.memory));
+        } else {
+            self.shrink(shared);
         }
     }
 
-    fn give_back(&mut self, shared: &Shared) {
-        if self.is_empty() {
-            shared.take_back(mem::take(&mut self.memory));
-            (self.start, self.end) = (0, 0);
-        } else if self.len() < self.memory.len() / 2 {
+    #[inline(never)]
+    fn shrink(&mut self, shared: &Shared) {
+        if self.len() < self.memory.len() / 2 {
             let exact = Self::of(self.bytes().to_vec());
             shared.take_back(mem::replace(self, exact).memory);
         }

@@ -63,7 +63,7 @@ impl<'a> Pieces<'a> {
         {
             return first;
         }
-        gather.consume(gather.len());
+        gather.clear();
         for slice in self.rest(len) {
             gather.push(slice, shared);
         }

@@ -2,7 +2,7 @@
 //! the clock.
 
 use super::through::Marks;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::mem;
 use std::rc::Rc;
@@ -18,6 +18,9 @@ const KEPT: usize = 8;
 
 /// Memory and clock of the layered sockets of a loop.
 pub(crate) struct Shared {
+    /// A piece of memory that is kept, or nothing: most calls need one at a time.
+    first: Cell<Box<[u8]>>,
+    /// More of them.
     memory: RefCell<Vec<Box<[u8]>>>,
     marks: RefCell<Vec<Marks>>,
     clock: Box<dyn Fn() -> Instant>,
@@ -27,6 +30,7 @@ impl Shared {
     /// Calls `clock` when a layer asks for the time or starts its timer.
     pub(crate) fn new(clock: impl Fn() -> Instant + 'static) -> Rc<Self> {
         Rc::new(Self {
+            first: Cell::default(),
             memory: RefCell::default(),
             marks: RefCell::default(),
             clock: Box::new(clock),
@@ -38,15 +42,37 @@ impl Shared {
     }
 
     /// Returns [`SCRATCH`] bytes.
+    #[inline]
     pub(super) fn lend(&self) -> Box<[u8]> {
+        let first = self.first.take();
+        if first.is_empty() {
+            return self.lend_another();
+        }
+        first
+    }
+
+    #[inline(never)]
+    fn lend_another(&self) -> Box<[u8]> {
         let kept = self.memory.borrow_mut().pop();
         kept.unwrap_or_else(|| vec![0; SCRATCH].into_boxed_slice())
     }
 
     /// Takes memory back, of any origin.
+    #[inline]
     pub(super) fn take_back(&self, memory: Box<[u8]>) {
+        if memory.len() != SCRATCH {
+            return;
+        }
+        let before = self.first.replace(memory);
+        if !before.is_empty() {
+            self.take_back_another(before);
+        }
+    }
+
+    #[inline(never)]
+    fn take_back_another(&self, memory: Box<[u8]>) {
         let mut kept = self.memory.borrow_mut();
-        if memory.len() == SCRATCH && kept.len() < KEPT {
+        if kept.len() < KEPT - 1 {
             kept.push(memory);
         }
     }
@@ -54,7 +80,10 @@ impl Shared {
     /// Returns the number of pieces of memory that are kept.
     #[cfg(test)]
     pub(super) fn kept(&self) -> usize {
-        self.memory.borrow().len()
+        let first = self.first.take();
+        let kept = self.memory.borrow().len() + usize::from(!first.is_empty());
+        self.first.set(first);
+        kept
     }
 
     /// Returns an empty list with memory, if there is one.

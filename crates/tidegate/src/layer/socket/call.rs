@@ -113,7 +113,7 @@ impl LayeredSocket {
             self.no_more_calls();
         }
         if self.sent_end {
-            self.wire.consume(self.wire.len());
+            self.wire.clear();
         }
         outcome
     }

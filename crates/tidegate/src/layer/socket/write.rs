@@ -169,7 +169,7 @@ impl LayeredSocket {
                 break;
             }
         }
-        gather.consume(gather.len());
+        gather.clear();
         gather.park(&shared);
     }
 
