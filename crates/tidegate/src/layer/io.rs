@@ -34,6 +34,12 @@ pub(super) struct Said {
     pub(super) more: bool,
 }
 
+impl Said {
+    pub(super) fn is_something(self) -> bool {
+        self.open | self.end_of_stream | self.leave | self.more
+    }
+}
+
 impl LayerIo<'_> {
     /// Returns the bytes from below that were not consumed yet. They may be changed in place.
     pub fn input(&mut self) -> &mut [u8] {

@@ -100,13 +100,22 @@ impl LayeredSocket {
         let outcome = catch_unwind(AssertUnwindSafe(|| call(layer, &mut io)));
         let LayerIo { consumed, said, .. } = io;
         self.input.consume(consumed);
+        let misuse = misuse.take();
+        if said.is_something() | misuse.is_some() | self.sent_end {
+            self.note_said(said, misuse);
+        }
+        outcome
+    }
+
+    #[inline(never)]
+    fn note_said(&mut self, said: Said, misuse: Option<&'static str>) {
         if (said.open || said.leave) && !self.open {
             (self.open, self.unblocked) = (true, true);
         }
         self.ended |= said.end_of_stream;
         self.left |= said.leave;
         self.more |= said.more;
-        if let Some(misuse) = misuse.take() {
+        if let Some(misuse) = misuse {
             self.fail(Fault::new(io::Error::other(misuse)));
         }
         if self.left {
@@ -115,7 +124,6 @@ impl LayeredSocket {
         if self.sent_end {
             self.wire.clear();
         }
-        outcome
     }
 
     /// Takes the layer for failed: it is not called any more.

@@ -141,8 +141,7 @@ impl LayeredSocket {
     pub(crate) fn is_quiet(&self) -> bool {
         let said = self.more | self.blocked | self.unblocked | self.ended | self.ending | self.left;
         let went_on = !self.open_told | self.unfinished;
-        let failed =
-            self.fault.is_some() | self.read_error.is_some() | self.write_error.is_some();
+        let failed = self.fault.is_some() | self.read_error.is_some() | self.write_error.is_some();
         let bytes = !self.unread.is_empty()
             | !self.input.is_empty()
             | !self.plain.is_empty()

@@ -132,29 +132,38 @@ impl LayeredSocket {
 
     /// Calls the layer once with what there is to tell it, and sends what it put out.
     pub(super) fn step(&mut self, buffer: &mut [u8], filled: &mut usize) -> io::Result<()> {
-        let asked = mem::take(&mut self.more);
-        if !asked && self.input.len() > MAX_INPUT {
+        if mem::take(&mut self.more) {
+            self.step_as_asked(buffer, filled);
+            return Ok(());
+        }
+        if self.input.len() > MAX_INPUT {
             return self.wait_for_timer(
                 io::ErrorKind::InvalidData,
                 "a layer waits for more input than the maximum that is kept for it",
             );
         }
-        if !asked && self.eof {
+        if self.eof {
             return self.step_at_end(buffer, filled);
         }
-        if !asked {
-            match self.fill() {
-                Ok(0) => return Ok(()),
-                Ok(_) => {}
-                Err(error) => return Err(self.postponed(error)),
-            }
+        match self.fill() {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            Err(error) => return Err(self.postponed(error)),
         }
+        self.call(buffer, filled, |layer, io| layer.receive(io));
+        self.fruitless = 0;
+        self.send_output();
+        Ok(())
+    }
+
+    /// The layer has asked for a call without further input.
+    #[inline(never)]
+    fn step_as_asked(&mut self, buffer: &mut [u8], filled: &mut usize) {
         let before = (self.input.len(), *filled, self.plain.len(), self.wire.len());
         self.call(buffer, filled, |layer, io| layer.receive(io));
         let after = (self.input.len(), *filled, self.plain.len(), self.wire.len());
-        self.check_progress(!asked || before != after);
+        self.check_progress(before != after);
         self.send_output();
-        Ok(())
     }
 
     /// Below has ended, and the layer has had everything before.
@@ -195,30 +204,36 @@ impl LayeredSocket {
         if let Some(error) = self.read_error.take() {
             return Err(error);
         }
-        let mut input = mem::take(&mut self.input);
-        let room = input.spare(SCRATCH - input.len(), &self.shared);
+        let Self { input, shared, .. } = self;
+        let len = input.len();
+        let room = input.spare(SCRATCH - len, shared);
         let result = if self.unread.is_empty() {
-            self.read_below(room)
+            let (room, result) = (room.len(), self.below.read(room));
+            self.note_read(room, result)
         } else {
             Ok(self.unread.move_to(room))
         };
         if let Ok(len) = result {
-            input.fill(len);
+            self.input.fill(len);
         }
-        self.input = input;
         result
     }
 
     /// One read from below.
     pub(super) fn read_below(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let result = self.below.read(buffer);
+        self.note_read(buffer.len(), result)
+    }
+
+    /// Notes the result of a read from below, with room for `room` bytes.
+    fn note_read(&mut self, room: usize, result: io::Result<usize>) -> io::Result<usize> {
         let more_below = || self.layered_below().is_some_and(Self::has_more);
         match &result {
             Ok(0) => {
                 self.eof = true;
                 self.drained = true;
             }
-            Ok(len) => self.drained = *len < buffer.len() && !more_below(),
+            Ok(len) => self.drained = *len < room && !more_below(),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.drained = !more_below();
                 return result;

@@ -8,7 +8,6 @@ use crate::layer::pieces::{PIECE, Pieces};
 use crate::layer::shared::SCRATCH;
 use crate::write_buffer::{MAX_OFFER, MAX_SLICES, Offer};
 use std::io::{self, IoSlice};
-use std::mem;
 
 /// No further piece is encoded when this many bytes wait for below: so that what does not stand in
 /// the way of a large piece fits in the memory that is lent. 1 KiB is for what a layer adds to a
@@ -85,6 +84,35 @@ impl LayeredSocket {
 
     /// First what is to go past the layer, then what waits for below, then what is new.
     pub(super) fn write_from_above(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if let [slice] = slices
+            && (1..=PIECE).contains(&slice.len())
+            && self.is_quiet()
+        {
+            return self.write_piece(slice);
+        }
+        self.write_slices(slices)
+    }
+
+    /// As [`write_slices`](Self::write_slices), for a piece with nothing before it.
+    fn write_piece(&mut self, piece: &[u8]) -> io::Result<usize> {
+        let taken = self.give_piece(piece);
+        if taken == piece.len() && self.send_own() == Sent::All && self.send_below() == Sent::All {
+            return Ok(taken);
+        }
+        self.write_piece_rest(piece, taken)
+    }
+
+    /// The layer has taken a part of a piece, or below a part of what stands for it.
+    #[inline(never)]
+    fn write_piece_rest(&mut self, piece: &[u8], taken: usize) -> io::Result<usize> {
+        self.through.encode(taken, self.wire.len(), &self.shared);
+        if taken < piece.len() {
+            self.write_through(Pieces::of(&[IoSlice::new(&piece[taken..])]));
+        }
+        self.result_of_write(0, piece.len())
+    }
+
+    fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut pieces = Pieces::of(slices);
         if pieces.left() == 0 {
             return Ok(0);
@@ -106,8 +134,13 @@ impl LayeredSocket {
             pieces.skip(self.through.encoded().min(rest));
             self.write_through(pieces);
         }
+        self.result_of_write(gone, rest)
+    }
+
+    /// `gone` bytes went past the layer, and `rest` were offered to it.
+    fn result_of_write(&mut self, gone: usize, rest: usize) -> io::Result<usize> {
         self.discard_input();
-        gone += self.through.tell(rest);
+        let gone = gone + self.through.tell(rest);
         if gone > 0 {
             return Ok(gone);
         }
@@ -185,6 +218,13 @@ impl LayeredSocket {
 
     /// Returns the number of bytes that the layer took.
     fn encode_piece(&mut self, piece: &[u8]) -> usize {
+        let taken = self.give_piece(piece);
+        self.through.encode(taken, self.wire.len(), &self.shared);
+        taken
+    }
+
+    /// As [`encode_piece`](Self::encode_piece), without a note of what stands for the bytes.
+    fn give_piece(&mut self, piece: &[u8]) -> usize {
         let Some(taken) = self.call_aside(|layer, io| layer.send(piece, io)) else {
             return 0;
         };
@@ -195,18 +235,17 @@ impl LayeredSocket {
             return 0;
         }
         self.blocked = taken == 0;
-        self.through.encode(taken, self.wire.len(), &self.shared);
         taken
     }
 
     /// Sends what a call of the layer put out, unless that is to wait.
+    #[inline]
     pub(super) fn send_output(&mut self) {
-        if self.wire.is_empty() || self.write_error.is_some() {
-            return;
+        if !self.wire.is_empty() && self.write_error.is_none() {
+            self.send_wire();
+            // The transport finds the output, and sends it again.
+            self.forget_brief_error();
         }
-        self.send_wire();
-        // The transport finds the output, and sends it again.
-        self.forget_brief_error();
     }
 
     /// Offers what waits for below, and behind it what the layers below have put out.
@@ -222,9 +261,8 @@ impl LayeredSocket {
             return Sent::Part;
         }
         while !self.wire.is_empty() && self.write_error.is_none() {
-            let wire = mem::take(&mut self.wire);
-            let sent = self.write_below(&[IoSlice::new(wire.bytes())]);
-            self.wire = wire;
+            let result = self.below.write(&[IoSlice::new(self.wire.bytes())]);
+            let sent = self.note_written(self.wire.len(), result);
             let all = sent == self.wire.len();
             self.wire.consume(sent);
             self.through.take(sent);
@@ -255,11 +293,17 @@ impl LayeredSocket {
 
     /// Offers bytes to below, and keeps an error. Returns what below took.
     fn write_below(&mut self, slices: &[IoSlice<'_>]) -> usize {
-        match self.below.write(slices) {
+        let result = self.below.write(slices);
+        self.note_written(slices.iter().map(|slice| slice.len()).sum(), result)
+    }
+
+    /// Notes the result of a write to below that was offered `offered` bytes. Returns what below took.
+    fn note_written(&mut self, offered: usize, result: io::Result<usize>) -> usize {
+        match result {
             Ok(sent) => {
                 self.taken += sent as u64;
-                if let Some(below) = self.layered_below_mut()
-                    && sent < slices.iter().map(|slice| slice.len()).sum()
+                if sent < offered
+                    && let Some(below) = self.layered_below_mut()
                 {
                     self.write_error = below.take_write_error();
                 }
