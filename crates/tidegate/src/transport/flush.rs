@@ -61,9 +61,16 @@ impl Transport {
             return;
         }
         // Code of layers finds nothing borrowed.
-        let bytes = mem::take(&mut *gather);
+        let mut bytes = mem::take(&mut *gather);
         drop(gather);
         let result = conn.send(&[IoSlice::new(&bytes)]);
+        if matches!(result, Ok(sent) if sent == bytes.len()) && !conn.is(State::WATCHED) {
+            conn.spend(conn.budget(), bytes.len().max(LEAST_COST));
+            conn.count_sent(bytes.len());
+            bytes.clear();
+            conn.core().gather.replace(bytes);
+            return;
+        }
         conn.core().gather.replace(bytes);
         self.record_gathered(conn.core().gather.borrow_mut(), result);
     }
