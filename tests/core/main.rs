@@ -97,6 +97,7 @@ mod connect {
 
 /// Layers: what stands between the socket and the protocol.
 mod layers {
+    mod early;
     mod ending;
     mod limits;
     mod opening;

@@ -24,6 +24,8 @@ pub(crate) enum Next {
     Again,
     /// The same call, in the next tick: its protocol was in use.
     Retry,
+    /// The same call, when its connection is made.
+    Early,
     /// Nothing: whatever it was for is gone.
     End,
 }
@@ -110,6 +112,19 @@ impl<F: FnMut(&Handle) -> Next + 'static> Every<F> {
         }
     }
 
+    /// Whether its timer comes for it: it was given a later deadline while it waited to be called.
+    fn is_moved_on(&self, core: &Core) -> bool {
+        let deadline = self.beat.deadline.get();
+        self.moved.get() && deadline.is_none_or(|deadline| deadline > core.now())
+    }
+
+    /// The connection that it is for calls it when it is made.
+    fn keep_early(self: Rc<Self>, core: &Core) {
+        if let Some(transport) = self.owner.and_then(|id| core.transport(id)) {
+            transport.keep_early(self);
+        }
+    }
+
     fn end(&self, core: &Core) {
         let Some(timer) = self.timer.take() else {
             return;
@@ -124,6 +139,9 @@ impl<F: FnMut(&Handle) -> Next + 'static> Every<F> {
 impl<F: FnMut(&Handle) -> Next + 'static> Run for Every<F> {
     fn run(self: Rc<Self>, handle: &Handle) {
         let core = handle.core();
+        if self.is_moved_on(core) {
+            return;
+        }
         let taken = self.call.take();
         let Some(mut call) = taken else { return };
         self.moved.set(false);
@@ -138,6 +156,7 @@ impl<F: FnMut(&Handle) -> Next + 'static> Run for Every<F> {
         self.call.replace(Some(call));
         match next {
             Next::Retry => core.push_ready(self),
+            Next::Early => self.keep_early(core),
             _ => self.wait(core),
         }
     }

@@ -59,7 +59,8 @@ impl Transport {
             period,
             Some(target.id),
             move |handle: &Handle| match handle.transport(target.id) {
-                Some(transport) if transport.is_borrowed() || transport.is_early() => Next::Retry,
+                Some(transport) if transport.is_borrowed() => Next::Retry,
+                Some(transport) if transport.is_early() => Next::Early,
                 Some(transport) if target.run(&transport, &mut call) => Next::Again,
                 _ => Next::End,
             },

@@ -241,9 +241,13 @@ impl Transport {
         self.conn().is(State::CONNECTING) && self.conn().is(State::OPENING)
     }
 
-    /// Keeps a callback for the time after `connection_made`.
-    pub(super) fn keep_early(&self, run: Rc<dyn Run>) {
-        self.conn().with_layers(|layers| layers.early.push(run));
+    /// Keeps a callback for the time after `connection_made`, once.
+    pub(crate) fn keep_early(&self, run: Rc<dyn Run>) {
+        self.conn().with_layers(|layers| {
+            if !layers.early.iter().any(|kept| Rc::ptr_eq(kept, &run)) {
+                layers.early.push(run);
+            }
+        });
     }
 
     fn layer_timer_fired(&self) {
