@@ -4,7 +4,7 @@
 //! A read is awaited: its bytes may not exist yet. A write is not: its bytes are there, so `write` takes
 //! all of them at once, or none, and no task can be cancelled in the middle of it. It returns
 //! [`Flow::Paused`] when it is time to [`drain`](StreamWriter::drain), and fails at a cap. A wait fails
-//! when its bytes were lost.
+//! when its bytes are unsent at the end: `write` took them, and the kernel never did.
 //!
 //! ```
 //! use std::time::Duration;
@@ -45,7 +45,9 @@
 //!   for each. [`relay()`] makes one stream of two.
 //! * [`from_asyncio`] has asyncio's calls beside these.
 //! * The [guide](https://docs.rs/tidegate/latest/tidegate/guide/) of `tidegate` has chapters on streams,
-//!   on testing and on operating.
+//!   on testing and on operating, and one on callback protocols
+//!   [from asyncio](https://docs.rs/tidegate/latest/tidegate/guide/from_asyncio/).
+//! * [tidegate-tls](https://docs.rs/tidegate-tls) is TLS below the streams.
 //! * [tidegate-testkit](https://docs.rs/tidegate-testkit) tests handlers on a simulated network.
 //!
 //! # `write` and `drain`, or `write_all`
@@ -120,7 +122,7 @@
 //! # Cancel safety
 //!
 //! A future may be dropped where it waits, by [`timeout`], by a `select`, by
-//! [`abort`](JoinHandle::abort). Bytes are then neither lost nor doubled:
+//! [`abort`](JoinHandle::abort). No byte is then missing or doubled:
 //!
 //! | dropped while it waits | effect |
 //! | --- | --- |

@@ -15,7 +15,7 @@ const CLOSE_GRACE: Duration = Duration::from_secs(1);
 /// Runs a future on an event loop made for it, until it has ended; asyncio's `run`.
 ///
 /// Tasks that are left then are dropped. Connections that are being closed, theirs among them, have
-/// one second to send the rest. A loss after that is logged at `warn`, with the number of bytes. A
+/// one second to send the rest. Bytes that are unsent after that are logged at `warn`, with their number. A
 /// [`Runner`] has settings for that.
 ///
 /// It may be called inside of a callback or a task of another loop, and holds that loop meanwhile.

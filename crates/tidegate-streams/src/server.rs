@@ -325,7 +325,7 @@ impl StreamServer {
         self.server.start_serving()
     }
 
-    /// Stops listening. Connections and their handlers stay; connections in the backlog are lost,
+    /// Stops listening. Connections and their handlers stay; the kernel ends connections in the backlog,
     /// as [`Server::close`] says.
     pub fn close(&self) {
         self.server.close();
@@ -403,7 +403,7 @@ impl StreamServer {
     /// as the others: each gets its handler, and is in the report.
     ///
     /// When `grace` is over, the tasks of the remaining handlers are aborted and the remaining
-    /// connections are cut. Bytes that the kernel has not taken by then are lost. Completes when all
+    /// connections are cut. Bytes that the kernel has not taken by then are unsent. Completes when all
     /// connections have ended. Of several calls the shortest grace holds.
     ///
     /// The report counts a connection as aborted when it was cut, or its handler was aborted.

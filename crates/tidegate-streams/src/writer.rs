@@ -25,7 +25,9 @@ use tidegate::{Closed, Completion, Flow, Transport, WriteError};
 /// A writer that never drains gets [`Flow::Paused`], and at the [cap](tidegate::WriteLimits) an
 /// error.
 ///
-/// A wait fails with [`Closed`] when the connection has ended and bytes were lost.
+/// [`drain`](Self::drain) fails with [`Closed`] once the connection has ended, [`flush`](Self::flush) and
+/// [`write_all`](Self::write_all) when their bytes are [unsent](Closed::unsent) then, and
+/// [`close`](Self::close) unless the end is [clean](Closed::is_clean).
 ///
 /// # Dropping
 ///
@@ -115,7 +117,7 @@ impl StreamWriter {
     ///
     /// # Errors
     ///
-    /// The [`Closed`] of the connection, once it has one: bytes may have been lost.
+    /// The [`Closed`] of the connection, once it has one: bytes may be [unsent](Closed::unsent).
     ///
     /// # Cancel safety
     ///
@@ -216,13 +218,19 @@ impl StreamWriter {
 
     /// Sends what is buffered, then ends the connection.
     ///
-    /// The close begins at the call, awaited or not. The completion completes when the connection has
-    /// ended. Dropping the writer closes too.
+    /// The close begins at the call, awaited or not. Dropping the writer closes too.
+    ///
+    /// The completion completes when the connection has ended: the kernel has all bytes, and nothing is
+    /// read any more. It does not say that the peer has them: only its reply confirms that. It waits as
+    /// long as the peer takes to read, unless [`Transport::close_within`] or
+    /// [`Transport::set_write_timeout`] sets a limit.
     ///
     /// # Errors
     ///
-    /// Of the completion: the [`Closed`] of the connection unless it ended cleanly and everything was
-    /// sent.
+    /// Of the completion: the [`Closed`] of the connection, in the [`io::Error`], unless the end is
+    /// [clean](Closed::is_clean). So bytes are unsent, or something other than a close ended it, such as
+    /// a reset by the peer. [`Closed::of`] finds it. [`LoopClosed`](tidegate::LoopClosed) when the loop
+    /// ends before.
     ///
     /// # Cancel safety
     ///

@@ -84,7 +84,10 @@
 //! # Where to go next
 //!
 //! The [guide](https://docs.rs/tidegate/latest/tidegate/guide/testing/) of `tidegate` has a chapter on
-//! testing. The tools, from the least to write to the most to control:
+//! testing, and one that leads to the library
+//! [from asyncio](https://docs.rs/tidegate/latest/tidegate/guide/from_asyncio/). Handlers are those of
+//! [tidegate-streams](https://docs.rs/tidegate-streams), and layers include that of
+//! [tidegate-tls](https://docs.rs/tidegate-tls). The tools, from the least to write to the most to control:
 //!
 //! | | |
 //! | --- | --- |

@@ -74,6 +74,12 @@
 //! (ALPN), names (SNI), certificates of clients, sessions that are resumed. [`Tls`] is the layer itself,
 //! for other settings, and says how an encrypted stream ends.
 //!
+//! For protocols, servers and flow control see the
+//! [guide](https://docs.rs/tidegate/latest/tidegate/guide/) of `tidegate`, with a chapter
+//! [from asyncio](https://docs.rs/tidegate/latest/tidegate/guide/from_asyncio/).
+//! [tidegate-streams](https://docs.rs/tidegate-streams) is async code over such connections, and
+//! [tidegate-testkit](https://docs.rs/tidegate-testkit) has `check_layer` and simulated networks for tests.
+//!
 //! # Features
 //!
 //! | feature | default | what it adds |

@@ -47,7 +47,7 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 /// ```
 pub type Result<T = (), E = BoxError> = std::result::Result<T, E>;
 
-/// How a connection ended and what was lost.
+/// How a connection ended: the reason, and the number of [unsent](Closed::unsent) bytes.
 ///
 /// There is one for a connection: `connection_lost`, every pending and later
 /// [`drain`](crate::Transport::drain), [`flush`](crate::Transport::flush) and
@@ -81,17 +81,18 @@ impl Closed {
         &self.reason
     }
 
-    /// Returns the number of bytes that `write` took and the kernel never got: `written - sent`. Bytes
-    /// that the kernel took do not count, also when the peer never got them.
+    /// Returns the number of unsent bytes, which `write` took and the kernel never did:
+    /// `written - sent`.
     ///
-    /// When it is not 0, a TCP peer saw a reset and no EOF. A peer of a Unix socket saw an EOF, for
-    /// such sockets have no reset. Bytes of a [refused](WriteError::BufferFull) write were never
-    /// taken, and do not count.
+    /// Bytes that the kernel took do not count, also when the peer never got them. Nor do those of a
+    /// [refused](WriteError::BufferFull) write, which were never taken. When the number is not 0, a TCP
+    /// peer saw a reset and no EOF. A peer of a Unix socket saw an EOF, for such sockets have no reset.
     pub fn unsent(&self) -> u64 {
         self.unsent
     }
 
-    /// Returns whether one of both ends closed the connection and no written byte was unsent.
+    /// Returns whether the reason is [`LocalClose`](CloseReason::LocalClose) or
+    /// [`PeerEof`](CloseReason::PeerEof), and no byte is unsent.
     pub fn is_clean(&self) -> bool {
         self.unsent == 0 && matches!(self.reason, CloseReason::LocalClose | CloseReason::PeerEof)
     }

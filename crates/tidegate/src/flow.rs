@@ -16,7 +16,8 @@ use std::io;
 pub enum Flow {
     /// The buffer is low enough: write on.
     Open,
-    /// The buffer went above the high-water mark and has not yet fallen to the low one.
+    /// The buffer went above the high-water mark and has not yet fallen to the low one. A write that
+    /// returns it has taken its bytes.
     Paused,
 }
 
@@ -36,7 +37,9 @@ const DEFAULT_CAP: usize = 64 * 1024 * 1024;
 ///   (64 KiB and 16 KiB) are asyncio's. A missing one follows from the other, as in asyncio:
 ///   `low = high / 4`, `high = 4 * low`. `high = 0` pauses as soon as the kernel leaves a single byte.
 /// * At `cap` (64 MiB unless set) `write` takes nothing more and fails with
-///   [`BufferFull`](crate::WriteError::BufferFull).
+///   [`BufferFull`](crate::WriteError::BufferFull). The size before the write decides: one write of any
+///   size is taken while the buffer is below the cap, so the buffer is smaller than the cap and one
+///   write.
 ///
 /// Setting them fails with [`InvalidInput`](io::ErrorKind::InvalidInput), and changes nothing,
 /// unless `low <= high <= cap` and `cap` is not 0.

@@ -1,8 +1,8 @@
 //! Callback protocols on a single-threaded event loop, modelled on asyncio's transports and protocols.
 //!
 //! You implement [`Protocol`], whose methods the loop calls on `&mut self`, one at a time. Backpressure
-//! is on by default. Every connection ends with one [`Closed`]: the reason, and the number of bytes
-//! that were never sent.
+//! is on by default. Every connection ends with one [`Closed`]: the reason, and the number of unsent
+//! bytes, which `write` took and the kernel never did.
 //!
 //! ```
 //! use tidegate::{EventLoop, Protocol, Result, Transport};
@@ -46,8 +46,8 @@
 //!
 //! # Where to go next
 //!
-//! * The [`guide`] teaches the library in ten chapters. One of them leads to it
-//!   [from asyncio](guide::from_asyncio).
+//! * The [`guide`] teaches the library in chapters. The first is
+//!   [a protocol](guide::first_protocol), the last leads to it [from asyncio](guide::from_asyncio).
 //! * [`Protocol`] has the order of the callbacks, [`Transport`] the methods of a connection.
 //!   [`Handle`] makes servers, connections and timers.
 //! * [`Completion`] is a result that comes later, as a future and for callbacks.
@@ -85,7 +85,7 @@
 //!
 //! # Non-goals, for now
 //!
-//! TLS, UDP, pipes, signals, subprocesses, files, framing of messages, Windows.
+//! UDP, pipes, signals, subprocesses, files, framing of messages, Windows. TLS is a crate of its own.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::missing_errors_doc)]
 

@@ -157,6 +157,8 @@ pub trait Protocol: Any {
     /// [`pause_reading`](Transport::pause_reading) is independent of this, and the loop does not
     /// lift it: reading resumes when there is neither. When the buffer goes above the mark again
     /// before `resume_writing` was called, there is no second call: the first return value holds.
+    /// When writing fails, the loop lifts the hold too, without a `resume_writing`: bytes that the peer
+    /// had sent are delivered, then `connection_lost` comes.
     ///
     /// The default implementation returns `StopReading` on a connection that we accepted or
     /// adopted, and `KeepReading` on one that we opened. So a server that echoes what it reads
@@ -175,7 +177,10 @@ pub trait Protocol: Any {
         })
     }
 
-    /// Called when the write buffer has fallen to its low-water mark.
+    /// Called when the write buffer has fallen to its low-water mark, after a `pause_writing`.
+    ///
+    /// It is not called when writing has failed or the connection is ending: then `connection_lost`
+    /// comes next, behind bytes of the peer.
     ///
     /// # Errors
     ///
@@ -185,8 +190,8 @@ pub trait Protocol: Any {
         Ok(())
     }
 
-    /// Called once, when the connection has ended. `closed` says how, and how many bytes were
-    /// lost.
+    /// Called once, when the connection has ended. `closed` says how, and how many bytes are
+    /// [unsent](Closed::unsent).
     fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
         let _ = (transport, closed);
     }
@@ -217,7 +222,7 @@ pub enum OnEof {
     /// Closes the connection, once the buffered bytes were sent.
     Close,
     /// Closes the connection as [`close_within`](Transport::close_within) does: once the buffered
-    /// bytes were sent, or at the end of this time, which loses the rest.
+    /// bytes were sent, or at the end of this time, with the rest unsent.
     CloseWithin(Duration),
     /// Keeps our side open for writing.
     KeepOpen,

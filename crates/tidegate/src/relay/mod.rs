@@ -57,8 +57,8 @@ pub(crate) use route::Routes;
 ///   The bytes that the relay holds for the other side are sent, without a time limit. Then that side is
 ///   [`reset`](Transport::reset). A reset destroys the bytes that the kernel has not got through to a TCP
 ///   peer yet, so it comes 1 s after the last bytes; to a connection that is idle, at once.
-/// * A side that is to end so is read meanwhile, and its bytes are lost: it might not read the rest
-///   otherwise.
+/// * A side that is to end so is read meanwhile, and its bytes count as [`lost`](Relayed::lost): it
+///   might not read the rest otherwise.
 /// * A side whose writing has failed is still read to its end: an early reply arrives. Bytes that the
 ///   other side sends meanwhile are counted as [`lost`](Relayed::lost).
 /// * While the back is being connected, the front is not read; its bytes, and its EOF, wait in the

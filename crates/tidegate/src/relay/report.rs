@@ -35,7 +35,8 @@ impl RelayReport {
 pub struct Relayed {
     /// Bytes received from the one side, and in the kernel for the other.
     pub sent: u64,
-    /// Bytes received from the one side, and never in the kernel for the other.
+    /// Bytes received from the one side, and never in the kernel for the other: unsent ones, and those
+    /// that were read and not written to it.
     pub lost: u64,
 }
 

@@ -179,7 +179,8 @@ impl Server {
     ///
     /// They are taken within this call, up to the length of the backlog for each address, also
     /// when accepting is [paused](Self::pause_accepting). Their protocols come from the loop, and
-    /// refused peers are not in the number. [`close`](Self::close) would lose these connections.
+    /// refused peers are not in the number. [`close`](Self::close) leaves these connections to the kernel,
+    /// which ends them.
     ///
     /// A TCP connection is reset all the same if its handshake ends between the last accept and
     /// the close of the listener; if the process is out of descriptors, the rest of the backlog

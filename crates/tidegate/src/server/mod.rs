@@ -153,8 +153,8 @@ impl Server {
 
     /// Stops listening. Connections stay. A socket file is removed if it is still ours.
     ///
-    /// Connections in the backlog, whose peers have connected and which were not accepted yet, are
-    /// lost: the kernel resets TCP connections, and the peer of a Unix socket reads EOF or a reset.
+    /// Connections in the backlog, whose peers have connected and which were not accepted yet, end: the
+    /// kernel resets TCP connections, and the peer of a Unix socket reads EOF or a reset.
     /// [`finish_accepting`](Self::finish_accepting) and [`shutdown`](Self::shutdown) take them
     /// first.
     pub fn close(&self) {

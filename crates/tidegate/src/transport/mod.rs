@@ -78,8 +78,8 @@ pub use stats::TransportStats;
 ///   may still be sending, the loop keeps the bare socket for a while and discards its input
 ///   ([`LingerLimits`]). Otherwise the kernel's reset could destroy our last bytes on their way.
 /// * [`abort`](Transport::abort) and [`reset`](Transport::reset) end the connection now.
-/// * An end that loses bytes ([`Closed::unsent`]) resets a TCP connection, whatever caused it, so
-///   that a cut stream never looks complete to the peer. So does an end that follows a write refused
+/// * An end with [unsent](Closed::unsent) bytes resets a TCP connection, whatever caused it, so that
+///   the peer does not take a cut stream for a complete one. So does an end that follows a write refused
 ///   at the cap, unless `close` brought it: the refused bytes are missing. Any other end is an EOF.
 ///   Unix sockets have no reset: there, a protocol that must tell has to mark its own end.
 /// * A failed write ends writing only: bytes that the peer sent before are still delivered.
@@ -102,6 +102,11 @@ impl Transport {
 /// # Writing
 impl Transport {
     /// Writes all of `data`, or nothing. An empty write does nothing.
+    ///
+    /// [`Flow::Paused`] is returned from the crossing of the high-water mark until the fall to the
+    /// low-water mark: the bytes were taken, and it is time to wait for `resume_writing` or
+    /// [`drain`](Self::drain). The cap looks at the buffer before the write, so one write of any size
+    /// is taken below it.
     ///
     /// Text is written by `write!(transport, "{text}")` or `transport.write(text.as_bytes())`.
     ///
@@ -205,7 +210,7 @@ impl Transport {
     /// Stops reading: no `data_received` and no `eof_received` until
     /// [`resume_reading`](Transport::resume_reading), also when called within `data_received`.
     ///
-    /// Nothing is lost. A reset by the peer is still noticed: by writes, and by
+    /// Nothing is discarded. A reset by the peer is still noticed: by writes, and by
     /// [`closed`](Transport::closed).
     pub fn pause_reading(&self) {
         self.conn().set(State::READING_PAUSED);
@@ -232,8 +237,8 @@ impl Transport {
         self.begin_close();
     }
 
-    /// Closes as [`close`](Transport::close) does, but with a deadline: bytes that are unsent
-    /// after `limit` are lost, and the reason is [`CloseReason::Timeout`].
+    /// Closes as [`close`](Transport::close) does, but with a deadline: bytes that are still buffered
+    /// after `limit` are dropped, unsent, and the reason is [`CloseReason::Timeout`].
     ///
     /// A TCP peer then sees a reset, a peer of a Unix socket an EOF, as after
     /// [`abort`](Transport::abort). Of several deadlines the earliest holds. A deadline may be set
@@ -242,9 +247,9 @@ impl Transport {
         self.close_by(limit);
     }
 
-    /// Ends the connection now. Buffered bytes are lost, and counted as unsent.
+    /// Ends the connection now. Buffered bytes are dropped, unsent.
     ///
-    /// If bytes were lost, or the last write was [refused](Transport::refused_write), a TCP peer sees
+    /// If bytes are unsent, or the last write was [refused](Transport::refused_write), a TCP peer sees
     /// a reset. The reset may also destroy what the kernel had not got through to it. Otherwise it
     /// sees an EOF, and all bytes before it. Unix sockets have no reset: there the peer sees an EOF
     /// in both cases, so data must mark its own end.
