@@ -99,6 +99,7 @@ mod connect {
 mod layers {
     mod early;
     mod ending;
+    mod leaving;
     mod limits;
     mod opening;
     mod own_code;

@@ -53,13 +53,16 @@ impl Transport {
 
     /// Calls `call` with the topmost layer of type `L`, now, also after the end of the connection.
     ///
-    /// Output that `call` makes is sent by the loop; after the end it is dropped. Meanwhile the
-    /// connection counts as in use by a layer: it refuses writes. A panic of `call` goes to the
-    /// caller.
+    /// Output that `call` makes is sent by the loop. Meanwhile the connection counts as in use by a
+    /// layer: it refuses writes. A panic of `call` goes to the caller.
     ///
-    /// Returns `None` when the connection has no such layer, and within the code of one of its layers.
-    /// A layer that has [left](LayerIo::leave) is gone. The layers of a connection that has ended are
-    /// dropped with its last transport, or with the loop.
+    /// A layer that has [left](LayerIo::leave) is found too, when none that is still there is an `L`:
+    /// the one that left last. The words and the output of `call` are dropped then, as after the end
+    /// of the connection.
+    ///
+    /// Returns `None` when the connection has had no such layer, and within the code of one of its
+    /// layers. Layers that have left, and those of a connection that has ended, are dropped with its last
+    /// transport, or with the loop.
     #[doc(alias = "get_extra_info")]
     pub fn with_layer<L: Layer, R>(
         &self,

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::Duration;
-use support::seal::Seal;
+use support::seal::{Calls, Seal};
 use support::{
     Hooked, Kind, Log, METHODS, Recorder, SHORT, Scene, drive, each_kind, limits, settle,
     strict_loop,
@@ -368,4 +368,34 @@ fn a_loop_that_is_dropped_within_a_call_with_a_layer_ends_the_connection_behind_
     assert_eq!(log.words(), ["made", "lost"]);
     assert_eq!(log.reason(), "shutdown");
     assert_eq!(log.dropped(), 1);
+}
+
+/// Also in a call with a layer of a connection that has ended before.
+#[test]
+fn its_layers_are_dropped_when_that_call_has_returned() {
+    for ended in [false, true] {
+        let (mut event_loop, log, transport, _peer) = Scene::of(Kind::Tcp).strict().set();
+        settle(&mut event_loop);
+        let calls = Calls::default();
+        for _ in 0..2 {
+            let layer = Seal::client().noted_in(&calls);
+            transport.push_layer(layer, b"").detach();
+        }
+        settle(&mut event_loop);
+        if ended {
+            transport.abort();
+            drive(&mut event_loop, "the end", || log.is_lost());
+        }
+        assert_eq!(*calls.borrow(), ["start"]);
+        let mut event_loop = Some(event_loop);
+        let called = transport.with_layer(|_: &mut Seal, _| {
+            event_loop = None;
+            calls.borrow().len()
+        });
+        assert_eq!(called, Some(1), "ended: {ended}");
+        assert_eq!(*calls.borrow(), ["start", "drop", "drop"], "ended: {ended}");
+        assert_eq!(log.words(), ["made", "lost"]);
+        let found = transport.with_layer(|_: &mut Seal, _| ());
+        assert_eq!(found, None, "ended: {ended}");
+    }
 }

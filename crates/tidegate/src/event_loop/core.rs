@@ -397,6 +397,11 @@ impl Core {
         self.closed.get()
     }
 
+    /// Whether the loop has dropped everything of the user's that it held.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.gone.get()
+    }
+
     pub(crate) fn close(&self) {
         self.closed.set(true);
     }

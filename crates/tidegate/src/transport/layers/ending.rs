@@ -1,6 +1,7 @@
 //! How layers end: our side of the stream, the connection, and what is left of them.
 
 use super::super::Transport;
+use super::super::conn::Conn;
 use super::super::state::State;
 use crate::driver::Socket;
 use crate::event_loop::{AtEnd, Core, Deferred, Failure};
@@ -123,8 +124,7 @@ impl Transport {
             && matches!(closed.reason(), CloseReason::Io(_) | CloseReason::Panic(_));
         let lingers = (graceful || failed) && !layered.below_has_ended();
         let (bare, layers) = layered.into_parts();
-        let kept = Kept::new(&conn.handle, layers);
-        conn.with_layers(|layers| layers.kept = Some(kept));
+        conn.keep(layers);
         (bare, lingers)
     }
 
@@ -133,39 +133,83 @@ impl Transport {
         call: impl FnOnce(&mut L, &mut LayerIo<'_>) -> R,
     ) -> Option<R> {
         let conn = self.conn();
-        if let Some(kept) = conn.if_layers(|layers| layers.kept.clone())? {
-            return kept.call(call);
+        let mut call = Some(call);
+        let called = conn.lend(|layered| {
+            catch_unwind(AssertUnwindSafe(|| {
+                layered.with_layer(|layer, io| call.take().map(|call| call(layer, io)))
+            }))
+        });
+        if let Some(called) = called {
+            if conn.is(State::OPENING) {
+                conn.set(State::OPEN_DUE);
+            }
+            self.touch();
+            if conn.core().is_closed() {
+                // The loop was dropped meanwhile, and could not tell a protocol that was in use.
+                self.settle();
+            }
+            match called {
+                Ok(Some(result)) => return result,
+                Ok(None) => {}
+                Err(payload) => resume_unwind(payload),
+            }
+        } else if conn.is(State::IN_LAYER) {
+            return None;
         }
-        let called =
-            conn.lend(|layered| catch_unwind(AssertUnwindSafe(|| layered.with_layer(call))))?;
-        if conn.is(State::OPENING) {
-            conn.set(State::OPEN_DUE);
-        }
-        self.touch();
-        if conn.core().is_closed() {
-            // The loop was dropped meanwhile, and could not tell a protocol that was in use.
-            self.settle();
-        }
-        called.unwrap_or_else(|payload| resume_unwind(payload))
+        let kept = conn.if_layers(|layers| layers.kept.clone())??;
+        kept.call(call?)
     }
 }
 
-/// The layers of a connection that has ended. Dropped by the loop, like protocols.
+impl Conn {
+    /// Keeps layers that came off the socket for [`with_layer`](Transport::with_layer).
+    pub(super) fn keep(&self, layers: TakenOff) {
+        let kept = self.with_layers(|layers| {
+            let kept = layers.kept.get_or_insert_with(|| Kept::new(&self.handle));
+            kept.clone()
+        });
+        kept.add(layers);
+    }
+}
+
+/// The layers that have left a connection, and those of one that has ended. Dropped by the loop, like
+/// protocols.
 pub(super) struct Kept {
     handle: Handle,
-    /// Taken out while one of them runs.
+    /// Those that came off last are the first. Taken out while one of them runs.
     layers: RefCell<Option<TakenOff>>,
 }
 
 impl Kept {
-    fn new(handle: &Handle, layers: TakenOff) -> Rc<Self> {
+    fn new(handle: &Handle) -> Rc<Self> {
         let kept = Rc::new(Self {
             handle: handle.clone(),
-            layers: RefCell::new(Some(layers)),
+            layers: RefCell::default(),
         });
         let at_end: Weak<Self> = Rc::downgrade(&kept);
         handle.core().at_end(at_end);
         kept
+    }
+
+    fn add(&self, layers: TakenOff) {
+        let before = self.layers.replace(Some(layers));
+        self.put_back(before);
+    }
+
+    /// Puts layers behind those that came off since.
+    fn put_back(&self, layers: Option<TakenOff>) {
+        let all = match (self.layers.take(), layers) {
+            (Some(mut later), Some(layers)) => {
+                later.append(layers);
+                Some(later)
+            }
+            (later, layers) => later.or(layers),
+        };
+        self.layers.replace(all);
+        if self.handle.core().is_gone() {
+            // The loop has let go of its layers already.
+            self.let_go();
+        }
     }
 
     fn call<L: Layer, R>(&self, call: impl FnOnce(&mut L, &mut LayerIo<'_>) -> R) -> Option<R> {
@@ -200,6 +244,6 @@ struct LentKept<'k>(&'k Kept, Option<TakenOff>);
 
 impl Drop for LentKept<'_> {
     fn drop(&mut self) {
-        self.0.layers.replace(self.1.take());
+        self.0.put_back(self.1.take());
     }
 }

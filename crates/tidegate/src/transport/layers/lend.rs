@@ -9,8 +9,7 @@ use super::super::conn::Conn;
 use super::super::state::State;
 use crate::Protocol;
 use crate::driver::{Socket, StreamSocket};
-use crate::event_loop::Deferred;
-use crate::layer::LayeredSocket;
+use crate::layer::{LayeredSocket, TakenOff};
 use std::cell::RefMut;
 use std::io;
 use std::mem;
@@ -201,17 +200,24 @@ impl Conn {
     /// Takes off the layers at the top that have left. Without any the connection is a plain one.
     #[cold]
     fn take_off_left(&self) {
+        let mut off: Option<TakenOff> = None;
         while self.layered(|layered| layered.has_left()) == Some(true) {
             let Some(Ok(layered)) = self
                 .socket
                 .take()
                 .map(Socket::into_foreign::<LayeredSocket>)
             else {
-                return;
+                break;
             };
             let (below, layer) = layered.into_below();
             self.socket.replace(Some(below));
-            self.core().defer_drop(Deferred::Value(Box::new(layer)));
+            match &mut off {
+                Some(off) => off.append(layer),
+                none => *none = Some(layer),
+            }
+        }
+        if let Some(off) = off {
+            self.keep(off);
         }
         // The layer knew what the kernel has, or has room for.
         self.set(State::READABLE | State::WRITABLE);

@@ -80,7 +80,7 @@ pub(super) struct Layers {
     connect: Option<ConnectId>,
     /// Callbacks that wait for `connection_made`.
     early: Vec<Rc<dyn Run>>,
-    /// There from the end of the connection on.
+    /// There since a layer has left, or the connection has ended.
     kept: Option<Rc<Kept>>,
 }
 

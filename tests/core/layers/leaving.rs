@@ -1,0 +1,185 @@
+//! L18: a layer that leaves, and what stays of it.
+
+use support::seal::{Calls, Said, Seal, hello, sealed};
+use support::{Kind, Peer, SHORT, Scene, Served, TempDir, drive, each_kind, settle, strict_loop};
+use tidegate::{Layer, LayerIo, ListenOptions, Result, Transport};
+
+/// Reads a line, and leaves.
+#[derive(Default)]
+struct Header {
+    line: Vec<u8>,
+    calls: Calls,
+}
+
+impl Header {
+    /// Notes its drop.
+    fn noted_in(calls: &Calls) -> Self {
+        Self {
+            line: Vec::new(),
+            calls: calls.clone(),
+        }
+    }
+}
+
+impl Layer for Header {
+    fn start(&mut self, _: &mut LayerIo<'_>) -> Result {
+        Ok(())
+    }
+
+    fn receive(&mut self, io: &mut LayerIo<'_>) -> Result {
+        let input = io.input();
+        if let Some(end) = input.iter().position(|byte| *byte == b'\n') {
+            self.line = input[..end].to_vec();
+            io.consume(end + 1);
+            io.open();
+            io.leave();
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, _: &[u8], _: &mut LayerIo<'_>) -> Result<usize> {
+        Err("a layer that leaves when it opens was to send".into())
+    }
+}
+
+impl Drop for Header {
+    fn drop(&mut self) {
+        self.calls.borrow_mut().push("drop");
+    }
+}
+
+fn line_of(transport: &Transport) -> Option<Vec<u8>> {
+    transport.with_layer(|header: &mut Header, _| header.line.clone())
+}
+
+fn it_is_found_in_each_callback_and_after_the_end(kind: Kind) {
+    let mut event_loop = strict_loop();
+    let dir = TempDir::new();
+    let calls = Calls::default();
+    let noted = calls.clone();
+    let options = ListenOptions::new(kind.somewhere(&dir)).layer(move || Header::noted_in(&noted));
+    let served = Served::new(event_loop.handle(), options, |recorder| {
+        recorder
+            .on_data(|transport, _| {
+                transport.write(&line_of(transport).unwrap_or_default())?;
+                Ok(())
+            })
+            .on_lost(|transport, _| {
+                assert_eq!(line_of(transport).unwrap(), b"a header");
+            })
+    });
+    let mut peer = Peer::connect(&served.address());
+    peer.send(b"a header\nping");
+    peer.expect(&mut event_loop, 8);
+    assert_eq!(peer.received(), b"a header");
+    let transport = served.transport(0);
+    settle(&mut event_loop);
+    assert_eq!(line_of(&transport).unwrap(), b"a header");
+    peer.close();
+    drive(&mut event_loop, "the end", || served.log(0).is_lost());
+    settle(&mut event_loop);
+    assert_eq!(line_of(&transport).unwrap(), b"a header");
+    drop((event_loop, peer));
+    assert_eq!(*calls.borrow(), ["drop"]);
+    assert_eq!(line_of(&transport), None);
+}
+each_kind!(it_is_found_in_each_callback_and_after_the_end);
+
+fn its_words_reach_nobody(kind: Kind) {
+    let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
+    let opened = transport.push_layer(Header::default(), b"line\n");
+    event_loop.run_until(opened).unwrap();
+    settle(&mut event_loop);
+    peer.send(b"input");
+    let seen = transport.with_layer(|_: &mut Header, io| {
+        io.send(b"to nobody");
+        io.deliver(b"from nobody");
+        io.consume(0);
+        io.end_of_stream();
+        io.more();
+        io.wake_after(SHORT);
+        (io.input().len(), io.room())
+    });
+    assert_eq!(seen, Some((0, 0)));
+    transport.write(b"plain").unwrap();
+    peer.expect(&mut event_loop, 5);
+    drive(&mut event_loop, "the data", || log.data() == b"input");
+    settle(&mut event_loop);
+    peer.read_available();
+    assert_eq!(peer.received(), b"plain");
+    assert_eq!(log.words(), ["made", "data"]);
+    assert_eq!(event_loop.handle().stats().timers, 0);
+}
+each_kind!(its_words_reach_nobody);
+
+fn one_that_is_still_there_is_found_before_it_and_then_the_one_that_left_last(kind: Kind) {
+    let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
+    for line in [&b"first\n"[..], b"second\n"] {
+        let opened = transport.push_layer(Header::default(), line);
+        event_loop.run_until(opened).unwrap();
+        settle(&mut event_loop);
+        assert_eq!(line_of(&transport).unwrap(), line[..line.len() - 1]);
+    }
+    // Both come off at a time.
+    let low = transport.push_layer(Header::default(), b"");
+    let high = transport.push_layer(Header::default(), b"");
+    assert_eq!(line_of(&transport).unwrap(), b"");
+    peer.send(b"low\nhigh\nrest");
+    event_loop.run_until(low).unwrap();
+    event_loop.run_until(high).unwrap();
+    drive(&mut event_loop, "the data", || log.data() == b"rest");
+    assert_eq!(line_of(&transport).unwrap(), b"high");
+    transport.push_layer(Seal::server(), b"").detach();
+    assert_eq!(line_of(&transport).unwrap(), b"high");
+    transport.push_layer(Header::default(), b"").detach();
+    for _ in 0..2 {
+        assert_eq!(line_of(&transport).unwrap(), b"");
+        transport.abort();
+        drive(&mut event_loop, "the end", || log.is_lost());
+    }
+}
+each_kind!(one_that_is_still_there_is_found_before_it_and_then_the_one_that_left_last);
+
+fn it_is_found_below_one_that_is_still_there(kind: Kind) {
+    let mut event_loop = strict_loop();
+    let dir = TempDir::new();
+    let options = ListenOptions::new(kind.somewhere(&dir))
+        .layer(Header::default)
+        .layer(Seal::server);
+    let served = Served::echo(event_loop.handle(), options);
+    let mut peer = Peer::connect(&served.address());
+    peer.send(&[b"a header\n", &hello()[..], &sealed(b"ping")].concat());
+    let said = [Said::Hello, Said::Data(b"ping".to_vec())];
+    peer.expect_said(&mut event_loop, &said);
+    assert_eq!(line_of(&served.transport(0)).unwrap(), b"a header");
+    served.transport(0).abort();
+    drive(&mut event_loop, "the end", || served.log(0).is_lost());
+    assert_eq!(line_of(&served.transport(0)).unwrap(), b"a header");
+}
+each_kind!(it_is_found_below_one_that_is_still_there);
+
+/// The loop runs, and ends, within a call with a layer that has left.
+#[test]
+fn others_may_leave_and_the_loop_may_end_while_it_is_in_use() {
+    let (mut event_loop, log, transport, _peer) = Scene::of(Kind::Tcp).strict().set();
+    let calls = Calls::default();
+    let header = || Header::noted_in(&calls);
+    let opened = transport.push_layer(header(), b"first\n");
+    event_loop.run_until(opened).unwrap();
+    transport.with_layer(|_: &mut Header, _| {
+        let opened = transport.push_layer(header(), b"second\n");
+        event_loop.run_until(opened).unwrap();
+        settle(&mut event_loop);
+        assert_eq!(line_of(&transport).unwrap(), b"second");
+    });
+    assert_eq!(line_of(&transport).unwrap(), b"second");
+    assert_eq!(calls.borrow().len(), 0);
+    let mut event_loop = Some(event_loop);
+    transport.with_layer(|header: &mut Header, _| {
+        event_loop = None;
+        assert_eq!(header.line, b"second");
+        assert_eq!(log.words(), ["made", "lost"]);
+    });
+    assert_eq!(*calls.borrow(), ["drop", "drop"]);
+    assert_eq!(line_of(&transport), None);
+}
