@@ -1,6 +1,7 @@
 //! A layer of twenty lines: it reads the header with which a proxy tells the address of its client
-//! (PROXY protocol, version 1), and leaves. From then on the connection costs nothing more than one
-//! without a layer. TLS may stand above it: the header comes before the handshake.
+//! (PROXY protocol, version 1), and leaves. From then on bytes cost nothing more than without a layer,
+//! and the protocol asks the layer for the address. TLS may stand above it: the header comes before
+//! the handshake.
 //!
 //! Run:
 //!
@@ -14,10 +15,8 @@
 //! is TLS. Only a proxy may reach such a server: a client that reaches it can tell any address. Ctrl-C
 //! ends it.
 
-use std::cell::{OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tidegate::{EventLoop, Layer, LayerIo, ListenOptions, Protocol, Result, Transport};
@@ -28,11 +27,10 @@ use tidegate_tls::{prelude::*, server_config_from_pem};
 /// <https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>).
 const MAX_HEADER: usize = 107;
 
-/// The client that the header tells of: `None` when the proxy knows none.
-type Client = Rc<OnceCell<Option<SocketAddr>>>;
-
+#[derive(Default)]
 struct ProxyHeader {
-    client: Client,
+    /// `None` when the proxy knows none.
+    client: Option<SocketAddr>,
 }
 
 impl Layer for ProxyHeader {
@@ -54,7 +52,7 @@ impl Layer for ProxyHeader {
                 false => Err("no PROXY header".into()),
             };
         };
-        let _ = self.client.set(client_of(&input[..=end])?);
+        self.client = client_of(&input[..=end])?;
         io.consume(end + 1);
         io.open();
         io.leave();
@@ -93,15 +91,14 @@ fn client_of(header: &[u8]) -> Result<Option<SocketAddr>> {
 }
 
 /// Greets its client, then sends back what it gets.
-struct Greeter {
-    client: Client,
-}
+struct Greeter;
 
 impl Protocol for Greeter {
     fn connection_made(&mut self, transport: &Transport) -> Result {
-        match self.client.get() {
-            Some(Some(client)) => writeln!(transport, "hello, {client}")?,
-            _ => writeln!(transport, "hello, client of {}", transport.peer_addr())?,
+        let client = transport.with_layer(|header: &mut ProxyHeader, _| header.client);
+        match client.flatten() {
+            Some(client) => writeln!(transport, "hello, {client}")?,
+            None => writeln!(transport, "hello, client of {}", transport.peer_addr())?,
         };
         Ok(())
     }
@@ -114,13 +111,7 @@ impl Protocol for Greeter {
 
 fn run() -> Result {
     let args = Args::from_env(&[LISTEN, CERT, KEY])?;
-    // The layer of a connection is made right after its protocol.
-    let made: Rc<RefCell<Client>> = Rc::default();
-    let last = made.clone();
-    let mut options = ListenOptions::new(args.listen("127.0.0.1:8888")).layer(move || {
-        let client = last.borrow().clone();
-        ProxyHeader { client }
-    });
+    let mut options = ListenOptions::new(args.listen("127.0.0.1:8888")).layer(ProxyHeader::default);
     if args.get("cert").or(args.get("key")).is_some() {
         let config = server_config_from_pem(args.required("cert")?, args.required("key")?)?;
         options = options.tls(Arc::new(config));
@@ -128,11 +119,7 @@ fn run() -> Result {
     let mut event_loop = EventLoop::builder()
         .slow_callback(Duration::from_millis(100))
         .build()?;
-    let server = event_loop.handle().create_server(options, move || {
-        let client = Client::default();
-        made.replace(client.clone());
-        Greeter { client }
-    })?;
+    let server = event_loop.handle().create_server(options, || Greeter)?;
     print_addresses(server.local_addrs())?;
     event_loop.run_forever()?;
     Ok(())
