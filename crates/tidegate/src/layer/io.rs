@@ -127,16 +127,24 @@ pub struct Above<'a> {
 
 impl Above<'_> {
     /// Hands bytes to the reader.
+    #[inline]
     pub fn deliver(&mut self, data: &[u8]) {
+        if data.len() <= self.room() && !self.has_ended {
+            self.buffer[*self.filled..][..data.len()].copy_from_slice(data);
+            *self.filled += data.len();
+        } else {
+            self.deliver_and_keep(data);
+        }
+    }
+
+    #[inline(never)]
+    fn deliver_and_keep(&mut self, data: &[u8]) {
         if self.has_ended {
             return;
         }
         let (now, later) = data.split_at(data.len().min(self.room()));
         self.buffer[*self.filled..][..now.len()].copy_from_slice(now);
         *self.filled += now.len();
-        if later.is_empty() {
-            return;
-        }
         if self.kept.len() + later.len() > MAX_PLAIN {
             let misuse = "a layer delivered far more than there was room for";
             self.misuse.set(Some(misuse));

@@ -92,7 +92,7 @@ impl Through {
     /// Gives back the memory that it does not need.
     #[inline]
     pub(super) fn park(&mut self, shared: &Shared) {
-        if self.marks.is_empty() && self.marks.capacity() > 0 {
+        if self.marks.capacity() > 0 && self.marks.is_empty() {
             shared.take_back_marks(&mut self.marks);
         }
     }

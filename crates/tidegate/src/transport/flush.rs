@@ -63,7 +63,8 @@ impl Transport {
         // Code of layers finds nothing borrowed.
         let mut bytes = mem::take(&mut *gather);
         drop(gather);
-        let result = conn.send(&[IoSlice::new(&bytes)]);
+        add(&conn.core().counters.writes, 1);
+        let result = conn.send_layered(&[IoSlice::new(&bytes)]);
         if matches!(result, Ok(sent) if sent == bytes.len()) && !conn.is(State::WATCHED) {
             conn.spend(conn.budget(), bytes.len().max(LEAST_COST));
             conn.count_sent(bytes.len());

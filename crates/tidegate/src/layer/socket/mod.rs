@@ -84,6 +84,8 @@ pub(crate) struct LayeredSocket {
     ended_told: bool,
     /// `Layer::end` was called.
     ending: bool,
+    /// Nothing is to be done, as the last look has told.
+    quiet: bool,
     /// Everything up to the end was sent. Later output of the layer is thrown away.
     sent_end: bool,
     /// The layer left.
@@ -130,17 +132,23 @@ impl LayeredSocket {
             ended_told: false,
             ending: false,
             sent_end: false,
+            quiet: false,
             left: false,
         }
     }
 
-    /// Returns whether one look tells that all layers wait for the next read or write, and for nothing
-    /// else: no input, no output, no timer, no word of a layer. `false` tells nothing.
-    ///
-    /// It stands for six questions after each read and write. So it has no branch for each condition.
+    /// Returns whether all layers wait for the next read or write, and for nothing else: no input, no
+    /// output, no end, no timer, no word of a layer. `false` tells nothing.
     pub(crate) fn is_quiet(&self) -> bool {
+        debug_assert!(!self.quiet || self.looks_quiet(), "{self:?}");
+        self.quiet
+    }
+
+    /// Stands for many questions after each read and write. So it has no branch for each condition.
+    #[inline(always)]
+    fn looks_quiet(&self) -> bool {
         let said = self.more | self.blocked | self.unblocked | self.ended | self.ending | self.left;
-        let went_on = !self.open_told | self.unfinished;
+        let went_on = !self.open_told | self.unfinished | self.eof;
         let failed = self.fault.is_some() | self.read_error.is_some() | self.write_error.is_some();
         let bytes = !self.unread.is_empty()
             | !self.input.is_empty()
@@ -164,6 +172,7 @@ impl LayeredSocket {
     /// Calls the layers whose time has come, from the wire up. Everything may have changed then:
     /// whether it is open, input, output, the deadline, and whether to write.
     pub(crate) fn timer(&mut self, now: Instant) {
+        self.quiet = false;
         if let Some(below) = self.layered_below_mut() {
             below.timer(now);
         }
@@ -181,6 +190,7 @@ impl LayeredSocket {
         &mut self,
         call: impl FnOnce(&mut L, &mut LayerIo<'_>) -> R,
     ) -> Option<R> {
+        self.quiet = false;
         if !is_of_type::<L>(&*self.layer) {
             return self.layered_below_mut()?.with_layer(call);
         }
@@ -268,8 +278,10 @@ impl LayeredSocket {
         }
     }
 
-    /// Gives back the memory that nothing is in.
+    /// Gives back the memory that nothing is in, and looks what is left to do.
+    #[inline(always)]
     fn park(&mut self) {
+        self.quiet = self.looks_quiet();
         self.unread.park(&self.shared);
         self.input.park(&self.shared);
         self.plain.park(&self.shared);

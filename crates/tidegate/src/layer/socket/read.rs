@@ -79,26 +79,32 @@ impl LayeredSocket {
     }
 
     /// First what is kept, then the end or the failure behind it, then what below has.
+    #[inline(always)]
     pub(super) fn read_above(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if !self.plain.is_empty() {
             return Ok(self.plain.move_to(buffer));
         }
         let mut filled = 0;
+        let mut quiet = self.is_quiet();
         for _ in 0..CALLS_PER_READ {
-            if self.left {
-                return self.read_past(buffer);
+            if mem::take(&mut quiet) {
+                self.step_with_input(buffer, &mut filled)?;
+            } else {
+                if self.left {
+                    return self.read_past(buffer);
+                }
+                if self.ended {
+                    self.ended_told = true;
+                    return Ok(0);
+                }
+                if let Some(error) = self.tell_fault() {
+                    return Err(error);
+                }
+                if !self.open {
+                    return Err(io::ErrorKind::WouldBlock.into());
+                }
+                self.step(buffer, &mut filled)?;
             }
-            if self.ended {
-                self.ended_told = true;
-                return Ok(0);
-            }
-            if let Some(error) = self.tell_fault() {
-                return Err(error);
-            }
-            if !self.open {
-                return Err(io::ErrorKind::WouldBlock.into());
-            }
-            self.step(buffer, &mut filled)?;
             if filled > 0 {
                 return Ok(filled);
             }
@@ -145,6 +151,12 @@ impl LayeredSocket {
         if self.eof {
             return self.step_at_end(buffer, filled);
         }
+        self.step_with_input(buffer, filled)
+    }
+
+    /// The usual step.
+    #[inline(always)]
+    fn step_with_input(&mut self, buffer: &mut [u8], filled: &mut usize) -> io::Result<()> {
         match self.fill() {
             Ok(0) => return Ok(()),
             Ok(_) => {}
@@ -200,6 +212,7 @@ impl LayeredSocket {
     }
 
     /// Adds input. Returns 0 at the end.
+    #[inline(always)]
     fn fill(&mut self) -> io::Result<usize> {
         if let Some(error) = self.read_error.take() {
             return Err(error);
@@ -226,6 +239,7 @@ impl LayeredSocket {
     }
 
     /// Notes the result of a read from below, with room for `room` bytes.
+    #[inline(always)]
     fn note_read(&mut self, room: usize, result: io::Result<usize>) -> io::Result<usize> {
         let more_below = || self.layered_below().is_some_and(Self::has_more);
         match &result {

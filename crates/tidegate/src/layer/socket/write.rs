@@ -82,36 +82,27 @@ impl LayeredSocket {
         }
     }
 
-    /// First what is to go past the layer, then what waits for below, then what is new.
+    /// First what is to go past the layer, then what waits for below, then what is new: usually one
+    /// piece with nothing before it.
+    #[inline(always)]
     pub(super) fn write_from_above(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         if let [slice] = slices
             && (1..=PIECE).contains(&slice.len())
             && self.is_quiet()
         {
-            return self.write_piece(slice);
+            let taken = self.give_piece(slice);
+            if taken == slice.len()
+                && self.send_own() == Sent::All
+                && self.send_below() == Sent::All
+            {
+                return Ok(taken);
+            }
+            self.through.encode(taken, self.wire.len(), &self.shared);
         }
         self.write_slices(slices)
     }
 
-    /// As [`write_slices`](Self::write_slices), for a piece with nothing before it.
-    fn write_piece(&mut self, piece: &[u8]) -> io::Result<usize> {
-        let taken = self.give_piece(piece);
-        if taken == piece.len() && self.send_own() == Sent::All && self.send_below() == Sent::All {
-            return Ok(taken);
-        }
-        self.write_piece_rest(piece, taken)
-    }
-
-    /// The layer has taken a part of a piece, or below a part of what stands for it.
     #[inline(never)]
-    fn write_piece_rest(&mut self, piece: &[u8], taken: usize) -> io::Result<usize> {
-        self.through.encode(taken, self.wire.len(), &self.shared);
-        if taken < piece.len() {
-            self.write_through(Pieces::of(&[IoSlice::new(&piece[taken..])]));
-        }
-        self.result_of_write(0, piece.len())
-    }
-
     fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut pieces = Pieces::of(slices);
         if pieces.left() == 0 {
@@ -134,13 +125,8 @@ impl LayeredSocket {
             pieces.skip(self.through.encoded().min(rest));
             self.write_through(pieces);
         }
-        self.result_of_write(gone, rest)
-    }
-
-    /// `gone` bytes went past the layer, and `rest` were offered to it.
-    fn result_of_write(&mut self, gone: usize, rest: usize) -> io::Result<usize> {
         self.discard_input();
-        let gone = gone + self.through.tell(rest);
+        gone += self.through.tell(rest);
         if gone > 0 {
             return Ok(gone);
         }
@@ -224,6 +210,7 @@ impl LayeredSocket {
     }
 
     /// As [`encode_piece`](Self::encode_piece), without a note of what stands for the bytes.
+    #[inline(always)]
     fn give_piece(&mut self, piece: &[u8]) -> usize {
         let Some(taken) = self.call_aside(|layer, io| layer.send(piece, io)) else {
             return 0;
@@ -256,6 +243,7 @@ impl LayeredSocket {
         }
     }
 
+    #[inline(always)]
     fn send_own(&mut self) -> Sent {
         if self.past > 0 && !self.wire.is_empty() {
             return Sent::Part;
@@ -279,6 +267,7 @@ impl LayeredSocket {
         }
     }
 
+    #[inline(always)]
     fn send_below(&mut self) -> Sent {
         let below = self.layered_below_mut().filter(|below| below.has_output());
         match below.map_or(Ok(()), Self::flush_output) {
@@ -298,6 +287,7 @@ impl LayeredSocket {
     }
 
     /// Notes the result of a write to below that was offered `offered` bytes. Returns what below took.
+    #[inline(always)]
     fn note_written(&mut self, offered: usize, result: io::Result<usize>) -> usize {
         match result {
             Ok(sent) => {

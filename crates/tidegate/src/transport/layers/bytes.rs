@@ -93,6 +93,7 @@ impl Transport {
 
 impl Conn {
     /// One write.
+    #[inline(always)]
     pub(in super::super) fn send_layered(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let written = self.lend_to_write(|layered| {
             let before = layered.taken();

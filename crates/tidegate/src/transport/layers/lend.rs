@@ -15,22 +15,36 @@ use std::io;
 use std::mem;
 use std::time::Instant;
 
-/// A layered socket out of its cell. Dropping it puts everything back.
+/// A layered socket out of its cell. A panic puts everything back, too.
 struct Lent<'c> {
     conn: &'c Conn,
     socket: Option<Socket>,
     gathered: Vec<u8>,
-    _slot: Option<RefMut<'c, Option<Box<dyn Protocol>>>>,
 }
 
-impl Drop for Lent<'_> {
-    fn drop(&mut self) {
+impl Lent<'_> {
+    #[inline(always)]
+    fn give_back(mut self) {
+        self.put_back();
+        // Empty by now.
+        mem::forget(self);
+    }
+
+    #[inline(always)]
+    fn put_back(&mut self) {
         self.conn.socket.replace(self.socket.take());
         if !self.gathered.is_empty() {
             let gathered = mem::take(&mut self.gathered);
             self.conn.core().gather.replace(gathered);
         }
         self.conn.clear(State::IN_LAYER);
+    }
+}
+
+impl Drop for Lent<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        self.put_back();
     }
 }
 
@@ -45,9 +59,8 @@ struct Changes {
 }
 
 impl Changes {
-    /// Asks for all of it, unless one look at the layers tells that there is nothing, as after most
-    /// reads and writes.
-    #[inline]
+    /// Asks for all of it. `None`: the layers are quiet, as after most reads and writes.
+    #[inline(always)]
     fn of(layered: &LayeredSocket) -> Option<Self> {
         if layered.is_quiet() {
             debug_assert!(Self::ask(layered).is_nothing(), "{layered:?}");
@@ -56,8 +69,9 @@ impl Changes {
         Some(Self::ask(layered))
     }
 
+    /// Whether to write may be worth a try is not asked: where nothing waits it is.
     fn is_nothing(&self) -> bool {
-        let told = self.output || self.input || self.wants_write || self.starved || self.left;
+        let told = self.output || self.input || self.starved || self.left;
         !told && self.deadline.is_none()
     }
 
@@ -81,7 +95,7 @@ impl Conn {
         call: impl FnOnce(&mut LayeredSocket) -> R,
     ) -> Option<R> {
         let (result, changes) = self.lend_only(call)?;
-        if changes.as_ref().is_some_and(|changes| changes.wants_write) {
+        if changes.as_ref().is_none_or(|changes| changes.wants_write) {
             self.set(State::WRITABLE);
         }
         self.note(changes);
@@ -97,12 +111,9 @@ impl Conn {
     ) -> Option<(io::Result<usize>, bool)> {
         let read = |layered: &mut LayeredSocket| (layered.read(buffer), layered.is_drained());
         let ((result, drained), changes) = self.lend_only(read)?;
-        let mut more = !drained;
-        if let Some(changes) = &changes {
-            more |= changes.input;
-            if changes.wants_write {
-                self.set(State::WRITABLE);
-            }
+        let more = !drained || changes.as_ref().is_some_and(|changes| changes.input);
+        if changes.as_ref().is_none_or(|changes| changes.wants_write) {
+            self.set(State::WRITABLE);
         }
         self.note(changes);
         Some((result, more))
@@ -126,16 +137,19 @@ impl Conn {
         if !self.is(State::LAYERED) || self.is(State::IN_LAYER) {
             return None;
         }
+        let _slot: Option<RefMut<'_, Option<Box<dyn Protocol>>>> =
+            self.protocol.try_borrow_mut().ok();
         let mut lent = Lent {
             conn: self,
             socket: self.socket.take(),
             gathered: self.take_gathered(),
-            _slot: self.protocol.try_borrow_mut().ok(),
         };
         self.set(State::IN_LAYER);
         let layered = lent.socket.as_mut()?.foreign_mut()?;
         let result = call(layered);
-        Some((result, Changes::of(layered)))
+        let changes = Changes::of(layered);
+        lent.give_back();
+        Some((result, changes))
     }
 
     /// Calls with the layered socket in its cell, which must run no code of a layer.
