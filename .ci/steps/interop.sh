@@ -1,8 +1,8 @@
-# Tests with Python's asyncio, nc and socat.
+# Tests with Python's asyncio and ssl, nc, socat and openssl.
 
 interop() {
-    python3 --version &&
+    python3 --version && openssl version &&
         bounded 900 cargo test -p tests --features interop --test 'interop*'
 }
 
-step interop "network_programs" "with Python, nc and socat" interop
+step interop "network_programs openssl" "with Python, nc, socat and openssl" interop

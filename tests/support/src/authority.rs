@@ -1,7 +1,8 @@
 //! A certificate authority of a test's own, and configurations that trust it.
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, PKCS_ED25519,
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair,
+    PKCS_ECDSA_P256_SHA256, PKCS_ED25519,
 };
 use std::fmt;
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use tidegate_tls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tidegate_tls::rustls::server::{ServerConfig, WebPkiClientVerifier};
 use tidegate_tls::rustls::{ALL_VERSIONS, RootCertStore, SupportedProtocolVersion};
 
-/// Makes certificates. All keys are Ed25519, so that the handshakes of two runs have equal lengths.
+/// Makes certificates. All keys but those for OpenSSL are Ed25519, so that the handshakes of two runs have equal lengths.
 pub struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Default for Authority {
@@ -35,8 +36,16 @@ impl Authority {
 
     /// Makes a certificate for these names and IP addresses.
     pub fn certify(&self, names: &[&str]) -> Identity {
+        self.certify_key(names, key())
+    }
+
+    /// The same, with a key in a form that OpenSSL reads: it knows another one of Ed25519.
+    pub fn certify_for_openssl(&self, names: &[&str]) -> Identity {
+        self.certify_key(names, ok(KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)))
+    }
+
+    fn certify_key(&self, names: &[&str], key: KeyPair) -> Identity {
         let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
-        let key = key();
         let certificate = ok(ok(CertificateParams::new(names)).signed_by(&key, &self.0));
         Identity {
             certificate: certificate.der().clone(),

@@ -8,7 +8,7 @@ pub use program::Program;
 
 use crate::{Kind, TempDir, strict_loop};
 use std::rc::Rc;
-use tidegate::{CloseReason, Closed, EventLoop};
+use tidegate::{CloseReason, Closed, ConnectOptions, EventLoop, ListenOptions};
 
 /// A connection between a [`Bulk`] of ours and another program.
 #[derive(Debug)]
@@ -30,6 +30,17 @@ impl Meeting {
         ours: impl FnOnce(&Rc<Record>) -> Bulk,
         start: impl FnOnce(&str) -> Program,
     ) -> Self {
+        Self::they_call_with(kind, |options| options, ours, start)
+    }
+
+    /// The same, with other settings of our server.
+    #[track_caller]
+    pub fn they_call_with(
+        kind: Kind,
+        set: impl FnOnce(ListenOptions) -> ListenOptions,
+        ours: impl FnOnce(&Rc<Record>) -> Bulk,
+        start: impl FnOnce(&str) -> Program,
+    ) -> Self {
         let event_loop = strict_loop();
         let record = Rc::default();
         let dir = TempDir::new();
@@ -39,7 +50,8 @@ impl Meeting {
             None => panic!("one connection was to come"),
         };
         let handle = event_loop.handle();
-        let server = match handle.create_server(kind.somewhere(&dir), factory) {
+        let options = set(ListenOptions::new(kind.somewhere(&dir)));
+        let server = match handle.create_server(options, factory) {
             Ok(server) => server,
             Err(error) => panic!("{error}"),
         };
@@ -60,6 +72,18 @@ impl Meeting {
         start: impl FnOnce(&str) -> Program,
         address: impl FnOnce(&mut Program, &mut EventLoop) -> String,
     ) -> Self {
+        Self::we_call_with(kind, |options| options, ours, start, address)
+    }
+
+    /// The same, with other settings of our connect.
+    #[track_caller]
+    pub fn we_call_with(
+        kind: Kind,
+        set: impl FnOnce(ConnectOptions) -> ConnectOptions,
+        ours: impl FnOnce(&Rc<Record>) -> Bulk,
+        start: impl FnOnce(&str) -> Program,
+        address: impl FnOnce(&mut Program, &mut EventLoop) -> String,
+    ) -> Self {
         let mut event_loop = strict_loop();
         let record = Rc::default();
         let dir = TempDir::new();
@@ -67,7 +91,7 @@ impl Meeting {
         let address = address(&mut program, &mut event_loop);
         let handle = event_loop.handle();
         handle
-            .create_connection(&*address, ours(&record))
+            .create_connection(set(ConnectOptions::new(&*address)), ours(&record))
             .then(move |_, made| assert!(made.is_ok(), "connect to {address}: {made:?}"));
         Self {
             event_loop,

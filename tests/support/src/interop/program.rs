@@ -32,7 +32,14 @@ impl Program {
     pub fn asyncio(side: &str, address: &str, role: &str, options: &[&str]) -> Self {
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../interop/asyncio_peer.py");
         let arguments = [script, side, address, "--role", role];
-        let mut program = Self::spawn("python3", arguments.iter().chain(options));
+        Self::talking("python3", arguments.iter().chain(options))
+    }
+
+    /// Runs a program that is told lines by [`tell`](Self::tell). [`expect`](Self::expect) sees its
+    /// stdout and its stderr.
+    #[track_caller]
+    pub fn talking(name: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        let mut program = Self::spawn(name, arguments);
         let (words, lines) = channel();
         read_lines(program.child.stdout.take(), words.clone());
         read_lines(program.child.stderr.take(), words);
@@ -57,6 +64,22 @@ impl Program {
         program
     }
 
+    /// Runs a program that writes what it receives to its stdout. Its stdin stays open.
+    #[track_caller]
+    pub fn absorbing(name: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
+        let mut program = Self::spawn(name, arguments);
+        let (words, lines) = channel();
+        read_lines(program.child.stderr.take(), words);
+        program.lines = lines;
+        program.stdin = program.child.stdin.take();
+        let stdout = program.child.stdout.take();
+        program.carried = Some([
+            std::thread::spawn(Tally::default),
+            std::thread::spawn(move || hash(stdout)),
+        ]);
+        program
+    }
+
     #[track_caller]
     fn spawn(name: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Self {
         let mut command = Command::new(name);
@@ -75,10 +98,15 @@ impl Program {
                 carried: None,
             },
             Err(error) => panic!(
-                "{name} does not start: {error}; this test needs python3, nc (of OpenBSD) and \
-                 socat: apt-get install python3 netcat-openbsd socat"
+                "{name} does not start: {error}; this test needs python3, nc (of OpenBSD), socat \
+                 and openssl: apt-get install python3 netcat-openbsd socat openssl"
             ),
         }
+    }
+
+    /// Returns the number of its process.
+    pub fn id(&self) -> u32 {
+        self.child.id()
     }
 
     /// Writes a line to its stdin.
@@ -87,7 +115,8 @@ impl Program {
         let Some(stdin) = &mut self.stdin else {
             panic!("the stdin of {} is in use", self.name)
         };
-        if let Err(error) = writeln!(stdin, "{line}") {
+        // In one write: the program may act on half a line.
+        if let Err(error) = stdin.write_all(format!("{line}\n").as_bytes()) {
             panic!("{} does not listen: {error}", self.name);
         }
     }
