@@ -77,6 +77,7 @@ impl Engine {
     ///
     /// Plain bytes go to `plain`. Replies go to `out`, the alert that tells the peer of an error among
     /// them. An event other than [`Event::Blocked`] asks for another call with the rest of the input.
+    #[inline(always)]
     pub(crate) fn drive(
         &mut self,
         input: &mut [u8],
@@ -186,6 +187,7 @@ impl<C: Connection> Session<C> {
         }
     }
 
+    #[inline(always)]
     fn drive(
         &mut self,
         input: &mut [u8],
@@ -212,6 +214,7 @@ impl<C: Connection> Session<C> {
     }
 
     /// Carries out what the library wants next. Returns whether it wants more input.
+    #[inline(always)]
     fn step(
         &mut self,
         input: &mut [u8],
@@ -260,6 +263,7 @@ impl<C: Connection> Session<C> {
     ///
     /// The library is called only while it has something to send: after an error it would find the
     /// same one in the input again.
+    #[cold]
     fn fail(&mut self, error: Error, input: &mut [u8], out: &mut impl Output) {
         let mut is_told = false;
         while self.connection.state().wants_write() {

@@ -151,6 +151,7 @@ impl Tls {
     }
 
     /// Uses all of the input, and does what the engine says.
+    #[inline(always)]
     fn drive(&mut self, io: &mut LayerIo<'_>) -> io::Result<()> {
         loop {
             let (input, mut above, mut below) = io.parts();
