@@ -25,18 +25,27 @@ pub struct LayerIo<'a> {
     pub(super) shared: &'a Shared,
 }
 
-/// The words of a layer in one call.
+/// The words of a layer in one call, as a set.
 #[derive(Debug, Default, Clone, Copy)]
-pub(super) struct Said {
-    pub(super) open: bool,
-    pub(super) end_of_stream: bool,
-    pub(super) leave: bool,
-    pub(super) more: bool,
-}
+pub(super) struct Said(u8);
 
 impl Said {
-    pub(super) fn is_something(self) -> bool {
-        self.open | self.end_of_stream | self.leave | self.more
+    pub(super) const OPEN: Self = Self(1);
+    pub(super) const END_OF_STREAM: Self = Self(2);
+    pub(super) const LEAVE: Self = Self(4);
+    pub(super) const MORE: Self = Self(8);
+    pub(super) const WAKE_AFTER: Self = Self(16);
+
+    fn add(&mut self, word: Self) {
+        self.0 |= word.0;
+    }
+
+    pub(super) fn has(self, word: Self) -> bool {
+        self.0 & word.0 != 0
+    }
+
+    pub(super) fn is_nothing(self) -> bool {
+        self.0 == 0
     }
 }
 
@@ -82,27 +91,28 @@ impl LayerIo<'_> {
 
     /// Opens the layer: bytes of the protocol may go through it from now on.
     pub fn open(&mut self) {
-        self.said.open = true;
+        self.said.add(Said::OPEN);
     }
 
     /// Ends the stream to above, behind what was delivered. Input that comes later is ignored.
     pub fn end_of_stream(&mut self) {
-        self.said.end_of_stream = true;
+        self.said.add(Said::END_OF_STREAM);
     }
 
     /// Leaves the connection. The input that is not consumed goes above as it is, and so does
     /// everything after it.
     pub fn leave(&mut self) {
-        self.said.leave = true;
+        self.said.add(Said::LEAVE);
     }
 
     /// Asks for another call of [`receive`](super::Layer::receive) although no more input has come.
     pub fn more(&mut self) {
-        self.said.more = true;
+        self.said.add(Said::MORE);
     }
 
     /// Starts the layer's timer, in place of one that runs already.
     pub fn wake_after(&mut self, delay: Duration) {
+        self.said.add(Said::WAKE_AFTER);
         *self.deadline = self.shared.now().checked_add(delay);
     }
 

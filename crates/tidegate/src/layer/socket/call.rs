@@ -15,6 +15,7 @@ use std::thread;
 impl LayeredSocket {
     /// Calls a method of the layer, with the reader's buffer and the number of bytes in it. `None`:
     /// the layer has failed, now or before, or has left.
+    #[inline(always)]
     pub(super) fn call<T>(
         &mut self,
         buffer: &mut [u8],
@@ -39,6 +40,7 @@ impl LayeredSocket {
     }
 
     /// Calls a method while nothing is read.
+    #[inline(always)]
     pub(super) fn call_aside<T>(
         &mut self,
         method: impl FnOnce(&mut dyn Layer, &mut LayerIo<'_>) -> Result<T>,
@@ -67,6 +69,7 @@ impl LayeredSocket {
     }
 
     /// Calls, and notes what was said.
+    #[inline(always)]
     fn enter<R>(
         &mut self,
         buffer: &mut [u8],
@@ -99,9 +102,11 @@ impl LayeredSocket {
         let layer = &mut *self.layer;
         let outcome = catch_unwind(AssertUnwindSafe(|| call(layer, &mut io)));
         let LayerIo { consumed, said, .. } = io;
-        self.input.consume(consumed);
+        if consumed > 0 {
+            self.input.consume(consumed);
+        }
         let misuse = misuse.take();
-        if said.is_something() | misuse.is_some() | self.sent_end {
+        if !said.is_nothing() | misuse.is_some() | self.sent_end {
             self.note_said(said, misuse);
         }
         outcome
@@ -109,12 +114,14 @@ impl LayeredSocket {
 
     #[inline(never)]
     fn note_said(&mut self, said: Said, misuse: Option<&'static str>) {
-        if (said.open || said.leave) && !self.open {
-            (self.open, self.unblocked) = (true, true);
+        self.quiet = false;
+        if said.has(Said::OPEN) || said.has(Said::LEAVE) {
+            self.unblocked |= !self.open;
+            self.open = true;
         }
-        self.ended |= said.end_of_stream;
-        self.left |= said.leave;
-        self.more |= said.more;
+        self.ended |= said.has(Said::END_OF_STREAM);
+        self.left |= said.has(Said::LEAVE);
+        self.more |= said.has(Said::MORE);
         if let Some(misuse) = misuse {
             self.fail(Fault::new(io::Error::other(misuse)));
         }
@@ -128,6 +135,7 @@ impl LayeredSocket {
 
     /// Takes the layer for failed: it is not called any more.
     pub(super) fn fail(&mut self, fault: Fault) {
+        self.quiet = false;
         self.fault = Some(fault);
         self.no_more_calls();
     }

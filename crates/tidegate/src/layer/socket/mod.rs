@@ -84,7 +84,7 @@ pub(crate) struct LayeredSocket {
     ended_told: bool,
     /// `Layer::end` was called.
     ending: bool,
-    /// Nothing is to be done, as the last look has told.
+    /// Nothing is to be done, as the last look has told, and it stayed so.
     quiet: bool,
     /// Everything up to the end was sent. Later output of the layer is thrown away.
     sent_end: bool,
@@ -144,8 +144,6 @@ impl LayeredSocket {
         self.quiet
     }
 
-    /// Stands for many questions after each read and write. So it has no branch for each condition.
-    #[inline(always)]
     fn looks_quiet(&self) -> bool {
         let said = self.more | self.blocked | self.unblocked | self.ended | self.ending | self.left;
         let went_on = !self.open_told | self.unfinished | self.eof;
@@ -278,8 +276,28 @@ impl LayeredSocket {
         }
     }
 
-    /// Gives back the memory that nothing is in, and looks what is left to do.
+    /// As [`park`](Self::park), after a read or a write.
     #[inline(always)]
+    fn park_after(&mut self, result: &io::Result<usize>) {
+        let is_usual = matches!(result, Ok(1..)) && self.stays_quiet();
+        if is_usual {
+            self.input.park(&self.shared);
+            self.wire.park(&self.shared);
+        } else {
+            self.park();
+        }
+    }
+
+    /// Returns whether all is quiet as before, after bytes have passed. What a layer says, its failure,
+    /// the end of below, and all that is no usual write have cleared the flag.
+    #[inline(always)]
+    fn stays_quiet(&self) -> bool {
+        let bytes = !self.input.is_empty() | !self.plain.is_empty() | !self.wire.is_empty();
+        self.quiet && !bytes && self.layered_below().is_none_or(Self::is_quiet)
+    }
+
+    /// Gives back the memory that nothing is in, and looks what is left to do.
+    #[inline(never)]
     fn park(&mut self) {
         self.quiet = self.looks_quiet();
         self.unread.park(&self.shared);
@@ -296,21 +314,23 @@ fn is_of_type<L: Layer>(layer: &dyn Layer) -> bool {
 }
 
 impl StreamSocket for LayeredSocket {
+    #[inline(always)]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.drained = false;
         self.unfinished = false;
         let result = self.read_above(buffer);
-        self.park();
+        self.park_after(&result);
         result
     }
 
     /// Returns the number of bytes of the protocol that are in the kernel with everything that
     /// stands for them. After a short count either the socket has refused bytes, or a layer takes
     /// none for now, or there is a [write error](LayeredSocket::take_write_error).
+    #[inline(always)]
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         self.unblocked = false;
         let result = self.write_from_above(slices);
-        self.park();
+        self.park_after(&result);
         result
     }
 

@@ -244,6 +244,7 @@ impl LayeredSocket {
         let more_below = || self.layered_below().is_some_and(Self::has_more);
         match &result {
             Ok(0) => {
+                self.quiet = false;
                 self.eof = true;
                 self.drained = true;
             }

@@ -108,6 +108,7 @@ impl LayeredSocket {
         if pieces.left() == 0 {
             return Ok(0);
         }
+        self.quiet = false;
         self.forget_brief_error();
         let mut gone = 0;
         while self.past > 0 && pieces.left() > 0 && self.write_error.is_none() {

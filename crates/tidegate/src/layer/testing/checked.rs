@@ -1,6 +1,7 @@
 //! A layer around another one, which checks that the calls keep the contract of [`Layer`].
 
 use crate::Result;
+use crate::layer::io::Said;
 use crate::layer::{Layer, LayerIo};
 use std::time::Instant;
 
@@ -42,9 +43,9 @@ impl<L: Layer> Checked<L> {
         assert!(io.room() <= room);
         let calls = &mut self.calls;
         calls.left = io.input().to_vec();
-        calls.opened |= io.said.open;
-        calls.asked |= io.said.more;
-        calls.gone |= result.is_err() || io.said.leave;
+        calls.opened |= io.said.has(Said::OPEN);
+        calls.asked |= io.said.has(Said::MORE);
+        calls.gone |= result.is_err() || io.said.has(Said::LEAVE);
         calls.deadline = *io.deadline;
         result
     }

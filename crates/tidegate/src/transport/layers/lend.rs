@@ -15,6 +15,9 @@ use std::io;
 use std::mem;
 use std::time::Instant;
 
+/// A protocol that is in use.
+type Slot<'c> = RefMut<'c, Option<Box<dyn Protocol>>>;
+
 /// A layered socket out of its cell. A panic puts everything back, too.
 struct Lent<'c> {
     conn: &'c Conn,
@@ -94,7 +97,7 @@ impl Conn {
         &self,
         call: impl FnOnce(&mut LayeredSocket) -> R,
     ) -> Option<R> {
-        let (result, changes) = self.lend_only(call)?;
+        let (result, changes) = self.lend_only(self.protocol.try_borrow_mut().ok(), call)?;
         if changes.as_ref().is_none_or(|changes| changes.wants_write) {
             self.set(State::WRITABLE);
         }
@@ -102,7 +105,7 @@ impl Conn {
         Some(result)
     }
 
-    /// As [`lend`](Self::lend), for a read. Returns also whether another read may have something to
+    /// As [`lend`](Self::lend), for a read in a callback, which has the protocol. Returns also whether another read may have something to
     /// tell.
     #[inline(always)]
     pub(in super::super) fn lend_to_read(
@@ -110,7 +113,7 @@ impl Conn {
         buffer: &mut [u8],
     ) -> Option<(io::Result<usize>, bool)> {
         let read = |layered: &mut LayeredSocket| (layered.read(buffer), layered.is_drained());
-        let ((result, drained), changes) = self.lend_only(read)?;
+        let ((result, drained), changes) = self.lend_only(None, read)?;
         let more = !drained || changes.as_ref().is_some_and(|changes| changes.input);
         if changes.as_ref().is_none_or(|changes| changes.wants_write) {
             self.set(State::WRITABLE);
@@ -120,11 +123,12 @@ impl Conn {
     }
 
     /// As [`lend`](Self::lend), for a write: one that was taken in part is not repeated at once.
+    #[inline(always)]
     pub(in super::super) fn lend_to_write<R>(
         &self,
         call: impl FnOnce(&mut LayeredSocket) -> R,
     ) -> Option<R> {
-        let (result, changes) = self.lend_only(call)?;
+        let (result, changes) = self.lend_only(self.protocol.try_borrow_mut().ok(), call)?;
         self.note(changes);
         Some(result)
     }
@@ -132,13 +136,12 @@ impl Conn {
     #[inline(always)]
     fn lend_only<R>(
         &self,
+        _slot: Option<Slot<'_>>,
         call: impl FnOnce(&mut LayeredSocket) -> R,
     ) -> Option<(R, Option<Changes>)> {
         if !self.is(State::LAYERED) || self.is(State::IN_LAYER) {
             return None;
         }
-        let _slot: Option<RefMut<'_, Option<Box<dyn Protocol>>>> =
-            self.protocol.try_borrow_mut().ok();
         let mut lent = Lent {
             conn: self,
             socket: self.socket.take(),
