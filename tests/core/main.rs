@@ -15,7 +15,9 @@ mod transport {
     mod failures;
     mod flow;
     mod fuzz;
+    mod given_back;
     mod half_close;
+    mod leftover;
     mod life;
     mod linger_limits;
     mod lingering;
@@ -26,6 +28,7 @@ mod transport {
     mod misuse;
     mod order;
     mod random;
+    mod read_hold;
     mod reading;
     mod reasons;
     mod resets;
@@ -38,6 +41,8 @@ mod transport {
     mod unread;
     mod user_code;
     mod waiters;
+    mod wants_input;
+    mod wrapped;
     mod write_forms;
     mod write_timeout;
     mod write_timeout_clock;

@@ -1,6 +1,7 @@
 //! Any protocol, with its callbacks recorded and checked.
 
 use crate::log::{Log, Seen};
+use std::any::Any;
 use tidegate::{Closed, Internal, OnEof, OnPause, Protocol, Result, Transport};
 
 /// Records the callbacks of a protocol in a [`Log`], which checks their order, and forwards all of
@@ -128,6 +129,14 @@ impl<P: Protocol> Protocol for Watched<P> {
 
     fn inner(&mut self) -> Option<&mut dyn Protocol> {
         Some(&mut self.protocol)
+    }
+
+    fn user(&mut self) -> Option<&mut dyn Any> {
+        self.protocol.user()
+    }
+
+    fn leftover(&mut self) -> Vec<u8> {
+        self.protocol.leftover()
     }
 
     /// Returns the name of the user's type, for logs and failures.

@@ -140,4 +140,8 @@ impl<P: Protocol> Protocol for Watched<P> {
     fn inner(&mut self) -> Option<&mut dyn Protocol> {
         Some(&mut self.inner)
     }
+
+    fn leftover(&mut self) -> Vec<u8> {
+        self.inner.leftover()
+    }
 }

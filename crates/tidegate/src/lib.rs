@@ -124,6 +124,8 @@ mod event_loop;
 mod transport;
 
 // After `transport`, whose methods come first.
+mod input;
+
 mod push_layer;
 
 mod socket;
@@ -137,6 +139,7 @@ mod flow;
 mod layer;
 mod protocol;
 mod relay;
+mod wrap;
 mod write_buffer;
 
 // Results, callbacks and timers.
@@ -176,4 +179,7 @@ pub use protocol::{OnEof, OnPause, Protocol};
 pub use relay::{Relay, RelayReport, Relayed};
 pub use server::{ListenOptions, Server, ShutdownReport};
 pub use socket_options::Keepalive;
-pub use transport::{LingerLimits, Transport, TransportId, TransportStats, WithProtocolError};
+pub use transport::{
+    LingerLimits, ReadHold, Transport, TransportId, TransportStats, WithProtocolError,
+};
+pub use wrap::Wrap;

@@ -74,7 +74,7 @@ pub trait Protocol: Any {
     }
 
     /// Called with bytes that arrived. They are in the loop's read buffer, which the next read
-    /// overwrites: copy what is needed later.
+    /// overwrites: copy what is needed later, or give it [back](Transport::unread).
     ///
     /// The default implementation discards them. So a protocol that always gives a buffer
     /// ([`get_buffer`](Protocol::get_buffer)), or that only sends, need not write this method.
@@ -95,7 +95,8 @@ pub trait Protocol: Any {
     /// An empty buffer is an error.
     ///
     /// `size_hint` is the number of bytes that are known to be there: those given to
-    /// [`set_protocol`](Transport::set_protocol) as unread. It is 0 for bytes of the kernel. A
+    /// [`set_protocol`](Transport::set_protocol) as unread, and those that a callback gave
+    /// [back](Transport::unread). It is 0 for bytes of the kernel. A
     /// buffer stays unused when the call that gave it also closed, switched the protocol, or
     /// stopped reading; and when there turns out to be nothing to read.
     ///
@@ -197,9 +198,98 @@ pub trait Protocol: Any {
     }
 
     /// Returns the protocol that this one wraps, so that
-    /// [`with_protocol`](Transport::with_protocol) and the typed callbacks find it.
+    /// [`with_protocol`](Transport::with_protocol) and the typed callbacks find it. A wrapper that
+    /// implements [`Wrap`](crate::Wrap) need not write this method.
     fn inner(&mut self) -> Option<&mut dyn Protocol> {
         None
+    }
+
+    /// Returns the value that this protocol drives, if that is no protocol, so that
+    /// [`with_protocol`](Transport::with_protocol) and the typed callbacks find it.
+    ///
+    /// A protocol that calls an interface of its own, such as one with a method for each request,
+    /// returns the user's implementation of that interface.
+    ///
+    /// ```
+    /// use std::any::Any;
+    /// use tidegate::{Protocol, Result, Transport};
+    ///
+    /// trait Handler: 'static {
+    ///     fn request(&mut self, request: &str) -> String;
+    /// }
+    ///
+    /// /// Calls a handler with each request.
+    /// struct Requests<H>(H);
+    ///
+    /// impl<H: Handler> Protocol for Requests<H> {
+    ///     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+    ///         let reply = self.0.request(str::from_utf8(data)?);
+    ///         transport.write(reply.as_bytes())?;
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn user(&mut self) -> Option<&mut dyn Any> {
+    ///         Some(&mut self.0)
+    ///     }
+    /// }
+    ///
+    /// struct Greeter {
+    ///     greeted: u32,
+    /// }
+    ///
+    /// impl Handler for Greeter {
+    ///     fn request(&mut self, name: &str) -> String {
+    ///         self.greeted += 1;
+    ///         format!("hello {name}")
+    ///     }
+    /// }
+    ///
+    /// fn forget(transport: &Transport) {
+    ///     transport.call_soon(|greeter: &mut Greeter, _| {
+    ///         greeter.greeted = 0;
+    ///         Ok(())
+    ///     });
+    /// }
+    /// ```
+    fn user(&mut self) -> Option<&mut dyn Any> {
+        None
+    }
+
+    /// Returns the bytes that this protocol was given and has not used.
+    ///
+    /// Called once, when another protocol takes over: the new one gets them behind the bytes of
+    /// [`set_protocol`](Transport::set_protocol), and before those that were given
+    /// [back](Transport::unread). A protocol that keeps a part of a message in a buffer of its own
+    /// returns that buffer. The default implementation returns no bytes.
+    ///
+    /// A panic ends the connection, as one of any callback does.
+    ///
+    /// ```
+    /// use tidegate::{Protocol, Result, Transport};
+    ///
+    /// /// Collects a line.
+    /// #[derive(Default)]
+    /// struct Line {
+    ///     begun: Vec<u8>,
+    /// }
+    ///
+    /// impl Protocol for Line {
+    ///     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
+    ///         self.begun.extend_from_slice(data);
+    ///         if self.begun.ends_with(b"\n") {
+    ///             transport.write(&self.begun)?;
+    ///             self.begun.clear();
+    ///         }
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn leftover(&mut self) -> Vec<u8> {
+    ///         std::mem::take(&mut self.begun)
+    ///     }
+    /// }
+    /// ```
+    fn leftover(&mut self) -> Vec<u8> {
+        Vec::new()
     }
 
     /// Returns the name in logs and failures. Only the library can call or override it.
@@ -276,6 +366,14 @@ impl Protocol for Box<dyn Protocol> {
         Some(&mut **self)
     }
 
+    fn user(&mut self) -> Option<&mut dyn Any> {
+        (**self).user()
+    }
+
+    fn leftover(&mut self) -> Vec<u8> {
+        (**self).leftover()
+    }
+
     fn __type_name(&self, internal: Internal) -> &'static str {
         (**self).__type_name(internal)
     }
@@ -294,10 +392,13 @@ struct Discard;
 
 impl Protocol for Discard {}
 
-/// Returns the `P` in a protocol or in the ones that it wraps.
-pub(crate) fn find<P: Protocol>(protocol: &mut dyn Protocol) -> Option<&mut P> {
+/// Returns the `P` in a protocol, in what it drives, or in the protocols that it wraps.
+pub(crate) fn find<P: 'static>(protocol: &mut dyn Protocol) -> Option<&mut P> {
     if (protocol as &dyn Any).is::<P>() {
         return (protocol as &mut dyn Any).downcast_mut();
+    }
+    if protocol.user().is_some_and(|user| user.is::<P>()) {
+        return protocol.user()?.downcast_mut();
     }
     find(protocol.inner()?)
 }

@@ -31,7 +31,7 @@ pub use hooked::{Hooked, METHODS};
 pub use hosts::{Fate, Gate, Host, V6, has_ipv6, knows, v4};
 pub use peer::{Kind, Peer, TempDir, dial, pattern};
 pub use scale::{Rng, descriptors, that_fit, thread_time};
-pub use scene::{Scene, adopted, stalled};
+pub use scene::{Scene, Wire, adopted, stalled};
 pub use served::{Served, answer_of, assert_refused, assert_serves};
 pub use streamed::{Polled, Streamed, give_up, now, wait};
 pub use tied::{Reports, Tied, accept, relay_server, untied};

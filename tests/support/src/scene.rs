@@ -1,6 +1,6 @@
 //! A connection and its peer, set up as a test needs them.
 
-use crate::{Kind, Log, MIB, Peer, Recorder, TempDir, no_limits, stall, strict_loop};
+use crate::{Hooked, Kind, Log, MIB, Peer, Recorder, TempDir, no_limits, stall, strict_loop};
 use socket2::Socket;
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -18,6 +18,7 @@ pub struct Scene {
     prepare: Box<dyn Fn(&Socket)>,
     options: Option<Options>,
     is_strict: bool,
+    is_layered: bool,
     limits: Option<WriteLimits>,
     stalled: usize,
 }
@@ -32,6 +33,7 @@ impl Scene {
             prepare: Box::new(|_| {}),
             options: None,
             is_strict: false,
+            is_layered: false,
             limits: None,
             stalled: 0,
         }
@@ -66,6 +68,12 @@ impl Scene {
     /// Lets a failed check inside a callback through to the test.
     pub fn strict(mut self) -> Self {
         self.is_strict = true;
+        self
+    }
+
+    /// Puts a layer on the connection that passes bytes as they are.
+    pub fn layered(mut self) -> Self {
+        self.is_layered = true;
         self
     }
 
@@ -110,6 +118,10 @@ impl Scene {
             Some(options) => open(event_loop, self.kind, self.prepare, options, protocol),
             None => adopt(event_loop.handle(), self.kind, self.prepare, protocol),
         };
+        if self.is_layered {
+            let layer = Hooked::new(|_, _| Ok(()));
+            transport.push_layer(layer, b"").detach();
+        }
         if let Some(limits) = self.limits {
             ok(transport.set_write_limits(limits));
         }
@@ -118,6 +130,70 @@ impl Scene {
         }
         (transport, peer)
     }
+}
+
+/// A kind of socket, with or without a layer on it that passes bytes as they are.
+#[derive(Debug, Clone, Copy)]
+pub struct Wire {
+    kind: Kind,
+    is_layered: bool,
+}
+
+impl Wire {
+    /// A bare socket of this kind.
+    pub fn bare(kind: Kind) -> Self {
+        Self {
+            kind,
+            is_layered: false,
+        }
+    }
+
+    /// A socket of this kind with a layer on it.
+    pub fn layered(kind: Kind) -> Self {
+        Self {
+            kind,
+            is_layered: true,
+        }
+    }
+
+    /// Begins with a connection that the loop adopts. A failed check inside a callback reaches the test.
+    pub fn scene(self) -> Scene {
+        let scene = Scene::of(self.kind).strict();
+        if self.is_layered {
+            scene.layered()
+        } else {
+            scene
+        }
+    }
+}
+
+/// Makes four tests of a function that takes a [`Wire`]: `NAME::tcp` and `NAME::unix`, and those with a
+/// layer.
+#[macro_export]
+macro_rules! each_wire {
+    ($test:ident) => {
+        mod $test {
+            #[test]
+            fn tcp() {
+                super::$test($crate::Wire::bare($crate::Kind::Tcp));
+            }
+
+            #[test]
+            fn unix() {
+                super::$test($crate::Wire::bare($crate::Kind::Unix));
+            }
+
+            #[test]
+            fn tcp_layered() {
+                super::$test($crate::Wire::layered($crate::Kind::Tcp));
+            }
+
+            #[test]
+            fn unix_layered() {
+                super::$test($crate::Wire::layered($crate::Kind::Unix));
+            }
+        }
+    };
 }
 
 impl fmt::Debug for Scene {

@@ -2,8 +2,9 @@
 //! lost. `Closed` is fixed in one place.
 
 use super::Transport;
-use super::conn::{CallbackFailure, Unread};
+use super::conn::CallbackFailure;
 use super::state::State;
+use super::unread::Unread;
 use crate::event_loop::Failure;
 use crate::{BoxError, CloseReason, Closed, TimeoutKind, WriteError};
 use std::io;

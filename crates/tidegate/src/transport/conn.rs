@@ -5,6 +5,7 @@ use super::layers::Layers;
 use super::linger::LingerLimits;
 use super::state::State;
 use super::step::Spent;
+use super::unread::{Lent, Unread};
 use super::write_timeout::{Stall, WriteTimeout};
 use crate::callback::Run;
 use crate::completion::Completer;
@@ -65,6 +66,9 @@ pub(super) struct Extra {
     /// Calls of `set_protocol`.
     pub(super) switches: u64,
     pub(super) unread: Unread,
+    pub(super) lent: Lent,
+    /// While there are any, `READ_HOLD` is set.
+    pub(super) read_holds: usize,
     pub(super) drains: Vec<Completer<()>>,
     /// With the offset that `sent` must reach; in order.
     pub(super) flushes: VecDeque<(u64, Completer<()>)>,
@@ -109,24 +113,6 @@ pub(super) struct Next {
     pub(super) unread: Vec<u8>,
     /// A callback of the connection brought it, and has not returned.
     pub(super) in_callback: bool,
-}
-
-/// Bytes to be delivered before those from the kernel.
-#[derive(Default)]
-pub(super) struct Unread {
-    pub(super) bytes: Vec<u8>,
-    pub(super) at: usize,
-}
-
-impl Unread {
-    pub(super) fn put_in_front(&mut self, mut bytes: Vec<u8>) {
-        bytes.extend_from_slice(self.rest());
-        *self = Self { bytes, at: 0 };
-    }
-
-    pub(super) fn rest(&self) -> &[u8] {
-        &self.bytes[self.at..]
-    }
 }
 
 impl Conn {

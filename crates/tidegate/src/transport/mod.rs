@@ -9,14 +9,16 @@
 //! [`refused`] keeps a write that the cap refused, [`linger`] waits for the peer, [`waiters`] completes
 //! `drain`, `flush` and `wait_closed`, and [`write_timeout`] cuts a peer that does not read. [`layers`]
 //! stand between the socket and the protocol. [`options`], [`schedule`] and [`stats`] do the work of the
-//! remaining public methods. All public methods are in this file, but for those of the socket and its
-//! layers, which are in the files `socket.rs`, `credentials.rs` and `push_layer.rs` of the crate.
+//! remaining public methods, [`unread`] those for input that comes again, and [`hold`] holds on reading.
+//! All public methods are in this file, but for those in the files `input.rs`, `push_layer.rs`,
+//! `socket.rs` and `credentials.rs` of the crate.
 
 mod box_cell;
 mod callback_frame;
 mod close;
 mod conn;
 mod flush;
+mod hold;
 mod id;
 mod layers;
 mod linger;
@@ -31,6 +33,7 @@ mod start;
 mod state;
 mod stats;
 mod step;
+mod unread;
 mod waiters;
 mod write;
 mod write_timeout;
@@ -50,6 +53,7 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::time::Duration;
 
+pub use hold::ReadHold;
 pub use id::TransportId;
 pub(crate) use layers::NewLayer;
 pub use linger::LingerLimits;
@@ -223,7 +227,7 @@ impl Transport {
     }
 
     /// Returns whether bytes that arrive are delivered: reading is neither paused, nor held by
-    /// [`StopReading`](crate::OnPause::StopReading), nor ending.
+    /// [`StopReading`](crate::OnPause::StopReading) or a [`ReadHold`], nor ending.
     pub fn is_reading(&self) -> bool {
         self.conn().is_reading()
     }
@@ -305,9 +309,10 @@ impl Transport {
     /// Replaces the connection's protocol, once the running callback has returned.
     ///
     /// The new protocol goes on where the old one was, without a `connection_made`. It is told of
-    /// a pause that lasts (`pause_writing`). Then it reads `unread` before the bytes of the
-    /// kernel, and is told of an EOF that has come already (`eof_received`). The old protocol is
-    /// not called again; the loop drops it.
+    /// a pause that lasts (`pause_writing`). Then it reads `unread`, the
+    /// [`leftover`](Protocol::leftover) of the old protocol, bytes that were given
+    /// [back](Transport::unread), and the bytes of the kernel. It is told of an EOF that has come
+    /// already (`eof_received`). The old protocol is not called again; the loop drops it.
     ///
     /// Of several calls within one callback the last protocol wins, and their `unread` bytes are
     /// joined in order. Otherwise the new `unread` comes before unread bytes that are left.
@@ -320,7 +325,8 @@ impl Transport {
         self.replace_protocol(boxed(protocol), unread)
     }
 
-    /// Calls `call` with the protocol, now, if that is a `P` or [wraps](Protocol::inner) one.
+    /// Calls `call` with the protocol, now, if that is a `P`, [wraps](Protocol::inner) one, or
+    /// [drives](Protocol::user) one.
     ///
     /// A panic of `call` goes to the caller.
     ///
@@ -330,7 +336,7 @@ impl Transport {
     ///
     /// [`WithProtocolError`]: within the protocol's own callbacks, after the end, and for a
     /// protocol of another type. `call` is then dropped, not called.
-    pub fn with_protocol<P: Protocol, R>(
+    pub fn with_protocol<P: 'static, R>(
         &self,
         call: impl FnOnce(&mut P, &Self) -> R,
     ) -> Result<R, WithProtocolError> {
@@ -344,12 +350,12 @@ impl Transport {
     /// next.
     ///
     /// It is dropped without having run when the connection has ended by then, or its protocol is
-    /// no `P` and [wraps](Protocol::inner) none. If [`set_protocol`](Transport::set_protocol) was
+    /// no `P` and neither [wraps](Protocol::inner) nor [drives](Protocol::user) one. If [`set_protocol`](Transport::set_protocol) was
     /// called meanwhile, that is expected: `call` was for the protocol before. Otherwise the
     /// [error handler](Handle::set_error_handler) gets a [`WithProtocolError`].
     ///
     #[doc = include_str!("../../docs/transport/call_soon.md")]
-    pub fn call_soon<P: Protocol>(
+    pub fn call_soon<P: 'static>(
         &self,
         call: impl FnOnce(&mut P, &Self) -> Result + 'static,
     ) -> CallbackHandle {
@@ -360,7 +366,7 @@ impl Transport {
     /// cancelled at the end of the connection.
     ///
     #[doc = include_str!("../../docs/transport/call_later.md")]
-    pub fn call_later<P: Protocol>(
+    pub fn call_later<P: 'static>(
         &self,
         delay: Duration,
         call: impl FnOnce(&mut P, &Self) -> Result + 'static,
@@ -373,7 +379,7 @@ impl Transport {
     /// Each run is a callback of this connection's protocol: an `Err` or a panic ends the
     /// connection. The timer is cancelled at the end of the connection, and when the protocol is
     /// no `P`, as [`call_soon`](Transport::call_soon) describes.
-    pub fn call_every<P: Protocol>(
+    pub fn call_every<P: 'static>(
         &self,
         period: Duration,
         call: impl FnMut(&mut P, &Self) -> Result + 'static,

@@ -22,7 +22,8 @@ pub enum WithProtocolError {
     InCallback,
     /// The connection has ended, up to and including `connection_lost`.
     Ended,
-    /// The protocol is of another type, and [wraps](Protocol::inner) none of the expected one.
+    /// The protocol is of another type, and none of the expected one is found by
+    /// [`Protocol::inner`] and [`Protocol::user`].
     #[non_exhaustive]
     OtherType {
         /// The name of the type that the caller expected.
@@ -33,7 +34,7 @@ pub enum WithProtocolError {
 }
 
 impl WithProtocolError {
-    pub(super) fn other_type<P: Protocol>(found: &dyn Protocol) -> Self {
+    pub(super) fn other_type<P: 'static>(found: &dyn Protocol) -> Self {
         Self::OtherType {
             expected: type_name::<P>(),
             found: found.__type_name(Internal),
@@ -48,7 +49,8 @@ impl fmt::Display for WithProtocolError {
             Self::Ended => f.write_str("the connection has ended"),
             Self::OtherType { expected, found } => write!(
                 f,
-                "the protocol is a {found}, not a {expected}, and finds none by `Protocol::inner`"
+                "the protocol is a {found}, not a {expected}, and finds none by `Protocol::inner` or \
+                 `Protocol::user`"
             ),
         }
     }
@@ -77,14 +79,18 @@ impl Transport {
                 Some(std::mem::replace(&mut next.protocol, protocol))
             }
             next => {
-                let replaced = next.replace(Next {
+                let replaced = next.take();
+                let mut unread = unread.to_vec();
+                if let Some(replaced) = &replaced {
+                    // Without this call it would have been switched to: our bytes go before its own.
+                    unread.extend_from_slice(&replaced.unread);
+                }
+                *next = Some(Next {
                     protocol,
-                    unread: unread.to_vec(),
+                    unread,
                     in_callback,
-                })?;
-                // Without this call it would have been switched to: our bytes go before its own.
-                extra.unread.put_in_front(replaced.unread);
-                Some(replaced.protocol)
+                });
+                Some(replaced?.protocol)
             }
         });
         if let Some(replaced) = replaced {
@@ -106,8 +112,9 @@ impl Transport {
         let Some(next) = conn.with_extra(|extra| extra.next.take()) else {
             return;
         };
+        let unread = self.with_leftover(next.unread);
         conn.with_extra(|extra| {
-            extra.unread.put_in_front(next.unread);
+            extra.unread.come_next(unread);
             if !extra.unread.rest().is_empty() {
                 conn.set(State::UNREAD);
             }
@@ -125,7 +132,7 @@ impl Transport {
         extra.with(|extra| extra.as_ref().map_or(0, |extra| extra.switches))
     }
 
-    pub(super) fn call_with_protocol<P: Protocol, R>(
+    pub(super) fn call_with_protocol<P: 'static, R>(
         &self,
         call: impl FnOnce(&mut P, &Self) -> R,
     ) -> Result<R, WithProtocolError> {

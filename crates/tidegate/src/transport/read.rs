@@ -7,9 +7,7 @@ use super::state::State;
 use super::step::Input;
 use crate::driver::{Readiness, Socket, uninterrupted};
 use crate::event_loop::{Core, add};
-use crate::{BoxError, CloseReason, OnEof, Protocol, Result};
-use std::error::Error;
-use std::fmt;
+use crate::{CloseReason, OnEof, Protocol, Result};
 use std::io;
 use std::mem;
 use std::sync::Arc;
@@ -106,6 +104,8 @@ impl Transport {
         match input {
             Input::Layers if self.conn().is(State::OPENING) => self.open_layers(),
             Input::Layers => self.feed_layers(),
+            // The next tick goes on, and serves others before.
+            Input::Unread if self.has_yielded() => return Input::Nothing,
             Input::Unread => self.deliver_unread(),
             Input::Eof => self.deliver_eof(),
             Input::Kernel | Input::Nothing => {}
@@ -122,7 +122,7 @@ impl Transport {
 
     fn after_reads(&self) {
         let conn = self.conn();
-        if conn.is(State::READ_TO_END) && conn.is(State::READING_PAUSED | State::HELD) {
+        if conn.is(State::READ_TO_END) && conn.is(State::STOPPED) {
             // An error may wait behind bytes that are not read now.
             self.look_for_error();
         }
@@ -183,7 +183,7 @@ impl Transport {
     }
 
     #[inline(always)]
-    fn update_buffer(&self, protocol: &mut dyn Protocol, len: usize) -> Result {
+    pub(super) fn update_buffer(&self, protocol: &mut dyn Protocol, len: usize) -> Result {
         const NAME: &str = "buffer_updated";
         let core = self.core();
         core.in_read_callback(NAME);
@@ -196,17 +196,11 @@ impl Transport {
 
     /// Makes a panic of `call` one of the callback of this name.
     #[inline(always)]
-    fn named<R>(&self, name: &'static str, call: impl FnOnce() -> R) -> R {
+    pub(super) fn named<R>(&self, name: &'static str, call: impl FnOnce() -> R) -> R {
         let panicked = Panicked(self.core(), name);
         let result = call();
         mem::forget(panicked);
         result
-    }
-
-    #[cold]
-    fn empty_buffer(&self) -> BoxError {
-        self.core().read_callback.set(Some("get_buffer"));
-        EmptyBuffer.into()
     }
 
     /// Keeps the error out of the way of those reads that have none.
@@ -286,48 +280,6 @@ impl Transport {
             None => {}
         }
     }
-
-    /// Delivers the unread bytes of `set_protocol` as if they had just been read.
-    fn deliver_unread(&self) {
-        let conn = self.conn();
-        let mut unread = conn.with_extra(|extra| mem::take(&mut extra.unread));
-        conn.clear(State::UNREAD);
-        let mut given = 0;
-        self.call("data_received", |protocol, transport| {
-            transport.give(protocol, unread.rest(), &mut given)
-        });
-        unread.at += given;
-        if unread.rest().is_empty() {
-            return;
-        }
-        if conn.is(State::OPENING) {
-            // The callback has put a layer on: what follows is the layer's.
-            conn.layered(|layered| layered.add_unread(unread.rest()));
-        } else {
-            conn.with_extra(|extra| extra.unread = unread);
-            conn.set(State::UNREAD);
-        }
-    }
-
-    /// Counts the given bytes also when the callback fails: an error that only says that writing is over
-    /// does not end reading.
-    fn give(&self, protocol: &mut dyn Protocol, data: &[u8], given: &mut usize) -> Result {
-        let stopped = || self.conn().is(State::NO_READ);
-        match self.named("get_buffer", || protocol.get_buffer(self, data.len())) {
-            _ if stopped() => Ok(()),
-            Some([]) => Err(self.empty_buffer()),
-            Some(own) => {
-                let len = own.len().min(data.len());
-                own[..len].copy_from_slice(&data[..len]);
-                *given = len;
-                self.update_buffer(protocol, len)
-            }
-            None => {
-                *given = data.len();
-                protocol.data_received(self, data)
-            }
-        }
-    }
 }
 
 impl Conn {
@@ -357,14 +309,3 @@ impl Drop for Panicked<'_> {
         self.0.read_callback.set(Some(self.1));
     }
 }
-
-#[derive(Debug)]
-struct EmptyBuffer;
-
-impl fmt::Display for EmptyBuffer {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("get_buffer gave an empty buffer: give one with room, or None")
-    }
-}
-
-impl Error for EmptyBuffer {}

@@ -7,7 +7,7 @@ use crate::completion::Completion;
 use crate::event_loop::Failure;
 use crate::repeating::{Every, Next};
 use crate::timers::TimerId;
-use crate::{CloseReason, Handle, Protocol, Result, TransportId, WithProtocolError, protocol};
+use crate::{CloseReason, Handle, Result, TransportId, WithProtocolError, protocol};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 impl Transport {
-    pub(super) fn schedule<P: Protocol>(
+    pub(super) fn schedule<P: 'static>(
         &self,
         call: impl FnOnce(&mut P, &Self) -> Result + 'static,
     ) -> CallbackHandle {
@@ -27,7 +27,7 @@ impl Transport {
         handle
     }
 
-    pub(super) fn schedule_after<P: Protocol>(
+    pub(super) fn schedule_after<P: 'static>(
         &self,
         delay: Duration,
         call: impl FnOnce(&mut P, &Self) -> Result + 'static,
@@ -47,7 +47,7 @@ impl Transport {
         CallbackHandle::new(core, &run, Some(timer)).owned_by(self.id())
     }
 
-    pub(super) fn schedule_every<P: Protocol>(
+    pub(super) fn schedule_every<P: 'static>(
         &self,
         period: Duration,
         mut call: impl FnMut(&mut P, &Self) -> Result + 'static,
@@ -156,7 +156,7 @@ impl<T: 'static> Completion<T> {
     ///     }
     /// }
     /// ```
-    pub fn then_on<P: Protocol>(
+    pub fn then_on<P: 'static>(
         self,
         transport: &Transport,
         call: impl FnOnce(&mut P, &Transport, io::Result<T>) -> Result + 'static,
@@ -190,7 +190,7 @@ impl Target {
 
     /// Runs `call` as a callback of the protocol, and reports a protocol of another type unless
     /// it came by `set_protocol` since. Returns whether `call` ran.
-    pub(super) fn run<P: Protocol>(
+    pub(super) fn run<P: 'static>(
         self,
         transport: &Transport,
         call: impl FnOnce(&mut P, &Transport) -> Result,
@@ -234,7 +234,7 @@ pub(crate) struct OnTransport<P, F> {
 
 impl<P, F> OnTransport<P, F>
 where
-    P: Protocol,
+    P: 'static,
     F: FnOnce(&mut P, &Transport) -> Result + 'static,
 {
     fn to(target: Target, call: F) -> Rc<Self> {
@@ -253,7 +253,7 @@ where
 
 impl<P, F> Run for OnTransport<P, F>
 where
-    P: Protocol,
+    P: 'static,
     F: FnOnce(&mut P, &Transport) -> Result + 'static,
 {
     fn run(self: Rc<Self>, handle: &Handle) {

@@ -29,15 +29,16 @@ impl State {
     pub(crate) const HELD: Self = Self(1 << 5);
     /// On the list of reads that are owed, or being read right now.
     pub(crate) const READ_QUEUED: Self = Self(1 << 6);
-    /// Bytes given to `set_protocol` are still to be delivered.
+    /// Bytes are to be delivered before those of the kernel: of `set_protocol`, given back by a callback,
+    /// or left over by an old protocol.
     pub(crate) const UNREAD: Self = Self(1 << 7);
 
     /// The kernel reported EOF.
     pub(crate) const EOF_SEEN: Self = Self(1 << 8);
     /// `eof_received` was called on this protocol.
     pub(crate) const EOF_TOLD: Self = Self(1 << 9);
-    /// `eof_received` of this protocol returned `KeepOpen`.
-    pub(crate) const KEPT_OPEN: Self = Self(1 << 10);
+    /// A `ReadHold` lasts.
+    pub(crate) const READ_HOLD: Self = Self(1 << 10);
 
     /// Bytes wait in the transport's own buffer.
     pub(crate) const QUEUED: Self = Self(1 << 11);
@@ -111,6 +112,9 @@ impl State {
     /// Layers hold bytes for the protocol, that were read while reading was stopped.
     pub(crate) const LAYER_FED: Self = Self(1 << 43);
 
+    /// `eof_received` of this protocol returned `KeepOpen`.
+    pub(crate) const KEPT_OPEN: Self = Self(1 << 44);
+
     /// Any of these refuses a write.
     pub(crate) const NO_WRITE: Self = Self(
         Self::CLOSING.0
@@ -121,18 +125,22 @@ impl State {
             | Self::IN_LAYER.0
             | Self::END_NOTED.0,
     );
+    /// Any of these stops reading for a time.
+    pub(crate) const STOPPED: Self =
+        Self(Self::READING_PAUSED.0 | Self::HELD.0 | Self::READ_HOLD.0);
     /// Any of these stops reading.
     pub(crate) const NO_READ: Self = Self(
         Self::CONNECTING.0
             | Self::OPENING.0
-            | Self::READING_PAUSED.0
-            | Self::HELD.0
+            | Self::STOPPED.0
             | Self::SWITCH.0
             | Self::CLOSING.0
             | Self::ENDED.0
             | Self::LOST_CALLED.0
             | Self::END_NOTED.0,
     );
+    /// With none of these, a protocol that has more input goes on with it.
+    const MAY_STOP: Self = Self(Self::NO_READ.0 | Self::PAUSED.0);
     /// With none of these, [`State::next`] has nothing but reads to ask for.
     pub(crate) const OWED: Self = Self(
         Self::CONNECTING.0
@@ -197,6 +205,18 @@ impl State {
         self.0 & Self::PLAIN_READ.0 == Self::READABLE.0
     }
 
+    /// Whether a protocol that has more input is to go on with it.
+    #[inline]
+    pub(crate) fn wants_input(self) -> bool {
+        !self.any(Self::MAY_STOP) || self.is_paused_and_reads()
+    }
+
+    /// Whether the protocol was told of the pause, and reads on.
+    #[cold]
+    fn is_paused_and_reads(self) -> bool {
+        !self.any(Self::NO_READ) && self.any(Self::PAUSE_TOLD)
+    }
+
     /// Whether gathered writes go to the kernel as they are: it takes bytes, and there are no layers.
     pub(crate) fn is_plain_write(self) -> bool {
         self.0 & Self::PLAIN_WRITE.0 == Self::WRITABLE.0
@@ -218,7 +238,7 @@ const _: () = {
     let reading = State::OWED.0 | State::NO_READ.0 | State::TO_READ.0;
     let writing = State::NO_WRITE.0 | State::GATHERING.0 | State::WATCHED.0;
     let layered = State::PLAIN_WRITE.0 | State::OFFERABLE.0;
-    assert!((reading | writing | layered).leading_zeros() > 32);
+    assert!((reading | writing | layered | State::MAY_STOP.0).leading_zeros() > 32);
 };
 
 impl BitOr for State {
@@ -231,7 +251,7 @@ impl BitOr for State {
 }
 
 /// The flags by name, for logs.
-const NAMES: [(State, &str); 43] = [
+const NAMES: [(State, &str); 44] = [
     (State::CONNECTING, "connecting"),
     (State::READABLE, "readable"),
     (State::READ_TO_END, "read-to-end"),
@@ -242,7 +262,7 @@ const NAMES: [(State, &str); 43] = [
     (State::UNREAD, "unread"),
     (State::EOF_SEEN, "eof-seen"),
     (State::EOF_TOLD, "eof-told"),
-    (State::KEPT_OPEN, "kept-open"),
+    (State::READ_HOLD, "read-hold"),
     (State::QUEUED, "queued"),
     (State::EOF_ASKED, "eof-asked"),
     (State::EOF_SENT, "eof-sent"),
@@ -275,6 +295,7 @@ const NAMES: [(State, &str); 43] = [
     (State::LAYER_TIMED, "layer-timed"),
     (State::LAYER_STARVED, "layer-starved"),
     (State::LAYER_FED, "layer-fed"),
+    (State::KEPT_OPEN, "kept-open"),
 ];
 
 impl std::fmt::Debug for State {

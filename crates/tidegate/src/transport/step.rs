@@ -13,7 +13,7 @@ pub(crate) enum Input {
     /// The input of layers that are opening, or that must receive before they send more, whatever stops
     /// the protocol's bytes.
     Layers,
-    /// The unread bytes of `set_protocol`.
+    /// Bytes that come before those of the kernel.
     Unread,
     /// The end of the stream.
     Eof,
@@ -229,7 +229,9 @@ mod tests {
             (S::READABLE | S::READ_QUEUED, Rest),
             (S::READABLE | S::HELD, Rest),
             (S::READABLE | S::READING_PAUSED, Rest),
+            (S::READABLE | S::READ_HOLD, Rest),
             (S::UNREAD, QueueRead),
+            (S::UNREAD | S::READ_HOLD, Rest),
             (S::EOF_SEEN, QueueRead),
             (S::EOF_SEEN | S::READABLE | S::EOF_TOLD, Rest),
             (S::EOF_SEEN | S::WRITE_FAILED, Rest),
@@ -338,6 +340,33 @@ mod tests {
         ];
         for (state, spent, expected) in table {
             assert_eq!(state.next(spent), expected, "{state:?} {spent:?}");
+        }
+    }
+
+    #[test]
+    fn input_is_wanted_unless_reading_is_stopped_or_a_pause_is_untold() {
+        type S = State;
+        let table = [
+            (S::EMPTY, true),
+            (S::RUNNING | S::READ_QUEUED | S::READABLE, true),
+            (S::READING_PAUSED, false),
+            (S::READ_HOLD, false),
+            (S::HELD, false),
+            (S::OPENING, false),
+            (S::SWITCH, false),
+            (S::CLOSING, false),
+            (S::ENDED, false),
+            (S::END_NOTED, false),
+            (S::LOST_CALLED, false),
+            (S::WRITE_FAILED, true),
+            (S::EOF_ASKED, true),
+            (S::PAUSED, false),
+            (S::PAUSED | S::PAUSE_TOLD, true),
+            (S::PAUSED | S::PAUSE_TOLD | S::HELD, false),
+            (S::PAUSE_MISSED, true),
+        ];
+        for (state, expected) in table {
+            assert_eq!(state.wants_input(), expected, "{state:?}");
         }
     }
 

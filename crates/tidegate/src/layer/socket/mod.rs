@@ -218,6 +218,14 @@ impl LayeredSocket {
         self.unread.push(bytes, &self.shared);
     }
 
+    /// Puts input of a layer that is not open before what it has not read.
+    pub(crate) fn put_unread_in_front(&mut self, bytes: &[u8]) {
+        let behind = self.unread.bytes().to_vec();
+        self.unread.consume(behind.len());
+        self.add_unread(bytes);
+        self.add_unread(&behind);
+    }
+
     /// Returns the bare socket.
     pub(crate) fn bottom(&self) -> &Socket {
         match self.layered_below() {

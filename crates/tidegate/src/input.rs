@@ -1,0 +1,72 @@
+//! The methods of `Transport` for input that a protocol has and does not use now.
+
+use crate::Transport;
+use crate::transport::ReadHold;
+
+/// # Input for later
+///
+/// One callback may bring several messages, and a part of one. A protocol that stops in the middle of
+/// them gives the rest back, and goes on with it later.
+impl Transport {
+    /// Gives back bytes that the running callback was given and does not use now.
+    ///
+    /// They come before all else that is still to be received: before the kernel's bytes, and before
+    /// the end of the stream. Of several calls in one callback the later one goes in front.
+    ///
+    /// * While reading is on, they come again in the next tick of the loop. Other connections come
+    ///   in between.
+    /// * While reading is stopped, they come when it goes on.
+    /// * After [`set_protocol`](Transport::set_protocol) the new protocol gets them, behind the bytes
+    ///   of that call, and without waiting for a tick.
+    /// * After [`push_layer`](Transport::push_layer) they are input of the layer: the peer sent them
+    ///   before the layer was open, so they did not come through it.
+    /// * After [`close`](Transport::close), [`abort`](Transport::abort) and the end, the call does
+    ///   nothing. After a failed write it works.
+    ///
+    /// The bytes are copied once. They may be given back again and again: those that are a tail of what
+    /// the callback was given, and were unread before, stay where they are. What the callback
+    /// received does not count as received twice in the [stats](Transport::stats).
+    ///
+    /// A line is used as a whole, so this protocol gives back what follows the last end of a line. The
+    /// peer's next bytes come as a callback of their own:
+    ///
+    #[doc = include_str!("../docs/transport/unread.md")]
+    #[doc(alias = "unshift")]
+    pub fn unread(&self, data: &[u8]) {
+        self.give_back(data);
+    }
+
+    /// Returns whether a protocol that makes several messages of what it was given is to go on with the
+    /// next.
+    ///
+    /// It is `false` as soon as a message has caused one of these, within the callback too:
+    ///
+    /// * [`pause_reading`](Transport::pause_reading), or a [`ReadHold`];
+    /// * [`close`](Transport::close), [`abort`](Transport::abort), or another end;
+    /// * [`set_protocol`](Transport::set_protocol), or [`push_layer`](Transport::push_layer);
+    /// * the crossing of the high-water mark, until `pause_writing` was called. After it has
+    ///   returned [`KeepReading`](crate::OnPause::KeepReading) it is `true` again, also while the
+    ///   transport is paused.
+    ///
+    /// The protocol then gives the rest [back](Transport::unread) and returns. So a server that sends
+    /// a long reply to each short request is bounded: it stops in the middle of a batch.
+    ///
+    #[doc = include_str!("../docs/transport/wants_input.md")]
+    #[inline]
+    #[must_use]
+    pub fn wants_input(&self) -> bool {
+        self.is_input_wanted()
+    }
+
+    /// Holds reading back until the returned value is dropped.
+    ///
+    /// Any number of holds may last at a time. They are apart from
+    /// [`pause_reading`](Transport::pause_reading), and from the loop's own hold while the writer is
+    /// paused: reading goes on when there is none of the three. So code that limits a connection, such
+    /// as a wrapper, cannot undo the pause of a protocol, nor the protocol the code's.
+    ///
+    #[doc = include_str!("../docs/transport/hold_reading.md")]
+    pub fn hold_reading(&self) -> ReadHold {
+        ReadHold::new(self)
+    }
+}
