@@ -23,12 +23,10 @@ impl Transport {
     /// * After [`close`](Transport::close), [`abort`](Transport::abort) and the end, the call does
     ///   nothing. After a failed write it works.
     ///
-    /// The bytes are copied once. They may be given back again and again: those that are a tail of what
-    /// the callback was given, and were unread before, stay where they are. What the callback
-    /// received does not count as received twice in the [stats](Transport::stats).
+    /// The bytes are copied once. A tail of bytes that come again may be given back once more, and stays
+    /// where it is. The [stats](Transport::stats) count each byte as received once.
     ///
-    /// A line is used as a whole, so this protocol gives back what follows the last end of a line. The
-    /// peer's next bytes come as a callback of their own:
+    /// This protocol replies to one command a tick, however many arrive together:
     ///
     #[doc = include_str!("../docs/transport/unread.md")]
     #[doc(alias = "unshift")]

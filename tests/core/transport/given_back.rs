@@ -214,7 +214,7 @@ each_kind!(it_is_the_input_of_a_layer_that_is_put_on_before_or_after_it);
 fn it_is_the_input_of_a_layer_that_is_put_on_before_or_after_it(kind: Kind) {
     const LINE: &[u8] = b"STARTTLS\n";
     for before in [false, true] {
-        // What the loop lends, and what was given back once already.
+        // Bytes that the loop lends, and bytes that were given back once already.
         for again in [false, true] {
             let mut first = once(());
             let mut waits = again;
