@@ -42,7 +42,7 @@ fn data(bytes: &[u8]) -> Seen {
     Seen::Data(bytes.to_vec())
 }
 
-/// Stands for who calls `set_protocol`.
+/// The place from which `set_protocol` is called.
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum From {
     Callback,

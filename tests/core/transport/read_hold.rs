@@ -1,5 +1,7 @@
 //! Holds on reading: they are counted, and apart from what else stops reading.
 
+use std::cell::RefCell;
+use std::rc::Rc;
 use support::{Kind, Log, Recorder, Seen, Wire, adopted, drive, each_wire, flood, settle};
 use tidegate::{EventLoop, ReadHold};
 
@@ -85,6 +87,33 @@ fn a_reset_of_the_peer_is_noticed_while_reading_is_held() {
         assert!(transport.closed().unwrap().is_reset());
         assert_eq!(log.words(), ["made"]);
         drop(hold);
+        drive(&mut event_loop, "lost", || log.is_lost());
+    }
+}
+
+#[test]
+fn a_reset_that_was_there_before_the_hold_is_noticed_too() {
+    for wire in [Wire::bare(Kind::Unix), Wire::layered(Kind::Unix)] {
+        let holds: Rc<RefCell<Vec<ReadHold>>> = Rc::default();
+        let taken = holds.clone();
+        let (mut event_loop, log, transport, mut peer) = wire.scene().set_with(|recorder| {
+            recorder.on_data(move |transport, _| {
+                taken.borrow_mut().push(transport.hold_reading());
+                Ok(())
+            })
+        });
+        settle(&mut event_loop);
+        transport.write(b"not read by the peer").unwrap();
+        settle(&mut event_loop);
+        // One event tells of the data and of the reset.
+        peer.send(b"data");
+        peer.close();
+        drive(&mut event_loop, "the error", || {
+            transport.closed().is_some()
+        });
+        assert!(transport.closed().unwrap().is_reset());
+        assert_eq!(log.words(), ["made", "data"]);
+        holds.take();
         drive(&mut event_loop, "lost", || log.is_lost());
     }
 }
