@@ -4,7 +4,7 @@ use super::Layer;
 use super::testing::checked::Checked;
 use super::testing::dice::Dice;
 use super::testing::engine::{Clock, End};
-use super::testing::layers::{Framing, Greeting, Identity, Runs, Session, Slow};
+use super::testing::layers::{Framing, Greeting, Identity, Runs, Session, Slow, Turns};
 use super::testing::line::{Rates, line};
 use arbitrary::{Arbitrary, Result, Unstructured};
 use std::io::{self, ErrorKind};
@@ -21,9 +21,11 @@ enum Kind {
     PoliteRuns,
     Greeting,
     Session,
+    Turns,
+    StrictTurns,
 }
 
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 9] = [
     Kind::Identity,
     Kind::Framing,
     Kind::Slow,
@@ -31,6 +33,8 @@ const KINDS: [Kind; 7] = [
     Kind::PoliteRuns,
     Kind::Greeting,
     Kind::Session,
+    Kind::Turns,
+    Kind::StrictTurns,
 ];
 
 impl Kind {
@@ -52,12 +56,19 @@ impl Kind {
             Self::PoliteRuns => checked(runs(255, true)),
             Self::Greeting => checked(Greeting),
             Self::Session => checked(Session::default()),
+            Self::Turns => checked(Turns::new(false)),
+            Self::StrictTurns => checked(Turns::new(true)),
         }
     }
 
     /// The bytes that are through are those that the peer can make of its input.
     fn is_exact(self) -> bool {
-        matches!(self, Self::Framing | Self::Session)
+        self == Self::Framing || self.has_end()
+    }
+
+    /// It tells an end from a cut.
+    fn has_end(self) -> bool {
+        matches!(self, Self::Session | Self::Turns | Self::StrictTurns)
     }
 }
 
@@ -326,32 +337,44 @@ impl<'c> World<'c> {
         let kinds = self.case.stages.iter().map(|stage| stage.kind);
         match self.case.ending {
             _ if !self.over => {
+                let strict = kinds.clone().any(|kind| kind == Kind::StrictTurns);
                 for side in 0..2 {
-                    let (end, peer) = (&self.ends[side], &self.plans[1 - side]);
-                    assert!(end.received == peer.data, "{end:?}");
-                    assert!(end.eof && end.closed, "{:?}", self.ends);
+                    let (end, peer) = (&self.ends[side], &self.ends[1 - side]);
+                    assert!(end.read_error.is_none(), "{end:?}");
+                    if strict && peer.write_error.is_some() {
+                        assert!(end.closed && end.write_error.is_none(), "{:?}", self.ends);
+                        continue;
+                    }
+                    assert!(end.received == self.plans[1 - side].data, "{end:?}");
+                    assert!(end.eof, "{:?}", self.ends);
+                    if strict && let Some(error) = &end.write_error {
+                        // It waits for a word of a peer that has ended its stream.
+                        assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "{end:?}");
+                        continue;
+                    }
+                    assert!(end.closed && end.write_error.is_none(), "{:?}", self.ends);
                     assert_eq!((end.sent, end.queue.len()), (end.written, 0), "{end:?}");
-                    assert!(end.read_error.is_none() && end.write_error.is_none());
                     let none = end.socket.as_ref().and_then(|socket| socket.foreign_ref());
                     none.inspect(|layered| super::LayeredSocket::check_idle(layered));
                 }
             }
             Ending::Break(_) => {
-                for (end, peer) in [(one, other), (other, one)] {
+                for (side, end, peer) in [(0, one, other), (1, other, one)] {
                     let error = end.read_error.as_ref().map(io::Error::kind);
                     let ended = end.eof && peer.closing;
                     let reset = error == Some(ErrorKind::ConnectionReset) && !end.eof;
                     assert!(ended || reset, "{end:?}");
-                    assert!(end.received.len() >= peer.sent, "{end:?}");
+                    let sent = peer.sent.min(self.next_mark(side));
+                    assert!(self.received(side) >= sent, "{end:?}");
                 }
             }
             _ => {
                 let pushed = self.plans[1].pushed;
                 let mut sessions = kinds.clone().take(pushed);
-                let session = sessions.any(|kind| kind == Kind::Session);
+                let session = sessions.any(Kind::has_end);
                 assert!(other.eof || other.read_error.is_some(), "{other:?}");
                 assert!(
-                    !session || !other.eof || one.closed,
+                    !session || !other.eof || (one.closing && other.received == self.plans[0].data),
                     "a cut is no end: {other:?}"
                 );
                 let sent = one.sent.min(self.next_mark(1));

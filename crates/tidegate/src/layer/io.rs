@@ -94,9 +94,11 @@ impl LayerIo<'_> {
         self.said.add(Said::OPEN);
     }
 
-    /// Ends the stream to above, behind what was delivered. Input that comes later is ignored.
+    /// Ends the stream to above, behind what was delivered. What is delivered later, and input that comes
+    /// later, are ignored.
     pub fn end_of_stream(&mut self) {
         self.said.add(Said::END_OF_STREAM);
+        self.above.has_ended = true;
     }
 
     /// Leaves the connection. The input that is not consumed goes above as it is, and so does
@@ -166,7 +168,7 @@ impl Above<'_> {
     /// Returns the number of bytes that the reader has room for. Bytes that are delivered beyond wait in
     /// memory.
     pub fn room(&self) -> usize {
-        if self.kept.is_empty() {
+        if self.kept.is_empty() && !self.has_ended {
             self.buffer.len() - *self.filled
         } else {
             0

@@ -107,7 +107,7 @@ impl State {
     pub(crate) const LAYERS_ENDED: Self = Self(1 << 40);
     /// A timer of the layers' own runs.
     pub(crate) const LAYER_TIMED: Self = Self(1 << 41);
-    /// A layer takes no bytes before it has received some.
+    /// Layers send no more before they have received something.
     pub(crate) const LAYER_STARVED: Self = Self(1 << 42);
     /// Layers hold bytes for the protocol, that were read while reading was stopped.
     pub(crate) const LAYER_FED: Self = Self(1 << 43);

@@ -73,10 +73,12 @@ impl State {
         } else if self.any(Self::UNREAD) {
             Input::Unread
         } else if self.any(Self::EOF_SEEN) {
-            if self.any(Self::EOF_TOLD.with(Self::WRITE_FAILED)) {
-                Input::Nothing
-            } else {
+            if !self.any(Self::EOF_TOLD.with(Self::WRITE_FAILED)) {
                 Input::Eof
+            } else if self.layers_read() {
+                Input::Layers
+            } else {
+                Input::Nothing
             }
         } else if self.any(Self::READABLE) || self.any(Self::LAYER_FED) {
             Input::Kernel
@@ -87,7 +89,8 @@ impl State {
 
     /// Whether layers read although the protocol does not.
     fn layers_read(self) -> bool {
-        let starved = self.any(Self::LAYER_STARVED) && self.any(Self::QUEUED);
+        let to_send = self.any(Self::QUEUED.with(Self::OUTPUT)) && !self.any(Self::WRITE_FAILED);
+        let starved = self.any(Self::LAYER_STARVED) && to_send;
         let ended = Self::END_NOTED.with(Self::ENDED).with(Self::LOST_CALLED);
         self.any(Self::READABLE) && (self.any(Self::OPENING) || starved) && !self.any(ended)
     }
@@ -293,6 +296,16 @@ mod tests {
             ),
             (starved | S::HELD, Rest),
             (starved.without(S::QUEUED) | S::READABLE | S::HELD, Rest),
+            (
+                starved.without(S::QUEUED) | S::OUTPUT | S::READABLE | S::HELD,
+                QueueRead,
+            ),
+            (starved | S::READABLE | S::EOF_SEEN | S::EOF_TOLD, QueueRead),
+            (starved | S::EOF_SEEN | S::EOF_TOLD, Rest),
+            (
+                starved | S::OUTPUT | S::WRITE_FAILED | S::READABLE | S::HELD,
+                Rest,
+            ),
             (S::LAYERED | S::LAYER_FED, QueueRead),
             (S::LAYERED | S::LAYER_FED | S::HELD, Rest),
             (closing | S::WRITABLE, EndLayers),

@@ -26,9 +26,7 @@ impl LayeredSocket {
             return None;
         }
         let outcome = self.enter(buffer, filled, method);
-        if self.blocked {
-            (self.blocked, self.unblocked) = (false, true);
-        }
+        self.blocked = false;
         match outcome {
             Ok(Ok(value)) if self.fault.is_none() => return Some(value),
             Ok(Ok(_)) => {}
@@ -62,9 +60,7 @@ impl LayeredSocket {
             let layer: &mut dyn Any = layer;
             layer.downcast_mut().map(|layer| call(layer, io))
         });
-        if self.blocked {
-            (self.blocked, self.unblocked) = (false, true);
-        }
+        self.blocked = false;
         outcome.unwrap_or_else(|payload| resume_unwind(payload))
     }
 
@@ -115,10 +111,7 @@ impl LayeredSocket {
     #[inline(never)]
     fn note_said(&mut self, said: Said, misuse: Option<&'static str>) {
         self.quiet = false;
-        if said.has(Said::OPEN) || said.has(Said::LEAVE) {
-            self.unblocked |= !self.open;
-            self.open = true;
-        }
+        self.open |= said.has(Said::OPEN) || said.has(Said::LEAVE);
         self.ended |= said.has(Said::END_OF_STREAM);
         self.left |= said.has(Said::LEAVE);
         self.more |= said.has(Said::MORE);

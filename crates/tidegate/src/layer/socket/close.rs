@@ -30,7 +30,6 @@ impl LayeredSocket {
         self.ending = true;
         self.forget_brief_error();
         let sent = self.send_wire();
-        self.discard_input();
         self.park();
         match sent {
             Sent::Failed => return Err(self.failed()),

@@ -23,12 +23,12 @@ impl LayeredSocket {
     /// Returns whether a read has something to tell without asking the socket: bytes, an end, an
     /// error, or that it is open. It can change by every method.
     pub(crate) fn has_input(&self) -> bool {
-        let to_open = !self.open_told && (self.open || self.write_error.is_some());
+        let to_open = !self.open_told && (self.open || self.has_lasting_write_error());
         if to_open || !self.plain.is_empty() {
             return true;
         }
         if self.ended {
-            return !self.ended_told;
+            return !self.ended_told || (self.needs_input() && self.below_has_input());
         }
         if let Some(fault) = &self.fault {
             return !fault.is_read;
@@ -36,8 +36,11 @@ impl LayeredSocket {
         let kept = !self.unread.is_empty() || (self.left && !self.input.is_empty());
         let failed = self.input.len() > MAX_INPUT || self.read_error.is_some();
         let stuck = failed && self.deadline.is_none();
-        let below = || self.layered_below().is_some_and(Self::has_input);
-        kept || stuck || self.more || self.unfinished || below()
+        kept || stuck || self.more || self.unfinished || self.below_has_input()
+    }
+
+    fn below_has_input(&self) -> bool {
+        self.layered_below().is_some_and(Self::has_input)
     }
 
     /// Returns whether another read may have something to tell, although the last one was short or
@@ -51,26 +54,70 @@ impl LayeredSocket {
         self.drained
     }
 
-    /// Returns whether a layer takes no bytes from above before it has received some from below: it
-    /// waits for no timer.
+    /// Returns whether layers send no more before something was read for them: one of them takes no bytes
+    /// from above before it has received some, or the reader has been told of the end while output waits.
+    /// In the latter case layers at the other end may have words left that below has no room for, and that
+    /// end reads nothing either: two such ends would wait for each other.
     pub(crate) fn needs_input(&self) -> bool {
-        let own = self.blocked && self.deadline.is_none() && !self.eof;
-        own || self.layered_below().is_some_and(Self::needs_input)
+        let starved = self.blocked && self.deadline.is_none() && !self.has_had_all();
+        let left_alone = self.ended_told && !self.eof && self.has_output();
+        starved || left_alone || self.layered_below().is_some_and(Self::needs_input)
     }
 
-    /// Reads for such a layer while the reader above has stopped, for whom the bytes are kept, as far
+    /// Returns whether the layer is told of no more input.
+    pub(super) fn has_had_all(&self) -> bool {
+        self.ended || (self.eof_given && !self.more)
+    }
+
+    /// Reads once for such layers while the reader above has stopped, for whom the bytes are kept, as far
     /// as [`MAX_FED`]. `WouldBlock`: there is nothing for now.
     pub(crate) fn feed(&mut self) -> io::Result<()> {
         self.drained = false;
         self.unfinished = false;
-        let stopped = self.ended || self.left || self.fault.is_some();
-        let result = if stopped || self.plain.len() >= MAX_FED {
-            Err(io::ErrorKind::WouldBlock.into())
+        let is_called = self.fault.is_none() && !self.left && !self.has_had_all();
+        let holds_back = self.input.len() > MAX_INPUT && !self.more;
+        let result = if is_called && !holds_back && self.plain.len() < MAX_FED {
+            self.step_aside()
+        } else if !self.eof && (self.ended || self.fault.is_some()) {
+            self.discard()
         } else {
-            self.step(&mut [], &mut 0)
+            self.feed_below()
         };
         self.park();
         result
+    }
+
+    /// As [`step`](Self::step), for a reader that has stopped.
+    fn step_aside(&mut self) -> io::Result<()> {
+        let mut plain = mem::take(&mut self.plain);
+        let (room, mut filled) = (MAX_FED - plain.len(), 0);
+        let result = self.step(
+            &mut plain.spare(room, &self.shared.clone())[..room],
+            &mut filled,
+        );
+        plain.fill(filled);
+        let mut later = mem::replace(&mut self.plain, plain);
+        if !later.is_empty() {
+            self.plain.push(later.bytes(), &self.shared);
+            later.consume(later.len());
+        }
+        later.park(&self.shared);
+        result
+    }
+
+    /// Reads, for the layers below, what nobody wants.
+    fn discard(&mut self) -> io::Result<()> {
+        let mut memory = self.shared.lend();
+        let result = self.read_below(&mut memory);
+        self.shared.take_back(memory);
+        result.map(|_| ())
+    }
+
+    fn feed_below(&mut self) -> io::Result<()> {
+        match self.layered_below_mut() {
+            Some(below) if below.needs_input() => below.feed(),
+            _ => Err(io::ErrorKind::WouldBlock.into()),
+        }
     }
 
     /// Returns whether the bare socket has been read to its end.

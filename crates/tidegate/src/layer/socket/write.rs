@@ -1,7 +1,6 @@
 //! Writing: bytes from above through the layer, and what stands for them to below.
 
 use super::LayeredSocket;
-use super::read::CALLS_PER_READ;
 use crate::layer::buffer::Buffer;
 use crate::layer::fault::{Fault, may_be_over};
 use crate::layer::pieces::{PIECE, Pieces};
@@ -37,25 +36,40 @@ impl LayeredSocket {
         Some(fault.tell())
     }
 
-    /// Returns whether a write or a flush has something to tell, or may go on where a layer took no
-    /// bytes, although no event told of room.
+    /// Returns whether a write or a flush has something to tell, or one of them or the
+    /// [end](LayeredSocket::end) may go on, although no event told of room.
     pub(crate) fn wants_write(&self) -> bool {
-        self.goes_on(true)
+        self.goes_on(true) || self.is_idle()
+    }
+
+    /// Returns whether nothing waits, neither for the bare socket nor for a layer. It may have waited:
+    /// what goes out with a read is told by no event.
+    fn is_idle(&self) -> bool {
+        let own = self.wire.is_empty() && !self.stopped && !self.refused;
+        own && self.layered_below().is_none_or(Self::is_idle)
     }
 
     /// `fed`: there may be bytes from above that wait for this layer.
     fn goes_on(&self, fed: bool) -> bool {
         let waiting = self.past > 0 || !self.wire.is_empty() || (fed && self.left);
         let below = || self.layered_below().is_some_and(|it| it.goes_on(waiting));
-        fed && (self.unblocked || self.through.has_credit()) || below()
+        let own = fed && (self.through.has_credit() || self.may_resume());
+        own || self.write_error.as_ref().is_some_and(may_be_over) || below()
+    }
+
+    /// Returns whether bytes that waited for the layer, and not for below, need not wait any more.
+    fn may_resume(&self) -> bool {
+        let takes = self.wire.is_empty() && (self.left || self.may_encode());
+        self.stopped && (takes || (self.open && self.has_untold_fault()))
     }
 
     /// Returns whether layers have output that waits for no write of the protocol, or an error that
     /// sending it met.
     pub(crate) fn has_output(&self) -> bool {
-        let own = match self.write_error {
-            Some(_) => self.open,
-            None => self.past == 0 && !self.wire.is_empty(),
+        let own = if self.has_lasting_write_error() {
+            self.open
+        } else {
+            self.past == 0 && !self.wire.is_empty()
         };
         own || self.has_unread_fault() || self.layered_below().is_some_and(Self::has_output)
     }
@@ -63,16 +77,18 @@ impl LayeredSocket {
     /// Returns whether nobody but a writer would be told of a failure: the reader has been told of
     /// the end.
     fn has_unread_fault(&self) -> bool {
+        self.ended_told && self.has_untold_fault()
+    }
+
+    fn has_untold_fault(&self) -> bool {
         let fault = self.fault.as_ref();
-        self.ended_told && fault.is_some_and(|fault| !fault.is_told())
+        fault.is_some_and(|fault| !fault.is_told())
     }
 
     /// Sends the output of the layers. `Ok`: all of it is out.
     pub(crate) fn flush_output(&mut self) -> io::Result<()> {
-        self.unblocked = false;
         self.forget_brief_error();
         let sent = self.send_wire();
-        self.discard_input();
         self.park();
         match sent {
             Sent::Failed => Err(self.failed()),
@@ -91,15 +107,23 @@ impl LayeredSocket {
             && self.is_quiet()
         {
             let taken = self.give_piece(slice);
-            if taken == slice.len()
-                && self.send_own() == Sent::All
-                && self.send_below() == Sent::All
-            {
-                return Ok(taken);
+            if taken == slice.len() {
+                if self.send_own() == Sent::All && self.send_below() == Sent::All {
+                    return Ok(taken);
+                }
+                return self.hold_piece(taken);
             }
             self.through.encode(taken, self.wire.len(), &self.shared);
         }
         self.write_slices(slices)
+    }
+
+    /// The layer has taken a piece, and below has not taken all that stands for it.
+    #[inline(never)]
+    fn hold_piece(&mut self, taken: usize) -> io::Result<usize> {
+        self.quiet = false;
+        self.through.encode(taken, self.wire.len(), &self.shared);
+        self.result_of_write(0, taken)
     }
 
     #[inline(never)]
@@ -110,6 +134,7 @@ impl LayeredSocket {
         }
         self.quiet = false;
         self.forget_brief_error();
+        self.refused = false;
         let mut gone = 0;
         while self.past > 0 && pieces.left() > 0 && self.write_error.is_none() {
             let limit = usize::try_from(self.past).unwrap_or(usize::MAX);
@@ -124,10 +149,15 @@ impl LayeredSocket {
         let rest = pieces.left();
         if self.past == 0 && self.write_error.is_none() {
             pieces.skip(self.through.encoded().min(rest));
-            self.write_through(pieces);
+            self.write_through(&mut pieces);
         }
-        self.discard_input();
-        gone += self.through.tell(rest);
+        self.stopped = pieces.left() > 0 && !self.refused;
+        self.result_of_write(gone, rest)
+    }
+
+    /// `gone` bytes went past the layer, and `rest` were offered to it.
+    fn result_of_write(&mut self, gone: usize, rest: usize) -> io::Result<usize> {
+        let gone = gone + self.through.tell(rest);
         if gone > 0 {
             return Ok(gone);
         }
@@ -141,19 +171,20 @@ impl LayeredSocket {
             offer.push(slice);
         }
         let sent = self.write_below(offer.slices());
-        (sent, sent == offer.bytes())
+        self.refused = sent < offer.bytes();
+        (sent, !self.refused)
     }
 
     /// Encodes and sends until below refuses, the layer takes no more, or everything is sent.
-    fn write_through(&mut self, mut pieces: Pieces<'_>) {
+    fn write_through(&mut self, pieces: &mut Pieces<'_>) {
         loop {
             let before = (pieces.left(), self.taken);
-            self.encode(&mut pieces);
+            self.encode(pieces);
             if self.send_own() != Sent::All {
                 return;
             }
             if self.left && pieces.left() > 0 {
-                let (sent, all) = self.write_past(&pieces, usize::MAX);
+                let (sent, all) = self.write_past(pieces, usize::MAX);
                 self.through.pass(sent);
                 pieces.skip(sent);
                 if !all {
@@ -216,23 +247,25 @@ impl LayeredSocket {
         let Some(taken) = self.call_aside(|layer, io| layer.send(piece, io)) else {
             return 0;
         };
-        self.unblocked = false;
         if taken > piece.len() {
             let error = io::Error::other("a layer took more bytes than it was given");
             self.fail(Fault::new(error));
             return 0;
         }
         self.blocked = taken == 0;
+        if taken == 0 && self.deadline.is_none() && self.has_had_all() {
+            let error = "a layer waits for a word of a peer that has ended its stream";
+            let error = io::Error::new(io::ErrorKind::UnexpectedEof, error);
+            self.fail(Fault::new(error));
+        }
         taken
     }
 
-    /// Sends what a call of the layer put out, unless that is to wait.
+    /// Sends what a call of the layer put out, unless that is to wait. A flush tells of an error.
     #[inline]
     pub(super) fn send_output(&mut self) {
         if !self.wire.is_empty() && self.write_error.is_none() {
             self.send_wire();
-            // The transport finds the output, and sends it again.
-            self.forget_brief_error();
         }
     }
 
@@ -309,25 +342,6 @@ impl LayeredSocket {
         }
     }
 
-    /// Discards input when output waits and the reader above has been told of the end: nobody else
-    /// reads then. Layers at the other end may have words left that below has no room for, and that
-    /// end reads nothing either: two such ends would wait for each other.
-    pub(super) fn discard_input(&mut self) {
-        if !self.ended_told || self.eof || self.write_error.is_some() || !self.has_output() {
-            return;
-        }
-        let mut memory = self.shared.lend();
-        for _ in 0..CALLS_PER_READ {
-            match self.read_below(&mut memory) {
-                Ok(1..) => continue,
-                Err(error) if !may_be_over(&error) => self.write_error = Some(error),
-                _ => {}
-            }
-            break;
-        }
-        self.shared.take_back(memory);
-    }
-
     /// Returns the result of a call that has nothing else to tell.
     ///
     /// While the layer opens, failures are kept for `advance`, which first reads what the peer has
@@ -338,6 +352,12 @@ impl LayeredSocket {
             Some(fault) if self.open => fault.tell(),
             _ => io::ErrorKind::WouldBlock.into(),
         })
+    }
+
+    pub(super) fn has_lasting_write_error(&self) -> bool {
+        self.write_error
+            .as_ref()
+            .is_some_and(|error| !may_be_over(error))
     }
 
     pub(super) fn take_lasting_write_error(&mut self) -> Option<io::Error> {
@@ -413,6 +433,8 @@ mod tests {
         // Each direction is full now.
         peer.write(&ten).unwrap_err();
         socket.write(&ten).unwrap_err();
+        assert!(socket.needs_input());
+        socket.feed().unwrap();
         peer.write(&ten).unwrap();
     }
 }

@@ -3,7 +3,7 @@
 
 use super::dice::Dice;
 use super::line::LineEnd;
-use crate::driver::Socket;
+use crate::driver::{Socket, StreamSocket};
 use crate::layer::fault::may_be_over;
 use crate::layer::{Layer, LayeredSocket, Shared};
 use std::cell::Cell;
@@ -181,7 +181,7 @@ impl End {
     }
 
     fn read_step(&mut self) -> bool {
-        if !self.readable || self.eof || (self.paused && !self.opening) {
+        if !self.readable {
             return false;
         }
         if self.opening {
@@ -190,10 +190,52 @@ impl End {
                 Ok(()) => self.opening = false,
                 Err(error) => self.read_failed(error),
             }
-        } else {
+        } else if !self.eof && !self.paused {
             self.read_once();
+        } else if self.eof && (self.closed || self.write_error.is_some()) {
+            return self.linger();
+        } else {
+            return self.feed();
         }
         self.look();
+        true
+    }
+
+    /// Reads for layers that send no more before they have received something, although the user
+    /// does not read.
+    fn feed(&mut self) -> bool {
+        let (queued, failed) = (!self.queue.is_empty(), self.write_error.is_some());
+        let Some(layered) = self.layered() else {
+            return false;
+        };
+        let to_send = (queued || layered.has_output()) && !failed;
+        if !to_send || !layered.needs_input() {
+            return false;
+        }
+        let fed = layered.feed();
+        self.look();
+        if let Err(error) = fed {
+            // What is kept for the user does not count here.
+            self.readable = false;
+            if error.kind() != io::ErrorKind::WouldBlock {
+                self.note_write(Err(Some(error)));
+            }
+        }
+        true
+    }
+
+    /// Discards, both directions being over, what the peer still sends.
+    fn linger(&mut self) -> bool {
+        match self.line.read(&mut [0; 1_000]) {
+            Ok(0) => self.readable = false,
+            Ok(_) => {}
+            Err(error) => {
+                self.readable = false;
+                if error.kind() != io::ErrorKind::WouldBlock && may_be_over(&error) {
+                    self.retry_later();
+                }
+            }
+        }
         true
     }
 
@@ -299,6 +341,7 @@ impl End {
         let (below, _) = layered.into_below();
         self.socket = Some(below);
         self.layers -= 1;
+        (self.readable, self.writable) = (true, true);
         true
     }
 

@@ -247,6 +247,7 @@ impl Layer for Session {
                 b'c' => {
                     self.closed = true;
                     io.end_of_stream();
+                    io.deliver(b"behind the end");
                 }
                 _ => return Err(io::Error::from(io::ErrorKind::InvalidData).into()),
             }
@@ -267,6 +268,75 @@ impl Layer for Session {
         if self.frames.is_multiple_of(5) {
             io.send(b"p");
         }
+        io.send(b"d");
+        io.send(&frame(data));
+        Ok(data.len())
+    }
+
+    fn end(&mut self, io: &mut LayerIo<'_>) -> Result {
+        io.send(b"c");
+        Ok(())
+    }
+}
+
+/// Sends a frame at a time, and the next one when the peer has said that it has the one before.
+#[derive(Debug, Default)]
+pub(in crate::layer) struct Turns {
+    /// Waits on when the peer has ended its stream, and so says no more.
+    pub(in crate::layer) strict: bool,
+    waits: bool,
+    closed: bool,
+}
+
+impl Turns {
+    pub(in crate::layer) fn new(strict: bool) -> Self {
+        Self {
+            strict,
+            ..Self::default()
+        }
+    }
+}
+
+impl Layer for Turns {
+    fn receive(&mut self, io: &mut LayerIo<'_>) -> Result {
+        while let Some(kind) = io.input().first().copied() {
+            match kind {
+                b'd' => {
+                    let (input, mut above, mut below) = io.parts();
+                    let Some(data) = unframe(&mut input[1..]) else {
+                        break;
+                    };
+                    above.deliver(data);
+                    below.send(b"a");
+                    let len = 3 + data.len();
+                    io.consume(len);
+                    continue;
+                }
+                b'a' => self.waits = false,
+                b'c' => {
+                    self.waits &= self.strict;
+                    self.closed = true;
+                    io.end_of_stream();
+                }
+                _ => return Err(io::Error::from(io::ErrorKind::InvalidData).into()),
+            }
+            io.consume(1);
+        }
+        Ok(())
+    }
+
+    fn input_ended(&mut self, _: &mut LayerIo<'_>) -> Result {
+        match self.closed {
+            true => Ok(()),
+            false => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
+        }
+    }
+
+    fn send(&mut self, data: &[u8], io: &mut LayerIo<'_>) -> Result<usize> {
+        if self.waits {
+            return Ok(0);
+        }
+        self.waits = !self.closed || self.strict;
         io.send(b"d");
         io.send(&frame(data));
         Ok(data.len())

@@ -42,8 +42,6 @@ impl Transport {
         let Some(fed) = conn.lend(|layered| layered.feed()) else {
             return;
         };
-        // A failure is told to the writer, before the reader is.
-        conn.set(State::WRITABLE);
         match fed {
             Ok(()) => conn.set(State::READABLE),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

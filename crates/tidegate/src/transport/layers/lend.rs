@@ -200,11 +200,12 @@ impl Conn {
         if changes.input {
             // Where reading is stopped, the socket itself need not be asked again.
             let stopped = self.is(State::NO_READ) && !self.is(State::OPENING);
-            self.set(if stopped {
-                State::LAYER_FED
-            } else {
-                State::READABLE
-            });
+            if stopped {
+                self.set(State::LAYER_FED);
+            }
+            if !stopped || changes.starved {
+                self.set(State::READABLE);
+            }
         }
         if changes.deadline.is_some() || self.is(State::LAYER_TIMED) {
             self.set_layer_timer(changes.deadline);
