@@ -38,6 +38,25 @@ pub(crate) use shared::Work;
 /// unstarted job, and closes a connection that was never taken. It does not affect `flush`,
 /// `drain` or `wait_closed`.
 ///
+/// ```
+/// use tidegate::{EventLoop, Result};
+///
+/// # fn main() -> Result {
+/// let mut event_loop = EventLoop::new()?;
+/// let handle = event_loop.handle().clone();
+///
+/// // A closure gets the result, from the loop.
+/// handle.run_in_executor(|| 6 * 7).then(|handle, result| {
+///     println!("{result:?}");
+///     handle.stop();
+/// });
+/// event_loop.run_forever()?;
+///
+/// // Or the loop runs until the result is there.
+/// assert_eq!(event_loop.run_until(handle.run_in_executor(|| 6 * 7))?, 42);
+/// # Ok(()) }
+/// ```
+///
 /// # Errors
 ///
 /// Beside those of the operation: [`TimedOut`](io::ErrorKind::TimedOut) after
