@@ -248,6 +248,28 @@ fn l4_the_end_of_the_loop_in_a_handshake_leaves_nothing(kind: Kind) {
 }
 each_kind!(l4_the_end_of_the_loop_in_a_handshake_leaves_nothing);
 
+fn l4_an_end_in_a_handshake_drops_the_protocol_that_was_to_take_the_place_too(kind: Kind) {
+    for drops_loop in [false, true] {
+        let mut event_loop = strict_loop();
+        let logs = [Log::new(), Log::new()];
+        let (transport, _peer) = Scene::of(kind).on(&mut event_loop, Recorder::new(&logs[0]));
+        transport.push_layer(Seal::server(), b"").detach();
+        let next = Recorder::new(&logs[1]);
+        transport.set_protocol(next, b"unread").unwrap();
+        settle(&mut event_loop);
+        if drops_loop {
+            drop(event_loop);
+        } else {
+            transport.abort();
+            settle(&mut event_loop);
+        }
+        for log in logs {
+            assert_eq!((log.words().len(), log.dropped()), (0, 1), "{transport:?}");
+        }
+    }
+}
+each_kind!(l4_an_end_in_a_handshake_drops_the_protocol_that_was_to_take_the_place_too);
+
 fn l26_a_peer_that_takes_nothing_is_cut_by_the_write_timeout(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) =
         Scene::of(kind).strict().limits(no_limits()).set();

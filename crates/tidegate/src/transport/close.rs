@@ -232,6 +232,9 @@ impl Transport {
         }
         let protocol = conn.protocol.take();
         core.drop_value(protocol);
+        // It is there still when the connection was not made.
+        let next = conn.with_extra(|extra| extra.next.take());
+        core.drop_value(next);
         let watch = conn.with_extra(|extra| extra.write_failed.take());
         core.drop_value(watch);
         self.release_socket(graceful, &closed);
