@@ -268,6 +268,15 @@ impl Client {
             10 => transport.set_write_timeout(Some(Duration::from_secs(self.rng.u64(60..6000)))),
             11 => transport.set_write_timeout(None),
             12 => {
+                let hold = transport.hold_reading();
+                let pause = Duration::from_millis(self.rng.u64(..2000));
+                let guard = Guard::new(&self.ledger, |ledger| &ledger.calls);
+                transport.call_later(pause, move |_: &mut Self, _| {
+                    drop((hold, guard));
+                    Ok(())
+                });
+            }
+            13 => {
                 let guard = Guard::new(&self.ledger, |ledger| &ledger.calls);
                 let forgotten =
                     transport.call_later(Duration::from_secs(3600 * 24), move |_: &mut Self, _| {
@@ -300,6 +309,14 @@ impl Protocol for Client {
             Expects::Echo => self.of,
             Expects::Stream(of) => of,
         };
+        // One in eight times it uses a part, which may be nothing.
+        let len = if self.rng.u32(..8) == 0 {
+            self.rng.usize(..data.len())
+        } else {
+            data.len()
+        };
+        let (data, rest) = data.split_at(len);
+        transport.unread(rest);
         let expected = bytes(stream, self.received, data.len());
         if data != expected {
             self.ledger.violation(format!(

@@ -97,8 +97,8 @@ pub trait Protocol: Any {
     /// `size_hint` is the number of bytes that are known to be there: those given to
     /// [`set_protocol`](Transport::set_protocol) as unread, and those that a callback gave
     /// [back](Transport::unread). It is 0 for bytes of the kernel. A
-    /// buffer stays unused when the call that gave it also closed, switched the protocol, or
-    /// stopped reading; and when there turns out to be nothing to read.
+    /// buffer stays unused when the call that gave it also closed, switched the protocol, stopped
+    /// reading, or gave bytes back; and when there turns out to be nothing to read.
     ///
     /// ```
     /// use tidegate::{Protocol, Result, Transport};

@@ -129,6 +129,29 @@ fn a_protocol_with_a_buffer_of_its_own_gives_back_into_it(wire: Wire) {
     assert_eq!(hints.borrow()[..5], [0, 3, 2, 1, 0]);
 }
 
+each_wire!(bytes_that_get_buffer_gives_back_come_before_those_that_its_buffer_was_for);
+fn bytes_that_get_buffer_gives_back_come_before_those_that_its_buffer_was_for(wire: Wire) {
+    for unread in [false, true] {
+        let mut first = once(());
+        let (mut event_loop, log, transport, mut peer) = wire.scene().set_with(|recorder| {
+            recorder.buffered(64).on_get_buffer(move |transport, _| {
+                if first().is_some() {
+                    transport.unread(b"first, ");
+                }
+            })
+        });
+        settle(&mut event_loop);
+        if unread {
+            transport.unread(b"bytes");
+        } else {
+            peer.send(b"bytes");
+        }
+        drive(&mut event_loop, "all of it", || {
+            log.data() == b"first, bytes"
+        });
+    }
+}
+
 each_wire!(giving_back_yields_to_the_others_until_the_next_tick);
 fn giving_back_yields_to_the_others_until_the_next_tick(wire: Wire) {
     let polls: Rc<RefCell<Vec<u64>>> = Rc::default();

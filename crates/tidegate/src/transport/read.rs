@@ -160,7 +160,7 @@ impl Transport {
     #[inline]
     fn read_into(&self, protocol: &mut dyn Protocol, buffer: &mut [u8]) -> Result<Read> {
         let own = self.named("get_buffer", || protocol.get_buffer(self, 0));
-        if self.conn().is(State::NO_READ) {
+        if self.conn().is(State::NO_FILL) {
             return Ok(Read::Done);
         }
         if let Some(own) = own {

@@ -139,6 +139,9 @@ impl State {
             | Self::LOST_CALLED.0
             | Self::END_NOTED.0,
     );
+    /// With any of these after `get_buffer`, its buffer is not used: reading has stopped, or other bytes
+    /// come first.
+    pub(crate) const NO_FILL: Self = Self(Self::NO_READ.0 | Self::UNREAD.0);
     /// With none of these, a protocol that has more input goes on with it.
     const MAY_STOP: Self = Self(Self::NO_READ.0 | Self::PAUSED.0);
     /// With none of these, [`State::next`] has nothing but reads to ask for.

@@ -164,7 +164,7 @@ impl Transport {
     /// does not end reading.
     fn give(&self, protocol: &mut dyn Protocol, data: &[u8], given: &mut usize) -> Result {
         let conn = self.conn();
-        let stopped = || conn.is(State::NO_READ);
+        let stopped = || conn.is(State::NO_FILL);
         match self.named("get_buffer", || protocol.get_buffer(self, data.len())) {
             _ if stopped() => Ok(()),
             Some([]) => Err(self.empty_buffer()),

@@ -194,6 +194,7 @@ impl<'a> Case<'a> {
     /// Both sides read all there is; then nothing of it may be missing.
     fn let_all_through(&mut self) -> Result<(), String> {
         self.act(&Op::ResumeReading);
+        self.shared.model.borrow_mut().holds.clear();
         self.drive("all bytes", |case| {
             case.act(&Op::PeerRead(usize::MAX));
             let model = case.shared.model.borrow();

@@ -42,6 +42,12 @@ pub(crate) enum Op {
     WriteEof,
     PauseReading,
     ResumeReading,
+    /// A hold on reading.
+    HoldReading,
+    /// Drops the last hold.
+    DropHold,
+    /// The last bytes of the data, or others that the peer never sent.
+    GiveBack(usize),
     /// With a number of unread bytes; into an own buffer of this size, unless that is 0.
     SetProtocol {
         unread: usize,
@@ -205,7 +211,9 @@ fn op(rng: &mut Rng, mood: Mood, depth: usize) -> Op {
         46..56 => Op::WriteVectored(size(rng, mood.flood), 1 + rng.below(200)),
         56..57 => Op::WriteEof,
         57..62 => Op::PauseReading,
-        62..75 => Op::ResumeReading,
+        62..73 => Op::ResumeReading,
+        73 => Op::HoldReading,
+        74 => Op::DropHold,
         75..83 => Op::SetProtocol {
             unread: if rng.percent(30) { 0 } else { size(rng, false) },
             buffer: own_buffer(rng),
@@ -230,7 +238,9 @@ fn op(rng: &mut Rng, mood: Mood, depth: usize) -> Op {
         134..150 => Op::PeerRead(usize::MAX),
         150..160 => Op::PeerRead(size(rng, false)),
         160..164 => Op::PeerRead(1),
-        164..199 => Op::PeerWrite(size(rng, false)),
+        164..194 => Op::PeerWrite(size(rng, false)),
+        194..196 => Op::DropHold,
+        196..199 => Op::GiveBack(1 + size(rng, false)),
         _ => Op::PeerEof,
     }
 }

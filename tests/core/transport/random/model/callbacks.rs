@@ -34,6 +34,7 @@ impl Model {
         if let Some((index, mut unread)) = self.next.take_if(|_| self.made) {
             self.current = index;
             self.next_is_due = false;
+            self.given_back_in = None;
             unread.append(&mut self.front);
             self.front = unread;
             self.told = false;
@@ -71,10 +72,9 @@ impl Model {
                 before.extend_from_slice(unread);
             }
             next => {
-                if let Some((_, mut before)) = next.replace((index, unread.to_vec())) {
-                    before.append(&mut self.front);
-                    self.front = before;
-                }
+                let before = next.take().map(|(_, before)| before);
+                let unread = [unread, &before.unwrap_or_default()].concat();
+                *next = Some((index, unread));
             }
         }
         self.next_is_due = within_callback;
@@ -83,6 +83,9 @@ impl Model {
     /// Something is delivered from the peer.
     pub(crate) fn check_reading(&mut self) {
         self.expect(!self.reading_paused, "no read while paused");
+        self.expect(self.holds.is_empty(), "no read while held by a ReadHold");
+        let yields = self.given_back_in != Some(self.tick);
+        self.expect(yields, "bytes given back wait for the next tick");
         // A pause that was over when its callback returned holds nothing, though its resume may
         // wait for the next tick; a new crossing until then does.
         let held = self.told && self.stopped && self.paused && self.closed.is_none();
@@ -92,6 +95,12 @@ impl Model {
         let over = self.closing || self.aborted || self.callback_failed;
         self.expect(!over, "nothing but connection_lost after the end");
         self.expect(!self.eof_told, "no data after eof");
+    }
+
+    /// `get_buffer` may have caused a pause that is not told yet.
+    pub(crate) fn check_wanted(&mut self, transport: &Transport) {
+        let untold = self.paused && !self.told && self.closed.is_none();
+        self.expect(transport.wants_input() != untold, "input is wanted");
     }
 
     pub(crate) fn data(&mut self, data: &[u8]) {
@@ -106,6 +115,16 @@ impl Model {
             self.expect(fits, "unread bytes come first, in order");
             self.front.drain(..data.len().min(self.front.len()));
         }
+    }
+
+    /// Whether bytes may be given back: none come after an EOF.
+    pub(crate) fn gives_back(&self) -> bool {
+        !self.eof_told || self.next.is_some()
+    }
+
+    pub(crate) fn give_back(&mut self, bytes: &[u8]) {
+        self.front.splice(..0, bytes.iter().copied());
+        self.given_back_in = Some(self.tick);
     }
 
     pub(crate) fn eof(&mut self, keeps: bool) {

@@ -13,7 +13,7 @@ use std::collections::VecDeque;
 use std::sync::OnceLock;
 use std::time::Instant;
 use support::{Log, Peer, pattern};
-use tidegate::{CloseReason, Closed, Transport};
+use tidegate::{CloseReason, Closed, ReadHold, Transport};
 
 pub(crate) use waiters::{Kept, Waiter};
 
@@ -87,8 +87,11 @@ pub(crate) struct Model {
 
     // Reading.
     pub(crate) reading_paused: bool,
+    pub(crate) holds: Vec<ReadHold>,
     /// Unread bytes to be delivered before those from the kernel.
     pub(crate) front: Vec<u8>,
+    /// The tick in which the current protocol gave some back.
+    given_back_in: Option<u32>,
     /// Bytes from the kernel so far.
     pub(crate) received: usize,
 
@@ -154,7 +157,9 @@ impl Model {
             eof_told: false,
             eof_kept: false,
             reading_paused: false,
+            holds: Vec::new(),
             front: Vec::new(),
+            given_back_in: None,
             received: 0,
             peer: None,
             peer_sent: 0,
@@ -299,9 +304,11 @@ impl Model {
         }
         let ended = self.is_ended();
         self.expect(transport.is_closing() == ended, "is_closing");
-        if ended || self.reading_paused {
+        if ended || self.reading_paused || !self.holds.is_empty() {
             let stopped = !transport.is_reading() || (!self.closing && closed.is_some());
             self.expect(stopped || self.is_write_dead(), "is_reading");
+            let unwanted = !transport.wants_input();
+            self.expect(unwanted || self.is_write_dead(), "input is not wanted");
         }
     }
 

@@ -56,6 +56,18 @@ impl Shared {
                 transport.resume_reading();
                 model.reading_paused = false;
             }
+            Op::HoldReading => model.holds.push(transport.hold_reading()),
+            Op::DropHold => drop(model.holds.pop()),
+            Op::GiveBack(len) => {
+                let bytes = match place {
+                    Place::Data(data) => &data[data.len().saturating_sub(*len)..],
+                    _ => theirs(*len, *len),
+                };
+                if model.gives_back() {
+                    transport.unread(bytes);
+                    model.give_back(bytes);
+                }
+            }
             Op::SetProtocol { unread, buffer } => {
                 self.set_protocol(model, transport, *unread, *buffer, place);
             }

@@ -55,6 +55,7 @@ impl Shared {
             .on_data(move |transport, bytes| {
                 let name = "data_received";
                 data.callback(transport, index, name, Some(bytes), |model, _| {
+                    model.check_wanted(transport);
                     model.data(bytes)
                 })
             })
