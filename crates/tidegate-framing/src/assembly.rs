@@ -1,0 +1,301 @@
+//! Makes frames of the pieces of a stream. It knows nothing of transports, so it is tested without.
+
+use crate::decode::{Decode, Step};
+use crate::error::FrameError;
+use crate::torn::Torn;
+use std::ops::ControlFlow;
+use tidegate::{BoxError, Result};
+
+/// Maximum number of frames in one go: tiny ones cannot hold the loop. A batch of frames of 16 bytes is
+/// then as long as a read of 64 KiB.
+pub(crate) const MAX_FRAMES: usize = 4096;
+
+/// Minimum number of bytes that are copied to a torn frame of unknown length.
+const MIN_PIECE: usize = 64;
+
+/// The taker of frames.
+pub(crate) trait Target {
+    type Codec: Decode;
+    /// Where the bytes come from.
+    type Source: ?Sized;
+
+    fn codec(&mut self) -> &mut Self::Codec;
+
+    fn frame(&mut self, source: &Self::Source, frame: <Self::Codec as Decode>::Frame<'_>)
+    -> Result;
+
+    /// Whether the next frame is wanted.
+    fn wants_more(source: &Self::Source) -> bool;
+
+    /// Takes bytes back; a later call has the bytes in front of an earlier one.
+    fn give_back(source: &Self::Source, bytes: &[u8]);
+
+    /// Called once, with the error of the codec.
+    fn failed(&mut self, source: &Self::Source, error: BoxError) -> Result;
+}
+
+/// The end of a batch of frames.
+enum Ended {
+    /// The bytes that are left are no frame; this many are missing.
+    Need(usize),
+    /// No more is wanted now.
+    Stopped(Result),
+    Failed(BoxError),
+}
+
+/// The state between the pieces of a stream.
+#[derive(Debug)]
+pub(crate) struct Assembly {
+    torn: Option<Box<Torn>>,
+    limit: usize,
+    failed: bool,
+}
+
+/// Gives frames out of `data`, at most `at_most`. Returns the number of bytes that these took.
+///
+/// The only place that asks the codec and gives frames: its code is not repeated in the callers.
+#[inline(never)]
+fn give<T: Target>(
+    target: &mut T,
+    source: &T::Source,
+    data: &[u8],
+    at_most: usize,
+    eof: bool,
+) -> (usize, Ended) {
+    let (mut used, mut given, mut at_eof) = (0, 0, false);
+    loop {
+        let rest = &data[used..];
+        let step = if at_eof {
+            target.codec().decode_eof(rest)
+        } else {
+            target.codec().decode(rest)
+        };
+        match step {
+            Ok(Step::Frame(frame, taken)) => {
+                used += taken;
+                given += 1;
+                let result = target.frame(source, frame);
+                if result.is_err() || given == at_most || !T::wants_more(source) {
+                    return (used, Ended::Stopped(result));
+                }
+                at_eof = false;
+            }
+            Ok(Step::Skip(taken @ 1..)) => {
+                used += taken;
+                at_eof = false;
+            }
+            Ok(Step::Need(_) | Step::Skip(_)) if eof && !at_eof => at_eof = true,
+            Ok(Step::Need(missing)) => return (used, Ended::Need(missing)),
+            Ok(Step::Skip(_)) => return (used, Ended::Need(0)),
+            Err(error) => return (used, Ended::Failed(error.into())),
+        }
+    }
+}
+
+impl Assembly {
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            torn: None,
+            limit,
+            failed: false,
+        }
+    }
+
+    pub(crate) fn set_limit(&mut self, limit: usize) {
+        self.limit = limit;
+    }
+
+    /// Whether a frame has begun and is not complete.
+    pub(crate) fn is_torn(&self) -> bool {
+        self.torn.is_some()
+    }
+
+    /// Takes the bytes of the frame that is not complete.
+    pub(crate) fn take_torn(&mut self) -> Vec<u8> {
+        let Some(torn) = self.torn.take() else {
+            return Vec::new();
+        };
+        let bytes = torn.pending().to_vec();
+        torn.free();
+        bytes
+    }
+
+    #[cfg(test)]
+    pub(crate) fn torn_capacity(&self) -> usize {
+        self.torn.as_ref().map_or(0, |torn| torn.bytes.capacity())
+    }
+
+    /// Gives the frames that `data` completes.
+    #[inline]
+    pub(crate) fn receive<T: Target>(
+        &mut self,
+        target: &mut T,
+        source: &T::Source,
+        mut data: &[u8],
+    ) -> Result {
+        let mut at_most = MAX_FRAMES;
+        if self.torn.is_some() || self.failed {
+            match self.complete(target, source, data) {
+                ControlFlow::Continue((rest, given)) => {
+                    (data, at_most) = (rest, MAX_FRAMES - given)
+                }
+                ControlFlow::Break(result) => return result,
+            }
+        }
+        match give(target, source, data, at_most, false) {
+            (used, Ended::Need(_)) if used == data.len() => Ok(()),
+            (used, ended) => self.rest(target, source, &data[used..], ended),
+        }
+    }
+
+    /// Does what is to be done with the bytes behind a batch.
+    #[cold]
+    fn rest<T: Target>(
+        &mut self,
+        target: &mut T,
+        source: &T::Source,
+        rest: &[u8],
+        ended: Ended,
+    ) -> Result {
+        match ended {
+            Ended::Need(need) => {
+                let mut torn = Torn::from_pool();
+                torn.bytes.extend_from_slice(rest);
+                self.keep(target, source, torn, need)
+            }
+            Ended::Stopped(result) => {
+                T::give_back(source, rest);
+                result
+            }
+            Ended::Failed(error) => {
+                T::give_back(source, rest);
+                self.fail(target, source, error)
+            }
+        }
+    }
+
+    /// Keeps a torn frame until more comes.
+    fn keep<T: Target>(
+        &mut self,
+        target: &mut T,
+        source: &T::Source,
+        mut torn: Box<Torn>,
+        need: usize,
+    ) -> Result {
+        if torn.pending().len().saturating_add(need.max(1)) > self.limit {
+            torn.free();
+            let error = FrameError::TooLong { max: self.limit };
+            return self.fail(target, source, error.into());
+        }
+        torn.need = need;
+        self.torn = Some(torn);
+        Ok(())
+    }
+
+    #[cold]
+    fn fail<T: Target>(&mut self, target: &mut T, source: &T::Source, error: BoxError) -> Result {
+        self.failed = true;
+        target.failed(source, error)
+    }
+
+    /// Copies bytes to the torn frame until it is complete. Returns the bytes behind it, and the number
+    /// of frames that it was: a codec may have waited for more than the end of one.
+    #[cold]
+    fn complete<'d, T: Target>(
+        &mut self,
+        target: &mut T,
+        source: &T::Source,
+        mut data: &'d [u8],
+    ) -> ControlFlow<Result, (&'d [u8], usize)> {
+        if self.failed {
+            return ControlFlow::Break(Ok(()));
+        }
+        let Some(mut torn) = self.torn.take() else {
+            return ControlFlow::Continue((data, 0));
+        };
+        let mut given = 0;
+        let mut need = torn.need;
+        let mut copies = true;
+        loop {
+            let mut copied = 0;
+            if copies {
+                if data.is_empty() {
+                    return ControlFlow::Break(self.keep(target, source, torn, need));
+                }
+                let piece = match need {
+                    0 | 1 => torn.pending().len().max(MIN_PIECE),
+                    _ => need,
+                };
+                copied = piece.min(data.len());
+                // Without room for more than has come: an announced length takes no memory.
+                torn.bytes.extend_from_slice(&data[..copied]);
+            }
+            let before = torn.pending().len() - copied;
+            let (used, ended) = give(target, source, torn.pending(), 1, false);
+            if used >= before {
+                // The rest lies in `data` too.
+                data = &data[used - before..];
+                torn.bytes.truncate(torn.start + used);
+            } else {
+                data = &data[copied..];
+            }
+            torn.start += used;
+            // The bytes that are torn still, then `data`.
+            match ended {
+                Ended::Need(missing) if !torn.pending().is_empty() => {
+                    (need, copies) = (missing, true)
+                }
+                Ended::Need(_) => {
+                    torn.free();
+                    return ControlFlow::Continue((data, given));
+                }
+                Ended::Stopped(Ok(())) if given + 1 < MAX_FRAMES && T::wants_more(source) => {
+                    given += 1;
+                    if torn.pending().is_empty() {
+                        torn.free();
+                        return ControlFlow::Continue((data, given));
+                    }
+                    copies = false;
+                }
+                Ended::Stopped(_) | Ended::Failed(_) => {
+                    T::give_back(source, data);
+                    let result = self.rest(target, source, torn.pending(), ended);
+                    torn.free();
+                    return ControlFlow::Break(result);
+                }
+            }
+        }
+    }
+
+    /// Gives the frames that are complete because nothing more comes. Returns whether all frames were
+    /// given and were sound.
+    #[cold]
+    pub(crate) fn end<T: Target>(&mut self, target: &mut T, source: &T::Source) -> Result<bool> {
+        if self.failed {
+            return Ok(false);
+        }
+        let mut torn = self.torn.take().unwrap_or_else(Torn::from_pool);
+        loop {
+            let (used, ended) = give(target, source, torn.pending(), MAX_FRAMES, true);
+            torn.start += used;
+            match ended {
+                Ended::Stopped(Ok(())) if T::wants_more(source) => {}
+                Ended::Stopped(result) => {
+                    self.torn = Some(torn).filter(|torn| !torn.pending().is_empty());
+                    return result.map(|()| false);
+                }
+                Ended::Need(_) if torn.pending().is_empty() => {
+                    torn.free();
+                    return Ok(true);
+                }
+                Ended::Need(_) => {
+                    let have = torn.pending().len();
+                    return self
+                        .fail(target, source, FrameError::Truncated { have }.into())
+                        .map(|()| false);
+                }
+                Ended::Failed(error) => return self.fail(target, source, error).map(|()| false),
+            }
+        }
+    }
+}

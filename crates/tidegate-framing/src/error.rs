@@ -1,0 +1,45 @@
+//! The error of the codecs.
+
+use std::error::Error;
+use std::fmt;
+
+/// The reason why bytes are no frame.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FrameError {
+    /// The frame is longer than allowed.
+    #[non_exhaustive]
+    TooLong {
+        /// The maximum number of bytes.
+        max: usize,
+    },
+    /// The bytes are not of this codec.
+    #[non_exhaustive]
+    Malformed {
+        /// The part that is wrong.
+        what: &'static str,
+    },
+    /// The stream has ended within a frame.
+    #[non_exhaustive]
+    Truncated {
+        /// The number of bytes that are there and not used.
+        have: usize,
+    },
+}
+
+impl fmt::Display for FrameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong { max } => write!(f, "a frame is longer than {max} bytes"),
+            Self::Malformed { what } => write!(f, "a malformed frame: {what}"),
+            Self::Truncated { have } => {
+                write!(
+                    f,
+                    "the stream ended within a frame, of which {have} bytes are left"
+                )
+            }
+        }
+    }
+}
+
+impl Error for FrameError {}

@@ -1,0 +1,36 @@
+//! Frames for [`tidegate`]: lines, lengths and other messages out of the bytes of a connection.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+
+#[cfg(test)]
+mod assembly;
+mod decode;
+mod delimiter;
+mod error;
+mod fixed;
+mod length_prefix;
+mod lines;
+mod netstring;
+mod raw;
+mod search;
+#[cfg(test)]
+mod tests;
+#[cfg(feature = "tokio-util")]
+mod tokio_codec;
+#[cfg(test)]
+mod torn;
+
+pub use decode::{Decode, Step};
+pub use delimiter::Delimiter;
+pub use error::FrameError;
+pub use fixed::Fixed;
+pub use length_prefix::{LengthPrefix, Prefix};
+pub use lines::{LineEnd, Lines, Overlong};
+pub use netstring::Netstring;
+pub use raw::{Piece, Raw};
+#[cfg(feature = "tokio-util")]
+pub use tokio_codec::TokioCodec;
+
+/// Compiles the code of the README as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

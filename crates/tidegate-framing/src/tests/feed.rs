@@ -1,0 +1,226 @@
+//! Gives the pieces of a stream to a codec, as a connection would, and notes the frames.
+
+use crate::assembly::{Assembly, Target};
+use crate::{Decode, Delimiter, Fixed, LengthPrefix, Lines, Netstring, Piece, Raw};
+use std::cell::{Cell, RefCell};
+use std::mem;
+use tidegate::{BoxError, Result};
+
+/// A frame, as it was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Seen {
+    Bytes(Vec<u8>),
+    /// Adjacent pieces are joined, unless one was the last.
+    Raw(Vec<u8>, bool),
+    #[cfg(feature = "tokio-util")]
+    Text(String),
+}
+
+/// A codec under test.
+pub(super) trait Tested: Decode {
+    fn seen(frame: Self::Frame<'_>) -> Seen;
+
+    /// Acts on a frame, as a protocol does with its codec.
+    fn act(&mut self, _: &Seen) {}
+}
+
+macro_rules! tested {
+    ($($codec:ty),*) => {
+        $(impl Tested for $codec {
+            fn seen(frame: &[u8]) -> Seen {
+                Seen::Bytes(frame.to_vec())
+            }
+        })*
+    };
+}
+
+tested!(Lines, Delimiter, Fixed, LengthPrefix, Netstring);
+
+#[cfg(feature = "tokio-util")]
+impl Tested for crate::TokioCodec<tokio_util::codec::LinesCodec> {
+    fn seen(frame: String) -> Seen {
+        Seen::Text(frame)
+    }
+}
+
+#[cfg(feature = "tokio-util")]
+impl Tested for crate::TokioCodec<tokio_util::codec::LengthDelimitedCodec> {
+    fn seen(frame: bytes::BytesMut) -> Seen {
+        Seen::Bytes(frame.to_vec())
+    }
+}
+
+/// The last byte of a head is the number of bytes behind it; `*` stands for all.
+impl<C: Tested> Tested for Raw<C> {
+    fn seen(frame: Piece<'_, C::Frame<'_>>) -> Seen {
+        match frame {
+            Piece::Frame(frame) => C::seen(frame),
+            Piece::Raw { bytes, last } => {
+                assert!(!bytes.is_empty());
+                Seen::Raw(bytes.to_vec(), last)
+            }
+        }
+    }
+
+    fn act(&mut self, seen: &Seen) {
+        let head = match seen {
+            Seen::Bytes(head) => &head[..],
+            #[cfg(feature = "tokio-util")]
+            Seen::Text(head) => head.as_bytes(),
+            Seen::Raw(..) => return,
+        };
+        self.expect(match head.last() {
+            Some(b'*') => u64::MAX,
+            Some(&len) => u64::from(len % 16),
+            None => 0,
+        });
+    }
+}
+
+/// The end of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum End {
+    Eof,
+    Failed(String),
+}
+
+/// A taker of frames.
+pub(super) struct Taker<C> {
+    pub(super) codec: C,
+    pub(super) seen: Vec<Seen>,
+    failed: Option<String>,
+}
+
+/// Where the bytes come from.
+pub(super) struct Source {
+    pub(super) given_back: RefCell<Vec<u8>>,
+    wants_more: Cell<bool>,
+    /// Whether to stop after the next frames, over and over.
+    stops: Vec<bool>,
+    frames: Cell<usize>,
+}
+
+impl<C: Tested> Target for Taker<C> {
+    type Codec = C;
+    type Source = Source;
+
+    fn codec(&mut self) -> &mut C {
+        &mut self.codec
+    }
+
+    fn frame(&mut self, source: &Source, frame: C::Frame<'_>) -> Result {
+        assert!(self.failed.is_none(), "a frame after an error");
+        assert!(source.wants_more.get(), "a frame that is not wanted");
+        let frames = source.frames.get();
+        source.frames.set(frames + 1);
+        if !source.stops.is_empty() && source.stops[frames % source.stops.len()] {
+            source.wants_more.set(false);
+        }
+        let seen = C::seen(frame);
+        self.codec.act(&seen);
+        match (self.seen.last_mut(), seen) {
+            (Some(Seen::Raw(bytes, last @ false)), Seen::Raw(more, now_last)) => {
+                bytes.extend_from_slice(&more);
+                *last = now_last;
+            }
+            (_, seen) => self.seen.push(seen),
+        }
+        Ok(())
+    }
+
+    fn wants_more(source: &Source) -> bool {
+        source.wants_more.get()
+    }
+
+    fn give_back(source: &Source, bytes: &[u8]) {
+        source
+            .given_back
+            .borrow_mut()
+            .splice(0..0, bytes.iter().copied());
+    }
+
+    fn failed(&mut self, _: &Source, error: BoxError) -> Result {
+        assert!(self.failed.is_none(), "an error after an error");
+        self.failed = Some(error.to_string());
+        Ok(())
+    }
+}
+
+/// A codec on a stream.
+pub(super) struct Feed<C> {
+    pub(super) taker: Taker<C>,
+    pub(super) source: Source,
+    pub(super) assembly: Assembly,
+}
+
+impl<C: Tested> Feed<C> {
+    pub(super) fn new(codec: C, stops: &[bool]) -> Self {
+        Self {
+            taker: Taker {
+                codec,
+                seen: Vec::new(),
+                failed: None,
+            },
+            source: Source {
+                given_back: RefCell::default(),
+                wants_more: Cell::new(true),
+                stops: stops.to_vec(),
+                frames: Cell::new(0),
+            },
+            assembly: Assembly::new(16 * 1024 * 1024),
+        }
+    }
+
+    /// Gives a piece, and whatever comes back of it.
+    pub(super) fn give(&mut self, piece: &[u8]) {
+        self.give_once(piece);
+        loop {
+            let back = self.source.given_back.take();
+            if back.is_empty() {
+                return;
+            }
+            self.give_once(&back);
+        }
+    }
+
+    /// Gives a piece, with reading on.
+    pub(super) fn give_once(&mut self, piece: &[u8]) {
+        self.source.wants_more.set(true);
+        let received = self.assembly.receive(&mut self.taker, &self.source, piece);
+        received.unwrap();
+    }
+
+    /// Ends the stream.
+    pub(super) fn end(&mut self) -> End {
+        self.source.wants_more.set(true);
+        loop {
+            let ended = self.assembly.end(&mut self.taker, &self.source).unwrap();
+            match self.taker.failed.take() {
+                Some(error) => return End::Failed(error),
+                None if ended => return End::Eof,
+                None => self.source.wants_more.set(true),
+            }
+        }
+    }
+}
+
+/// Decodes a stream in pieces of these lengths, over and over. Returns the frames, and the end.
+pub(super) fn run<C: Tested>(
+    codec: C,
+    stream: &[u8],
+    pieces: &[usize],
+    stops: &[bool],
+) -> (Vec<Seen>, End, C) {
+    let mut feed = Feed::new(codec, stops);
+    let (mut rest, mut lengths) = (stream, pieces.iter().cycle());
+    while !rest.is_empty() {
+        let len = lengths
+            .next()
+            .map_or(rest.len(), |len| (*len).min(rest.len()));
+        let (piece, later) = rest.split_at(len.max(1));
+        rest = later;
+        feed.give(piece);
+    }
+    let end = feed.end();
+    (mem::take(&mut feed.taker.seen), end, feed.taker.codec)
+}

@@ -1,0 +1,66 @@
+//! Frames that did not come whole, and the buffers that they are kept in.
+
+use std::cell::RefCell;
+
+/// Maximum size of a buffer that goes back to the pool: a frame above it is rare, and pays for its memory.
+const MAX_CAPACITY: usize = 16 * 1024;
+
+/// Maximum number of buffers in the pool of a thread: at most half a MiB.
+const MAX_POOLED: usize = 32;
+
+/// The first part of a frame.
+#[derive(Debug, Default)]
+pub(crate) struct Torn {
+    pub(crate) bytes: Vec<u8>,
+    /// The number of bytes that were taken already.
+    pub(crate) start: usize,
+    /// The number of bytes that the codec misses, if it is above 1.
+    pub(crate) need: usize,
+}
+
+thread_local! {
+    /// They are in boxes, so that one is handed over in one word, and a connection without one has a
+    /// word for it.
+    #[expect(clippy::vec_box, reason = "they come in boxes and go in them")]
+    static POOL: RefCell<Vec<Box<Torn>>> = const { RefCell::new(Vec::new()) };
+}
+
+impl Torn {
+    /// Takes an empty one from the pool.
+    pub(crate) fn from_pool() -> Box<Self> {
+        let pooled = POOL.try_with(|pool| pool.borrow_mut().pop());
+        pooled.ok().flatten().unwrap_or_default()
+    }
+
+    /// Gives the buffer back to the pool.
+    pub(crate) fn free(mut self: Box<Self>) {
+        if self.bytes.capacity() > MAX_CAPACITY {
+            return;
+        }
+        self.bytes.clear();
+        (self.start, self.need) = (0, 0);
+        // At the end of the thread there is none.
+        let _ = POOL.try_with(|pool| {
+            let mut pool = pool.borrow_mut();
+            if pool.len() < MAX_POOLED {
+                pool.push(self);
+            }
+        });
+    }
+
+    /// The bytes that were not taken yet.
+    pub(crate) fn pending(&self) -> &[u8] {
+        &self.bytes[self.start..]
+    }
+
+    /// Returns the number of buffers in the pool, and the number of bytes in them.
+    #[cfg(test)]
+    pub(crate) fn pooled() -> (usize, usize) {
+        POOL.with_borrow(|pool| {
+            (
+                pool.len(),
+                pool.iter().map(|one| one.bytes.capacity()).sum(),
+            )
+        })
+    }
+}
