@@ -16,6 +16,7 @@ mod transport {
     mod flow;
     mod fuzz;
     mod given_back;
+    mod given_back_at_eof;
     mod half_close;
     mod leftover;
     mod life;

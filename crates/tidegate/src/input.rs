@@ -18,6 +18,8 @@ impl Transport {
     /// * While reading is stopped, they come when it goes on.
     /// * After [`set_protocol`](Transport::set_protocol) the new protocol gets them, behind the bytes
     ///   of that call, and without waiting for a tick.
+    /// * After [`eof_received`](crate::Protocol::eof_received) too: that is called again behind them, and
+    ///   only its last result counts.
     /// * After [`push_layer`](Transport::push_layer) they are input of the layer: the peer sent them
     ///   before the layer was open, so they did not come through it.
     /// * After [`close`](Transport::close), [`abort`](Transport::abort) and the end, the call does

@@ -274,6 +274,8 @@ impl Transport {
         match self.call("eof_received", |protocol, transport| {
             protocol.eof_received(transport)
         }) {
+            // The end comes again, behind the bytes that the callback gave back.
+            Some(_) if conn.is(State::UNREAD) => conn.clear(State::EOF_TOLD),
             Some(OnEof::Close) => self.begin_close(),
             Some(OnEof::CloseWithin(limit)) => self.close_by(limit),
             Some(OnEof::KeepOpen) => conn.set(State::KEPT_OPEN),
