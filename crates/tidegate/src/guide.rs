@@ -8,6 +8,8 @@
 //! tidegate = "0.1"
 //! tidegate-streams = "0.1"
 //! tidegate-testkit = "0.1"
+//! tidegate-tls = "0.1"
+//! rcgen = "0.14"
 //! ```
 //!
 //! | chapter | subject |
@@ -19,6 +21,7 @@
 //! | [`connecting`] | clients, names, connecting again |
 //! | [`shared_state`] | several connections, blocking work, other threads |
 //! | [`streams`] | async code on the same loop |
+//! | [`tls`] | TLS on any connection, and layers of your own |
 //! | [`testing`] | simulated networks, virtual time, faults |
 //! | [`operating`] | timeouts, the table of bounds, logs, numbers |
 //! | [`from_asyncio`] | asyncio's protocols, transports and loop beside these |
@@ -53,6 +56,10 @@ pub mod shared_state {}
 #[doc = include_str!("../docs/guide/links.txt")]
 #[doc = include_str!("../docs/guide/streams.md")]
 pub mod streams {}
+
+#[doc = include_str!("../docs/guide/links.txt")]
+#[doc = include_str!("../docs/guide/tls.md")]
+pub mod tls {}
 
 #[doc = include_str!("../docs/guide/links.txt")]
 #[doc = include_str!("../docs/guide/testing.md")]
