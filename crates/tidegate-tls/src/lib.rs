@@ -72,7 +72,8 @@
 //! [`tls`](TransportTls::tls) on a connection, for what its handshake has negotiated. They take rustls's
 //! own configurations, so everything that these can do works as it does there: application protocols
 //! (ALPN), names (SNI), certificates of clients, sessions that are resumed. [`Tls`] is the layer itself,
-//! for other settings, and says how an encrypted stream ends.
+//! for other settings, and says how an encrypted stream ends. The guide has
+//! [a chapter on TLS](https://docs.rs/tidegate/latest/tidegate/guide/tls/).
 //!
 //! For protocols, servers and flow control see the
 //! [guide](https://docs.rs/tidegate/latest/tidegate/guide/) of `tidegate`, with a chapter
