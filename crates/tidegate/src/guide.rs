@@ -1,7 +1,8 @@
 //! A guide to the library, in chapters that begin with a program and end with its pitfalls.
 //!
-//! The chapters build on each other, and every program is compiled and run by the tests. To try one,
-//! put it into `src/main.rs` of a package with these dependencies:
+//! The chapters build on each other. The tests compile every program, and run those that end by themselves.
+//! To try one, put it into `src/main.rs` of a package with these dependencies; the
+//! [first chapter](first_protocol#to-run-it) says more:
 //!
 //! ```toml
 //! [dependencies]
@@ -14,16 +15,16 @@
 //!
 //! | chapter | subject |
 //! | --- | --- |
-//! | [`first_protocol`] | callbacks, lines, a timeout |
+//! | [`first_protocol`] | a package, callbacks, lines, a timeout, errors in the log |
 //! | [`flow_control`] | a producer, a pipelining server, watermarks and the cap |
-//! | [`endings`] | how connections end, and how that is known |
-//! | [`servers`] | listening, refusing, graceful shutdown |
+//! | [`endings`] | how connections end, what the peer sees, the end of the loop |
+//! | [`servers`] | listening, refusing, a limit of connections, graceful shutdown |
 //! | [`connecting`] | clients, names, connecting again |
 //! | [`shared_state`] | several connections, blocking work, other threads |
 //! | [`streams`] | async code on the same loop |
 //! | [`tls`] | TLS on any connection, and layers of your own |
 //! | [`testing`] | simulated networks, virtual time, faults |
-//! | [`operating`] | timeouts, the table of bounds, logs, numbers |
+//! | [`operating`] | all timeouts, the table of bounds, logs, numbers |
 //! | [`from_asyncio`] | asyncio's protocols, transports and loop beside these |
 
 // A chapter ends with the targets of its links as they are on GitHub. `links.txt`, before it, has those

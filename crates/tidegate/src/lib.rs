@@ -57,6 +57,7 @@
 //!   tasks, on the same loop.
 //! * [`Layer`] changes the bytes between the socket and the protocol.
 //!   [tidegate-tls](https://docs.rs/tidegate-tls) is TLS as a layer.
+//! * [tidegate-framing](https://docs.rs/tidegate-framing) finds messages in a stream of bytes.
 //! * [tidegate-testkit](https://docs.rs/tidegate-testkit) simulates network and clock under the loop,
 //!   for tests.
 //!
@@ -85,7 +86,8 @@
 //!
 //! # Non-goals, for now
 //!
-//! UDP, pipes, signals, subprocesses, files, framing of messages, Windows. TLS is a crate of its own.
+//! UDP, pipes, signals, subprocesses, files, Windows. TLS and the framing of messages are crates of their
+//! own.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::missing_errors_doc)]
 
