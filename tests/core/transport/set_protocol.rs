@@ -289,6 +289,26 @@ fn the_last_set_protocol_of_a_callback_wins_and_gets_all_unread_in_order(kind: K
     assert_eq!((old.dropped(), news[2].dropped()), (1, 0));
 }
 
+each_kind!(unread_of_one_callback_is_joined_before_that_of_a_protocol_that_waited);
+fn unread_of_one_callback_is_joined_before_that_of_a_protocol_that_waited(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let (replaced, new) = (Log::new().switched_in(), Log::new().switched_in());
+    let mut both = once((Recorder::default(), Recorder::new(&new)));
+    let protocol = Recorder::default().on_made(move |transport| {
+        let (second, third) = both().unwrap();
+        transport.set_protocol(second, b"one ")?;
+        transport.set_protocol(third, b"two ")?;
+        Ok(())
+    });
+    let (transport, _peer) = adopted(event_loop.handle(), kind, protocol);
+    transport
+        .set_protocol(Recorder::new(&replaced), b"waited")
+        .unwrap();
+    drive(&mut event_loop, "unread", || new.data_len() > 0);
+    assert_eq!(new.seen(), [Seen::Made, data(b"one two waited")]);
+    assert_eq!(replaced.seen(), [Seen::Made]);
+}
+
 each_kind!(set_protocol_is_refused_in_connection_lost_and_after_it);
 fn set_protocol_is_refused_in_connection_lost_and_after_it(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();

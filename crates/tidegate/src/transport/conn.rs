@@ -111,6 +111,8 @@ pub(super) struct CallbackFailure {
 pub(super) struct Next {
     pub(super) protocol: Box<dyn Protocol>,
     pub(super) unread: Vec<u8>,
+    /// The number of unread bytes that came with it; behind them are those of protocols that it replaced.
+    pub(super) own: usize,
     /// A callback of the connection brought it, and has not returned.
     pub(super) in_callback: bool,
 }

@@ -75,11 +75,14 @@ impl Transport {
         let in_callback = conn.is(State::RUNNING);
         let replaced = conn.with_extra(|extra| match &mut extra.next {
             Some(next) if in_callback && next.in_callback => {
-                next.unread.extend_from_slice(unread);
+                let own = next.own;
+                next.unread.splice(own..own, unread.iter().copied());
+                next.own += unread.len();
                 Some(std::mem::replace(&mut next.protocol, protocol))
             }
             next => {
                 let replaced = next.take();
+                let own = unread.len();
                 let mut unread = unread.to_vec();
                 if let Some(replaced) = &replaced {
                     // Without this call it would have been switched to: our bytes go before its own.
@@ -88,6 +91,7 @@ impl Transport {
                 *next = Some(Next {
                     protocol,
                     unread,
+                    own,
                     in_callback,
                 });
                 Some(replaced?.protocol)

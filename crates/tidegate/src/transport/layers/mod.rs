@@ -283,7 +283,10 @@ impl Conn {
         }
         let (next, unread) = self.with_extra(|extra| {
             let next = extra.next.as_mut();
-            let next = next.map(|next| mem::take(&mut next.unread));
+            let next = next.map(|next| {
+                next.own = 0;
+                mem::take(&mut next.unread)
+            });
             (next.unwrap_or_default(), mem::take(&mut extra.unread))
         });
         input.extend_from_slice(&next);

@@ -69,9 +69,12 @@ impl Model {
         match &mut self.next {
             Some((next, before)) if within_callback && self.next_is_due => {
                 *next = index;
-                before.extend_from_slice(unread);
+                let own = self.next_own;
+                before.splice(own..own, unread.iter().copied());
+                self.next_own += unread.len();
             }
             next => {
+                self.next_own = unread.len();
                 let before = next.take().map(|(_, before)| before);
                 let unread = [unread, &before.unwrap_or_default()].concat();
                 *next = Some((index, unread));

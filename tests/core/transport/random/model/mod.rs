@@ -71,6 +71,8 @@ pub(crate) struct Model {
     current: usize,
     /// The one that `set_protocol` brought, with its unread bytes.
     pub(crate) next: Option<(usize, Vec<u8>)>,
+    /// The number of these bytes that came with it.
+    next_own: usize,
     /// It was brought within a callback, whose return puts it in its place.
     next_is_due: bool,
     made: bool,
@@ -146,6 +148,7 @@ impl Model {
             logs: vec![log.clone()],
             current: 0,
             next: None,
+            next_own: 0,
             next_is_due: false,
             made: false,
             told: false,
