@@ -126,7 +126,6 @@ mod event_loop;
 mod transport;
 
 // After `transport`, whose methods come first.
-mod input;
 
 mod push_layer;
 

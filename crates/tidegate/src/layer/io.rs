@@ -94,8 +94,8 @@ impl LayerIo<'_> {
         self.said.add(Said::OPEN);
     }
 
-    /// Ends the stream to above, behind what was delivered. What is delivered later, and input that comes
-    /// later, are ignored.
+    /// Ends the stream to above, behind what was delivered. Bytes that are delivered later, and input that
+    /// comes later, are ignored.
     pub fn end_of_stream(&mut self) {
         self.said.add(Said::END_OF_STREAM);
         self.above.has_ended = true;

@@ -10,7 +10,7 @@
 //! `drain`, `flush` and `wait_closed`, and [`write_timeout`] cuts a peer that does not read. [`layers`]
 //! stand between the socket and the protocol. [`options`], [`schedule`] and [`stats`] do the work of the
 //! remaining public methods, [`unread`] those for input that comes again, and [`hold`] holds on reading.
-//! All public methods are in this file, but for those in the files `input.rs`, `push_layer.rs`,
+//! All public methods are in this file, but for those in [`input`], and in the files `push_layer.rs`,
 //! `socket.rs` and `credentials.rs` of the crate.
 
 mod box_cell;
@@ -20,6 +20,7 @@ mod conn;
 mod flush;
 mod hold;
 mod id;
+mod input;
 mod layers;
 mod linger;
 mod options;
@@ -206,30 +207,6 @@ impl Transport {
     /// Returns the number of bytes that wait for the kernel in this process; a counter, not a sum.
     pub fn write_buffer_size(&self) -> usize {
         self.conn().waiting_bytes()
-    }
-}
-
-/// # Reading
-impl Transport {
-    /// Stops reading: no `data_received` and no `eof_received` until
-    /// [`resume_reading`](Transport::resume_reading), also when called within `data_received`.
-    ///
-    /// Nothing is discarded. A reset by the peer is still noticed: by writes, and by
-    /// [`closed`](Transport::closed).
-    pub fn pause_reading(&self) {
-        self.conn().set(State::READING_PAUSED);
-    }
-
-    /// Resumes reading; bytes that have arrived meanwhile come first.
-    pub fn resume_reading(&self) {
-        self.conn().clear(State::READING_PAUSED);
-        self.touch();
-    }
-
-    /// Returns whether bytes that arrive are delivered: reading is neither paused, nor held by
-    /// [`StopReading`](crate::OnPause::StopReading) or a [`ReadHold`], nor ending.
-    pub fn is_reading(&self) -> bool {
-        self.conn().is_reading()
     }
 }
 

@@ -302,7 +302,7 @@ impl LayeredSocket {
         }
     }
 
-    /// Returns whether all is quiet as before, after bytes have passed. What a layer says, its failure,
+    /// Returns whether all is quiet as before, after bytes have passed. Words of a layer, its failure,
     /// the end of below, and all that is no usual write have cleared the flag.
     #[inline(always)]
     fn stays_quiet(&self) -> bool {

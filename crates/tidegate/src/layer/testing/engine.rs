@@ -215,7 +215,7 @@ impl End {
         let fed = layered.feed();
         self.look();
         if let Err(error) = fed {
-            // What is kept for the user does not count here.
+            // Bytes that are kept for the user do not count here.
             self.readable = false;
             if error.kind() != io::ErrorKind::WouldBlock {
                 self.note_write(Err(Some(error)));

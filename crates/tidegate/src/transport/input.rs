@@ -1,7 +1,31 @@
-//! The methods of `Transport` for input that a protocol has and does not use now.
+//! The methods of `Transport` that stop reading, and those for input that a protocol does not use now.
 
-use crate::Transport;
-use crate::transport::ReadHold;
+use super::state::State;
+use super::{ReadHold, Transport};
+
+/// # Reading
+impl Transport {
+    /// Stops reading: no `data_received` and no `eof_received` until
+    /// [`resume_reading`](Transport::resume_reading), also when called within `data_received`.
+    ///
+    /// Nothing is discarded. A reset by the peer is still noticed: by writes, and by
+    /// [`closed`](Transport::closed).
+    pub fn pause_reading(&self) {
+        self.conn().set(State::READING_PAUSED);
+    }
+
+    /// Resumes reading; bytes that have arrived meanwhile come first.
+    pub fn resume_reading(&self) {
+        self.conn().clear(State::READING_PAUSED);
+        self.touch();
+    }
+
+    /// Returns whether bytes that arrive are delivered: reading is neither paused, nor held by
+    /// [`StopReading`](crate::OnPause::StopReading) or a [`ReadHold`], nor ending.
+    pub fn is_reading(&self) -> bool {
+        self.conn().is_reading()
+    }
+}
 
 /// # Input for later
 ///
@@ -30,7 +54,7 @@ impl Transport {
     ///
     /// This protocol replies to one command a tick, however many arrive together:
     ///
-    #[doc = include_str!("../docs/transport/unread.md")]
+    #[doc = include_str!("../../docs/transport/unread.md")]
     #[doc(alias = "unshift")]
     pub fn unread(&self, data: &[u8]) {
         self.give_back(data);
@@ -51,7 +75,7 @@ impl Transport {
     /// The protocol then gives the rest [back](Transport::unread) and returns. So a server that sends
     /// a long reply to each short request is bounded: it stops in the middle of a batch.
     ///
-    #[doc = include_str!("../docs/transport/wants_input.md")]
+    #[doc = include_str!("../../docs/transport/wants_input.md")]
     #[inline]
     #[must_use]
     pub fn wants_input(&self) -> bool {
@@ -65,7 +89,7 @@ impl Transport {
     /// paused: reading goes on when there is none of the three. So code that limits a connection, such
     /// as a wrapper, cannot undo the pause of a protocol, nor the protocol the code's.
     ///
-    #[doc = include_str!("../docs/transport/hold_reading.md")]
+    #[doc = include_str!("../../docs/transport/hold_reading.md")]
     pub fn hold_reading(&self) -> ReadHold {
         ReadHold::new(self)
     }
