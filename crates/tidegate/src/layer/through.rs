@@ -52,7 +52,7 @@ impl Through {
 
     /// Notes that `plain` bytes were encoded, with `waiting` bytes for below that it has not taken.
     pub(super) fn encode(&mut self, plain: usize, waiting: usize, shared: &Shared) {
-        if waiting == 0 {
+        if waiting == 0 || plain == 0 {
             self.credit += plain;
             return;
         }

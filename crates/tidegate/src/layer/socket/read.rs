@@ -28,7 +28,7 @@ impl LayeredSocket {
             return true;
         }
         if self.ended {
-            return !self.ended_told || (self.needs_input() && self.below_has_input());
+            return !self.ended_told || (self.needs_input() && self.has_food());
         }
         if let Some(fault) = &self.fault {
             return !fault.is_read;
@@ -36,11 +36,20 @@ impl LayeredSocket {
         let kept = !self.unread.is_empty() || (self.left && !self.input.is_empty());
         let failed = self.input.len() > MAX_INPUT || self.read_error.is_some();
         let stuck = failed && self.deadline.is_none();
-        kept || stuck || self.more || self.unfinished || self.below_has_input()
+        let below = match self.holds_back() {
+            true => self.needs_input() && self.has_food(),
+            false => self.below_has_input(),
+        };
+        kept || stuck || self.more || self.unfinished || below
     }
 
     fn below_has_input(&self) -> bool {
         self.layered_below().is_some_and(Self::has_input)
+    }
+
+    /// Returns whether the layer has as much input as it gets, and waits for its timer.
+    fn holds_back(&self) -> bool {
+        self.input.len() > MAX_INPUT && !self.more
     }
 
     /// Returns whether another read may have something to tell, although the last one was short or
@@ -74,17 +83,38 @@ impl LayeredSocket {
     pub(crate) fn feed(&mut self) -> io::Result<()> {
         self.drained = false;
         self.unfinished = false;
-        let is_called = self.fault.is_none() && !self.left && !self.has_had_all();
-        let holds_back = self.input.len() > MAX_INPUT && !self.more;
-        let result = if is_called && !holds_back && self.plain.len() < MAX_FED {
+        let result = if self.is_fed() {
             self.step_aside()
-        } else if !self.eof && (self.ended || self.fault.is_some()) {
+        } else if self.is_read_past() {
             self.discard()
         } else {
             self.feed_below()
         };
         self.park();
         result
+    }
+
+    /// Returns whether the layer itself may be called with input although the reader has stopped.
+    fn is_fed(&self) -> bool {
+        let is_called = self.fault.is_none() && !self.left && !self.has_had_all();
+        is_called && !self.holds_back() && self.plain.len() < MAX_FED
+    }
+
+    /// Returns whether nobody wants what is read from below.
+    fn is_read_past(&self) -> bool {
+        !self.eof && (self.ended || self.fault.is_some())
+    }
+
+    /// Returns whether [`feed`](Self::feed) has something to do without asking the socket.
+    fn has_food(&self) -> bool {
+        if self.is_fed() {
+            self.more || !self.unread.is_empty() || self.below_has_input()
+        } else if self.is_read_past() {
+            self.below_has_input()
+        } else {
+            let below = self.layered_below();
+            below.is_some_and(|below| below.needs_input() && below.has_food())
+        }
     }
 
     /// As [`step`](Self::step), for a reader that has stopped.
@@ -190,10 +220,11 @@ impl LayeredSocket {
             return Ok(());
         }
         if self.input.len() > MAX_INPUT {
-            return self.wait_for_timer(
+            let waits = self.wait_for_timer(
                 io::ErrorKind::InvalidData,
                 "a layer waits for more input than the maximum that is kept for it",
             );
+            return waits.or_else(|_| self.feed_below());
         }
         if self.eof {
             return self.step_at_end(buffer, filled);

@@ -54,7 +54,13 @@ impl LayeredSocket {
         let waiting = self.past > 0 || !self.wire.is_empty() || (fed && self.left);
         let below = || self.layered_below().is_some_and(|it| it.goes_on(waiting));
         let own = fed && (self.through.has_credit() || self.may_resume());
-        own || self.write_error.as_ref().is_some_and(may_be_over) || below()
+        own || self.has_error_to_tell() || below()
+    }
+
+    /// Returns whether a write or a flush would tell of an error that sending met.
+    fn has_error_to_tell(&self) -> bool {
+        let error = self.write_error.as_ref();
+        error.is_some_and(|error| self.open || may_be_over(error))
     }
 
     /// Returns whether bytes that waited for the layer, and not for below, need not wait any more.

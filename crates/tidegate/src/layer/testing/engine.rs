@@ -116,6 +116,12 @@ impl End {
         self.written += data.len();
     }
 
+    /// The user does not read, or reads again, which finds also what was kept meanwhile.
+    pub(in crate::layer) fn set_paused(&mut self, paused: bool) {
+        self.paused = paused;
+        self.look();
+    }
+
     pub(in crate::layer) fn has_failed(&self) -> bool {
         self.read_error.is_some() || self.socket.is_none()
     }
@@ -226,6 +232,7 @@ impl End {
 
     /// Discards, both directions being over, what the peer still sends.
     fn linger(&mut self) -> bool {
+        self.line.cut();
         match self.line.read(&mut [0; 1_000]) {
             Ok(0) => self.readable = false,
             Ok(_) => {}

@@ -1,6 +1,7 @@
 //! Layered sockets by table: what each way does where it is easy to go wrong.
 
 mod failing;
+mod feeding;
 mod opening;
 mod reading;
 mod writing;
