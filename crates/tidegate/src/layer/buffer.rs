@@ -120,10 +120,17 @@ impl Buffer {
             return;
         }
         if self.is_empty() {
-            shared.take_back(mem::take(&mut self.memory));
+            self.give_back(shared);
         } else {
             self.shrink(shared);
         }
+    }
+
+    /// Gives back all memory. There are no bytes in it.
+    #[inline(always)]
+    pub(super) fn give_back(&mut self, shared: &Shared) {
+        debug_assert!(self.is_empty(), "memory that is in use");
+        shared.take_back(mem::take(&mut self.memory));
     }
 
     #[inline(never)]

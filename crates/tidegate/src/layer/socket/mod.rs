@@ -7,6 +7,7 @@ mod call;
 mod close;
 mod open;
 mod read;
+mod usual;
 mod write;
 
 use super::buffer::Buffer;
@@ -140,28 +141,6 @@ impl LayeredSocket {
         }
     }
 
-    /// Returns whether all layers wait for the next read or write, and for nothing else: no input, no
-    /// output, no end, no timer, no word of a layer. `false` tells nothing.
-    pub(crate) fn is_quiet(&self) -> bool {
-        debug_assert!(!self.quiet || self.looks_quiet(), "{self:?}");
-        self.quiet
-    }
-
-    fn looks_quiet(&self) -> bool {
-        let said = self.more | self.ended | self.ending | self.left;
-        let waits = self.blocked | self.stopped | self.refused;
-        let went_on = !self.open_told | self.unfinished | self.eof;
-        let failed = self.fault.is_some() | self.read_error.is_some() | self.write_error.is_some();
-        let bytes = !self.unread.is_empty()
-            | !self.input.is_empty()
-            | !self.plain.is_empty()
-            | !self.wire.is_empty()
-            | !self.through.is_settled()
-            | (self.past > 0);
-        !(said | waits | went_on | failed | bytes | self.deadline.is_some())
-            && self.layered_below().is_none_or(Self::is_quiet)
-    }
-
     /// Returns the time at which a layer wants to be called.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         let below = self.layered_below().and_then(Self::deadline);
@@ -290,26 +269,6 @@ impl LayeredSocket {
         }
     }
 
-    /// As [`park`](Self::park), after a read or a write.
-    #[inline(always)]
-    fn park_after(&mut self, result: &io::Result<usize>) {
-        let is_usual = matches!(result, Ok(1..)) && self.stays_quiet();
-        if is_usual {
-            self.input.park(&self.shared);
-            self.wire.park(&self.shared);
-        } else {
-            self.park();
-        }
-    }
-
-    /// Returns whether all is quiet as before, after bytes have passed. Words of a layer, its failure,
-    /// the end of below, and all that is no usual write have cleared the flag.
-    #[inline(always)]
-    fn stays_quiet(&self) -> bool {
-        let bytes = !self.input.is_empty() | !self.plain.is_empty() | !self.wire.is_empty();
-        self.quiet && !bytes && self.layered_below().is_none_or(Self::is_quiet)
-    }
-
     /// Gives back the memory that nothing is in, and looks what is left to do.
     #[inline(never)]
     fn park(&mut self) {
@@ -331,9 +290,12 @@ impl StreamSocket for LayeredSocket {
     #[inline(always)]
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.drained = false;
+        if self.is_quiet() {
+            return self.read_quiet(buffer);
+        }
         self.unfinished = false;
         let result = self.read_above(buffer);
-        self.park_after(&result);
+        self.park();
         result
     }
 
@@ -342,8 +304,11 @@ impl StreamSocket for LayeredSocket {
     /// none for now, or there is a [write error](LayeredSocket::take_write_error).
     #[inline(always)]
     fn write(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        if let Some(piece) = self.usual_piece(slices) {
+            return self.write_quiet(piece);
+        }
         let result = self.write_from_above(slices);
-        self.park_after(&result);
+        self.park();
         result
     }
 

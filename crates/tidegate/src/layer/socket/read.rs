@@ -156,42 +156,55 @@ impl LayeredSocket {
     }
 
     /// First what is kept, then the end or the failure behind it, then what below has.
-    #[inline(always)]
     pub(super) fn read_above(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if !self.plain.is_empty() {
             return Ok(self.plain.move_to(buffer));
         }
-        let mut filled = 0;
-        let mut quiet = self.is_quiet();
-        for _ in 0..CALLS_PER_READ {
-            if mem::take(&mut quiet) {
-                self.step_with_input(buffer, &mut filled)?;
-            } else {
-                if self.left {
-                    return self.read_past(buffer);
-                }
-                if self.ended {
-                    self.ended_told = true;
-                    return Ok(0);
-                }
-                if let Some(error) = self.tell_fault() {
-                    return Err(error);
-                }
-                if !self.open {
-                    return Err(io::ErrorKind::WouldBlock.into());
-                }
-                self.step(buffer, &mut filled)?;
+        self.read_through(buffer, CALLS_PER_READ)
+    }
+
+    /// Calls the layer, `calls` times at most, until it delivers bytes.
+    fn read_through(&mut self, buffer: &mut [u8], calls: usize) -> io::Result<usize> {
+        for _ in 0..calls {
+            if self.left {
+                return self.read_past(buffer);
             }
+            if self.ended {
+                self.ended_told = true;
+                return Ok(0);
+            }
+            if let Some(error) = self.tell_fault() {
+                return Err(error);
+            }
+            if !self.open {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            let mut filled = 0;
+            self.step(buffer, &mut filled)?;
             if filled > 0 {
                 return Ok(filled);
             }
-            if !self.drained && !self.more {
-                // A peer that sends only what the layer keeps for itself gets no more than others.
+            if !self.is_to_go_on() {
                 break;
             }
         }
         self.unfinished = true;
         Err(io::ErrorKind::WouldBlock.into())
+    }
+
+    /// Goes on after the first call, which delivered nothing.
+    pub(super) fn read_further(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let calls = if self.is_to_go_on() {
+            CALLS_PER_READ - 1
+        } else {
+            0
+        };
+        self.read_through(buffer, calls)
+    }
+
+    /// A peer that sends only what the layer keeps for itself gets no more than others.
+    fn is_to_go_on(&self) -> bool {
+        self.drained || self.more
     }
 
     /// Reads when the layer has left: first what it did not consume.
@@ -229,12 +242,6 @@ impl LayeredSocket {
         if self.eof {
             return self.step_at_end(buffer, filled);
         }
-        self.step_with_input(buffer, filled)
-    }
-
-    /// The usual step.
-    #[inline(always)]
-    fn step_with_input(&mut self, buffer: &mut [u8], filled: &mut usize) -> io::Result<()> {
         match self.fill() {
             Ok(0) => return Ok(()),
             Ok(_) => {}
@@ -280,7 +287,7 @@ impl LayeredSocket {
     }
 
     /// Keeps an error of below for behind the input that the layer has and wakes up for.
-    fn postponed(&mut self, error: io::Error) -> io::Error {
+    pub(super) fn postponed(&mut self, error: io::Error) -> io::Error {
         if may_be_over(&error) || self.deadline.is_none() || self.input.is_empty() {
             return error;
         }
@@ -291,7 +298,7 @@ impl LayeredSocket {
 
     /// Adds input. Returns 0 at the end.
     #[inline(always)]
-    fn fill(&mut self) -> io::Result<usize> {
+    pub(super) fn fill(&mut self) -> io::Result<usize> {
         if let Some(error) = self.read_error.take() {
             return Err(error);
         }
@@ -317,12 +324,10 @@ impl LayeredSocket {
     }
 
     /// Notes the result of a read from below, with room for `room` bytes.
-    #[inline(always)]
     fn note_read(&mut self, room: usize, result: io::Result<usize>) -> io::Result<usize> {
         let more_below = || self.layered_below().is_some_and(Self::has_more);
         match &result {
             Ok(0) => {
-                self.quiet = false;
                 self.eof = true;
                 self.drained = true;
             }

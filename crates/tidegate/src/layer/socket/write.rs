@@ -104,41 +104,12 @@ impl LayeredSocket {
         }
     }
 
-    /// First what is to go past the layer, then what waits for below, then what is new: usually one
-    /// piece with nothing before it.
-    #[inline(always)]
+    /// First what is to go past the layer, then what waits for below, then what is new.
     pub(super) fn write_from_above(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        if let [slice] = slices
-            && (1..=PIECE).contains(&slice.len())
-            && self.is_quiet()
-        {
-            let taken = self.give_piece(slice);
-            if taken == slice.len() {
-                if self.send_own() == Sent::All && self.send_below() == Sent::All {
-                    return Ok(taken);
-                }
-                return self.hold_piece(taken);
-            }
-            self.through.encode(taken, self.wire.len(), &self.shared);
-        }
-        self.write_slices(slices)
-    }
-
-    /// The layer has taken a piece, and below has not taken all that stands for it.
-    #[inline(never)]
-    fn hold_piece(&mut self, taken: usize) -> io::Result<usize> {
-        self.quiet = false;
-        self.through.encode(taken, self.wire.len(), &self.shared);
-        self.result_of_write(0, taken)
-    }
-
-    #[inline(never)]
-    fn write_slices(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut pieces = Pieces::of(slices);
         if pieces.left() == 0 {
             return Ok(0);
         }
-        self.quiet = false;
         self.forget_brief_error();
         self.refused = false;
         let mut gone = 0;
@@ -162,7 +133,7 @@ impl LayeredSocket {
     }
 
     /// `gone` bytes went past the layer, and `rest` were offered to it.
-    fn result_of_write(&mut self, gone: usize, rest: usize) -> io::Result<usize> {
+    pub(super) fn result_of_write(&mut self, gone: usize, rest: usize) -> io::Result<usize> {
         let gone = gone + self.through.tell(rest);
         if gone > 0 {
             return Ok(gone);
@@ -242,15 +213,15 @@ impl LayeredSocket {
 
     /// Returns the number of bytes that the layer took.
     fn encode_piece(&mut self, piece: &[u8]) -> usize {
-        let taken = self.give_piece(piece);
+        let taken = self.call_aside(|layer, io| layer.send(piece, io));
+        let taken = self.note_given(piece, taken);
         self.through.encode(taken, self.wire.len(), &self.shared);
         taken
     }
 
-    /// As [`encode_piece`](Self::encode_piece), without a note of what stands for the bytes.
-    #[inline(always)]
-    fn give_piece(&mut self, piece: &[u8]) -> usize {
-        let Some(taken) = self.call_aside(|layer, io| layer.send(piece, io)) else {
+    /// Notes what the layer took of a piece, if it has not failed. Returns it.
+    pub(super) fn note_given(&mut self, piece: &[u8], taken: Option<usize>) -> usize {
+        let Some(taken) = taken else {
             return 0;
         };
         if taken > piece.len() {
@@ -283,18 +254,13 @@ impl LayeredSocket {
         }
     }
 
-    #[inline(always)]
     fn send_own(&mut self) -> Sent {
         if self.past > 0 && !self.wire.is_empty() {
             return Sent::Part;
         }
         while !self.wire.is_empty() && self.write_error.is_none() {
             let result = self.below.write(&[IoSlice::new(self.wire.bytes())]);
-            let sent = self.note_written(self.wire.len(), result);
-            let all = sent == self.wire.len();
-            self.wire.consume(sent);
-            self.through.take(sent);
-            if !all {
+            if !self.note_sent(result) {
                 break;
             }
         }
@@ -307,8 +273,7 @@ impl LayeredSocket {
         }
     }
 
-    #[inline(always)]
-    fn send_below(&mut self) -> Sent {
+    pub(super) fn send_below(&mut self) -> Sent {
         let below = self.layered_below_mut().filter(|below| below.has_output());
         match below.map_or(Ok(()), Self::flush_output) {
             Ok(()) => Sent::All,
@@ -326,8 +291,16 @@ impl LayeredSocket {
         self.note_written(slices.iter().map(|slice| slice.len()).sum(), result)
     }
 
+    /// Notes the result of a write that was offered all output. Returns whether below took all.
+    pub(super) fn note_sent(&mut self, result: io::Result<usize>) -> bool {
+        let sent = self.note_written(self.wire.len(), result);
+        let all = sent == self.wire.len();
+        self.wire.consume(sent);
+        self.through.take(sent);
+        all
+    }
+
     /// Notes the result of a write to below that was offered `offered` bytes. Returns what below took.
-    #[inline(always)]
     fn note_written(&mut self, offered: usize, result: io::Result<usize>) -> usize {
         match result {
             Ok(sent) => {
