@@ -77,7 +77,6 @@ impl Engine {
     ///
     /// Plain bytes go to `plain`. Replies go to `out`, the alert that tells the peer of an error among
     /// them. An event other than [`Event::Blocked`] asks for another call with the rest of the input.
-    #[inline(always)]
     pub(crate) fn drive(
         &mut self,
         input: &mut [u8],
@@ -87,6 +86,22 @@ impl Engine {
         match self {
             Self::Client(session) => session.drive(input, plain, out),
             Self::Server(session) => session.drive(input, plain, out),
+        }
+    }
+
+    /// As [`drive`](Self::drive), for the usual input: whole records with data, after the handshake.
+    /// Returns how many bytes of the input are done with. `None` asks for a call of `drive` with the same
+    /// input, which goes on.
+    #[inline(always)]
+    pub(crate) fn receive(
+        &mut self,
+        input: &mut [u8],
+        plain: impl FnMut(&[u8]),
+        out: &mut impl Output,
+    ) -> Option<usize> {
+        match self {
+            Self::Client(session) => session.receive(input, plain, out),
+            Self::Server(session) => session.receive(input, plain, out),
         }
     }
 
@@ -188,6 +203,19 @@ impl<C: Connection> Session<C> {
     }
 
     #[inline(always)]
+    fn receive(
+        &mut self,
+        input: &mut [u8],
+        mut plain: impl FnMut(&[u8]),
+        out: &mut impl Output,
+    ) -> Option<usize> {
+        let is_usual = self.opened && !self.peer_closed && self.failed.is_none();
+        if is_usual && self.step(input, &mut plain, out) {
+            return Some(mem::take(&mut self.done));
+        }
+        None
+    }
+
     fn drive(
         &mut self,
         input: &mut [u8],
@@ -222,12 +250,12 @@ impl<C: Connection> Session<C> {
         out: &mut impl Output,
     ) -> bool {
         let end = input.len();
-        let UnbufferedStatus { discard, state } = self.connection.process(&mut input[self.done..]);
-        self.done += discard;
+        let status = self.connection.process(&mut input[self.done..]);
+        self.done += status.discard;
         if !self.opened {
             self.asked_name = asked_name::take().or(self.asked_name.take());
         }
-        match state {
+        match status.state {
             Ok(ConnectionState::ReadTraffic(mut traffic)) if self.opened => {
                 while let Some(record) = traffic.next_record() {
                     match record {
@@ -332,10 +360,9 @@ impl<C: Connection> Session<C> {
         mut put: impl FnMut(&mut WriteTraffic<'_, C::Data>, &mut [u8]) -> Result<usize, EncryptError>,
     ) -> Result<bool, Error> {
         loop {
-            let UnbufferedStatus { discard, state } =
-                self.connection.process(&mut input[self.done..]);
-            self.done += discard;
-            match state? {
+            let status = self.connection.process(&mut input[self.done..]);
+            self.done += status.discard;
+            match status.state? {
                 ConnectionState::WriteTraffic(mut traffic) => {
                     match put(&mut traffic, out.spare(len)) {
                         Ok(written) => {

@@ -151,7 +151,6 @@ impl Tls {
     }
 
     /// Uses all of the input, and does what the engine says.
-    #[inline(always)]
     fn drive(&mut self, io: &mut LayerIo<'_>) -> io::Result<()> {
         loop {
             let (input, mut above, mut below) = io.parts();
@@ -182,6 +181,13 @@ impl Layer for Tls {
     }
 
     fn receive(&mut self, io: &mut LayerIo<'_>) -> Result {
+        let (input, mut above, mut below) = io.parts();
+        if let Ok(engine) = &mut self.engine
+            && let Some(done) = engine.receive(input, |data| above.deliver(data), &mut below)
+        {
+            io.consume(done);
+            return Ok(());
+        }
         Ok(self.drive(io)?)
     }
 
