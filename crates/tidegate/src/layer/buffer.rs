@@ -126,6 +126,14 @@ impl Buffer {
         }
     }
 
+    /// Takes memory that is lent, and returns it to be written into. There is none yet.
+    #[inline(always)]
+    pub(super) fn take_memory(&mut self, shared: &Shared) -> &mut [u8] {
+        debug_assert!(self.memory.is_empty(), "memory that is in use");
+        self.memory = shared.lend();
+        &mut self.memory
+    }
+
     /// Gives back all memory. There are no bytes in it.
     #[inline(always)]
     pub(super) fn give_back(&mut self, shared: &Shared) {

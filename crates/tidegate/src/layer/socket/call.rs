@@ -15,7 +15,6 @@ use std::thread;
 impl LayeredSocket {
     /// Calls a method of the layer, with the reader's buffer and the number of bytes in it. `None`:
     /// the layer has failed, now or before, or has left.
-    #[inline(always)]
     pub(super) fn call<T>(
         &mut self,
         buffer: &mut [u8],
@@ -27,6 +26,24 @@ impl LayeredSocket {
         }
         let outcome = self.enter(buffer, filled, method);
         self.blocked = false;
+        self.value_of(outcome)
+    }
+
+    /// As [`call`](Self::call), for a layer on a quiet socket.
+    #[inline(always)]
+    pub(super) fn call_quiet<T>(
+        &mut self,
+        buffer: &mut [u8],
+        filled: &mut usize,
+        method: impl FnOnce(&mut dyn Layer, &mut LayerIo<'_>) -> Result<T>,
+    ) -> Option<T> {
+        let outcome = self.enter(buffer, filled, method);
+        self.value_of(outcome)
+    }
+
+    /// Takes a layer for failed that returned an error, panicked, or misused what it was given.
+    #[inline(always)]
+    fn value_of<T>(&mut self, outcome: thread::Result<Result<T>>) -> Option<T> {
         match outcome {
             Ok(Ok(value)) if self.fault.is_none() => return Some(value),
             Ok(Ok(_)) => {}
@@ -38,7 +55,6 @@ impl LayeredSocket {
     }
 
     /// Calls a method while nothing is read.
-    #[inline(always)]
     pub(super) fn call_aside<T>(
         &mut self,
         method: impl FnOnce(&mut dyn Layer, &mut LayerIo<'_>) -> Result<T>,
@@ -101,9 +117,8 @@ impl LayeredSocket {
         if consumed > 0 {
             self.input.consume(consumed);
         }
-        let misuse = misuse.take();
-        if !said.is_nothing() | misuse.is_some() | self.sent_end {
-            self.note_said(said, misuse);
+        if !said.is_nothing() | misuse.get().is_some() | self.sent_end {
+            self.note_said(said, misuse.take());
         }
         outcome
     }

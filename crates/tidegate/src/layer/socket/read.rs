@@ -297,8 +297,7 @@ impl LayeredSocket {
     }
 
     /// Adds input. Returns 0 at the end.
-    #[inline(always)]
-    pub(super) fn fill(&mut self) -> io::Result<usize> {
+    fn fill(&mut self) -> io::Result<usize> {
         if let Some(error) = self.read_error.take() {
             return Err(error);
         }
@@ -324,16 +323,28 @@ impl LayeredSocket {
     }
 
     /// Notes the result of a read from below, with room for `room` bytes.
-    fn note_read(&mut self, room: usize, result: io::Result<usize>) -> io::Result<usize> {
-        let more_below = || self.layered_below().is_some_and(Self::has_more);
+    #[inline(always)]
+    pub(super) fn note_read(
+        &mut self,
+        room: usize,
+        result: io::Result<usize>,
+    ) -> io::Result<usize> {
+        if let Ok(len @ 1..) = result {
+            self.drained = len < room && !self.has_more_below();
+            return Ok(len);
+        }
+        self.note_nothing_read(result)
+    }
+
+    #[inline(never)]
+    fn note_nothing_read(&mut self, result: io::Result<usize>) -> io::Result<usize> {
         match &result {
-            Ok(0) => {
+            Ok(_) => {
                 self.eof = true;
                 self.drained = true;
             }
-            Ok(len) => self.drained = *len < room && !more_below(),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                self.drained = !more_below();
+                self.drained = !self.has_more_below();
                 return result;
             }
             Err(error) if may_be_over(error) => return result,
@@ -341,10 +352,11 @@ impl LayeredSocket {
         }
         // The first error counts. When a write was told of a reset, the kernel tells the next read
         // that the stream has ended.
-        match result {
-            Ok(len @ 1..) => Ok(len),
-            result => self.take_lasting_write_error().map_or(result, Err),
-        }
+        self.take_lasting_write_error().map_or(result, Err)
+    }
+
+    fn has_more_below(&self) -> bool {
+        self.layered_below().is_some_and(Self::has_more)
     }
 
     fn check_progress(&mut self, progress: bool) {

@@ -49,9 +49,12 @@ impl LayeredSocket {
     #[inline(always)]
     pub(super) fn read_quiet(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let mut filled = 0;
-        let input = self.fill();
-        if matches!(input, Ok(1..)) {
-            self.call(buffer, &mut filled, |layer, io| layer.receive(io));
+        let memory = self.input.take_memory(&self.shared);
+        let (room, result) = (memory.len(), self.below.read(memory));
+        let input = self.note_read(room, result);
+        if let Ok(len @ 1..) = input {
+            self.input.fill(len);
+            self.call_quiet(buffer, &mut filled, |layer, io| layer.receive(io));
             if filled > 0 && self.stays_quiet() && self.wire.is_empty() {
                 self.input.give_back(&self.shared);
                 return Ok(filled);
@@ -95,7 +98,7 @@ impl LayeredSocket {
     /// A write of one piece when it is quiet.
     #[inline(always)]
     pub(super) fn write_quiet(&mut self, piece: &[u8]) -> io::Result<usize> {
-        let taken = self.call_aside(|layer, io| layer.send(piece, io));
+        let taken = self.call_quiet(&mut [], &mut 0, |layer, io| layer.send(piece, io));
         if taken == Some(piece.len()) && !self.wire.is_empty() {
             let waiting = self.wire.len();
             let result = self.below.write(&[IoSlice::new(self.wire.bytes())]);

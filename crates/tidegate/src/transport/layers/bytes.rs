@@ -91,19 +91,28 @@ impl Transport {
 
 impl Conn {
     /// One write.
-    #[inline(always)]
     pub(in super::super) fn send_layered(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let written = self.lend_to_write(|layered| {
-            let before = layered.taken();
-            (layered.write(slices), layered.taken() - before)
-        });
-        let Some((result, taken)) = written else {
-            return Err(io::ErrorKind::NotConnected.into());
-        };
+        let (result, taken) = self.write_layered(slices);
         // The budget of the tick is one of bytes that the kernel takes.
         let sent = *result.as_ref().unwrap_or(&0);
-        self.spend(self.budget(), (taken as usize).saturating_sub(sent));
+        self.spend(self.budget(), taken.saturating_sub(sent));
         result
+    }
+
+    /// One write. Returns also how many bytes the kernel has taken.
+    #[inline(always)]
+    pub(in super::super) fn write_layered(
+        &self,
+        slices: &[IoSlice<'_>],
+    ) -> (io::Result<usize>, usize) {
+        let written = self.lend_to_write(
+            #[inline(always)]
+            |layered| {
+                let before = layered.taken();
+                (layered.write(slices), (layered.taken() - before) as usize)
+            },
+        );
+        written.unwrap_or_else(|| (Err(io::ErrorKind::NotConnected.into()), 0))
     }
 
     /// Returns the number of bytes that the kernel has taken since the last call.

@@ -27,13 +27,6 @@ struct Lent<'c> {
 
 impl Lent<'_> {
     #[inline(always)]
-    fn give_back(mut self) {
-        self.put_back();
-        // Empty by now.
-        mem::forget(self);
-    }
-
-    #[inline(always)]
     fn put_back(&mut self) {
         self.conn.socket.replace(self.socket.take());
         if !self.gathered.is_empty() {
@@ -62,24 +55,7 @@ struct Changes {
 }
 
 impl Changes {
-    /// Asks for all of it. `None`: the layers are quiet, as after most reads and writes.
-    #[inline(always)]
-    fn of(layered: &LayeredSocket) -> Option<Self> {
-        if layered.is_quiet() {
-            debug_assert!(Self::ask(layered).is_nothing(), "{layered:?}");
-            return None;
-        }
-        Some(Self::ask(layered))
-    }
-
-    /// Whether to write may be worth a try is not asked: where nothing waits it is.
-    fn is_nothing(&self) -> bool {
-        let told = self.output || self.input || self.starved || self.left;
-        !told && self.deadline.is_none()
-    }
-
-    #[inline(never)]
-    fn ask(layered: &LayeredSocket) -> Self {
+    fn of(layered: &LayeredSocket) -> Self {
         Self {
             output: layered.has_output(),
             input: layered.has_input(),
@@ -89,6 +65,12 @@ impl Changes {
             deadline: layered.deadline(),
         }
     }
+
+    /// Whether a write may go on is not asked: where nothing waits, one is worth a try.
+    fn is_nothing(&self) -> bool {
+        let told = self.output || self.input || self.starved || self.left;
+        !told && self.deadline.is_none()
+    }
 }
 
 impl Conn {
@@ -97,29 +79,22 @@ impl Conn {
         &self,
         call: impl FnOnce(&mut LayeredSocket) -> R,
     ) -> Option<R> {
-        let (result, changes) = self.lend_only(self.protocol.try_borrow_mut().ok(), call)?;
-        if changes.as_ref().is_none_or(|changes| changes.wants_write) {
-            self.set(State::WRITABLE);
-        }
-        self.note(changes);
+        let (result, quiet) = self.lend_only(self.protocol.try_borrow_mut().ok(), call)?;
+        self.note(quiet, false);
         Some(result)
     }
 
-    /// As [`lend`](Self::lend), for a read in a callback, which has the protocol. Returns also whether another read may have something to
-    /// tell.
+    /// As [`lend`](Self::lend), for a read in a callback, which has the protocol. Returns also whether
+    /// another read may have something to tell.
     #[inline(always)]
     pub(in super::super) fn lend_to_read(
         &self,
         buffer: &mut [u8],
     ) -> Option<(io::Result<usize>, bool)> {
         let read = |layered: &mut LayeredSocket| (layered.read(buffer), layered.is_drained());
-        let ((result, drained), changes) = self.lend_only(None, read)?;
-        let more = !drained || changes.as_ref().is_some_and(|changes| changes.input);
-        if changes.as_ref().is_none_or(|changes| changes.wants_write) {
-            self.set(State::WRITABLE);
-        }
-        self.note(changes);
-        Some((result, more))
+        let ((result, drained), quiet) = self.lend_only(None, read)?;
+        let has_input = self.note(quiet, false);
+        Some((result, !drained || has_input))
     }
 
     /// As [`lend`](Self::lend), for a write: one that was taken in part is not repeated at once.
@@ -128,31 +103,34 @@ impl Conn {
         &self,
         call: impl FnOnce(&mut LayeredSocket) -> R,
     ) -> Option<R> {
-        let (result, changes) = self.lend_only(self.protocol.try_borrow_mut().ok(), call)?;
-        self.note(changes);
+        let (result, quiet) = self.lend_only(self.protocol.try_borrow_mut().ok(), call)?;
+        self.note(quiet, true);
         Some(result)
     }
 
+    /// Returns also whether the layers are quiet.
     #[inline(always)]
     fn lend_only<R>(
         &self,
         _slot: Option<Slot<'_>>,
         call: impl FnOnce(&mut LayeredSocket) -> R,
-    ) -> Option<(R, Option<Changes>)> {
+    ) -> Option<(R, bool)> {
         if !self.is(State::LAYERED) || self.is(State::IN_LAYER) {
             return None;
         }
         let mut lent = Lent {
             conn: self,
-            socket: self.socket.take(),
+            socket: self.socket.borrow_mut().take(),
             gathered: self.take_gathered(),
         };
         self.set(State::IN_LAYER);
-        let layered = lent.socket.as_mut()?.foreign_mut()?;
+        let layered = lent.socket.as_mut()?.foreign_mut::<LayeredSocket>()?;
         let result = call(layered);
-        let changes = Changes::of(layered);
-        lent.give_back();
-        Some((result, changes))
+        let quiet = layered.is_quiet();
+        lent.put_back();
+        // Nothing is left in it.
+        mem::forget(lent);
+        Some((result, quiet))
     }
 
     /// Calls with the layered socket in its cell, which must run no code of a layer.
@@ -173,20 +151,34 @@ impl Conn {
         mem::take(&mut *gather)
     }
 
+    /// Notes what has changed. Returns whether there is input that a read would find without the socket.
     #[inline(always)]
-    fn note(&self, changes: Option<Changes>) {
-        match changes {
-            Some(changes) => self.note_all(&changes),
-            None if self.is(State::OUTPUT | State::LAYER_STARVED | State::LAYER_TIMED) => {
-                self.clear(State::OUTPUT | State::LAYER_STARVED);
-                self.set_layer_timer(None);
-            }
-            None => {}
+    fn note(&self, quiet: bool, is_write: bool) -> bool {
+        if !quiet {
+            return self.note_changes(is_write);
         }
+        debug_assert!(
+            self.layered(|layered| Changes::of(layered).is_nothing()) == Some(true),
+            "layers that are not quiet"
+        );
+        if !is_write {
+            self.set(State::WRITABLE);
+        }
+        if self.is(State::OUTPUT | State::LAYER_STARVED | State::LAYER_TIMED) {
+            self.clear(State::OUTPUT | State::LAYER_STARVED);
+            self.set_layer_timer(None);
+        }
+        false
     }
 
     #[inline(never)]
-    fn note_all(&self, changes: &Changes) {
+    fn note_changes(&self, is_write: bool) -> bool {
+        let Some(changes) = self.layered(|layered| Changes::of(layered)) else {
+            return false;
+        };
+        if !is_write && changes.wants_write {
+            self.set(State::WRITABLE);
+        }
         for (flag, on) in [
             (State::OUTPUT, changes.output),
             (State::LAYER_STARVED, changes.starved),
@@ -213,6 +205,7 @@ impl Conn {
         if changes.left {
             self.take_off_left();
         }
+        changes.input
     }
 
     /// Takes off the layers at the top that have left. Without any the connection is a plain one.
