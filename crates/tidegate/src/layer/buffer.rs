@@ -34,10 +34,12 @@ impl Buffer {
         self.end == 0
     }
 
+    #[inline(always)]
     pub(super) fn bytes(&self) -> &[u8] {
         &self.memory[self.start..self.end]
     }
 
+    #[inline(always)]
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.memory[self.start..self.end]
     }

@@ -139,30 +139,19 @@ pub struct Above<'a> {
 
 impl Above<'_> {
     /// Hands bytes to the reader.
-    #[inline]
+    #[inline(always)]
     pub fn deliver(&mut self, data: &[u8]) {
-        if data.len() <= self.room() && !self.has_ended {
-            self.buffer[*self.filled..][..data.len()].copy_from_slice(data);
-            *self.filled += data.len();
-        } else {
-            self.deliver_and_keep(data);
-        }
-    }
-
-    #[inline(never)]
-    fn deliver_and_keep(&mut self, data: &[u8]) {
         if self.has_ended {
             return;
         }
-        let (now, later) = data.split_at(data.len().min(self.room()));
-        self.buffer[*self.filled..][..now.len()].copy_from_slice(now);
-        *self.filled += now.len();
-        if self.kept.len() + later.len() > MAX_PLAIN {
-            let misuse = "a layer delivered far more than there was room for";
-            self.misuse.set(Some(misuse));
-            return;
+        let room = self.room();
+        let free = &mut self.buffer[*self.filled..];
+        *self.filled += data.len().min(room);
+        if data.len() <= room {
+            free[..data.len()].copy_from_slice(data);
+        } else {
+            deliver_and_keep(data, &mut free[..room], self.kept, self.misuse, self.shared);
         }
-        self.kept.push(later, self.shared);
     }
 
     /// Returns the number of bytes that the reader has room for. Bytes that are delivered beyond wait in
@@ -184,6 +173,24 @@ impl Above<'_> {
             misuse: self.misuse,
             shared: self.shared,
         }
+    }
+}
+
+/// Delivers what there is room for, and keeps the rest.
+#[inline(never)]
+fn deliver_and_keep(
+    data: &[u8],
+    room: &mut [u8],
+    kept: &mut Buffer,
+    misuse: &Misuse,
+    shared: &Shared,
+) {
+    let (now, later) = data.split_at(room.len());
+    room.copy_from_slice(now);
+    if kept.len() + later.len() > MAX_PLAIN {
+        misuse.set(Some("a layer delivered far more than there was room for"));
+    } else {
+        kept.push(later, shared);
     }
 }
 

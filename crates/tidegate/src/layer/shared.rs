@@ -42,7 +42,7 @@ impl Shared {
     }
 
     /// Returns [`SCRATCH`] bytes.
-    #[inline]
+    #[inline(always)]
     pub(super) fn lend(&self) -> Box<[u8]> {
         let first = self.first.take();
         if first.is_empty() {
@@ -58,7 +58,7 @@ impl Shared {
     }
 
     /// Takes memory back, of any origin.
-    #[inline]
+    #[inline(always)]
     pub(super) fn take_back(&self, memory: Box<[u8]>) {
         if memory.len() != SCRATCH {
             return;

@@ -33,6 +33,7 @@ impl LayeredSocket {
 
     /// Returns whether a quiet socket has stayed so, but for its output. Words of a layer, and its
     /// failure, have cleared the flag.
+    #[inline(always)]
     fn stays_quiet(&self) -> bool {
         self.quiet && self.holds_no_input() && self.below_is_quiet()
     }
