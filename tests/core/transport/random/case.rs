@@ -1,18 +1,24 @@
 //! Runs one case: real sockets, the operations from outside, the ticks of the loop, the end.
 
+use crate::transport::random::layers::Ours;
 use crate::transport::random::model::{Kept, Model};
 use crate::transport::random::ops::{Finale, Op, Plan};
 use crate::transport::random::shared::{Place, Shared};
 use socket2::Socket;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::{Duration, Instant};
-use support::{Kind, Log, Scene};
-use tidegate::{EventLoop, Transport};
+use support::{Kind, Log, Peer, Recorder, Scene, TempDir, poll_once};
+use tidegate::{ConnectOptions, EventLoop, Transport};
 
 /// How long a case waits for what must come.
 const BOUND: Duration = Duration::from_secs(10);
+
+/// How long layers may have something to do now and then.
+const RESTS: Duration = Duration::from_millis(200);
 
 /// A case that runs.
 struct Case<'a> {
@@ -37,17 +43,19 @@ impl<'a> Case<'a> {
                 shrink_kernel_buffers(socket, kind, 16 * kernel_buffer);
             }
         };
-        let (transport, peer) = if plan.accepted {
-            Scene::of(kind)
+        let transport = if plan.accepted {
+            let (transport, peer) = Scene::of(kind)
                 .sockets(prepare)
-                .on(&mut event_loop, protocol)
+                .on(&mut event_loop, protocol);
+            let mut model = shared.model.borrow_mut();
+            model.meet(peer)?;
+            for layer in &plan.layers {
+                shared.push(&mut model, &transport, *layer);
+            }
+            transport
         } else {
-            Scene::of(kind).connected().on(&mut event_loop, protocol)
+            connect(plan, kind, &mut event_loop, &shared, protocol)?
         };
-        if kind == Kind::Tcp {
-            peer.as_sock().set_tcp_nodelay(true)?;
-        }
-        shared.model.borrow_mut().peer = Some(peer);
         Ok(Self {
             plan,
             event_loop,
@@ -76,7 +84,12 @@ impl<'a> Case<'a> {
         }
         let turned = self.event_loop.run_once(Some(wait));
         turned.map_err(|error| format!("the loop failed: {error}"))?;
-        self.shared.model.borrow_mut().after_tick(&self.transport);
+        let mut model = self.shared.model.borrow_mut();
+        model.after_tick(&self.transport);
+        if model.lost.is_some() {
+            self.shared.lost.set(true);
+        }
+        drop(model);
         self.check()
     }
 
@@ -93,7 +106,10 @@ impl<'a> Case<'a> {
     /// Runs ticks until the loop has nothing to do.
     fn quiet(&mut self) -> Result<(), String> {
         let mut quiet = 0;
-        for _ in 0..5000 {
+        let (start, mut ticks) = (Instant::now(), 0);
+        // A layer that rests has something to do again soon.
+        while ticks < 5000 || start.elapsed() < RESTS {
+            ticks += 1;
             let before = self.event_loop.handle().stats();
             self.tick(Duration::ZERO)?;
             let mut after = self.event_loop.handle().stats();
@@ -103,7 +119,11 @@ impl<'a> Case<'a> {
                 return Ok(());
             }
         }
-        Err("the loop does not come to rest".to_owned())
+        let before = self.event_loop.handle().stats();
+        self.tick(Duration::ZERO)?;
+        let after = self.event_loop.handle().stats();
+        let state = format!("{:?}\n{before:?}\n{after:?}", self.transport);
+        Err(format!("the loop does not come to rest: {state}"))
     }
 
     fn drive(&mut self, what: &str, mut done: impl FnMut(&Self) -> bool) -> Result<(), String> {
@@ -226,13 +246,19 @@ impl<'a> Case<'a> {
         let lost = shared.lost.get();
         let kept = std::mem::take(&mut shared.model.borrow_mut().kept);
         drop(kept);
-        shared.model.borrow_mut().observe(&transport);
+        let mut model = shared.model.borrow_mut();
+        model.observe(&transport);
+        let lost = lost || model.is_unmade();
+        let layers = model.alive.count();
+        drop(model);
         let count = Rc::strong_count(&shared);
         let closures = shared.closures.get();
         let result = if !lost {
             Err("no connection_lost at the end of the loop".to_owned())
         } else if closures > 0 || count > 1 {
             Err(format!("{closures} closures and {count} owners are left"))
+        } else if layers > 0 {
+            Err(format!("{layers} layers are left"))
         } else {
             Ok(())
         };
@@ -267,6 +293,53 @@ pub(crate) fn run(plan: &Plan, kind: Kind, tiny: bool) -> Result<(), String> {
         result = result.and(Err(violation.clone()));
     }
     result.map_err(|error| format!("{error}\n  {}", model.trace.join("\n  ")))
+}
+
+/// Has the loop open the connection, with its layers.
+fn connect(
+    plan: &Plan,
+    kind: Kind,
+    event_loop: &mut EventLoop,
+    shared: &Rc<Shared>,
+    protocol: Recorder,
+) -> io::Result<Transport> {
+    let dir = TempDir::new();
+    let (listener, address) = kind.listen(&dir);
+    let mut options = ConnectOptions::new(&address);
+    let mut model = shared.model.borrow_mut();
+    for layer in &plan.layers {
+        options = options.layer(Ours::new(*layer, false, &model.alive));
+        let level = model.wire.add(*layer, false);
+        model.wire.place(level, 0);
+    }
+    drop(model);
+    shared.is_connecting.set(true);
+    let mut completion = event_loop.handle().create_connection(options, protocol);
+    let start = Instant::now();
+    let transport = loop {
+        event_loop.run_once(Some(Duration::from_millis(1)))?;
+        if let Poll::Ready(answer) = poll_once(Pin::new(&mut completion)) {
+            break answer?;
+        }
+        if start.elapsed() > BOUND {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        if !plan.layers.is_empty() {
+            let mut model = shared.model.borrow_mut();
+            if model.peer.is_none() {
+                model.meet(Peer::new(listener.accept()?.0))?;
+            }
+            model.shake_hands();
+        }
+    };
+    shared.is_connecting.set(false);
+    let mut model = shared.model.borrow_mut();
+    if model.peer.is_none() {
+        model.meet(Peer::new(listener.accept()?.0))?;
+    }
+    model.wire.all_are_open();
+    drop(model);
+    Ok(transport)
 }
 
 /// So that the kernel takes a part of nearly every write.

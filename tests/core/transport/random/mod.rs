@@ -5,6 +5,7 @@
 //! fails. `TIDEGATE_CASES=n` sets the number of cases for each test.
 
 mod case;
+mod layers;
 mod model;
 mod ops;
 mod shared;

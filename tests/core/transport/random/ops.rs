@@ -1,5 +1,6 @@
 //! The operations of a case: lists, drawn from its seed.
 
+use crate::transport::random::layers::LayerKind;
 use support::Rng;
 
 fn size(rng: &mut Rng, flood: bool) -> usize {
@@ -20,6 +21,8 @@ pub(crate) enum What {
     Drain,
     Flush,
     Closed,
+    /// Of a layer that is put on.
+    Open,
 }
 
 /// The fate of the completion.
@@ -75,6 +78,8 @@ pub(crate) enum Op {
     PeerEof,
     PeerClose,
     PeerReset,
+    /// Puts a layer on, at one place of the stream on both sides.
+    Push(LayerKind),
     /// Ticks of the loop; only outside of callbacks.
     Ticks(usize),
 }
@@ -108,6 +113,8 @@ pub(crate) enum Finale {
 pub(crate) struct Plan {
     /// Adopted, or else opened by us.
     pub(crate) accepted: bool,
+    /// The layers from the start, from the wire up.
+    pub(crate) layers: Vec<LayerKind>,
     /// The kernel's buffers, when they are to be tiny; else sixteen times that, or not set.
     pub(crate) kernel_buffer: usize,
     pub(crate) is_usual: bool,
@@ -146,8 +153,9 @@ impl Plan {
             ops.push(outer_op(rng, mood));
         }
         let scripts = (0..count).map(|_| script(rng, mood)).collect();
-        Self {
+        let plan = Self {
             accepted: rng.percent(65),
+            layers: Vec::new(),
             kernel_buffer: 1 + rng.below(16 * 1024),
             is_usual: rng.percent(40),
             buffer: own_buffer(rng),
@@ -162,7 +170,33 @@ impl Plan {
                 84..92 => Finale::PeerResets,
                 _ => Finale::DropLoop,
             },
+        };
+        plan.with_layers(&mut Rng::new(!seed))
+    }
+
+    /// A third of the cases have layers, from the start or put on later. The rest of a plan is not
+    /// changed by them.
+    fn with_layers(mut self, rng: &mut Rng) -> Self {
+        if rng.below(3) > 0 {
+            return self;
         }
+        let first = [0, 0, 1, 1, 2][rng.below(5)];
+        self.layers = (0..first).map(|_| LayerKind::any(rng)).collect();
+        let later = [0, 1, 1, 2][rng.below(4)].max(usize::from(first == 0));
+        for _ in 0..later {
+            let push = Op::Push(LayerKind::any(rng));
+            let early = if rng.percent(50) { 4 } else { 1 };
+            let list = match rng.percent(50) {
+                true => &mut self.ops,
+                false => {
+                    let at = rng.below(self.scripts.len().div_ceil(early));
+                    &mut self.scripts[at].ops
+                }
+            };
+            let at = rng.below(list.len().div_ceil(early) + 1).min(list.len());
+            list.insert(at, push);
+        }
+        self
     }
 }
 

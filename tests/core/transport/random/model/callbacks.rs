@@ -1,6 +1,7 @@
 //! Which callback may come, with what, and to whom.
 
-use super::{Model, same, theirs};
+use super::{Announced, Model, same, theirs};
+use crate::transport::random::layers::LayerKind;
 use std::time::Instant;
 use tidegate::{Closed, OnPause, Transport, WriteError};
 
@@ -54,6 +55,9 @@ impl Model {
             self.switch();
         }
         self.observe(transport);
+        if let Some(rule) = self.alive.wrong() {
+            self.expect(false, rule);
+        }
     }
 
     /// A closure that is no callback of the protocol begins.
@@ -108,7 +112,12 @@ impl Model {
 
     pub(crate) fn data(&mut self, data: &[u8]) {
         self.check_reading();
+        let mut data = data;
         if self.front.is_empty() {
+            if let Some(announced) = &self.announced {
+                let before = announced.place - self.received;
+                data = &data[..before.min(data.len())];
+            }
             let expected = theirs(self.received, data.len());
             self.received += data.len();
             self.expect(self.received <= self.peer_sent, "no more than was sent");
@@ -118,6 +127,31 @@ impl Model {
             self.expect(fits, "unread bytes come first, in order");
             self.front.drain(..data.len().min(self.front.len()));
         }
+        self.plain = data.len();
+    }
+
+    /// The peer goes on through a layer from the next of its bytes on. Returns whether we put it on
+    /// now: nothing is on its way, and the transport holds nothing for the protocol.
+    pub(crate) fn announce(&mut self, kind: LayerKind) -> bool {
+        let level = self.wire.add(kind, self.accepted);
+        let place = self.peer_sent;
+        self.announced = Some(Announced { kind, level, place });
+        let brought = self
+            .next
+            .as_ref()
+            .is_some_and(|(_, unread)| !unread.is_empty());
+        self.is_at_announced() && !brought
+    }
+
+    /// Whether everything before the announced layer has been received.
+    pub(crate) fn is_at_announced(&self) -> bool {
+        let announced = self.announced.as_ref();
+        self.front.is_empty() && announced.is_some_and(|it| it.place == self.received)
+    }
+
+    /// Whether putting a layer on is refused.
+    pub(crate) fn refuses_layers(&self) -> bool {
+        self.is_ended() || self.eof_asked || self.eof_delivered
     }
 
     /// Whether bytes may be given back: none come after an EOF.
@@ -133,8 +167,13 @@ impl Model {
     pub(crate) fn eof(&mut self, keeps: bool) {
         self.check_reading();
         self.expect(self.closed.is_none(), "no eof after an error");
-        self.expect(self.peer_eof || self.peer_gone, "eof when the peer ended");
-        let all = self.received == self.peer_sent && self.front.is_empty();
+        let ended = match self.wire.tells_cuts() {
+            true => self.wire.is_shut,
+            false => self.peer_eof || self.peer_gone,
+        };
+        self.expect(ended, "eof when the peer ended, and not when it was cut");
+        let came = self.received == self.peer_sent || self.wire.is_cut;
+        let all = came && self.front.is_empty();
         self.expect(all, "eof comes after all bytes");
         self.eof_told = true;
         self.eof_delivered = true;

@@ -7,15 +7,28 @@
 mod callbacks;
 mod peer;
 mod waiters;
+mod wire;
 
+use crate::transport::random::layers::{Alive, LayerKind};
 use crate::transport::random::ops::{Plan, Script};
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::sync::OnceLock;
 use std::time::Instant;
 use support::{Log, Peer, pattern};
 use tidegate::{CloseReason, Closed, ReadHold, Transport};
 
 pub(crate) use waiters::{Kept, Waiter};
+use wire::Wire;
+
+/// A layer that the peer has already, and that we put on when we have received all before it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Announced {
+    pub(crate) kind: LayerKind,
+    pub(crate) level: usize,
+    /// The number of the peer's bytes before it.
+    place: usize,
+}
 
 /// No more is written than this in a case.
 const OURS: usize = 16 << 20;
@@ -97,6 +110,16 @@ pub(crate) struct Model {
     /// Bytes from the kernel so far.
     pub(crate) received: usize,
 
+    // The layers.
+    pub(crate) alive: Rc<Alive>,
+    pub(crate) accepted: bool,
+    /// Layers open before `connection_made`.
+    has_first_layers: bool,
+    pub(crate) announced: Option<Announced>,
+    /// The peer's bytes in front of the layer, of those that were received last.
+    pub(crate) plain: usize,
+    pub(crate) wire: Wire,
+
     // The peer.
     pub(crate) peer: Option<Peer>,
     pub(crate) peer_sent: usize,
@@ -164,6 +187,12 @@ impl Model {
             front: Vec::new(),
             given_back_in: None,
             received: 0,
+            alive: Rc::default(),
+            accepted: plan.accepted,
+            has_first_layers: false,
+            announced: None,
+            plain: 0,
+            wire: Wire::default(),
             peer: None,
             peer_sent: 0,
             peer_eof: false,
@@ -233,6 +262,9 @@ impl Model {
             self.chunks = 0;
         }
         self.follow_end(transport);
+        if self.is_unmade() && self.lost.is_none() && self.logs[0].dropped() > 0 {
+            self.lost = Some(Instant::now());
+        }
         let fell = self.paused && buffered <= self.low;
         if fell {
             self.paused = false;
@@ -316,7 +348,8 @@ impl Model {
     }
 
     fn check_reason(&mut self, closed: &Closed) {
-        let first = !self.closing || closed.unsent() > 0;
+        // Layers end their streams behind the last byte of the protocol, and that may fail.
+        let first = !self.closing || closed.unsent() > 0 || !self.wire.is_plain();
         let closed_whole = self.closing && !self.reset && closed.unsent() == 0;
         let possible = match closed.reason() {
             CloseReason::LocalClose => closed_whole && !self.eof_first,
@@ -329,6 +362,17 @@ impl Model {
             _ => false,
         };
         self.expect(possible, "the reason is one that has happened");
+    }
+
+    /// A layer is put on. Returns whether `connection_made` waits for it.
+    pub(crate) fn opens_first(&mut self) -> bool {
+        self.has_first_layers |= !self.made;
+        !self.made
+    }
+
+    /// Whether it ended before its layers were open: no callback comes.
+    pub(crate) fn is_unmade(&self) -> bool {
+        self.has_first_layers && !self.made && self.closed.is_some()
     }
 
     /// Writing has failed; reading may go on.

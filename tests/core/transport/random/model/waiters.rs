@@ -65,14 +65,18 @@ impl Model {
             (What::Flush, Ok(_), _) => self.sent >= waiter.target,
             (What::Drain, Ok(_), _) => waiter.open || self.falls > waiter.falls,
             (What::Closed, Ok(told), _) => match (told, &self.closed) {
-                (Some(told), Some(fixed)) => self.lost.is_some() && same(told, fixed),
+                (Some(told), Some(fixed)) => {
+                    (self.lost.is_some() || self.is_unmade()) && same(told, fixed)
+                }
                 _ => false,
             },
             (What::Closed, Err(_), Some(_)) => false,
+            (What::Open, Ok(_), _) => true,
             (what, Err(_), Some(told)) => {
                 let fixed = self.closed.as_ref();
                 let lost = match what {
                     What::Flush => self.sent < waiter.target,
+                    What::Open => true,
                     _ => !waiter.open && self.sure_falls == waiter.sure_falls,
                 };
                 lost && fixed.is_some_and(|fixed| same(told, fixed))
@@ -85,11 +89,17 @@ impl Model {
     /// The loop has nothing to do: all that is owed has come.
     pub(crate) fn check_settled(&mut self, transport: &Transport) {
         self.observe(transport);
-        if !self.is_ended() {
+        let opens = self.has_first_layers && !self.made;
+        if !self.is_ended() && !opens {
+            let got = self.wire.received().len() as u64;
+            let counted = got <= self.sent + self.wire.slack(true);
+            self.expect(counted, "what the peer has counts as sent");
             self.expect(self.next.is_none(), "the switch was made");
             self.expect(!self.must_pause, "the pause was told");
             self.expect(self.told == self.paused, "pause and resume were told");
-            let done = self.eof_kept && self.eof_asked && self.buffered() == 0;
+            let mut done = self.eof_kept && self.eof_asked && self.buffered() == 0;
+            // The ends of layers wait for room in the kernel too.
+            done &= self.wire.is_plain();
             self.expect(!done, "both sides are done: it closes");
         }
         let dead = self.closed.is_some() && !self.is_write_dead();
@@ -99,7 +109,7 @@ impl Model {
             let due = match waiter.what {
                 What::Drain => !self.paused || self.closed.is_some(),
                 What::Flush => self.sent >= waiter.target || self.closed.is_some(),
-                What::Closed => self.lost.is_some(),
+                What::Closed | What::Open => self.lost.is_some(),
             };
             let answered = waiter.answers == 1;
             let holds = waiter.how != How::Then || answered || !due;

@@ -125,14 +125,9 @@ impl Shared {
                 });
             }
             Op::PeerRead(most) => model.peer_read(transport, *most),
-            Op::PeerWrite(len) => peer_write(model, *len),
-            Op::PeerEof => {
-                if let Some(peer) = model.peer.as_ref().filter(|_| !model.peer_gone) {
-                    // It fails after a reset of ours.
-                    let _ = peer.as_sock().shutdown(std::net::Shutdown::Write);
-                    model.peer_eof = true;
-                }
-            }
+            Op::PeerWrite(len) => model.peer_write(*len),
+            Op::Push(kind) => self.push(model, transport, *kind),
+            Op::PeerEof => model.peer_end(),
             Op::PeerClose | Op::PeerReset => {
                 if let Some(peer) = model.peer.as_mut().filter(|_| !model.peer_gone) {
                     match op {
@@ -140,6 +135,7 @@ impl Shared {
                         _ => peer.reset(),
                     }
                     model.peer_gone = true;
+                    model.wire.leave();
                 }
             }
             Op::Ticks(_) => {}
@@ -258,6 +254,8 @@ impl Shared {
                 let completion = transport.wait_closed();
                 self.answer(model, transport, index, how, completion, Kept::Closed, Some);
             }
+            // Only by [`Shared::put_on`].
+            What::Open => {}
         }
     }
 
@@ -315,24 +313,4 @@ fn limits(model: &mut Model, transport: &Transport, high: usize, low: usize, cap
     let same = known == (model.high, model.low, model.cap);
     model.expect(same, "refused limits change nothing");
     model.observe_rise(transport);
-}
-
-fn peer_write(model: &mut Model, len: usize) {
-    if model.peer_gone || model.peer_eof {
-        return;
-    }
-    let Some(peer) = model.peer.as_mut() else {
-        return;
-    };
-    let bytes = theirs(model.peer_sent, len);
-    if bytes.is_empty() {
-        return;
-    }
-    match peer.try_write(bytes) {
-        Ok(sent) => {
-            model.peer_sent += sent;
-            model.note(format!("   -> {sent}"));
-        }
-        Err(_) => model.peer_write_failed(),
-    }
 }

@@ -1,6 +1,7 @@
 //! A protocol that follows its scripts and asks the model at each of its callbacks.
 
 mod acts;
+mod push;
 
 use crate::transport::random::model::Model;
 use crate::transport::random::ops::{Op, Script};
@@ -17,6 +18,10 @@ pub(crate) struct Shared {
     pub(crate) lost: Cell<bool>,
     /// Closures that have neither run nor been dropped.
     pub(crate) closures: Cell<usize>,
+    /// The connect has not completed.
+    pub(crate) is_connecting: Cell<bool>,
+    /// Layers open first: a connection that ends before has no callback at all.
+    pub(crate) may_be_unmade: Cell<bool>,
 }
 
 /// Where an operation is called.
@@ -37,6 +42,8 @@ impl Shared {
             complaints: RefCell::default(),
             lost: Cell::new(false),
             closures: Cell::new(0),
+            is_connecting: Cell::new(false),
+            may_be_unmade: Cell::new(false),
         })
     }
 
@@ -120,14 +127,21 @@ impl Shared {
             return Err("called back".into());
         };
         model.enter(transport, index, name);
+        self.may_be_unmade.set(false);
         // Opening a connection fails with its `connection_made`; that is not for here.
-        let silent = model.finale || model.peer.is_none() && name == "connection_made";
+        let silent = model.finale || self.is_connecting.get();
         let script = match silent {
             true => Script::default(),
             false => model.scripts.pop_front().unwrap_or_default(),
         };
         let answer = check(&mut model, &script);
-        let place = data.map_or(Place::Callback, Place::Data);
+        if model.is_at_announced()
+            && let Some(bytes) = data
+        {
+            let unread = &bytes[model.plain..];
+            self.put_on(&mut model, transport, unread);
+        }
+        let place = data.map_or(Place::Callback, |bytes| Place::Data(&bytes[..model.plain]));
         if name == "connection_lost" && model.resets_when_lost {
             // It has no error to give.
             let _ = self.act(&mut model, transport, &Op::Reset, place);
@@ -223,7 +237,8 @@ impl Guard {
 impl Drop for Guard {
     fn drop(&mut self) {
         self.shared.closures.set(self.shared.closures.get() - 1);
-        if !self.ran.get() && !self.shared.lost.get() {
+        let unmade = || self.shared.may_be_unmade.get();
+        if !self.ran.get() && !self.shared.lost.get() && !unmade() {
             let complaint = "a closure was dropped before the end, without having run";
             self.shared.complain(complaint.to_owned());
         }
