@@ -30,6 +30,11 @@ impl Model {
         self.enter(transport, index, "a closure");
     }
 
+    /// A protocol that waited for `connection_made` takes its place next.
+    pub(crate) fn made_has_returned(&mut self) {
+        self.next_is_due |= self.next.is_some();
+    }
+
     /// The protocol that `set_protocol` brought is in its place.
     pub(crate) fn switch(&mut self) {
         if let Some((index, mut unread)) = self.next.take_if(|_| self.made) {

@@ -151,6 +151,9 @@ impl Shared {
             let result = self.act(&mut model, transport, op, place);
             first = first.or(result.err());
         }
+        if name == "connection_made" {
+            model.made_has_returned();
+        }
         if script.fails {
             model.fails(transport, None);
             return Err("the script fails".into());
