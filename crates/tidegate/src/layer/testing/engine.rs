@@ -232,7 +232,9 @@ impl End {
 
     /// Discards, both directions being over, what the peer still sends.
     fn linger(&mut self) -> bool {
-        self.line.cut();
+        if !mem::replace(&mut self.closed, true) {
+            self.line.cut();
+        }
         match self.line.read(&mut [0; 1_000]) {
             Ok(0) => self.readable = false,
             Ok(_) => {}
