@@ -176,7 +176,7 @@ fn what_goes_out_with_a_read_lets_the_end_go_on() {
     assert_eq!(scene.write(b"1").unwrap(), 1);
     assert_eq!(kind(scene.socket.end()), WOULD_BLOCK);
     assert!(!scene.socket.wants_write());
-    // What the layer above says to these bytes takes the end with it.
+    // The words that the layer above has for these bytes take the end with them.
     scene.arrive(b"a");
     scene.arrive(&data(b"x"));
     assert_eq!(scene.read(9).unwrap(), b"x");
