@@ -103,13 +103,18 @@ mod connect {
 
 /// Layers: what stands between the socket and the protocol.
 mod layers {
+    mod accounting;
     mod early;
     mod ending;
+    mod half_records;
     mod leaving;
     mod limits;
     mod opening;
     mod own_code;
     mod pushing;
+    mod records;
+    mod small_buffers;
+    mod stacks;
 }
 
 /// A relay: two connections, each of which sends what the other receives.

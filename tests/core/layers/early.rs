@@ -9,7 +9,7 @@ use tidegate::{CallbackHandle, EventLoop, Handle, Transport};
 
 /// Runs the loop for a time that is long beside a period of a millisecond. Returns the number of its
 /// polls.
-fn polls_in_a_while(event_loop: &mut EventLoop) -> u64 {
+pub(super) fn polls_in_a_while(event_loop: &mut EventLoop) -> u64 {
     let before = event_loop.handle().stats().polls;
     let over = Rc::new(Cell::new(false));
     let set = over.clone();

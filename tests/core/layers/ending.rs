@@ -14,7 +14,7 @@ fn data(bytes: &[u8]) -> Said {
 
 /// A connection whose one layer is open.
 #[track_caller]
-fn sealed_scene(
+pub(super) fn sealed_scene(
     scene: Scene,
     make: impl FnOnce(Recorder) -> Recorder,
 ) -> (EventLoop, Log, Transport, Peer) {

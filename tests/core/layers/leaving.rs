@@ -1,7 +1,10 @@
 //! L18: a layer that leaves, and what stays of it.
 
 use support::seal::{Calls, Said, Seal, hello, sealed};
-use support::{Kind, Peer, SHORT, Scene, Served, TempDir, drive, each_kind, settle, strict_loop};
+use support::{
+    Hooked, Kind, Peer, SHORT, Scene, Served, TempDir, drive, each_kind, no_limits, pattern, put,
+    settle, stall, strict_loop, text,
+};
 use tidegate::{Layer, LayerIo, ListenOptions, Result, Transport};
 
 /// Reads a line, and leaves.
@@ -183,3 +186,138 @@ fn others_may_leave_and_the_loop_may_end_while_it_is_in_use() {
     assert_eq!(*calls.borrow(), ["drop", "drop"]);
     assert_eq!(line_of(&transport), None);
 }
+
+fn l18_what_it_did_not_consume_goes_up_whatever_the_buffer(kind: Kind) {
+    for size in [None, Some(1), Some(3), Some(64), Some(4096)] {
+        for pauses in [false, true] {
+            let bytes = pattern(0, 700);
+            let (mut event_loop, log, transport, mut peer) =
+                Scene::of(kind).strict().set_with(|recorder| {
+                    let recorder = recorder.on_data(move |transport, _| {
+                        if pauses {
+                            transport.pause_reading();
+                        }
+                        Ok(())
+                    });
+                    match size {
+                        Some(size) => recorder.buffered(size),
+                        None => recorder,
+                    }
+                });
+            let pushed = transport.push_layer(Header::default(), b"a ");
+            peer.send(&[b"header\n", &bytes[..]].concat());
+            peer.shutdown_write();
+            event_loop.run_until(pushed).unwrap();
+            drive(&mut event_loop, "the end", || {
+                transport.resume_reading();
+                log.is_lost()
+            });
+            assert!(log.data() == bytes, "{size:?}");
+            assert_eq!(log.reason(), "peer-eof", "{size:?}");
+            assert_eq!(transport.stats().received, 700);
+            assert_eq!(line_of(&transport).unwrap(), b"a header");
+        }
+    }
+}
+each_kind!(l18_what_it_did_not_consume_goes_up_whatever_the_buffer);
+
+/// Changes all bytes both ways until it receives its mark.
+#[derive(Default)]
+struct Until {
+    /// The number of bytes that it took to send.
+    took: usize,
+}
+
+const MARK: u8 = b'!';
+
+impl Layer for Until {
+    fn receive(&mut self, io: &mut LayerIo<'_>) -> Result {
+        let input = io.input().to_vec();
+        let end = input.iter().position(|byte| *byte == MARK);
+        let own = &input[..end.unwrap_or(input.len())];
+        let changed: Vec<u8> = own.iter().map(|byte| byte ^ 1).collect();
+        io.deliver(&changed);
+        io.consume(own.len());
+        if end.is_some() {
+            io.consume(1);
+            io.leave();
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, data: &[u8], io: &mut LayerIo<'_>) -> Result<usize> {
+        self.took += data.len();
+        let changed: Vec<u8> = data.iter().map(|byte| byte ^ 1).collect();
+        io.send(&changed);
+        Ok(data.len())
+    }
+}
+
+fn l18_it_leaves_in_mid_stream_with_input_and_writes_waiting(kind: Kind) {
+    for stalled in [false, true] {
+        let (mut event_loop, log, transport, mut peer) =
+            Scene::of(kind).strict().limits(no_limits()).set();
+        event_loop
+            .run_until(transport.push_layer(Until::default(), b""))
+            .unwrap();
+        if stalled {
+            stall(&mut event_loop, &transport, 500_000);
+        } else {
+            put(&transport, 5_000);
+        }
+        let plain = text(9, 3_000);
+        peer.send(&[b"changed!", &plain[..]].concat());
+        drive(&mut event_loop, "the data", || log.data_len() == 3_007);
+        assert_eq!(&log.data()[..7], b"bi`ofde");
+        assert!(log.data()[7..] == plain);
+        put(&transport, 70_000);
+        let all = transport.written() as usize;
+        peer.expect(&mut event_loop, all);
+        settle(&mut event_loop);
+        assert_eq!(transport.sent() as usize, all);
+        let took = transport.with_layer(|until: &mut Until, _| until.took);
+        let mut expected = text(0, all);
+        let (changed, _) = expected.split_at_mut(took.unwrap());
+        assert!(!changed.is_empty() && changed.len() < all);
+        for byte in changed {
+            *byte ^= 1;
+        }
+        assert!(peer.received() == expected, "stalled: {stalled}");
+    }
+}
+each_kind!(l18_it_leaves_in_mid_stream_with_input_and_writes_waiting);
+
+fn l18_from_then_on_the_connection_is_a_plain_one(kind: Kind) {
+    let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
+    settle(&mut event_loop);
+    let plain = format!("{transport:?}");
+    let layer = Hooked::new(|method, io| {
+        match method {
+            "start" => io.wake_after(SHORT),
+            "receive" => io.leave(),
+            _ => {}
+        }
+        Ok(())
+    });
+    event_loop
+        .run_until(transport.push_layer(layer, b""))
+        .unwrap();
+    assert_ne!(format!("{transport:?}"), plain);
+    peer.send(b"leave");
+    drive(&mut event_loop, "the data", || log.data() == b"leave");
+    settle(&mut event_loop);
+    assert_eq!(format!("{transport:?}"), plain);
+    assert_eq!(event_loop.handle().stats().timers, 0);
+    let before = event_loop.handle().stats();
+    for n in 1..=10 {
+        peer.send(b"ping");
+        drive(&mut event_loop, "the data", || log.data_len() == 5 + 4 * n);
+    }
+    let after = event_loop.handle().stats();
+    assert_eq!(after.reads - before.reads, 10);
+    assert_eq!(after.events - before.events, 10);
+    transport.close();
+    peer.expect_end(&mut event_loop);
+    assert!(peer.saw_eof());
+}
+each_kind!(l18_from_then_on_the_connection_is_a_plain_one);

@@ -11,8 +11,8 @@ use tidegate::{EventLoop, Layer, LayerIo, Result};
 /// The maximum number of bytes in one record.
 pub const RECORD: usize = 1024;
 
-/// The head of a record: its kind, and the length of its content.
-const HEADER: usize = 3;
+/// The length of the head of a record: its kind, and the length of its content.
+pub const HEADER: usize = 3;
 
 const HELLO: u8 = b'H';
 const DATA: u8 = b'D';
