@@ -104,6 +104,7 @@ mod connect {
 /// Layers: what stands between the socket and the protocol.
 mod layers {
     mod accounting;
+    mod budget;
     mod early;
     mod ending;
     mod half_records;

@@ -18,6 +18,10 @@ use std::time::Duration;
 /// So tiny chunks cannot hold the loop with thousands of calls.
 const LEAST_COST: usize = MAX_OFFER / 16;
 
+/// The bytes that are offered to layers at a time: what fits into one system call of theirs. They may
+/// make much more of it, and the budget knows how much when they have made it.
+const LAYERED_OFFER: usize = 7 * 16 * 1024;
+
 /// The number of slices that most offers fit in.
 const FEW_SLICES: usize = 2;
 
@@ -92,8 +96,13 @@ impl Transport {
 
     /// Sends buffered bytes, as far as this tick's budget goes.
     pub(super) fn flush_queue(&self) {
-        if self.conn().is(State::QUEUED) {
-            self.offer(&mut Payload::nothing(), self.conn().budget());
+        let conn = self.conn();
+        if conn.is(State::QUEUED) {
+            let mut limit = conn.budget();
+            if conn.is(State::LAYERED) {
+                limit = limit.min(LAYERED_OFFER);
+            }
+            self.offer(&mut Payload::nothing(), limit);
             self.answer_waiters();
         } else {
             self.flush_output();
