@@ -1,13 +1,13 @@
 //! How an encrypted stream ends: cleanly with a close_notify, and in no other way.
 
-use super::{alert, client_of, lost_by, serve, server_of, tls_error};
+use super::{Connecting, alert, client_of, lost_by, serve, server_of, tls_error};
 use std::io::ErrorKind;
 use std::sync::Arc;
 use support::{
     Authority, Log, MIB, Peer, Recorder, Served, TlsPeer, closed_of, drive, never_paused, settle,
     stall, text,
 };
-use tidegate::{CloseReason, EventLoop, ListenOptions, Transport};
+use tidegate::{CloseReason, ConnectOptions, EventLoop, ListenOptions, Transport};
 use tidegate_tls::Tls;
 use tidegate_tls::rustls::{AlertDescription, Error};
 
@@ -108,13 +108,18 @@ fn a_close_notify_alone_ends_the_stream_of_a_peer_that_keeps_its_socket() {
 
 #[test]
 fn a_stream_that_ends_without_a_close_notify_was_cut() {
-    let (mut event_loop, log, _, mut peer) = connection(|recorder| recorder);
-    peer.send(b"incomplete");
-    peer.wire().shutdown_write();
-    expect_lost(&mut event_loop, &log);
-    assert_eq!(log.words(), ["made", "data", "lost"]);
-    assert_eq!(log.data(), b"incomplete");
-    assert_eq!(lost_by(&log), (ErrorKind::UnexpectedEof, None));
+    for set in [(|tls| tls) as fn(Tls) -> Tls, |tls| {
+        tls.truncation_is_end(true).truncation_is_end(false)
+    }] {
+        let (mut event_loop, served, mut peer) = accepted_by(|recorder| recorder, set);
+        peer.send(b"incomplete");
+        peer.wire().shutdown_write();
+        let log = served.log(0);
+        expect_lost(&mut event_loop, &log);
+        assert_eq!(log.words(), ["made", "data", "lost"]);
+        assert_eq!(log.data(), b"incomplete");
+        assert_eq!(lost_by(&log), (ErrorKind::UnexpectedEof, None));
+    }
 }
 
 #[test]
@@ -145,6 +150,20 @@ fn a_peer_that_leaves_in_the_handshake_is_no_end_of_a_stream_even_if_truncation_
     drive(&mut event_loop, "its end", || connections() == 0);
     let log = served.log(0);
     assert_eq!((log.words().len(), log.dropped()), (0, 1));
+
+    let config = Arc::new(Authority::new().client());
+    let options = |to: ConnectOptions| {
+        let tls = Tls::client(config, "localhost".try_into().unwrap());
+        to.layer(tls.truncation_is_end(true))
+    };
+    let (connecting, mut peer) = Connecting::new(&mut event_loop, options, |it| it);
+    peer.expect(&mut event_loop, 1);
+    peer.shutdown_write();
+    drive(&mut event_loop, "the failure", || connecting.is_decided());
+    let error = connecting.error();
+    assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+    let text = error.to_string();
+    assert!(text.contains("in the TLS handshake"), "{text}");
 }
 
 #[test]

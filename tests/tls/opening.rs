@@ -130,6 +130,24 @@ fn a_connect_fails_by_what_the_peer_did_in_the_handshake() {
 }
 
 #[test]
+fn an_alert_of_a_server_in_the_handshake_fails_the_connect_and_gets_none_in_return() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let authority = Authority::new();
+    let (connecting, mut peer) =
+        Connecting::new(&mut event_loop, as_localhost(&authority), |it| it);
+    peer.expect(&mut event_loop, 5);
+    let len = 5 + usize::from(u16::from_be_bytes([peer.received()[3], peer.received()[4]]));
+    peer.expect(&mut event_loop, len);
+    // Fatal, handshake_failure.
+    peer.send(&[21, 3, 3, 0, 2, 2, 40]);
+    peer.expect_end(&mut event_loop);
+    assert_eq!(peer.received().len(), len, "{:?}", &peer.received()[len..]);
+    drive(&mut event_loop, "the failure", || connecting.is_decided());
+    let failed = alert(AlertDescription::HandshakeFailure);
+    assert_eq!(cause(&connecting.error()), failed);
+}
+
+#[test]
 fn a_connect_to_a_silent_server_fails_when_the_time_of_the_handshake_is_over() {
     let mut event_loop = EventLoop::new().unwrap();
     let config = Arc::new(Authority::new().client());
@@ -183,6 +201,33 @@ fn data_and_the_end_in_the_segment_of_the_last_flight_come_after_connection_made
         assert_eq!(log().words(), ["made", "data", "eof", "lost"]);
         assert!(log().closed().is_clean());
     }
+}
+
+#[test]
+fn an_error_right_behind_the_last_flight_comes_after_connection_made() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let authority = Authority::new();
+    let mut config = authority.server();
+    // Nothing is to be sent between the last message and the error.
+    config.send_tls13_tickets = 0;
+    let served = super::serve(&event_loop, config);
+    let mut peer = TlsPeer::client(
+        Peer::connect(&served.address()),
+        &Arc::new(authority.client()),
+    );
+    peer.step();
+    peer.hold_output(true);
+    peer.until(&mut event_loop, "the server's flight", |peer| {
+        !peer.tls.is_handshaking()
+    });
+    let mut last = peer.take_output();
+    last.extend(b"GET / HTTP/1.1\r\n");
+    peer.wire().send(&last);
+    peer.until(&mut event_loop, "the alert", |peer| peer.error().is_some());
+    let log = served.log(0);
+    drive(&mut event_loop, "lost", || log.is_lost());
+    assert_eq!(log.words(), ["made", "lost"]);
+    assert_eq!(lost_by(&log).0, ErrorKind::InvalidData);
 }
 
 #[test]

@@ -1,9 +1,14 @@
 //! Configurations from files: what is in them, and what is said of what is not.
 
+use super::{VERSIONS, assert_echoes, client_of, serve, server_of};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
+use std::sync::Arc;
 use support::{Authority, TempDir};
+use tidegate::EventLoop;
+use tidegate_tls::prelude::*;
+use tidegate_tls::rustls::crypto::CryptoProvider;
 use tidegate_tls::{client_config, client_config_from_pem, server_config_from_pem};
 
 /// A folder with a certificate, its key, and its authority.
@@ -62,6 +67,30 @@ fn expect<T: std::fmt::Debug>(
         text.contains(&path) && text.contains(says),
         "{text:?} has no {says:?} or {path}"
     );
+}
+
+#[test]
+fn configurations_from_files_speak_both_versions_and_install_no_default_of_the_process() {
+    let (authority, files) = (Authority::new(), Files::new());
+    let identity = authority.certify(&["localhost"]);
+    files.write("roots.pem", &authority.pem());
+    files.write("cert.pem", identity.certificate_pem());
+    files.write("key.pem", &identity.key_pem());
+    let [roots, cert, key] = ["roots.pem", "cert.pem", "key.pem"].map(|name| files.path(name));
+    let mut event_loop = EventLoop::new().unwrap();
+    let served = serve(&event_loop, server_config_from_pem(cert, key).unwrap());
+    for versions in VERSIONS {
+        let config = Arc::new(authority.client_of(versions));
+        let mut client = client_of(&mut event_loop, &served, &config);
+        assert_echoes(&mut event_loop, &mut client);
+
+        let config = Arc::new(authority.server_of(versions));
+        let trusting = client_config_from_pem(&roots).unwrap();
+        let (_, transport, _peer) = server_of(&mut event_loop, trusting, &config, |it| it);
+        let version = transport.tls().unwrap().version;
+        assert_eq!(version, Some(versions[0].version));
+    }
+    assert!(CryptoProvider::get_default().is_none());
 }
 
 #[test]

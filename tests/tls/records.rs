@@ -196,6 +196,24 @@ fn a_renegotiation_is_refused_with_an_alert_and_a_peer_that_insists_loses_the_co
 }
 
 #[test]
+fn an_error_of_which_the_library_tells_the_peer_nothing_sends_nothing_in_the_clear() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let authority = Authority::new();
+    let served = serve(&event_loop, authority.server());
+    let mut forger = Forger::new(&mut event_loop, &served, &authority);
+    let before = forger.peer.received().len();
+    for _ in 0..40 {
+        forger.send(ContentType::ApplicationData, b"");
+    }
+    forger.peer.expect_end(&mut event_loop);
+    assert_eq!(forger.records(before), []);
+    let log = served.log(0);
+    drive(&mut event_loop, "lost", || log.is_lost());
+    let error = Error::PeerMisbehaved(PeerMisbehaved::TooManyEmptyFragments);
+    assert_eq!(lost_by(&log), (ErrorKind::InvalidData, Some(error)));
+}
+
+#[test]
 fn a_record_that_holds_too_much_ends_the_connection_with_an_alert() {
     let mut event_loop = EventLoop::new().unwrap();
     let authority = Authority::new();

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use support::{Authority, Kind, Log, Peer, Recorder, Served, adopted, drive, failures};
-use tidegate::{Closed, ConnectOptions, EventLoop, ListenOptions};
+use tidegate::{Closed, ConnectOptions, EventLoop, Layer, ListenOptions};
 use tidegate_tls::Tls;
 use tidegate_tls::prelude::*;
 
@@ -131,6 +131,18 @@ fn says(error: &io::Error, word: &str) {
     assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
     let text = error.to_string();
     assert!(text.contains("early data") && text.contains(word), "{text}");
+}
+
+#[test]
+fn a_handshake_has_60_s_unless_it_is_told_otherwise() {
+    let authority = Authority::new();
+    let server = Tls::server(Arc::new(authority.server()));
+    assert_eq!(server.open_limit(), Duration::from_secs(60));
+    let name = "localhost".try_into().unwrap();
+    let client = Tls::client(Arc::new(authority.client()), name);
+    assert_eq!(client.open_limit(), Duration::from_secs(60));
+    let client = client.handshake_timeout(Duration::from_secs(7));
+    assert_eq!(client.open_limit(), Duration::from_secs(7));
 }
 
 #[test]

@@ -11,6 +11,7 @@ use support::{
 use tidegate::{Closed, ConnectOptions, EventLoop, Result, Transport};
 use tidegate_tls::prelude::*;
 use tidegate_tls::rustls::server::ServerConfig;
+use tidegate_tls::rustls::{AlertDescription, Error};
 
 const COMMAND: &[u8] = b"STARTTLS\r\n";
 
@@ -206,6 +207,20 @@ fn plain_text_behind_the_command_is_no_command_but_a_failed_handshake() {
     let failed = started.take().unwrap().unwrap_err();
     assert!(Closed::of(&failed).is_some());
     tls_error(&failed);
+}
+
+#[test]
+fn a_client_s_handshake_begins_with_what_was_read_ahead() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let log = Log::new();
+    let (transport, _peer) = adopted(event_loop.handle(), Kind::Tcp, Recorder::new(&log));
+    let config = Arc::new(Authority::new().client());
+    // A server that refuses TLS says so behind its reply: fatal, handshake_failure.
+    let unread = [21, 3, 3, 0, 2, 2, 40];
+    let started = transport.start_tls_client(config, "localhost", &unread);
+    let failed = event_loop.run_until(started.within(BOUND)).unwrap_err();
+    let refused = Error::AlertReceived(AlertDescription::HandshakeFailure);
+    assert_eq!(tls_error(&failed), refused);
 }
 
 #[test]

@@ -240,7 +240,10 @@ fn after_an_error_nothing_is_made_but_the_error() {
         let sent = server
             .engine
             .encrypt(&mut server.input, b"data", &mut server.out);
-        assert_eq!(sent.unwrap_err().kind(), io::ErrorKind::InvalidData);
+        let error = sent.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+        let error = error.get_ref().and_then(|inner| inner.downcast_ref());
+        assert!(matches!(error, Some(Error::InvalidMessage(_))), "{error:?}");
         assert!(
             server
                 .engine
