@@ -4,6 +4,7 @@ use crate::decode::{Decode, Step};
 use crate::error::FrameError;
 use crate::torn::Torn;
 use std::ops::ControlFlow;
+use std::time::Instant;
 use tidegate::{BoxError, Result};
 
 /// Maximum number of frames in one go: tiny ones cannot hold the loop. A batch of frames of 16 bytes is
@@ -49,6 +50,18 @@ pub(crate) struct Assembly {
     torn: Option<Box<Torn>>,
     limit: usize,
     failed: bool,
+    /// Nothing more comes behind the bytes that were given back.
+    at_eof: bool,
+}
+
+/// The state of a stream at its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// All frames were given.
+    Done,
+    /// Bytes were given back, and the end is to come again behind them.
+    GivenBack,
+    Failed,
 }
 
 /// Gives frames out of `data`, at most `at_most`. Returns the number of bytes that these took.
@@ -98,6 +111,7 @@ impl Assembly {
             torn: None,
             limit,
             failed: false,
+            at_eof: false,
         }
     }
 
@@ -142,7 +156,7 @@ impl Assembly {
                 ControlFlow::Break(result) => return result,
             }
         }
-        match give(target, source, data, at_most, false) {
+        match give(target, source, data, at_most, self.at_eof) {
             (used, Ended::Need(_)) if used == data.len() => Ok(()),
             (used, ended) => self.rest(target, source, &data[used..], ended),
         }
@@ -158,6 +172,10 @@ impl Assembly {
         ended: Ended,
     ) -> Result {
         match ended {
+            Ended::Need(_) if self.at_eof => {
+                let error = FrameError::Truncated { have: rest.len() };
+                self.fail(target, source, error.into())
+            }
             Ended::Need(need) => {
                 let mut torn = Torn::from_pool();
                 torn.bytes.extend_from_slice(rest);
@@ -255,7 +273,7 @@ impl Assembly {
                         torn.free();
                         return ControlFlow::Continue((data, given));
                     }
-                    copies = false;
+                    (copies, torn.since) = (false, None);
                 }
                 Ended::Stopped(_) | Ended::Failed(_) => {
                     T::give_back(source, data);
@@ -267,35 +285,39 @@ impl Assembly {
         }
     }
 
-    /// Gives the frames that are complete because nothing more comes. Returns whether all frames were
-    /// given and were sound.
+    /// Ends the stream. Frames are complete then because nothing more comes.
     #[cold]
-    pub(crate) fn end<T: Target>(&mut self, target: &mut T, source: &T::Source) -> Result<bool> {
+    pub(crate) fn end<T: Target>(&mut self, target: &mut T, source: &T::Source) -> Result<Ending> {
         if self.failed {
-            return Ok(false);
+            return Ok(Ending::Failed);
         }
-        let mut torn = self.torn.take().unwrap_or_else(Torn::from_pool);
-        loop {
-            let (used, ended) = give(target, source, torn.pending(), MAX_FRAMES, true);
-            torn.start += used;
-            match ended {
-                Ended::Stopped(Ok(())) if T::wants_more(source) => {}
-                Ended::Stopped(result) => {
-                    self.torn = Some(torn).filter(|torn| !torn.pending().is_empty());
-                    return result.map(|()| false);
-                }
-                Ended::Need(_) if torn.pending().is_empty() => {
-                    torn.free();
-                    return Ok(true);
-                }
-                Ended::Need(_) => {
-                    let have = torn.pending().len();
-                    return self
-                        .fail(target, source, FrameError::Truncated { have }.into())
-                        .map(|()| false);
-                }
-                Ended::Failed(error) => return self.fail(target, source, error).map(|()| false),
-            }
+        self.at_eof = true;
+        if self.torn.is_some() {
+            // What a frame does to the connection holds at once, also before the end.
+            T::give_back(source, &self.take_torn());
+            return Ok(Ending::GivenBack);
         }
+        let (_, ended) = give(target, source, &[], MAX_FRAMES, true);
+        match ended {
+            Ended::Need(_) | Ended::Stopped(Ok(())) => Ok(Ending::Done),
+            Ended::Stopped(Err(error)) => Err(error),
+            Ended::Failed(error) => self.fail(target, source, error).map(|()| Ending::Failed),
+        }
+    }
+
+    /// Returns when the torn frame has begun, if that was noted.
+    pub(crate) fn torn_since(&mut self) -> Option<&mut Option<Instant>> {
+        self.torn.as_mut().map(|torn| &mut torn.since)
+    }
+
+    /// Fails because of the torn frame.
+    pub(crate) fn abandon<T: Target>(
+        &mut self,
+        target: &mut T,
+        source: &T::Source,
+        error: BoxError,
+    ) -> Result {
+        T::give_back(source, &self.take_torn());
+        self.fail(target, source, error)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::time::Duration;
 
 /// The reason why bytes are no frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +26,12 @@ pub enum FrameError {
         /// The number of bytes that are there and not used.
         have: usize,
     },
+    /// The frame was not complete in time.
+    #[non_exhaustive]
+    TimedOut {
+        /// The time that a frame has.
+        limit: Duration,
+    },
 }
 
 impl fmt::Display for FrameError {
@@ -38,6 +45,7 @@ impl fmt::Display for FrameError {
                     "the stream ended within a frame, of which {have} bytes are left"
                 )
             }
+            Self::TimedOut { limit } => write!(f, "a frame was not complete within {limit:?}"),
         }
     }
 }

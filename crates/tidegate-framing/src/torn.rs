@@ -1,6 +1,7 @@
 //! Frames that did not come whole, and the buffers that they are kept in.
 
 use std::cell::RefCell;
+use std::time::Instant;
 
 /// Maximum size of a buffer that goes back to the pool: a frame above it is rare, and pays for its memory.
 const MAX_CAPACITY: usize = 16 * 1024;
@@ -16,6 +17,8 @@ pub(crate) struct Torn {
     pub(crate) start: usize,
     /// The number of bytes that the codec misses, if it is above 1.
     pub(crate) need: usize,
+    /// The time from which it is late, if that is watched.
+    pub(crate) since: Option<Instant>,
 }
 
 thread_local! {
@@ -38,7 +41,7 @@ impl Torn {
             return;
         }
         self.bytes.clear();
-        (self.start, self.need) = (0, 0);
+        (self.start, self.need, self.since) = (0, 0, None);
         // At the end of the thread there is none.
         let _ = POOL.try_with(|pool| {
             let mut pool = pool.borrow_mut();

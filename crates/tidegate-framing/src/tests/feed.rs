@@ -1,6 +1,6 @@
 //! Gives the pieces of a stream to a codec, as a connection would, and notes the frames.
 
-use crate::assembly::{Assembly, Target};
+use crate::assembly::{Assembly, Ending, Target};
 use crate::{Decode, Delimiter, Fixed, LengthPrefix, Lines, Netstring, Piece, Raw};
 use std::cell::{Cell, RefCell};
 use std::mem;
@@ -192,14 +192,20 @@ impl<C: Tested> Feed<C> {
 
     /// Ends the stream.
     pub(super) fn end(&mut self) -> End {
-        self.source.wants_more.set(true);
         loop {
-            let ended = self.assembly.end(&mut self.taker, &self.source).unwrap();
+            self.source.wants_more.set(true);
+            let ending = self.assembly.end(&mut self.taker, &self.source).unwrap();
+            let back = self.source.given_back.take();
+            if !back.is_empty() {
+                assert_eq!(ending, Ending::GivenBack);
+                self.give(&back);
+                continue;
+            }
             match self.taker.failed.take() {
                 Some(error) => return End::Failed(error),
-                None if ended => return End::Eof,
-                None => self.source.wants_more.set(true),
+                None => assert_eq!(ending, Ending::Done),
             }
+            return End::Eof;
         }
     }
 }

@@ -1,0 +1,188 @@
+//! The tests of tidegate-framing, by theme, on real sockets. Those of codecs alone are in the crate.
+
+mod bounded;
+mod cuts;
+mod encoders;
+mod ends;
+mod failures;
+mod late;
+mod memory;
+mod stops;
+mod switches;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use support::{Kind, Peer, Scene, strict_loop};
+use tidegate::{BoxError, Closed, EventLoop, OnEof, Result, Transport};
+use tidegate_framing::{
+    Decode, Delimiter, Fixed, FrameProtocol, Framed, LengthPrefix, Lines, Netstring, Piece, Raw,
+    TokioCodec,
+};
+use tokio_util::codec::LinesCodec;
+
+/// Anything that a protocol was told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Note {
+    Frame(Vec<u8>),
+    /// Adjacent pieces are joined, unless one was the last.
+    Raw(Vec<u8>, bool),
+    Failed(String),
+    Eof,
+    Lost,
+}
+
+fn frame(bytes: &[u8]) -> Note {
+    Note::Frame(bytes.to_vec())
+}
+
+/// A codec whose frames can be noted.
+trait Noted: Decode + Clone + 'static {
+    fn note(frame: Self::Frame<'_>) -> Note;
+
+    /// Acts on a frame, as a protocol does with its codec.
+    fn act(&mut self, _: &Note) {}
+}
+
+macro_rules! noted {
+    ($($codec:ty),*) => {
+        $(impl Noted for $codec {
+            fn note(bytes: &[u8]) -> Note {
+                frame(bytes)
+            }
+        })*
+    };
+}
+
+noted!(Lines, Delimiter, Fixed, LengthPrefix, Netstring);
+
+impl Noted for TokioCodec<LinesCodec> {
+    fn note(line: String) -> Note {
+        frame(line.as_bytes())
+    }
+}
+
+/// A head ends with a space and the number of bytes behind it.
+impl Noted for Raw<Lines> {
+    fn note(piece: Piece<'_, &[u8]>) -> Note {
+        match piece {
+            Piece::Frame(line) => frame(line),
+            Piece::Raw { bytes, last } => Note::Raw(bytes.to_vec(), last),
+        }
+    }
+
+    fn act(&mut self, note: &Note) {
+        if let Note::Frame(head) = note {
+            let head = str::from_utf8(head).unwrap();
+            let (_, len) = head.rsplit_once(' ').unwrap();
+            self.expect(len.parse().unwrap());
+        }
+    }
+}
+
+#[derive(Clone, Default)]
+struct Notes(Rc<RefCell<Vec<Note>>>);
+
+impl Notes {
+    fn add(&self, note: Note) {
+        let mut notes = self.0.borrow_mut();
+        match (notes.last_mut(), note) {
+            (Some(Note::Raw(bytes, last @ false)), Note::Raw(more, now_last)) => {
+                bytes.extend_from_slice(&more);
+                *last = now_last;
+            }
+            (_, note) => notes.push(note),
+        }
+    }
+
+    fn all(&self) -> Vec<Note> {
+        self.0.borrow().clone()
+    }
+
+    fn len(&self) -> usize {
+        self.0.borrow().len()
+    }
+
+    /// Returns the texts of the errors.
+    fn failed(&self) -> Vec<String> {
+        let text = |note| match note {
+            Note::Failed(text) => Some(text),
+            _ => None,
+        };
+        self.all().into_iter().filter_map(text).collect()
+    }
+
+    fn has(&self, note: &Note) -> bool {
+        self.0.borrow().contains(note)
+    }
+}
+
+type OnFrame<C> = Box<dyn FnMut(&Transport, &mut C, &Note) -> Result>;
+type OnFailure = Box<dyn FnMut(&Transport, BoxError) -> Result>;
+
+/// A protocol that notes what it is told.
+struct Reader<C> {
+    codec: C,
+    notes: Notes,
+    on_frame: OnFrame<C>,
+    on_failure: OnFailure,
+    on_eof: OnEof,
+}
+
+impl<C: Noted> Reader<C> {
+    fn new(codec: C, notes: &Notes) -> Self {
+        Self {
+            codec,
+            notes: notes.clone(),
+            on_frame: Box::new(|_, _, _| Ok(())),
+            on_failure: Box::new(|_, error| Err(error)),
+            on_eof: OnEof::Close,
+        }
+    }
+
+    fn on_frame(mut self, call: impl FnMut(&Transport, &mut C, &Note) -> Result + 'static) -> Self {
+        self.on_frame = Box::new(call);
+        self
+    }
+
+    fn on_failure(mut self, call: impl FnMut(&Transport, BoxError) -> Result + 'static) -> Self {
+        self.on_failure = Box::new(call);
+        self
+    }
+}
+
+impl<C: Noted> FrameProtocol for Reader<C> {
+    type Codec = C;
+
+    fn codec(&mut self) -> &mut C {
+        &mut self.codec
+    }
+
+    fn frame_received(&mut self, transport: &Transport, frame: C::Frame<'_>) -> Result {
+        let note = C::note(frame);
+        self.codec.act(&note);
+        self.notes.add(note.clone());
+        (self.on_frame)(transport, &mut self.codec, &note)
+    }
+
+    fn frame_failed(&mut self, transport: &Transport, error: BoxError) -> Result {
+        self.notes.add(Note::Failed(error.to_string()));
+        (self.on_failure)(transport, error)
+    }
+
+    fn eof_received(&mut self, _: &Transport) -> Result<OnEof> {
+        self.notes.add(Note::Eof);
+        Ok(self.on_eof)
+    }
+
+    fn connection_lost(&mut self, _: &Transport, _: &Closed) {
+        self.notes.add(Note::Lost);
+    }
+}
+
+/// A connection that the loop adopts, with this protocol.
+#[track_caller]
+fn connection<P: FrameProtocol>(kind: Kind, protocol: Framed<P>) -> (EventLoop, Transport, Peer) {
+    let mut event_loop = strict_loop();
+    let (transport, peer) = Scene::of(kind).on(&mut event_loop, protocol);
+    (event_loop, transport, peer)
+}
