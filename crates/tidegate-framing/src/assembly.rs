@@ -293,7 +293,7 @@ impl Assembly {
         }
         self.at_eof = true;
         if self.torn.is_some() {
-            // What a frame does to the connection holds at once, also before the end.
+            // An effect of a frame on the connection holds at once, also before the end.
             T::give_back(source, &self.take_torn());
             return Ok(Ending::GivenBack);
         }
