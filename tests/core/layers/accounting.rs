@@ -3,7 +3,7 @@
 use super::ending::sealed_scene;
 use std::io::ErrorKind;
 use std::time::Instant;
-use support::seal::{Said, hello, record_of, sealed, unsealed};
+use support::seal::{Said, Seal, hello, record_of, sealed, unsealed};
 use support::{
     BOUND, How, Kind, Peer, SHORT, Scene, answer, drive, each_kind, limits, never_paused,
     no_limits, put, settle, stall, text,
@@ -215,6 +215,51 @@ fn l12_after_an_abort_the_peer_has_what_counts_as_sent() {
     let (got, sent) = (data.len() as u64, transport.sent());
     assert!((sent..sent + PIECE).contains(&got), "{got} of {sent}");
     assert!(*data == text(0, data.len()));
+}
+
+/// A read has the layers send what they hold, and the callback comes before a write tells of it.
+#[test]
+fn l12_an_abort_in_a_callback_counts_what_its_read_has_sent() {
+    for layers in [1, 2] {
+        let (mut event_loop, log, transport, mut peer) =
+            sealed_scene(Scene::of(Kind::Unix).limits(no_limits()), |recorder| {
+                recorder.on_data(|transport, _| {
+                    transport.abort();
+                    Ok(())
+                })
+            });
+        let mut stop = sealed(b"stop");
+        if layers == 2 {
+            let pushed = transport.push_layer(Seal::server(), b"");
+            peer.send(&sealed(&hello()));
+            event_loop.run_until(pushed).unwrap();
+            stop = sealed(&stop);
+        }
+        stall(&mut event_loop, &transport, 300_000);
+        let before = transport.sent();
+        // Too little for the kernel to tell of it.
+        peer.read_some(100_000);
+        peer.send(&stop);
+        drive(&mut event_loop, "the end", || log.is_lost());
+        assert!(transport.sent() > before, "no room was made");
+        peer.expect_end(&mut event_loop);
+        let mut said = unsealed(peer.received());
+        if layers == 2 {
+            let Said::Data(inner) = &said[1] else {
+                panic!("{} things said", said.len());
+            };
+            said = unsealed(inner);
+        }
+        let Said::Data(data) = &said[1] else {
+            panic!("{} things said", said.len());
+        };
+        let (got, sent) = (data.len() as u64, transport.sent());
+        assert!(
+            (sent..sent + layers * PIECE).contains(&got),
+            "{got} of {sent}"
+        );
+        assert_eq!(log.closed().unsent() + sent, transport.written());
+    }
 }
 
 /// The error of a write that meets the end.

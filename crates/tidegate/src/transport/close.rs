@@ -197,6 +197,9 @@ impl Transport {
         if let Some(closed) = conn.closed() {
             return closed;
         }
+        if conn.is(State::LAYERED) {
+            conn.count_untold();
+        }
         let unsent = conn.buffered();
         let failure = conn.with_extra(|extra| extra.failure.clone());
         let reason = if let Some(failure) = failure.filter(|failure| failure.ends) {

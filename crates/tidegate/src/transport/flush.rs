@@ -317,7 +317,7 @@ impl Conn {
     }
 
     #[inline(always)]
-    fn count_sent(&self, sent: usize) {
+    pub(super) fn count_sent(&self, sent: usize) {
         self.sent.set(self.sent.get() + sent as u64);
         add(&self.core().counters.bytes_sent, sent);
     }

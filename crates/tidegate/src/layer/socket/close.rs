@@ -45,6 +45,19 @@ impl LayeredSocket {
         }
     }
 
+    /// Returns the number of bytes from above that are through and that no write has told of, in the
+    /// whole stack. For the end: a write afterwards would offer them again.
+    pub(crate) fn tell_all(&mut self) -> usize {
+        let below = self.layered_below_mut().map_or(0, Self::tell_all);
+        let past = below.min(usize::try_from(self.past).unwrap_or(usize::MAX));
+        self.past -= past as u64;
+        let own = (below - past).min(self.wire.len());
+        self.wire.consume(own);
+        self.through.take(own);
+        // The rest went past a layer that has left.
+        below - own + self.through.tell(usize::MAX)
+    }
+
     /// Returns whether the topmost layer has left and everything of it is done, so that the socket
     /// below can take the place of this one.
     pub(crate) fn has_left(&self) -> bool {

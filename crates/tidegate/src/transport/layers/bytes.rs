@@ -5,6 +5,7 @@ use super::super::conn::Conn;
 use super::super::state::State;
 use crate::driver::StreamSocket;
 use crate::event_loop::add;
+use crate::layer::LayeredSocket;
 use std::io::{self, IoSlice};
 use std::mem;
 
@@ -120,6 +121,15 @@ impl Conn {
         let taken = self.taken_by_kernel();
         let before = self.with_layers(|layers| mem::replace(&mut layers.taken, taken));
         taken.saturating_sub(before) as usize
+    }
+
+    /// Counts the bytes that the kernel has, with all that stands for them, of which no write has told
+    /// yet. They are still in the buffer, which is to be dropped.
+    pub(in super::super) fn count_untold(&self) {
+        let told = self.layered(LayeredSocket::tell_all);
+        if let Some(sent @ 1..) = told {
+            self.count_sent(sent);
+        }
     }
 
     /// Puts back bytes that were read and cannot be delivered now.
