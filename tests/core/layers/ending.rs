@@ -63,6 +63,34 @@ fn l20_a_close_sends_the_queue_then_the_end_of_each_layer_from_the_top_then_eof(
 }
 each_kind!(l20_a_close_sends_the_queue_then_the_end_of_each_layer_from_the_top_then_eof);
 
+/// A layer that does not open any more has nothing to end; those below it have.
+fn l20_a_close_while_a_pushed_layer_opens_ends_those_below(kind: Kind) {
+    for speaks in [false, true] {
+        let (mut event_loop, log, transport, mut peer) = sealed_scene(Scene::of(kind), |r| r);
+        let calls = Calls::default();
+        let mut expected = vec![Said::Hello];
+        let layer = if speaks {
+            expected.push(Said::Data(hello()));
+            Seal::client()
+        } else {
+            Seal::server()
+        };
+        let pushed = transport.push_layer(layer.noted_in(&calls), b"");
+        settle(&mut event_loop);
+        transport.close();
+        expected.push(Said::End);
+        peer.expect_end(&mut event_loop);
+        assert!(peer.saw_eof(), "{:?}", peer.saw_error());
+        assert_eq!(peer.said_behind(0), expected);
+        drive(&mut event_loop, "the end", || log.is_lost());
+        assert_eq!(log.words(), ["made", "lost"]);
+        assert!(log.closed().is_clean());
+        assert!(closed_of(event_loop.run_until(pushed)).is_clean());
+        assert_eq!(*calls.borrow(), ["start"]);
+    }
+}
+each_kind!(l20_a_close_while_a_pushed_layer_opens_ends_those_below);
+
 fn l20_a_peer_that_still_sends_gets_the_end_and_no_reset(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = sealed_scene(Scene::of(kind), |r| r);
     transport.pause_reading();

@@ -141,8 +141,7 @@ impl Conn {
     /// Whether an end now would look cut to the peer: bytes are unsent, or layers have not ended their
     /// streams.
     pub(super) fn owes_peer(&self) -> bool {
-        let ended = State::OPENING | State::LAYERS_ENDED;
-        self.buffered() > 0 || (self.is(State::LAYERED) && !self.is(ended))
+        self.buffered() > 0 || self.state.get().is_to_end_layers()
     }
 
     /// The buffered bytes that may still be sent.

@@ -112,6 +112,9 @@ impl State {
     /// Layers hold bytes for the protocol, that were read while reading was stopped.
     pub(crate) const LAYER_FED: Self = Self(1 << 43);
 
+    /// A layer is open, or was.
+    pub(crate) const LAYER_OPEN: Self = Self(1 << 45);
+
     /// `eof_received` of this protocol returned `KeepOpen`.
     pub(crate) const KEPT_OPEN: Self = Self(1 << 44);
 
@@ -220,6 +223,12 @@ impl State {
         !self.any(Self::NO_READ) && self.any(Self::PAUSE_TOLD)
     }
 
+    /// Whether layers that are open have still to end our side of the stream.
+    pub(crate) fn is_to_end_layers(self) -> bool {
+        let open = !self.any(Self::OPENING) || self.any(Self::LAYER_OPEN);
+        self.any(Self::LAYERED) && open && !self.any(Self::LAYERS_ENDED)
+    }
+
     /// Whether gathered writes go to the kernel as they are: it takes bytes, and there are no layers.
     pub(crate) fn is_plain_write(self) -> bool {
         self.0 & Self::PLAIN_WRITE.0 == Self::WRITABLE.0
@@ -254,7 +263,7 @@ impl BitOr for State {
 }
 
 /// The flags by name, for logs.
-const NAMES: [(State, &str); 44] = [
+const NAMES: [(State, &str); 45] = [
     (State::CONNECTING, "connecting"),
     (State::READABLE, "readable"),
     (State::READ_TO_END, "read-to-end"),
@@ -295,6 +304,7 @@ const NAMES: [(State, &str); 44] = [
     (State::HOLDS_READING, "holds-reading"),
     (State::OPEN_DUE, "open-due"),
     (State::LAYERS_ENDED, "layers-ended"),
+    (State::LAYER_OPEN, "layer-open"),
     (State::LAYER_TIMED, "layer-timed"),
     (State::LAYER_STARVED, "layer-starved"),
     (State::LAYER_FED, "layer-fed"),

@@ -157,7 +157,7 @@ impl State {
 
     /// The steps that end our side of the stream, or the connection, once nothing is buffered.
     fn next_of_end(self) -> Option<Step> {
-        let to_end = self.any(Self::LAYERED) && !self.any(Self::OPENING.with(Self::LAYERS_ENDED));
+        let to_end = self.is_to_end_layers();
         let all_sent = !self.any(Self::QUEUED);
         if self.any(Self::CLOSING) {
             if all_sent && !to_end {
@@ -284,6 +284,15 @@ mod tests {
             (opening | S::READABLE | S::READ_QUEUED, Rest),
             (opening | S::EOF_ASKED, Rest),
             (opening | S::CLOSING, Finish),
+            (opening | S::CLOSING | S::LAYER_OPEN, Rest),
+            (
+                opening | S::CLOSING | S::LAYER_OPEN | S::WRITABLE,
+                EndLayers,
+            ),
+            (
+                opening | S::CLOSING | S::LAYER_OPEN | S::LAYERS_ENDED,
+                Finish,
+            ),
             (opening | S::UNREAD, Rest),
             (opening | S::ENDED | S::READABLE, Finish),
             (S::LAYERED | S::OUTPUT | S::WRITABLE | S::PAUSED, Flush),

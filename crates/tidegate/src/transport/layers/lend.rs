@@ -233,7 +233,8 @@ impl Conn {
         // The layer knew what the kernel has, or has room for.
         self.set(State::READABLE | State::WRITABLE);
         if self.layered(|_| ()).is_none() {
-            self.clear(State::LAYERED | State::OUTPUT | State::LAYER_STARVED | State::LAYER_FED);
+            let layered = State::LAYERED | State::LAYER_OPEN | State::OUTPUT;
+            self.clear(layered | State::LAYER_STARVED | State::LAYER_FED);
             self.set_layer_timer(None);
         }
     }

@@ -196,6 +196,9 @@ impl Transport {
             let behind = layers.opening.split_off(opened);
             mem::replace(&mut layers.opening, behind)
         });
+        if !opened.is_empty() {
+            conn.set(State::LAYER_OPEN);
+        }
         for opened in opened {
             if let Some(timer) = opened.limit {
                 self.forget_timer(timer);
