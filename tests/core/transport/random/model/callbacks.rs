@@ -159,9 +159,12 @@ impl Model {
         self.is_ended() || self.eof_asked || self.eof_delivered
     }
 
-    /// Whether bytes may be given back: none come after an EOF.
+    /// Whether bytes may be given back: none come after an EOF, and a layer that opens would get them.
+    /// Outside of callbacks nobody sees whether a new protocol has taken its place, and its bytes
+    /// theirs.
     pub(crate) fn gives_back(&self) -> bool {
-        !self.eof_told || self.next.is_some()
+        let has_switched = self.next.is_none() || self.next_is_due;
+        (!self.eof_told || self.next.is_some()) && has_switched && !self.wire.is_opening()
     }
 
     pub(crate) fn give_back(&mut self, bytes: &[u8]) {

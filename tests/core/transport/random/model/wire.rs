@@ -160,8 +160,13 @@ impl Wire {
     /// that is not open, and ends none below it then.
     pub(crate) fn saw_all_ends(&self) -> bool {
         let mut on = self.levels.iter().filter(|level| level.from.is_some());
-        let is_opening = on.clone().any(|level| !level.is_open);
-        is_opening || on.all(|level| level.theirs.saw_end() != Some(false))
+        self.is_opening() || on.all(|level| level.theirs.saw_end() != Some(false))
+    }
+
+    /// Whether a layer of ours may not be open.
+    pub(crate) fn is_opening(&self) -> bool {
+        let mut on = self.levels.iter().filter(|level| level.from.is_some());
+        on.any(|level| !level.is_open)
     }
 
     pub(crate) fn saw_an_end(&self) -> bool {
