@@ -216,6 +216,9 @@ impl Client {
 
     fn finish(&mut self, transport: &Transport) -> Result {
         self.done = true;
+        if !matches!(self.end, Ending::Abort | Ending::Reset) {
+            self.ledger.ends_stream(transport);
+        }
         match self.end {
             Ending::WriteEof => {
                 transport

@@ -2,7 +2,7 @@
 
 use crate::layers::Stack;
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io;
 use std::rc::Rc;
@@ -13,6 +13,8 @@ use tidegate::{Address, CloseReason, Closed, Handle, Transport};
 pub(crate) struct Account {
     pub(crate) sent: u64,
     pub(crate) unsent: u64,
+    /// It ended by a close of ours, with all that was written.
+    pub(crate) is_clean: bool,
     pub(crate) received: u64,
     /// Also set later: a reader of streams may come to it after the end.
     pub(crate) saw_eof: Rc<Cell<bool>>,
@@ -60,7 +62,13 @@ pub(crate) struct Ledger {
     slack: RefCell<BTreeMap<Ends, u64>>,
     /// Bytes that protocols have received and handed to layers.
     given_back: RefCell<BTreeMap<Ends, u64>>,
+    /// Those of which a layer knows the end of a stream from a cut.
+    knows_cuts: RefCell<BTreeSet<Ends>>,
+    /// Those that ended their stream, or may have.
+    ended: RefCell<BTreeSet<Ends>>,
     accounts: RefCell<BTreeMap<Ends, Account>>,
+    /// The clients' connections, by their layers.
+    pub(crate) stacks: RefCell<BTreeMap<String, u64>>,
     pub(crate) reasons: RefCell<BTreeMap<&'static str, u64>>,
     pub(crate) bytes: Cell<u64>,
     pub(crate) echoed_whole: Cell<u64>,
@@ -68,6 +76,8 @@ pub(crate) struct Ledger {
     pub(crate) from_backlog: Cell<u64>,
     /// Ends that lost bytes, and whose peers' ends are known.
     pub(crate) cuts: Cell<u64>,
+    /// Ends of stream that layers told, with a peer to compare them with.
+    pub(crate) told_ends: Cell<u64>,
     violations: RefCell<Vec<String>>,
 }
 
@@ -97,10 +107,12 @@ impl Ledger {
             .insert(ends(transport), transport.clone());
     }
 
-    /// Returns the connections of a loop that have not ended, as a text.
-    pub(crate) fn show_open(&self, handle: &Handle) -> String {
+    /// Returns the connections that have not ended, those of a loop or all, as a text.
+    pub(crate) fn show_open(&self, handle: Option<&Handle>) -> String {
         let open = self.open.borrow();
-        let here = open.iter().filter(|(_, open)| open.handle() == handle);
+        let here = open
+            .iter()
+            .filter(|(_, open)| handle.is_none_or(|handle| open.handle() == handle));
         let texts = here.map(|((local, peer), open)| format!("{local} to {peer}: {open:?}"));
         texts.collect::<Vec<_>>().join(", ")
     }
@@ -135,8 +147,21 @@ impl Ledger {
     }
 
     /// Allows for the layers of a connection, beside those that it had.
-    pub(crate) fn loosen(&self, transport: &Transport, slack: u64) {
-        *self.slack.borrow_mut().entry(ends(transport)).or_default() += slack;
+    pub(crate) fn behind(&self, transport: &Transport, stack: &Stack) {
+        *self.slack.borrow_mut().entry(ends(transport)).or_default() += stack.slack();
+        if stack.knows_cuts() {
+            self.knows_cuts.borrow_mut().insert(ends(transport));
+        }
+    }
+
+    /// A connection ends its stream, or may do so.
+    pub(crate) fn ends_stream(&self, transport: &Transport) {
+        self.ended.borrow_mut().insert(ends(transport));
+    }
+
+    /// A client has layers.
+    pub(crate) fn count_stack(&self, layers: String) {
+        *self.stacks.borrow_mut().entry(layers).or_default() += 1;
     }
 
     fn enter(&self, transport: &Transport, closed: &Closed, saw_eof: Rc<Cell<bool>>) {
@@ -146,6 +171,7 @@ impl Ledger {
         let account = Account {
             sent: stats.sent,
             unsent: closed.unsent(),
+            is_clean: closed.is_clean(),
             received: stats.received - given_back,
             saw_eof,
         };
@@ -162,7 +188,9 @@ impl Ledger {
         let (ledger, saw_eof) = (self.clone(), Rc::new(Cell::new(false)));
         let (followed, seen) = (transport.clone(), saw_eof.clone());
         // Asked for while there is a socket.
-        self.loosen(transport, stack.map_or(0, Stack::slack));
+        if let Some(stack) = stack {
+            self.behind(transport, stack);
+        }
         transport.wait_closed().then(move |_, closed| {
             // An error is the end of the loop, whose connections are not checked.
             if let Ok(closed) = closed {
@@ -175,6 +203,7 @@ impl Ledger {
     /// Holds the two ends of each connection against each other.
     pub(crate) fn balance(&self) {
         let (accounts, slack) = (self.accounts.borrow(), self.slack.borrow());
+        let (knows_cuts, ended) = (self.knows_cuts.borrow(), self.ended.borrow());
         for ((local, peer), account) in accounts.iter() {
             let Some(other) = accounts.get(&(peer.clone(), local.clone())) else {
                 continue;
@@ -190,6 +219,14 @@ impl Ledger {
                 self.violation(format!(
                     "{local} received what {peer} did not send: {account:?} {other:?}"
                 ));
+            }
+            if account.saw_eof.get() && knows_cuts.contains(&(local.clone(), peer.clone())) {
+                self.told_ends.set(self.told_ends.get() + 1);
+                if !other.is_clean && !ended.contains(&(peer.clone(), local.clone())) {
+                    self.violation(format!(
+                        "{local} saw an end, and {peer} did not end its stream: {account:?} {other:?}"
+                    ));
+                }
             }
             if other.unsent > 0 {
                 self.cuts.set(self.cuts.get() + 1);
@@ -233,6 +270,7 @@ fn reason_word(closed: &Closed) -> &'static str {
         Reason::PeerEof => "end of stream",
         Reason::Timeout(_) => "timeout",
         Reason::Io(_) if closed.is_reset() => "reset",
+        Reason::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => "cut of the stream",
         Reason::Io(_) => "another error",
         Reason::Shutdown => "shutdown of the loop",
         _ => "error of a callback",

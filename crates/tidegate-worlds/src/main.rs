@@ -86,7 +86,9 @@ struct Sums {
     refused: u64,
     from_backlog: u64,
     cuts: u64,
+    told_ends: u64,
     reasons: BTreeMap<&'static str, u64>,
+    stacks: BTreeMap<String, u64>,
 }
 
 impl Sums {
@@ -101,6 +103,10 @@ impl Sums {
         self.refused += outcome.refused;
         self.from_backlog += outcome.from_backlog;
         self.cuts += outcome.cuts;
+        self.told_ends += outcome.told_ends;
+        for (layers, count) in &outcome.stacks {
+            *self.stacks.entry(layers.clone()).or_default() += count;
+        }
         for (reason, count) in &outcome.reasons {
             *self.reasons.entry(reason).or_default() += count;
         }
@@ -117,6 +123,7 @@ impl Sums {
             refused,
             from_backlog,
             cuts,
+            told_ends,
             ..
         } = self;
         println!(
@@ -130,9 +137,16 @@ impl Sums {
         println!("{connections} ends of connections, {bytes} bytes received, {whole} echoes whole");
         println!("{refused} peers refused, {from_backlog} served from the backlog of a shutdown");
         println!("{cuts} ends that lost bytes, with a peer to see it");
+        println!("{told_ends} ends of stream told by layers, with a peer that ended its own");
         println!("\nconnections ended by");
         for (reason, count) in &self.reasons {
             println!("{reason:<24} {count:>12}");
+        }
+        println!("\nlayers of clients, from the wire up (t: TLS; f, s, h: layers of a user's)");
+        let all: u64 = self.stacks.values().sum();
+        for (layers, count) in &self.stacks {
+            let share = 100.0 * *count as f64 / all as f64;
+            println!("{layers:<24} {count:>12} {share:>5.1} %");
         }
         println!("\nfaults that struck\n{}", self.struck);
     }

@@ -49,6 +49,8 @@ pub(crate) struct Outcome {
     pub(crate) refused: u64,
     pub(crate) from_backlog: u64,
     pub(crate) cuts: u64,
+    pub(crate) told_ends: u64,
+    pub(crate) stacks: BTreeMap<String, u64>,
     pub(crate) reasons: BTreeMap<&'static str, u64>,
 }
 
@@ -65,7 +67,7 @@ pub(crate) fn run(seed: u64, trace: bool) -> Outcome {
         .step_limit(2_000_000)
         .build();
     if let Err(error) = live(&mut world, &ledger, &mut rng) {
-        ledger.violation(error);
+        ledger.violation(format!("{error}: {}", ledger.show_open(None)));
     }
     let (struck, trace, elapsed) = (world.fault_counts(), world.trace(), world.elapsed());
     drop(world);
@@ -82,6 +84,8 @@ pub(crate) fn run(seed: u64, trace: bool) -> Outcome {
         refused: ledger.refused.get(),
         from_backlog: ledger.from_backlog.get(),
         cuts: ledger.cuts.get(),
+        told_ends: ledger.told_ends.get(),
+        stacks: ledger.stacks.take(),
         reasons: ledger.reasons.take(),
     }
 }
@@ -119,7 +123,7 @@ fn live(world: &mut World, ledger: &Rc<Ledger>, rng: &mut fastrand::Rng) -> io::
     for host in &left {
         let stats = host.handle().stats();
         if stats.connections + stats.connecting + stats.jobs > 0 {
-            let open = ledger.show_open(host.handle());
+            let open = ledger.show_open(Some(host.handle()));
             ledger.violation(format!("{} is stuck: {open} {stats:?}", host.name()));
         }
     }
@@ -224,7 +228,8 @@ impl Start<'_> {
             _ => {
                 let back = format!("{}:{PORT}", self.hosts[n - 5].name());
                 handle.create_server(at, move || {
-                    Watched::new(&of, relay_to(&back, &of)).behind(stack.as_ref())
+                    let relay = Watched::new(&of, relay_to(&back, &of));
+                    relay.behind(stack.as_ref()).half_closing()
                 })?
             }
         };
@@ -292,6 +297,10 @@ impl Start<'_> {
         let stack = stack.cloned();
         if let Some(stack) = &stack {
             to = self.layers.connect(to, stack, rng);
+        }
+        if port != UPGRADED {
+            let layers = stack.as_ref().map_or("none".into(), Stack::to_string);
+            self.ledger.count_stack(layers);
         }
         let seed = rng.u64(..);
         let streams = rng.u32(..3) == 0;
@@ -424,6 +433,8 @@ impl Outcome {
             refused: 0,
             from_backlog: 0,
             cuts: 0,
+            told_ends: 0,
+            stacks: BTreeMap::new(),
             reasons: BTreeMap::new(),
         }
     }

@@ -55,6 +55,7 @@ pub(crate) async fn echo(
         let (chunk, last) = match chunk {
             Ok(chunk) if chunk.is_empty() => {
                 saw_eof.set(true);
+                ledger.ends_stream(writer.transport());
                 return Ok(());
             }
             Ok(chunk) => (chunk, false),

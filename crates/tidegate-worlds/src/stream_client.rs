@@ -91,6 +91,7 @@ async fn write(
             _ => {}
         }
     }
+    ledger.ends_stream(writer.transport());
     // Refused when the connection is over, which the reader tells.
     let _ = writer.write_eof();
 }

@@ -132,7 +132,11 @@ impl Talker {
             return Ok(());
         };
         self.ledger.give_back(transport, unread.len());
-        self.ledger.loosen(transport, stage.stack.slack());
+        self.ledger.behind(transport, &stage.stack);
+        if self.side == Side::Client {
+            self.ledger
+                .count_stack(format!("{} in mid-stream", stage.stack));
+        }
         let (layers, side) = (self.layers.clone(), self.side);
         let pushed = layers.push(transport, &stage.stack, side, unread, &mut self.rng);
         for completion in pushed {

@@ -17,8 +17,9 @@ struct Order {
 pub(crate) struct Watched<P> {
     inner: P,
     ledger: Rc<Ledger>,
-    /// Of the layers that the connection has from the start.
-    slack: u64,
+    /// The layers that the connection has from the start.
+    stack: Option<Stack>,
+    half_closes: bool,
     order: Order,
     _guard: Guard,
 }
@@ -28,7 +29,8 @@ impl<P: Protocol> Watched<P> {
         Self {
             inner,
             ledger: ledger.clone(),
-            slack: 0,
+            stack: None,
+            half_closes: false,
             order: Order::default(),
             _guard: Guard::new(ledger, |ledger| &ledger.protocols),
         }
@@ -36,7 +38,13 @@ impl<P: Protocol> Watched<P> {
 
     /// With the layers of a stack from the start.
     pub(crate) fn behind(mut self, stack: Option<&Stack>) -> Self {
-        self.slack = stack.map_or(0, Stack::slack);
+        self.stack = stack.cloned();
+        self
+    }
+
+    /// For a protocol that ends its stream unseen.
+    pub(crate) fn half_closing(mut self) -> Self {
+        self.half_closes = true;
         self
     }
 
@@ -70,7 +78,12 @@ impl<P: Protocol> Watched<P> {
 impl<P: Protocol> Protocol for Watched<P> {
     fn connection_made(&mut self, transport: &Transport) -> Result {
         self.ledger.open(transport);
-        self.ledger.loosen(transport, self.slack);
+        if self.half_closes {
+            self.ledger.ends_stream(transport);
+        }
+        if let Some(stack) = &self.stack {
+            self.ledger.behind(transport, stack);
+        }
         let fits = |order: &mut Order| !std::mem::replace(&mut order.made, true);
         self.watch(transport, "connection_made", fits, |inner| {
             inner.connection_made(transport)
@@ -85,6 +98,8 @@ impl<P: Protocol> Protocol for Watched<P> {
     }
 
     fn eof_received(&mut self, transport: &Transport) -> Result<OnEof> {
+        // It closes now, or when it has sent the rest.
+        self.ledger.ends_stream(transport);
         let fits = |order: &mut Order| order.made && !std::mem::replace(&mut order.eof, true);
         self.watch(transport, "eof_received", fits, |inner| {
             inner.eof_received(transport)

@@ -46,6 +46,14 @@ impl Stack {
     }
 }
 
+impl Stack {
+    /// Whether one of them has an end of its own.
+    pub(crate) fn knows_cuts(&self) -> bool {
+        let has_end = |kind: &Kind| matches!(kind, Kind::Tls | Kind::Framing);
+        self.0.iter().any(has_end)
+    }
+}
+
 /// Which end of a connection has the layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Side {
