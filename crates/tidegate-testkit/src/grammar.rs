@@ -12,7 +12,8 @@ pub(crate) enum Call {
     Lost,
 }
 
-/// `made (data | pause resume)* eof? (pause resume)* lost`, one call after the other.
+/// `made (data | pause resume)* eof? (pause resume)* lost`, one call after the other. An EOF whose
+/// callback gave back bytes does not count.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Grammar {
     made: bool,
@@ -25,6 +26,11 @@ impl Grammar {
     /// Begins in the middle, as a protocol does that took the place of another.
     pub(crate) fn skip_made(&mut self) {
         self.made = true;
+    }
+
+    /// Takes an EOF back, whose callback gave back bytes: it comes again behind them.
+    pub(crate) fn take_eof_back(&mut self) {
+        self.eof = false;
     }
 
     pub(crate) fn is_lost(self) -> bool {
@@ -103,6 +109,17 @@ mod tests {
         ] {
             assert_eq!(violations(calls), [violation], "{calls:?}");
         }
+    }
+
+    #[test]
+    fn an_eof_that_was_taken_back_comes_again_behind_data() {
+        let mut grammar = Grammar::default();
+        assert_eq!(grammar.next(Call::Made), None);
+        assert_eq!(grammar.next(Call::Eof), None);
+        grammar.take_eof_back();
+        assert_eq!(grammar.next(Call::Data(1)), None);
+        assert_eq!(grammar.next(Call::Eof), None);
+        assert_eq!(grammar.next(Call::Data(1)), Some("data after eof"));
     }
 
     #[test]

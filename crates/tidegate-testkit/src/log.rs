@@ -196,6 +196,15 @@ impl Log {
         self.0.dropped.get()
     }
 
+    /// Called when `eof_received` has returned.
+    pub(crate) fn eof_ended(&self, transport: &Transport) {
+        if transport.has_unread() {
+            let mut grammar = self.0.grammar.get();
+            grammar.take_eof_back();
+            self.0.grammar.set(grammar);
+        }
+    }
+
     /// Lets the record start in the middle of the grammar: for a protocol that takes the place of another.
     #[must_use]
     pub fn switched_in(self) -> Self {

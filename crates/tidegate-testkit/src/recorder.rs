@@ -164,10 +164,12 @@ impl Protocol for Recorder {
     fn eof_received(&mut self, transport: &Transport) -> Result<OnEof> {
         let _running = self.log.enter("eof_received");
         self.log.push(Seen::Eof);
-        match &mut self.eof {
+        let received = match &mut self.eof {
             Some(hook) => hook(transport, ()),
             None => Provided.eof_received(transport),
-        }
+        };
+        self.log.eof_ended(transport);
+        received
     }
 
     fn pause_writing(&mut self, transport: &Transport) -> Result<OnPause> {

@@ -88,7 +88,9 @@ impl<P: Protocol> Protocol for Watched<P> {
     fn eof_received(&mut self, transport: &Transport) -> Result<OnEof> {
         let _running = self.log.enter("eof_received");
         self.see(transport, Seen::Eof);
-        self.protocol.eof_received(transport)
+        let received = self.protocol.eof_received(transport);
+        self.log.eof_ended(transport);
+        received
     }
 
     fn pause_writing(&mut self, transport: &Transport) -> Result<OnPause> {

@@ -101,9 +101,12 @@ impl<P: Protocol> Protocol for Watched<P> {
         // It closes now, or when it has sent the rest.
         self.ledger.ends_stream(transport);
         let fits = |order: &mut Order| order.made && !std::mem::replace(&mut order.eof, true);
-        self.watch(transport, "eof_received", fits, |inner| {
+        let received = self.watch(transport, "eof_received", fits, |inner| {
             inner.eof_received(transport)
-        })
+        });
+        // It comes again behind bytes that it gave back.
+        self.order.eof &= !transport.has_unread();
+        received
     }
 
     fn pause_writing(&mut self, transport: &Transport) -> Result<OnPause> {

@@ -106,6 +106,14 @@ impl Transport {
         self.touch();
     }
 
+    /// Returns whether bytes wait that were given back or left over. For the test kit, which checks the
+    /// order of callbacks.
+    #[cfg(feature = "unstable-driver")]
+    #[doc(hidden)]
+    pub fn has_unread(&self) -> bool {
+        self.conn().is(State::UNREAD)
+    }
+
     #[inline]
     pub(crate) fn is_input_wanted(&self) -> bool {
         self.conn().state.get().wants_input()
