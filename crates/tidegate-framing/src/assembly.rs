@@ -64,43 +64,35 @@ pub(crate) enum Ending {
     Failed,
 }
 
-/// Gives frames out of `data`, at most `at_most`. Returns the number of bytes that these took.
+/// Gives frames out of `rest`, at most `left`. Returns the bytes behind them.
 ///
 /// The only place that asks the codec and gives frames: its code is not repeated in the callers.
 #[inline(never)]
-fn give<T: Target>(
+fn give<'d, T: Target>(
     target: &mut T,
     source: &T::Source,
-    data: &[u8],
-    at_most: usize,
+    mut rest: &'d [u8],
+    mut left: usize,
     eof: bool,
-) -> (usize, Ended) {
-    let (mut used, mut given, mut at_eof) = (0, 0, false);
+) -> (&'d [u8], Ended) {
     loop {
-        let rest = &data[used..];
-        let step = if at_eof {
-            target.codec().decode_eof(rest)
-        } else {
-            target.codec().decode(rest)
-        };
+        let mut step = target.codec().decode(rest);
+        if eof && matches!(step, Ok(Step::Need(_) | Step::Skip(0))) {
+            step = target.codec().decode_eof(rest);
+        }
         match step {
             Ok(Step::Frame(frame, taken)) => {
-                used += taken;
-                given += 1;
+                rest = &rest[taken..];
                 let result = target.frame(source, frame);
-                if result.is_err() || given == at_most || !T::wants_more(source) {
-                    return (used, Ended::Stopped(result));
+                left -= 1;
+                if result.is_err() || left == 0 || !T::wants_more(source) {
+                    return (rest, Ended::Stopped(result));
                 }
-                at_eof = false;
             }
-            Ok(Step::Skip(taken @ 1..)) => {
-                used += taken;
-                at_eof = false;
-            }
-            Ok(Step::Need(_) | Step::Skip(_)) if eof && !at_eof => at_eof = true,
-            Ok(Step::Need(missing)) => return (used, Ended::Need(missing)),
-            Ok(Step::Skip(_)) => return (used, Ended::Need(0)),
-            Err(error) => return (used, Ended::Failed(error.into())),
+            Ok(Step::Skip(taken @ 1..)) => rest = &rest[taken..],
+            Ok(Step::Need(missing)) => return (rest, Ended::Need(missing)),
+            Ok(Step::Skip(0)) => return (rest, Ended::Need(0)),
+            Err(error) => return (rest, Ended::Failed(error.into())),
         }
     }
 }
@@ -157,8 +149,8 @@ impl Assembly {
             }
         }
         match give(target, source, data, at_most, self.at_eof) {
-            (used, Ended::Need(_)) if used == data.len() => Ok(()),
-            (used, ended) => self.rest(target, source, &data[used..], ended),
+            ([], Ended::Need(_)) => Ok(()),
+            (rest, ended) => self.rest(target, source, rest, ended),
         }
     }
 
@@ -249,7 +241,8 @@ impl Assembly {
                 torn.bytes.extend_from_slice(&data[..copied]);
             }
             let before = torn.pending().len() - copied;
-            let (used, ended) = give(target, source, torn.pending(), 1, false);
+            let (rest, ended) = give(target, source, torn.pending(), 1, false);
+            let used = torn.pending().len() - rest.len();
             if used >= before {
                 // The rest lies in `data` too.
                 data = &data[used - before..];

@@ -205,8 +205,12 @@ impl Decode for Lines {
             && let Some(at) = search::find(b'\n', input)
             && at <= self.max
         {
-            let has_cr = self.end == LineEnd::Either && at > 0 && input[at - 1] == b'\r';
-            return Ok(self.frame(input, at - usize::from(has_cr), at + 1));
+            let has_cr = || self.end == LineEnd::Either && input[..at].ends_with(b"\r");
+            let len = match self.keep_end {
+                true => at + 1,
+                false => at - usize::from(has_cr()),
+            };
+            return Ok(Step::Frame(&input[..len], at + 1));
         }
         self.decode_any(input)
     }
