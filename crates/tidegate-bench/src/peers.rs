@@ -251,6 +251,12 @@ pub fn with_write_timeout(programs: &Path) -> Peer {
     Peer::new("tidegate-timed", command, &programs.to_string_lossy())
 }
 
+/// Returns our server on frames. It serves echo and lines.
+pub fn framed(programs: &Path) -> Peer {
+    let command = "{program}/serve {mode} --api framed";
+    Peer::new("tidegate-framed", command, &programs.to_string_lossy())
+}
+
 /// Returns the peers in Rust, ours among them.
 pub fn rust_peers(programs: &Path) -> Vec<Peer> {
     let programs = programs.to_string_lossy();

@@ -173,6 +173,7 @@ fn run(arguments: &Arguments) -> Result<Vec<String>> {
     let programs = peers::build_programs()?;
     let scratch = tools::scratch(&programs)?;
     let timed = peers::with_write_timeout(&programs);
+    let framed = peers::framed(&programs);
     let servers = if arguments.all {
         let found = peers::find(&programs, false);
         for (name, why) in &found.left_out {
@@ -200,7 +201,7 @@ fn run(arguments: &Arguments) -> Result<Vec<String>> {
         ours: named(&[protocol, streams]),
         others: others.clone(),
     };
-    plain.ours.push(&timed);
+    plain.ours.extend([&timed, &framed]);
     let over_tls = Group {
         traffic: &TRAFFIC_OVER_TLS,
         servers: &servers,

@@ -1,7 +1,7 @@
 //! The services on tidegate, in each of the ways to write them.
 //!
 //! ```sh
-//! serve echo --api protocol|buffered|streams [--write copy|owned] [--write-timeout] [--tls]
+//! serve echo --api protocol|buffered|streams|framed [--write copy|owned] [--write-timeout] [--tls]
 //!     --listen 127.0.0.1:7000
 //! ```
 //!
@@ -10,6 +10,7 @@
 //! one.
 
 mod buffered;
+mod framed;
 mod protocol;
 mod streams;
 
@@ -24,8 +25,9 @@ use tidegate_bench::{tls, usage};
 use tidegate_tls::ListenTls;
 
 const USAGE: &str = "\
-usage: serve echo|lines|sink|source|megabyte [--api protocol|buffered|streams]
-             [--write copy|owned] [--write-timeout] [--tls] [--listen IP:PORT]";
+usage: serve echo|lines|sink|source|megabyte
+             [--api protocol|buffered|streams|framed] [--write copy|owned] [--write-timeout]
+             [--tls] [--listen IP:PORT]";
 
 /// The interface that is used.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -34,6 +36,7 @@ enum Api {
     Protocol,
     Buffered,
     Streams,
+    Framed,
 }
 
 /// The write that a source uses.
@@ -94,6 +97,7 @@ fn run((options, arguments): &(Options, ServerArguments)) -> Result<ExitCode> {
         Api::Protocol => protocol::listen(&handle, service, writes, timed, listen)?,
         Api::Buffered => buffered::listen(&handle, service, writes, listen)?,
         Api::Streams => streams::listen(&handle, service, writes, listen)?,
+        Api::Framed => framed::listen(&handle, service, listen)?,
     };
     if let Some(Address::Inet(address)) = addresses.first() {
         announce(*address);
