@@ -60,6 +60,10 @@ for features in none ring aws-lc-rs tls12,native-roots; do
     step "clippy-tls-$features" "" "tidegate-tls, features: $features" \
         clippy -p tidegate-tls --no-default-features --features "${features#none}"
 done
+for features in none tokio-util; do
+    step "clippy-framing-$features" "" "tidegate-framing, features: $features" \
+        clippy -p tidegate-framing --no-default-features --features "${features#none}"
+done
 step docs "" "documentation without warnings" warnings_of_docs
 step dependencies "" "tidegate has six" dependencies
 step file-length "" "no source file above 500 lines" length_of_files

@@ -261,6 +261,14 @@ starttls() {
     [ ! -s "$scratch/server.err" ]
 }
 
+# The last line has no end; one that is too long ends the connection.
+lines() {
+    start_server lines --listen 127.0.0.1:0 || return 1
+    printf 'one\nthree' | half_closed | diff <(printf '1: 3 bytes\n2: 5 bytes\n') - || return 1
+    printf 'one\n%02000d\n' 0 | half_closed | diff <(printf '1: 3 bytes\n') - || return 1
+    grep 'a frame is longer than 1000 bytes' "$scratch/server.err"
+}
+
 # In the clear by nc, and with TLS behind the header by Python.
 proxy_header() {
     local pem
@@ -428,6 +436,7 @@ example_step https-fetch "a page of openssl's server" https_fetch
 example_step tls-echo-tcp "echo over TLS and TCP" tls_echo_at 127.0.0.1:0
 example_step tls-echo-unix "echo over TLS and a Unix socket" tls_echo_at "unix:$scratch/tls.sock"
 example_step starttls "TLS in the middle of a conversation" starttls
+example_step lines "frames" lines
 example_step proxy-header "a layer that leaves, alone and below TLS" proxy_header
 
 needing=websockets
