@@ -7,6 +7,7 @@
 //! ```toml
 //! [dependencies]
 //! tidegate = "0.1"
+//! tidegate-framing = "0.1"
 //! tidegate-streams = "0.1"
 //! tidegate-testkit = "0.1"
 //! tidegate-tls = "0.1"
@@ -20,6 +21,7 @@
 //! | [`endings`] | how connections end, what the peer sees, the end of the loop |
 //! | [`servers`] | listening, refusing, a limit of connections, graceful shutdown |
 //! | [`connecting`] | clients, names, connecting again |
+//! | [`framing`] | lines and other messages, with limits |
 //! | [`shared_state`] | several connections, blocking work, other threads |
 //! | [`streams`] | async code on the same loop |
 //! | [`tls`] | TLS on any connection, and layers of your own |
@@ -49,6 +51,10 @@ pub mod servers {}
 #[doc = include_str!("../docs/guide/links.txt")]
 #[doc = include_str!("../docs/guide/connecting.md")]
 pub mod connecting {}
+
+#[doc = include_str!("../docs/guide/links.txt")]
+#[doc = include_str!("../docs/guide/framing.md")]
+pub mod framing {}
 
 #[doc = include_str!("../docs/guide/links.txt")]
 #[doc = include_str!("../docs/guide/shared_state.md")]
