@@ -63,7 +63,9 @@ impl Shared {
                     Place::Data(data) => &data[data.len().saturating_sub(*len)..],
                     _ => theirs(*len, *len),
                 };
-                if model.gives_back() {
+                // Outside of a callback it is not known whether the next protocol is in its place.
+                let is_open = model.next.is_some() && matches!(place, Place::Outside);
+                if model.gives_back() && !is_open {
                     transport.unread(bytes);
                     model.give_back(bytes);
                 }
