@@ -1,6 +1,8 @@
 //! Relays of one loop that lead to each other.
 
+use std::cell::Cell;
 use std::net::SocketAddr;
+use std::rc::Rc;
 use std::time::Duration;
 use support::{Kind, Peer, TempDir, accept, drive, each_kind, failures, relay_server, settle};
 use tidegate::{Address, EventLoop, Failure, Relay, WriteLimits};
@@ -56,14 +58,15 @@ fn of_a_name_that_also_names_the_relay_itself_the_other_addresses_are_taken() {
     };
     let mut event_loop = EventLoop::builder().resolver(resolver).build().unwrap();
     let failures = failures(event_loop.handle());
-    let (listener, back) = Kind::Tcp.listen(&TempDir::new());
-    drop(listener);
-    let port = back.as_inet().unwrap().port();
     let handle = event_loop.handle().clone();
-    let listen = SocketAddr::from(([127, 0, 0, 2], port));
+    let port = Rc::new(Cell::new(0));
+    let of_both = port.clone();
+    let relay = move || Relay::to(("both.test", of_both.get()));
+    let server = handle.create_server(("127.0.0.1", 0), relay).unwrap();
+    let back = server.local_addrs()[0].clone();
+    port.set(back.as_inet().unwrap().port());
+    let listen = SocketAddr::from(([127, 0, 0, 2], port.get()));
     let listener = std::net::TcpListener::bind(listen).unwrap().into();
-    let relay = move || Relay::to(("both.test", port));
-    handle.create_server(("127.0.0.1", port), relay).unwrap();
     let mut front = Peer::connect(&back);
     let mut back = accept(&mut event_loop, &listener);
     front.send(b"through");
