@@ -184,3 +184,24 @@ fn what_goes_out_with_a_read_lets_the_end_go_on() {
     assert!(scene.socket.wants_write(), "no event tells of it");
     scene.socket.end().unwrap();
 }
+
+#[test]
+fn a_layer_is_fed_behind_what_is_kept_for_the_reader_as_far_as_a_maximum() {
+    for (len, reaches_the_word) in [(10, true), (60_000, false)] {
+        let mut scene = Scene::new(Turns::new(true));
+        assert_eq!(scene.write(b"1").unwrap(), 1);
+        for _ in 0..4 {
+            assert_eq!(kind(scene.write(b"2")), WOULD_BLOCK);
+            scene.arrive(&data(&vec![1; len]));
+            feed(&mut scene);
+        }
+        assert_eq!(kind(scene.write(b"2")), WOULD_BLOCK);
+        scene.arrive(b"a");
+        feed(&mut scene);
+        assert_eq!(scene.write(b"2").is_ok(), reaches_the_word);
+        assert!(scene.read_all(SCRATCH).0 == vec![1; 4 * len]);
+        if !reaches_the_word {
+            goes_on(scene);
+        }
+    }
+}

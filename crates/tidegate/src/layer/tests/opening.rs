@@ -1,6 +1,7 @@
 //! How layers open, and why they do not.
 
 use super::{Scene, WOULD_BLOCK, kind};
+use crate::layer::shared::SCRATCH;
 use crate::layer::testing::layers::{CUSTOM, Custom, Framing, Identity, Session, frame};
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -169,4 +170,82 @@ fn the_stream_of_a_layer_that_is_not_open_is_not_ended_by_it() {
     });
     assert_eq!(kind(scene.socket.advance()), WOULD_BLOCK);
     scene.socket.end().unwrap();
+}
+
+#[test]
+fn nothing_is_read_for_the_protocol_before_it_is_open() {
+    let mut scene = Scene::unopened(handshake());
+    scene.arrive(b"worddata");
+    scene.line.reads();
+    assert_eq!(kind(scene.read(9)), WOULD_BLOCK);
+    assert_eq!(
+        scene.line.reads(),
+        0,
+        "a layer that has not started was called"
+    );
+    scene.socket.advance().unwrap();
+    assert_eq!(scene.read(9).unwrap(), b"data");
+}
+
+#[test]
+fn an_error_of_the_system_that_may_be_over_does_not_hide_the_last_words_of_the_peer() {
+    let mut scene = Scene::unopened(handshake());
+    scene.line.script([Err(libc::EPIPE)]);
+    scene.peer.break_with(libc::ENOMEM);
+    let error = scene.socket.advance().unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(libc::ENOMEM));
+    scene.peer.mend();
+    scene.arrive(b"!");
+    assert_eq!(
+        kind(scene.socket.advance()),
+        Some(ErrorKind::InvalidData),
+        "why the peer left"
+    );
+}
+
+#[test]
+fn a_failure_before_it_is_open_is_told_by_opening_and_not_by_a_write() {
+    let mut scene = Scene::unopened(Custom {
+        start: |io| {
+            io.wake_after(Duration::ZERO);
+            Ok(())
+        },
+        timer: |_| Err("too late".into()),
+        ..CUSTOM
+    });
+    assert_eq!(kind(scene.socket.advance()), WOULD_BLOCK);
+    scene.socket.timer(scene.clock.now());
+    assert!(scene.socket.has_failed());
+    assert_eq!(kind(scene.write(b"data")), WOULD_BLOCK);
+    let error = scene.socket.advance().unwrap_err();
+    assert_eq!(error.to_string(), "too late");
+}
+
+#[test]
+fn what_was_read_before_a_layer_is_its_first_input_in_the_order_of_the_calls() {
+    let mut scene = Scene::unopened(CUSTOM);
+    scene.socket.add_unread(b"ab");
+    scene.socket.add_unread(b"cd");
+    scene.arrive(b"ef");
+    scene.socket.advance().unwrap();
+    assert_eq!(scene.read_all(9).0, b"abcdef");
+}
+
+#[test]
+fn a_layer_that_leaves_hands_up_all_that_was_read_before_it_in_order() {
+    let mut scene = Scene::unopened(Custom {
+        start: |_| Ok(()),
+        receive: |io| {
+            io.consume(1);
+            io.leave();
+            Ok(())
+        },
+        ..CUSTOM
+    });
+    let bytes: Vec<_> = (0..SCRATCH + 1_000).map(|at| (at / 300) as u8).collect();
+    scene.socket.add_unread(&bytes);
+    scene.arrive(b"end");
+    scene.socket.advance().unwrap();
+    let expected = [&bytes[1..], b"end"].concat();
+    assert!(scene.read_all(1_000).0 == expected);
 }
