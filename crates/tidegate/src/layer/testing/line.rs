@@ -201,7 +201,9 @@ impl StreamSocket for LineEnd {
         let offered = slices.iter().map(|slice| slice.len()).sum::<usize>();
         assert!(offered > 0, "a write of nothing");
         self.writes.borrow_mut().push(offered);
-        if let Some(errno) = self.broken.get() {
+        if let Some(errno) = self.broken.get()
+            && self.script.borrow().is_empty()
+        {
             return Err(io::Error::from_raw_os_error(errno));
         }
         if self.dice.strikes(self.rates.no_memory) {

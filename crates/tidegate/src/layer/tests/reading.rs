@@ -257,3 +257,28 @@ fn an_error_of_the_system_that_may_be_over_is_passed_on_and_costs_nothing() {
     assert_eq!(scene.read(9).unwrap(), b"abc");
     let _: io::Result<usize> = scene.write(b"x");
 }
+
+#[test]
+fn the_deadline_is_the_earliest_one_of_all_layers() {
+    let late = || Custom {
+        start: |io| {
+            io.open();
+            io.wake_after(Duration::from_secs(2));
+            Ok(())
+        },
+        ..CUSTOM
+    };
+    let early = || Custom {
+        start: |io| {
+            io.open();
+            io.wake_after(Duration::from_secs(1));
+            Ok(())
+        },
+        ..CUSTOM
+    };
+    for (below, above) in [(late(), early()), (early(), late())] {
+        let scene = Scene::new(below).push(above, 0).opened();
+        let expected = scene.clock.now() + Duration::from_secs(1);
+        assert_eq!(scene.socket.deadline(), Some(expected));
+    }
+}

@@ -164,6 +164,7 @@ fn what_was_written_before_a_layer_goes_past_it_and_its_own_words_wait_for_that(
 fn a_layer_that_takes_nothing_is_asked_again_when_it_was_called_and_not_before() {
     let mut scene = Scene::new(Slow::new(3));
     assert_eq!(kind(scene.write(b"abcdef")), WOULD_BLOCK);
+    assert!(!scene.socket.needs_input(), "it waits for its timer");
     assert_eq!(kind(scene.write(b"abcdef")), WOULD_BLOCK);
     assert!(!scene.socket.wants_write());
     let deadline = scene.socket.deadline().unwrap();
