@@ -301,16 +301,20 @@ impl Model {
     }
 
     /// At the cap, what is buffered is offered before the write is refused: the buffer may fall
-    /// to the low-water mark and then rise again within one call.
+    /// to the low-water mark and then rise within one call, above the high-water mark again or not.
     pub(crate) fn fell_and_rose(&mut self, transport: &Transport, before: u64) {
         let sent_at_most = transport.sent() - self.sent;
+        let rose = transport.stats().pauses == self.crossings + 1;
         if self.paused
             && before.saturating_sub(sent_at_most) <= self.low
-            && transport.stats().pauses == self.crossings + 1
+            && (rose || !transport.flow().is_paused())
         {
             self.falls += 1;
             self.sure_falls += 1;
-            self.cross();
+            self.paused = false;
+            if rose {
+                self.cross();
+            }
         }
     }
 
