@@ -33,7 +33,9 @@ impl Model {
         self.expect(same, "the peer gets what was written, in order");
         self.peer_checked = self.wire.received().len();
         let got = self.peer_checked as u64;
-        let most = self.written.min(self.sent + self.wire.slack(false));
+        let most = self
+            .written
+            .min(self.sent + self.wire.slack(self.closed.is_some()));
         self.expect(got <= most, "the peer gets no more than was sent");
         if self.wire.saw_an_end() {
             let ours = self.eof_asked || self.is_ended();

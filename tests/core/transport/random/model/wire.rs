@@ -156,11 +156,10 @@ impl Wire {
         on.any(|level| level.theirs.saw_end().is_some())
     }
 
-    /// Whether our stream has ended in every layer that has an end. A close does not wait for a layer
-    /// that is not open, and ends none below it then.
+    /// Whether our stream has ended in every layer that was open and has an end.
     pub(crate) fn saw_all_ends(&self) -> bool {
-        let mut on = self.levels.iter().filter(|level| level.from.is_some());
-        self.is_opening() || on.all(|level| level.theirs.saw_end() != Some(false))
+        let mut open = self.levels.iter().filter(|level| level.is_open);
+        open.all(|level| level.theirs.saw_end() != Some(false))
     }
 
     /// Whether a layer of ours may not be open.
