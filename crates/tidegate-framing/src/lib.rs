@@ -22,7 +22,7 @@
 //!
 //! # Where to begin
 //!
-//! [`framed`] makes a protocol of a codec and a closure. [`FrameProtocol`] is for those that have state or
+//! [`framed()`] makes a protocol of a codec and a closure. [`FrameProtocol`] is for those that have state or
 //! other callbacks, and has the rules; [`Framed`] makes a [`Protocol`](tidegate::Protocol) of it.
 //!
 //! | codec | frames |
