@@ -1,6 +1,6 @@
 # What is published, and what it depends on.
 
-published=(-p tidegate -p tidegate-framing -p tidegate-streams -p tidegate-testkit -p tidegate-tls)
+published=(-p tidegate -p tidegate-framing -p tidegate-service -p tidegate-streams -p tidegate-testkit -p tidegate-tls)
 
 # In a new folder each time: with the same version cargo takes what it unpacked and built of these
 # packages before, and does not see that they have changed.
@@ -8,7 +8,7 @@ packages() {
     local code sources=${CARGO_HOME:-$HOME/.cargo}/registry/src
     bounded 1200 cargo package --allow-dirty "${published[@]}" --target-dir "$scratch/packages"
     code=$?
-    rm -rf "$sources"/-*/tidegate{,-framing,-streams,-testkit,-tls}-[0-9]*
+    rm -rf "$sources"/-*/tidegate{,-framing,-service,-streams,-testkit,-tls}-[0-9]*
     find "$sources" -maxdepth 1 -name "-*" -empty -delete
     return "$code"
 }
@@ -63,7 +63,7 @@ listens() {
 minimal_versions() {
     local copy=$scratch/minimal
     mkdir -p "$copy/crates" && cp Cargo.toml "$copy" &&
-        cp -rL crates/tidegate{,-framing,-streams,-testkit,-tls} "$copy/crates" &&
+        cp -rL crates/tidegate{,-framing,-service,-streams,-testkit,-tls} "$copy/crates" &&
         sed -i 's|^members = .*|members = ["crates/*"]|' "$copy/Cargo.toml" || return 1
     RUSTC_BOOTSTRAP=1 bounded 300 cargo update -Zdirect-minimal-versions \
         --manifest-path "$copy/Cargo.toml" || return 1
@@ -96,7 +96,7 @@ semver() {
         return "$not_here"
     fi
     cargo_program cargo-semver-checks 0.51.0 || return 1
-    for crate in tidegate tidegate-framing tidegate-streams tidegate-testkit tidegate-tls; do
+    for crate in tidegate tidegate-framing tidegate-service tidegate-streams tidegate-testkit tidegate-tls; do
         bounded 1200 "$target/ci/bin/cargo-semver-checks" semver-checks \
             -p "$crate" --baseline-rev "$last" || return 1
     done

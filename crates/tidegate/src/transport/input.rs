@@ -52,6 +52,10 @@ impl Transport {
     /// The bytes are copied once. A tail of bytes that come again may be given back once more, and stays
     /// where it is. The [stats](Transport::stats) count each byte as received once.
     ///
+    /// Do not give back a part of a message to wait for the rest: nothing is read before it, so the part
+    /// comes again alone. A protocol keeps it, and returns it from
+    /// [`leftover`](crate::Protocol::leftover).
+    ///
     /// This protocol replies to one command a tick, however many arrive together:
     ///
     #[doc = include_str!("../../docs/transport/unread.md")]

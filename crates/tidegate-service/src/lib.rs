@@ -1,0 +1,22 @@
+//! Parts of network services on [`tidegate`].
+//!
+//! [`Throttle`] limits the bytes that connections receive in a second. [`ProxyProtocol`] reads the header
+//! with which a load balancer tells the address of its client, and [`ProxyLayer`] does so below TLS.
+//!
+//! They use the public API of the core alone. The wrappers stand in each other in any order, and
+//! [`with_protocol`](tidegate::Transport::with_protocol) finds what is in them.
+#![cfg_attr(docsrs, feature(doc_cfg))]
+#![warn(clippy::missing_errors_doc)]
+
+mod bucket;
+mod proxy;
+mod throttle;
+
+pub use bucket::Bucket;
+pub use proxy::{ProxyError, ProxyHeader, ProxyLayer, ProxyProtocol};
+pub use throttle::Throttle;
+
+/// Compiles the code of the README as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

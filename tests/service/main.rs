@@ -1,0 +1,5 @@
+//! The tests of tidegate-service, by theme.
+
+mod composed;
+mod proxy;
+mod throttle;
