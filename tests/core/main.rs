@@ -81,6 +81,7 @@ mod server {
     mod given_sockets;
     mod listen;
     mod listen_names;
+    mod max_connections;
     mod quiet_beside_flood;
     mod serving;
     mod shutdown;

@@ -72,7 +72,7 @@ impl Listener {
     fn accept(self: &Rc<Self>, core: &Core) {
         self.owed.set(false);
         for _ in 0..ACCEPTS_PER_TICK {
-            if self.server.is_paused() || self.is_closed() {
+            if self.server.is_paused() || self.server.is_full() || self.is_closed() {
                 return;
             }
             match self.take(core) {
@@ -114,7 +114,7 @@ impl Listener {
         }
     }
 
-    /// Has the next tick accept connections that came while accepting was paused. Nothing else would: an
+    /// Has the next tick accept connections that came while accepting was paused, or the server was full. Nothing else would: an
     /// event is reported once.
     pub(super) fn accept_later(&self, core: &Core) {
         let waits = self.ready.get() && self.rest.get().is_none();

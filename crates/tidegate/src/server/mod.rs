@@ -1,13 +1,14 @@
 //! Servers: listeners, a factory of protocols, and the connections that came of them.
 //!
 //! [`options`] says where to listen, [`bind`] binds there, [`listener`] accepts, [`accepting`] makes
-//! connections of what is accepted or refuses it, [`layers`] is what stands on those, [`state`] counts them, [`backlog`] takes what waits
+//! connections of what is accepted or refuses it, [`layers`] is what stands on those, [`state`] counts them, [`limits`] is their maximum, [`backlog`] takes what waits
 //! when a server stops listening, [`shutdown`] is how it ends within a time.
 
 mod accepting;
 mod backlog;
 mod bind;
 mod layers;
+mod limits;
 mod listener;
 mod options;
 mod shutdown;
@@ -106,6 +107,7 @@ impl Server {
             return Err(LoopClosed.into());
         }
         let marks = options.write_limits.resolve()?;
+        options.limits.check()?;
         let listeners = options.bind(core)?;
         let addrs = listeners.iter().map(driver::Listener::local_addr);
         let addrs = addrs.collect::<io::Result<_>>()?;
@@ -118,6 +120,7 @@ impl Server {
             addrs,
             marks,
             linger: options.linger_limits,
+            limits: options.limits,
         })
     }
 

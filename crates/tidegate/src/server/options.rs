@@ -2,6 +2,7 @@
 
 use super::accepting::AcceptIf;
 use super::layers::MakeLayers;
+use super::limits::Limits;
 use crate::address::{self, Target};
 use crate::driver::{BindOptions, Listener, OsListener, SocketOption, UnixFileOptions};
 use crate::flow::WriteLimits;
@@ -45,6 +46,7 @@ pub struct ListenOptions {
     pub(super) start_serving: bool,
     pub(super) write_limits: WriteLimits,
     pub(super) linger_limits: LingerLimits,
+    pub(super) limits: Limits,
     pub(super) accept_if: Option<AcceptIf>,
     pub(super) layers: MakeLayers,
     pub(super) bind: BindOptions,
@@ -72,6 +74,7 @@ impl ListenOptions {
             backlog: DEFAULT_BACKLOG,
             start_serving: true,
             write_limits: WriteLimits::new(),
+            limits: Limits::default(),
             accept_if: None,
             layers: MakeLayers::default(),
             linger_limits: LingerLimits::new(),

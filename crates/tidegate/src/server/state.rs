@@ -4,6 +4,7 @@
 use super::accepting::Factory;
 use super::backlog::Backlog;
 use super::bind::refused;
+use super::limits::Limits;
 use super::listener::Listener;
 use super::shutdown::{Shutdown, ShutdownReport};
 use crate::completion::{Completer, Completion};
@@ -26,6 +27,7 @@ pub(super) struct Bound {
     pub(super) addrs: Vec<Address>,
     pub(super) marks: Watermarks,
     pub(super) linger: LingerLimits,
+    pub(super) limits: Limits,
 }
 
 pub(crate) struct ServerState {
@@ -34,6 +36,7 @@ pub(crate) struct ServerState {
     backlog_limit: u32,
     marks: Watermarks,
     linger: LingerLimits,
+    pub(super) limits: Limits,
     pub(super) stage: RefCell<Stage>,
     /// Taken out while it runs.
     pub(super) factory: RefCell<Option<Factory>>,
@@ -48,6 +51,8 @@ pub(crate) struct ServerState {
     pub(super) finishing: Cell<bool>,
     connections: Cell<usize>,
     lingering: Cell<usize>,
+    /// The listener that the next room is offered to first.
+    pub(super) first: Cell<usize>,
     waiters: RefCell<Vec<Completer<()>>>,
     shutdown: RefCell<Shutdown>,
 }
@@ -67,6 +72,7 @@ impl ServerState {
             backlog_limit: backlog,
             marks: bound.marks,
             linger: bound.linger,
+            limits: bound.limits,
             stage: RefCell::new(Stage::Bound(bound.listeners)),
             factory: RefCell::new(Some(factory)),
             making: Cell::new(false),
@@ -78,6 +84,7 @@ impl ServerState {
             finishing: Cell::new(false),
             connections: Cell::new(0),
             lingering: Cell::new(0),
+            first: Cell::new(0),
             waiters: RefCell::default(),
             shutdown: RefCell::default(),
         })
@@ -101,6 +108,11 @@ impl ServerState {
 
     pub(super) fn connection_count(&self) -> usize {
         self.connections.get() + self.backlog.len()
+    }
+
+    /// The number of sockets of the server: those that linger have no connection any more.
+    pub(super) fn socket_count(&self) -> usize {
+        self.connection_count() + self.lingering.get()
     }
 
     // Listening.
@@ -237,11 +249,13 @@ impl ServerState {
 
     pub(super) fn connection_never_began(&self) {
         self.connections.set(self.connections.get() - 1);
+        self.socket_is_gone();
     }
 
     pub(crate) fn connection_ended(&self, closed: &Closed) {
         self.connections.set(self.connections.get() - 1);
         self.shutdown.borrow_mut().count(closed);
+        self.socket_is_gone();
         self.check_done();
     }
 
@@ -253,6 +267,7 @@ impl ServerState {
         let now = self.lingering.get().wrapping_add_signed(change);
         self.lingering.set(now);
         if change < 0 {
+            self.socket_is_gone();
             self.check_done();
         }
     }
