@@ -82,6 +82,7 @@ mod server {
     mod listen;
     mod listen_names;
     mod max_connections;
+    mod max_connections_per_peer;
     mod quiet_beside_flood;
     mod serving;
     mod shutdown;

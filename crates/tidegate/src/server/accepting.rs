@@ -169,7 +169,8 @@ impl Server {
     }
 
     /// Returns the number of connections that were refused, by
-    /// [`accept_if`](ListenOptions::accept_if) or the [factory](Handle::create_server_with).
+    /// [`accept_if`](ListenOptions::accept_if), the [factory](Handle::create_server_with), or
+    /// [`max_connections_per_peer`](ListenOptions::max_connections_per_peer).
     pub fn refused_count(&self) -> u64 {
         self.state().refused_count()
     }
@@ -245,6 +246,11 @@ impl ServerState {
         mut socket: driver::Socket,
         peer: Address,
     ) -> bool {
+        if self.has_enough(&peer) {
+            reset(socket);
+            self.add_refusal();
+            return false;
+        }
         let (protocol, layers) = match self.admit(&peer) {
             Admission::Admitted(protocol, layers) => (protocol, layers),
             Admission::Refused => {
@@ -264,7 +270,7 @@ impl ServerState {
             marks: self.marks(),
             server: Some(self.clone()),
         };
-        self.connection_begins();
+        self.connection_begins(&from);
         match Transport::start(self.handle(), connection) {
             Ok(transport) => {
                 transport.begin_layered(layers);
@@ -278,8 +284,8 @@ impl ServerState {
                 self.drop_layers(layers);
                 let reason = CloseReason::Io(Arc::new(error));
                 let failure = Failure::new("taking an accepted connection", reason);
+                self.connection_never_began(&from);
                 self.handle().core().report(failure.of_peer(from));
-                self.connection_never_began();
                 false
             }
         }
@@ -330,10 +336,14 @@ impl ServerState {
         }
     }
 
+    fn add_refusal(&self) {
+        self.refused.set(self.refused.get() + 1);
+        add(&self.handle().core().counters.refused, 1);
+    }
+
     fn count_refusal(&self, peer: &Address) {
         let core = self.handle().core();
-        self.refused.set(self.refused.get() + 1);
-        add(&core.counters.refused, 1);
+        self.add_refusal();
         guarded(|| {
             if !log::log_enabled!(target: "tidegate::server", log::Level::Debug) {
                 return;

@@ -27,6 +27,7 @@ use std::mem;
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
+pub(crate) use limits::PeerKey;
 pub use options::ListenOptions;
 pub use shutdown::ShutdownReport;
 pub(crate) use state::ServerState;

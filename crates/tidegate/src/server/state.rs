@@ -4,7 +4,7 @@
 use super::accepting::Factory;
 use super::backlog::Backlog;
 use super::bind::refused;
-use super::limits::Limits;
+use super::limits::{Limits, PeerKey, Peers};
 use super::listener::Listener;
 use super::shutdown::{Shutdown, ShutdownReport};
 use crate::completion::{Completer, Completion};
@@ -53,6 +53,7 @@ pub(crate) struct ServerState {
     lingering: Cell<usize>,
     /// The listener that the next room is offered to first.
     pub(super) first: Cell<usize>,
+    pub(super) peers: Peers,
     waiters: RefCell<Vec<Completer<()>>>,
     shutdown: RefCell<Shutdown>,
 }
@@ -85,6 +86,7 @@ impl ServerState {
             connections: Cell::new(0),
             lingering: Cell::new(0),
             first: Cell::new(0),
+            peers: Peers::default(),
             waiters: RefCell::default(),
             shutdown: RefCell::default(),
         })
@@ -243,19 +245,20 @@ impl ServerState {
         self.check_done();
     }
 
-    pub(super) fn connection_begins(&self) {
+    pub(super) fn connection_begins(&self, peer: &Address) {
+        self.socket_of(self.key_of(peer));
         self.connections.set(self.connections.get() + 1);
     }
 
-    pub(super) fn connection_never_began(&self) {
+    pub(super) fn connection_never_began(&self, peer: &Address) {
         self.connections.set(self.connections.get() - 1);
-        self.socket_is_gone();
+        self.socket_is_gone(self.key_of(peer));
     }
 
-    pub(crate) fn connection_ended(&self, closed: &Closed) {
+    pub(crate) fn connection_ended(&self, closed: &Closed, peer: &Address) {
         self.connections.set(self.connections.get() - 1);
         self.shutdown.borrow_mut().count(closed);
-        self.socket_is_gone();
+        self.socket_is_gone(self.key_of(peer));
         self.check_done();
     }
 
@@ -263,13 +266,18 @@ impl ServerState {
         self.linger
     }
 
-    pub(crate) fn lingering(&self, change: isize) {
-        let now = self.lingering.get().wrapping_add_signed(change);
-        self.lingering.set(now);
-        if change < 0 {
-            self.socket_is_gone();
-            self.check_done();
-        }
+    /// Returns the argument of the [`linger_ends`](Self::linger_ends) to come.
+    pub(crate) fn linger_begins(&self, peer: &Address) -> Option<PeerKey> {
+        self.lingering.set(self.lingering.get() + 1);
+        let key = self.key_of(peer);
+        self.socket_of(key);
+        key
+    }
+
+    pub(crate) fn linger_ends(&self, peer: Option<PeerKey>) {
+        self.lingering.set(self.lingering.get() - 1);
+        self.socket_is_gone(peer);
+        self.check_done();
     }
 
     // The end.

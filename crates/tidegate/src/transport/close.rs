@@ -248,7 +248,7 @@ impl Transport {
             self.layers_are_gone(&closed);
         }
         if let Some(server) = &conn.server {
-            server.connection_ended(&closed);
+            server.connection_ended(&closed, &conn.peer);
         }
     }
 }

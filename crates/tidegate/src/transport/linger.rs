@@ -13,7 +13,7 @@ use super::conn::Conn;
 use super::state::State;
 use crate::driver::{Readiness, Socket, SocketOption};
 use crate::event_loop::{Core, LoopStats, Slot, Source, add};
-use crate::server::ServerState;
+use crate::server::{PeerKey, ServerState};
 use crate::timers::TimerId;
 use crate::{Closed, TransportId};
 use std::cell::{Cell, RefCell};
@@ -108,6 +108,8 @@ struct Lingering {
     tick: Cell<u32>,
     /// The number of bytes that may still be discarded.
     left: Cell<u64>,
+    /// There if the server has a maximum for each peer.
+    peer: Option<PeerKey>,
     server: Option<Rc<ServerState>>,
 }
 
@@ -160,8 +162,11 @@ impl Lingering {
         let conn = transport.conn();
         let core = conn.core();
         let id = conn.id;
+        let peer = conn.server.as_ref();
+        let peer = peer.and_then(|server| server.linger_begins(&conn.peer));
         let lingering = Rc::new(Self {
             id,
+            peer,
             socket: RefCell::new(Some(socket)),
             timer: Cell::new(None),
             tick: Cell::new(core.tick().wrapping_sub(1)),
@@ -176,9 +181,6 @@ impl Lingering {
             }
         });
         lingering.timer.set(Some(timer));
-        if let Some(server) = &lingering.server {
-            server.lingering(1);
-        }
         let before = core
             .registry
             .borrow_mut()
@@ -263,7 +265,7 @@ impl Lingering {
         let gone = core.registry.borrow_mut().remove(self.id);
         drop(gone);
         if let Some(server) = &self.server {
-            server.lingering(-1);
+            server.linger_ends(self.peer);
         }
     }
 }
