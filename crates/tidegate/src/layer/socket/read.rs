@@ -240,7 +240,8 @@ impl LayeredSocket {
             return waits.or_else(|_| self.feed_below());
         }
         if self.eof {
-            return self.step_at_end(buffer, filled);
+            let waits = self.step_at_end(buffer, filled);
+            return waits.or_else(|_| self.feed_below());
         }
         match self.fill() {
             Ok(0) => return Ok(()),

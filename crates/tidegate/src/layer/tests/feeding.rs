@@ -205,3 +205,38 @@ fn a_layer_is_fed_behind_what_is_kept_for_the_reader_as_far_as_a_maximum() {
         }
     }
 }
+
+#[test]
+fn a_layer_that_waits_for_its_timer_behind_an_end_lets_the_layers_below_go_on() {
+    let resting = Custom {
+        receive: |_| Ok(()),
+        input_ended: |io| {
+            io.wake_after(Duration::from_secs(1));
+            Ok(())
+        },
+        ..CUSTOM
+    };
+    let ending = Custom {
+        receive: |io| {
+            io.send(b"out");
+            io.end_of_stream();
+            Ok(())
+        },
+        ..CUSTOM
+    };
+    let runs = Runs {
+        most: 255,
+        polite: true,
+        delivered: 0,
+    };
+    let mut scene = Scene::new(runs)
+        .push(ending, 0)
+        .opened()
+        .push(resting, 0)
+        .opened();
+    scene.line.set_capacity(0);
+    scene.arrive(&[1, 255].repeat(3 * SCRATCH / 255));
+    assert_eq!(scene.read_all(SCRATCH), (vec![], WOULD_BLOCK));
+    assert!(scene.socket.needs_input(), "its output waits for room");
+    assert!(!scene.socket.has_more());
+}
