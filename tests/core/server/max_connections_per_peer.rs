@@ -59,7 +59,7 @@ fn the_connections_of_one_peer_do_not_count_for_another() {
     expect_refusal(&mut event_loop, &mut refused);
     let from = SocketAddr::new(IpAddr::from([127, 0, 0, 9]), 0);
     for n in 1..=MOST {
-        let options = ConnectOptions::new(&served.address()).local_addr(from);
+        let options = ConnectOptions::new(served.address()).local_addr(from);
         let connecting = event_loop
             .handle()
             .create_connection(options, Recorder::new(&Log::new()));
