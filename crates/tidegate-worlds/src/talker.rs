@@ -61,6 +61,8 @@ enum Phase {
     Reply(usize),
     /// All layers are on.
     Talk,
+    /// Writing is over, so that no further layer could be put on for the bytes that still come.
+    Over,
 }
 
 pub(crate) struct Talker {
@@ -131,6 +133,10 @@ impl Talker {
         let Some(stage) = self.stages.pop_front() else {
             return Ok(());
         };
+        if transport.is_closing() {
+            self.phase = Phase::Over;
+            return Ok(());
+        }
         self.ledger.give_back(transport, unread.len());
         self.ledger.behind(transport, &stage.stack);
         if self.side == Side::Client {
@@ -164,6 +170,7 @@ impl Talker {
     fn received(&mut self, transport: &Transport, data: &[u8]) -> Result {
         match &mut self.phase {
             Phase::Talk => return self.talk.data_received(transport, data),
+            Phase::Over => {}
             Phase::Reply(left) => {
                 let len = data.len().min(*left);
                 let (reply, rest) = data.split_at(len);
