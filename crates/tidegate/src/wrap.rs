@@ -146,6 +146,8 @@ pub trait Wrap: 'static {
     }
 }
 
+// A type that is no protocol is most often one whose trait was forgotten, and no wrapper.
+#[diagnostic::do_not_recommend]
 impl<W: Wrap> Protocol for W {
     #[inline]
     fn connection_made(&mut self, transport: &Transport) -> Result {
