@@ -133,12 +133,12 @@ impl Talker {
         let Some(stage) = self.stages.pop_front() else {
             return Ok(());
         };
+        self.ledger.give_back(transport, unread.len());
+        self.ledger.behind(transport, &stage.stack);
         if transport.is_closing() {
             self.phase = Phase::Over;
             return Ok(());
         }
-        self.ledger.give_back(transport, unread.len());
-        self.ledger.behind(transport, &stage.stack);
         if self.side == Side::Client {
             self.ledger
                 .count_stack(format!("{} in mid-stream", stage.stack));
