@@ -1,14 +1,17 @@
 # What is published, and what it depends on.
 
-published=(-p tidegate -p tidegate-framing -p tidegate-service -p tidegate-streams -p tidegate-testkit -p tidegate-tls)
+published=(tidegate tidegate-framing tidegate-service tidegate-streams tidegate-testkit tidegate-tls)
 
 # In a new folder each time: with the same version cargo takes what it unpacked and built of these
 # packages before, and does not see that they have changed.
 packages() {
-    local code sources=${CARGO_HOME:-$HOME/.cargo}/registry/src
-    bounded 1200 cargo package --allow-dirty "${published[@]}" --target-dir "$scratch/packages"
+    local code name sources=${CARGO_HOME:-$HOME/.cargo}/registry/src
+    bounded 1200 cargo package --allow-dirty "${published[@]/#/--package=}" \
+        --target-dir "$scratch/packages"
     code=$?
-    rm -rf "$sources"/-*/tidegate{,-framing,-service,-streams,-testkit,-tls}-[0-9]*
+    for name in "${published[@]}"; do
+        rm -rf "$sources"/-*/"$name"-[0-9]*
+    done
     find "$sources" -maxdepth 1 -name "-*" -empty -delete
     return "$code"
 }
@@ -17,7 +20,7 @@ packages() {
 # README of each crate, in a crate outside of this repository.
 packaged_crates() {
     local outside=$scratch/outside socket=$scratch/outside.sock file name
-    bounded 300 cargo package --allow-dirty --no-verify "${published[@]}" \
+    bounded 300 cargo package --allow-dirty --no-verify "${published[@]/#/--package=}" \
         --target-dir "$scratch" || return 1
     mkdir -p "$outside/src" || return 1
     printf '[package]\nname = "outside"\nedition = "2024"\n' >"$outside/Cargo.toml"
@@ -63,7 +66,7 @@ listens() {
 minimal_versions() {
     local copy=$scratch/minimal
     mkdir -p "$copy/crates" && cp Cargo.toml "$copy" &&
-        cp -rL crates/tidegate{,-framing,-service,-streams,-testkit,-tls} "$copy/crates" &&
+        cp -rL "${published[@]/#/crates/}" "$copy/crates" &&
         sed -i 's|^members = .*|members = ["crates/*"]|' "$copy/Cargo.toml" || return 1
     RUSTC_BOOTSTRAP=1 bounded 300 cargo update -Zdirect-minimal-versions \
         --manifest-path "$copy/Cargo.toml" || return 1
@@ -96,7 +99,7 @@ semver() {
         return "$not_here"
     fi
     cargo_program cargo-semver-checks 0.51.0 || return 1
-    for crate in tidegate tidegate-framing tidegate-service tidegate-streams tidegate-testkit tidegate-tls; do
+    for crate in "${published[@]}"; do
         bounded 1200 "$target/ci/bin/cargo-semver-checks" semver-checks \
             -p "$crate" --baseline-rev "$last" || return 1
     done
