@@ -58,12 +58,6 @@ use std::any::Any;
 /// A wrapper that keeps bytes for later returns them from [`leftover`](Wrap::leftover). Code that
 /// changes bytes is a [`Layer`](crate::Layer), under the transport: bytes that are given back do not
 /// go through it again.
-#[diagnostic::on_unimplemented(
-    message = "`{Self}` is not a protocol",
-    label = "the trait `Protocol` is not implemented for it",
-    note = "`create_connection` takes a protocol, such as `Echo`",
-    note = "`create_server` takes a closure that makes protocols, such as `|| Echo`"
-)]
 pub trait Wrap: 'static {
     /// The type of the protocol inside.
     type Inner: Protocol;
