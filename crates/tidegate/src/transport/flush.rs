@@ -68,11 +68,8 @@ impl Transport {
         let mut bytes = mem::take(&mut *gather);
         drop(gather);
         add(&conn.core().counters.writes, 1);
-        let (result, taken) = conn.write_layered(&[IoSlice::new(&bytes)]);
-        let sent = *result.as_ref().unwrap_or(&0);
-        // The budget of the tick is one of bytes that the kernel takes.
-        let more = taken.saturating_sub(sent);
-        if sent == bytes.len() && !conn.is(State::WATCHED) {
+        let (result, more) = conn.write_layered(&[IoSlice::new(&bytes)]);
+        if matches!(result, Ok(sent) if sent == bytes.len()) && !conn.is(State::WATCHED) {
             conn.spend(conn.budget(), LEAST_COST + more);
             conn.count_sent(bytes.len());
             bytes.clear();

@@ -93,14 +93,13 @@ impl Transport {
 impl Conn {
     /// One write.
     pub(in super::super) fn send_layered(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        let (result, taken) = self.write_layered(slices);
-        // The budget of the tick is one of bytes that the kernel takes.
-        let sent = *result.as_ref().unwrap_or(&0);
-        self.spend(self.budget(), taken.saturating_sub(sent));
+        let (result, more) = self.write_layered(slices);
+        self.spend(self.budget(), more);
         result
     }
 
-    /// One write. Returns also how many bytes the kernel has taken.
+    /// One write. Returns also how many more bytes the kernel has taken than were sent: the budget of the
+    /// tick is one of bytes that the kernel takes.
     #[inline(always)]
     pub(in super::super) fn write_layered(
         &self,
@@ -110,7 +109,10 @@ impl Conn {
             #[inline(always)]
             |layered| {
                 let before = layered.taken();
-                (layered.write(slices), (layered.taken() - before) as usize)
+                let result = layered.write(slices);
+                let taken = (layered.taken() - before) as usize;
+                let more = taken.saturating_sub(*result.as_ref().unwrap_or(&0));
+                (result, more)
             },
         );
         written.unwrap_or_else(|| (Err(io::ErrorKind::NotConnected.into()), 0))
