@@ -11,6 +11,7 @@
 mod bucket;
 mod proxy;
 mod throttle;
+mod timer;
 
 pub use bucket::Bucket;
 pub use proxy::{ProxyError, ProxyHeader, ProxyLayer, ProxyProtocol};

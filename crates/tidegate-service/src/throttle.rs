@@ -1,11 +1,12 @@
 //! Limits what connections receive.
 
 use crate::Bucket;
+use crate::timer::Timer;
 use std::cell::Cell;
 use std::fmt;
 use std::rc::Rc;
 use std::time::Duration;
-use tidegate::{CallbackHandle, Protocol, ReadHold, Result, Transport, Wrap};
+use tidegate::{Protocol, ReadHold, Result, Transport, Wrap};
 
 /// Limits the bytes that a protocol receives in a second.
 ///
@@ -110,7 +111,7 @@ impl<P: fmt::Debug> fmt::Debug for Throttle<P> {
 #[derive(Default)]
 struct Held {
     hold: Option<Rc<Cell<Option<ReadHold>>>>,
-    timer: Option<CallbackHandle>,
+    timer: Timer,
 }
 
 impl Held {
@@ -121,17 +122,12 @@ impl Held {
         let held = hold.clone();
         let handle = transport.handle();
         let timer = handle.call_later(wait, move |_| drop(held.take()));
-        if let Some(before) = self.timer.replace(timer) {
-            before.cancel();
-        }
+        self.timer = Timer(Some(timer));
     }
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        if let Some(timer) = &self.timer {
-            timer.cancel();
-        }
         if let Some(hold) = &self.hold {
             drop(hold.take());
         }

@@ -1,10 +1,11 @@
 //! A protocol that is made with the header.
 
 use super::{ProxyError, ProxyHeader, WITHIN};
+use crate::timer::Timer;
 use std::fmt;
 use std::mem;
 use std::time::Duration;
-use tidegate::{CallbackHandle, Closed, OnEof, OnPause, Protocol, Result, Transport};
+use tidegate::{Closed, OnEof, OnPause, Protocol, Result, Transport};
 
 /// Reads the header of the PROXY protocol, versions 1 and 2, and makes a protocol with it.
 ///
@@ -59,22 +60,10 @@ struct Waiting<P> {
     within: Duration,
     /// The bytes of the header that have come.
     begun: Vec<u8>,
-    deadline: Deadline,
+    deadline: Timer,
 }
 
 type Make<P> = Box<dyn FnOnce(&ProxyHeader) -> P>;
-
-/// The timer of a header. Dropping it cancels.
-#[derive(Default)]
-struct Deadline(Option<CallbackHandle>);
-
-impl Drop for Deadline {
-    fn drop(&mut self) {
-        if let Some(timer) = &self.0 {
-            timer.cancel();
-        }
-    }
-}
 
 impl<P: Protocol> ProxyProtocol<P> {
     /// Makes the protocol by `make`, when the header is there.
@@ -83,7 +72,7 @@ impl<P: Protocol> ProxyProtocol<P> {
             make: Box::new(make),
             within: WITHIN,
             begun: Vec::new(),
-            deadline: Deadline::default(),
+            deadline: Timer::default(),
         })))
     }
 
