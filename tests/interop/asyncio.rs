@@ -3,7 +3,7 @@
 
 use std::io;
 use std::rc::Rc;
-use support::interop::{BLOCK, Bulk, Meeting, Program, Record};
+use support::interop::{BLOCK, Bulk, Caller, Meeting, Program, Record};
 use support::{Kind, each_kind, settle};
 use tidegate::CloseReason;
 
@@ -17,17 +17,6 @@ const MOST_BUFFERED: usize = 64 * 1024 + BLOCK;
 
 /// The ways to write a program with asyncio, as `asyncio_peer.py` names them.
 const APIS: [&str; 3] = ["streams", "protocol", "buffered"];
-
-/// The side that connects.
-#[derive(Debug, Clone, Copy)]
-enum Caller {
-    We,
-    They,
-}
-
-impl Caller {
-    const BOTH: [Self; 2] = [Self::We, Self::They];
-}
 
 /// Runs asyncio in a role, with options for the script.
 fn meet(

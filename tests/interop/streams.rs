@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use support::interop::{BLOCK, Noise, Program, Tally};
+use support::interop::{BLOCK, Caller, Noise, Program, Tally};
 use support::{Kind, TempDir, drive, each_kind, strict_loop};
 use tidegate::EventLoop;
 use tidegate_streams::{
@@ -14,13 +14,6 @@ const LARGE: u64 = 100_000_000;
 
 /// Both ends' default high-water mark, and the write that goes above it.
 const MOST_BUFFERED: usize = 64 * 1024 + BLOCK;
-
-/// The side that connects.
-#[derive(Debug, Clone, Copy)]
-enum Caller {
-    We,
-    They,
-}
 
 /// The bytes that our end sent and got.
 #[derive(Debug, Default)]
@@ -167,7 +160,7 @@ fn we_get_100_mb_back_from_the_echo_of_asyncio(kind: Kind) {
 
 each_kind!(each_side_sends_100_mb_of_its_own_at_the_same_time);
 fn each_side_sends_100_mb_of_its_own_at_the_same_time(kind: Kind) {
-    for caller in [Caller::We, Caller::They] {
+    for caller in Caller::BOTH {
         meet(kind, caller, "send", LARGE, exchange).expect_equal(LARGE, LARGE);
     }
 }
@@ -175,7 +168,7 @@ fn each_side_sends_100_mb_of_its_own_at_the_same_time(kind: Kind) {
 each_kind!(what_we_say_after_the_end_of_asyncio_s_side_arrives);
 fn what_we_say_after_the_end_of_asyncio_s_side_arrives(kind: Kind) {
     let len = 8 << 20;
-    for caller in [Caller::We, Caller::They] {
+    for caller in Caller::BOTH {
         let ours =
             async move |mut reader: StreamReader, writer: StreamWriter, record: Rc<Record>| {
                 take(&mut reader, &record).await;
@@ -190,7 +183,7 @@ fn what_we_say_after_the_end_of_asyncio_s_side_arrives(kind: Kind) {
 each_kind!(what_asyncio_says_after_the_end_of_our_side_arrives);
 fn what_asyncio_says_after_the_end_of_our_side_arrives(kind: Kind) {
     let len = 8 << 20;
-    for caller in [Caller::We, Caller::They] {
+    for caller in Caller::BOTH {
         let ours =
             async move |mut reader: StreamReader, writer: StreamWriter, record: Rc<Record>| {
                 send(&writer, &record, len).await;
@@ -202,7 +195,7 @@ fn what_asyncio_says_after_the_end_of_our_side_arrives(kind: Kind) {
 
 #[test]
 fn a_reset_by_asyncio_fails_a_read_after_the_bytes_before_it() {
-    for caller in [Caller::We, Caller::They] {
+    for caller in Caller::BOTH {
         let ours = async |mut reader: StreamReader, writer: StreamWriter, record: Rc<Record>| {
             let mut five = [0; 5];
             reader.read_exact(&mut five).await.unwrap();

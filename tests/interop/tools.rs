@@ -1,7 +1,7 @@
 //! The command line at the other end: OpenBSD's nc, and socat, as clients and as servers.
 
 use std::rc::Rc;
-use support::interop::{Bulk, Meeting, Program, Record, tally};
+use support::interop::{Bulk, Caller, Meeting, Program, Record, tally};
 use support::{Kind, each_kind};
 
 /// 100 MB.
@@ -13,12 +13,6 @@ const SMALL: u64 = 4_000_000;
 enum Tool {
     Nc,
     Socat,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Caller {
-    We,
-    They,
 }
 
 /// The path of a Unix socket in our notation; or else, host and port.
@@ -160,7 +154,7 @@ fn our_client_gets_all_back_from_a_program_behind_socat(kind: Kind) {
 
 each_kind!(a_program_that_reads_to_the_end_first_sees_ours_and_its_answer_arrives);
 fn a_program_that_reads_to_the_end_first_sees_ours_and_its_answer_arrives(kind: Kind) {
-    for caller in [Caller::We, Caller::They] {
+    for caller in Caller::BOTH {
         let (ours, behind) = (|record: &_| Bulk::send(record, SMALL), "SYSTEM:sha256sum");
         let mut meeting = match caller {
             Caller::We => we_call(kind, Tool::Socat, ours, |address| {
@@ -182,7 +176,7 @@ fn a_program_that_reads_to_the_end_first_sees_ours_and_its_answer_arrives(kind: 
 each_kind!(what_we_send_after_the_end_of_their_side_arrives);
 fn what_we_send_after_the_end_of_their_side_arrives(kind: Kind) {
     for tool in [Tool::Nc, Tool::Socat] {
-        for caller in [Caller::We, Caller::They] {
+        for caller in Caller::BOTH {
             let mut meeting = meet(kind, tool, caller, 5, |record| Bulk::answer(record, SMALL));
             expect_equal(&mut meeting, 5, SMALL);
         }

@@ -12,14 +12,13 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use support::{
-    Authority, BOUND, Kind, Peer, Streamed, TempDir, TlsPeer, each_kind, finish, now, pattern,
-    settle, wait,
+    Authority, BOUND, Kind, Peer, Streamed, TempDir, TlsPeer, each_kind, echo_stream, finish, now,
+    pattern, settle, wait,
 };
 use tidegate::{Address, BoxError, CloseReason, ConnectOptions, EventLoop, ListenOptions};
 use tidegate_streams::hyper::LoopExecutor;
 use tidegate_streams::{
-    Connection, StreamReader, StreamServer, StreamWriter, block_on, open_connection, spawn_on,
-    start_server, timeout,
+    Connection, StreamServer, block_on, open_connection, spawn_on, start_server, timeout,
 };
 use tidegate_tls::rustls::version::{TLS12, TLS13};
 use tidegate_tls::rustls::{ClientConfig, ProtocolVersion, ServerConfig};
@@ -42,15 +41,6 @@ fn configs() -> (Arc<ServerConfig>, Arc<ClientConfig>) {
     (Arc::new(authority.server()), Arc::new(authority.client()))
 }
 
-async fn echo(mut reader: StreamReader, writer: StreamWriter) -> tidegate::Result {
-    while !reader.at_eof() {
-        let data = reader.read_chunk(64 * 1024).await?;
-        writer.write(&data)?;
-        writer.drain().await?;
-    }
-    Ok(())
-}
-
 fn is_cut(error: impl Into<io::Error>) -> bool {
     error.into().kind() == io::ErrorKind::UnexpectedEof
 }
@@ -63,7 +53,7 @@ fn both_ends_are_streams_over_tls(kind: Kind) {
         let dir = TempDir::new();
         let (served, trusting) = configs();
         let options = ListenOptions::new(kind.somewhere(&dir)).tls(served);
-        let server = start_server(options, echo)?;
+        let server = start_server(options, echo_stream)?;
         let to = ConnectOptions::new(&server.local_addrs()[0]).tls_as(trusting, "localhost");
         let (mut reader, writer) = open_connection(to).await?;
         let info = writer.transport().tls().ok_or("no TLS")?;
@@ -93,7 +83,7 @@ fn both_ends_are_streams_over_tls(kind: Kind) {
 fn a_name_is_checked_before_the_halves_are_given_out() {
     run(async {
         let (served, trusting) = configs();
-        let server = start_server(ListenOptions::new("127.0.0.1:0").tls(served), echo)?;
+        let server = start_server(ListenOptions::new("127.0.0.1:0").tls(served), echo_stream)?;
         let port = server.local_addrs()[0].as_inet().ok_or("no port")?.port();
         let to = ConnectOptions::new(("localhost", port)).tls(trusting.clone());
         drop(open_connection(to).await?);
@@ -194,7 +184,7 @@ fn both_ends_turn_to_tls_in_the_middle_of_a_talk(kind: Kind) {
             writer.write(b"220 go ahead\r\n")?;
             reader.start_tls_server(served.clone()).await?;
             assert!(writer.transport().tls().is_some());
-            echo(reader, writer).await
+            echo_stream(reader, writer).await
         })?;
         let (mut reader, writer) = open_connection(&server.local_addrs()[0]).await?;
         assert_eq!(reader.read_line().await?, "220 ready\r\n");

@@ -160,6 +160,22 @@ fn a_connect_to_a_silent_server_fails_when_the_time_of_the_handshake_is_over() {
     assert_eq!(connecting.error().kind(), ErrorKind::TimedOut);
 }
 
+/// A client that has done its part of the handshake, and holds its last flight back.
+fn with_last_flight_held(
+    event_loop: &mut EventLoop,
+    served: &Served,
+    authority: &Authority,
+) -> TlsPeer {
+    let peer = Peer::connect(&served.address());
+    let mut peer = TlsPeer::client(peer, &Arc::new(authority.client()));
+    peer.step();
+    peer.hold_output(true);
+    peer.until(event_loop, "the server's flight", |peer| {
+        !peer.tls.is_handshaking()
+    });
+    peer
+}
+
 #[test]
 fn data_and_the_end_in_the_segment_of_the_last_flight_come_after_connection_made() {
     for pauses in [false, true] {
@@ -175,15 +191,7 @@ fn data_and_the_end_in_the_segment_of_the_last_flight_come_after_connection_made
                 Ok(())
             })
         });
-        let mut peer = TlsPeer::client(
-            Peer::connect(&served.address()),
-            &Arc::new(authority.client()),
-        );
-        peer.step();
-        peer.hold_output(true);
-        peer.until(&mut event_loop, "the server's flight", |peer| {
-            !peer.tls.is_handshaking()
-        });
+        let mut peer = with_last_flight_held(&mut event_loop, &served, &authority);
         peer.tls.writer().write_all(b"data").unwrap();
         peer.tls.send_close_notify();
         let last = peer.take_output();
@@ -211,15 +219,7 @@ fn an_error_right_behind_the_last_flight_comes_after_connection_made() {
     // Nothing is to be sent between the last message and the error.
     config.send_tls13_tickets = 0;
     let served = super::serve(&event_loop, config);
-    let mut peer = TlsPeer::client(
-        Peer::connect(&served.address()),
-        &Arc::new(authority.client()),
-    );
-    peer.step();
-    peer.hold_output(true);
-    peer.until(&mut event_loop, "the server's flight", |peer| {
-        !peer.tls.is_handshaking()
-    });
+    let mut peer = with_last_flight_held(&mut event_loop, &served, &authority);
     let mut last = peer.take_output();
     last.extend(b"GET / HTTP/1.1\r\n");
     peer.wire().send(&last);
@@ -235,15 +235,7 @@ fn an_error_in_the_segment_of_the_last_flight_comes_after_the_data_before_it() {
     let mut event_loop = EventLoop::new().unwrap();
     let authority = Authority::new();
     let served = super::serve(&event_loop, authority.server());
-    let mut peer = TlsPeer::client(
-        Peer::connect(&served.address()),
-        &Arc::new(authority.client()),
-    );
-    peer.step();
-    peer.hold_output(true);
-    peer.until(&mut event_loop, "the server's flight", |peer| {
-        !peer.tls.is_handshaking()
-    });
+    let mut peer = with_last_flight_held(&mut event_loop, &served, &authority);
     peer.tls.writer().write_all(b"good").unwrap();
     let mut last = peer.take_output();
     last.extend(b"GET / HTTP/1.1\r\n");

@@ -4,23 +4,12 @@ use super::{Files, VERSION_1_3, VERSIONS, Version, echo, lost};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
-use support::interop::{Bulk, Meeting, Record};
+use support::interop::{Bulk, Caller, Meeting, Record};
 use support::{Kind, strict_loop};
 use tidegate::CloseReason;
 use tidegate_tls::prelude::*;
 
 const MIB: u64 = 1024 * 1024;
-
-/// The side that connects.
-#[derive(Debug, Clone, Copy)]
-enum Caller {
-    We,
-    They,
-}
-
-impl Caller {
-    const BOTH: [Self; 2] = [Self::We, Self::They];
-}
 
 /// Runs Python in a role; `ours` is our end.
 #[track_caller]

@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use support::interop::Program;
-use support::{drive, pattern, strict_loop};
+use support::{drive, echo_stream, pattern, strict_loop};
 use tidegate_streams::{StreamReader, StreamWriter, open_connection, spawn_on, start_server_on};
 use tidegate_tls::prelude::*;
 
@@ -16,15 +16,6 @@ const STARTTLS: &str = "STARTTLS\r\n";
 fn asyncio(arguments: &[&str]) -> Program {
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/interop/starttls_peer.py");
     Program::talking("python3", [&[script], arguments].concat())
-}
-
-async fn echo(mut reader: StreamReader, writer: StreamWriter) -> tidegate::Result {
-    while !reader.at_eof() {
-        let data = reader.read_chunk(64 * 1024).await?;
-        writer.write(&data)?;
-        writer.drain().await?;
-    }
-    Ok(())
 }
 
 #[test]
@@ -44,7 +35,7 @@ fn asyncio_starts_tls_with_our_server_and_gets_8_mb_back() {
         }
         writer.write(b"220 go ahead\r\n")?;
         reader.start_tls_server(config.clone()).await?;
-        echo(reader, writer).await?;
+        echo_stream(reader, writer).await?;
         noted.set(true);
         Ok(())
     };

@@ -33,7 +33,7 @@ pub use peer::{Kind, Peer, TempDir, dial, pattern};
 pub use scale::{Rng, descriptors, that_fit, thread_time};
 pub use scene::{Scene, Wire, adopted, stalled};
 pub use served::{Served, answer_of, assert_refused, assert_serves};
-pub use streamed::{Polled, Streamed, give_up, now, wait};
+pub use streamed::{Polled, Streamed, echo_stream, give_up, now, wait};
 pub use tied::{Reports, Tied, accept, relay_server, untied};
 pub use tls_peer::TlsPeer;
 pub use writer::{

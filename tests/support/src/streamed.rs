@@ -158,3 +158,17 @@ impl<T> fmt::Debug for Polled<'_, T> {
             .finish_non_exhaustive()
     }
 }
+
+/// Sends back all that comes, as far as the peer takes it.
+///
+/// # Errors
+///
+/// Those of reading and writing.
+pub async fn echo_stream(mut reader: StreamReader, writer: StreamWriter) -> tidegate::Result {
+    while !reader.at_eof() {
+        let data = reader.read_chunk(64 * 1024).await?;
+        writer.write(&data)?;
+        writer.drain().await?;
+    }
+    Ok(())
+}

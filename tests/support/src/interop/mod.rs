@@ -10,6 +10,21 @@ use crate::{Kind, TempDir, strict_loop};
 use std::rc::Rc;
 use tidegate::{CloseReason, Closed, ConnectOptions, EventLoop, ListenOptions};
 
+/// The side that connects.
+#[derive(Debug, Clone, Copy)]
+#[expect(clippy::exhaustive_enums, reason = "there is no third side")]
+pub enum Caller {
+    /// We do.
+    We,
+    /// The program does.
+    They,
+}
+
+impl Caller {
+    /// Each of the two.
+    pub const BOTH: [Self; 2] = [Self::We, Self::They];
+}
+
 /// A connection between a [`Bulk`] of ours and another program.
 #[derive(Debug)]
 pub struct Meeting {

@@ -257,10 +257,7 @@ impl Layer for Session {
     }
 
     fn input_ended(&mut self, _: &mut LayerIo<'_>) -> Result {
-        match self.closed {
-            true => Ok(()),
-            false => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-        }
+        end_or_cut(self.closed)
     }
 
     fn send(&mut self, data: &[u8], io: &mut LayerIo<'_>) -> Result<usize> {
@@ -276,6 +273,14 @@ impl Layer for Session {
     fn end(&mut self, io: &mut LayerIo<'_>) -> Result {
         io.send(b"c");
         Ok(())
+    }
+}
+
+/// The end of the stream below, for a layer whose peer says when it ends.
+fn end_or_cut(closed: bool) -> Result {
+    match closed {
+        true => Ok(()),
+        false => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
     }
 }
 
@@ -326,10 +331,7 @@ impl Layer for Turns {
     }
 
     fn input_ended(&mut self, _: &mut LayerIo<'_>) -> Result {
-        match self.closed {
-            true => Ok(()),
-            false => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-        }
+        end_or_cut(self.closed)
     }
 
     fn send(&mut self, data: &[u8], io: &mut LayerIo<'_>) -> Result<usize> {
@@ -373,6 +375,18 @@ pub(in crate::layer) const CUSTOM: Custom = Custom {
     send: |data, io| Identity.send(data, io),
     end: |_| Ok(()),
     timer: |_| Ok(()),
+};
+
+/// Delivers without end, as much as there is room for in each call.
+pub(in crate::layer) const ENDLESS: Custom = Custom {
+    receive: |io| {
+        while io.room() > 0 {
+            io.deliver(b"x");
+        }
+        io.more();
+        Ok(())
+    },
+    ..CUSTOM
 };
 
 impl Layer for Custom {

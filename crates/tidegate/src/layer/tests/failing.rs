@@ -4,7 +4,7 @@ use super::{Scene, kind};
 use crate::Result;
 use crate::layer::io::MAX_PLAIN;
 use crate::layer::shared::SCRATCH;
-use crate::layer::testing::layers::{CUSTOM, Custom, Framing, Identity};
+use crate::layer::testing::layers::{CUSTOM, Custom, ENDLESS, Framing, Identity};
 use crate::layer::{Layer, LayerIo};
 use crate::panics::panic_message;
 use std::fmt;
@@ -339,16 +339,7 @@ fn a_layer_that_takes_more_than_it_was_given_has_failed() {
 
 #[test]
 fn a_layer_that_delivers_without_end_over_many_calls_is_read_as_far_as_there_is_room() {
-    let mut scene = Scene::new(Custom {
-        receive: |io| {
-            while io.room() > 0 {
-                io.deliver(b"x");
-            }
-            io.more();
-            Ok(())
-        },
-        ..CUSTOM
-    });
+    let mut scene = Scene::new(ENDLESS);
     scene.arrive(b"y");
     for _ in 0..100 {
         assert_eq!(scene.read(1_000).unwrap().len(), 1_000);

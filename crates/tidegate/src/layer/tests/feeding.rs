@@ -3,7 +3,7 @@
 use super::{Scene, WOULD_BLOCK, kind};
 use crate::layer::Layer;
 use crate::layer::shared::SCRATCH;
-use crate::layer::testing::layers::{CUSTOM, Custom, Identity, Runs, Slow, Turns, frame};
+use crate::layer::testing::layers::{CUSTOM, Custom, ENDLESS, Identity, Runs, Slow, Turns, frame};
 use std::io::ErrorKind;
 use std::time::Duration;
 
@@ -134,17 +134,7 @@ fn a_layer_that_waits_for_a_word_of_a_peer_that_has_ended_its_stream_has_met_a_c
 
 #[test]
 fn a_layer_that_holds_its_input_back_is_not_asked_again_because_one_below_could_go_on() {
-    let endless = Custom {
-        receive: |io| {
-            while io.room() > 0 {
-                io.deliver(b"x");
-            }
-            io.more();
-            Ok(())
-        },
-        ..CUSTOM
-    };
-    let mut scene = Scene::new(endless).push(Slow::new(1), 0).opened();
+    let mut scene = Scene::new(ENDLESS).push(Slow::new(1), 0).opened();
     scene.arrive(b"y");
     for _ in 0..3 {
         assert_eq!(scene.read_all(10), (vec![], WOULD_BLOCK));
