@@ -114,8 +114,8 @@ impl Listener {
         }
     }
 
-    /// Has the next tick accept connections that came while accepting was paused, or the server was full. Nothing else would: an
-    /// event is reported once.
+    /// Has the next tick accept connections that came while accepting was paused, or the server was full.
+    /// Nothing else would: an event is reported once.
     pub(super) fn accept_later(&self, core: &Core) {
         let waits = self.ready.get() && self.rest.get().is_none();
         if waits && !self.owed.replace(true) {

@@ -1,8 +1,9 @@
 //! Servers: listeners, a factory of protocols, and the connections that came of them.
 //!
 //! [`options`] says where to listen, [`bind`] binds there, [`listener`] accepts, [`accepting`] makes
-//! connections of what is accepted or refuses it, [`layers`] is what stands on those, [`state`] counts them, [`limits`] is their maximum, [`backlog`] takes what waits
-//! when a server stops listening, [`shutdown`] is how it ends within a time.
+//! connections of what is accepted or refuses it, [`layers`] is what stands on those, [`state`] counts
+//! them, [`limits`] is their maximum, [`backlog`] takes what waits when a server stops listening,
+//! [`shutdown`] is how it ends within a time.
 
 mod accepting;
 mod backlog;
