@@ -43,7 +43,7 @@ impl Transport {
     fn on_failure(&self) {
         let state = self.conn().state.get();
         // Layers that are opening read on, and may find the peer's reason.
-        if state.any(State::NO_READ | State::EOF_SEEN) && !state.any(State::OPENING) {
+        if state.any(State::NO_READ | State::EOF_SEEN) && !state.is_opening() {
             self.look_for_error();
         }
     }
@@ -102,7 +102,7 @@ impl Transport {
     fn deliver_other(&self) -> Input {
         let input = self.settled_input();
         match input {
-            Input::Layers if self.conn().is(State::OPENING) => self.open_layers(),
+            Input::Layers if self.conn().state.get().is_opening() => self.open_layers(),
             Input::Layers => self.feed_layers(),
             // The next tick goes on, and serves others before.
             Input::Unread if self.has_yielded() => return Input::Nothing,

@@ -112,7 +112,7 @@ impl State {
     /// Layers hold bytes for the protocol, that were read while reading was stopped.
     pub(crate) const LAYER_FED: Self = Self(1 << 43);
 
-    /// A layer is open, or was.
+    /// While others open: a layer is open that has not left, or has output that waits.
     pub(crate) const LAYER_OPEN: Self = Self(1 << 45);
 
     /// `eof_received` of this protocol returned `KeepOpen`.
@@ -227,6 +227,12 @@ impl State {
     pub(crate) fn is_to_end_layers(self) -> bool {
         let open = !self.any(Self::OPENING) || self.any(Self::LAYER_OPEN);
         self.any(Self::LAYERED) && open && !self.any(Self::LAYERS_ENDED)
+    }
+
+    /// Whether layers go on with opening. The end of our side of the stream stops them: a close with nothing
+    /// to send does not wait for them.
+    pub(crate) fn is_opening(self) -> bool {
+        self.any(Self::OPENING) && (!self.any(Self::CLOSING) || self.any(Self::QUEUED))
     }
 
     /// Whether gathered writes go to the kernel as they are: it takes bytes, and there are no layers.

@@ -92,7 +92,7 @@ impl State {
         let to_send = self.any(Self::QUEUED.with(Self::OUTPUT)) && !self.any(Self::WRITE_FAILED);
         let starved = self.any(Self::LAYER_STARVED) && to_send;
         let ended = Self::END_NOTED.with(Self::ENDED).with(Self::LOST_CALLED);
-        self.any(Self::READABLE) && (self.any(Self::OPENING) || starved) && !self.any(ended)
+        self.any(Self::READABLE) && (self.is_opening() || starved) && !self.any(ended)
     }
 
     /// Returns the step that is owed now. The order of these lines is the order of the callbacks.
@@ -107,7 +107,7 @@ impl State {
         if flushable && !spent.budget {
             return Step::Flush;
         }
-        if self.any(Self::OPENING) && self.any(Self::OPEN_DUE) {
+        if self.is_opening() && self.any(Self::OPEN_DUE) {
             return Step::Open;
         }
         let mut postponed = flushable;

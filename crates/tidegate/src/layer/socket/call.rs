@@ -14,14 +14,14 @@ use std::thread;
 
 impl LayeredSocket {
     /// Calls a method of the layer, with the reader's buffer and the number of bytes in it. `None`:
-    /// the layer has failed, now or before, or has left.
+    /// the layer has failed, now or before, or has left, or was given up.
     pub(super) fn call<T>(
         &mut self,
         buffer: &mut [u8],
         filled: &mut usize,
         method: impl FnOnce(&mut dyn Layer, &mut LayerIo<'_>) -> Result<T>,
     ) -> Option<T> {
-        if self.fault.is_some() || self.left {
+        if self.is_out_of_use() {
             return None;
         }
         let outcome = self.enter(buffer, filled, method);
@@ -67,7 +67,7 @@ impl LayeredSocket {
         &mut self,
         call: impl FnOnce(&mut L, &mut LayerIo<'_>) -> R,
     ) -> Option<R> {
-        if self.fault.is_some() || self.left {
+        if self.is_out_of_use() {
             let layer: &mut dyn Any = &mut *self.layer;
             let layer = layer.downcast_mut()?;
             return Some(detached(&self.shared, |io| call(layer, io)));
@@ -78,6 +78,11 @@ impl LayeredSocket {
         });
         self.blocked = false;
         outcome.unwrap_or_else(|payload| resume_unwind(payload))
+    }
+
+    /// Returns whether the layer is not called any more.
+    fn is_out_of_use(&self) -> bool {
+        self.fault.is_some() || self.left || self.is_given_up()
     }
 
     /// Calls, and notes what was said.
@@ -141,14 +146,16 @@ impl LayeredSocket {
         }
     }
 
-    /// Takes the layer for failed: it is not called any more.
+    /// Takes the layer for failed: it is not called any more. One that fails in the call in which it
+    /// leaves has not left.
     pub(super) fn fail(&mut self, fault: Fault) {
         self.quiet = false;
+        self.left = false;
         self.fault = Some(fault);
         self.no_more_calls();
     }
 
-    fn no_more_calls(&mut self) {
+    pub(super) fn no_more_calls(&mut self) {
         self.deadline = None;
         self.more = false;
         self.blocked = false;

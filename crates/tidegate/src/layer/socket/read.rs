@@ -96,13 +96,13 @@ impl LayeredSocket {
 
     /// Returns whether the layer itself may be called with input although the reader has stopped.
     fn is_fed(&self) -> bool {
-        let is_called = self.fault.is_none() && !self.left && !self.has_had_all();
+        let is_called = self.open && self.fault.is_none() && !self.left && !self.has_had_all();
         is_called && !self.holds_back() && self.plain.len() < MAX_FED
     }
 
     /// Returns whether nobody wants what is read from below.
     fn is_read_past(&self) -> bool {
-        !self.eof && (self.ended || self.fault.is_some())
+        !self.eof && (self.ended || self.fault.is_some() || self.is_given_up())
     }
 
     /// Returns whether [`feed`](Self::feed) has something to do without asking the socket.
@@ -166,12 +166,13 @@ impl LayeredSocket {
     /// Calls the layer, `calls` times at most, until it delivers bytes.
     fn read_through(&mut self, buffer: &mut [u8], calls: usize) -> io::Result<usize> {
         for _ in 0..calls {
-            if self.left {
-                return self.read_past(buffer);
-            }
+            // The end of a layer's stream holds also when it leaves.
             if self.ended {
                 self.ended_told = true;
                 return Ok(0);
+            }
+            if self.left {
+                return self.read_past(buffer);
             }
             if let Some(error) = self.tell_fault() {
                 return Err(error);
@@ -213,6 +214,9 @@ impl LayeredSocket {
             if !kept.is_empty() {
                 return Ok(kept.move_to(buffer));
             }
+        }
+        if let Some(error) = self.read_error.take() {
+            return Err(error);
         }
         if self.eof {
             return Ok(0);

@@ -27,9 +27,9 @@ impl LayeredSocket {
     /// Takes the error that a write met behind the bytes that it returned. To be asked after each
     /// write that took fewer bytes than it was offered.
     pub(crate) fn take_write_error(&mut self) -> Option<io::Error> {
-        let open = self.open;
-        let error = self.write_error.take_if(|error| open || may_be_over(error));
-        if error.is_some() || !open {
+        let opening = self.is_opening();
+        let error = self.write_error.take_if(|error| !opening || may_be_over(error));
+        if error.is_some() || opening {
             return error;
         }
         let fault = self.fault.as_mut().filter(|fault| !fault.is_told())?;
@@ -60,7 +60,7 @@ impl LayeredSocket {
     /// Returns whether a write or a flush would tell of an error that sending met.
     fn has_error_to_tell(&self) -> bool {
         let error = self.write_error.as_ref();
-        error.is_some_and(|error| self.open || may_be_over(error))
+        error.is_some_and(|error| !self.is_opening() || may_be_over(error))
     }
 
     /// Returns whether bytes that waited for the layer, and not for below, need not wait any more.
@@ -73,7 +73,7 @@ impl LayeredSocket {
     /// sending it met.
     pub(crate) fn has_output(&self) -> bool {
         let own = if self.has_lasting_write_error() {
-            self.open
+            !self.is_opening()
         } else {
             self.past == 0 && !self.wire.is_empty()
         };
@@ -328,7 +328,7 @@ impl LayeredSocket {
     pub(super) fn failed(&mut self) -> io::Error {
         let error = self.take_write_error();
         error.unwrap_or_else(|| match &mut self.fault {
-            Some(fault) if self.open => fault.tell(),
+            Some(fault) if self.open || self.ending => fault.tell(),
             _ => io::ErrorKind::WouldBlock.into(),
         })
     }

@@ -347,9 +347,9 @@ impl End {
         }
         let socket = self.socket.take().unwrap();
         let layered = socket.into_foreign::<LayeredSocket>().unwrap();
-        let (below, _) = layered.into_below();
+        let (below, off) = layered.take_off_left();
         self.socket = Some(below);
-        self.layers -= 1;
+        self.layers -= off.count();
         (self.readable, self.writable) = (true, true);
         true
     }

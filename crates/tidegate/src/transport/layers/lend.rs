@@ -9,7 +9,7 @@ use super::super::conn::Conn;
 use super::super::state::State;
 use crate::Protocol;
 use crate::driver::{Socket, StreamSocket};
-use crate::layer::{LayeredSocket, TakenOff};
+use crate::layer::LayeredSocket;
 use std::cell::RefMut;
 use std::io;
 use std::mem;
@@ -191,7 +191,7 @@ impl Conn {
         }
         if changes.input {
             // Where reading is stopped, the socket itself need not be asked again.
-            let stopped = self.is(State::NO_READ) && !self.is(State::OPENING);
+            let stopped = self.is(State::NO_READ) && !self.state.get().is_opening();
             if stopped {
                 self.set(State::LAYER_FED);
             }
@@ -205,31 +205,36 @@ impl Conn {
         if changes.left {
             self.take_off_left();
         }
+        if self.is(State::OPENING) {
+            self.note_open();
+        }
         changes.input
     }
 
-    /// Takes off the layers at the top that have left. Without any the connection is a plain one.
+    /// Notes whether a layer is there that is to end our side of the stream, while others open.
+    pub(super) fn note_open(&self) {
+        if self.layered(|layered| layered.is_to_end()) == Some(true) {
+            self.set(State::LAYER_OPEN);
+        } else {
+            self.clear(State::LAYER_OPEN);
+        }
+    }
+
+    /// Takes off the layers that have left. Without any the connection is a plain one.
     #[cold]
     fn take_off_left(&self) {
-        let mut off: Option<TakenOff> = None;
-        while self.layered(|layered| layered.has_left()) == Some(true) {
-            let Some(Ok(layered)) = self
-                .socket
-                .take()
-                .map(Socket::into_foreign::<LayeredSocket>)
-            else {
-                break;
-            };
-            let (below, layer) = layered.into_below();
-            self.socket.replace(Some(below));
-            match &mut off {
-                Some(off) => off.append(layer),
-                none => *none = Some(layer),
+        let Some(stack) = self.socket.take() else {
+            return;
+        };
+        let (stack, off) = match stack.into_foreign::<LayeredSocket>() {
+            Ok(layered) => layered.take_off_left(),
+            Err(bare) => {
+                self.socket.replace(Some(bare));
+                return;
             }
-        }
-        if let Some(off) = off {
-            self.keep(off);
-        }
+        };
+        self.socket.replace(Some(stack));
+        self.keep(off);
         // The layer knew what the kernel has, or has room for.
         self.set(State::READABLE | State::WRITABLE);
         if self.layered(|_| ()).is_none() {

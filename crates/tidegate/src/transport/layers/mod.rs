@@ -143,6 +143,7 @@ impl Transport {
         let layered = LayeredSocket::new(below, new.layer, unread, conn.buffered(), shared);
         conn.socket.replace(Some(Socket::foreign(layered)));
         conn.set(State::LAYERED | State::OPENING | State::OPEN_DUE);
+        conn.note_open();
         let deadline = core.clock().checked_add(new.limit);
         let limit = deadline.map(|deadline| self.timer_at(deadline, Self::open_limit_reached));
         conn.with_layers(|layers| layers.opening.push(Opening { completer, limit }));
@@ -196,9 +197,6 @@ impl Transport {
             let behind = layers.opening.split_off(opened);
             mem::replace(&mut layers.opening, behind)
         });
-        if !opened.is_empty() {
-            conn.set(State::LAYER_OPEN);
-        }
         for opened in opened {
             if let Some(timer) = opened.limit {
                 self.forget_timer(timer);
