@@ -22,7 +22,8 @@ impl Transport {
     /// layer is open the protocol receives nothing. The loop starts the layer, never this call.
     ///
     /// [`close`](Transport::close) waits for the layer to open if something was written since, and
-    /// [`Layer::open_limit`] bounds that. Before `connection_made`, in code that
+    /// [`Layer::open_limit`] bounds that. With nothing to send it stops the opening: the layers below end,
+    /// and the completion fails. Before `connection_made`, in code that
     /// [adopts](crate::Handle::adopt) a stream, `connection_made` waits for the layer too.
     ///
     /// # Errors

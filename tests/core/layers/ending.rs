@@ -1,6 +1,8 @@
 //! L20 to L25 and L27: how a connection with layers ends.
 
+use std::cell::Cell;
 use std::io::ErrorKind;
+use std::rc::Rc;
 use support::seal::{Calls, Said, Seal, alert, end_of_seal, hello, record_of, sealed};
 use support::{
     Hooked, Kind, Log, METHODS, Peer, Recorder, Scene, closed_of, drive, each_kind, failures,
@@ -90,6 +92,48 @@ fn l20_a_close_while_a_pushed_layer_opens_ends_those_below(kind: Kind) {
     }
 }
 each_kind!(l20_a_close_while_a_pushed_layer_opens_ends_those_below);
+
+/// The end of the lower layer waits for one below it that takes no bytes, while the peer says what would
+/// open the upper one. Nobody would finish that handshake.
+fn an_end_that_waits_opens_no_layer(kind: Kind) {
+    for speaks in [false, true] {
+        let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
+        let takes = Rc::new(Cell::new(usize::MAX));
+        let slow = Hooked::new(|_, _| Ok(())).taking(&takes);
+        transport.push_layer(slow, b"").detach();
+        let low = transport.push_layer(Seal::server(), b"");
+        peer.send(&hello());
+        event_loop.run_until(low).unwrap();
+        settle(&mut event_loop);
+        takes.set(0);
+        let mut expected = vec![Said::Hello];
+        let layer = if speaks {
+            expected.push(Said::Data(hello()));
+            Seal::client()
+        } else {
+            Seal::server()
+        };
+        expected.push(Said::End);
+        let calls = Calls::default();
+        let pushed = transport.push_layer(layer.noted_in(&calls), b"");
+        settle(&mut event_loop);
+        transport.close();
+        settle(&mut event_loop);
+        peer.send(&sealed(&hello()));
+        settle(&mut event_loop);
+        assert!(transport.closed().is_none() && !pushed.is_ready());
+        takes.set(usize::MAX);
+        transport.with_layer(|_: &mut Hooked, _| ()).unwrap();
+        peer.expect_end(&mut event_loop);
+        assert!(peer.saw_eof(), "{:?}", peer.saw_error());
+        assert_eq!(peer.said_behind(0), expected);
+        assert!(closed_of(event_loop.run_until(pushed)).is_clean());
+        assert_eq!(*calls.borrow(), ["start"]);
+        assert!(log.closed().is_clean());
+        assert_eq!(log.words(), ["made", "lost"]);
+    }
+}
+each_kind!(an_end_that_waits_opens_no_layer);
 
 fn l20_a_peer_that_still_sends_gets_the_end_and_no_reset(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = sealed_scene(Scene::of(kind), |r| r);

@@ -1,9 +1,10 @@
 //! L18: a layer that leaves, and what stays of it.
 
+use super::early::polls_in_a_while;
 use support::seal::{Calls, Said, Seal, hello, sealed};
 use support::{
-    Hooked, Kind, Peer, SHORT, Scene, Served, TempDir, drive, each_kind, no_limits, pattern, put,
-    settle, stall, strict_loop, text,
+    Hooked, Kind, Peer, Recorder, SHORT, Scene, Served, TempDir, closed_of, drive, each_kind,
+    no_limits, pattern, put, settle, stall, strict_loop, text,
 };
 use tidegate::{Layer, LayerIo, ListenOptions, Result, Transport};
 
@@ -321,3 +322,87 @@ fn l18_from_then_on_the_connection_is_a_plain_one(kind: Kind) {
     assert!(peer.saw_eof());
 }
 each_kind!(l18_from_then_on_the_connection_is_a_plain_one);
+
+/// Says more than the kernel takes, and waits for a word.
+struct Loud;
+
+impl Layer for Loud {
+    fn start(&mut self, io: &mut LayerIo<'_>) -> Result {
+        io.send(&pattern(0, 100_000));
+        Ok(())
+    }
+
+    fn receive(&mut self, _: &mut LayerIo<'_>) -> Result {
+        Ok(())
+    }
+
+    fn send(&mut self, _: &[u8], _: &mut LayerIo<'_>) -> Result<usize> {
+        Err("it is never open".into())
+    }
+}
+
+/// Nothing is there that could end, whether one has left below or not.
+fn a_close_while_one_opens_above_it_does_not_wait_for_room(kind: Kind) {
+    for below in [false, true] {
+        let scene = Scene::of(kind).sockets(|socket| {
+            socket.set_send_buffer_size(4 * 1024).unwrap();
+            socket.set_recv_buffer_size(4 * 1024).unwrap();
+        });
+        let (mut event_loop, log, transport, mut peer) = scene.strict().set();
+        settle(&mut event_loop);
+        if below {
+            transport.push_layer(Header::default(), b"").detach();
+        }
+        let pushed = transport.push_layer(Loud, b"");
+        peer.send(b"header\n");
+        settle(&mut event_loop);
+        transport.close();
+        drive(&mut event_loop, "the end", || log.is_lost());
+        assert!(log.closed().is_clean(), "{below}: {}", log.closed());
+        assert!(closed_of(event_loop.run_until(pushed)).is_clean());
+        peer.expect_end(&mut event_loop);
+        assert!((1..100_000).contains(&peer.received().len()));
+    }
+}
+each_kind!(a_close_while_one_opens_above_it_does_not_wait_for_room);
+
+/// Ends the stream with the first bytes, and leaves in the same call.
+fn ends_and_leaves() -> Hooked {
+    Hooked::on("receive", |io| {
+        io.deliver(b"last");
+        io.end_of_stream();
+        io.leave();
+        Ok(())
+    })
+}
+
+fn the_end_of_its_stream_holds_when_it_leaves(kind: Kind) {
+    let stacks: [&dyn Fn() -> [Option<Hooked>; 2]; 3] = [
+        &|| [Some(ends_and_leaves()), None],
+        &|| [Some(ends_and_leaves()), Some(Hooked::new(|_, _| Ok(())))],
+        &|| [Some(Hooked::new(|_, _| Ok(()))), Some(ends_and_leaves())],
+    ];
+    for stack in stacks {
+        let (mut event_loop, log, transport, mut peer) =
+            Scene::of(kind).strict().set_with(Recorder::keep_open);
+        for layer in stack().into_iter().flatten() {
+            let pushed = transport.push_layer(layer, b"");
+            event_loop.run_until(pushed).unwrap();
+        }
+        peer.send(b"input");
+        drive(&mut event_loop, "the end of stream", || {
+            log.words() == ["made", "data", "eof"]
+        });
+        peer.send(b"ignored");
+        let polls = polls_in_a_while(&mut event_loop);
+        assert!(polls < 50, "{polls} polls");
+        assert_eq!(log.data(), b"last");
+        transport.write(b"as it is").unwrap();
+        transport.close();
+        peer.expect_end(&mut event_loop);
+        assert_eq!(peer.received(), b"as it is");
+        assert_eq!(log.words(), ["made", "data", "eof", "lost"]);
+        assert_eq!(log.reason(), "peer-eof");
+    }
+}
+each_kind!(the_end_of_its_stream_holds_when_it_leaves);

@@ -95,14 +95,17 @@ impl LayerIo<'_> {
     }
 
     /// Ends the stream to above, behind what was delivered. Bytes that are delivered later, and input that
-    /// comes later, are ignored.
+    /// comes later, are ignored, also when the layer [leaves](Self::leave) in this call or later.
     pub fn end_of_stream(&mut self) {
         self.said.add(Said::END_OF_STREAM);
         self.above.has_ended = true;
     }
 
     /// Leaves the connection. The input that is not consumed goes above as it is, and so does
-    /// everything after it.
+    /// everything after it. Bytes from above go below as they are.
+    ///
+    /// An [end of the stream](Self::end_of_stream) to above holds: input is ignored then. A layer that
+    /// returns an error in the same call has failed, and has not left.
     pub fn leave(&mut self) {
         self.said.add(Said::LEAVE);
     }

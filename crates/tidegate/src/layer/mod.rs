@@ -44,7 +44,8 @@ use std::time::Duration;
 /// * [`input_ended`](Layer::input_ended) comes once, when below has ended and `receive` has had
 ///   everything before.
 /// * [`end`](Layer::end) comes at most once, when the stream from above has ended, if the layer is
-///   open. No `send` follows.
+///   open. No `send` follows. A layer that is not open by then is not called any more, and those below
+///   it end.
 /// * [`timer`](Layer::timer) comes when the time of [`LayerIo::wake_after`] is over.
 /// * An `Err` ends the connection, with the error as its reason, after the bytes that were delivered
 ///   before. The output of the layer is still sent. A panic does the same. No method is called

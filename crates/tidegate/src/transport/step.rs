@@ -285,6 +285,9 @@ mod tests {
             (opening | S::EOF_ASKED, Rest),
             (opening | S::CLOSING, Finish),
             (opening | S::CLOSING | S::LAYER_OPEN, Rest),
+            (opening | S::CLOSING | S::QUEUED | S::OPEN_DUE, Open),
+            (opening | S::CLOSING | S::LAYER_OPEN | S::OPEN_DUE, Rest),
+            (opening | S::CLOSING | S::LAYER_OPEN | S::READABLE, Rest),
             (
                 opening | S::CLOSING | S::LAYER_OPEN | S::WRITABLE,
                 EndLayers,

@@ -28,7 +28,9 @@ impl LayeredSocket {
     /// write that took fewer bytes than it was offered.
     pub(crate) fn take_write_error(&mut self) -> Option<io::Error> {
         let opening = self.is_opening();
-        let error = self.write_error.take_if(|error| !opening || may_be_over(error));
+        let error = self
+            .write_error
+            .take_if(|error| !opening || may_be_over(error));
         if error.is_some() || opening {
             return error;
         }

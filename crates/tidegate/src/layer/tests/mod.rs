@@ -2,6 +2,7 @@
 
 mod failing;
 mod feeding;
+mod leaving;
 mod opening;
 mod reading;
 mod writing;

@@ -173,6 +173,67 @@ fn the_stream_of_a_layer_that_is_not_open_is_not_ended_by_it() {
 }
 
 #[test]
+fn the_end_stops_the_opening_of_a_layer_whatever_comes_meanwhile() {
+    let mut scene = Scene::unopened(Session::default()).push(
+        Custom {
+            start: |io| {
+                io.wake_after(Duration::from_secs(1));
+                Ok(())
+            },
+            timer: |_| unreachable!("its opening was stopped"),
+            end: |_| unreachable!("it was never open"),
+            ..handshake()
+        },
+        0,
+    );
+    scene.arrive(b"h");
+    assert_eq!(kind(scene.socket.advance()), WOULD_BLOCK);
+    let deadline = scene.socket.deadline().unwrap();
+    scene.line.set_capacity(1);
+    assert_eq!(kind(scene.socket.end()), WOULD_BLOCK);
+    scene.arrive(&[b"d", &frame(b"word")[..]].concat());
+    scene.socket.feed().unwrap();
+    scene.socket.timer(deadline);
+    let room = scene.socket.with_layer(|_: &mut Custom, io| {
+        io.open();
+        io.send(b"a word that reaches nobody");
+        io.room()
+    });
+    assert_eq!(room, Some(0));
+    assert!(!scene.socket.is_open());
+    scene.line.set_capacity(100);
+    scene.socket.end().unwrap();
+    assert_eq!(scene.line.sent(), b"hc");
+}
+
+#[test]
+fn the_end_sends_what_a_layer_that_opens_has_put_out_and_tells_of_its_failure() {
+    let mut scene = Scene::new(Identity).push(handshake(), 0);
+    scene.line.set_capacity(2);
+    assert_eq!(kind(scene.socket.advance()), WOULD_BLOCK);
+    scene.line.set_capacity(3);
+    assert_eq!(kind(scene.socket.end()), WOULD_BLOCK);
+    assert_eq!(scene.line.sent(), b"wor");
+    scene.line.script([Err(libc::EPIPE)]);
+    assert_eq!(
+        kind(scene.socket.end()),
+        Some(ErrorKind::BrokenPipe),
+        "nobody else would tell"
+    );
+
+    let mut scene = Scene::new(Identity).push(
+        Custom {
+            start: |_| Err("bad".into()),
+            ..CUSTOM
+        },
+        0,
+    );
+    let failed = scene.socket.advance();
+    assert_eq!(kind(failed), Some(ErrorKind::Other));
+    scene.socket.end().unwrap();
+}
+
+#[test]
 fn nothing_is_read_for_the_protocol_before_it_is_open() {
     let mut scene = Scene::unopened(handshake());
     scene.arrive(b"worddata");
