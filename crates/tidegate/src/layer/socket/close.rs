@@ -25,8 +25,8 @@ impl LayeredSocket {
     /// Ends the streams of all layers, from the top down. `Ok`: everything is out. `WouldBlock`: to be
     /// called again when there is room, or a layer [goes on](LayeredSocket::wants_write).
     ///
-    /// A layer that is not open is not asked to end anything, and does not open any more. What it has
-    /// put out is sent.
+    /// A layer that is not open is not asked to end anything, and does not open any more. The output
+    /// that it has made is sent.
     pub(crate) fn end(&mut self) -> io::Result<()> {
         if !mem::replace(&mut self.ending, true) {
             if self.open {

@@ -112,7 +112,7 @@ fn ends_and_leaves() -> [Custom; 2] {
     [end_first, leave_first]
 }
 
-/// The stream has ended behind `last`, and is asked for nothing more. What is written goes as it is.
+/// The stream has ended behind `last`, and is asked for nothing more. Writes go as they are.
 #[track_caller]
 fn check_end(mut scene: Scene) {
     scene.arrive(b"lastlate");
