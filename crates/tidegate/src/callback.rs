@@ -6,13 +6,15 @@ use crate::{Handle, TransportId};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
+use std::mem;
 use std::rc::{Rc, Weak};
 use std::time::{Duration, Instant};
 
 /// A call that waits in the loop. A panic of user code stays inside.
 pub(crate) trait Run {
     fn run(self: Rc<Self>, handle: &Handle);
-    /// Takes out the closure, for the caller to drop; `None` when it ran or was taken.
+    /// Takes out the closure, for the caller to drop; `None` when it ran or was taken, or when it holds
+    /// nothing whose drop is code.
     fn take(&self) -> Option<Box<dyn Any>>;
     /// Called when the timer got another deadline; for repeating timers alone.
     fn deadline_moved(&self, deadline: Option<Instant>) {
@@ -45,6 +47,9 @@ impl<F: FnOnce(&Handle) + 'static> Run for Once<F> {
 
     fn take(&self) -> Option<Box<dyn Any>> {
         let call = self.call.take()?;
+        if !mem::needs_drop::<F>() {
+            return None;
+        }
         Some(Box::new(call))
     }
 }

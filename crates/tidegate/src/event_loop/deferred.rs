@@ -5,9 +5,13 @@ use super::failure::Failure;
 use super::todo::Todo;
 use crate::Protocol;
 use crate::callback::Run;
+use crate::layer::TakenOff;
 use bytes::Bytes;
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// The maximum number of deferred drops for which the loop keeps the memory of the list.
+const KEPT: usize = 64;
 
 /// A discarded value of the user. Its drop runs user code, so it is deferred until nothing is borrowed and
 /// no call of the user is on the stack.
@@ -15,6 +19,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 pub(crate) enum Deferred {
     Protocol(Box<dyn Protocol>),
     Bytes(Bytes),
+    Layers(TakenOff),
     Value(Box<dyn Any>),
 }
 
@@ -41,9 +46,13 @@ impl Core {
         if !self.todo.take(Todo::DEFERRED) {
             return;
         }
-        let values = self.deferred.take();
-        for deferred in values {
+        let mut values = self.deferred.take();
+        for deferred in values.drain(..) {
             self.drop_value(deferred);
+        }
+        let mut since = self.deferred.borrow_mut();
+        if since.capacity() == 0 && values.capacity() <= KEPT {
+            *since = values;
         }
     }
 

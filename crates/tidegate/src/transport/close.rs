@@ -227,6 +227,9 @@ impl Transport {
         for timer in conn.with_extra(|extra| mem::take(&mut extra.timers)) {
             core.cancel_timer(timer);
         }
+        if conn.is(State::LAYERED) {
+            self.cancel_layer_timers();
+        }
         if made {
             self.call("connection_lost", |protocol, transport| {
                 protocol.connection_lost(transport, &closed);

@@ -87,6 +87,8 @@ impl Transport {
         let Some((opening, early, connect)) = waiting else {
             return;
         };
+        // `connection_lost` may have started one, with `with_layer`.
+        self.cancel_layer_timers();
         for run in early {
             core.defer_drop_call(&*run);
         }
@@ -221,7 +223,7 @@ impl Kept {
         let layers = self.layers.take();
         if let Some(layers) = layers {
             let core = self.handle.core();
-            core.defer_drop(Deferred::Value(Box::new(layers)));
+            core.defer_drop(Deferred::Layers(layers));
         }
     }
 }

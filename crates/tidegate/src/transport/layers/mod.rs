@@ -8,10 +8,12 @@
 mod bytes;
 mod ending;
 mod lend;
+mod timing;
 
 use super::Transport;
 use super::conn::Conn;
 use super::state::State;
+use crate::LoopClosed;
 use crate::callback::Run;
 use crate::completion::{Completer, Completion};
 use crate::connect::ConnectId;
@@ -19,7 +21,6 @@ use crate::driver::Socket;
 use crate::event_loop::Deferred;
 use crate::layer::{Layer, LayeredSocket};
 use crate::timers::TimerId;
-use crate::{CloseReason, LoopClosed, TimeoutKind};
 use ending::{Kept, NotedEnd};
 use std::fmt;
 use std::io;
@@ -145,14 +146,8 @@ impl Transport {
         conn.set(State::LAYERED | State::OPENING | State::OPEN_DUE);
         conn.note_open();
         let deadline = core.clock().checked_add(new.limit);
-        let limit = deadline.map(|deadline| self.timer_at(deadline, Self::open_limit_reached));
+        let limit = deadline.map(|deadline| conn.limit_opening(deadline));
         conn.with_layers(|layers| layers.opening.push(Opening { completer, limit }));
-    }
-
-    fn open_limit_reached(&self) {
-        if self.conn().is(State::OPENING) {
-            self.end(CloseReason::Timeout(TimeoutKind::Handshake));
-        }
     }
 
     /// Goes on with opening, whatever stops the bytes of the protocol.
@@ -199,7 +194,6 @@ impl Transport {
         });
         for opened in opened {
             if let Some(timer) = opened.limit {
-                self.forget_timer(timer);
                 conn.core().cancel_timer(timer);
             }
             if let Some(completer) = opened.completer {
@@ -250,21 +244,6 @@ impl Transport {
             }
         });
     }
-
-    fn layer_timer_fired(&self) {
-        let conn = self.conn();
-        let timer = conn.if_layers(|layers| layers.timer.take());
-        if let Some(Some((_, timer))) = timer {
-            self.forget_timer(timer);
-        }
-        conn.clear(State::LAYER_TIMED);
-        let now = conn.core().clock();
-        conn.lend(|layered| layered.timer(now));
-        if conn.is(State::OPENING) {
-            conn.set(State::OPEN_DUE);
-        }
-        self.settle();
-    }
 }
 
 impl Conn {
@@ -293,33 +272,5 @@ impl Conn {
         input.extend_from_slice(&next);
         input.extend_from_slice(unread.rest());
         self.clear(State::UNREAD);
-    }
-
-    /// Starts the timer of the layers' own, in place of the one that runs.
-    fn set_layer_timer(&self, deadline: Option<Instant>) {
-        let running = self.if_layers(|layers| layers.timer).flatten();
-        if running.map(|(deadline, _)| deadline) == deadline {
-            return;
-        }
-        if let Some((_, timer)) = running {
-            self.with_extra(|extra| extra.timers.remove(&timer));
-            self.core().cancel_timer(timer);
-        }
-        let id = self.id;
-        let timer = deadline.map(|deadline| {
-            let timer = self.core().at(Some(deadline), move |handle| {
-                if let Some(transport) = handle.transport(id) {
-                    transport.layer_timer_fired();
-                }
-            });
-            (deadline, timer)
-        });
-        self.with_extra(|extra| extra.timers.extend(timer.map(|(_, timer)| timer)));
-        self.with_layers(|layers| layers.timer = timer);
-        if timer.is_some() {
-            self.set(State::LAYER_TIMED);
-        } else {
-            self.clear(State::LAYER_TIMED);
-        }
     }
 }
