@@ -29,6 +29,10 @@ use std::time::Duration;
 /// no I/O and has no handle of the connection: the loop calls it with bytes, and it puts bytes into
 /// the [`LayerIo`] that it is given. Its methods are not called from within each other.
 ///
+/// A layer that keeps the [`Transport`](crate::Transport) it is on is a cycle: the connection owns the layer,
+/// also after its end. Both are then dropped with the loop, not before. A
+/// [`TransportId`](crate::TransportId) makes no cycle.
+///
 /// Layers stack. The one nearest to the socket is the lowest. "Above" is the protocol or the next
 /// layer, "below" is the socket or the layer before.
 ///
