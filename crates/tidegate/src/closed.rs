@@ -200,11 +200,14 @@ pub enum CloseReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum TimeoutKind {
-    /// The one of [`Transport::close_within`](crate::Transport::close_within).
+    /// The one of [`Transport::close_within`](crate::Transport::close_within), or of
+    /// [`ListenOptions::close_timeout`](crate::ListenOptions::close_timeout).
     Close,
-    /// The one of [`Transport::set_write_timeout`](crate::Transport::set_write_timeout).
+    /// The one of [`Transport::set_write_timeout`](crate::Transport::set_write_timeout), or of
+    /// [`ListenOptions::write_timeout`](crate::ListenOptions::write_timeout).
     Write,
-    /// The one of [`Relay::idle_timeout`](crate::Relay::idle_timeout).
+    /// The one of [`ListenOptions::idle_timeout`](crate::ListenOptions::idle_timeout), or of
+    /// [`Relay::idle_timeout`](crate::Relay::idle_timeout).
     Idle,
     /// The one of [`Relay::half_closed_timeout`](crate::Relay::half_closed_timeout).
     HalfClosed,
@@ -253,7 +256,7 @@ impl fmt::Display for CloseReason {
                 f.write_str("the peer took nothing within the write timeout")
             }
             Self::Timeout(TimeoutKind::Idle) => {
-                f.write_str("no byte was relayed within the idle timeout")
+                f.write_str("no byte came or went within the idle timeout")
             }
             Self::Timeout(TimeoutKind::HalfClosed) => {
                 f.write_str("one direction had ended, and no byte came within the timeout for that")

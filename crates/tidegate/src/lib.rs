@@ -149,6 +149,7 @@ mod completion;
 mod jobs;
 mod repeating;
 mod resolve;
+mod timeouts;
 mod timers;
 
 // Used by all of them.

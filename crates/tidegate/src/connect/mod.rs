@@ -19,6 +19,7 @@ use crate::flow::Watermarks;
 use crate::protocol::boxed;
 use crate::resolve::in_zone;
 use crate::socket_options::SocketOptions;
+use crate::timeouts::Timeouts;
 use crate::timers::TimerId;
 use crate::transport::{NewLayer, Transport};
 use crate::{Address, Handle, LingerLimits, LoopClosed, Protocol};
@@ -124,6 +125,7 @@ pub(crate) struct Connecting {
     marks: Watermarks,
     socket_options: RefCell<SocketOptions>,
     linger: Option<LingerLimits>,
+    timeouts: Timeouts,
     guide: Option<Box<dyn Guide>>,
     layers: RefCell<Vec<NewLayer>>,
     /// The connection whose layers are opening.
@@ -168,6 +170,7 @@ pub(crate) fn connect(
             .to
             .and_then(|target| Ok((target, options.write_limits.resolve()?)))
             .and_then(|checked| {
+                options.timeouts.check()?;
                 layers.iter().try_for_each(NewLayer::check)?;
                 Ok(checked)
             })
@@ -195,6 +198,7 @@ pub(crate) fn connect(
         marks,
         socket_options: RefCell::new(options.socket),
         linger: options.linger_limits,
+        timeouts: options.timeouts,
         guide,
         layers: RefCell::new(layers),
         opening: RefCell::default(),

@@ -5,6 +5,7 @@ use crate::address::{self, Target};
 use crate::driver::SocketOption;
 use crate::flow::WriteLimits;
 use crate::socket_options::SocketOptions;
+use crate::timeouts::Timeouts;
 use crate::transport::NewLayer;
 use crate::{Address, Keepalive, Layer, LingerLimits};
 use std::io;
@@ -40,6 +41,7 @@ pub struct ConnectOptions {
     pub(super) write_limits: WriteLimits,
     pub(super) socket: SocketOptions,
     pub(super) linger_limits: Option<LingerLimits>,
+    pub(super) timeouts: Timeouts,
     /// From the wire up.
     pub(super) layers: Vec<NewLayer>,
 }
@@ -59,6 +61,7 @@ impl ConnectOptions {
             write_limits: WriteLimits::new(),
             socket: SocketOptions::default(),
             linger_limits: None,
+            timeouts: Timeouts::default(),
             layers: Vec::new(),
         }
     }
@@ -97,6 +100,33 @@ impl ConnectOptions {
     /// Sets the [limits of the linger](LingerLimits) of the connection, after its close.
     pub fn linger_limits(mut self, limits: LingerLimits) -> Self {
         self.linger_limits = Some(limits);
+        self
+    }
+
+    /// Ends the connection with [`TimeoutKind::Idle`](crate::TimeoutKind::Idle) when no byte comes
+    /// or goes for `limit`; no limit unless set.
+    ///
+    /// As [`ListenOptions::idle_timeout`](crate::ListenOptions::idle_timeout), from the moment at which the
+    /// socket has connected. It is one timer for the connection. [`Duration::ZERO`] is
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput).
+    pub fn idle_timeout(mut self, limit: Duration) -> Self {
+        self.timeouts.idle = Some(limit);
+        self
+    }
+
+    /// Sets the write timeout of the connection from the start, as
+    /// [`Transport::set_write_timeout`](crate::Transport::set_write_timeout) does; no limit unless set.
+    /// [`Duration::ZERO`] is [`InvalidInput`](io::ErrorKind::InvalidInput).
+    pub fn write_timeout(mut self, limit: Duration) -> Self {
+        self.timeouts.write = Some(limit);
+        self
+    }
+
+    /// Bounds every graceful close of the connection; no limit unless set. As
+    /// [`ListenOptions::close_timeout`](crate::ListenOptions::close_timeout). [`Duration::ZERO`] is
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput).
+    pub fn close_timeout(mut self, limit: Duration) -> Self {
+        self.timeouts.close = Some(limit);
         self
     }
 
@@ -215,12 +245,13 @@ impl ConnectOptions {
     /// # Errors
     ///
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a text that is no address, for write limits
-    /// that contradict each other, and for a layer whose `open_limit` is zero.
+    /// that contradict each other, for a timeout of zero, and for a layer whose `open_limit` is zero.
     pub fn validate(&self) -> io::Result<()> {
         if let Err(error) = &self.to {
             return Err(io::Error::new(error.kind(), error.to_string()));
         }
         self.write_limits.resolve()?;
+        self.timeouts.check()?;
         self.layers.iter().try_for_each(NewLayer::check)
     }
 }

@@ -42,6 +42,7 @@ impl Connecting {
         if let Some(limits) = self.linger {
             transport.set_linger_limits(limits);
         }
+        transport.limit_by(&self.timeouts);
         let next = Slot::Connection(transport.clone());
         let before = self.core().registry.borrow_mut().replace(winner.id(), next);
         drop(before);

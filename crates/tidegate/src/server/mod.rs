@@ -2,18 +2,21 @@
 //!
 //! [`options`] says where to listen, [`bind`] binds there, [`listener`] accepts, [`accepting`] makes
 //! connections of what is accepted or refuses it, [`layers`] is what stands on those, [`state`] counts
-//! them, [`limits`] is their maximum, [`backlog`] takes what waits when a server stops listening,
+//! them, [`limits`] is their maximum, [`timeouts`] bounds their lives, [`idle`] finds the idle ones,
+//! [`backlog`] takes what waits when a server stops listening,
 //! [`shutdown`] is how it ends within a time.
 
 mod accepting;
 mod backlog;
 mod bind;
+mod idle;
 mod layers;
 mod limits;
 mod listener;
 mod options;
 mod shutdown;
 mod state;
+mod timeouts;
 
 use crate::completion::Completion;
 use crate::driver;
@@ -110,6 +113,7 @@ impl Server {
         }
         let marks = options.write_limits.resolve()?;
         options.limits.check()?;
+        options.timeouts.check()?;
         let listeners = options.bind(core)?;
         let addrs = listeners.iter().map(driver::Listener::local_addr);
         let addrs = addrs.collect::<io::Result<_>>()?;
@@ -123,6 +127,7 @@ impl Server {
             marks,
             linger: options.linger_limits,
             limits: options.limits,
+            timeouts: options.timeouts,
         })
     }
 

@@ -7,6 +7,7 @@ use crate::address::{self, Target};
 use crate::driver::{BindOptions, Listener, OsListener, SocketOption, UnixFileOptions};
 use crate::flow::WriteLimits;
 use crate::socket_options::SocketOptions;
+use crate::timeouts::Timeouts;
 use crate::{Address, Keepalive, LingerLimits};
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -47,6 +48,7 @@ pub struct ListenOptions {
     pub(super) write_limits: WriteLimits,
     pub(super) linger_limits: LingerLimits,
     pub(super) limits: Limits,
+    pub(super) timeouts: Timeouts,
     pub(super) accept_if: Option<AcceptIf>,
     pub(super) layers: MakeLayers,
     pub(super) bind: BindOptions,
@@ -75,6 +77,7 @@ impl ListenOptions {
             start_serving: true,
             write_limits: WriteLimits::new(),
             limits: Limits::default(),
+            timeouts: Timeouts::default(),
             accept_if: None,
             layers: MakeLayers::default(),
             linger_limits: LingerLimits::new(),

@@ -4,6 +4,7 @@
 use super::accepting::Factory;
 use super::backlog::Backlog;
 use super::bind::refused;
+use super::idle::Idle;
 use super::limits::{Limits, PeerKey, Peers};
 use super::listener::Listener;
 use super::shutdown::{Shutdown, ShutdownReport};
@@ -12,6 +13,7 @@ use crate::driver;
 use crate::event_loop::{AtEnd, Core, Deferred};
 use crate::flow::Watermarks;
 use crate::log::LogLimit;
+use crate::timeouts::Timeouts;
 use crate::transport::Transport;
 use crate::{Address, CloseReason, Closed, Handle, LingerLimits, LoopClosed};
 use std::cell::{Cell, RefCell};
@@ -28,6 +30,7 @@ pub(super) struct Bound {
     pub(super) marks: Watermarks,
     pub(super) linger: LingerLimits,
     pub(super) limits: Limits,
+    pub(super) timeouts: Timeouts,
 }
 
 pub(crate) struct ServerState {
@@ -37,6 +40,8 @@ pub(crate) struct ServerState {
     marks: Watermarks,
     linger: LingerLimits,
     pub(super) limits: Limits,
+    timeouts: Timeouts,
+    pub(super) idle: Idle,
     pub(super) stage: RefCell<Stage>,
     /// Taken out while it runs.
     pub(super) factory: RefCell<Option<Factory>>,
@@ -74,6 +79,8 @@ impl ServerState {
             marks: bound.marks,
             linger: bound.linger,
             limits: bound.limits,
+            timeouts: bound.timeouts,
+            idle: Idle::new(bound.timeouts.idle),
             stage: RefCell::new(Stage::Bound(bound.listeners)),
             factory: RefCell::new(Some(factory)),
             making: Cell::new(false),
@@ -245,21 +252,40 @@ impl ServerState {
         self.check_done();
     }
 
-    pub(super) fn connection_begins(&self, peer: &Address) {
+    pub(super) fn connection_begins(self: &Rc<Self>, peer: &Address) {
         self.socket_of(self.key_of(peer));
-        self.connections.set(self.connections.get() + 1);
+        if self.connections.replace(self.connections.get() + 1) == 0 {
+            self.start_sweeps();
+        }
     }
 
     pub(super) fn connection_never_began(&self, peer: &Address) {
-        self.connections.set(self.connections.get() - 1);
+        self.count_down();
         self.socket_is_gone(self.key_of(peer));
     }
 
     pub(crate) fn connection_ended(&self, closed: &Closed, peer: &Address) {
-        self.connections.set(self.connections.get() - 1);
+        self.count_down();
         self.shutdown.borrow_mut().count(closed);
         self.socket_is_gone(self.key_of(peer));
         self.check_done();
+    }
+
+    fn count_down(&self) {
+        self.connections.set(self.connections.get() - 1);
+        if !self.has_begun() {
+            self.stop_sweeps();
+        }
+    }
+
+    /// Whether a connection has begun and not ended.
+    pub(super) fn has_begun(&self) -> bool {
+        self.connections.get() > 0
+    }
+
+    /// The timeouts of connections that have none of their own.
+    pub(crate) fn timeouts(&self) -> &Timeouts {
+        &self.timeouts
     }
 
     pub(crate) fn linger_limits(&self) -> LingerLimits {

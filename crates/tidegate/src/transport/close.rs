@@ -2,7 +2,7 @@
 //! lost. `Closed` is fixed in one place.
 
 use super::Transport;
-use super::conn::CallbackFailure;
+use super::conn::{CallbackFailure, Conn};
 use super::state::State;
 use super::unread::Unread;
 use crate::event_loop::Failure;
@@ -54,6 +54,17 @@ impl Transport {
             transport.end(CloseReason::Timeout(TimeoutKind::Close));
         });
         conn.with_extra(|extra| extra.close_deadline = Some((deadline, timer)));
+    }
+
+    /// A close waits for the kernel: begins the close timeout, if there is one, and it does not run yet.
+    pub(super) fn time_close(&self) {
+        let conn = self.conn();
+        let Some(limit) = conn.close_timeout() else {
+            return;
+        };
+        if !conn.with_extra(|extra| mem::replace(&mut extra.close_timed, true)) {
+            self.close_by(limit);
+        }
     }
 
     /// Ends it now; buffered bytes are lost.
@@ -252,6 +263,17 @@ impl Transport {
         }
         if let Some(server) = &conn.server {
             server.connection_ended(&closed, &conn.peer);
+        }
+    }
+}
+
+impl Conn {
+    /// The timeout of the connection itself, else that of its server.
+    fn close_timeout(&self) -> Option<Duration> {
+        match &self.server {
+            Some(server) => server.timeouts().close,
+            None if self.has_extra() => self.with_extra(|extra| extra.close_timeout),
+            None => None,
         }
     }
 }

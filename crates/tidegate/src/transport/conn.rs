@@ -78,6 +78,10 @@ pub(super) struct Extra {
     /// Timers that die with the connection.
     pub(super) timers: BTreeSet<TimerId>,
     pub(super) close_deadline: Option<(Instant, TimerId)>,
+    /// Of the `ConnectOptions`.
+    pub(super) close_timeout: Option<Duration>,
+    /// The close timeout runs.
+    pub(super) close_timed: bool,
     /// In place of the limits of the server, or of the defaults.
     pub(super) linger: Option<LingerLimits>,
     /// One that the connection itself has no room for.

@@ -76,7 +76,7 @@ impl Transport {
             conn.core().gather.replace(bytes);
             return;
         }
-        conn.spend(conn.budget(), more);
+        conn.spend_more(more);
         conn.core().gather.replace(bytes);
         self.record_gathered(conn.core().gather.borrow_mut(), result);
     }

@@ -7,8 +7,8 @@
 //! [`step`] decides from the [`state`] which callback is next, and [`settle`] makes it. [`start`]
 //! makes a connection of a socket, [`protocol_slot`] holds its protocol. [`close`] ends it,
 //! [`refused`] keeps a write that the cap refused, [`linger`] waits for the peer, [`waiters`] completes
-//! `drain`, `flush` and `wait_closed`, and [`write_timeout`] cuts a peer that does not read. [`layers`]
-//! stand between the socket and the protocol. [`options`], [`schedule`] and [`stats`] do the work of the
+//! `drain`, `flush` and `wait_closed`, [`write_timeout`] cuts a peer that does not read, and [`idle`] a
+//! connection without bytes. [`layers`] stand between the socket and the protocol. [`options`], [`schedule`] and [`stats`] do the work of the
 //! remaining public methods, [`unread`] those for input that comes again, and [`hold`] holds on reading.
 //! All public methods are in this file, but for those in [`input`], and in the files `push_layer.rs`,
 //! `socket.rs` and `credentials.rs` of the crate.
@@ -20,6 +20,7 @@ mod conn;
 mod flush;
 mod hold;
 mod id;
+mod idle;
 mod input;
 mod layers;
 mod linger;
@@ -56,6 +57,7 @@ use std::time::Duration;
 
 pub use hold::ReadHold;
 pub use id::TransportId;
+pub(crate) use idle::{IdleLimit, Looks};
 pub(crate) use layers::NewLayer;
 pub use linger::LingerLimits;
 pub use protocol_slot::WithProtocolError;

@@ -4,6 +4,7 @@ use super::Transport;
 use super::state::State;
 use crate::driver::{Socket, SocketOption};
 use crate::flow::WriteLimits;
+use crate::timeouts::Timeouts;
 use std::io;
 
 impl Transport {
@@ -19,6 +20,20 @@ impl Transport {
         self.touch();
         self.answer_waiters();
         Ok(())
+    }
+
+    /// Sets the timeouts of a connection that we have opened.
+    pub(crate) fn limit_by(&self, timeouts: &Timeouts) {
+        if let Some(limit) = timeouts.idle {
+            self.limit_idleness(limit);
+        }
+        if let Some(limit) = timeouts.write {
+            self.limit_stalls(Some(limit));
+        }
+        if let Some(limit) = timeouts.close {
+            self.conn()
+                .with_extra(|extra| extra.close_timeout = Some(limit));
+        }
     }
 
     pub(crate) fn set_option(&self, option: SocketOption) -> io::Result<()> {

@@ -62,7 +62,12 @@ impl Transport {
                     self.postpone();
                     return;
                 }
-                Step::Rest => return,
+                Step::Rest => {
+                    if conn.is(State::CLOSING) && !conn.is(State::LOST_CALLED) {
+                        self.time_close();
+                    }
+                    return;
+                }
             }
         }
         self.postpone();

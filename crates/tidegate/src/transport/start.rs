@@ -9,6 +9,7 @@ use crate::driver::Socket;
 use crate::event_loop::{Deferred, Slot, add};
 use crate::flow::Watermarks;
 use crate::server::ServerState;
+use crate::write_buffer::MAX_OFFER;
 use crate::{Address, Handle, Protocol, TransportId};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::io;
@@ -31,6 +32,7 @@ impl Transport {
         } else {
             State::EMPTY
         };
+        let tick = handle.core().tick();
         Self(Rc::new(Conn {
             state: Cell::new(side | State::CONNECTING | State::WRITABLE),
             pauses: Cell::new(0),
@@ -39,10 +41,11 @@ impl Transport {
             sent: Cell::new(0),
             received: Cell::new(0),
             marks: Cell::new(new.marks),
-            write_timeout: Cell::new(WriteTimeout::NONE),
+            write_timeout: Cell::new(WriteTimeout::OF_SERVER),
             resume_tick: Cell::new(0),
-            read_tick: Cell::new(0),
-            budget: Cell::new((0, 0)),
+            // The birth counts as a byte that moves, or a look for idle ones would take it for one.
+            read_tick: Cell::new(tick),
+            budget: Cell::new((tick, MAX_OFFER as u32)),
             handle: handle.clone(),
             protocol: RefCell::new(Some(new.protocol)),
             socket: RefCell::new(Some(new.socket)),

@@ -12,14 +12,16 @@ use crate::timers::TimerId;
 use crate::{CloseReason, TimeoutKind};
 use std::time::{Duration, Instant};
 
-/// The limit of a connection, or none, in the four bytes that each connection has to spare: whole
-/// milliseconds, up to 49 days. Another limit is in `Extra`.
+/// The limit of a connection, or none, or that of its server, in the four bytes that each connection
+/// has to spare: whole milliseconds, up to 49 days. Another limit is in `Extra`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct WriteTimeout(u32);
 
 impl WriteTimeout {
-    pub(super) const NONE: Self = Self(u32::MAX);
-    const IN_EXTRA: Self = Self(u32::MAX - 1);
+    /// The server's, if there is a server and it has one.
+    pub(super) const OF_SERVER: Self = Self(u32::MAX);
+    const NONE: Self = Self(u32::MAX - 1);
+    const IN_EXTRA: Self = Self(u32::MAX - 2);
 
     fn of(limit: Duration) -> Self {
         let millis = u32::try_from(limit.as_millis()).unwrap_or(u32::MAX);
@@ -32,7 +34,7 @@ impl WriteTimeout {
     }
 
     fn millis(self) -> Option<Duration> {
-        let own = self != Self::NONE && self != Self::IN_EXTRA;
+        let own = self.0 < Self::IN_EXTRA.0;
         own.then(|| Duration::from_millis(self.0.into()))
     }
 }
@@ -137,6 +139,7 @@ impl Conn {
 
     fn write_timeout(&self) -> Option<Duration> {
         match self.write_timeout.get() {
+            WriteTimeout::OF_SERVER => self.server.as_ref()?.timeouts().write,
             WriteTimeout::IN_EXTRA => self.with_extra(|extra| extra.write_timeout),
             short => short.millis(),
         }
@@ -181,7 +184,7 @@ mod tests {
 
     #[test]
     fn a_limit_that_is_kept_beside_the_rest_is_exact_and_any_other_is_kept_elsewhere() {
-        let longest = Duration::from_millis(u64::from(u32::MAX) - 2);
+        let longest = Duration::from_millis(u64::from(u32::MAX) - 3);
         let short = [Duration::ZERO, Duration::from_millis(1), longest];
         for limit in short {
             assert_eq!(WriteTimeout::of(limit).millis(), Some(limit));
@@ -192,11 +195,13 @@ mod tests {
             longest + Duration::from_millis(1),
             longest + Duration::from_millis(2),
             longest + Duration::from_millis(3),
+            longest + Duration::from_millis(4),
             Duration::MAX,
         ];
         for limit in others {
             assert_eq!(WriteTimeout::of(limit), WriteTimeout::IN_EXTRA);
         }
         assert_eq!(WriteTimeout::NONE.millis(), None);
+        assert_eq!(WriteTimeout::OF_SERVER.millis(), None);
     }
 }

@@ -94,8 +94,15 @@ impl Conn {
     /// One write.
     pub(in super::super) fn send_layered(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let (result, more) = self.write_layered(slices);
-        self.spend(self.budget(), more);
+        self.spend_more(more);
         result
+    }
+
+    /// Takes bytes that the kernel has taken, beyond those that were sent, from the budget of this tick.
+    pub(in super::super) fn spend_more(&self, more: usize) {
+        if more > 0 {
+            self.spend(self.budget(), more);
+        }
     }
 
     /// One write. Returns also how many more bytes the kernel has taken than were sent: the budget of the
@@ -123,6 +130,13 @@ impl Conn {
         let taken = self.taken_by_kernel();
         let before = self.with_layers(|layers| mem::replace(&mut layers.taken, taken));
         taken.saturating_sub(before) as usize
+    }
+
+    /// Returns whether the kernel has taken bytes since the last look for idle connections.
+    pub(in super::super) fn progress_since_look(&self) -> bool {
+        let taken = self.taken_by_kernel();
+        let before = self.with_layers(|layers| mem::replace(&mut layers.looked_at, taken));
+        taken != before
     }
 
     /// Counts the bytes that the kernel has, with all that stands for them, of which no write has told

@@ -75,6 +75,8 @@ pub(super) struct Layers {
     timer: Option<(Instant, TimerId)>,
     /// The number of bytes that the kernel had taken when this was last looked at.
     taken: u64,
+    /// That number at the last look for idle connections.
+    looked_at: u64,
     /// There while `END_NOTED` is set.
     noted: Option<NotedEnd>,
     /// The connect that waits for `connection_made`.
