@@ -79,6 +79,7 @@ mod server {
     mod closing;
     mod fairness;
     mod given_sockets;
+    mod idle_timeout;
     mod listen;
     mod listen_names;
     mod max_connections;
@@ -86,6 +87,7 @@ mod server {
     mod quiet_beside_flood;
     mod serving;
     mod shutdown;
+    mod timeouts;
     mod unix_file;
     mod unix_path;
     mod unix_socket;
@@ -99,6 +101,7 @@ mod connect {
     mod happy_eyeballs;
     mod names;
     mod options;
+    mod timeouts;
     mod to_itself;
     mod zones;
 }

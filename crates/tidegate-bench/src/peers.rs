@@ -251,6 +251,12 @@ pub fn with_write_timeout(programs: &Path) -> Peer {
     Peer::new("tidegate-timed", command, &programs.to_string_lossy())
 }
 
+/// Returns the first of [`OURS`] with every limit of a server: the difference is one pending timer.
+pub fn with_limits(programs: &Path) -> Peer {
+    let command = "{program}/serve {mode} --api protocol --limits";
+    Peer::new("tidegate-limited", command, &programs.to_string_lossy())
+}
+
 /// Returns our server on frames. It serves echo and lines.
 pub fn framed(programs: &Path) -> Peer {
     let command = "{program}/serve {mode} --api framed";

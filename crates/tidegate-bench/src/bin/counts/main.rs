@@ -173,6 +173,7 @@ fn run(arguments: &Arguments) -> Result<Vec<String>> {
     let programs = peers::build_programs()?;
     let scratch = tools::scratch(&programs)?;
     let timed = peers::with_write_timeout(&programs);
+    let limited = peers::with_limits(&programs);
     let framed = peers::framed(&programs);
     let servers = if arguments.all {
         let found = peers::find(&programs, false);
@@ -201,7 +202,7 @@ fn run(arguments: &Arguments) -> Result<Vec<String>> {
         ours: named(&[protocol, streams]),
         others: others.clone(),
     };
-    plain.ours.extend([&timed, &framed]);
+    plain.ours.extend([&timed, &limited, &framed]);
     let over_tls = Group {
         traffic: &TRAFFIC_OVER_TLS,
         servers: &servers,

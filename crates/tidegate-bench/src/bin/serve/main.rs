@@ -1,13 +1,13 @@
 //! The services on tidegate, in each of the ways to write them.
 //!
 //! ```sh
-//! serve echo --api protocol|buffered|streams|framed [--write copy|owned] [--write-timeout] [--tls]
-//!     --listen 127.0.0.1:7000
+//! serve echo --api protocol|buffered|streams|framed [--write copy|owned] [--write-timeout] [--limits]
+//!     [--tls] --listen 127.0.0.1:7000
 //! ```
 //!
 //! They are written as the first page of the documentation suggests: no options, and a write for
 //! each of many small replies. With `--write-timeout` an echo, and the lines, of `--api protocol` set
-//! one.
+//! one. With `--limits` the server has the timeouts and the maxima that the guide names.
 
 mod buffered;
 mod framed;
@@ -18,6 +18,7 @@ use bytes::Bytes;
 use pico_args::Arguments;
 use serde::Deserialize;
 use std::process::ExitCode;
+use std::time::Duration;
 use tidegate::{Address, EventLoop, ListenOptions, Transport};
 use tidegate_bench::program::{self, Result, named};
 use tidegate_bench::service::{ServerArguments, announce};
@@ -27,7 +28,7 @@ use tidegate_tls::ListenTls;
 const USAGE: &str = "\
 usage: serve echo|lines|sink|source|megabyte
              [--api protocol|buffered|streams|framed] [--write copy|owned] [--write-timeout]
-             [--tls] [--listen IP:PORT]";
+             [--limits] [--tls] [--listen IP:PORT]";
 
 /// The interface that is used.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -68,6 +69,7 @@ struct Options {
     api: Api,
     writes: Writes,
     write_timeout: bool,
+    limits: bool,
     tls: bool,
 }
 
@@ -78,6 +80,7 @@ fn parse(words: &mut Arguments) -> Result<(Options, ServerArguments)> {
         api: api.unwrap_or(Api::Protocol),
         writes: writes.unwrap_or(Writes::Copy),
         write_timeout: words.contains("--write-timeout"),
+        limits: words.contains("--limits"),
         tls: words.contains("--tls"),
     };
     Ok((options, ServerArguments::parse(words)?))
@@ -89,6 +92,15 @@ fn run((options, arguments): &(Options, ServerArguments)) -> Result<ExitCode> {
     let handle = event_loop.handle().clone();
     let service = arguments.service;
     let mut listen = ListenOptions::new(arguments.listen);
+    if options.limits {
+        // The limits of the guide, and as many connections as descriptors.
+        listen = listen
+            .idle_timeout(Duration::from_secs(60))
+            .write_timeout(Duration::from_secs(30))
+            .close_timeout(Duration::from_secs(10))
+            .max_connections(1_000_000)
+            .max_connections_per_peer(1_000_000);
+    }
     if options.tls {
         listen = listen.tls(tls::server_config());
     }
