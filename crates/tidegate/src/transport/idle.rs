@@ -61,6 +61,16 @@ impl Looks {
         tick.wrapping_sub(self.last).cast_signed() >= 0
     }
 
+    /// Returns a tick, or in place of one that lies far back a later one that is still before the last
+    /// look.
+    fn near(self, tick: u32) -> u32 {
+        if !self.since_last(tick) && self.last.wrapping_sub(tick) > FAR {
+            self.last.wrapping_sub(FAR)
+        } else {
+            tick
+        }
+    }
+
     /// Returns the number of looks without a byte that this one makes. `read` is what the last look has
     /// left, or the tick of a read since.
     fn count(self, read: u32, sent: bool) -> u32 {
@@ -131,12 +141,9 @@ impl Conn {
     /// Whether the kernel has taken bytes since the last look.
     fn has_sent_since(&self, looks: Looks) -> bool {
         let (tick, left) = self.budget.get();
-        let by_tick = looks.since_last(tick);
-        if !by_tick && looks.last.wrapping_sub(tick) > FAR {
-            self.budget.set((looks.last.wrapping_sub(FAR), left));
-        }
+        self.budget.set((looks.near(tick), left));
         // What layers send of their own is in no budget.
-        by_tick | (self.is(State::LAYERED) && self.progress_since_look())
+        looks.since_last(tick) | (self.is(State::LAYERED) && self.progress_since_look())
     }
 }
 
@@ -164,6 +171,23 @@ mod tests {
             assert!(step * (looks + 1) <= latest, "{limit:?}");
         }
         assert_eq!(IdleLimit::of(Duration::MAX).looks, FAR);
+    }
+
+    #[test]
+    fn however_many_ticks_ago_bytes_were_sent_they_are_not_taken_for_new_ones() {
+        let mut last = 7_u32;
+        let mut sent = last;
+        for _ in 0..64 {
+            let now = last.wrapping_add(FAR - 1);
+            let looks = Looks { last, now };
+            assert_eq!(looks.since_last(sent), last == 7);
+            sent = looks.near(sent);
+            last = now;
+        }
+        let looks = Looks { last, now: last };
+        for recent in [last, last.wrapping_add(9), last.wrapping_sub(FAR)] {
+            assert_eq!(looks.near(recent), recent);
+        }
     }
 
     #[test]
