@@ -431,8 +431,8 @@ impl Transport {
     }
 
     /// Ends the connection with [`TimeoutKind::Write`](crate::TimeoutKind::Write) when bytes are
-    /// buffered here and the kernel takes none of them for `limit`. `None`, the default, means
-    /// never.
+    /// buffered here and the kernel takes none of them for `limit`. `None` means
+    /// never. Without a call the one of the server's or the connect's options holds, or none.
     ///
     /// The buffered bytes are then unsent, and a TCP peer sees a reset, as after
     /// [`abort`](Transport::abort). asyncio has no such limit. Any byte the kernel accepts
