@@ -142,7 +142,7 @@ impl Conn {
     fn has_sent_since(&self, looks: Looks) -> bool {
         let (tick, left) = self.budget.get();
         self.budget.set((looks.near(tick), left));
-        // What layers send of their own is in no budget.
+        // Bytes that layers send by themselves are in no budget.
         looks.since_last(tick) | (self.is(State::LAYERED) && self.progress_since_look())
     }
 }
