@@ -252,9 +252,13 @@ pub fn with_write_timeout(programs: &Path) -> Peer {
 }
 
 /// Returns the first of [`OURS`] with every limit of a server: the difference is one pending timer.
+/// It is measured with an echo alone, where nothing stalls.
 pub fn with_limits(programs: &Path) -> Peer {
     let command = "{program}/serve {mode} --api protocol --limits";
-    Peer::new("tidegate-limited", command, &programs.to_string_lossy())
+    Peer {
+        only: Some("echo"),
+        ..Peer::new("tidegate-limited", command, &programs.to_string_lossy())
+    }
 }
 
 /// Returns our server on frames. It serves echo and lines.

@@ -248,7 +248,8 @@ fn per_message(scratch: &Path, group: &Group<'_>, figures: &mut Figures) -> Resu
             ratio
         };
         show(traffic.floor, floor);
-        for peer in &group.ours {
+        let serves = |peer: &&&Peer| peer.serves(traffic.server, traffic.tls.is_some());
+        for peer in group.ours.iter().filter(serves) {
             let counted = tools::callgrind(scratch, peer, traffic)?;
             let ratio = show(peer.name(), counted);
             let name = format!("{}.{}", peer.name(), traffic.name);
