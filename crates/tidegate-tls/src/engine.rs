@@ -12,7 +12,7 @@
 
 use crate::{TlsInfo, asked_name};
 use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
 use rustls::unbuffered::{
     ConnectionState, EncodeError, EncodeTlsData, EncryptError, InsufficientSizeError,
@@ -132,6 +132,14 @@ impl Engine {
         match self {
             Self::Client(session) => session.info(),
             Self::Server(session) => session.info(),
+        }
+    }
+
+    /// Returns the certificates that the peer has shown, once the handshake is done.
+    pub(crate) fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        match self {
+            Self::Client(session) => session.peer_certificates(),
+            Self::Server(session) => session.peer_certificates(),
         }
     }
 }
@@ -390,9 +398,13 @@ impl<C: Connection> Session<C> {
             version: state.protocol_version(),
             cipher_suite: state.negotiated_cipher_suite().map(|suite| suite.suite()),
             handshake: state.handshake_kind(),
-            peer_certificates: state.peer_certificates().unwrap_or_default().to_vec(),
             server_name: self.asked_name.as_deref().map(str::to_owned),
         })
+    }
+
+    fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        let known = self.connection.state().peer_certificates();
+        known.filter(|_| self.opened).unwrap_or_default()
     }
 }
 

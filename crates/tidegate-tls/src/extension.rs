@@ -3,7 +3,7 @@
 use crate::asked_name;
 use crate::info::TlsInfo;
 use crate::tls::{Tls, check_client, check_server};
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ServerConfig};
 use std::io;
 use std::sync::Arc;
@@ -158,9 +158,29 @@ pub trait TransportTls: Sealed {
 
     /// Returns what the topmost TLS of the connection has negotiated, also after the end of the
     /// connection. `None` without TLS, and before its handshake is done.
+    ///
+    /// The call gives the loop nothing to do, and copies no certificate.
     #[doc(alias = "get_extra_info")]
     #[doc(alias = "ssl_object")]
     fn tls(&self) -> Option<TlsInfo>;
+
+    /// Returns copies of the certificates that the peer has shown to the topmost TLS of the connection,
+    /// its own one first.
+    ///
+    /// Empty for a client that showed none, without TLS, and before the handshake is done. A resumed
+    /// session has those of its first handshake. [`Tls::peer_certificates`] copies nothing:
+    ///
+    /// ```
+    /// use tidegate::Transport;
+    /// use tidegate_tls::Tls;
+    ///
+    /// fn len_of_certificate(transport: &Transport) -> Option<usize> {
+    ///     let len = |tls: &mut Tls, _: &mut _| Some(tls.peer_certificates().first()?.len());
+    ///     transport.with_layer(len)?
+    /// }
+    /// ```
+    #[doc(alias = "getpeercert")]
+    fn peer_certificates(&self) -> Vec<CertificateDer<'static>>;
 }
 
 impl TransportTls for Transport {
@@ -185,6 +205,11 @@ impl TransportTls for Transport {
 
     fn tls(&self) -> Option<TlsInfo> {
         self.with_layer(|tls: &mut Tls, _| tls.info()).flatten()
+    }
+
+    fn peer_certificates(&self) -> Vec<CertificateDer<'static>> {
+        let shown = self.with_layer(|tls: &mut Tls, _| tls.peer_certificates().to_vec());
+        shown.unwrap_or_default()
     }
 }
 

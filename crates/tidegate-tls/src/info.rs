@@ -1,10 +1,10 @@
 //! The result of a handshake.
 
-use rustls::pki_types::CertificateDer;
 use rustls::{CipherSuite, HandshakeKind, ProtocolVersion};
 
 /// Tells what the two ends of a TLS connection have agreed on; see
-/// [`TransportTls::tls`](crate::TransportTls::tls).
+/// [`TransportTls::tls`](crate::TransportTls::tls). The certificates are in
+/// [`peer_certificates`](crate::TransportTls::peer_certificates).
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct TlsInfo {
@@ -17,9 +17,6 @@ pub struct TlsInfo {
     pub cipher_suite: Option<CipherSuite>,
     /// Whether the handshake was a full one or resumed an earlier session.
     pub handshake: Option<HandshakeKind>,
-    /// The certificates of the peer, its own one first. Empty for a client that showed none. A
-    /// resumed session has those of its first handshake.
-    pub peer_certificates: Vec<CertificateDer<'static>>,
     /// The name that the client asked for (SNI, RFC 6066). Only a server is told it.
     pub server_name: Option<String>,
 }

@@ -3,7 +3,7 @@
 use crate::asked_name;
 use crate::engine::{Engine, Event, Output};
 use crate::info::TlsInfo;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, ServerConfig};
 use std::io;
 use std::sync::Arc;
@@ -141,6 +141,15 @@ impl Tls {
     /// Returns what the handshake has negotiated, or `None` before it is done.
     pub fn info(&self) -> Option<TlsInfo> {
         self.engine.as_ref().ok()?.info()
+    }
+
+    /// Returns the certificates that the peer has shown, its own one first; see
+    /// [`TransportTls::peer_certificates`](crate::TransportTls::peer_certificates).
+    pub fn peer_certificates(&self) -> &[CertificateDer<'static>] {
+        match &self.engine {
+            Ok(engine) => engine.peer_certificates(),
+            Err(_) => &[],
+        }
     }
 
     fn engine(&mut self) -> io::Result<&mut Engine> {

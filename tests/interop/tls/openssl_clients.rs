@@ -157,9 +157,8 @@ fn s_client_with_a_certificate_is_served_and_without_one_it_is_told_that_one_is_
         let shown = [version.option, "-cert", &certificate, "-key", &key];
         let mut client = files.s_client(&address, &shown);
         assert_echoes(&mut event_loop, &mut client, "hello");
-        let info = served.transport(0).tls().unwrap();
         let certificate = CertificateDer::from_pem_file(&certificate).unwrap();
-        assert_eq!(info.peer_certificates[0], certificate);
+        assert_eq!(served.transport(0).peer_certificates()[0], certificate);
 
         let mut client_without = files.s_client(&address, &[version.option]);
         // The number of certificate_required (RFC 8446, section 6.2).
