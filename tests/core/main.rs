@@ -110,6 +110,7 @@ mod connect {
 mod layers {
     mod accounting;
     mod budget;
+    mod calls;
     mod early;
     mod ending;
     mod half_records;
@@ -117,10 +118,12 @@ mod layers {
     mod limits;
     mod opening;
     mod own_code;
+    mod own_ends;
     mod pushing;
     mod records;
     mod small_buffers;
     mod stacks;
+    mod unused;
 }
 
 /// A relay: two connections, each of which sends what the other receives.

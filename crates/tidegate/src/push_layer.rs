@@ -15,7 +15,7 @@ impl Transport {
     ///
     /// This is asyncio's `start_tls`. The bytes that were written before go past the layer, also
     /// those that are still buffered. Bytes that are written after it go through the layer: they are
-    /// buffered until the layer is open, and counts for the watermarks and the cap at once.
+    /// buffered until the layer is open, and count for the watermarks and the cap at once.
     ///
     /// The layer's first input is `unread`: bytes for the layer that the protocol has received
     /// already. Behind them comes what the transport itself still holds for the protocol. Until the
@@ -54,7 +54,8 @@ impl Transport {
 
     /// Calls `call` with the topmost layer of type `L`, now, also after the end of the connection.
     ///
-    /// Output that `call` makes is sent by the loop. Meanwhile the connection counts as in use by a
+    /// Output that `call` makes is sent by the loop. A call that only reads, on a connection that waits for
+    /// nothing, gives the loop nothing to do. Meanwhile the connection counts as in use by a
     /// layer: it refuses writes. A panic of `call` goes to the caller.
     ///
     /// A layer that has [left](LayerIo::leave) is found too, when none that is still there is an `L`:

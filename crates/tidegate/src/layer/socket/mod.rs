@@ -20,6 +20,7 @@ use crate::driver::{Socket, SocketOption, StreamSocket};
 use crate::panics::PanicPayload;
 use std::fmt;
 use std::io::{self, IoSlice};
+use std::mem;
 use std::rc::Rc;
 use std::time::Instant;
 
@@ -164,16 +165,22 @@ impl LayeredSocket {
         }
     }
 
-    /// Calls with the topmost layer of type `L`. As after `timer`, everything may have changed.
+    /// Calls with the topmost layer of type `L`. As after `timer`, everything may have changed. Layers that
+    /// were quiet stay so when the call put nothing out and said nothing: what it has changed in the layer
+    /// has a say in the next read or write.
     ///
-    /// A panic of the call goes on.
+    /// A panic of the call goes on, and leaves them not quiet.
     pub(crate) fn with_layer<L: Layer, R>(
         &mut self,
         call: impl FnOnce(&mut L, &mut LayerIo<'_>) -> R,
     ) -> Option<R> {
-        self.quiet = false;
+        let was_quiet = mem::replace(&mut self.quiet, false);
         if !is_of_type::<L>(&*self.layer) {
-            return self.layered_below_mut()?.with_layer(call);
+            let result = self
+                .layered_below_mut()
+                .and_then(|below| below.with_layer(call));
+            self.quiet = was_quiet && self.below_is_quiet();
+            return result;
         }
         let result = self.call_from_outside(call);
         self.park();

@@ -42,7 +42,7 @@ impl LayeredSocket {
         self.input.is_empty() & self.plain.is_empty()
     }
 
-    fn below_is_quiet(&self) -> bool {
+    pub(super) fn below_is_quiet(&self) -> bool {
         self.layered_below().is_none_or(Self::is_quiet)
     }
 

@@ -136,16 +136,18 @@ impl Transport {
     ) -> Option<R> {
         let conn = self.conn();
         let mut call = Some(call);
-        let called = conn.lend(|layered| {
+        let called = conn.lend_aside(|layered| {
             catch_unwind(AssertUnwindSafe(|| {
                 layered.with_layer(|layer, io| call.take().map(|call| call(layer, io)))
             }))
         });
-        if let Some(called) = called {
+        if let Some((called, is_nothing)) = called {
             if conn.is(State::OPENING) {
                 conn.set(State::OPEN_DUE);
             }
-            self.touch();
+            if !is_nothing {
+                self.touch();
+            }
             if conn.core().is_closed() {
                 // The loop was dropped meanwhile, and could not tell a protocol that was in use.
                 self.settle();

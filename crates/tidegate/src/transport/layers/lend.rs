@@ -108,6 +108,24 @@ impl Conn {
         Some(result)
     }
 
+    /// As [`lend`](Self::lend), for a call from outside. Returns also whether nothing has come of it:
+    /// layers that were quiet have stayed so, and nothing else was noted meanwhile, such as an event
+    /// in a loop that the call has run.
+    pub(super) fn lend_aside<R>(
+        &self,
+        call: impl FnOnce(&mut LayeredSocket) -> R,
+    ) -> Option<(R, bool)> {
+        let before = self.state.get();
+        let aside = |layered: &mut LayeredSocket| (layered.is_quiet(), call(layered));
+        let ((was_quiet, result), quiet) =
+            self.lend_only(self.protocol.try_borrow_mut().ok(), aside)?;
+        let is_nothing = was_quiet && quiet && self.state.get() == before;
+        if !is_nothing {
+            self.note(quiet, false);
+        }
+        Some((result, is_nothing))
+    }
+
     /// Returns also whether the layers are quiet.
     #[inline(always)]
     fn lend_only<R>(
