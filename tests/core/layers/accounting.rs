@@ -1,14 +1,15 @@
 //! L12: what a connection counts, it counts in bytes of the protocol.
 
 use super::ending::sealed_scene;
+use std::cell::{Cell, RefCell};
 use std::io::ErrorKind;
 use std::time::Instant;
 use support::seal::{Said, Seal, hello, record_of, sealed, unsealed};
 use support::{
-    BOUND, How, Kind, Peer, SHORT, Scene, answer, drive, each_kind, limits, never_paused,
+    BOUND, Hooked, How, Kind, Peer, SHORT, Scene, answer, drive, each_kind, limits, never_paused,
     no_limits, put, settle, stall, text,
 };
-use tidegate::{Flow, Layer, LayerIo, Result, Transport, WriteError};
+use tidegate::{CloseReason, Flow, Layer, LayerIo, Result, Transport, WriteError};
 
 /// The number of bytes that a layer gets to send at a time.
 const PIECE: u64 = 16 * 1024;
@@ -275,3 +276,40 @@ fn l12_a_refused_write_counts_for_nothing(kind: Kind) {
     assert_eq!(log.closed().unsent(), 0);
 }
 each_kind!(l12_a_refused_write_counts_for_nothing);
+
+/// The peer goes in the middle of a write of which the kernel has taken a part already.
+fn an_error_behind_bytes_that_were_sent_is_told_by_the_same_write(kind: Kind) {
+    let (mut event_loop, log, transport, peer) = Scene::of(kind).strict().set();
+    transport.set_write_limits(no_limits()).unwrap();
+    let peer = RefCell::new(Some(peer));
+    let pieces = Cell::new(0);
+    let layer = Hooked::on("send", move |_| {
+        pieces.set(pieces.get() + 1);
+        // The first batch is out.
+        if pieces.get() == 9
+            && let Some(mut peer) = peer.take()
+        {
+            match kind {
+                Kind::Tcp => peer.reset(),
+                Kind::Unix => peer.close(),
+            }
+        }
+        Ok(())
+    });
+    event_loop
+        .run_until(transport.push_layer(layer, b""))
+        .unwrap();
+    transport.write(&[1; 400_000]).unwrap();
+    let closed = transport.closed().expect("the error");
+    let sent = transport.sent();
+    assert!((1..400_000).contains(&sent), "{sent} bytes");
+    assert_eq!(closed.unsent(), 400_000 - sent);
+    let expected = [ErrorKind::ConnectionReset, ErrorKind::BrokenPipe];
+    match closed.reason() {
+        CloseReason::Io(error) => assert!(expected.contains(&error.kind()), "{error}"),
+        other => panic!("{other:?}"),
+    }
+    drive(&mut event_loop, "the end", || log.is_lost());
+    assert_eq!(log.closed(), closed);
+}
+each_kind!(an_error_behind_bytes_that_were_sent_is_told_by_the_same_write);
