@@ -281,6 +281,8 @@ each_kind!(l12_a_refused_write_counts_for_nothing);
 fn an_error_behind_bytes_that_were_sent_is_told_by_the_same_write(kind: Kind) {
     let (mut event_loop, log, transport, peer) = Scene::of(kind).strict().set();
     transport.set_write_limits(no_limits()).unwrap();
+    // Room for two batches, also while others fill the kernel's memory.
+    transport.set_send_buffer_size(1 << 20).unwrap();
     let peer = RefCell::new(Some(peer));
     let pieces = Cell::new(0);
     let layer = Hooked::on("send", move |_| {
@@ -299,8 +301,11 @@ fn an_error_behind_bytes_that_were_sent_is_told_by_the_same_write(kind: Kind) {
     event_loop
         .run_until(transport.push_layer(layer, b""))
         .unwrap();
-    transport.write(&[1; 400_000]).unwrap();
+    let told = transport.write(&[1; 400_000]);
     let closed = transport.closed().expect("the error");
+    if let Err(error) = told {
+        assert_eq!(error.closed(), Some(&closed));
+    }
     let sent = transport.sent();
     assert!((1..400_000).contains(&sent), "{sent} bytes");
     assert_eq!(closed.unsent(), 400_000 - sent);
