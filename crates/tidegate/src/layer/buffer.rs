@@ -4,6 +4,9 @@ use super::shared::{SCRATCH, Shared};
 use std::fmt;
 use std::mem;
 
+/// No memory grows beyond this for bytes that may still come: eight times what is lent.
+const MAX_AHEAD: usize = 8 * SCRATCH;
+
 /// A queue of bytes in one piece of memory, with room behind them to write into. While a layered
 /// socket works, the memory is lent by [`Shared`]; between two calls a queue has what its bytes
 /// need, and an empty one has none.
@@ -49,6 +52,12 @@ impl Buffer {
         self.end += data.len();
     }
 
+    /// Returns whether `len` bytes more have room in the memory that there is, or that is lent.
+    #[inline(always)]
+    pub(super) fn has_place(&self, len: usize) -> bool {
+        self.memory.len() - self.end >= len || (self.memory.is_empty() && len <= SCRATCH)
+    }
+
     /// Returns all room behind the bytes, which is `len` bytes or more.
     pub(super) fn spare(&mut self, len: usize, shared: &Shared) -> &mut [u8] {
         if self.memory.len() - self.end < len {
@@ -75,7 +84,8 @@ impl Buffer {
             let memory = if needed <= SCRATCH {
                 shared.lend()
             } else {
-                vec![0; needed.max(2 * self.memory.len())].into_boxed_slice()
+                let ahead = (2 * self.memory.len()).min(MAX_AHEAD);
+                vec![0; needed.max(ahead)].into_boxed_slice()
             };
             let old = mem::replace(&mut self.memory, memory);
             if !old.is_empty() {
@@ -97,6 +107,14 @@ impl Buffer {
     pub(super) fn consume(&mut self, len: usize) {
         debug_assert!(len <= self.len());
         self.start += len;
+        if self.start == self.end {
+            self.clear();
+        }
+    }
+
+    /// Forgets the bytes behind the first `len`.
+    pub(super) fn truncate(&mut self, len: usize) {
+        self.end = self.end.min(self.start + len);
         if self.start == self.end {
             self.clear();
         }

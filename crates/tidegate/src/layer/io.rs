@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 /// as input. A layer that makes more of its input stops at [`LayerIo::room`].
 pub(super) const MAX_PLAIN: usize = 8 * SCRATCH;
 
+/// The maximum number of bytes that wait for below: of one call that begins with nothing waiting it is
+/// the most output. As much as may wait for the reader above.
+pub(super) const MAX_OUTPUT: usize = MAX_PLAIN;
+
 /// A use of its [`LayerIo`] that a layer must not make.
 pub(super) type Misuse = Cell<Option<&'static str>>;
 
@@ -75,7 +79,7 @@ impl LayerIo<'_> {
         self.above.room()
     }
 
-    /// Sends bytes below.
+    /// Sends bytes below. A maximum of 1 MiB waits there: see [the contract](super::Layer#the-contract).
     pub fn send(&mut self, data: &[u8]) {
         self.below.send(data);
     }
@@ -116,6 +120,9 @@ impl LayerIo<'_> {
     }
 
     /// Starts the layer's timer, in place of one that runs already.
+    ///
+    /// The timer calls once in a tick of the loop at most, after a delay of zero too. A layer that
+    /// starts it anew without a delay in each call keeps the loop from sleeping, and holds up nobody.
     pub fn wake_after(&mut self, delay: Duration) {
         self.said.add(Said::WAKE_AFTER);
         *self.deadline = self.shared.now().checked_add(delay);
@@ -205,15 +212,31 @@ pub struct Below<'a> {
 }
 
 impl Below<'_> {
-    /// Sends bytes.
+    /// Sends bytes. A maximum of 1 MiB waits here: see [the contract](super::Layer#the-contract).
     pub fn send(&mut self, data: &[u8]) {
-        self.wire.push(data, self.shared);
+        if self.wire.has_place(data.len()) || self.may_hold(data.len()) {
+            self.wire.push(data, self.shared);
+        }
     }
 
     /// Returns room for at least `len` bytes, to write output into directly. Its content is not
     /// sent before [`filled`](Below::filled) is called.
     pub fn spare(&mut self, len: usize) -> &mut [u8] {
+        if !self.wire.has_place(len) && !self.may_hold(len) {
+            // The layer has failed, and must not grow the memory in the rest of its call.
+            self.wire.truncate(MAX_OUTPUT.saturating_sub(len));
+        }
         self.wire.spare(len, self.shared)
+    }
+
+    #[inline(never)]
+    fn may_hold(&self, len: usize) -> bool {
+        let may = self.wire.len().saturating_add(len) <= MAX_OUTPUT;
+        if !may {
+            let misuse = "a layer sent far more than below has taken";
+            self.misuse.set(Some(misuse));
+        }
+        may
     }
 
     /// Sends the first `len` bytes of the [`spare`](Below::spare) room. More than there are is an

@@ -45,6 +45,12 @@ impl Through {
         self.encoded() == 0
     }
 
+    /// Returns the number of bytes for below up to the last that stands for bytes from above.
+    pub(super) fn waiting(&self) -> usize {
+        let last = self.marks.back();
+        last.map_or(0, |mark| (mark.end - self.taken) as usize)
+    }
+
     /// Returns whether some of the marks must go before there can be more.
     pub(super) fn is_full(&self) -> bool {
         self.marks.len() >= MAX_MARKS

@@ -23,6 +23,10 @@ impl Transport {
             conn.set(State::ENDED);
         } else {
             conn.set(State::CLOSING);
+            if conn.is(State::LAYERED) {
+                // What was kept for the protocol is in the way of layers that wait for a word no more.
+                conn.set(State::READABLE);
+            }
             if conn.is(State::EOF_DELIVERED) {
                 conn.set(State::EOF_BEFORE_CLOSE);
             }

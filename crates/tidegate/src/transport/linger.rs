@@ -17,7 +17,7 @@ use crate::server::{PeerKey, ServerState};
 use crate::timers::TimerId;
 use crate::{Closed, TransportId};
 use std::cell::{Cell, RefCell};
-use std::io;
+use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -108,6 +108,10 @@ struct Lingering {
     tick: Cell<u32>,
     /// The number of bytes that may still be discarded.
     left: Cell<u64>,
+    /// To be sent before our side of the stream is shut down: the last words of a failed layer.
+    rest: RefCell<Vec<u8>>,
+    /// The peer has ended its side while some of these waited.
+    ended: Cell<bool>,
     /// There if the server has a maximum for each peer.
     peer: Option<PeerKey>,
     server: Option<Rc<ServerState>>,
@@ -135,9 +139,10 @@ impl Transport {
         let socket = conn.socket.take();
         let limits = conn.linger_limits();
         let mut lingers = graceful && !conn.is(State::EOF_SEEN | State::WRITE_FAILED);
+        let mut rest = Vec::new();
         if let Some(mut socket) = socket {
             if conn.is(State::LAYERED) {
-                (socket, lingers) = self.take_layers_off(socket, graceful, closed);
+                (socket, lingers, rest) = self.take_layers_off(socket, graceful, closed);
             }
             if conn.is(State::RESET) || conn.is_cut(closed) {
                 // It fails on a socket that was reset already.
@@ -145,9 +150,9 @@ impl Transport {
             } else if lingers
                 && !core.is_closed()
                 && !limits.time.is_zero()
-                && (conn.is(State::EOF_SENT) || socket.shutdown_write().is_ok())
+                && (!rest.is_empty() || conn.is(State::EOF_SENT) || socket.shutdown_write().is_ok())
             {
-                Lingering::begin(self, socket, limits);
+                Lingering::begin(self, socket, limits, rest);
                 return;
             }
             core.close_stream(socket);
@@ -158,7 +163,7 @@ impl Transport {
 }
 
 impl Lingering {
-    fn begin(transport: &Transport, socket: Socket, limits: LingerLimits) {
+    fn begin(transport: &Transport, socket: Socket, limits: LingerLimits, rest: Vec<u8>) {
         let conn = transport.conn();
         let core = conn.core();
         let id = conn.id;
@@ -171,6 +176,8 @@ impl Lingering {
             timer: Cell::new(None),
             tick: Cell::new(core.tick().wrapping_sub(1)),
             left: Cell::new(limits.bytes),
+            rest: RefCell::new(rest),
+            ended: Cell::new(false),
             server: conn.server.clone(),
         });
         let expiring = Rc::downgrade(&lingering);
@@ -187,6 +194,31 @@ impl Lingering {
             .replace(id, Slot::other(lingering));
         drop(before);
         core.push_leftover(id);
+    }
+
+    /// Sends what waits, and shuts down our side of the stream behind it.
+    fn send_rest(&self, core: &Core) {
+        let mut rest = self.rest.borrow_mut();
+        if rest.is_empty() {
+            return;
+        }
+        let mut socket = self.socket.borrow_mut();
+        let Some(stream) = socket.as_mut() else {
+            return;
+        };
+        while !rest.is_empty() {
+            add(&core.counters.writes, 1);
+            match stream.write(&[IoSlice::new(&rest)]) {
+                Ok(sent) => drop(rest.drain(..sent)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(_) => break,
+            }
+        }
+        let over = !rest.is_empty() || self.ended.get() || stream.shutdown_write().is_err();
+        drop((rest, socket));
+        if over {
+            self.close(core);
+        }
     }
 
     /// Discards input, as much as one source may read in a tick. An event of the same tick, or a
@@ -219,7 +251,10 @@ impl Lingering {
         add(&core.counters.reads, 1);
         match result {
             Ok(0) => {
-                self.close(core);
+                self.ended.set(true);
+                if self.rest.borrow().is_empty() {
+                    self.close(core);
+                }
                 false
             }
             Ok(n) => {
@@ -272,6 +307,7 @@ impl Lingering {
 
 impl Source for Lingering {
     fn on_event(self: Rc<Self>, core: &Core, readiness: Readiness, buffer: &mut [u8]) {
+        self.send_rest(core);
         if readiness.is_failed() && self.left.get() == 0 {
             self.look_for_error(core);
         } else if readiness.is_readable() {
@@ -280,6 +316,7 @@ impl Source for Lingering {
     }
 
     fn on_leftover(self: Rc<Self>, core: &Core, buffer: &mut [u8]) {
+        self.send_rest(core);
         self.discard(core, buffer);
     }
 

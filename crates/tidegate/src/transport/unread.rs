@@ -3,11 +3,13 @@
 
 use super::Transport;
 use super::state::State;
-use crate::{BoxError, Protocol, Result};
+use crate::{BoxError, CloseReason, Protocol, Result};
 use std::error::Error;
 use std::fmt;
+use std::io;
 use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 
 /// Bytes to be delivered before those from the kernel.
 #[derive(Default)]
@@ -123,14 +125,19 @@ impl Transport {
     /// they did not come through it. Returns whether there is one.
     fn give_to_layer(&self, data: &[u8]) -> bool {
         let conn = self.conn();
-        if !conn.is(State::OPENING) || conn.is(State::CONNECTING) {
+        if data.is_empty() || !conn.is(State::OPENING) || conn.is(State::CONNECTING) {
             return false;
         }
         let given = conn.layered(|layered| layered.put_unread_in_front(data));
         if given.is_some() {
             conn.set(State::OPEN_DUE);
+        } else {
+            // Within the code of a layer. The protocol behind it must not get them.
+            let error = "bytes were given back within the code of a layer";
+            let error = io::Error::new(io::ErrorKind::InvalidData, error);
+            self.note_end(CloseReason::Io(Arc::new(error)), false);
         }
-        given.is_some()
+        true
     }
 
     /// Whether a callback of this tick has given back bytes that come next.

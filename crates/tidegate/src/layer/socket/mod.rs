@@ -3,6 +3,7 @@
 //! The engine reads and writes it like any other. All that it must know beside that is in the methods
 //! below and in `advance`, `flush_output`, `end` and `timer`; each of them acts on the whole stack.
 
+mod bound;
 mod call;
 mod close;
 mod open;
@@ -78,6 +79,16 @@ pub(crate) struct LayeredSocket {
     drained: bool,
     /// A read was cut short to let others be served.
     unfinished: bool,
+    /// Below was not asked when its turn was: nothing is known of what it has.
+    unasked: bool,
+    /// The layer is given input however much of its output waits.
+    reads_on: bool,
+    /// Sending has failed for good.
+    cut_off: bool,
+    /// Nobody reads any more: what is for the reader above is discarded.
+    reader_lost: bool,
+    /// The layer, or the way past it, has had input.
+    has_read: bool,
     /// Below has ended.
     eof: bool,
     /// `Layer::input_ended` was called.
@@ -131,6 +142,11 @@ impl LayeredSocket {
             refused: false,
             drained: false,
             unfinished: false,
+            unasked: false,
+            reads_on: false,
+            cut_off: false,
+            reader_lost: false,
+            has_read: false,
             eof: false,
             eof_given: false,
             ended: false,
@@ -203,17 +219,43 @@ impl LayeredSocket {
         self.layered_below().map_or(self.taken, Self::taken)
     }
 
-    /// Adds input of a layer that was not started yet.
+    /// Adds bytes that the protocol had from below the layers that open, behind the input that these
+    /// have and have not read.
     pub(crate) fn add_unread(&mut self, bytes: &[u8]) {
-        self.unread.push(bytes, &self.shared);
+        let lowest = self.lowest_opening();
+        lowest.unread.push(bytes, &lowest.shared);
     }
 
-    /// Puts input of a layer that is not open before what it has not read.
+    /// Puts such bytes in front of that input. A layer that has read what follows them fails: they
+    /// would come out of order.
     pub(crate) fn put_unread_in_front(&mut self, bytes: &[u8]) {
-        let behind = self.unread.bytes().to_vec();
-        self.unread.consume(behind.len());
-        self.add_unread(bytes);
-        self.add_unread(&behind);
+        let lowest = self.lowest_opening();
+        if lowest.has_read {
+            let error = "bytes were given back to a layer that has read what follows them";
+            if lowest.fault.is_none() {
+                lowest.fail(Fault::new(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    error,
+                )));
+            }
+            return;
+        }
+        let behind = lowest.unread.bytes().to_vec();
+        lowest.unread.consume(behind.len());
+        lowest.unread.push(bytes, &lowest.shared);
+        lowest.unread.push(&behind, &lowest.shared);
+    }
+
+    /// Returns the lowest layer that is not open, which was put on first; the topmost, if all are.
+    fn lowest_opening(&mut self) -> &mut Self {
+        self.quiet = false;
+        if self.layered_below().is_none_or(|below| below.open) {
+            return self;
+        }
+        match self.below.foreign_mut::<Self>() {
+            Some(below) => below.lowest_opening(),
+            None => unreachable!("a layered socket is one"),
+        }
     }
 
     /// Returns the bare socket.
@@ -246,12 +288,12 @@ impl LayeredSocket {
     /// Checks that it has no more memory than it may have, between two calls.
     #[cfg(all(test, not(loom)))]
     pub(super) fn check_memory(&self) {
-        use super::io::MAX_PLAIN;
+        use super::io::{MAX_OUTPUT, MAX_PLAIN};
         use super::shared::SCRATCH;
         for (buffer, most) in [
             (&self.input, SCRATCH),
-            (&self.wire, 2 * SCRATCH),
-            (&self.plain, 2 * MAX_PLAIN),
+            (&self.wire, MAX_OUTPUT),
+            (&self.plain, MAX_PLAIN),
         ] {
             let memory = buffer.footprint();
             assert!(memory <= most, "{buffer:?}");

@@ -33,12 +33,15 @@ impl LayeredSocket {
         if let Some(fault) = &self.fault {
             return !fault.is_read;
         }
+        if self.is_full() {
+            return self.has_food_below();
+        }
         let kept = !self.unread.is_empty() || (self.left && !self.input.is_empty());
         let failed = self.input.len() > MAX_INPUT || self.read_error.is_some();
         let stuck = failed && self.deadline.is_none();
         let below = match self.holds_back() {
             true => self.needs_input() && self.has_food(),
-            false => self.below_has_input(),
+            false => self.unasked || self.below_has_input(),
         };
         kept || stuck || self.more || self.unfinished || below
     }
@@ -97,7 +100,7 @@ impl LayeredSocket {
     /// Returns whether the layer itself may be called with input although the reader has stopped.
     fn is_fed(&self) -> bool {
         let is_called = self.open && self.fault.is_none() && !self.left && !self.has_had_all();
-        is_called && !self.holds_back() && self.plain.len() < MAX_FED
+        is_called && !self.holds_back() && !self.is_full() && self.plain.len() < MAX_FED
     }
 
     /// Returns whether nobody wants what is read from below.
@@ -112,9 +115,13 @@ impl LayeredSocket {
         } else if self.is_read_past() {
             self.below_has_input()
         } else {
-            let below = self.layered_below();
-            below.is_some_and(|below| below.needs_input() && below.has_food())
+            self.has_food_below()
         }
+    }
+
+    fn has_food_below(&self) -> bool {
+        let below = self.layered_below();
+        below.is_some_and(|below| below.needs_input() && below.has_food())
     }
 
     /// As [`step`](Self::step), for a reader that has stopped.
@@ -132,7 +139,20 @@ impl LayeredSocket {
             later.consume(later.len());
         }
         later.park(&self.shared);
+        self.discard_plain();
         result
+    }
+
+    /// Notes that nobody reads any more: layers that wait for a word are fed whatever comes before it.
+    pub(crate) fn lose_reader(&mut self) {
+        self.reader_lost = true;
+        self.discard_plain();
+    }
+
+    fn discard_plain(&mut self) {
+        if self.reader_lost {
+            self.plain.clear();
+        }
     }
 
     /// Reads, for the layers below, what nobody wants.
@@ -143,7 +163,7 @@ impl LayeredSocket {
         result.map(|_| ())
     }
 
-    fn feed_below(&mut self) -> io::Result<()> {
+    pub(super) fn feed_below(&mut self) -> io::Result<()> {
         match self.layered_below_mut() {
             Some(below) if below.needs_input() => below.feed(),
             _ => Err(io::ErrorKind::WouldBlock.into()),
@@ -221,7 +241,10 @@ impl LayeredSocket {
         if self.eof {
             return Ok(0);
         }
-        self.read_below(buffer)
+        let unasked = mem::take(&mut self.unasked);
+        let len = self.read_below(buffer)?;
+        self.drained &= !unasked || len == 0;
+        Ok(len)
     }
 
     pub(super) fn tell_fault(&mut self) -> Option<io::Error> {
@@ -232,6 +255,9 @@ impl LayeredSocket {
 
     /// Calls the layer once with what there is to tell it, and sends what it put out.
     pub(super) fn step(&mut self, buffer: &mut [u8], filled: &mut usize) -> io::Result<()> {
+        if self.is_full() {
+            return self.refuse_input();
+        }
         if mem::take(&mut self.more) {
             self.step_as_asked(buffer, filled);
             return Ok(());
@@ -241,16 +267,22 @@ impl LayeredSocket {
                 io::ErrorKind::InvalidData,
                 "a layer waits for more input than the maximum that is kept for it",
             );
+            self.unasked = true;
             return waits.or_else(|_| self.feed_below());
         }
+        let unasked = self.unread.is_empty() && mem::take(&mut self.unasked);
         if self.eof {
             let waits = self.step_at_end(buffer, filled);
             return waits.or_else(|_| self.feed_below());
         }
         match self.fill() {
             Ok(0) => return Ok(()),
-            Ok(_) => {}
-            Err(error) => return Err(self.postponed(error)),
+            // Events of the time in which it was not asked may be forgotten.
+            Ok(_) => self.drained &= !unasked,
+            Err(error) => {
+                self.unasked |= unasked && error.kind() != io::ErrorKind::WouldBlock;
+                return Err(self.postponed(error));
+            }
         }
         self.call(buffer, filled, |layer, io| layer.receive(io));
         self.fruitless = 0;
@@ -316,6 +348,7 @@ impl LayeredSocket {
             Ok(self.unread.move_to(room))
         };
         if let Ok(len) = result {
+            self.has_read = true;
             self.input.fill(len);
         }
         result

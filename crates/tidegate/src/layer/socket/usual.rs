@@ -20,7 +20,7 @@ impl LayeredSocket {
     pub(super) fn looks_quiet(&self) -> bool {
         let said = self.more | self.ended | self.ending | self.left;
         let waits = self.blocked | self.stopped | self.refused;
-        let went_on = !self.open_told | self.unfinished | self.eof;
+        let went_on = !self.open_told | self.unfinished | self.unasked | self.eof;
         let failed = self.fault.is_some() | self.read_error.is_some() | self.write_error.is_some();
         let bytes = !self.unread.is_empty()
             | !self.wire.is_empty()

@@ -281,7 +281,7 @@ impl LayeredSocket {
             Ok(()) => Sent::All,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Part,
             Err(error) => {
-                self.write_error = Some(error);
+                self.keep_write_error(error);
                 Sent::Failed
             }
         }
@@ -309,18 +309,24 @@ impl LayeredSocket {
                 self.taken += sent as u64;
                 if sent < offered
                     && let Some(below) = self.layered_below_mut()
+                    && let Some(error) = below.take_write_error()
                 {
-                    self.write_error = below.take_write_error();
+                    self.keep_write_error(error);
                 }
                 sent
             }
             Err(error) => {
                 if error.kind() != io::ErrorKind::WouldBlock {
-                    self.write_error = Some(error);
+                    self.keep_write_error(error);
                 }
                 0
             }
         }
+    }
+
+    fn keep_write_error(&mut self, error: io::Error) {
+        self.cut_off |= !may_be_over(&error);
+        self.write_error = Some(error);
     }
 
     /// Returns the result of a call that has nothing else to tell.

@@ -230,3 +230,25 @@ fn a_layer_that_waits_for_its_timer_behind_an_end_lets_the_layers_below_go_on() 
     assert!(scene.socket.needs_input(), "its output waits for room");
     assert!(!scene.socket.has_more());
 }
+
+#[test]
+fn when_nobody_reads_any_more_a_layer_is_fed_whatever_comes_before_its_word() {
+    for above in [false, true] {
+        let mut scene = Scene::new(Turns::new(true));
+        assert_eq!(scene.write(b"1").unwrap(), 1);
+        if above {
+            scene = scene.push(Identity, 0).opened();
+        }
+        assert_eq!(kind(scene.write(b"2")), WOULD_BLOCK);
+        scene.arrive(&data(&[1; 60_000]).repeat(20));
+        scene.arrive(b"a");
+        feed(&mut scene);
+        assert_eq!(kind(scene.write(b"2")), WOULD_BLOCK);
+        assert!(scene.socket.needs_input(), "above {above}");
+        scene.socket.lose_reader();
+        feed(&mut scene);
+        assert!(!scene.socket.needs_input(), "above {above}");
+        assert_eq!(scene.write(b"2").unwrap(), 1);
+        scene.socket.check_idle();
+    }
+}

@@ -1,5 +1,6 @@
 //! Layered sockets by table: what each way does where it is easy to go wrong.
 
+mod bound;
 mod failing;
 mod feeding;
 mod leaving;

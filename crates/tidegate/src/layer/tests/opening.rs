@@ -310,3 +310,72 @@ fn a_layer_that_leaves_hands_up_all_that_was_read_before_it_in_order() {
     let expected = [&bytes[1..], b"end"].concat();
     assert!(scene.read_all(1_000).0 == expected);
 }
+
+/// A layer that says what it was given, and opens at the end of a line.
+const LINE: Custom = Custom {
+    start: |_| Ok(()),
+    receive: |io| {
+        let input = io.input().to_vec();
+        io.consume(input.len());
+        io.deliver(&input);
+        if input.ends_with(b"\n") {
+            io.open();
+        }
+        Ok(())
+    },
+    ..CUSTOM
+};
+
+#[test]
+fn bytes_given_back_are_the_first_input_of_the_layer_that_was_put_on_first() {
+    let mut scene = Scene::unopened(LINE).push(Framing, 0);
+    scene.socket.add_unread(b"c");
+    scene.socket.put_unread_in_front(b"b");
+    scene.socket.put_unread_in_front(b"a");
+    scene
+        .socket
+        .add_unread(&[&b"d"[..], &frame(b"data"), b"\n"].concat());
+    scene.socket.advance().unwrap();
+    // The layer on the wire has had them; what it has made of them is no frame.
+    assert!(!scene.socket.has_failed());
+    let (_, mut off) = scene.socket.into_parts();
+    assert!(off.with_layer(|_: &mut Custom, _| ()).is_some());
+}
+
+#[test]
+fn bytes_given_back_too_late_are_an_error_and_no_input() {
+    for (input, ended, above) in [
+        (&b"read"[..], false, false),
+        (b"read", false, true),
+        (b"", true, false),
+    ] {
+        let mut scene = Scene::unopened(Custom {
+            input_ended: |_| Ok(()),
+            ..LINE
+        });
+        scene.socket.put_unread_in_front(b"");
+        if above {
+            scene = scene.push(Framing, 0);
+        }
+        if !input.is_empty() {
+            scene.arrive(input);
+        }
+        assert_eq!(kind(scene.socket.advance()), WOULD_BLOCK);
+        scene.socket.put_unread_in_front(b"late");
+        if ended {
+            assert_eq!(kind(scene.socket.advance()), WOULD_BLOCK);
+        }
+        if ended {
+            scene.peer.cut();
+            let _ = scene.socket.advance();
+            scene.socket.put_unread_in_front(b"later");
+        }
+        let error = scene.socket.advance().unwrap_err();
+        let expected = if ended {
+            ErrorKind::UnexpectedEof
+        } else {
+            ErrorKind::InvalidData
+        };
+        assert_eq!(error.kind(), expected, "{error}");
+    }
+}

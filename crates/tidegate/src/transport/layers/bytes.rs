@@ -40,7 +40,14 @@ impl Transport {
     /// stopped.
     pub(in super::super) fn feed_layers(&self) {
         let conn = self.conn();
-        let Some(fed) = conn.lend(|layered| layered.feed()) else {
+        let reader_lost = conn.is(State::CLOSING);
+        let fed = conn.lend(|layered| {
+            if reader_lost {
+                layered.lose_reader();
+            }
+            layered.feed()
+        });
+        let Some(fed) = fed else {
             return;
         };
         match fed {

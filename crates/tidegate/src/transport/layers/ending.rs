@@ -109,25 +109,31 @@ impl Transport {
 
     /// Takes the layers off a socket, and keeps them for [`with_layer`](Transport::with_layer). Returns
     /// the bare socket, and whether it lingers: after a graceful end, and after the failure of a
-    /// layer, whose last words are on their way to the peer.
+    /// layer, whose last words are on their way to the peer. Those that the kernel had no room for are
+    /// returned too.
     pub(in super::super) fn take_layers_off(
         &self,
         stack: Socket,
         graceful: bool,
         closed: &Closed,
-    ) -> (Socket, bool) {
+    ) -> (Socket, bool, Vec<u8>) {
         let conn = self.conn();
         let layered = match stack.into_foreign::<LayeredSocket>() {
             Ok(layered) => layered,
-            Err(bare) => return (bare, false),
+            Err(bare) => return (bare, false, Vec::new()),
         };
         let graceful = graceful && !conn.is(State::CONNECTING | State::WRITE_FAILED);
         let failed = layered.has_failed()
             && matches!(closed.reason(), CloseReason::Io(_) | CloseReason::Panic(_));
-        let lingers = (graceful || failed) && !layered.below_has_ended();
+        let rest = if failed {
+            layered.last_words()
+        } else {
+            Vec::new()
+        };
+        let waits = !layered.below_has_ended() || !rest.is_empty();
         let (bare, layers) = layered.into_parts();
         conn.keep(layers);
-        (bare, lingers)
+        (bare, (graceful || failed) && waits, rest)
     }
 
     pub(crate) fn call_with_layer<L: Layer, R>(

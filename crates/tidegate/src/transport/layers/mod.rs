@@ -143,7 +143,11 @@ impl Transport {
             return;
         };
         let shared = core.layer_memory();
-        let layered = LayeredSocket::new(below, new.layer, unread, conn.buffered(), shared);
+        let mut layered = LayeredSocket::new(below, new.layer, unread, conn.buffered(), shared);
+        if !conn.is(State::ACCEPTED) {
+            // As with the default `pause_writing`: of two ends one must read on.
+            layered.never_refuse_input();
+        }
         conn.socket.replace(Some(Socket::foreign(layered)));
         conn.set(State::LAYERED | State::OPENING | State::OPEN_DUE);
         conn.note_open();
