@@ -119,6 +119,7 @@ mod layers {
     mod opening;
     mod own_code;
     mod own_ends;
+    mod own_output;
     mod pushing;
     mod records;
     mod small_buffers;

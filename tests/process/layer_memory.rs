@@ -1,7 +1,7 @@
 //! Counts the allocations of the process.
 //!
 //! The memory of a connection with layers: idle, and with a peer that does not read, or sends half a
-//! record.
+//! record, or takes no replies of the layer's own.
 
 use bytes::Bytes;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
@@ -35,6 +35,8 @@ fn a_layer_has_memory_only_for_what_waits() {
         stalled(kind);
         half_a_record(kind);
         too_much_of_half_a_record(kind);
+        replies(kind, Scene::of(kind), 2 * BATCH);
+        replies(kind, Scene::of(kind).connected(), MIB as i64);
     }
 }
 
@@ -233,4 +235,50 @@ fn too_much_of_half_a_record(kind: Kind) {
     assert!(sent as i64 > INPUT, "{sent}");
     let closed = transport.closed().unwrap();
     assert!(closed.to_string().contains("maximum"), "{closed}");
+}
+
+/// Replies to each byte with one.
+struct Replies;
+
+impl Layer for Replies {
+    fn receive(&mut self, io: &mut LayerIo<'_>) -> Result {
+        let (input, _, mut below) = io.parts();
+        below.send(input);
+        let len = input.len();
+        io.consume(len);
+        Ok(())
+    }
+
+    fn send(&mut self, data: &[u8], io: &mut LayerIo<'_>) -> Result<usize> {
+        io.send(data);
+        Ok(data.len())
+    }
+}
+
+/// The peer goes on sending, and reads nothing: the layer's own output has a bound, and a connection that
+/// we opened ends at it.
+fn replies(kind: Kind, scene: Scene, most: i64) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let (transport, mut peer) = scene.on(&mut event_loop, Count::default());
+    event_loop
+        .run_until(transport.push_layer(Replies, b""))
+        .unwrap();
+    // What the loop lends is there from now on.
+    peer.send(&[1; 1_000]);
+    discard(&mut event_loop, &peer, 1_000);
+    settle(&mut event_loop);
+    let region = Region::new(GLOBAL);
+    let part = vec![1; 64 * 1024];
+    let mut largest = 0;
+    loop {
+        let sent = peer.write(&part);
+        settle(&mut event_loop);
+        largest = largest.max(kept(&region));
+        if sent == 0 || transport.closed().is_some() {
+            break;
+        }
+    }
+    let lent = 4 * BATCH;
+    assert!(largest > BATCH, "{kind:?}: {largest}: nothing was measured");
+    assert!(largest <= most + lent + IDLE, "{kind:?}: {largest} bytes");
 }

@@ -54,6 +54,20 @@ use std::time::Duration;
 /// * An `Err` ends the connection, with the error as its reason, after the bytes that were delivered
 ///   before. The output of the layer is still sent. A panic does the same. No method is called
 ///   afterwards.
+/// * Last words for which the kernel has no room then are sent during the
+///   [linger](crate::LingerLimits), up to 128 KiB of them. They are lost with bytes of the protocol that
+///   were not sent: the connection is reset then.
+///
+/// # The bound of its own output
+///
+/// Bytes from above come as far as below takes them. All other output is the layer's own, such as replies.
+///
+/// * On an accepted connection a layer gets no input while more than 128 KiB of its own wait. So a peer
+///   that reads no replies is not read either.
+/// * On a connection that we opened it gets input: of two ends that reply to each other, one must read
+///   on. [`OnPause`](crate::OnPause) has the same default.
+/// * With more than 1 MiB that waits, the layer has failed. A layer that makes much of its input
+///   consumes a part of that in a call, and asks for [`more`](LayerIo::more).
 ///
 /// # Example
 ///

@@ -45,7 +45,9 @@ impl Transport {
     /// * After [`eof_received`](crate::Protocol::eof_received) too: that is called again behind them, and
     ///   only its last result counts.
     /// * After [`push_layer`](Transport::push_layer) they are input of the layer: the peer sent them
-    ///   before the layer was open, so they did not come through it.
+    ///   before the layer was open, so they did not come through it. Of several layers that is the
+    ///   first. Once it has had later input, they end the connection with
+    ///   [`InvalidData`](std::io::ErrorKind::InvalidData).
     /// * After [`close`](Transport::close), [`abort`](Transport::abort) and the end, the call does
     ///   nothing. After a failed write it works.
     ///

@@ -45,6 +45,8 @@ pub(in crate::layer) struct End {
     clock: Clock,
     dice: Dice,
     layers: usize,
+    /// Of two ends one reads on whatever waits.
+    pub(in crate::layer) connected: bool,
 
     readable: bool,
     writable: bool,
@@ -76,6 +78,7 @@ impl End {
             clock: clock.clone(),
             dice: dice.clone(),
             layers: 0,
+            connected: false,
             readable: false,
             writable: true,
             retry: None,
@@ -96,7 +99,10 @@ impl End {
     pub(in crate::layer) fn push(&mut self, layer: Box<dyn Layer>, unread: Vec<u8>) {
         let below = self.socket.take().unwrap();
         let (past, shared) = (self.queue.len() as u64, self.shared.clone());
-        let layered = LayeredSocket::new(below, layer, unread, past, shared);
+        let mut layered = LayeredSocket::new(below, layer, unread, past, shared);
+        if self.connected {
+            layered.never_refuse_input();
+        }
         self.socket = Some(Socket::foreign(layered));
         self.layers += 1;
         self.opening = true;

@@ -350,6 +350,46 @@ impl Layer for Turns {
     }
 }
 
+/// Asks with each frame, and replies to a question with far more. So both ends have much to say that
+/// their users have not written.
+#[derive(Debug)]
+pub(in crate::layer) struct Chatty;
+
+impl Chatty {
+    const REPLY: u8 = 200;
+}
+
+impl Layer for Chatty {
+    fn receive(&mut self, io: &mut LayerIo<'_>) -> Result {
+        while let Some(kind) = io.input().first().copied() {
+            match kind {
+                b'q' => io.send(&[b'r'; Self::REPLY as usize]),
+                b'r' => {}
+                b'd' => {
+                    let (input, mut above, _) = io.parts();
+                    let Some(data) = unframe(&mut input[1..]) else {
+                        break;
+                    };
+                    above.deliver(data);
+                    let len = 3 + data.len();
+                    io.consume(len);
+                    continue;
+                }
+                _ => return Err(io::Error::from(io::ErrorKind::InvalidData).into()),
+            }
+            io.consume(1);
+        }
+        Ok(())
+    }
+
+    fn send(&mut self, data: &[u8], io: &mut LayerIo<'_>) -> Result<usize> {
+        let len = data.len().min(100);
+        io.send(b"qd");
+        io.send(&frame(&data[..len]));
+        Ok(len)
+    }
+}
+
 type Call = fn(&mut LayerIo<'_>) -> Result;
 
 /// Does what the test says, else as [`Identity`].

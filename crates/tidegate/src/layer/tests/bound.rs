@@ -208,7 +208,10 @@ fn a_layer_below_a_full_one_is_fed_the_word_that_it_waits_for() {
         let data = [&b"d"[..], &frame(&[7; 60_000])].concat();
         scene.arrive(&data.repeat(6));
         read_until_it_rests(&mut scene);
-        assert!(scene.socket.wants_write(), "its output is not offered again");
+        assert!(
+            scene.socket.wants_write(),
+            "its output is not offered again"
+        );
         assert_eq!(kind(scene.socket.flush_output()), WOULD_BLOCK);
         assert!(scene.socket.needs_input());
         for _ in 0..100 {

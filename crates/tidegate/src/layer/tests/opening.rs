@@ -311,16 +311,20 @@ fn a_layer_that_leaves_hands_up_all_that_was_read_before_it_in_order() {
     assert!(scene.read_all(1_000).0 == expected);
 }
 
-/// A layer that says what it was given, and opens at the end of a line.
-const LINE: Custom = Custom {
+/// Opens with `abcd`, and waits with less.
+const LETTERS: Custom = Custom {
     start: |_| Ok(()),
-    receive: |io| {
-        let input = io.input().to_vec();
-        io.consume(input.len());
-        io.deliver(&input);
-        if input.ends_with(b"\n") {
+    receive: |io| match &*io.input() {
+        b"abcd" => {
+            io.consume(4);
             io.open();
+            Ok(())
         }
+        input if b"abcd".starts_with(input) => Ok(()),
+        _ => Err("other letters".into()),
+    },
+    input_ended: |io| {
+        io.wake_after(Duration::from_secs(1));
         Ok(())
     },
     ..CUSTOM
@@ -328,54 +332,49 @@ const LINE: Custom = Custom {
 
 #[test]
 fn bytes_given_back_are_the_first_input_of_the_layer_that_was_put_on_first() {
-    let mut scene = Scene::unopened(LINE).push(Framing, 0);
+    let never = || Custom {
+        start: |_| Ok(()),
+        receive: |_| Err("it is above".into()),
+        ..CUSTOM
+    };
+    let mut scene = Scene::new(Framing)
+        .push(LETTERS, 0)
+        .push(never(), 0)
+        .push(never(), 0);
     scene.socket.add_unread(b"c");
     scene.socket.put_unread_in_front(b"b");
     scene.socket.put_unread_in_front(b"a");
-    scene
-        .socket
-        .add_unread(&[&b"d"[..], &frame(b"data"), b"\n"].concat());
-    scene.socket.advance().unwrap();
-    // The layer on the wire has had them; what it has made of them is no frame.
-    assert!(!scene.socket.has_failed());
-    let (_, mut off) = scene.socket.into_parts();
-    assert!(off.with_layer(|_: &mut Custom, _| ()).is_some());
+    scene.socket.add_unread(b"d");
+    assert_eq!(kind(scene.socket.advance()), WOULD_BLOCK);
+    assert!(!scene.socket.has_failed(), "{:?}", scene.socket);
+    assert_eq!(scene.socket.opening(), 2);
 }
 
 #[test]
-fn bytes_given_back_too_late_are_an_error_and_no_input() {
-    for (input, ended, above) in [
-        (&b"read"[..], false, false),
-        (b"read", false, true),
-        (b"", true, false),
-    ] {
-        let mut scene = Scene::unopened(Custom {
-            input_ended: |_| Ok(()),
-            ..LINE
-        });
-        scene.socket.put_unread_in_front(b"");
+fn bytes_given_back_before_the_first_input_come_in_front_of_that() {
+    let mut scene = Scene::unopened(LETTERS);
+    assert_eq!(kind(scene.socket.advance()), WOULD_BLOCK);
+    scene.socket.put_unread_in_front(b"ab");
+    scene.arrive(b"cd");
+    scene.socket.advance().unwrap();
+}
+
+#[test]
+fn bytes_given_back_behind_later_ones_or_the_end_are_an_error() {
+    for (ended, above) in [(false, false), (false, true), (true, false), (true, true)] {
+        let mut scene = Scene::unopened(LETTERS);
         if above {
             scene = scene.push(Framing, 0);
         }
-        if !input.is_empty() {
-            scene.arrive(input);
+        if ended {
+            scene.peer.cut();
+        } else {
+            scene.arrive(b"a");
         }
         assert_eq!(kind(scene.socket.advance()), WOULD_BLOCK);
         scene.socket.put_unread_in_front(b"late");
-        if ended {
-            assert_eq!(kind(scene.socket.advance()), WOULD_BLOCK);
-        }
-        if ended {
-            scene.peer.cut();
-            let _ = scene.socket.advance();
-            scene.socket.put_unread_in_front(b"later");
-        }
         let error = scene.socket.advance().unwrap_err();
-        let expected = if ended {
-            ErrorKind::UnexpectedEof
-        } else {
-            ErrorKind::InvalidData
-        };
-        assert_eq!(error.kind(), expected, "{error}");
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
+        assert!(error.to_string().contains("given back"), "{error}");
     }
 }
