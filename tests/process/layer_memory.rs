@@ -263,7 +263,7 @@ fn replies(kind: Kind, scene: Scene, most: i64) {
     event_loop
         .run_until(transport.push_layer(Replies, b""))
         .unwrap();
-    // What the loop lends is there from now on.
+    // The memory that the loop lends is there from now on.
     peer.send(&[1; 1_000]);
     discard(&mut event_loop, &peer, 1_000);
     settle(&mut event_loop);

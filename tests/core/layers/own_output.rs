@@ -1,4 +1,4 @@
-//! What layers say by themselves: its bound, the input that waits for it, and the last of it.
+//! Output of the layers' own: its bound, the input that waits for it, and the last words.
 
 use super::early::polls_in_a_while;
 use std::cell::Cell;
@@ -58,7 +58,7 @@ fn a_peer_that_reads_no_replies_is_read_no_further_until_it_does(kind: Kind) {
     let before = read.get();
     assert!(polls_in_a_while(&mut event_loop) < 50);
     assert_eq!(read.get(), before);
-    // What it has said meanwhile, and its end, come when there is room.
+    // Its bytes of that time, and its end, come when there is room.
     peer.shutdown_write();
     settle(&mut event_loop);
     assert_eq!(log.words(), ["made"]);

@@ -24,7 +24,7 @@ impl Transport {
         } else {
             conn.set(State::CLOSING);
             if conn.is(State::LAYERED) {
-                // What was kept for the protocol is in the way of layers that wait for a word no more.
+                // Layers that wait for a word are fed again: nobody wants the bytes before it.
                 conn.set(State::READABLE);
             }
             if conn.is(State::EOF_DELIVERED) {
