@@ -172,6 +172,7 @@ impl Layer for Waits {
 fn bytes_given_back_behind_later_input_of_the_layer_end_the_connection(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
     let calls = Rc::new(Cell::new(0));
+    drive(&mut event_loop, "the beginning", || log.words() == ["made"]);
     let pushed = transport.push_layer(Waits(calls.clone()), b"");
     peer.send(b"later");
     drive(&mut event_loop, "the call", || calls.get() == 1);
