@@ -24,7 +24,7 @@ impl LayeredSocket {
     /// given none any more has no further output: reading past it goes on.
     pub(super) fn is_full(&self) -> bool {
         let own = self.wire.len().saturating_sub(self.through.waiting());
-        let called = self.fault.is_none() && !self.left && !self.ended;
+        let called = !self.is_out_of_use() && !self.ended;
         own > MAX_OWN && called && !self.reads_on && !self.cut_off && !self.sent_end
     }
 

@@ -81,7 +81,7 @@ impl LayeredSocket {
     }
 
     /// Returns whether the layer is not called any more.
-    fn is_out_of_use(&self) -> bool {
+    pub(super) fn is_out_of_use(&self) -> bool {
         self.fault.is_some() || self.left || self.is_given_up()
     }
 
