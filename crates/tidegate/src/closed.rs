@@ -156,6 +156,7 @@ impl From<Closed> for io::Error {
         let kind = match &closed.reason {
             CloseReason::Io(error) => error.kind(),
             CloseReason::Timeout(_) => io::ErrorKind::TimedOut,
+            CloseReason::Memory => io::ErrorKind::OutOfMemory,
             _ => io::ErrorKind::NotConnected,
         };
         Self::new(kind, closed)
@@ -191,6 +192,12 @@ pub enum CloseReason {
     Callback(Arc<dyn Error + Send + Sync>),
     /// A panic in a callback, with its message.
     Panic(Arc<str>),
+    /// The loop's [`write_budget`](crate::EventLoopBuilder::write_budget) was used up, and this connection had
+    /// the most bytes buffered.
+    ///
+    /// These are lost, and counted as [unsent](Closed::unsent). The error of a completion is then of the
+    /// kind [`OutOfMemory`](io::ErrorKind::OutOfMemory).
+    Memory,
     /// The end of the event loop, or the end of the grace of
     /// [`Server::shutdown`](crate::Server::shutdown).
     Shutdown,
@@ -221,6 +228,7 @@ impl PartialEq for CloseReason {
             (Self::LocalClose, Self::LocalClose)
             | (Self::LocalAbort, Self::LocalAbort)
             | (Self::PeerEof, Self::PeerEof)
+            | (Self::Memory, Self::Memory)
             | (Self::Shutdown, Self::Shutdown) => true,
             (Self::Timeout(one), Self::Timeout(other)) => one == other,
             (Self::Io(one), Self::Io(other)) => is_same_error(one, other),
@@ -267,6 +275,7 @@ impl fmt::Display for CloseReason {
             Self::Io(error) => error.fmt(f),
             Self::Callback(error) => write!(f, "a callback failed: {error}"),
             Self::Panic(message) => write!(f, "a callback panicked: {message}"),
+            Self::Memory => f.write_str("the write budget was used up, and the most was buffered here"),
             Self::Shutdown => f.write_str("shut down"),
         }
     }

@@ -151,6 +151,20 @@ impl Watermarks {
         }
     }
 
+    /// Returns the marks that hold while a loop has `left` bytes for everything that it buffers.
+    ///
+    /// Without a lower `low`, one connection after the other would be resumed at what it may hold at most.
+    pub(crate) fn within(self, left: u64) -> Self {
+        let Some(high) = usize::try_from(left).ok().filter(|left| *left < self.high) else {
+            return self;
+        };
+        Self {
+            high,
+            low: self.low.min(high / 4),
+            ..self
+        }
+    }
+
     pub(crate) fn above_high(&self, buffered: u64) -> bool {
         buffered > self.high as u64
     }
@@ -230,6 +244,22 @@ mod tests {
         ];
         for (paused, buffered, expected) in table {
             assert_eq!(marks(100, 25).crossing(paused, buffered), expected);
+        }
+    }
+
+    #[test]
+    fn where_less_is_left_than_high_the_marks_are_that_and_at_most_a_quarter_of_it() {
+        for (high, low, left, expected) in [
+            (100, 25, u64::MAX, (100, 25)),
+            (100, 100, 100, (100, 100)),
+            (100, 100, 99, (99, 24)),
+            (100, 5, 99, (99, 5)),
+            (100, 5, 3, (3, 0)),
+            (100, 25, 0, (0, 0)),
+        ] {
+            let within = marks(high, low).within(left);
+            assert_eq!((within.high, within.low), expected, "{high} {low} {left}");
+            assert_eq!(within.cap, DEFAULT_CAP);
         }
     }
 

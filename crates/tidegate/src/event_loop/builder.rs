@@ -33,6 +33,7 @@ pub struct EventLoopBuilder {
     resolver: Resolver,
     executor_threads: Option<usize>,
     executor_grace: Option<Duration>,
+    write_budget: Option<usize>,
     #[cfg(feature = "unstable-driver")]
     driver: Option<Box<dyn crate::driver::Driver>>,
 }
@@ -96,6 +97,44 @@ impl EventLoopBuilder {
         self
     }
 
+    /// Sets the maximum number of bytes in all write buffers of the loop together. Off unless set.
+    ///
+    /// Bytes count that writes have taken and the kernel has not, and the output of layers that waits for
+    /// the kernel. The memory around them does not: see the table of bounds in the
+    /// [guide](crate::guide::operating). [`LoopStats::buffered`](crate::LoopStats::buffered) has their number.
+    ///
+    /// * The more is buffered, the earlier a connection is paused that the kernel takes nothing from. Its
+    ///   [high-water mark](crate::WriteLimits) is then at most what is left of three quarters of `bytes`, and
+    ///   its low-water mark a quarter of that. So the largest buffers wait, and a small one is still filled.
+    /// * A connection whose buffer is empty is never paused. One that was paused is resumed by its own
+    ///   progress, and waits for no other.
+    /// * A write that adds to the buffers when these have `bytes` or more ends the connection with the most
+    ///   bytes buffered: see [`CloseReason::Memory`](crate::CloseReason::Memory). It need not be the one that
+    ///   writes.
+    ///
+    /// So the buffers have at most `bytes` and one write; the small writes of one callback, 64 KiB at most,
+    /// are one. Output that layers make of these bytes may come on top.
+    ///
+    /// Protocols that heed [`Flow`](crate::Flow) or `pause_writing` stay below it, if the last quarter of
+    /// `bytes` has room for the write of each connection that comes before its pause. A protocol that does
+    /// neither is bounded by this alone, and by the cap of its connection.
+    ///
+    /// asyncio has no such limit. The rule for the marks is that of shared-memory switches (Choudhury and
+    /// Hahne, *Dynamic queue length thresholds for shared-memory packet switches*, 1998).
+    ///
+    /// ```
+    /// use tidegate::EventLoop;
+    ///
+    /// # fn main() -> std::io::Result<()> {
+    /// let event_loop = EventLoop::builder().write_budget(256 << 20).build()?;
+    /// assert_eq!(event_loop.handle().stats().buffered, 0);
+    /// # Ok(()) }
+    /// ```
+    pub fn write_budget(mut self, bytes: usize) -> Self {
+        self.write_budget = Some(bytes);
+        self
+    }
+
     /// Sets another world under the loop.
     #[cfg(feature = "unstable-driver")]
     #[doc(hidden)]
@@ -109,10 +148,17 @@ impl EventLoopBuilder {
     /// # Errors
     ///
     /// Those of the system: it may be out of descriptors;
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for an executor without threads.
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for an executor without threads, and for a write budget
+    /// of 0.
     pub fn build(mut self) -> io::Result<EventLoop> {
+        if self.write_budget == Some(0) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "the write budget is zero: no connection could wait for its peer",
+            ));
+        }
         let driver = self.make_driver()?;
-        let core = Core::new(driver, self.panic_policy, self.slow_callback, self.resolver);
+        let core = Core::new(driver, self.panic_policy, self.slow_callback, self.resolver, self.write_budget);
         Ok(EventLoop::with_core(core))
     }
 

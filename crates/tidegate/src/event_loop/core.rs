@@ -1,6 +1,7 @@
 //! The state that the loop, its handles and its transports share. Borrows in here end before any code of
 //! the user runs.
 
+use super::account::Account;
 use super::counters::{Counters, LoopStats, add};
 use super::deferred::Deferred;
 use super::failure::{Failure, PanicPolicy};
@@ -84,6 +85,7 @@ pub(crate) struct Core {
     )]
     spare_buffers: RefCell<Vec<Box<WriteBuffer>>>,
 
+    pub(crate) account: Account,
     pub(crate) counters: Counters,
     tick: Cell<u32>,
     now: Cell<TickTime>,
@@ -106,6 +108,7 @@ impl Core {
         panic_policy: PanicPolicy,
         slow_callback: Option<Duration>,
         resolver: Resolver,
+        write_budget: Option<usize>,
     ) -> Rc<Self> {
         let inbox = Arc::new(Inbox::new(driver.waker()));
         Rc::new_cyclic(|this| Self {
@@ -130,6 +133,7 @@ impl Core {
             read_error: Cell::new(None),
             read_callback: Cell::new(None),
             spare_buffers: RefCell::default(),
+            account: Account::new(write_budget),
             counters: Counters::default(),
             tick: Cell::new(0),
             now: Cell::new(TickTime::NoTick),
@@ -444,6 +448,10 @@ impl Core {
         stats.timers = self.timers.borrow().len();
         stats.completions = self.completions.get();
         stats.jobs = self.jobs.borrow().len();
+        stats.buffered = self.account.used();
+        if cfg!(debug_assertions) {
+            self.check_account();
+        }
         stats
     }
 }

@@ -1,5 +1,6 @@
 //! The event loop: its tick, and what is shared between it and its handles.
 
+mod account;
 mod builder;
 mod core;
 mod counters;

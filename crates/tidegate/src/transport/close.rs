@@ -214,6 +214,7 @@ impl Transport {
         }
         if conn.is(State::LAYERED) {
             conn.count_untold();
+            conn.uncount_output();
         }
         let unsent = conn.buffered();
         let failure = conn.with_extra(|extra| extra.failure.clone());

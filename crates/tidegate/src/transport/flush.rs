@@ -50,7 +50,7 @@ impl Transport {
                 conn.spend(budget, LEAST_COST);
                 conn.count_sent(sent);
             }
-            result => self.record_gathered(gather, result),
+            result => self.record_gathered(gather, result, core.account.used()),
         }
     }
 
@@ -60,8 +60,13 @@ impl Transport {
     #[inline(never)]
     fn send_gathered_later(&self, mut gather: RefMut<'_, Vec<u8>>, too_much: bool) {
         let conn = self.conn();
+        let before = conn.core().account.used();
         if too_much || !conn.is(State::WRITABLE) {
             conn.queue_unsent(&mut gather, 0);
+            drop(gather);
+            if !self.keep_to_budget(before) {
+                self.update_flow();
+            }
             return;
         }
         // Code of layers finds nothing borrowed.
@@ -78,14 +83,21 @@ impl Transport {
         }
         conn.spend_more(more);
         conn.core().gather.replace(bytes);
-        self.record_gathered(conn.core().gather.borrow_mut(), result);
+        self.record_gathered(conn.core().gather.borrow_mut(), result, before);
     }
 
-    fn record_gathered(&self, mut gather: RefMut<'_, Vec<u8>>, result: io::Result<usize>) {
+    /// The account had `before` until the bytes were offered.
+    fn record_gathered(
+        &self,
+        mut gather: RefMut<'_, Vec<u8>>,
+        result: io::Result<usize>,
+        before: u64,
+    ) {
         let (offered, sent) = (gather.len(), *result.as_ref().unwrap_or(&0));
         self.conn().queue_unsent(&mut gather, sent);
         drop(gather);
         self.record_sent(sent, offered, result);
+        self.keep_to_budget(before);
         self.answer_waiters();
         // Writes of wakers were gathered once more.
         self.conn().queue_gathered();
@@ -197,6 +209,9 @@ impl Transport {
             sent
         };
         self.time_progress(progress, sent < offered);
+        if conn.core().account.is_limited() && !conn.is(State::WRITABLE) {
+            self.update_flow();
+        }
     }
 
     /// Draws the consequences of an error of sending. Returns whether it ends writing.
@@ -219,7 +234,7 @@ impl Transport {
             return;
         }
         let paused = conn.is(State::PAUSED);
-        match conn.marks.get().crossing(paused, conn.buffered()) {
+        match conn.marks_in_force().crossing(paused, conn.buffered()) {
             Crossing::None => {}
             Crossing::Pause => {
                 conn.set(State::PAUSED);
@@ -306,6 +321,7 @@ impl Conn {
             let queued = queue.as_deref_mut().map_or(0, |queue| {
                 let queued = sent.min(queue.len());
                 queue.advance(queued, spent);
+                self.core().account.take(queued);
                 queued
             });
             payload.advance(sent - queued);
@@ -338,6 +354,7 @@ impl Conn {
         }
         self.end_stall();
         if let Some(queue) = self.queue.take() {
+            core.account.take(queue.len());
             self.clear(State::QUEUED);
             core.defer_drop(Deferred::Value(queue));
         }

@@ -13,6 +13,7 @@
 //! All public methods are in this file, but for those in [`input`], and in the files `push_layer.rs`,
 //! `socket.rs` and `credentials.rs` of the crate.
 
+mod account;
 mod box_cell;
 mod callback_frame;
 mod close;

@@ -115,6 +115,9 @@ impl State {
     /// While others open: a layer is open that has not left, or has output that waits.
     pub(crate) const LAYER_OPEN: Self = Self(1 << 45);
 
+    /// Output of layers is in the account of the loop.
+    pub(crate) const OUTPUT_COUNTED: Self = Self(1 << 46);
+
     /// `eof_received` of this protocol returned `KeepOpen`.
     pub(crate) const KEPT_OPEN: Self = Self(1 << 44);
 
@@ -269,7 +272,7 @@ impl BitOr for State {
 }
 
 /// The flags by name, for logs.
-const NAMES: [(State, &str); 45] = [
+const NAMES: [(State, &str); 46] = [
     (State::CONNECTING, "connecting"),
     (State::READABLE, "readable"),
     (State::READ_TO_END, "read-to-end"),
@@ -315,6 +318,7 @@ const NAMES: [(State, &str); 45] = [
     (State::LAYER_STARVED, "layer-starved"),
     (State::LAYER_FED, "layer-fed"),
     (State::KEPT_OPEN, "kept-open"),
+    (State::OUTPUT_COUNTED, "output-counted"),
 ];
 
 impl std::fmt::Debug for State {

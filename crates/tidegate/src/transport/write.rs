@@ -41,6 +41,7 @@ impl Transport {
             conn.discard(payload);
             return Err(conn.refusal());
         }
+        let before = conn.core().account.used();
         let fits = conn.fits(len);
         conn.queue_gathered();
         if conn.marks.get().at_cap(conn.cost()) {
@@ -72,6 +73,9 @@ impl Transport {
             }
         }
         conn.queue_rest(payload);
+        if self.keep_to_budget(before) {
+            return Err(conn.refusal());
+        }
         self.update_flow();
         self.touch();
         let flow = conn.flow();
@@ -122,7 +126,8 @@ impl Conn {
     /// Moves gathered writes into the buffer, less the first `sent` bytes.
     pub(super) fn queue_unsent(&self, gather: &mut Vec<u8>, sent: usize) {
         if sent < gather.len() {
-            self.with_queue(|queue| queue.push_copy(&gather[sent..]));
+            let rest = &gather[sent..];
+            self.with_queue(rest.len(), |queue| queue.push_copy(rest));
         }
         gather.clear();
     }
@@ -137,9 +142,9 @@ impl Conn {
     fn queue_rest(&self, payload: Payload<'_>) {
         match payload {
             Payload::Owned(data) if data.is_empty() => self.core().defer_drop_bytes(data),
-            Payload::Owned(data) => self.with_queue(|queue| queue.push_shared(data)),
+            Payload::Owned(data) => self.with_queue(data.len(), |queue| queue.push_shared(data)),
             payload if payload.len() == 0 => {}
-            payload => self.with_queue(|queue| {
+            payload => self.with_queue(payload.len(), |queue| {
                 payload.visit(|data| {
                     queue.push_copy(data);
                     true
@@ -148,9 +153,11 @@ impl Conn {
         }
     }
 
-    fn with_queue(&self, call: impl FnOnce(&mut WriteBuffer)) {
+    /// Queues `len` bytes.
+    fn with_queue(&self, len: usize, call: impl FnOnce(&mut WriteBuffer)) {
         self.queue
             .with(|queue| call(queue.get_or_insert_with(|| self.core().take_buffer())));
+        self.core().account.add(len);
         self.set(State::QUEUED);
     }
 

@@ -71,6 +71,11 @@ impl LayeredSocket {
         self.stopped && (takes || (self.open && self.has_untold_fault()))
     }
 
+    /// Returns the number of bytes that layers have put out, and that below has not taken.
+    pub(crate) fn waiting_output(&self) -> usize {
+        self.wire.len() + self.layered_below().map_or(0, Self::waiting_output)
+    }
+
     /// Returns whether layers have output that waits for no write of the protocol, or an error that
     /// sending it met.
     pub(crate) fn has_output(&self) -> bool {

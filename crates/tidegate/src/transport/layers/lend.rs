@@ -46,6 +46,8 @@ impl Drop for Lent<'_> {
 
 /// All that code of layers may have changed.
 struct Changes {
+    /// The number of bytes that wait below a layer.
+    waiting: usize,
     output: bool,
     input: bool,
     wants_write: bool,
@@ -57,6 +59,7 @@ struct Changes {
 impl Changes {
     fn of(layered: &LayeredSocket) -> Self {
         Self {
+            waiting: layered.waiting_output(),
             output: layered.has_output(),
             input: layered.has_input(),
             wants_write: layered.wants_write(),
@@ -68,7 +71,7 @@ impl Changes {
 
     /// Whether a write may go on is not asked: where nothing waits, one is worth a try.
     fn is_nothing(&self) -> bool {
-        let told = self.output || self.input || self.starved || self.left;
+        let told = self.waiting > 0 || self.output || self.input || self.starved || self.left;
         !told && self.deadline.is_none()
     }
 }
@@ -182,8 +185,10 @@ impl Conn {
         if !is_write {
             self.set(State::WRITABLE);
         }
-        if self.is(State::OUTPUT | State::LAYER_STARVED | State::LAYER_TIMED) {
+        let noted = State::OUTPUT | State::LAYER_STARVED | State::LAYER_TIMED;
+        if self.is(noted | State::OUTPUT_COUNTED) {
             self.clear(State::OUTPUT | State::LAYER_STARVED);
+            self.uncount_output();
             self.set_layer_timer(None);
         }
         false
@@ -194,6 +199,9 @@ impl Conn {
         let Some(changes) = self.layered(|layered| Changes::of(layered)) else {
             return false;
         };
+        if changes.waiting > 0 || self.is(State::OUTPUT_COUNTED) {
+            self.count_output();
+        }
         if !is_write && changes.wants_write {
             self.set(State::WRITABLE);
         }

@@ -77,6 +77,8 @@ pub(super) struct Layers {
     taken: u64,
     /// That number at the last look for idle connections.
     looked_at: u64,
+    /// The output in the account of the loop, while `OUTPUT_COUNTED` is set.
+    pub(super) counted: usize,
     /// There while `END_NOTED` is set.
     noted: Option<NotedEnd>,
     /// The connect that waits for `connection_made`.
@@ -253,11 +255,11 @@ impl Transport {
 }
 
 impl Conn {
-    fn with_layers<R>(&self, call: impl FnOnce(&mut Layers) -> R) -> R {
+    pub(super) fn with_layers<R>(&self, call: impl FnOnce(&mut Layers) -> R) -> R {
         self.with_extra(|extra| call(extra.layers.get_or_insert_default()))
     }
 
-    fn if_layers<R>(&self, call: impl FnOnce(&mut Layers) -> R) -> Option<R> {
+    pub(super) fn if_layers<R>(&self, call: impl FnOnce(&mut Layers) -> R) -> Option<R> {
         self.extra
             .with(|extra| Some(call(extra.as_mut()?.layers.as_mut()?)))
     }
