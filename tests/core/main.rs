@@ -69,6 +69,7 @@ mod event_loop {
     mod slow_callback;
     mod ticks;
     mod timers;
+    mod write_budget;
 }
 
 /// Servers: what they listen on, what they accept, and how they close.

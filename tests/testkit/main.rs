@@ -20,4 +20,5 @@ mod world {
     mod network;
     mod repeating;
     mod running;
+    mod write_budget;
 }

@@ -319,6 +319,7 @@ fn reason_word(reason: &CloseReason) -> &'static str {
         CloseReason::Io(_) => "io",
         CloseReason::Callback(_) => "callback",
         CloseReason::Panic(_) => "panic",
+        CloseReason::Memory => "memory",
         CloseReason::Shutdown => "shutdown",
         _ => "unknown",
     }

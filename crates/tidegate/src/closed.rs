@@ -275,7 +275,9 @@ impl fmt::Display for CloseReason {
             Self::Io(error) => error.fmt(f),
             Self::Callback(error) => write!(f, "a callback failed: {error}"),
             Self::Panic(message) => write!(f, "a callback panicked: {message}"),
-            Self::Memory => f.write_str("the write budget was used up, and the most was buffered here"),
+            Self::Memory => {
+                f.write_str("the write budget was used up, and the most was buffered here")
+            }
             Self::Shutdown => f.write_str("shut down"),
         }
     }

@@ -40,6 +40,8 @@ const DEFAULT_CAP: usize = 64 * 1024 * 1024;
 ///   [`BufferFull`](crate::WriteError::BufferFull). The size before the write decides: one write of any
 ///   size is taken while the buffer is below the cap, so the buffer is smaller than the cap and one
 ///   write.
+/// * With a [write budget](crate::EventLoopBuilder::write_budget) the marks are lower while the loop has less
+///   left.
 ///
 /// Setting them fails with [`InvalidInput`](io::ErrorKind::InvalidInput), and changes nothing,
 /// unless `low <= high <= cap` and `cap` is not 0.

@@ -1,6 +1,6 @@
 //! The account of a loop: the bytes that wait in all of its write buffers, and their budget.
 //!
-//! Pure. [`transport/account.rs`](crate::transport) says what counts, and who ends when it is full.
+//! Pure. [`transport/account.rs`](crate::transport) says what counts, and which connection ends when it is full.
 
 use std::cell::Cell;
 

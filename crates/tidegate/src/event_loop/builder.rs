@@ -158,7 +158,13 @@ impl EventLoopBuilder {
             ));
         }
         let driver = self.make_driver()?;
-        let core = Core::new(driver, self.panic_policy, self.slow_callback, self.resolver, self.write_budget);
+        let core = Core::new(
+            driver,
+            self.panic_policy,
+            self.slow_callback,
+            self.resolver,
+            self.write_budget,
+        );
         Ok(EventLoop::with_core(core))
     }
 

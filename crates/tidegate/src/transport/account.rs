@@ -79,7 +79,9 @@ impl Core {
                 // Its buffer and its socket may be out of their places.
                 return;
             }
-            sum += conn.queue.with(|queue| queue.as_ref().map_or(0, |it| it.len()));
+            sum += conn
+                .queue
+                .with(|queue| queue.as_ref().map_or(0, |it| it.len()));
             sum += conn.output();
         }
         debug_assert_eq!(self.account.used(), sum as u64, "the account is the sum");

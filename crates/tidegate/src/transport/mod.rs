@@ -5,7 +5,8 @@
 //! kernel, and those that it refuses wait in the [buffer](crate::write_buffer).
 //!
 //! [`step`] decides from the [`state`] which callback is next, and [`settle`] makes it. [`start`]
-//! makes a connection of a socket, [`protocol_slot`] holds its protocol. [`close`] ends it,
+//! makes a connection of a socket, [`protocol_slot`] holds its protocol, [`account`] counts its bytes for
+//! the loop. [`close`] ends it,
 //! [`refused`] keeps a write that the cap refused, [`linger`] waits for the peer, [`waiters`] completes
 //! `drain`, `flush` and `wait_closed`, [`write_timeout`] cuts a peer that does not read, and [`idle`] a
 //! connection without bytes. [`layers`] stand between the socket and the protocol. [`options`], [`schedule`] and [`stats`] do the work of the
@@ -426,7 +427,8 @@ impl Transport {
         self.change_write_limits(limits)
     }
 
-    /// Returns the limits in force.
+    /// Returns the limits that were set. A [write budget](crate::EventLoopBuilder::write_budget) may lower the
+    /// marks in force.
     pub fn write_limits(&self) -> WriteLimits {
         self.conn().marks.get().limits()
     }

@@ -30,7 +30,11 @@ struct Case<'a> {
 
 impl<'a> Case<'a> {
     fn new(plan: &'a Plan, kind: Kind, tiny: bool) -> io::Result<Self> {
-        let mut event_loop = EventLoop::new()?;
+        let mut builder = EventLoop::builder();
+        if let Some(budget) = plan.budget {
+            builder = builder.write_budget(budget);
+        }
+        let mut event_loop = builder.build()?;
         event_loop.handle().set_error_handler(|_, _| {});
         let log = Log::new();
         let shared = Shared::new(Model::new(plan, &log));
@@ -86,6 +90,8 @@ impl<'a> Case<'a> {
         turned.map_err(|error| format!("the loop failed: {error}"))?;
         let mut model = self.shared.model.borrow_mut();
         model.after_tick(&self.transport);
+        let buffered = self.event_loop.handle().stats().buffered;
+        model.check_account(&self.transport, buffered);
         if model.lost.is_some() {
             self.shared.lost.set(true);
         }

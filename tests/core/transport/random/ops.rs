@@ -118,6 +118,8 @@ pub(crate) struct Plan {
     /// The kernel's buffers, when they are to be tiny; else sixteen times that, or not set.
     pub(crate) kernel_buffer: usize,
     pub(crate) is_usual: bool,
+    /// The write budget of the loop, if it has one.
+    pub(crate) budget: Option<usize>,
     /// The first protocol's own buffer.
     pub(crate) buffer: usize,
     pub(crate) ops: Vec<Op>,
@@ -158,6 +160,7 @@ impl Plan {
             layers: Vec::new(),
             kernel_buffer: 1 + rng.below(16 * 1024),
             is_usual: rng.percent(40),
+            budget: budget(&mut Rng::new(seed ^ 0xb4d9)),
             buffer: own_buffer(rng),
             ops,
             scripts,
@@ -285,6 +288,12 @@ fn own_buffer(rng: &mut Rng) -> usize {
         6 => 300 + rng.below(700),
         _ => 1_000 + rng.below(70_000),
     }
+}
+
+/// A third of the cases have one. The rest of a plan is not changed by it.
+fn budget(rng: &mut Rng) -> Option<usize> {
+    let most = [1, 2_000, 50_000, 200_000, 1 << 20][rng.below(5)];
+    (rng.below(3) == 0).then(|| 1 + rng.below(most))
 }
 
 /// One in twenty is out of order, to be refused.

@@ -4,6 +4,7 @@
 //! The kernel decides which bytes it takes, and when: the model follows `sent` and checks the
 //! library's conclusions.
 
+mod budget;
 mod callbacks;
 mod peer;
 mod waiters;
@@ -70,6 +71,9 @@ pub(crate) struct Model {
     pub(crate) high: u64,
     pub(crate) low: u64,
     pub(crate) cap: u64,
+    pub(crate) budget: Option<u64>,
+    /// The size of the largest write.
+    pub(crate) largest: u64,
     pub(crate) eof_asked: bool,
     paused: bool,
     crossings: u32,
@@ -162,6 +166,8 @@ impl Model {
             high: 64 * 1024,
             low: 16 * 1024,
             cap: 64 << 20,
+            budget: plan.budget.map(|bytes| bytes as u64),
+            largest: 0,
             eof_asked: false,
             paused: false,
             crossings: 0,
@@ -265,8 +271,10 @@ impl Model {
         if self.is_unmade() && self.lost.is_none() && self.logs[0].dropped() > 0 {
             self.lost = Some(Instant::now());
         }
-        let fell = self.paused && buffered <= self.low;
-        if fell {
+        let mut fell = self.paused && buffered <= self.low;
+        if self.budget.is_some() {
+            fell = self.follow_budget(transport);
+        } else if fell {
             self.paused = false;
             self.falls += 1;
         }
@@ -282,7 +290,7 @@ impl Model {
         if fell {
             self.sure_falls += 1;
         }
-        if rise && !self.paused && buffered > self.high {
+        if rise && !self.paused && buffered > self.high && self.budget.is_none() {
             self.cross();
         }
         let size = transport.write_buffer_size() as u64;
@@ -335,6 +343,8 @@ impl Model {
                 self.closing_when_fixed = self.closing;
                 self.closed = Some(now.clone());
                 self.check_reason(&now.clone());
+                // As after an abort, nothing more comes.
+                self.aborted |= *now.reason() == CloseReason::Memory;
             }
             (None, None) => {
                 let due = self.aborted || self.callback_failed;
@@ -362,6 +372,7 @@ impl Model {
             CloseReason::Timeout(_) => first && self.timed,
             CloseReason::Callback(_) => first && self.callback_failed,
             CloseReason::Io(_) => first && self.peer_gone,
+            CloseReason::Memory => first && self.is_over_budget(closed),
             CloseReason::Shutdown => first && self.shut_down,
             _ => false,
         };

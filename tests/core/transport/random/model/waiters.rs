@@ -89,6 +89,7 @@ impl Model {
     /// The loop has nothing to do: all that is owed has come.
     pub(crate) fn check_settled(&mut self, transport: &Transport) {
         self.observe(transport);
+        self.check_settled_budget(transport);
         let opens = self.has_first_layers && !self.made;
         if !self.is_ended() && !opens {
             let got = self.wire.received().len() as u64;

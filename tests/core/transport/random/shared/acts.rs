@@ -171,10 +171,11 @@ impl Shared {
                 model.expect(!refused, "no write after the end");
                 let room = before.saturating_sub(sent) < model.cap;
                 model.expect(room, "no write at the cap");
-                if may_be_full {
+                if may_be_full && model.budget.is_none() {
                     model.fell_and_rose(transport, before);
                 }
                 model.written += bytes.len() as u64;
+                model.largest = model.largest.max(bytes.len() as u64);
                 model.chunks += slices as u64;
             }
             Err(WriteError::BufferFull { .. }) => {
@@ -189,7 +190,8 @@ impl Shared {
             }
             Err(WriteError::Closed { .. }) if was_closed => {}
             Err(WriteError::Closed { .. }) => {
-                model.expect(model.peer_gone, "a write fails when the peer is gone");
+                let gone = model.peer_gone || model.budget.is_some();
+                model.expect(gone, "a write fails when the peer is gone");
                 let counted = transport.written() == model.written + bytes.len() as u64;
                 model.expect(counted || may_be_full, "the failed write counts as written");
                 model.written = transport.written();
