@@ -102,6 +102,7 @@ impl EventLoopBuilder {
     /// Bytes count that writes have taken and the kernel has not, and the output of layers that waits for
     /// the kernel. The memory around them does not: see the table of bounds in the
     /// [guide](crate::guide::operating). [`LoopStats::buffered`](crate::LoopStats::buffered) has their number.
+    /// Owned bytes count in each of the buffers that share them.
     ///
     /// * The more is buffered, the earlier a connection is paused that the kernel takes nothing from. Its
     ///   [high-water mark](crate::WriteLimits) is then at most what is left of three quarters of `bytes`, and
