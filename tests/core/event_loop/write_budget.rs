@@ -232,6 +232,26 @@ fn small_writes_of_a_callback_are_paused_where_nothing_is_left(wire: Wire) {
     assert!(buffered(&event_loop) >= BUDGET / 4 * 3);
 }
 
+each_wire!(small_pieces_of_one_callback_are_offered_before_they_fill_the_budget);
+fn small_pieces_of_one_callback_are_offered_before_they_fill_the_budget(wire: Wire) {
+    const ALL: u64 = MIB as u64;
+    let mut event_loop = budgeted(MIB / 4);
+    let log = Log::new();
+    let go_on = |transport: &Transport| {
+        while transport.written() < ALL && !put(transport, 1000).is_paused() {}
+        Ok(())
+    };
+    let writer = Recorder::new(&log).on_made(go_on).on_resume(go_on);
+    let scene = wire.scene().limits(limits(8 * MIB, 8 * MIB));
+    let (transport, mut peer) = scene.on(&mut event_loop, writer);
+    drive(&mut event_loop, "all bytes", || {
+        peer.read_available();
+        assert_eq!(transport.closed(), None);
+        transport.written() >= ALL
+    });
+    peer.expect_text(&mut event_loop, &transport);
+}
+
 each_kind!(new_limits_hold_as_far_as_the_budget_lets_them);
 fn new_limits_hold_as_far_as_the_budget_lets_them(kind: Kind) {
     let mut event_loop = budgeted(BUDGET);

@@ -100,6 +100,16 @@ impl Conn {
         }
     }
 
+    /// Returns whether `len` more bytes would not pause if the kernel refused them. Those that would are
+    /// offered to it at once: a callback must not fill the budget with what the kernel has room for.
+    pub(super) fn fits_into_budget(&self, len: usize) -> bool {
+        let Some(left) = self.core().account.left() else {
+            return true;
+        };
+        let marks = self.marks.get().within(left);
+        !marks.above_high(self.buffered() + len as u64)
+    }
+
     /// Whether its bytes count: they may still be sent.
     fn counts(&self) -> bool {
         !self.is(State::WRITE_FAILED | State::ENDED | State::LOST_CALLED)

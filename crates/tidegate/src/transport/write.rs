@@ -42,7 +42,7 @@ impl Transport {
             return Err(conn.refusal());
         }
         let before = conn.core().account.used();
-        let fits = conn.fits(len);
+        let fits = conn.fits(len) && conn.fits_into_budget(len);
         conn.queue_gathered();
         if conn.marks.get().at_cap(conn.cost()) {
             if conn.is(State::WRITABLE) {
