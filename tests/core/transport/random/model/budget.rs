@@ -9,7 +9,7 @@ const GATHERED: u64 = 64 * 1024;
 impl Model {
     /// The marks follow what is left, and hold where the kernel refuses: takes the transport's word for
     /// crossings, and checks what holds for all. Returns whether there was a fall.
-    pub(crate) fn follow_budget(&mut self, transport: &Transport) -> bool {
+    pub(crate) fn follow_budget(&mut self, transport: &Transport, rise: bool) -> bool {
         let before = self.falls;
         let is_paused = transport.flow().is_paused();
         while self.crossings < transport.stats().pauses {
@@ -29,14 +29,15 @@ impl Model {
                 is_paused || buffered <= self.high,
                 "above high it is paused",
             );
+            let left = self.left(buffered);
+            let low = match left < self.high {
+                true => self.low.min(left / 4),
+                false => self.low,
+            };
             if self.wire.is_plain() && is_paused {
-                let left = self.left(buffered);
-                let low = if left < self.high {
-                    self.low.min(left / 4)
-                } else {
-                    self.low
-                };
                 self.expect(buffered > low, "paused until at the low mark in force");
+            } else if self.wire.is_plain() && self.falls > before && !rise {
+                self.expect(buffered <= low, "resumed at the low mark in force");
             }
         }
         self.falls > before

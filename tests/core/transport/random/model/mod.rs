@@ -273,7 +273,7 @@ impl Model {
         }
         let mut fell = self.paused && buffered <= self.low;
         if self.budget.is_some() {
-            fell = self.follow_budget(transport);
+            fell = self.follow_budget(transport, rise);
         } else if fell {
             self.paused = false;
             self.falls += 1;
