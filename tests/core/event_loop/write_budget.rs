@@ -232,6 +232,28 @@ fn small_writes_of_a_callback_are_paused_where_nothing_is_left(wire: Wire) {
     assert!(buffered(&event_loop) >= BUDGET / 4 * 3);
 }
 
+each_wire!(small_writes_of_a_callback_end_the_largest_at_the_budget);
+fn small_writes_of_a_callback_end_the_largest_at_the_budget(wire: Wire) {
+    let mut event_loop = budgeted(BUDGET);
+    let log = Log::new();
+    let scene = wire.scene().sockets(small).limits(no_limits());
+    let scene = scene.stalled(1000);
+    let (most, mut peer_of_most) = scene.on(&mut event_loop, Recorder::new(&log));
+    put(&most, BUDGET);
+    let writer = Recorder::new(&Log::new()).on_data(|transport, _| {
+        put(transport, 1000);
+        Ok(())
+    });
+    let (transport, mut peer) = wire.scene().sockets(small).on(&mut event_loop, writer);
+    while transport.write_buffer_size() == 0 {
+        assert_eq!(most.closed(), None);
+        peer.send(b"go");
+        settle(&mut event_loop);
+    }
+    assert_ended_for_memory(&log, &most, &mut peer_of_most);
+    peer.expect_text(&mut event_loop, &transport);
+}
+
 each_wire!(small_pieces_of_one_callback_are_offered_before_they_fill_the_budget);
 fn small_pieces_of_one_callback_are_offered_before_they_fill_the_budget(wire: Wire) {
     const ALL: u64 = MIB as u64;
