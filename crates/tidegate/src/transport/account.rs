@@ -27,14 +27,12 @@ impl Transport {
     fn end_largest(&self, before: u64) -> bool {
         let core = self.core();
         let added = core.account.used().saturating_sub(before);
-        while added > 0 {
-            let (largest, leaving) = core.largest_account();
-            if !core.account.is_full_without(added + leaving) {
-                break;
-            }
-            let Some(largest) = largest else {
-                break;
-            };
+        if added == 0 {
+            return false;
+        }
+        while let (Some(largest), leaving) = core.largest_account()
+            && core.account.is_full_without(added + leaving)
+        {
             largest.end(CloseReason::Memory);
         }
         self.conn().is(State::ENDED)
