@@ -34,6 +34,24 @@ pub enum FrameError {
     },
 }
 
+/// The errors of codecs; a codec of a user's may return them too.
+impl FrameError {
+    /// Returns a [`TooLong`](Self::TooLong).
+    pub fn too_long(max: usize) -> Self {
+        Self::TooLong { max }
+    }
+
+    /// Returns a [`Malformed`](Self::Malformed).
+    pub fn malformed(what: &'static str) -> Self {
+        Self::Malformed { what }
+    }
+
+    /// Returns a [`Truncated`](Self::Truncated).
+    pub fn truncated(have: usize) -> Self {
+        Self::Truncated { have }
+    }
+}
+
 impl fmt::Display for FrameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
