@@ -1,17 +1,14 @@
 //! A stream has the same frames, and then its end, however it is cut, and wherever its reader pauses or
 //! hands over to another one.
 
-use crate::{Note, Noted, Notes, Reader, frame};
+use crate::streams::{Check, STREAMS, check_stream};
+use crate::{Note, Noted, Notes, Reader};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Instant;
 use support::{BOUND, Kind, Rng, Scene, each_kind, strict_loop, tick};
 use tidegate::{ReadHold, Transport};
-use tidegate_framing::{
-    Delimiter, Fixed, Framed, LengthPrefix, LineEnd, Lines, Netstring, Overlong, Prefix, Raw,
-    TokioCodec,
-};
-use tokio_util::codec::LinesCodec;
+use tidegate_framing::Framed;
 
 const CASES: usize = 300;
 
@@ -118,114 +115,12 @@ fn check<C: Noted>(kind: Kind, rng: &mut Rng, codec: C, stream: &[u8], mut expec
     assert!(notes == expected, "other frames from {first:?} on");
 }
 
-/// Payloads of these bytes, mostly short ones.
-fn payloads(rng: &mut Rng, letters: &[u8]) -> Vec<Vec<u8>> {
-    let longest = [20.0, 300.0, 10_000.0][rng.below(3)];
-    let most = 60_000.0 / longest;
-    let payload = |rng: &mut Rng| {
-        let len = rng.magnitude(longest) - 1;
-        (0..len)
-            .map(|_| letters[rng.below(letters.len())])
-            .collect()
-    };
-    (0..rng.magnitude(most)).map(|_| payload(rng)).collect()
-}
+/// A protocol on a connection of this kind.
+struct OnConnection(Kind);
 
-fn frames(payloads: &[Vec<u8>]) -> Vec<Note> {
-    payloads.iter().map(|payload| frame(payload)).collect()
-}
-
-fn joined(payloads: &[Vec<u8>], mut encode: impl FnMut(&[u8]) -> Vec<u8>) -> Vec<u8> {
-    payloads
-        .iter()
-        .flat_map(|payload| encode(payload))
-        .collect()
-}
-
-fn check_kind(kind: Kind, rng: &mut Rng, which: usize) {
-    match which {
-        0 => {
-            let payloads = payloads(rng, b"ab\r ");
-            let mut stream = joined(&payloads, |line| [line, &b"\r\n"[..]].concat());
-            let mut expected = frames(&payloads);
-            if rng.percent(50) {
-                stream.extend_from_slice(b"without an end");
-                expected.push(frame(b"without an end"));
-            }
-            check(kind, rng, Lines::new(), &stream, expected);
-        }
-        1 => {
-            let payloads = payloads(rng, b"ab\n");
-            let stream = joined(&payloads, |line| [line, &b"\r\n"[..]].concat());
-            let expected = frames(&payloads);
-            check(
-                kind,
-                rng,
-                Lines::new().end(LineEnd::CrLf),
-                &stream,
-                expected,
-            );
-        }
-        2 => {
-            let mut payloads = payloads(rng, b"abc");
-            let stream = joined(&payloads, |line| [line, &b"\n"[..]].concat());
-            payloads.retain(|line| line.len() <= 100);
-            let codec = Lines::new().max(100).overlong(Overlong::Skip);
-            check(kind, rng, codec, &stream, frames(&payloads));
-        }
-        3 => {
-            let payloads = payloads(rng, b"-ab");
-            let stream = joined(&payloads, |frame| [frame, &b"-+"[..]].concat());
-            check(kind, rng, Delimiter::new(b"-+"), &stream, frames(&payloads));
-        }
-        4 => {
-            let len = 1 + rng.below(9);
-            let stream: Vec<_> = (0..len * rng.magnitude(10_000.0))
-                .map(|at| at as u8)
-                .collect();
-            let expected = stream.chunks(len).map(frame).collect();
-            check(kind, rng, Fixed::new(len), &stream, expected);
-        }
-        5 => {
-            let payloads = payloads(rng, &[0, 1, 2, 255]);
-            let stream = joined(&payloads, |payload| {
-                let head = (payload.len() as u32 + 5).to_le_bytes();
-                [&b"k"[..], &head[..], payload].concat()
-            });
-            let codec = LengthPrefix::new(Prefix::Little(4))
-                .offset(1)
-                .includes_header();
-            check(kind, rng, codec, &stream, frames(&payloads));
-        }
-        6 => {
-            let payloads = payloads(rng, b"0:,");
-            let stream = joined(&payloads, |payload| {
-                let head = format!("{}:", payload.len());
-                [head.as_bytes(), payload, b","].concat()
-            });
-            check(kind, rng, Netstring::new(), &stream, frames(&payloads));
-        }
-        7 => {
-            let payloads = payloads(rng, b"abc");
-            let stream = joined(&payloads, |line| [line, &b"\n"[..]].concat());
-            let codec = TokioCodec::new(LinesCodec::new());
-            check(kind, rng, codec, &stream, frames(&payloads));
-        }
-        _ => {
-            let payloads = payloads(rng, b"a\n ");
-            let head = |body: &[u8]| format!("head {}", body.len());
-            let stream = joined(&payloads, |body| {
-                [head(body).as_bytes(), b"\n", body].concat()
-            });
-            let mut expected = Vec::new();
-            for body in &payloads {
-                expected.push(frame(head(body).as_bytes()));
-                if !body.is_empty() {
-                    expected.push(Note::Raw(body.clone(), true));
-                }
-            }
-            check(kind, rng, Raw::new(Lines::new()), &stream, expected);
-        }
+impl Check for OnConnection {
+    fn check<C: Noted>(&mut self, rng: &mut Rng, codec: C, stream: &[u8], expected: Vec<Note>) {
+        check(self.0, rng, codec, stream, expected);
     }
 }
 
@@ -233,6 +128,6 @@ each_kind!(the_frames_and_then_the_end_are_the_same_wherever_it_is_cut_pauses_or
 fn the_frames_and_then_the_end_are_the_same_wherever_it_is_cut_pauses_or_hands_over(kind: Kind) {
     let mut rng = Rng::from_environment();
     for case in 0..CASES {
-        check_kind(kind, &mut rng, case % 9);
+        check_stream(&mut rng, case % STREAMS, &mut OnConnection(kind));
     }
 }

@@ -7,7 +7,11 @@ mod ends;
 mod failures;
 mod late;
 mod memory;
+mod reader;
+mod reader_cuts;
+mod reader_ends;
 mod stops;
+mod streams;
 mod switches;
 
 use std::cell::RefCell;
@@ -18,6 +22,7 @@ use tidegate_framing::{
     Decode, Delimiter, Fixed, FrameProtocol, Framed, LengthPrefix, Lines, Netstring, Piece, Raw,
     TokioCodec,
 };
+use tidegate_streams::{FramedError, FramedReader};
 use tokio_util::codec::LinesCodec;
 
 /// Anything that a protocol was told.
@@ -41,6 +46,23 @@ trait Noted: Decode + Clone + 'static {
 
     /// Acts on a frame, as a protocol does with its codec.
     fn act(&mut self, _: &Note) {}
+
+    /// Reads a frame by itself, if it is bytes.
+    async fn next(reader: &mut FramedReader<Self>) -> Result<Option<Note>, FramedError> {
+        lent(reader).await
+    }
+}
+
+/// Reads a frame that is lent.
+async fn lent<C: Noted>(reader: &mut FramedReader<C>) -> Result<Option<Note>, FramedError> {
+    while reader.ready().await? {
+        let note = reader.next_ready()?.map(C::note);
+        if let Some(note) = note {
+            reader.codec().act(&note);
+            return Ok(Some(note));
+        }
+    }
+    Ok(None)
 }
 
 macro_rules! noted {
@@ -48,6 +70,10 @@ macro_rules! noted {
         $(impl Noted for $codec {
             fn note(bytes: &[u8]) -> Note {
                 frame(bytes)
+            }
+
+            async fn next(reader: &mut FramedReader<Self>) -> Result<Option<Note>, FramedError> {
+                Ok(reader.next().await?.map(|bytes| frame(&bytes)))
             }
         })*
     };

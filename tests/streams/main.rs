@@ -3,6 +3,7 @@
 mod closing;
 mod failures;
 mod feed;
+mod handing_over;
 mod hyper;
 mod hyper_upgrade;
 mod layers;

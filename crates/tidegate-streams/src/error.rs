@@ -4,7 +4,11 @@ use bytes::Bytes;
 use std::error::Error;
 use std::fmt;
 use std::io;
+#[cfg(feature = "framing")]
+use tidegate::BoxError;
 use tidegate::{Closed, Transport, WriteError};
+#[cfg(feature = "framing")]
+use tidegate_framing::FrameError;
 
 /// The error of a read. No byte that arrived is lost: it is in the error, or still in the reader.
 #[derive(Debug, Clone)]
@@ -147,6 +151,71 @@ impl From<ReadError> for io::Error {
             ReadError::LimitOverrun(_) => io::ErrorKind::QuotaExceeded,
             ReadError::Closed(closed) => Self::from(closed.clone()).kind(),
             ReadError::NoSeparator => io::ErrorKind::InvalidInput,
+        };
+        Self::new(kind, error)
+    }
+}
+
+/// The error of a read of frames. Frames that came before it were returned before it.
+#[cfg(feature = "framing")]
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum FramedError {
+    /// The bytes are no frame: the error of the codec, or a
+    /// [`FrameError`](tidegate_framing::FrameError).
+    Codec(BoxError),
+    /// The connection ended, and not by the peer's end of stream.
+    Closed(Closed),
+}
+
+#[cfg(feature = "framing")]
+impl FramedError {
+    /// Returns how the connection ended, if that is the error.
+    pub fn as_closed(&self) -> Option<&Closed> {
+        match self {
+            Self::Closed(closed) => Some(closed),
+            Self::Codec(_) => None,
+        }
+    }
+
+    /// Returns the error of the codec, if it is a [`FrameError`](tidegate_framing::FrameError).
+    pub fn as_frame_error(&self) -> Option<&FrameError> {
+        match self {
+            Self::Codec(error) => error.downcast_ref(),
+            Self::Closed(_) => None,
+        }
+    }
+}
+
+#[cfg(feature = "framing")]
+impl fmt::Display for FramedError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Codec(error) => error.fmt(f),
+            Self::Closed(closed) => closed.fmt(f),
+        }
+    }
+}
+
+#[cfg(feature = "framing")]
+impl Error for FramedError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Codec(error) => Some(&**error),
+            Self::Closed(closed) => Some(closed),
+        }
+    }
+}
+
+#[cfg(feature = "framing")]
+impl From<FramedError> for io::Error {
+    fn from(error: FramedError) -> Self {
+        let kind = match &error {
+            FramedError::Closed(closed) => Self::from(closed.clone()).kind(),
+            FramedError::Codec(codec) => match codec.downcast_ref() {
+                Some(FrameError::Truncated { .. }) => io::ErrorKind::UnexpectedEof,
+                _ => io::ErrorKind::InvalidData,
+            },
         };
         Self::new(kind, error)
     }

@@ -126,7 +126,7 @@
 //!
 //! | dropped while it waits | effect |
 //! | --- | --- |
-//! | [`StreamReader::read`], [`read_chunk`](StreamReader::read_chunk), [`read_exact`](StreamReader::read_exact), [`read_until`](StreamReader::read_until), [`read_line`](StreamReader::read_line), [`read_to_end`](StreamReader::read_to_end), [`readable`](StreamReader::readable), [`peek`](StreamReader::peek), those of [`Limited`], [`Lines::next`] | nothing: what arrived stays in the reader, for the next read |
+//! | [`StreamReader::read`], [`read_chunk`](StreamReader::read_chunk), [`read_exact`](StreamReader::read_exact), [`read_until`](StreamReader::read_until), [`read_line`](StreamReader::read_line), [`read_to_end`](StreamReader::read_to_end), [`readable`](StreamReader::readable), [`peek`](StreamReader::peek), those of [`Limited`] and of `FramedReader`, [`Lines::next`] | nothing: what arrived stays in the reader, for the next read |
 //! | [`StreamWriter::drain`], [`flush`](StreamWriter::flush) | nothing: they only wait |
 //! | [`StreamWriter::write_all`] | all or nothing: while it waits for room nothing was written; after that everything was, and is sent in the background |
 //! | [`StreamWriter::close`], [`StreamServer::wait_closed`], [`StreamServer::shutdown`] | what they began goes on: closing, shutting down |
@@ -144,6 +144,7 @@
 //!
 //! | feature | default | what it adds |
 //! | --- | --- | --- |
+//! | `framing` | off | `FramedReader`: frames of the codecs of tidegate-framing |
 //! | `futures-io` | on | `AsyncRead`, `AsyncBufRead` and `AsyncWrite` of futures-io |
 //! | `tokio` | off | `AsyncRead` and `AsyncWrite` of tokio |
 //! | `hyper` | off | `Read` and `Write` of hyper 1; an `Executor` and a `Timer` for it, in the module `hyper` |
@@ -187,7 +188,7 @@
 //!
 //! # Non-goals
 //!
-//! * Things that the core does not have: UDP, pipes, signals, subprocesses, files, framing.
+//! * Things that the core does not have: UDP, pipes, signals, subprocesses, files.
 //! * Locks, channels, `select`, `join` and task groups, which other crates have.
 //! * Many threads: many cores are many loops.
 //!
@@ -220,9 +221,13 @@ mod traits;
 mod writer;
 
 pub use connection::Connection;
+#[cfg(feature = "framing")]
+pub use error::FramedError;
 pub use error::{IncompleteRead, LimitOverrun, NoEventLoop, ReadError};
 pub use open::{open_connection, open_connection_with};
 pub use options::StreamOptions;
+#[cfg(feature = "framing")]
+pub use reader::FramedReader;
 pub use reader::{Feed, Limited, Lines, StreamReader};
 pub use relay::relay;
 pub use runner::{Runner, block_on};

@@ -19,8 +19,25 @@ const LEAST_ROOM: usize = 512;
 #[derive(Debug, Default)]
 struct Held {
     bytes: BytesMut,
+    /// The bytes in front of these, while the reader has lent them.
+    lent: Option<Rc<BytesMut>>,
     /// There were more than `KEPT` since it was made.
     large: bool,
+}
+
+impl Held {
+    /// Lends bytes that were taken out of it, and returns their number.
+    fn share(&mut self, bytes: BytesMut, place: &mut Option<Rc<BytesMut>>) -> usize {
+        let len = bytes.len();
+        let mut lent = place.take().unwrap_or_default();
+        match Rc::get_mut(&mut lent) {
+            Some(empty) => *empty = bytes,
+            None => lent = Rc::new(bytes),
+        }
+        self.lent = Some(lent.clone());
+        *place = Some(lent);
+        len
+    }
 }
 
 #[derive(Debug, Default)]
@@ -58,7 +75,8 @@ impl ReadBuffer {
         bytes.len()
     }
 
-    fn bytes(&self) -> &[u8] {
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
         self.held.as_ref().map_or(&[], |held| &held.bytes)
     }
 
@@ -107,25 +125,56 @@ impl ReadBuffer {
         }
     }
 
-    /// Takes all, to be put back.
-    pub(crate) fn lend(&mut self) -> BytesMut {
-        let held = self.held.as_mut();
-        held.map(|held| held.bytes.split()).unwrap_or_default()
+    /// Takes all, to be put back, and returns its length. `place` is where the reader has it, and is
+    /// used again. Bytes that come meanwhile find room behind it.
+    pub(crate) fn lend(&mut self, place: &mut Option<Rc<BytesMut>>) -> usize {
+        self.held.as_mut().map_or(0, |held| {
+            let bytes = held.bytes.split();
+            held.share(bytes, place)
+        })
     }
 
-    /// The lent bytes are not in use any more.
-    pub(crate) fn used_up(&mut self) {
-        if self.held.as_ref().is_some_and(|held| held.bytes.is_empty()) {
+    /// As [`lend`](Self::lend), of bytes that are mostly put back before others come: these find no room.
+    #[cfg(feature = "framing")]
+    pub(crate) fn lend_briefly(&mut self, place: &mut Option<Rc<BytesMut>>) -> usize {
+        self.held.as_mut().map_or(0, |held| {
+            let bytes = mem::take(&mut held.bytes);
+            held.share(bytes, place)
+        })
+    }
+
+    /// Puts back what was lent, if anything was: its last bytes, this many, were not used. Copies only
+    /// what had no room behind it.
+    pub(crate) fn put_back(&mut self, place: &mut Option<Rc<BytesMut>>, left: usize) {
+        let lent = self.held.as_mut().and_then(|held| held.lent.take());
+        // From here on `place` alone has it.
+        let (Some(held), Some(_)) = (&mut self.held, lent) else {
+            return;
+        };
+        let place = place.as_mut().and_then(Rc::get_mut);
+        let mut front = place.map(mem::take).unwrap_or_default();
+        if left == 0 && held.bytes.capacity() == 0 {
+            front.clear();
+            held.bytes = front;
+        } else {
+            front.advance(front.len().saturating_sub(left));
+            let back = mem::replace(&mut held.bytes, front);
+            held.bytes.unsplit(back);
+        }
+        held.large |= held.bytes.len() > KEPT;
+        if held.bytes.is_empty() {
             self.shrink();
         }
     }
 
-    /// Puts back what is left of what was lent. Copies only what had no room behind it.
-    pub(crate) fn put_back(&mut self, front: BytesMut) {
-        let held = self.held.get_or_insert_default();
-        let back = mem::replace(&mut held.bytes, front);
-        held.bytes.unsplit(back);
-        held.large |= held.bytes.len() > KEPT;
+    /// Takes all that was not read, to be read by others. The last `lent` bytes of what was lent belong
+    /// to it.
+    pub(crate) fn leave(&mut self, lent: usize) -> Vec<u8> {
+        let Some(held) = self.held.take() else {
+            return Vec::new();
+        };
+        let front = held.lent.as_ref().map_or(&[][..], |bytes| bytes);
+        [&front[front.len() - lent..], &held.bytes].concat()
     }
 
     pub(crate) fn clear(&mut self) {

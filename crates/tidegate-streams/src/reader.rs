@@ -10,17 +10,20 @@ use crate::stream::Incoming;
 use bytes::{Bytes, BytesMut};
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::mem;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use tidegate::{Closed, Transport};
 
 mod feed;
+#[cfg(feature = "framing")]
+mod framed;
 mod layer;
 mod limited;
 mod peek;
 
 pub use feed::Feed;
+#[cfg(feature = "framing")]
+pub use framed::FramedReader;
 pub use limited::{Limited, Lines};
 
 /// Reads what a connection receives.
@@ -55,9 +58,9 @@ pub struct StreamReader {
     incoming: Rc<Incoming>,
     /// `None` for a detached reader.
     transport: Option<Transport>,
-    /// Taken out of the buffer to be lent by `poll_fill_buf` and `peek`; `incoming` knows their number.
-    /// In a box, because most readers never lend and each is in a task's memory.
-    lent: Option<Box<BytesMut>>,
+    /// Taken out of the buffer to be lent by `poll_fill_buf` and `peek`; `incoming` knows how many of the
+    /// last ones were not used. Shared with the buffer, so that another protocol can take over.
+    lent: Option<Rc<BytesMut>>,
 }
 
 impl StreamReader {
@@ -153,7 +156,7 @@ impl StreamReader {
         let len = buffer.len();
         let copy = |data: &[u8]| buffer.copy_from_slice(data);
         self.incoming.buffer.borrow_mut().give(len, copy);
-        self.incoming.make_room(&self.transport, false);
+        self.incoming.make_room(false);
         Ok(())
     }
 
@@ -209,7 +212,9 @@ impl StreamReader {
     /// Returns the underlying transport, for addresses and counters; `None` for a
     /// [detached](Self::detached) reader. The [writer](crate::StreamWriter::transport) has the same.
     ///
-    /// Its `pause_reading`, `set_protocol` and `push_layer` would get in the way of this reader.
+    /// Its `pause_reading` and `push_layer` would get in the way of this reader. Its `set_protocol` gives
+    /// the bytes that were not read to the new protocol, which is the end of this reader: keep it until
+    /// then, for its drop discards them, and read no more.
     pub fn transport(&self) -> Option<&Transport> {
         self.transport.as_ref()
     }
@@ -308,7 +313,7 @@ impl StreamReader {
     fn take(&mut self, most: usize) -> Bytes {
         self.unlend();
         let taken = self.incoming.buffer.borrow_mut().take(most);
-        self.incoming.make_room(&self.transport, false);
+        self.incoming.make_room(false);
         taken
     }
 
@@ -319,13 +324,12 @@ impl StreamReader {
         }
     }
 
+    /// Puts back what was lent, of which nothing may be left.
     #[cold]
     fn put_back(&mut self) {
-        self.incoming.lent.set(0);
-        if let Some(lent) = &mut self.lent {
-            let front = mem::take(&mut **lent);
-            self.incoming.buffer.borrow_mut().put_back(front);
-        }
+        let left = self.incoming.lent.replace(0);
+        let mut buffer = self.incoming.buffer.borrow_mut();
+        buffer.put_back(&mut self.lent, left);
     }
 
     pub(crate) fn poll_read(
@@ -350,14 +354,15 @@ impl StreamReader {
     ) -> Poll<Result<(), ReadError>> {
         if most > 0 {
             ready!(self.poll_some(context))?;
-            if let Some(lent) = self.lent.as_mut().filter(|lent| !lent.is_empty()) {
+            let lent = self.lent();
+            if !lent.is_empty() {
                 let most = most.min(lent.len());
                 give(&lent[..most]);
                 self.consume(most);
                 return Poll::Ready(Ok(()));
             }
             self.incoming.buffer.borrow_mut().give(most, give);
-            self.incoming.make_room(&self.transport, false);
+            self.incoming.make_room(false);
         }
         Poll::Ready(Ok(()))
     }
@@ -377,27 +382,22 @@ impl StreamReader {
 
     /// Lends all that is in the buffer; nothing is lent yet.
     fn lend(&mut self) {
-        let lent = self.incoming.buffer.borrow_mut().lend();
-        self.incoming.lent.set(lent.len());
-        **self.lent.get_or_insert_default() = lent;
+        let lent = self.incoming.buffer.borrow_mut().lend(&mut self.lent);
+        self.incoming.lent.set(lent);
     }
 
     fn lent(&self) -> &[u8] {
-        self.lent.as_deref().map_or(&[], |lent| lent)
+        let lent = self.lent.as_deref().map_or(&[][..], |lent| lent);
+        &lent[lent.len().saturating_sub(self.incoming.lent.get())..]
     }
 
     pub(crate) fn consume(&mut self, len: usize) {
-        let Some(lent) = self.lent.as_deref_mut() else {
-            return;
-        };
-        bytes::Buf::advance(lent, len.min(lent.len()));
-        if lent.is_empty() {
-            // An empty one would keep the buffer from using its memory again.
-            *lent = BytesMut::new();
-            self.incoming.buffer.borrow_mut().used_up();
+        let left = self.incoming.lent.get().saturating_sub(len);
+        self.incoming.lent.set(left);
+        if left == 0 {
+            self.put_back();
         }
-        self.incoming.lent.set(lent.len());
-        self.incoming.make_room(&self.transport, false);
+        self.incoming.make_room(false);
     }
 
     /// Ready when there is a byte, or the stream has ended.
@@ -446,14 +446,14 @@ impl StreamReader {
             return Poll::Ready(Err(ReadError::Closed(closed)));
         }
         self.incoming.set_waker(context.waker());
-        self.incoming.make_room(&self.transport, true);
+        self.incoming.make_room(true);
         Poll::Pending
     }
 }
 
 impl Drop for StreamReader {
     fn drop(&mut self) {
-        self.incoming.abandon(&self.transport);
+        self.incoming.abandon();
     }
 }
 

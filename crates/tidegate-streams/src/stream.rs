@@ -22,6 +22,8 @@ pub(crate) struct Incoming {
     pub(crate) lost: Cell<bool>,
     /// Reading is paused because of the limit.
     full: Cell<bool>,
+    /// The connection of which reading is paused.
+    paused: Cell<Option<Transport>>,
     /// The reader is gone: bytes that come are discarded.
     abandoned: Cell<bool>,
     /// The task that waited last in a read.
@@ -57,6 +59,7 @@ impl Incoming {
             ended: Cell::new(false),
             lost: Cell::new(false),
             full: Cell::new(false),
+            paused: Cell::default(),
             abandoned: Cell::new(false),
             reader: RefCell::default(),
             waiting: Cell::new(false),
@@ -69,14 +72,22 @@ impl Incoming {
         self.buffer.borrow_mut().len() + self.lent.get()
     }
 
+    /// Takes what was received and not read: another protocol takes over, which decides on reading.
+    fn leave(&self) -> Vec<u8> {
+        let lent = self.lent.replace(0);
+        let left = self.buffer.borrow_mut().leave(lent);
+        self.make_room(true);
+        left
+    }
+
     /// The reader is gone: bytes that came, and bytes that come, are discarded.
-    pub(crate) fn abandon(&self, transport: &Option<Transport>) {
+    pub(crate) fn abandon(&self) {
         self.abandoned.set(true);
         self.lent.set(0);
         self.buffer.borrow_mut().clear();
         let reader = self.reader.take();
         drop(reader);
-        self.make_room(transport, true);
+        self.make_room(true);
     }
 
     /// Wakes the read that waits, and keeps its waker: a task reads with the same one next time.
@@ -155,7 +166,7 @@ impl Incoming {
         }
         let held = self.buffer.borrow_mut().push(data) + self.lent.get();
         if self.fills(held) {
-            transport.pause_reading();
+            self.pause(transport);
         }
         self.wake_and_run();
     }
@@ -194,24 +205,30 @@ impl Incoming {
         if self.fills(self.buffered())
             && let Some(transport) = transport
         {
-            transport.pause_reading();
+            self.pause(transport);
         }
-        self.make_room(transport, false);
+        self.make_room(false);
+    }
+
+    #[cold]
+    fn pause(&self, transport: &Transport) {
+        transport.pause_reading();
+        self.paused.set(Some(transport.clone()));
     }
 
     /// Bytes were read, or more are waited for.
     #[inline]
-    pub(crate) fn make_room(&self, transport: &Option<Transport>, waits: bool) {
+    pub(crate) fn make_room(&self, waits: bool) {
         if self.full.get() {
-            self.go_on(transport, waits);
+            self.go_on(waits);
         }
     }
 
     #[cold]
-    fn go_on(&self, transport: &Option<Transport>, waits: bool) {
+    fn go_on(&self, waits: bool) {
         if waits || self.buffered() <= self.limit.get() {
             self.full.set(false);
-            if let Some(transport) = transport {
+            if let Some(transport) = self.paused.take() {
                 transport.resume_reading();
             }
         }
@@ -274,6 +291,10 @@ impl Protocol for StreamProtocol {
     /// The reader has a limit of its own, and a task that waits to write may have to read first.
     fn pause_writing(&mut self, _: &Transport) -> Result<OnPause> {
         Ok(OnPause::KeepReading)
+    }
+
+    fn leftover(&mut self) -> Vec<u8> {
+        self.incoming.leave()
     }
 
     fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {

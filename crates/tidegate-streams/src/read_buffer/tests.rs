@@ -39,19 +39,18 @@ fn a_buffer_whose_lent_bytes_are_used_up_is_given_back() {
         let mut buffer = ReadBuffer::default();
         buffer.keep_in(spare.clone());
         buffer.push(&vec![b'+'; len]);
-        let lent = buffer.lend();
-        assert_eq!(lent.len(), len);
-        drop(lent);
-        buffer.used_up();
+        let mut place = None;
+        assert_eq!(buffer.lend(&mut place), len);
+        buffer.put_back(&mut place, 0);
         assert!(buffer.held.is_none());
         // One that was large is no longer there for others.
         assert_eq!(spare.take(1).is_some(), len <= KEPT);
     }
     let mut buffer = holding(b"two");
-    let lent = buffer.lend();
+    let mut place = None;
+    buffer.lend(&mut place);
     buffer.push(b"more");
-    drop(lent);
-    buffer.used_up();
+    buffer.put_back(&mut place, 0);
     assert_eq!(buffer.len(), 4);
 }
 
@@ -83,13 +82,27 @@ fn a_search_that_goes_on_looks_at_nothing_twice_but_the_begin_of_a_separator() {
 fn what_was_lent_and_put_back_is_not_copied_when_nothing_came_meanwhile() {
     let mut buffer = holding(&[7; 1000]);
     let place = buffer.bytes().as_ptr();
+    let mut lent = None;
     for _ in 0..10 {
-        let mut lent = buffer.lend();
-        lent.advance(1);
-        buffer.put_back(lent);
+        let len = buffer.lend(&mut lent);
+        buffer.put_back(&mut lent, len - 1);
     }
     assert_eq!(buffer.len(), 990);
     assert_eq!(buffer.bytes().as_ptr(), place.wrapping_add(10));
+}
+
+#[test]
+fn what_others_take_over_begins_with_what_was_lent_and_not_used() {
+    for used in [0, 1, 3] {
+        let (mut buffer, mut place) = (holding(b"one"), None);
+        let len = buffer.lend(&mut place);
+        buffer.push(b"two");
+        assert_eq!(buffer.leave(len - used), &b"onetwo"[used..]);
+        assert_eq!((buffer.len(), buffer.leave(0)), (0, Vec::new()));
+        // A reader that has it still puts nothing back.
+        buffer.put_back(&mut place, 0);
+        assert_eq!(buffer.len(), 0);
+    }
 }
 
 #[test]
