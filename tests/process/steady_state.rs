@@ -8,6 +8,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 use support::{Kind, Log, Recorder, TempDir, drive, settle};
 use tidegate::{EventLoop, Handle, LoopStats, Protocol, Result, Transport};
+use tidegate_framing::{Fixed, framed};
 
 #[global_allocator]
 static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -100,7 +101,7 @@ type Serve = fn(&Handle, String) -> tidegate::Server;
 
 #[test]
 fn an_echoed_message_costs_one_read_and_one_write_and_no_allocation() {
-    let servers: [(&str, Serve); 3] = [
+    let servers: [(&str, Serve); 4] = [
         ("plain", |handle, at| {
             handle.create_server(at, || Echo).unwrap()
         }),
@@ -111,6 +112,15 @@ fn an_echoed_message_costs_one_read_and_one_write_and_no_allocation() {
             handle
                 .create_server(at, || BufferedEcho([0; 1024]))
                 .unwrap()
+        }),
+        ("framed", |handle, at| {
+            let echo = || {
+                framed(Fixed::new(SIZE), |transport, message| {
+                    transport.write(message)?;
+                    Ok(())
+                })
+            };
+            handle.create_server(at, echo).unwrap()
         }),
     ];
     for kind in Kind::ALL {
