@@ -274,21 +274,37 @@ fn from_close_and_abort_on_and_after_the_end_it_does_nothing(wire: Wire) {
     type End = fn(&Transport);
     let ends: [End; 3] = [Transport::close, Transport::abort, Transport::reset];
     for end in ends {
-        let (mut event_loop, log, transport, mut peer) = wire.scene().set_with(|recorder| {
-            recorder
-                .on_data(move |transport, data| {
-                    transport.unread(&data[3..]);
-                    end(transport);
-                    transport.unread(&data[1..]);
-                    Ok(())
-                })
-                .on_lost(|transport, _: &Closed| transport.unread(b"lost"))
-        });
-        peer.send(b"abcd");
-        drive(&mut event_loop, "lost", || log.is_lost());
-        transport.unread(b"after");
-        settle(&mut event_loop);
-        assert_eq!(log.words(), ["made", "data", "lost"]);
+        for gives_back_before in [false, true] {
+            // Bytes that nobody will get are not kept either.
+            let kept: Rc<RefCell<Vec<bool>>> = Rc::default();
+            let (noted, noted_at_the_end) = (kept.clone(), kept.clone());
+            let (mut event_loop, log, transport, mut peer) = wire.scene().set_with(|recorder| {
+                recorder
+                    .on_data(move |transport, data| {
+                        if gives_back_before {
+                            transport.unread(&data[3..]);
+                        }
+                        end(transport);
+                        transport.unread(&data[1..]);
+                        noted.borrow_mut().push(transport.has_unread());
+                        Ok(())
+                    })
+                    .on_lost(move |transport, _: &Closed| {
+                        transport.unread(b"lost");
+                        noted_at_the_end.borrow_mut().push(transport.has_unread());
+                    })
+            });
+            peer.send(b"abcd");
+            drive(&mut event_loop, "lost", || log.is_lost());
+            transport.unread(b"after");
+            kept.borrow_mut().push(transport.has_unread());
+            settle(&mut event_loop);
+            assert_eq!(log.words(), ["made", "data", "lost"]);
+            assert!(
+                gives_back_before || *kept.borrow() == [false; 3],
+                "{kept:?}"
+            );
+        }
     }
 }
 
