@@ -131,7 +131,10 @@ fn a_reply_has_a_maximum() {
         .expect("+OK\r\n")
         .send(&gets)
         .expect(reply)
-        .send(format!("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$5000\r\n{}\r\n", "x".repeat(5000)))
+        .send(format!(
+            "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$5000\r\n{}\r\n",
+            "x".repeat(5000)
+        ))
         .expect("+OK\r\n")
         .send(gets)
         .expect("-ERR the reply is too long\r\n")
@@ -156,6 +159,9 @@ fn the_codec_tells_what_it_misses() {
     let step = |input| crate::resp::Requests.decode(input).unwrap();
     assert_eq!(step(b"*1\r\n$4\r\nPI"), Step::Need(4));
     assert_eq!(step(b"*1\r\n$4"), Step::Need(1));
-    assert_eq!(step(b"*1\r\n$4\r\nPING\r\nrest"), Step::Frame(vec![b"PING"], 14));
+    assert_eq!(
+        step(b"*1\r\n$4\r\nPING\r\nrest"),
+        Step::Frame(vec![b"PING"], 14)
+    );
     assert_eq!(step(b" PING\t \r\nrest"), Step::Frame(vec![b"PING"], 9));
 }

@@ -1,7 +1,9 @@
 //! Where figures come from: the machine and the versions of what was measured.
 
 use crate::peers::{run, workspace};
+use crate::program::Result;
 use crate::table::Facts;
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::env;
 use std::fs;
 
@@ -33,6 +35,24 @@ pub fn facts() -> Facts {
     let known = found.into_iter();
     let known = known.filter_map(|(name, text)| Some((name.to_owned(), text?.into())));
     known.collect()
+}
+
+/// Puts this process, and so all that it starts, on one processor: this one, or the last. Returns which.
+///
+/// # Errors
+///
+/// When it may not run there.
+pub fn pin(cpu: Option<usize>) -> Result<usize> {
+    let allowed = sched_getaffinity(None)?;
+    let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| allowed.is_set(*cpu));
+    let cpu = cpu.or(last).ok_or("no processor")?;
+    if cpu >= CpuSet::MAX_CPU || !allowed.is_set(cpu) {
+        return Err(format!("there is no CPU {cpu} for us").into());
+    }
+    let mut one = CpuSet::new();
+    one.set(cpu);
+    sched_setaffinity(None, &one)?;
+    Ok(cpu)
 }
 
 /// The command that started this program, as one would type it.

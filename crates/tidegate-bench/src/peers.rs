@@ -136,6 +136,20 @@ fn folder() -> PathBuf {
 ///
 /// When cargo fails.
 pub fn build_programs() -> io::Result<PathBuf> {
+    build(&["-p", "tidegate-bench", "--bins"])
+}
+
+/// Returns the release build of an example, after building it.
+///
+/// # Errors
+///
+/// When cargo fails.
+pub fn build_example(name: &str) -> io::Result<PathBuf> {
+    let programs = build(&["-p", "tidegate-examples", "--example", name])?;
+    Ok(programs.join("examples").join(name))
+}
+
+fn build(chosen: &[&str]) -> io::Result<PathBuf> {
     let here = env::current_exe()?;
     let target = here.parent().and_then(Path::parent);
     let target = target.ok_or_else(|| io::Error::other("no target directory"))?;
@@ -151,8 +165,9 @@ pub fn build_programs() -> io::Result<PathBuf> {
         }
     }
     let status = build
-        .args(["build", "--quiet", "--release", "-p", "tidegate-bench"])
-        .args(["--bins", "--target-dir"])
+        .args(["build", "--quiet", "--release"])
+        .args(chosen)
+        .arg("--target-dir")
         .arg(target)
         .current_dir(workspace())
         .status()?;

@@ -24,7 +24,6 @@ use cells::{Cell, cells, matches};
 use measure::Bench;
 use report::Report;
 use results::{Line, Measurement, Results};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use std::fs;
 use std::io;
 use std::path::Path;
@@ -59,7 +58,7 @@ fn compare(arguments: &Arguments) -> Result<()> {
     }
     let mut cells = cells(arguments.quick, usage::raise_descriptor_limit());
     select(&arguments.only, &mut cells, &mut peers)?;
-    let cpu = pin(arguments.cpu)?;
+    let cpu = machine::pin(arguments.cpu)?;
 
     let out = match &arguments.out {
         Some(out) => out.clone(),
@@ -158,20 +157,6 @@ fn select(only: &[String], cells: &mut Vec<Cell>, peers: &mut Vec<Peer>) -> Resu
         });
     }
     Ok(())
-}
-
-/// This process, and so all that it starts, on one processor.
-fn pin(cpu: Option<usize>) -> Result<usize> {
-    let allowed = sched_getaffinity(None)?;
-    let last = (0..CpuSet::MAX_CPU).rev().find(|cpu| allowed.is_set(*cpu));
-    let cpu = cpu.or(last).ok_or("no processor")?;
-    if cpu >= CpuSet::MAX_CPU || !allowed.is_set(cpu) {
-        return Err(format!("there is no CPU {cpu} for us").into());
-    }
-    let mut one = CpuSet::new();
-    one.set(cpu);
-    sched_setaffinity(None, &one)?;
-    Ok(cpu)
 }
 
 fn about_this_run(arguments: &Arguments, cpu: usize) -> Facts {
