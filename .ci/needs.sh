@@ -7,6 +7,7 @@ declare -A title_of_need=(
     [shellcheck]="shellcheck is there"
     [network_programs]="nc, socat, curl and wrk are there"
     [openssl]="openssl is there"
+    [redis]="redis-cli, redis-benchmark, redis-server and redis-py are there"
     [counting_programs]="valgrind, strace, gcc and OpenSSL's headers are there"
     [harm_programs]="the programs that do harm are there"
     [cargo_deny]="cargo-deny is there"
@@ -56,6 +57,13 @@ need_network_programs() {
 
 need_openssl() {
     openssl version || install openssl
+}
+
+# The package of the server starts one where it may; the steps need none of its.
+need_redis() {
+    redis-cli --version && redis-benchmark --version && redis-server --version ||
+        RUNLEVEL=1 install redis-server redis-tools || return 1
+    venv 'redis>=5'
 }
 
 # The counts are taken with these, and the servers in C need a compiler, one of them OpenSSL.

@@ -9,19 +9,16 @@
 //!     redis-cli -p 6380 SUBSCRIBE news
 //!
 //! Expect `OK`, and the messages of `redis-cli -p 6380 PUBLISH news hello`. Above 64 MiB the values go that
-//! were not used for the longest time. `cargo test --example key_value` runs its tests.
+//! were not used for the longest time.
 
 #[path = "key_value/channels.rs"]
 mod channels;
 #[path = "key_value/commands.rs"]
 mod commands;
 #[path = "key_value/resp.rs"]
-mod resp;
+pub(crate) mod resp;
 #[path = "key_value/store.rs"]
 mod store;
-#[cfg(test)]
-#[path = "key_value/tests.rs"]
-mod tests;
 
 use channels::{Channels, Subscriptions};
 use resp::{Reply, Requests};
@@ -39,7 +36,7 @@ use tidegate_framing::{FrameProtocol, Framed};
 
 /// A subscriber that is this far behind is cut. Others never are: while a client does not read its
 /// replies, its requests are not read.
-const CAP: usize = 1 << 20;
+pub(crate) const CAP: usize = 1 << 20;
 /// Maximum time in which a client takes nothing of what is sent to it, and in which it leaves.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -51,7 +48,7 @@ struct Shared {
     reply: RefCell<Reply>,
 }
 
-struct Client {
+pub(crate) struct Client {
     codec: Requests,
     shared: Rc<Shared>,
     subscriptions: Subscriptions,
@@ -157,7 +154,7 @@ impl FrameProtocol for Client {
 }
 
 /// Returns a factory of protocols that share a store of this number of bytes.
-fn clients(memory: usize) -> impl Fn() -> Framed<Client> + 'static {
+pub(crate) fn clients(memory: usize) -> impl Fn() -> Framed<Client> + 'static {
     let shared = Rc::new(Shared {
         store: Rc::new(RefCell::new(Store::new(memory))),
         channels: Rc::default(),

@@ -15,6 +15,15 @@ comparison() {
     [ -s "$scratch/compare/throughput.svg" ] && ! grep '"error"' "$raw"
 }
 
+# The same, beside redis-server.
+comparison_redis() {
+    bounded 1200 cargo build --release -p tidegate-bench --bin compare_redis &&
+        bounded 1300 cargo run --release -p tidegate-bench --bin compare_redis -- --quick \
+            >"$scratch/compare_redis" || return 1
+    cat "$scratch/compare_redis"
+    [ "$(grep -c '^| LRANGE_100' "$scratch/compare_redis")" = 2 ]
+}
+
 # The same, of timers, callbacks and wake-ups.
 micro() {
     bounded 1200 cargo build --release -p tidegate-bench --bins &&
@@ -26,4 +35,5 @@ micro() {
 
 step counts "counting_programs" "system calls, instructions, allocations, memory" counts
 step comparison "python counting_programs" "a short comparison" comparison
+step comparison-redis redis "a short comparison with redis-server" comparison_redis
 step micro "" "timers, callbacks and wake-ups, in short" micro

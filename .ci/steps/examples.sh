@@ -285,6 +285,28 @@ proxy_header() {
     [ ! -s "$scratch/server.err" ]
 }
 
+# key_value_at WHERE: redis-cli, redis-benchmark and redis-py.
+key_value_at() {
+    start_server key_value --listen "$1" || return 1
+    echo "server at $address"
+    local to
+    case $address in
+    unix:*) to=(-s "${address#unix:}") ;;
+    *) to=(-h "${address%:*}" -p "${address##*:}") ;;
+    esac
+    printf '%s\n' "SET name Ada" "INCR count" "LPUSH list a b" "LRANGE list 0 -1" "NONSENSE" |
+        bounded 10 redis-cli "${to[@]}" |
+        diff <(printf '%s\n' OK 1 2 b a "ERR unknown command 'NONSENSE'" "") - || return 1
+    [ "$(bounded 10 redis-cli "${to[@]}" GET name)" = Ada ] || return 1
+    bounded 100 redis-benchmark "${to[@]}" -q -n 10000 -P 16 \
+        -t ping,set,get,incr,lpush,lrange_100 >"$scratch/benchmark" 2>&1 || return 1
+    tr '\r' '\n' <"$scratch/benchmark" | grep ' requests per second' || return 1
+    grep -i error "$scratch/benchmark" && return 1
+    bounded 60 "$scratch/venv/bin/python" .ci/peers/key_value.py "$address" || return 1
+    cat "$scratch/server.err"
+    [ ! -s "$scratch/server.err" ]
+}
+
 # https_url: the URL of the server at $address, and the options that curl needs.
 https_url() {
     case $address in
@@ -373,6 +395,7 @@ wrong_arguments() {
         fails_with 2 backpressure --seconds 0 &&
         fails_with 2 worker_threads --threads 0 &&
         fails_with 2 shutdown --grace soon &&
+        fails_with 2 key_value --memory much &&
         fails_with 2 relay &&
         fails_with 2 relay --to nonsense &&
         fails_with 2 tls_echo --cert nowhere &&
@@ -443,6 +466,11 @@ needing=websockets
 example_step websocket-tcp "WebSocket over TCP" websocket_at 127.0.0.1:0
 example_step websocket-unix "WebSocket over a Unix socket" \
     websocket_at "unix:$scratch/websocket.sock"
+
+needing=redis
+example_step key-value-tcp "redis's programs over TCP" key_value_at 127.0.0.1:0
+example_step key-value-unix "redis's programs over a Unix socket" \
+    key_value_at "unix:$scratch/key_value.sock"
 
 needing=python
 example_step relay-tcp "relay over TCP" relay_at 127.0.0.1:0

@@ -1,7 +1,7 @@
 //! Subscribers, and messages to them.
 
-use crate::resp::Reply;
-use crate::store::Refused;
+use super::resp::Reply;
+use super::store::Refused;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;

@@ -1,7 +1,7 @@
 //! The commands on keys, and those that clients need to begin.
 
-use crate::resp::Reply;
-use crate::store::{Expiry, NOT_A_NUMBER, Refused, Store};
+use super::resp::Reply;
+use super::store::{Expiry, NOT_A_NUMBER, Refused, Store};
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;

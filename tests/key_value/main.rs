@@ -1,6 +1,11 @@
-//! The rules of the example, on a simulated network and clock.
+//! The rules of the example `key_value`, on a simulated network and clock.
 
-use crate::clients;
+#[path = "../../examples/key_value.rs"]
+#[expect(dead_code, reason = "the main program")]
+mod key_value;
+
+use key_value::clients;
+use key_value::resp::Requests;
 use std::time::Duration;
 use tidegate_framing::{Decode, Step};
 use tidegate_testkit::{Conversation, Script, check_protocol};
@@ -156,7 +161,7 @@ fn it_does_not_matter_how_the_bytes_come_or_where_the_peer_breaks_off() {
 
 #[test]
 fn the_codec_tells_what_it_misses() {
-    let step = |input| crate::resp::Requests.decode(input).unwrap();
+    let step = |input| Requests.decode(input).unwrap();
     assert_eq!(step(b"*1\r\n$4\r\nPI"), Step::Need(4));
     assert_eq!(step(b"*1\r\n$4"), Step::Need(1));
     assert_eq!(
