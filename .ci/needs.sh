@@ -59,10 +59,10 @@ need_openssl() {
     openssl version || install openssl
 }
 
-# The package of the server starts one where it may; the steps need none of its.
 need_redis() {
-    redis-cli --version && redis-benchmark --version && redis-server --version ||
-        RUNLEVEL=1 install redis-server redis-tools || return 1
+    if ! { redis-cli --version && redis-benchmark --version && redis-server --version; }; then
+        install redis-server redis-tools || return 1
+    fi
     venv 'redis>=5'
 }
 

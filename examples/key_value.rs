@@ -9,7 +9,8 @@
 //!     redis-cli -p 6380 SUBSCRIBE news
 //!
 //! Expect `OK`, and the messages of `redis-cli -p 6380 PUBLISH news hello`. Above 64 MiB the values go that
-//! were not used for the longest time.
+//! were not used for the longest time. It speaks RESP 2; newer versions of redis-py ask for another one
+//! unless they are told `protocol=2`.
 
 #[path = "key_value/channels.rs"]
 mod channels;

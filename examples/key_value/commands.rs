@@ -37,6 +37,7 @@ pub(crate) fn execute(
             reply.integer(removed.count() as i64);
         }
         (b"INCR", [key]) => reply.integer(store.add(key, 1)?),
+        (b"INCRBY", [key, change]) => reply.integer(store.add(key, number(change)?)?),
         (b"EXPIRE", [key, seconds]) => {
             let seconds = number(seconds)?;
             let is_there = store.contains(key);
@@ -92,12 +93,12 @@ pub(crate) fn execute(
         (b"SELECT", [b"0"]) => reply.status("OK"),
         (b"HELLO", _) => return Err("NOPROTO unsupported protocol version"),
         (
-            b"GET" | b"SET" | b"MGET" | b"DEL" | b"INCR" | b"EXPIRE" | b"LPUSH" | b"LRANGE"
-            | b"PING" | b"SUBSCRIBE" | b"PUBLISH",
+            b"GET" | b"SET" | b"MGET" | b"DEL" | b"INCR" | b"INCRBY" | b"EXPIRE" | b"LPUSH"
+            | b"LRANGE" | b"PING" | b"SUBSCRIBE" | b"PUBLISH",
             _,
         ) => return Err("ERR wrong number of arguments"),
         _ => {
-            // What a peer sends is no part of a line as it is.
+            // Escaped: it may have an end of a line in it.
             let name = command.escape_ascii();
             reply.error(&format!("ERR unknown command '{name}'"));
         }
