@@ -62,10 +62,11 @@ impl Subscriptions {
         transport: &Transport,
         reply: &mut Reply,
     ) -> Result<(), Refused> {
+        let is_long = names.iter().any(|name| name.len() > MAX_CHANNELS);
+        if is_long || self.names.len() + names.len() > MAX_CHANNELS {
+            return Err("ERR too many channels, or too long a name");
+        }
         for &name in names {
-            if self.names.len() == MAX_CHANNELS || name.len() > MAX_CHANNELS {
-                return Err("ERR too many channels, or too long a name");
-            }
             self.names.insert(name.to_vec());
             let mut channels = self.channels.0.borrow_mut();
             let subscribers = channels.entry(name.to_vec()).or_default();

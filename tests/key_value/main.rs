@@ -71,6 +71,28 @@ fn what_cannot_be_done_is_an_error_and_the_connection_goes_on() {
 }
 
 #[test]
+fn a_client_has_a_maximum_of_channels_and_of_the_length_of_their_names() {
+    let channels: String = (0..256).map(|number| format!(" {number}")).collect();
+    let refused = "-ERR too many channels, or too long a name\r\n";
+    let confirmed = |number: usize| {
+        let name = number.to_string();
+        let len = name.len();
+        format!(
+            "*3\r\n$9\r\nsubscribe\r\n${len}\r\n{name}\r\n:{}\r\n",
+            number + 1
+        )
+    };
+    let script = Script::new()
+        .send(format!("SUBSCRIBE {}\r\n", "x".repeat(257)))
+        .expect(refused)
+        .send(format!("SUBSCRIBE{channels}\r\n"))
+        .expect((0..256).map(confirmed).collect::<String>())
+        .send("SUBSCRIBE x\r\n")
+        .expect(refused);
+    script.play(clients(1 << 20)()).unwrap();
+}
+
+#[test]
 fn bytes_that_are_no_request_are_told_and_end_the_connection() {
     for (bytes, told) in [
         ("*1\r\n+PING\r\n", "a word without its length"),
