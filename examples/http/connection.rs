@@ -1,0 +1,317 @@
+//! A connection: requests come in, and each has its reply before the next one is looked at.
+
+use crate::codec::{Codec, Limits, Unit};
+use crate::head::{Body, Head};
+use crate::reply::{self, PAGE, PAGE_FIELDS, Persistence, Status};
+use bytes::Bytes;
+use std::cell::RefCell;
+use std::io::{IoSlice, Write};
+use std::rc::Rc;
+use tidegate::{BoxError, ReadHold, Result, Transport};
+use tidegate_framing::{FrameError, FrameProtocol, Piece, Raw};
+
+/// Maximum number of writes of a long reply in one go: a client that reads as fast as we write must not
+/// keep the others waiting. It is a MiB.
+const MAX_WRITES: usize = 16;
+
+/// What the connections of a server share.
+pub(crate) struct Site {
+    limits: Limits,
+    date: RefCell<String>,
+    /// Memory in which a head is put together.
+    head: RefCell<Vec<u8>>,
+    /// The bytes of a long reply, again and again.
+    block: Bytes,
+}
+
+impl Site {
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            date: RefCell::new("Thu, 01 Jan 1970 00:00:00 GMT".to_owned()),
+            head: RefCell::default(),
+            block: vec![b'x'; 64 * 1024].into(),
+        }
+    }
+
+    /// Sets the date of the replies.
+    pub(crate) fn set_date(&self, date: String) {
+        self.date.replace(date);
+    }
+}
+
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Page,
+    Echo,
+    Bytes(u64),
+    Fail(Status),
+    /// The method is none of these.
+    Allow(&'static str),
+}
+
+fn action(head: &Head<'_>) -> Action {
+    let allow = |methods| Action::Allow(methods);
+    let gets = matches!(head.method, "GET" | "HEAD");
+    match head.path {
+        "/" if gets => Action::Page,
+        "/" => allow("GET, HEAD"),
+        "/echo" if head.method == "POST" => Action::Echo,
+        "/echo" => allow("POST"),
+        path => match path.strip_prefix("/bytes/").map(str::parse) {
+            Some(Ok(len)) if gets => Action::Bytes(len),
+            Some(Ok(_)) => allow("GET, HEAD"),
+            _ => Action::Fail(Status::NotFound),
+        },
+    }
+}
+
+/// A request whose reply is not complete.
+struct Exchange {
+    action: Action,
+    is_head: bool,
+    body: Body,
+    persistence: Persistence,
+    /// Whether the reply has begun.
+    began: bool,
+}
+
+pub(crate) struct Http {
+    site: Rc<Site>,
+    codec: Raw<Codec>,
+    /// The request whose body is coming.
+    exchange: Option<Exchange>,
+    /// The number of bytes that a long reply still has, and the hold that keeps the next request away.
+    sending: Option<(u64, Persistence, ReadHold)>,
+}
+
+impl Http {
+    pub(crate) fn new(site: &Rc<Site>) -> Self {
+        Self {
+            site: Rc::clone(site),
+            codec: Raw::new(Codec::new(site.limits)),
+            exchange: None,
+            sending: None,
+        }
+    }
+
+    fn head_received(&mut self, transport: &Transport, head: &Head<'_>) -> Result {
+        let mut exchange = Exchange {
+            action: action(head),
+            is_head: head.method == "HEAD",
+            body: head.body,
+            persistence: head.persistence,
+            began: false,
+        };
+        match head.body {
+            Body::Length(0) => return self.complete(transport, exchange),
+            Body::Length(len) => self.codec.expect(len),
+            Body::Chunked => {}
+        }
+        if head.expects_continue {
+            if exchange.action != Action::Echo {
+                // Nobody knows whether the client sends its body then (RFC 9110, section 10.1.1).
+                exchange.persistence = Persistence::Closed;
+                return self.complete(transport, exchange);
+            }
+            transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")?;
+        }
+        self.exchange = Some(exchange);
+        Ok(())
+    }
+
+    /// Sends a part of the body back while it comes; a body that was not asked for is thrown away.
+    fn body_received(&mut self, transport: &Transport, bytes: &[u8]) -> Result {
+        let Some(exchange) = &mut self.exchange else {
+            return Ok(());
+        };
+        if exchange.action != Action::Echo {
+            return Ok(());
+        }
+        self.site.begin_echo(transport, exchange)?;
+        if exchange.body != Body::Chunked {
+            transport.write(bytes)?;
+            return Ok(());
+        }
+        let mut size = [0; 20];
+        let mut unused = &mut size[..];
+        write!(unused, "{:x}\r\n", bytes.len())?;
+        let left = unused.len();
+        let size = &size[..size.len() - left];
+        transport.write_vectored(&[size, bytes, b"\r\n"].map(IoSlice::new))?;
+        Ok(())
+    }
+
+    fn body_ended(&mut self, transport: &Transport) -> Result {
+        match self.exchange.take() {
+            Some(exchange) => self.complete(transport, exchange),
+            None => Ok(()),
+        }
+    }
+
+    /// Completes the reply, or begins a long one.
+    #[inline]
+    fn complete(&mut self, transport: &Transport, mut exchange: Exchange) -> Result {
+        let persistence = exchange.persistence;
+        let reply = |status, rest: &dyn Fn(&mut Vec<u8>)| {
+            self.site.reply(transport, status, persistence, rest)
+        };
+        match exchange.action {
+            Action::Page => self.site.page(transport, &exchange)?,
+            Action::Echo => {
+                self.site.begin_echo(transport, &mut exchange)?;
+                if exchange.body == Body::Chunked {
+                    transport.write(b"0\r\n\r\n")?;
+                }
+            }
+            Action::Bytes(len) => {
+                reply(Status::Ok, &|out| put_length(out, len))?;
+                if !exchange.is_head {
+                    self.sending = Some((len, persistence, transport.hold_reading()));
+                    return self.send_on(transport);
+                }
+            }
+            Action::Fail(status) => reply(status, &|out| put_length(out, 0))?,
+            Action::Allow(methods) => reply(Status::MethodNotAllowed, &|out| {
+                let _ = write!(out, "Allow: {methods}\r\n");
+                put_length(out, 0);
+            })?,
+        }
+        finish(transport, persistence);
+        Ok(())
+    }
+
+    /// Goes on with a long reply until the transport is paused; `resume_writing` comes back here.
+    fn send_on(&mut self, transport: &Transport) -> Result {
+        let Some((left, persistence, _)) = &mut self.sending else {
+            return Ok(());
+        };
+        for _ in 0..MAX_WRITES {
+            let whole = self.site.block.len();
+            let len = usize::try_from(*left).map_or(whole, |left| left.min(whole));
+            *left -= len as u64;
+            let flow = transport.write_owned(self.site.block.slice(..len))?;
+            if *left == 0 {
+                finish(transport, *persistence);
+                self.sending = None;
+                return Ok(());
+            }
+            if flow.is_paused() {
+                return Ok(());
+            }
+        }
+        transport.call_soon(Self::send_on);
+        Ok(())
+    }
+}
+
+impl Site {
+    #[inline]
+    fn reply(
+        &self,
+        transport: &Transport,
+        status: Status,
+        persistence: Persistence,
+        rest: impl FnOnce(&mut Vec<u8>),
+    ) -> Result {
+        let mut out = self.head.borrow_mut();
+        out.clear();
+        reply::begin(&mut out, status, &self.date.borrow(), persistence);
+        rest(&mut out);
+        transport.write(&out)?;
+        Ok(())
+    }
+
+    #[inline]
+    fn page(&self, transport: &Transport, exchange: &Exchange) -> Result {
+        self.reply(transport, Status::Ok, exchange.persistence, |out| {
+            out.extend_from_slice(PAGE_FIELDS.as_bytes());
+            if !exchange.is_head {
+                out.extend_from_slice(PAGE.as_bytes());
+            }
+        })
+    }
+
+    /// Sends the head of an echo, once. It waits for the first bytes of the body, for these may be wrong.
+    fn begin_echo(&self, transport: &Transport, exchange: &mut Exchange) -> Result {
+        if exchange.began {
+            return Ok(());
+        }
+        exchange.began = true;
+        self.reply(
+            transport,
+            Status::Ok,
+            exchange.persistence,
+            |out| match exchange.body {
+                Body::Length(len) => put_length(out, len),
+                Body::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n"),
+            },
+        )
+    }
+}
+
+/// Ends a head with the length of the body.
+fn put_length(out: &mut Vec<u8>, len: u64) {
+    // A Vec takes everything.
+    let _ = write!(out, "Content-Length: {len}\r\n\r\n");
+}
+
+/// Closes behind a reply if it is the last. What the client sends then is read and thrown away: a reset
+/// could overtake the reply (RFC 9112, section 9.6).
+fn finish(transport: &Transport, persistence: Persistence) {
+    if persistence == Persistence::Closed {
+        transport.close();
+    }
+}
+
+impl FrameProtocol for Http {
+    type Codec = Raw<Codec>;
+
+    #[inline]
+    fn codec(&mut self) -> &mut Raw<Codec> {
+        &mut self.codec
+    }
+
+    #[inline]
+    fn frame_received(&mut self, transport: &Transport, piece: Piece<'_, Unit<'_>>) -> Result {
+        match piece {
+            Piece::Frame(Unit::Head(head)) => self.head_received(transport, &head),
+            Piece::Frame(Unit::Chunk(len)) => {
+                self.codec.expect(len);
+                Ok(())
+            }
+            Piece::Frame(Unit::End) => self.body_ended(transport),
+            Piece::Raw { bytes, last } => {
+                self.body_received(transport, bytes)?;
+                let has_length = |exchange: &Exchange| exchange.body != Body::Chunked;
+                if last && self.exchange.as_ref().is_some_and(has_length) {
+                    self.body_ended(transport)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// Replies with the error, and closes: nobody knows where the next request would begin.
+    fn frame_failed(&mut self, transport: &Transport, error: BoxError) -> Result {
+        let late = matches!(error.downcast_ref(), Some(FrameError::TimedOut { .. }));
+        let status = match error.downcast_ref::<Status>() {
+            Some(status) => Some(*status),
+            None => late.then_some(Status::RequestTimeout),
+        };
+        // A reply that has begun lacks its end, by which the client sees that it has failed.
+        let began = self.exchange.take().is_some_and(|exchange| exchange.began);
+        if let Some(status) = status.filter(|_| !began) {
+            let rest = |out: &mut Vec<u8>| put_length(out, 0);
+            let closed = Persistence::Closed;
+            self.site.reply(transport, status, closed, rest)?;
+        }
+        transport.close();
+        Ok(())
+    }
+
+    fn resume_writing(&mut self, transport: &Transport) -> Result {
+        self.send_on(transport)
+    }
+}
