@@ -1,10 +1,9 @@
 //! A connection: requests come in, and each has its reply before the next one is looked at.
 
-use crate::codec::{Codec, Limits, Unit};
+use crate::codec::{Codec, Unit};
 use crate::head::{Body, Head};
-use crate::reply::{self, PAGE, PAGE_FIELDS, Persistence, Status};
-use bytes::Bytes;
-use std::cell::RefCell;
+use crate::reply::{Persistence, Status};
+use crate::site::{Site, put_length};
 use std::io::{IoSlice, Write};
 use std::rc::Rc;
 use tidegate::{BoxError, ReadHold, Result, Transport};
@@ -13,32 +12,6 @@ use tidegate_framing::{FrameError, FrameProtocol, Piece, Raw};
 /// Maximum number of writes of a long reply in one go: a client that reads as fast as we write must not
 /// keep the others waiting. It is a MiB.
 const MAX_WRITES: usize = 16;
-
-/// What the connections of a server share.
-pub(crate) struct Site {
-    limits: Limits,
-    date: RefCell<String>,
-    /// Memory in which a head is put together.
-    head: RefCell<Vec<u8>>,
-    /// The bytes of a long reply, again and again.
-    block: Bytes,
-}
-
-impl Site {
-    pub(crate) fn new(limits: Limits) -> Self {
-        Self {
-            limits,
-            date: RefCell::new("Thu, 01 Jan 1970 00:00:00 GMT".to_owned()),
-            head: RefCell::default(),
-            block: vec![b'x'; 64 * 1024].into(),
-        }
-    }
-
-    /// Sets the date of the replies.
-    pub(crate) fn set_date(&self, date: String) {
-        self.date.replace(date);
-    }
-}
 
 /// What a request asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,7 +102,7 @@ impl Http {
         if exchange.action != Action::Echo {
             return Ok(());
         }
-        self.site.begin_echo(transport, exchange)?;
+        exchange.begin_echo(&self.site, transport)?;
         if exchange.body != Body::Chunked {
             transport.write(bytes)?;
             return Ok(());
@@ -158,9 +131,9 @@ impl Http {
             self.site.reply(transport, status, persistence, rest)
         };
         match exchange.action {
-            Action::Page => self.site.page(transport, &exchange)?,
+            Action::Page => self.site.page(transport, persistence, exchange.is_head)?,
             Action::Echo => {
-                self.site.begin_echo(transport, &mut exchange)?;
+                exchange.begin_echo(&self.site, transport)?;
                 if exchange.body == Body::Chunked {
                     transport.write(b"0\r\n\r\n")?;
                 }
@@ -206,55 +179,20 @@ impl Http {
     }
 }
 
-impl Site {
-    #[inline]
-    fn reply(
-        &self,
-        transport: &Transport,
-        status: Status,
-        persistence: Persistence,
-        rest: impl FnOnce(&mut Vec<u8>),
-    ) -> Result {
-        let mut out = self.head.borrow_mut();
-        out.clear();
-        reply::begin(&mut out, status, &self.date.borrow(), persistence);
-        rest(&mut out);
-        transport.write(&out)?;
-        Ok(())
-    }
-
-    #[inline]
-    fn page(&self, transport: &Transport, exchange: &Exchange) -> Result {
-        self.reply(transport, Status::Ok, exchange.persistence, |out| {
-            out.extend_from_slice(PAGE_FIELDS.as_bytes());
-            if !exchange.is_head {
-                out.extend_from_slice(PAGE.as_bytes());
+impl Exchange {
+    /// Sends the head of an echo, once. It waits for the first bytes of the body, for these may be wrong.
+    fn begin_echo(&mut self, site: &Site, transport: &Transport) -> Result {
+        if self.began {
+            return Ok(());
+        }
+        self.began = true;
+        site.reply(transport, Status::Ok, self.persistence, |out| {
+            match self.body {
+                Body::Length(len) => put_length(out, len),
+                Body::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n"),
             }
         })
     }
-
-    /// Sends the head of an echo, once. It waits for the first bytes of the body, for these may be wrong.
-    fn begin_echo(&self, transport: &Transport, exchange: &mut Exchange) -> Result {
-        if exchange.began {
-            return Ok(());
-        }
-        exchange.began = true;
-        self.reply(
-            transport,
-            Status::Ok,
-            exchange.persistence,
-            |out| match exchange.body {
-                Body::Length(len) => put_length(out, len),
-                Body::Chunked => out.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n"),
-            },
-        )
-    }
-}
-
-/// Ends a head with the length of the body.
-fn put_length(out: &mut Vec<u8>, len: u64) {
-    // A Vec takes everything.
-    let _ = write!(out, "Content-Length: {len}\r\n\r\n");
 }
 
 /// Closes behind a reply if it is the last. What the client sends then is read and thrown away: a reset

@@ -23,18 +23,20 @@
 //! | `head.rs` | the head of a request, and which ones are refused |
 //! | `codec.rs` | where a head, a chunk and the trailers end |
 //! | `connection.rs` | the protocol: what each request gets |
-//! | `reply.rs` | the heads of replies |
+//! | `reply.rs`, `site.rs` | the heads of replies |
 //! | `tests` | its tests: `cargo test --example http` |
 
 mod codec;
 mod connection;
 mod head;
 mod reply;
+mod site;
 #[cfg(test)]
 mod tests;
 
 use codec::Limits;
-use connection::{Http, Site};
+use connection::Http;
+use site::Site;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime};
