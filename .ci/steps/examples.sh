@@ -105,27 +105,15 @@ virtual_time() {
         echo "$output" | tail -n 1 | grep -qxE '660 s of virtual time in [0-9]{1,3} ms'
 }
 
-# http_at WHERE: curl, and wrk where it can.
-http_at() {
+# http_hyper_at WHERE: curl, and wrk where it can.
+http_hyper_at() {
+    local curl=(bounded 60 curl --silent --show-error) url
     start_server http_hyper --listen "$1" || return 1
-    echo "server at $address"
-    local curl=(bounded 60 curl --silent --show-error) url=http://localhost
-    case $address in
-    unix:*) curl+=(--unix-socket "${address#unix:}") ;;
-    *) url=http://$address ;;
-    esac
+    http_url
     "${curl[@]}" --fail "$url/" | grep "<h1>Hello World!</h1>" || return 1
-    head -c 20000000 /dev/urandom >"$scratch/sent"
-    echo "an echo with a length, and one in chunks"
-    "${curl[@]}" --fail --data-binary "@$scratch/sent" "$url/echo" | cmp - "$scratch/sent" &&
-        "${curl[@]}" --fail -H "Transfer-Encoding: chunked" --data-binary "@$scratch/sent" \
-            "$url/echo" | cmp - "$scratch/sent" || return 1
+    echoes && one_connection || return 1
     echo "ten million numbers"
     "${curl[@]}" --fail "$url/count/10000000" | cmp - <(seq 10000000) || return 1
-    echo "two requests on one connection"
-    "${curl[@]}" --fail --output "$scratch/page" --write-out '%{num_connects}\n' \
-        "$url/" --next --silent --output "$scratch/page" --write-out '%{num_connects}\n' "$url/" |
-        diff <(printf '1\n0\n') - || return 1
     echo "two requests at once, and the end of the stream behind them"
     [ "$(printf 'GET /count/%d HTTP/1.1\r\nHost: x\r\n\r\n' 1 2 | half_closed |
         grep -c '^HTTP/1.1 200')" = 2 ] || return 1
@@ -137,6 +125,62 @@ http_at() {
     "${curl[@]}" --fail "$url/" | grep "<h1>Hello World!</h1>" || return 1
     cat "$scratch/server.err"
     [ ! -s "$scratch/server.err" ]
+}
+
+# http_by_hand_at WHERE: curl, nc, and wrk where it can, also with several requests at a time.
+http_by_hand_at() {
+    local curl=(bounded 60 curl --silent --show-error) url
+    start_server http --listen "$1" || return 1
+    http_url
+    "${curl[@]}" --fail "$url/" | diff <(echo "Hello World!") - || return 1
+    "${curl[@]}" --fail --http1.0 "$url/" | diff <(echo "Hello World!") - || return 1
+    "${curl[@]}" --fail --head "$url/" | tr -d '\r' >"$scratch/head" || return 1
+    grep -qx "Content-Length: 13" "$scratch/head" && ! grep "Hello" "$scratch/head" || return 1
+    echoes && one_connection || return 1
+    echo "a large body whose client waits for 100"
+    "${curl[@]}" --fail --verbose -H "Expect: 100-continue" --data-binary "@$scratch/sent" \
+        "$url/echo" 2>"$scratch/verbose" | cmp - "$scratch/sent" &&
+        grep "< HTTP/1.1 100 Continue" "$scratch/verbose" || return 1
+    echo "a long reply"
+    "${curl[@]}" --fail "$url/bytes/300000000" |
+        cmp - <(head -c 300000000 /dev/zero | tr '\0' x) || return 1
+    answers 404 "$url/nowhere" && answers 405 "$url/echo" || return 1
+    echo "two lengths of one body: one reply, and the end"
+    printf 'POST /echo HTTP/1.1\r\nHost: x\r\n%b\r\n0\r\n\r\nGET / HTTP/1.1\r\nHost: x\r\n\r\n' \
+        'Content-Length: 5\r\nTransfer-Encoding: chunked\r\n' | half_closed |
+        grep '^HTTP/1.1' | tr -d '\r' | diff <(echo "HTTP/1.1 400 Bad Request") - || return 1
+    case $address in
+    unix:*) ;;
+    *) load "$url/" && load "$url/" --script crates/tidegate-bench/peers/pipeline.lua ;;
+    esac || return 1
+    "${curl[@]}" --fail "$url/" | diff <(echo "Hello World!") - || return 1
+    cat "$scratch/server.err"
+    [ ! -s "$scratch/server.err" ]
+}
+
+# http_url: the URL of the server at $address, and the option that curl needs.
+http_url() {
+    echo "server at $address"
+    url=http://localhost
+    case $address in
+    unix:*) curl+=(--unix-socket "${address#unix:}") ;;
+    *) url=http://$address ;;
+    esac
+}
+
+# An echo with a length, and one in chunks.
+echoes() {
+    head -c 20000000 /dev/urandom >"$scratch/sent"
+    "${curl[@]}" --fail --data-binary "@$scratch/sent" "$url/echo" | cmp - "$scratch/sent" &&
+        "${curl[@]}" --fail -H "Transfer-Encoding: chunked" --data-binary "@$scratch/sent" \
+            "$url/echo" | cmp - "$scratch/sent"
+}
+
+# Two requests on one connection.
+one_connection() {
+    "${curl[@]}" --fail --output "$scratch/page" --write-out '%{num_connects}\n' \
+        "$url/" --next --silent --output "$scratch/page" --write-out '%{num_connects}\n' "$url/" |
+        diff <(printf '1\n0\n') -
 }
 
 # certificate: for localhost, into $scratch; sets pem to the options of a server that has it. It is
@@ -331,9 +375,10 @@ answers() {
     [ "$("${curl[@]}" --output "$scratch/page" --write-out '%{http_code}' "$2")" = "$1" ]
 }
 
-# load URL: as many as come, and each is answered with success.
+# load URL OPTION...: as many as come, and each is answered with success.
 load() {
-    bounded 30 wrk --threads 1 --connections 64 --duration 3s "$1" >"$scratch/wrk" || return 1
+    bounded 30 wrk --threads 1 --connections 64 --duration 3s "${@:2}" "$1" >"$scratch/wrk" ||
+        return 1
     cat "$scratch/wrk"
     grep -q ' requests in ' "$scratch/wrk" && ! grep -q '^ *0 requests in' "$scratch/wrk" &&
         ! grep -qE 'Socket errors|Non-2xx' "$scratch/wrk"
@@ -396,6 +441,7 @@ wrong_arguments() {
         fails_with 2 worker_threads --threads 0 &&
         fails_with 2 shutdown --grace soon &&
         fails_with 2 key_value --memory much &&
+        fails_with 2 http --max-body none &&
         fails_with 2 relay &&
         fails_with 2 relay --to nonsense &&
         fails_with 2 tls_echo --cert nowhere &&
@@ -449,8 +495,10 @@ done
 example_step echo-tcp-streams "echo over TCP, as async code" echo_at 127.0.0.1:0 echo_streams
 example_step echo-unix-streams "echo over a Unix socket, as async code" \
     echo_at "unix:$scratch/streams.sock" echo_streams
-example_step http-tcp "HTTP over TCP" http_at 127.0.0.1:0
-example_step http-unix "HTTP over a Unix socket" http_at "unix:$scratch/http.sock"
+example_step http-tcp "HTTP by hand over TCP" http_by_hand_at 127.0.0.1:0
+example_step http-unix "HTTP by hand over a Unix socket" http_by_hand_at "unix:$scratch/http.sock"
+example_step http-hyper-tcp "hyper over TCP" http_hyper_at 127.0.0.1:0
+example_step http-hyper-unix "hyper over a Unix socket" http_hyper_at "unix:$scratch/hyper.sock"
 
 needing="network_programs openssl"
 example_step https-tcp "HTTPS over TCP" https_at 127.0.0.1:0

@@ -139,6 +139,15 @@ pub fn build_programs() -> io::Result<PathBuf> {
     build(&["-p", "tidegate-bench", "--bins"])
 }
 
+/// As [`build_programs`], after building one of them.
+///
+/// # Errors
+///
+/// When cargo fails.
+pub fn build_program(name: &str) -> io::Result<PathBuf> {
+    build(&["-p", "tidegate-bench", "--bin", name])
+}
+
 /// Returns the release build of an example, after building it.
 ///
 /// # Errors
@@ -280,6 +289,22 @@ pub fn with_limits(programs: &Path) -> Peer {
 pub fn framed(programs: &Path) -> Peer {
     let command = "{program}/serve {mode} --api framed";
     Peer::new("tidegate-framed", command, &programs.to_string_lossy())
+}
+
+/// Servers of HTTP, ours first, and under a second name once more.
+const HTTP: [(&str, &str); 5] = [
+    ("tidegate", "serve_http tidegate"),
+    ("tidegate-again", "serve_http tidegate"),
+    ("tokio-httparse", "serve_http tokio"),
+    ("hyper", "serve_http hyper"),
+    ("hyper-flush", "serve_http hyper --pipeline-flush"),
+];
+
+/// Returns the servers of HTTP, which have no modes.
+pub fn http(programs: &Path) -> Vec<Peer> {
+    let programs = programs.to_string_lossy();
+    let peer = |(name, command)| Peer::new(name, &format!("{{program}}/{command}"), &programs);
+    HTTP.map(peer).into()
 }
 
 /// Returns the peers in Rust, ours among them.
