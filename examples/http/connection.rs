@@ -13,7 +13,7 @@ use tidegate_framing::{FrameError, FrameProtocol, Piece, Raw};
 /// keep the others waiting. It is a MiB.
 const MAX_WRITES: usize = 16;
 
-/// What a request asks for.
+/// The wish of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Action {
     Page,
@@ -195,8 +195,8 @@ impl Exchange {
     }
 }
 
-/// Closes behind a reply if it is the last. What the client sends then is read and thrown away: a reset
-/// could overtake the reply (RFC 9112, section 9.6).
+/// Closes behind a reply if it is the last. Whatever the client sends then is read and thrown away: a
+/// reset could overtake the reply (RFC 9112, section 9.6).
 fn finish(transport: &Transport, persistence: Persistence) {
     if persistence == Persistence::Closed {
         transport.close();

@@ -1,4 +1,4 @@
-//! What the connections of a server share, and how they reply with it.
+//! The data that the connections of a server share, and replies made of it.
 
 use crate::codec::Limits;
 use crate::reply::{self, PAGE, PAGE_FIELDS, Persistence, Status};

@@ -1,4 +1,4 @@
-//! On sockets of the system: memory, and who else is served.
+//! On sockets of the system: memory, and that the others are served.
 
 use super::{LIMITS, page, site};
 use crate::codec::Limits;
