@@ -2,7 +2,7 @@
 //! serves the page alone, and closes at what it does not like.
 
 use crate::head::{self, Body};
-use crate::reply::{self, PAGE, PAGE_FIELDS, Status, http_date};
+use crate::reply::{self, PAGE, PAGE_FIELDS, Persistence, Status, http_date};
 use std::cell::RefCell;
 use std::io;
 use std::net::SocketAddr;
@@ -40,11 +40,13 @@ async fn serve(mut stream: TcpStream, date: &RefCell<String>) -> io::Result<()> 
         }
         filled += read;
         let mut taken = 0;
+        let mut closes = false;
         while let Ok(Some((head, len))) = head::parse(&input[taken..filled]) {
             if (head.method, head.path, head.body) != ("GET", "/", Body::Length(0)) {
                 return Ok(());
             }
             taken += len;
+            closes |= head.persistence == Persistence::Closed;
             reply::begin(&mut out, Status::Ok, &date.borrow(), head.persistence);
             out.extend_from_slice(PAGE_FIELDS.as_bytes());
             out.extend_from_slice(PAGE.as_bytes());
@@ -52,6 +54,9 @@ async fn serve(mut stream: TcpStream, date: &RefCell<String>) -> io::Result<()> 
         input.copy_within(taken..filled, 0);
         filled -= taken;
         stream.write_all(&out).await?;
+        if closes {
+            return Ok(());
+        }
         out.clear();
     }
 }
