@@ -24,6 +24,15 @@ comparison_redis() {
     [ "$(grep -c '^| LRANGE_100' "$scratch/compare_redis")" = 2 ]
 }
 
+# The same, of HTTP.
+comparison_http() {
+    bounded 1200 cargo build --release -p tidegate-bench --bins &&
+        bounded 100 cargo run --release -p tidegate-bench --bin compare_http -- --rounds 1 \
+            >"$scratch/compare_http" || return 1
+    cat "$scratch/compare_http"
+    [ "$(grep -c '^| hyper | [1-9]' "$scratch/compare_http")" = 2 ]
+}
+
 # The same, of timers, callbacks and wake-ups.
 micro() {
     bounded 1200 cargo build --release -p tidegate-bench --bins &&
@@ -36,4 +45,5 @@ micro() {
 step counts "counting_programs" "system calls, instructions, allocations, memory" counts
 step comparison "python counting_programs" "a short comparison" comparison
 step comparison-redis redis "a short comparison with redis-server" comparison_redis
+step comparison-http "network_programs" "a short comparison of HTTP" comparison_http
 step micro "" "timers, callbacks and wake-ups, in short" micro
