@@ -86,8 +86,8 @@ impl CallbackHandle {
         };
         if let Some(timer) = self.timer {
             core.cancel_timer(timer);
-            if let Some(transport) = self.owner.and_then(|id| core.transport(id)) {
-                transport.forget_timer(timer);
+            if let Some(owner) = self.owner {
+                core.forget_timer_of(owner, timer);
             }
         }
         core.defer_drop_call(&*run);

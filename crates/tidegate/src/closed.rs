@@ -331,6 +331,14 @@ pub enum WriteError {
         /// The transport that was written to.
         transport: TransportId,
     },
+    /// The datagram cannot be sent to this address by this endpoint.
+    #[non_exhaustive]
+    Destination {
+        /// The endpoint that was to send.
+        transport: TransportId,
+        /// Why not.
+        reason: &'static str,
+    },
     /// A `Display` implementation given to [`write_fmt`](crate::Transport::write_fmt) failed.
     #[non_exhaustive]
     Format {
@@ -355,6 +363,7 @@ impl WriteError {
             | Self::Closed { transport, .. }
             | Self::BufferFull { transport }
             | Self::Format { transport }
+            | Self::Destination { transport, .. }
             | Self::InLayer { transport } => *transport,
         }
     }
@@ -394,6 +403,7 @@ impl fmt::Display for WriteError {
             Self::BufferFull { transport } => {
                 write!(f, "write to {transport}: the write buffer is at its cap")
             }
+            Self::Destination { transport, reason } => write!(f, "send from {transport}: {reason}"),
             Self::Format { transport } => {
                 write!(f, "write to {transport}: a value could not be formatted")
             }
@@ -418,7 +428,9 @@ impl From<WriteError> for io::Error {
         let kind = match &error {
             WriteError::Closed { closed, .. } => Self::from(closed.clone()).kind(),
             WriteError::BufferFull { .. } => io::ErrorKind::QuotaExceeded,
-            WriteError::Format { .. } => io::ErrorKind::InvalidInput,
+            WriteError::Format { .. } | WriteError::Destination { .. } => {
+                io::ErrorKind::InvalidInput
+            }
             WriteError::InLayer { .. } => io::ErrorKind::ResourceBusy,
             WriteError::Closing { .. } | WriteError::AfterEof { .. } => io::ErrorKind::BrokenPipe,
         };

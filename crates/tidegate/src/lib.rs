@@ -86,7 +86,7 @@
 //!
 //! # Non-goals, for now
 //!
-//! UDP, pipes, signals, subprocesses, files, Windows. TLS and the framing of messages are crates of their
+//! Pipes, signals, subprocesses, files, Windows. TLS and the framing of messages are crates of their
 //! own.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::missing_errors_doc)]
@@ -124,6 +124,8 @@ mod driver;
 mod event_loop;
 
 mod transport;
+
+mod datagram;
 
 // After `transport`, whose methods come first.
 
@@ -168,6 +170,10 @@ pub use completion::{Completer, Completion};
 pub use connect::{ConnectError, ConnectOptions};
 #[cfg(feature = "peer-credentials")]
 pub use credentials::PeerCredentials;
+pub use datagram::{
+    DatagramError, DatagramOptions, DatagramProtocol, DatagramStats, DatagramTransport,
+    Destination, Interface, WhenFull,
+};
 pub use event_loop::{
     EventLoop, EventLoopBuilder, Failure, Handle, LoopClosed, LoopStats, PanicPolicy, RemoteHandle,
 };

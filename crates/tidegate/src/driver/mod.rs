@@ -6,6 +6,7 @@
 //! names has a parameter for it. Public only with the feature `unstable-driver`, and outside
 //! semver.
 
+mod datagram;
 mod events;
 mod job;
 mod listener;
@@ -22,10 +23,13 @@ use std::time::{Duration, Instant};
 
 use os::OsEvents;
 
+pub use datagram::{
+    DatagramBindOptions, DatagramOption, DatagramSocket, Datagrams, Received, Transmit,
+};
 pub use events::{Events, Readiness, Token, WAKE};
 pub use job::{Job, JobId, JobStart};
 pub use listener::{BindOptions, Listener, ListenerSocket, UnixFileOptions};
-pub(crate) use os::{OsDriver, OsListener, OsStream};
+pub(crate) use os::{OsDatagrams, OsDriver, OsListener, OsStream};
 pub use stream::{Socket, SocketOption, StreamSocket};
 
 /// A world for the loop to run in.
@@ -57,6 +61,30 @@ pub trait Driver: fmt::Debug {
 
     /// Reports events of a stream from now on, what is ready already included.
     fn register(&mut self, socket: &mut Socket, token: Token) -> io::Result<()>;
+
+    /// Makes a socket of datagrams that is bound to `local` and connected to `remote`, as far as they are
+    /// given.
+    fn bind_datagrams(
+        &mut self,
+        local: Option<&Address>,
+        remote: Option<&Address>,
+        options: DatagramBindOptions,
+    ) -> io::Result<Datagrams> {
+        let _ = (local, remote, options);
+        Err(without_datagrams())
+    }
+
+    /// Reports events of a socket of datagrams from now on, but not that it has room.
+    fn register_datagrams(&mut self, socket: &mut Datagrams, token: Token) -> io::Result<()> {
+        let _ = (socket, token);
+        Err(without_datagrams())
+    }
+
+    /// Reports room for output of a socket of datagrams, or no more.
+    fn watch_room(&mut self, socket: &mut Datagrams, token: Token, on: bool) -> io::Result<()> {
+        let _ = (socket, token, on);
+        Err(without_datagrams())
+    }
 
     /// Returns the number of a network interface, for the zone of an IPv6 address (RFC 4007).
     fn interface_index(&mut self, name: &str) -> io::Result<u32> {
@@ -108,6 +136,13 @@ pub(crate) fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> io::R
 #[cold]
 fn is_interruption(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Interrupted
+}
+
+fn without_datagrams() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "this world under the loop has no datagrams",
+    )
 }
 
 fn of_another_driver() -> io::Error {
@@ -213,6 +248,14 @@ impl AnyDriver {
     pub(crate) fn retire_listener(&self, listener: &Listener) -> bool {
         match (self, listener) {
             (Self::Os(driver), Listener::Os(listener)) => driver.retire_listener(listener),
+            _ => false,
+        }
+    }
+
+    /// As [`retire_listener`](Self::retire_listener), of a socket of datagrams.
+    pub(crate) fn retire_datagrams(&self, socket: &Datagrams) -> bool {
+        match (self, socket) {
+            (Self::Os(driver), Datagrams::Os(socket)) => driver.retire_datagrams(socket),
             _ => false,
         }
     }

@@ -13,7 +13,8 @@ use super::todo::{Todo, TodoCell};
 use crate::callback::{Once, Run};
 use crate::completion::Work;
 use crate::connect::{ConnectId, Connecting, Connects};
-use crate::driver::{AnyDriver, Listener, Socket};
+use crate::datagram::DatagramQueue;
+use crate::driver::{AnyDriver, Datagrams, Listener, Socket};
 use crate::jobs::Jobs;
 use crate::log::LogLimit;
 use crate::memory::trim_queue;
@@ -23,7 +24,7 @@ use crate::resolve::Resolver;
 use crate::timers::{TimerId, Timers};
 use crate::transport::Transport;
 use crate::write_buffer::{MAX_OFFER, WriteBuffer};
-use crate::{Handle, TransportId};
+use crate::{DatagramTransport, Handle, TransportId};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
@@ -39,6 +40,10 @@ pub(crate) const MAX_GATHERED: usize = MAX_OFFER / 16;
 
 /// Maximum number of emptied write buffers that are kept for the next transport that needs one.
 const SPARE_BUFFERS: usize = 32;
+
+/// The maximum number of bytes of memory that the queue keeps which the next endpoint of datagrams uses: those
+/// of the batch of one sender.
+const MAX_SPARE_DATAGRAMS: usize = 256 * 1024;
 
 pub(super) type ErrorHandler = Box<dyn FnMut(&Handle, &Failure)>;
 
@@ -86,6 +91,8 @@ pub(crate) struct Core {
     spare_buffers: RefCell<Vec<Box<WriteBuffer>>>,
 
     pub(crate) account: Account,
+    spare_datagrams: Cell<Option<Box<DatagramQueue>>>,
+
     pub(crate) counters: Counters,
     tick: Cell<u32>,
     now: Cell<TickTime>,
@@ -134,6 +141,7 @@ impl Core {
             read_callback: Cell::new(None),
             spare_buffers: RefCell::default(),
             account: Account::new(write_budget),
+            spare_datagrams: Cell::new(None),
             counters: Counters::default(),
             tick: Cell::new(0),
             now: Cell::new(TickTime::NoTick),
@@ -158,6 +166,14 @@ impl Core {
     pub(crate) fn close_stream(&self, socket: Socket) {
         let deregistered = self.driver.borrow().retire_stream(&socket);
         add(&self.counters.registrations, usize::from(deregistered));
+        drop(socket);
+    }
+
+    /// Closes a socket of datagrams that the driver knows. A copy of the descriptor stays as it is.
+    pub(crate) fn close_datagrams(&self, socket: Datagrams) {
+        let deregistered = self.driver.borrow().retire_datagrams(&socket);
+        add(&self.counters.registrations, usize::from(deregistered));
+        // This may log, which is code of the user's.
         drop(socket);
     }
 
@@ -244,6 +260,15 @@ impl Core {
         let run = self.timers.borrow_mut().cancel(id);
         if let Some(run) = run {
             self.defer_drop_call(&*run);
+        }
+    }
+
+    /// A timer that a connection or another source owns was cancelled.
+    pub(crate) fn forget_timer_of(&self, owner: TransportId, timer: TimerId) {
+        if let Some(transport) = self.transport(owner) {
+            transport.forget_timer(timer);
+        } else if let Some(source) = self.other(owner) {
+            source.forget_timer(timer);
         }
     }
 
@@ -382,6 +407,22 @@ impl Core {
             crate::layer::Shared::new(move || core.upgrade().map_or(last, |core| core.now()))
         });
         shared.clone()
+    }
+
+    pub(crate) fn datagrams(&self, id: TransportId) -> Option<DatagramTransport> {
+        self.other(id)?.as_datagrams()
+    }
+
+    /// Returns an empty queue of datagrams.
+    pub(crate) fn take_datagrams(&self) -> Box<DatagramQueue> {
+        self.spare_datagrams.take().unwrap_or_default()
+    }
+
+    /// Takes back an empty one.
+    pub(crate) fn give_datagrams(&self, queue: Box<DatagramQueue>) {
+        if queue.footprint() <= MAX_SPARE_DATAGRAMS {
+            self.spare_datagrams.set(Some(queue));
+        }
     }
 
     // Completions, and names.

@@ -16,6 +16,8 @@ macro_rules! counters {
             pub closing: usize,
             /// Listening sockets.
             pub listeners: usize,
+            /// Endpoints of datagrams.
+            pub datagram_endpoints: usize,
             /// Connects under way.
             pub connecting: usize,
             /// Sockets of closed connections that wait for the peer's end of stream.

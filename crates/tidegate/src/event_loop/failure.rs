@@ -36,6 +36,13 @@ impl Failure {
         self.of_peer(transport.peer_addr().clone())
     }
 
+    /// Sets the endpoint of datagrams that the failure belongs to.
+    pub(crate) fn of_endpoint(mut self, id: TransportId, remote: Option<Address>) -> Self {
+        self.transport = Some(id);
+        self.peer = remote;
+        self
+    }
+
     pub(crate) fn of_peer(mut self, peer: Address) -> Self {
         self.peer = Some(peer);
         self

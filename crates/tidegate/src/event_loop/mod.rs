@@ -286,8 +286,13 @@ impl EventLoop {
         // 5.
         core.swap_dirty(&mut self.dirty);
         for id in self.dirty.drain(..) {
-            if let Some(transport) = core.connection(id) {
-                transport.settle_dirty();
+            match core.connection(id) {
+                Some(transport) => transport.settle_dirty(),
+                None => {
+                    if let Some(source) = core.other(id) {
+                        source.on_dirty(core);
+                    }
+                }
             }
         }
         trim(&mut self.dirty);

@@ -2,8 +2,10 @@
 
 use super::core::Core;
 use super::counters::LoopStats;
+use crate::DatagramTransport;
 use crate::driver::Readiness;
 use crate::server::ServerState;
+use crate::timers::TimerId;
 use std::fmt;
 use std::rc::Rc;
 
@@ -18,11 +20,26 @@ pub(crate) trait Source: fmt::Debug {
         let _ = (core, buffer);
     }
 
+    /// Does what was put off to the end of a tick. Called once per [`Core::push_dirty`].
+    fn on_dirty(self: Rc<Self>, core: &Core) {
+        let _ = core;
+    }
+
     /// Closes the descriptor and lets go of the slot. The loop calls it when it is dropped.
     fn end(self: Rc<Self>, core: &Core);
 
     /// Adds the source to the numbers of its loop.
     fn count(&self, stats: &mut LoopStats);
+
+    /// A timer that the source owns was cancelled.
+    fn forget_timer(&self, timer: TimerId) {
+        let _ = timer;
+    }
+
+    /// Returns the source if it is an endpoint of datagrams.
+    fn as_datagrams(self: Rc<Self>) -> Option<DatagramTransport> {
+        None
+    }
 
     /// Returns whether the source is left of a connection that `server` accepted.
     fn is_left_by(&self, server: &Rc<ServerState>) -> bool {

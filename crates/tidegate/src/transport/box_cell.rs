@@ -8,12 +8,12 @@ use std::cell::Cell;
 /// The value is out of its place while a call uses it. So the call runs no code of the user, and nothing
 /// that uses the same place: a value put there meanwhile is lost.
 #[derive(Default)]
-pub(super) struct BoxCell<T>(Cell<Option<Box<T>>>);
+pub(crate) struct BoxCell<T>(Cell<Option<Box<T>>>);
 
 impl<T> BoxCell<T> {
     /// Calls with the value, and puts back the one that the call leaves.
     #[inline]
-    pub(super) fn with<R>(&self, call: impl FnOnce(&mut Option<Box<T>>) -> R) -> R {
+    pub(crate) fn with<R>(&self, call: impl FnOnce(&mut Option<Box<T>>) -> R) -> R {
         let mut value = self.0.take();
         let result = call(&mut value);
         let meanwhile = self.0.replace(value);
@@ -21,11 +21,11 @@ impl<T> BoxCell<T> {
         result
     }
 
-    pub(super) fn is_some(&self) -> bool {
+    pub(crate) fn is_some(&self) -> bool {
         self.with(|value| value.is_some())
     }
 
-    pub(super) fn take(&self) -> Option<Box<T>> {
+    pub(crate) fn take(&self) -> Option<Box<T>> {
         self.0.take()
     }
 }

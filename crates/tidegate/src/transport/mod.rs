@@ -51,12 +51,12 @@ use crate::{Address, BoxError, CloseReason, Closed, Handle, Protocol, Result, Wr
 use bytes::Bytes;
 use conn::Conn;
 use payload::Payload;
-use state::State;
 use std::fmt;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::time::Duration;
 
+pub(crate) use box_cell::BoxCell;
 pub use hold::ReadHold;
 pub use id::TransportId;
 pub(crate) use idle::{IdleLimit, Looks};
@@ -64,7 +64,9 @@ pub(crate) use layers::NewLayer;
 pub use linger::LingerLimits;
 pub use protocol_slot::WithProtocolError;
 pub(crate) use start::NewConnection;
+pub(crate) use state::State;
 pub use stats::TransportStats;
+pub(crate) use step::{Input, Spent, Step};
 
 /// One end of a connection, which a protocol writes to, pauses and closes.
 ///

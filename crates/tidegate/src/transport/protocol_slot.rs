@@ -35,10 +35,11 @@ pub enum WithProtocolError {
 
 impl WithProtocolError {
     pub(super) fn other_type<P: 'static>(found: &dyn Protocol) -> Self {
-        Self::OtherType {
-            expected: type_name::<P>(),
-            found: found.__type_name(Internal),
-        }
+        Self::of_names(type_name::<P>(), found.__type_name(Internal))
+    }
+
+    pub(crate) fn of_names(expected: &'static str, found: &'static str) -> Self {
+        Self::OtherType { expected, found }
     }
 }
 

@@ -7,7 +7,7 @@ use super::unix_path::SocketFile;
 use crate::Address;
 use crate::driver::{BindOptions, SocketOption};
 use crate::log::guarded;
-use socket2::{Domain, SockRef};
+use socket2::{Domain, SockRef, Type};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
@@ -41,7 +41,10 @@ impl OsListener {
         let addr = socket_address(address)?;
         let (socket, shared) = socket.into_socket();
         let file = match address {
-            Address::Unix(path) => Some(SocketFile::bind(&socket, &addr, path, options.unix)?),
+            Address::Unix(path) => {
+                let file = SocketFile::bind(&socket, &addr, path, options.unix, Type::STREAM);
+                Some(file?)
+            }
             _ => {
                 socket.set_reuse_address(true)?;
                 if options.reuse_port {
@@ -200,7 +203,7 @@ fn is_listening(socket: &socket2::Socket, tcp: bool) -> io::Result<bool> {
         Err(io::Error::new(io::ErrorKind::InvalidInput, message))
     };
     match socket.r#type() {
-        Ok(socket2::Type::STREAM) => {}
+        Ok(Type::STREAM) => {}
         Ok(_) => return invalid("is no stream socket"),
         Err(error) => return invalid(&format!("is none ({error})")),
     }

@@ -3,6 +3,7 @@
 mod address;
 #[cfg(feature = "peer-credentials")]
 mod credentials;
+mod datagram;
 mod executor_pool;
 mod listener;
 mod path_lock;
@@ -11,8 +12,8 @@ mod stream;
 mod unix_path;
 
 use super::{
-    BindOptions, Driver, Events, Job, JobId, JobStart, Listener, Readiness, Socket, Token, WAKE,
-    Wake, of_another_driver,
+    BindOptions, DatagramBindOptions, Datagrams, Driver, Events, Job, JobId, JobStart, Listener,
+    Readiness, Socket, Token, WAKE, Wake, of_another_driver,
 };
 use crate::Address;
 use crate::log::guarded;
@@ -28,6 +29,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+pub(crate) use datagram::OsDatagrams;
 pub(crate) use listener::OsListener;
 pub(crate) use stream::OsStream;
 
@@ -72,6 +74,15 @@ impl OsDriver {
         let shared = listener.is_shared();
         if shared {
             self.forget(listener.fd());
+        }
+        shared
+    }
+
+    /// As [`retire_listener`](Self::retire_listener), of a socket of datagrams.
+    pub(super) fn retire_datagrams(&self, socket: &OsDatagrams) -> bool {
+        let shared = socket.is_shared();
+        if shared {
+            self.forget(socket.fd());
         }
         shared
     }
@@ -186,6 +197,31 @@ impl Driver for OsDriver {
             return Err(of_another_driver());
         };
         self.watch(stream.fd(), token, stream.interest())
+    }
+
+    fn bind_datagrams(
+        &mut self,
+        local: Option<&Address>,
+        remote: Option<&Address>,
+        options: DatagramBindOptions,
+    ) -> io::Result<Datagrams> {
+        OsDatagrams::bind(local, remote, options).map(Datagrams::Os)
+    }
+
+    fn register_datagrams(&mut self, socket: &mut Datagrams, token: Token) -> io::Result<()> {
+        let Datagrams::Os(socket) = socket else {
+            return Err(of_another_driver());
+        };
+        self.watch(socket.fd(), token, OsDatagrams::interest(false))
+    }
+
+    fn watch_room(&mut self, socket: &mut Datagrams, token: Token, on: bool) -> io::Result<()> {
+        let Datagrams::Os(socket) = socket else {
+            return Err(of_another_driver());
+        };
+        let (fd, token) = (socket.fd(), mio::Token(token_word(token)));
+        let registry = self.poll.registry();
+        registry.reregister(&mut SourceFd(&fd), token, OsDatagrams::interest(on))
     }
 
     fn interface_index(&mut self, name: &str) -> io::Result<u32> {

@@ -1,4 +1,4 @@
-//! The file of a listening Unix socket. The file of a dead listener gives way, that of a living one
+//! The file of a bound Unix socket. The file of a dead listener gives way, that of a living one
 //! does not. At the end we remove our own file, unless another one has its name by then.
 
 use super::path_lock::PathLock;
@@ -55,13 +55,14 @@ impl SocketFile {
         addr: &SockAddr,
         path: &Path,
         options: UnixFileOptions,
+        kind: Type,
     ) -> io::Result<Self> {
         // A program may change its folder before the end.
         let absolute = path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
         let lock = PathLock::take(&absolute)?;
         match socket.bind(addr) {
             Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-                remove_stale(addr, path)?;
+                remove_stale(addr, path, kind)?;
                 socket.bind(addr)?;
             }
             other => other?,
@@ -122,7 +123,7 @@ impl SocketFile {
 
 /// Removes a socket file whose listener is gone. A connect finds that out: it is refused, and we
 /// hold the lock, so no server of ours is between its bind and its listen.
-fn remove_stale(addr: &SockAddr, path: &Path) -> io::Result<()> {
+fn remove_stale(addr: &SockAddr, path: &Path, kind: Type) -> io::Result<()> {
     let taken = |reason: &str| {
         let message = format!("the address is in use: {reason}");
         Err(io::Error::new(io::ErrorKind::AddrInUse, message))
@@ -135,7 +136,7 @@ fn remove_stale(addr: &SockAddr, path: &Path) -> io::Result<()> {
     if !found.file_type().is_socket() {
         return taken("a file that is no socket is in the way");
     }
-    let probe = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let probe = Socket::new(Domain::UNIX, kind, None)?;
     // A listener with a full backlog must not make us wait.
     probe.set_nonblocking(true)?;
     match probe.connect(addr).map_err(|error| error.kind()) {

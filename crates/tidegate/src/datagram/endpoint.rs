@@ -1,0 +1,180 @@
+//! The data of an endpoint. The code that changes it lies in the files beside.
+
+use super::DatagramError;
+use super::options::{Settings, WhenFull};
+use super::queue::Queue;
+use super::stats::Numbers;
+use super::{DatagramProtocol, DatagramTransport};
+use crate::completion::Completer;
+use crate::driver::Datagrams;
+use crate::event_loop::{Core, Slot};
+use crate::flow::Watermarks;
+use crate::timers::TimerId;
+use crate::transport::{BoxCell, Spent, State};
+use crate::write_buffer::MAX_OFFER;
+use crate::{Address, Closed, Handle, TransportId, WriteError};
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeSet, VecDeque};
+use std::rc::Rc;
+use std::time::{Duration, Instant};
+
+/// Kept small: an idle endpoint has this, its protocol and its descriptor.
+pub(crate) struct Endpoint {
+    pub(super) state: Cell<State>,
+    pub(super) id: TransportId,
+    pub(super) handle: Handle,
+    pub(super) local: Address,
+    pub(super) remote: Option<Address>,
+    /// Borrowed while a callback runs, and during `with_protocol`. All other code only tries.
+    pub(super) protocol: RefCell<Option<Box<dyn DatagramProtocol>>>,
+    pub(super) socket: RefCell<Option<Datagrams>>,
+    pub(super) queue: BoxCell<Queue>,
+    pub(super) extra: BoxCell<Extra>,
+    pub(super) marks: Cell<Watermarks>,
+    pub(super) when_full: WhenFull,
+    /// The maximum number of datagrams of one call.
+    pub(super) segments: Cell<u16>,
+    /// The number of datagrams at the front of the queue that go one by one, for their run was refused.
+    pub(super) singly: Cell<u16>,
+    /// Datagrams of this length or longer go one by one.
+    pub(super) singly_from: Cell<u32>,
+    /// The kernel tells of room.
+    pub(super) watches_room: Cell<bool>,
+    /// The tick that delivered the last `resume_writing`.
+    pub(super) resume_tick: Cell<u32>,
+    /// The tick that received last.
+    pub(super) read_tick: Cell<u32>,
+    /// The tick that sent last, and what is left of its budget.
+    pub(super) budget: Cell<(u32, u32)>,
+    pub(super) numbers: Numbers,
+}
+
+/// Data that most endpoints do not have most of the time.
+#[derive(Default)]
+pub(super) struct Extra {
+    pub(super) closed: Option<Closed>,
+    /// Errors that wait for the protocol.
+    pub(super) errors: VecDeque<DatagramError>,
+    /// Datagrams that came in one call with others, and wait for the protocol to read on.
+    pub(super) kept: Option<Kept>,
+    pub(super) drains: Vec<Completer<()>>,
+    /// With the number of datagrams that must have gone; in order.
+    pub(super) flushes: VecDeque<(u64, Completer<()>)>,
+    pub(super) writables: Vec<Completer<()>>,
+    pub(super) closes: Vec<Completer<Closed>>,
+    /// Timers that die with the endpoint.
+    pub(super) timers: BTreeSet<TimerId>,
+    pub(super) close_deadline: Option<(Instant, TimerId)>,
+    /// The pause before a Unix socket is tried again that tells of no room.
+    pub(super) retry: Duration,
+}
+
+/// Datagrams of one sender.
+pub(super) struct Kept {
+    pub(super) from: Address,
+    pub(super) data: Vec<u8>,
+    pub(super) segment: usize,
+}
+
+impl Endpoint {
+    pub(super) fn start(
+        settings: Settings,
+        socket: Datagrams,
+        protocol: Box<dyn DatagramProtocol>,
+    ) -> DatagramTransport {
+        let core = settings.handle.core().clone();
+        let endpoint = core.registry.borrow_mut().insert(Slot::other, |id| {
+            Rc::new(Self {
+                state: Cell::new(State::CONNECTING.with(State::WRITABLE)),
+                id,
+                handle: settings.handle,
+                local: settings.local,
+                remote: settings.remote,
+                protocol: RefCell::new(Some(protocol)),
+                socket: RefCell::new(Some(socket)),
+                queue: BoxCell::default(),
+                extra: BoxCell::default(),
+                marks: Cell::new(settings.marks),
+                when_full: settings.when_full,
+                segments: Cell::new(settings.segments as u16),
+                singly: Cell::new(0),
+                singly_from: Cell::new(u32::MAX),
+                watches_room: Cell::new(false),
+                resume_tick: Cell::new(0),
+                read_tick: Cell::new(core.tick().wrapping_sub(1)),
+                budget: Cell::new((0, 0)),
+                numbers: Numbers::default(),
+            })
+        });
+        DatagramTransport(endpoint)
+    }
+
+    pub(super) fn core(&self) -> &Rc<Core> {
+        self.handle.core()
+    }
+
+    pub(super) fn is(&self, any: State) -> bool {
+        self.state.get().any(any)
+    }
+
+    pub(super) fn set(&self, flags: State) {
+        self.state.set(self.state.get().with(flags));
+    }
+
+    pub(super) fn clear(&self, flags: State) {
+        self.state.set(self.state.get().without(flags));
+    }
+
+    pub(super) fn with_extra<R>(&self, call: impl FnOnce(&mut Extra) -> R) -> R {
+        self.extra.with(|extra| call(extra.get_or_insert_default()))
+    }
+
+    pub(super) fn with_queue<R>(&self, call: impl FnOnce(&Queue) -> R) -> Option<R> {
+        self.queue.with(|queue| queue.as_deref().map(call))
+    }
+
+    /// Returns the number of datagrams that wait.
+    pub(super) fn queued(&self) -> usize {
+        self.with_queue(Queue::len).unwrap_or(0)
+    }
+
+    /// Returns the number that is compared with the watermarks.
+    pub(super) fn cost(&self) -> usize {
+        self.with_queue(Queue::cost).unwrap_or(0)
+    }
+
+    pub(super) fn closed(&self) -> Option<Closed> {
+        self.extra.with(|extra| extra.as_ref()?.closed.clone())
+    }
+
+    pub(super) fn spent(&self) -> Spent {
+        Spent {
+            resume: self.resume_tick.get() == self.core().tick(),
+            budget: self.budget() == 0,
+        }
+    }
+
+    /// Returns the bytes that may still be sent in this tick.
+    pub(super) fn budget(&self) -> usize {
+        let (tick, left) = self.budget.get();
+        if tick == self.core().tick() {
+            left as usize
+        } else {
+            MAX_OFFER
+        }
+    }
+
+    pub(super) fn spend(&self, cost: usize) {
+        let left = self.budget().saturating_sub(cost) as u32;
+        self.budget.set((self.core().tick(), left));
+    }
+
+    /// Why a send is refused now.
+    pub(super) fn refusal(&self) -> WriteError {
+        let transport = self.id;
+        match self.closed() {
+            Some(closed) => WriteError::Closed { transport, closed },
+            None => WriteError::Closing { transport },
+        }
+    }
+}

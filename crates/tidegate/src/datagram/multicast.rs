@@ -1,0 +1,64 @@
+//! Options of an endpoint's socket, multicast groups among them.
+
+use super::{DatagramTransport, Interface};
+use crate::driver::DatagramOption;
+use std::io;
+use std::net::IpAddr;
+
+/// # Multicast and options
+///
+/// Each method fails with the system's error, with [`InvalidInput`](io::ErrorKind::InvalidInput) on a
+/// Unix socket, and with the [`Closed`](crate::Closed) of an endpoint that has ended.
+#[allow(clippy::missing_errors_doc, reason = "the heading has them")]
+impl DatagramTransport {
+    /// Joins a multicast group on an interface (IP_ADD_MEMBERSHIP, ip(7); IPV6_JOIN_GROUP, ipv6(7)).
+    pub fn join_multicast(&self, group: IpAddr, on: Interface) -> io::Result<()> {
+        self.set_option(DatagramOption::Join(group, on))
+    }
+
+    /// Leaves a multicast group.
+    pub fn leave_multicast(&self, group: IpAddr, on: Interface) -> io::Result<()> {
+        self.set_option(DatagramOption::Leave(group, on))
+    }
+
+    /// Sets whether this machine's members get what is sent to a group; on unless set.
+    pub fn set_multicast_loop(&self, on: bool) -> io::Result<()> {
+        self.set_option(DatagramOption::MulticastLoop(on))
+    }
+
+    /// Sets the number of routers that a datagram to a group may pass; 1 unless set.
+    pub fn set_multicast_hops(&self, hops: u32) -> io::Result<()> {
+        self.set_option(DatagramOption::MulticastHops(hops))
+    }
+
+    /// Sets the interface that datagrams to groups leave by.
+    pub fn set_multicast_interface(&self, interface: Interface) -> io::Result<()> {
+        self.set_option(DatagramOption::MulticastInterface(interface))
+    }
+
+    /// Sets the number of routers that a datagram to one host may pass (IP_TTL, IPV6_UNICAST_HOPS).
+    pub fn set_hops(&self, hops: u32) -> io::Result<()> {
+        self.set_option(DatagramOption::Hops(hops))
+    }
+
+    /// Sets the traffic class (IP_TOS, IPV6_TCLASS; RFC 2474).
+    pub fn set_traffic_class(&self, class: u32) -> io::Result<()> {
+        self.set_option(DatagramOption::TrafficClass(class))
+    }
+
+    /// Sets whether datagrams may go to broadcast addresses (SO_BROADCAST, socket(7)).
+    pub fn set_broadcast(&self, on: bool) -> io::Result<()> {
+        self.set_option(DatagramOption::Broadcast(on))
+    }
+
+    fn set_option(&self, option: DatagramOption) -> io::Result<()> {
+        let endpoint = self.endpoint();
+        if let Some(closed) = endpoint.closed() {
+            return Err(closed.into());
+        }
+        match endpoint.socket.borrow_mut().as_mut() {
+            Some(socket) => socket.set_option(option),
+            None => Err(io::ErrorKind::NotConnected.into()),
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! Waiters for datagrams to go, for room, or for the end.
+
+use super::DatagramTransport;
+use super::endpoint::Endpoint;
+use crate::completion::{Completer, Completion};
+use crate::flow::Flow;
+use crate::transport::State;
+use crate::{Closed, Handle};
+use std::io;
+use std::mem;
+
+impl DatagramTransport {
+    pub(super) fn wait_drained(&self) -> Completion<()> {
+        let endpoint = self.endpoint();
+        if self.flow() == Flow::Open && endpoint.closed().is_none() {
+            return Completion::ready(&endpoint.handle, Ok(()));
+        }
+        self.wait(|extra, completer| push_live(&mut extra.drains, completer))
+    }
+
+    pub(super) fn wait_flushed(&self) -> Completion<()> {
+        let endpoint = self.endpoint();
+        let target = endpoint.numbers.taken.get();
+        if endpoint.gone() >= target && endpoint.closed().is_none() {
+            return Completion::ready(&endpoint.handle, Ok(()));
+        }
+        self.wait(|extra, completer| {
+            if extra.flushes.len() == extra.flushes.capacity() {
+                extra.flushes.retain(|(_, waiting)| !waiting.is_cancelled());
+            }
+            extra.flushes.push_back((target, completer));
+        })
+    }
+
+    pub(super) fn wait_writable(&self) -> Completion<()> {
+        let endpoint = self.endpoint();
+        if endpoint.takes_now() && endpoint.closed().is_none() {
+            return Completion::ready(&endpoint.handle, Ok(()));
+        }
+        let completion = self.wait(|extra, completer| push_live(&mut extra.writables, completer));
+        self.touch();
+        completion
+    }
+
+    pub(super) fn wait_lost(&self) -> Completion<Closed> {
+        let endpoint = self.endpoint();
+        if endpoint.is(State::LOST_CALLED)
+            && let Some(closed) = endpoint.closed()
+        {
+            return Completion::ready(&endpoint.handle, Ok(closed));
+        }
+        let (completer, completion) = Completion::pair(&endpoint.handle);
+        endpoint.with_extra(|extra| push_live(&mut extra.closes, completer));
+        completion
+    }
+
+    fn wait(
+        &self,
+        push: impl FnOnce(&mut super::endpoint::Extra, Completer<()>),
+    ) -> Completion<()> {
+        let endpoint = self.endpoint();
+        let handle: &Handle = &endpoint.handle;
+        if let Some(closed) = endpoint.closed() {
+            return Completion::ready(handle, Err(closed.into()));
+        }
+        let (completer, completion) = Completion::pair(handle);
+        endpoint.with_extra(|extra| push(extra, completer));
+        endpoint.set(State::AWAITED);
+        completion
+    }
+
+    /// Completes the waiters whose condition holds. Wakers run in here: nothing is borrowed.
+    pub(super) fn complete_waiters(&self) {
+        let endpoint = self.endpoint();
+        if !endpoint.is(State::AWAITED) {
+            return;
+        }
+        let (open, takes_now, gone) = (
+            self.flow() == Flow::Open,
+            endpoint.takes_now(),
+            endpoint.gone(),
+        );
+        let (reached, left) = endpoint.with_extra(|extra| {
+            let mut reached = Vec::new();
+            if open {
+                reached.append(&mut extra.drains);
+            }
+            while extra
+                .flushes
+                .front()
+                .is_some_and(|(target, _)| *target <= gone)
+            {
+                reached.extend(extra.flushes.pop_front().map(|(_, flush)| flush));
+            }
+            if takes_now {
+                reached.append(&mut extra.writables);
+            }
+            let writable = !extra.writables.is_empty();
+            let left = writable || !extra.drains.is_empty() || !extra.flushes.is_empty();
+            (reached, left.then_some(writable))
+        });
+        match left {
+            None => endpoint.clear(State::AWAITED),
+            // The next tick has a budget of its own, and no event tells of that.
+            Some(true) if endpoint.budget() == 0 => self.postpone(),
+            Some(_) => {}
+        }
+        for completer in reached {
+            completer.complete(Ok(()));
+        }
+    }
+
+    /// The endpoint has ended.
+    pub(super) fn fail_waiters(&self, closed: &Closed) {
+        let endpoint = self.endpoint();
+        let gone = endpoint.gone();
+        let (flushes, others, closes) = endpoint.with_extra(|extra| {
+            let mut others = mem::take(&mut extra.drains);
+            others.append(&mut extra.writables);
+            let flushes = mem::take(&mut extra.flushes);
+            (flushes, others, mem::take(&mut extra.closes))
+        });
+        for (target, flush) in flushes {
+            if target <= gone && closed.unsent() == 0 {
+                flush.complete(Ok(()));
+            } else {
+                flush.complete(Err(io::Error::from(closed.clone())));
+            }
+        }
+        for waiting in others {
+            waiting.complete(Err(io::Error::from(closed.clone())));
+        }
+        for waiting in closes {
+            waiting.complete(Ok(closed.clone()));
+        }
+    }
+}
+
+impl Endpoint {
+    /// The number of datagrams that were taken and wait no more.
+    fn gone(&self) -> u64 {
+        self.numbers.taken.get() - self.queued() as u64
+    }
+}
+
+/// Pushes a waiter, and forgets the cancelled ones before the list grows.
+fn push_live<T>(waiters: &mut Vec<Completer<T>>, waiting: Completer<T>) {
+    if waiters.len() == waiters.capacity() {
+        waiters.retain(|waiting| !waiting.is_cancelled());
+    }
+    waiters.push(waiting);
+}

@@ -1,0 +1,178 @@
+//! Sockets of datagrams: the trait of one of another world, and the type that stands for both.
+
+use super::os::OsDatagrams;
+use super::{of_another_driver, uninterrupted};
+use crate::{Address, Interface};
+use std::any::Any;
+use std::fmt;
+use std::io;
+use std::net::IpAddr;
+
+/// How a socket of datagrams is bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[allow(clippy::exhaustive_structs, reason = "outside semver")]
+pub struct DatagramBindOptions {
+    /// SO_REUSEADDR.
+    pub reuse_address: bool,
+    /// SO_REUSEPORT.
+    pub reuse_port: bool,
+    /// IPV6_V6ONLY.
+    pub only_v6: bool,
+}
+
+/// An option of a socket of datagrams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum DatagramOption {
+    /// SO_BROADCAST.
+    Broadcast(bool),
+    /// SO_SNDBUF in bytes.
+    SendBuffer(u32),
+    /// SO_RCVBUF in bytes.
+    ReceiveBuffer(u32),
+    /// IP_TTL, or IPV6_UNICAST_HOPS.
+    Hops(u32),
+    /// IP_TOS, or IPV6_TCLASS.
+    TrafficClass(u32),
+    /// IP_MULTICAST_LOOP, or IPV6_MULTICAST_LOOP.
+    MulticastLoop(bool),
+    /// IP_MULTICAST_TTL, or IPV6_MULTICAST_HOPS.
+    MulticastHops(u32),
+    /// IP_MULTICAST_IF, or IPV6_MULTICAST_IF.
+    MulticastInterface(Interface),
+    /// IP_ADD_MEMBERSHIP, or IPV6_JOIN_GROUP.
+    Join(IpAddr, Interface),
+    /// IP_DROP_MEMBERSHIP, or IPV6_LEAVE_GROUP.
+    Leave(IpAddr, Interface),
+}
+
+/// A datagram that was received, or several of one sender that came in one call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::exhaustive_structs, reason = "outside semver")]
+pub struct Received {
+    /// The number of bytes in the buffer.
+    pub len: usize,
+    /// The length of each datagram but the last, which may be shorter. `len` for a single one.
+    pub segment: usize,
+    /// The sender.
+    pub from: Address,
+}
+
+/// A datagram to send, or several to one address that go in one call.
+#[derive(Debug, Clone, Copy)]
+#[allow(clippy::exhaustive_structs, reason = "outside semver")]
+pub struct Transmit<'a> {
+    /// The destination; `None` for a connected socket.
+    pub to: Option<&'a Address>,
+    /// The datagrams, one behind the other.
+    pub data: &'a [u8],
+    /// The length of each datagram but the last, which may be shorter. `data.len()` for a single one.
+    pub segment: usize,
+}
+
+impl Transmit<'_> {
+    /// Returns whether the call sends several datagrams.
+    pub fn is_segmented(&self) -> bool {
+        self.segment < self.data.len()
+    }
+}
+
+/// A socket of datagrams of another world. Errors are those of the socket calls of the same names; a call that
+/// was interrupted is made again.
+pub trait DatagramSocket: Any + fmt::Debug {
+    /// Takes the next datagram. One that is longer than `buffer` fills it, and the rest is lost.
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Received>;
+    /// Sends all of the datagrams, or none.
+    fn send(&mut self, transmit: Transmit<'_>) -> io::Result<()>;
+    /// Returns the maximum number of datagrams of one call.
+    fn max_segments(&self) -> usize {
+        1
+    }
+    /// The own address.
+    fn local_addr(&self) -> io::Result<Address> {
+        Ok(Address::Unnamed)
+    }
+    /// Sets an option.
+    fn set_option(&mut self, option: DatagramOption) -> io::Result<()> {
+        let _ = option;
+        Ok(())
+    }
+}
+
+/// A socket of datagrams, real or of another world.
+#[derive(Debug)]
+#[allow(private_interfaces, reason = "the real ones are made in here only")]
+#[allow(clippy::exhaustive_enums, reason = "outside semver")]
+pub enum Datagrams {
+    /// A real one.
+    Os(OsDatagrams),
+    /// One of another world.
+    Foreign(Box<dyn DatagramSocket>),
+}
+
+impl Datagrams {
+    /// Wraps one of another world.
+    pub fn foreign(socket: impl DatagramSocket) -> Self {
+        Self::Foreign(Box::new(socket))
+    }
+
+    /// Returns the socket as the type of the driver that made it.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for one that another driver made.
+    pub fn of<S: DatagramSocket>(&mut self) -> io::Result<&mut S> {
+        match self {
+            Self::Os(_) => Err(of_another_driver()),
+            Self::Foreign(socket) => {
+                let socket: &mut dyn Any = &mut **socket;
+                socket.downcast_mut().ok_or_else(of_another_driver)
+            }
+        }
+    }
+
+    /// Connects a given socket.
+    pub(crate) fn connect(&mut self, remote: &Address) -> io::Result<()> {
+        match self {
+            Self::Os(socket) => socket.connect(remote),
+            Self::Foreign(_) => Err(of_another_driver()),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+        match self {
+            Self::Os(socket) => uninterrupted(|| socket.receive(buffer)),
+            Self::Foreign(socket) => uninterrupted(|| socket.receive(buffer)),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn send(&mut self, transmit: Transmit<'_>) -> io::Result<()> {
+        match self {
+            Self::Os(socket) => uninterrupted(|| socket.send(transmit)),
+            Self::Foreign(socket) => uninterrupted(|| socket.send(transmit)),
+        }
+    }
+
+    pub(crate) fn max_segments(&self) -> usize {
+        match self {
+            Self::Os(socket) => socket.max_segments(),
+            Self::Foreign(socket) => socket.max_segments(),
+        }
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<Address> {
+        match self {
+            Self::Os(socket) => socket.local_addr(),
+            Self::Foreign(socket) => socket.local_addr(),
+        }
+    }
+
+    pub(crate) fn set_option(&mut self, option: DatagramOption) -> io::Result<()> {
+        match self {
+            Self::Os(socket) => socket.set_option(option),
+            Self::Foreign(socket) => socket.set_option(option),
+        }
+    }
+}

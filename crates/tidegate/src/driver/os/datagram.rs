@@ -1,0 +1,314 @@
+//! Sockets of datagrams of the system: UDP and Unix.
+
+use super::address::{address_of, explained, socket_address};
+use super::unix_path::SocketFile;
+use crate::driver::{DatagramBindOptions, DatagramOption, Received, Transmit, UnixFileOptions};
+use crate::{Address, Interface};
+use mio::Interest;
+use socket2::{Domain, InterfaceIndexOrAddress, SockRef, Socket, Type};
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::os::fd::{AsRawFd, RawFd};
+use std::os::unix::net::UnixDatagram;
+
+/// The maximum number of datagrams that one call sends (UDP_MAX_SEGMENTS of Linux, since 4.18).
+const MAX_SEGMENTS: usize = 64;
+
+/// The option of UDP, and of a control message, for the length of segments: UDP_SEGMENT, udp(7).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const UDP_SEGMENT: i32 = 103;
+
+#[derive(Debug)]
+enum Kind {
+    Udp(UdpSocket),
+    Unix(UnixDatagram),
+}
+
+/// A bound, or connected, socket of datagrams.
+#[derive(Debug)]
+pub(crate) struct OsDatagrams {
+    kind: Kind,
+    v6: bool,
+    /// A copy of the descriptor may be open elsewhere.
+    shared: bool,
+    file: Option<SocketFile>,
+}
+
+impl OsDatagrams {
+    /// Makes a socket that is bound to `local` and connected to `remote`, as far as they are given.
+    pub(super) fn bind(
+        local: Option<&Address>,
+        remote: Option<&Address>,
+        options: DatagramBindOptions,
+    ) -> io::Result<Self> {
+        let example = match local.or(remote) {
+            Some(address) => socket_address(address)?,
+            None => SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)).into(),
+        };
+        let socket = Socket::new(example.domain(), Type::DGRAM, None)?;
+        socket.set_nonblocking(true)?;
+        let unix = example.domain() == Domain::UNIX;
+        let v6 = example.domain() == Domain::IPV6;
+        if options.reuse_address {
+            socket.set_reuse_address(true)?;
+        }
+        if options.reuse_port {
+            socket.set_reuse_port(true)?;
+        }
+        if v6 {
+            socket.set_only_v6(options.only_v6)?;
+        }
+        let mut file = None;
+        match local {
+            Some(local @ Address::Unix(path)) => {
+                let addr = socket_address(local)?;
+                let unix = UnixFileOptions::default();
+                file = Some(SocketFile::bind(&socket, &addr, path, unix, Type::DGRAM)?);
+            }
+            Some(local) => socket
+                .bind(&socket_address(local)?)
+                .map_err(|error| explained(error, local))?,
+            None if !unix && remote.is_none() => socket.bind(&example)?,
+            None => {}
+        }
+        let connected = match remote {
+            Some(remote) => socket
+                .connect(&socket_address(remote)?)
+                .map_err(|error| explained(error, remote)),
+            None => Ok(()),
+        };
+        let kind = if unix {
+            Kind::Unix(socket.into())
+        } else {
+            Kind::Udp(socket.into())
+        };
+        let bound = Self {
+            kind,
+            v6,
+            shared: false,
+            file,
+        };
+        connected.map(|()| bound)
+    }
+
+    /// Takes over a socket of the standard library. Returns the address that it is connected to, too.
+    pub(crate) fn from_udp(socket: UdpSocket) -> io::Result<(Self, Option<Address>)> {
+        socket.set_nonblocking(true)?;
+        let v6 = socket.local_addr()?.is_ipv6();
+        let remote = socket.peer_addr().ok().map(Address::Inet);
+        Ok((Self::given(Kind::Udp(socket), v6), remote))
+    }
+
+    /// As [`from_udp`](Self::from_udp).
+    pub(crate) fn from_unix(socket: UnixDatagram) -> io::Result<(Self, Option<Address>)> {
+        socket.set_nonblocking(true)?;
+        let remote = SockRef::from(&socket).peer_addr().ok();
+        let remote = remote.map(|addr| address_of(&addr));
+        Ok((Self::given(Kind::Unix(socket), false), remote))
+    }
+
+    pub(crate) fn connect(&mut self, remote: &Address) -> io::Result<()> {
+        let connected = self.socket().connect(&socket_address(remote)?);
+        connected.map_err(|error| explained(error, remote))
+    }
+
+    fn given(kind: Kind, v6: bool) -> Self {
+        Self {
+            kind,
+            v6,
+            shared: true,
+            file: None,
+        }
+    }
+
+    fn socket(&self) -> SockRef<'_> {
+        match &self.kind {
+            Kind::Udp(socket) => SockRef::from(socket),
+            Kind::Unix(socket) => SockRef::from(socket),
+        }
+    }
+
+    pub(super) fn fd(&self) -> RawFd {
+        match &self.kind {
+            Kind::Udp(socket) => socket.as_raw_fd(),
+            Kind::Unix(socket) => socket.as_raw_fd(),
+        }
+    }
+
+    pub(super) fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// Returns the events that the loop wants of it. With room for output watched, the kernel reports each
+    /// datagram that leaves.
+    pub(super) fn interest(watch_room: bool) -> Interest {
+        if watch_room {
+            Interest::READABLE | Interest::WRITABLE
+        } else {
+            Interest::READABLE
+        }
+    }
+
+    #[inline]
+    pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+        let (len, from) = match &self.kind {
+            Kind::Udp(socket) => {
+                let (len, from) = socket.recv_from(buffer)?;
+                (len, Address::Inet(from))
+            }
+            Kind::Unix(socket) => {
+                let (len, from) = socket.recv_from(buffer)?;
+                let path = from.as_pathname();
+                let from = path.map_or(Address::Unnamed, |path| Address::Unix(path.to_owned()));
+                (len, from)
+            }
+        };
+        Ok(Received {
+            len,
+            segment: len,
+            from,
+        })
+    }
+
+    #[inline]
+    pub(crate) fn send(&mut self, transmit: Transmit<'_>) -> io::Result<()> {
+        if transmit.is_segmented() {
+            return self.send_segmented(transmit);
+        }
+        let Transmit { to, data, .. } = transmit;
+        let sent = match (&self.kind, to) {
+            (Kind::Udp(socket), None) => socket.send(data),
+            (Kind::Udp(socket), Some(Address::Inet(to))) => socket.send_to(data, to),
+            (Kind::Unix(socket), None) => socket.send(data),
+            (Kind::Unix(socket), Some(Address::Unix(path))) => socket.send_to(data, path),
+            (_, Some(to)) => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                format!("{to} is no address of this kind of endpoint"),
+            )),
+        };
+        sent.map(|_| ())
+    }
+
+    /// Has the kernel cut the bytes into datagrams (UDP_SEGMENT, udp(7)).
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    fn send_segmented(&mut self, transmit: Transmit<'_>) -> io::Result<()> {
+        let control = segment_length(transmit.segment);
+        let to = transmit.to.map(socket_address).transpose()?;
+        let bytes = [io::IoSlice::new(transmit.data)];
+        let mut message = socket2::MsgHdr::new()
+            .with_buffers(&bytes)
+            .with_control(&control);
+        if let Some(to) = &to {
+            message = message.with_addr(to);
+        }
+        self.socket().sendmsg(&message, 0).map(|_| ())
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android")))]
+    fn send_segmented(&mut self, _: Transmit<'_>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(crate) fn max_segments(&self) -> usize {
+        let segments = cfg!(any(target_os = "linux", target_os = "android"));
+        match self.kind {
+            Kind::Udp(_) if segments => MAX_SEGMENTS,
+            _ => 1,
+        }
+    }
+
+    pub(crate) fn local_addr(&self) -> io::Result<Address> {
+        self.socket().local_addr().map(|addr| address_of(&addr))
+    }
+
+    pub(crate) fn set_option(&mut self, option: DatagramOption) -> io::Result<()> {
+        let socket = self.socket();
+        match option {
+            DatagramOption::SendBuffer(bytes) => socket.set_send_buffer_size(bytes as usize),
+            DatagramOption::ReceiveBuffer(bytes) => socket.set_recv_buffer_size(bytes as usize),
+            _ if matches!(self.kind, Kind::Unix(_)) => Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a Unix socket has no such option: it is one of UDP",
+            )),
+            DatagramOption::Broadcast(on) => socket.set_broadcast(on),
+            DatagramOption::Hops(hops) if self.v6 => socket.set_unicast_hops_v6(hops),
+            DatagramOption::Hops(hops) => socket.set_ttl_v4(hops),
+            DatagramOption::TrafficClass(class) if self.v6 => socket.set_tclass_v6(class),
+            DatagramOption::TrafficClass(class) => socket.set_tos_v4(class),
+            DatagramOption::MulticastLoop(on) if self.v6 => socket.set_multicast_loop_v6(on),
+            DatagramOption::MulticastLoop(on) => socket.set_multicast_loop_v4(on),
+            DatagramOption::MulticastHops(hops) if self.v6 => socket.set_multicast_hops_v6(hops),
+            DatagramOption::MulticastHops(hops) => socket.set_multicast_ttl_v4(hops),
+            DatagramOption::MulticastInterface(at) => match at {
+                Interface::Any if self.v6 => socket.set_multicast_if_v6(0),
+                Interface::Any => socket.set_multicast_if_v4(&Ipv4Addr::UNSPECIFIED),
+                Interface::Index(index) if self.v6 => socket.set_multicast_if_v6(index),
+                Interface::Address(address) if !self.v6 => socket.set_multicast_if_v4(&address),
+                _ => Err(wrong_interface(at, self.v6)),
+            },
+            DatagramOption::Join(IpAddr::V4(group), at) => {
+                socket.join_multicast_v4_n(&group, &of_v4(at))
+            }
+            DatagramOption::Leave(IpAddr::V4(group), at) => {
+                socket.leave_multicast_v4_n(&group, &of_v4(at))
+            }
+            DatagramOption::Join(IpAddr::V6(group), at) => {
+                socket.join_multicast_v6(&group, index_of(at)?)
+            }
+            DatagramOption::Leave(IpAddr::V6(group), at) => {
+                socket.leave_multicast_v6(&group, index_of(at)?)
+            }
+        }
+    }
+}
+
+impl Drop for OsDatagrams {
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            file.remove_at_end();
+        }
+    }
+}
+
+fn of_v4(at: Interface) -> InterfaceIndexOrAddress {
+    match at {
+        Interface::Any => InterfaceIndexOrAddress::Index(0),
+        Interface::Index(index) => InterfaceIndexOrAddress::Index(index),
+        Interface::Address(address) => InterfaceIndexOrAddress::Address(address),
+    }
+}
+
+fn index_of(at: Interface) -> io::Result<u32> {
+    match at {
+        Interface::Any => Ok(0),
+        Interface::Index(index) => Ok(index),
+        Interface::Address(_) => Err(wrong_interface(at, true)),
+    }
+}
+
+fn wrong_interface(at: Interface, v6: bool) -> io::Error {
+    let give = if v6 {
+        "an IPv6 endpoint names an interface by its index"
+    } else {
+        "an IPv4 endpoint chooses the interface of what it sends by an address of it"
+    };
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        format!("{at:?} is no interface here: {give}"),
+    )
+}
+
+/// The control message with the length of a segment: `struct cmsghdr`, and 16 bits (cmsg(3)).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn segment_length(len: usize) -> [u8; 24] {
+    const { assert!(size_of::<usize>() == 8, "the layout of 64-bit platforms") };
+    const HEADER: usize = 16;
+    // Segments are parts of a datagram's maximum of 65,535 bytes.
+    let len = (len as u16).to_ne_bytes();
+    let mut message = [0; 24];
+    message[..8].copy_from_slice(&(HEADER + len.len()).to_ne_bytes());
+    message[8..12].copy_from_slice(&libc::SOL_UDP.to_ne_bytes());
+    message[12..16].copy_from_slice(&UDP_SEGMENT.to_ne_bytes());
+    message[HEADER..HEADER + len.len()].copy_from_slice(&len);
+    message
+}
