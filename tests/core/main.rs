@@ -50,6 +50,17 @@ mod transport {
     mod writing;
 }
 
+/// Endpoints of datagrams.
+mod datagrams {
+    mod accounting;
+    mod errors;
+    mod forms;
+    mod life;
+    mod pausing;
+    mod receiving;
+    mod sending;
+}
+
 /// The loop: its ticks, timers, callbacks from elsewhere, jobs, and its end.
 mod event_loop {
     pub(crate) mod by_hand;

@@ -4,6 +4,7 @@
 mod authority;
 mod busy;
 pub mod child;
+pub mod datagrams;
 mod fill;
 mod finish;
 mod hooked;

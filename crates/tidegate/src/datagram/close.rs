@@ -36,18 +36,12 @@ impl DatagramTransport {
             endpoint.with_extra(|extra| extra.timers.remove(&timer));
             endpoint.core().cancel_timer(timer);
         }
-        let id = endpoint.id;
-        let timer = endpoint.core().at(Some(deadline), move |handle| {
-            if let Some(transport) = handle.datagrams(id) {
-                transport.settle();
-                transport.end(CloseReason::Timeout(TimeoutKind::Close));
-                transport.settle();
-            }
+        let timer = self.timer_at(deadline, |transport| {
+            transport.settle();
+            transport.end(CloseReason::Timeout(TimeoutKind::Close));
+            transport.settle();
         });
-        endpoint.with_extra(|extra| {
-            extra.timers.insert(timer);
-            extra.close_deadline = Some((deadline, timer));
-        });
+        endpoint.with_extra(|extra| extra.close_deadline = Some((deadline, timer)));
     }
 
     /// Ends it now; queued datagrams are dropped.

@@ -102,7 +102,7 @@ impl Endpoint {
                 watches_room: Cell::new(false),
                 resume_tick: Cell::new(0),
                 read_tick: Cell::new(core.tick().wrapping_sub(1)),
-                budget: Cell::new((0, 0)),
+                budget: Cell::new((core.tick(), MAX_OFFER as u32)),
                 numbers: Numbers::default(),
             })
         });

@@ -5,7 +5,6 @@ use super::endpoint::Endpoint;
 use crate::Address;
 use crate::event_loop::add;
 use crate::transport::State;
-use std::rc::Rc;
 use std::time::Duration;
 
 /// The first pause before a socket is tried again that the kernel tells nothing of, and the longest.
@@ -34,13 +33,11 @@ impl DatagramTransport {
             extra.retry = (2 * extra.retry).clamp(first, longest);
             extra.retry
         });
-        let weak = Rc::downgrade(&self.0);
-        endpoint.core().after(delay, move |_| {
-            if let Some(endpoint) = weak.upgrade() {
-                endpoint.clear(State::RETRYING);
-                endpoint.set(State::WRITABLE);
-                Self(endpoint).settle();
-            }
+        let deadline = endpoint.core().clock() + delay;
+        self.timer_at(deadline, move |transport| {
+            transport.endpoint().clear(State::RETRYING);
+            transport.endpoint().set(State::WRITABLE);
+            transport.settle();
         });
     }
 

@@ -9,7 +9,7 @@ use crate::{Handle, Result, TransportId, WithProtocolError};
 use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 impl DatagramTransport {
     pub(super) fn schedule<P: DatagramProtocol>(
@@ -63,6 +63,31 @@ impl DatagramTransport {
             self.settle();
         }
         Ok(result)
+    }
+
+    /// A timer of the library's own, which dies with the endpoint.
+    pub(super) fn timer_at(
+        &self,
+        deadline: Instant,
+        call: impl FnOnce(&Self) + 'static,
+    ) -> TimerId {
+        let id = self.id();
+        let own: Rc<Cell<Option<TimerId>>> = Rc::default();
+        let fired = own.clone();
+        let timer = self.core().at(Some(deadline), move |handle| {
+            if let Some(transport) = handle.datagrams(id) {
+                if let Some(timer) = fired.take() {
+                    transport
+                        .endpoint()
+                        .with_extra(|extra| extra.timers.remove(&timer));
+                }
+                call(&transport);
+            }
+        });
+        own.set(Some(timer));
+        self.endpoint()
+            .with_extra(|extra| extra.timers.insert(timer));
+        timer
     }
 
     /// Whether `with_protocol` or a callback is on the stack.

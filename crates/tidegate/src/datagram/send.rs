@@ -235,6 +235,7 @@ impl DatagramTransport {
         if !kept {
             add(&endpoint.numbers.errors_left_out, 1);
         }
+        self.touch();
     }
 
     /// The kernel told of an earlier datagram in place of sending one.
@@ -286,7 +287,7 @@ impl Endpoint {
     /// socket(7)).
     fn transmit(&self, transmit: Transmit<'_>) -> (Offered, Option<io::Error>) {
         match self.call_to_send(transmit) {
-            Offered::Failed(earlier) if self.remote.is_some() => {
+            Offered::Failed(earlier) if self.keeps_errors() => {
                 let again = self.call_to_send(transmit);
                 if matches!(again, Offered::Failed(_)) {
                     (again, None)
@@ -296,6 +297,11 @@ impl Endpoint {
             }
             other => (other, None),
         }
+    }
+
+    /// Whether the kernel keeps the error of a datagram for a later call: it does for UDP.
+    fn keeps_errors(&self) -> bool {
+        matches!(self.remote, Some(Address::Inet(_)))
     }
 
     fn call_to_send(&self, transmit: Transmit<'_>) -> Offered {

@@ -1,0 +1,197 @@
+//! Backpressure: watermarks, the cap, and waiting for room.
+
+use support::datagrams::{
+    DatagramPeer, DatagramRecorder, Datagrams, Heard, assert_accounted, endpoint,
+};
+use support::{TempDir, drive, settle};
+use tidegate::{EventLoop, OnPause, WhenFull, WriteError, WriteLimits};
+
+/// An endpoint whose peer reads nothing, and whose queue is above the high-water mark.
+#[test]
+fn a_full_receiver_pauses_the_writer_and_room_resumes_it() {
+    for connected in [true, false] {
+        let mut event_loop = EventLoop::new().unwrap();
+        let dir = TempDir::new();
+        let peer = DatagramPeer::new(Datagrams::Unix, &dir, "b");
+        let protocol = DatagramRecorder::default();
+        let mut options = Datagrams::Unix.local(&dir, "a");
+        if connected {
+            options = options.remote(peer.address());
+        }
+        let transport = endpoint(&event_loop, options, &protocol);
+        let mut sent = 0_u64;
+        while !transport.flow().is_paused() {
+            transport
+                .send_to(&sent.to_be_bytes().repeat(100), &peer.address())
+                .unwrap();
+            sent += 1;
+            assert!(sent < 10_000);
+        }
+        settle(&mut event_loop);
+        assert!(protocol.heard().contains(&Heard::Pause));
+        assert!(!protocol.heard().contains(&Heard::Resume));
+        let mut received = 0_u64;
+        drive(&mut event_loop, "all arrive", || {
+            if transport.stats().sent > received {
+                assert_eq!(peer.receive(), received.to_be_bytes().repeat(100));
+                received += 1;
+            }
+            received == sent
+        });
+        settle(&mut event_loop);
+        assert_eq!(
+            protocol.heard().last(),
+            Some(&Heard::Resume),
+            "connected: {connected}"
+        );
+        assert_accounted(&transport);
+    }
+}
+
+#[test]
+fn a_receiver_that_takes_nothing_makes_no_busy_loop() {
+    for connected in [true, false] {
+        let mut event_loop = EventLoop::new().unwrap();
+        let dir = TempDir::new();
+        let peer = DatagramPeer::new(Datagrams::Unix, &dir, "b");
+        let protocol = DatagramRecorder::default();
+        let mut options = Datagrams::Unix.local(&dir, "a");
+        if connected {
+            options = options.remote(peer.address());
+        }
+        let transport = endpoint(&event_loop, options, &protocol);
+        while !transport.flow().is_paused() {
+            transport.send_to(&[0; 1_000], &peer.address()).unwrap();
+        }
+        let (_completer, never) = event_loop.handle().completion::<()>();
+        let before = event_loop.handle().stats().polls;
+        let _ = event_loop.run_until_within(never, std::time::Duration::from_millis(300));
+        let polls = event_loop.handle().stats().polls - before;
+        assert!(
+            polls < 40,
+            "connected: {connected}: {polls} polls in 300 ms"
+        );
+    }
+}
+
+#[test]
+fn at_the_cap_a_datagram_is_refused_or_the_oldest_dropped_and_both_are_counted() {
+    for when_full in [WhenFull::Refuse, WhenFull::DropOldest] {
+        let mut event_loop = EventLoop::new().unwrap();
+        let dir = TempDir::new();
+        let peer = DatagramPeer::new(Datagrams::Unix, &dir, "b");
+        let protocol = DatagramRecorder::default();
+        let limits = WriteLimits::new()
+            .with_high(1_000)
+            .with_low(0)
+            .with_cap(10_000);
+        let options = Datagrams::Unix
+            .local(&dir, "a")
+            .remote(peer.address())
+            .write_limits(limits)
+            .when_full(when_full);
+        let transport = endpoint(&event_loop, options, &protocol);
+        let mut taken = 0_u64;
+        for i in 0..2_000_u64 {
+            match transport.send(&i.to_be_bytes().repeat(10)) {
+                Ok(_) => taken += 1,
+                Err(WriteError::BufferFull { .. }) => assert_eq!(when_full, WhenFull::Refuse),
+                Err(error) => panic!("{error}"),
+            }
+            assert!(transport.write_buffer_size() < 10_000 + 80 + 64);
+        }
+        let stats = transport.stats();
+        assert_eq!(stats.taken, taken);
+        let (refused, dropped) = (stats.refused > 0, stats.dropped > 0);
+        assert_eq!(
+            (refused, dropped),
+            match when_full {
+                WhenFull::Refuse => (true, false),
+                _ => (false, true),
+            }
+        );
+        assert_accounted(&transport);
+        let last = stats.sent + stats.queued;
+        let mut received = Vec::new();
+        drive(&mut event_loop, "what is left", || {
+            if transport.stats().sent > received.len() as u64 {
+                received.push(peer.receive());
+            }
+            received.len() as u64 == last
+        });
+        let newest = received.last().unwrap()[..8] == 1_999_u64.to_be_bytes();
+        assert_eq!(newest, when_full == WhenFull::DropOldest);
+    }
+}
+
+#[test]
+fn a_datagram_above_the_cap_is_taken_by_an_empty_queue() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let dir = TempDir::new();
+    let peer = DatagramPeer::new(Datagrams::V4, &dir, "b");
+    let protocol = DatagramRecorder::default();
+    let limits = WriteLimits::new().with_high(10).with_cap(10);
+    let options = Datagrams::V4.local(&dir, "a").write_limits(limits);
+    let transport = endpoint(&event_loop, options, &protocol);
+    transport.send_to(&[1; 2_000], &peer.address()).unwrap();
+    drive(&mut event_loop, "it is sent", || {
+        transport.stats().sent == 1
+    });
+    assert_eq!(peer.receive(), [1; 2_000]);
+}
+
+#[test]
+fn the_default_pause_stops_reading_without_a_remote_address_and_not_with_one() {
+    use tidegate::{Address, DatagramProtocol, DatagramTransport, Result};
+    struct Plain;
+    impl DatagramProtocol for Plain {
+        fn datagram_received(&mut self, _: &DatagramTransport, _: &[u8], _: &Address) -> Result {
+            Ok(())
+        }
+    }
+    let mut event_loop = EventLoop::new().unwrap();
+    let dir = TempDir::new();
+    let peer = DatagramPeer::new(Datagrams::V4, &dir, "b");
+    for (options, expected) in [
+        (Datagrams::V4.local(&dir, "a"), OnPause::StopReading),
+        (
+            Datagrams::V4.local(&dir, "a").remote(peer.address()),
+            OnPause::KeepReading,
+        ),
+    ] {
+        let transport = event_loop
+            .handle()
+            .create_datagram_endpoint(options, Plain)
+            .unwrap();
+        settle(&mut event_loop);
+        let answer = transport
+            .with_protocol(|plain: &mut Plain, transport| plain.pause_writing(transport))
+            .unwrap();
+        assert_eq!(answer.unwrap(), expected);
+    }
+}
+
+#[test]
+fn an_echo_whose_peer_reads_nothing_is_bounded() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let dir = TempDir::new();
+    let peer = DatagramPeer::new(Datagrams::Unix, &dir, "b");
+    let DatagramPeer::Unix(socket) = &peer else {
+        unreachable!("it was made so");
+    };
+    socket.set_nonblocking(true).unwrap();
+    let protocol = DatagramRecorder::echo();
+    let transport = endpoint(&event_loop, Datagrams::Unix.local(&dir, "a"), &protocol);
+    let mut refused = 0;
+    drive(&mut event_loop, "the endpoint stops reading", || {
+        match peer.try_send_to(&[0; 2_000], transport.local_addr()) {
+            Ok(_) => refused = 0,
+            Err(_) => refused += 1,
+        }
+        let most = 64 * 1024 + 2 * (2_000 + 64);
+        assert!(transport.write_buffer_size() < most, "{transport:?}");
+        refused > 20 && transport.flow().is_paused()
+    });
+    assert!(!transport.is_reading());
+    assert!(protocol.closed().is_none());
+}
