@@ -21,6 +21,7 @@
 //! | [`endings`] | how connections end, what the peer sees, the end of the loop |
 //! | [`servers`] | listening, refusing, a limit of connections, graceful shutdown |
 //! | [`connecting`] | clients, names, connecting again |
+//! | [`datagrams`] | UDP and Unix datagrams: asking again, errors of one datagram |
 //! | [`framing`] | lines and other messages, with limits |
 //! | [`shared_state`] | several connections, blocking work, other threads |
 //! | [`streams`] | async code on the same loop |
@@ -51,6 +52,10 @@ pub mod servers {}
 #[doc = include_str!("../docs/guide/links.txt")]
 #[doc = include_str!("../docs/guide/connecting.md")]
 pub mod connecting {}
+
+#[doc = include_str!("../docs/guide/links.txt")]
+#[doc = include_str!("../docs/guide/datagrams.md")]
+pub mod datagrams {}
 
 #[doc = include_str!("../docs/guide/links.txt")]
 #[doc = include_str!("../docs/guide/framing.md")]

@@ -191,7 +191,7 @@ fn try_send_has_the_systems_verdict_and_takes_nothing_that_would_block() {
     drive(&mut event_loop, "room", || writable.borrow().is_some());
     transport.try_send(b"last").unwrap();
     assert_eq!(peer.receive(), b"last");
-    // What is queued is never overtaken.
+    // A queued datagram is never overtaken.
     transport.send(b"first").unwrap();
     transport.try_send(b"second").unwrap();
     assert_eq!(

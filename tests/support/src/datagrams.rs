@@ -130,7 +130,7 @@ pub enum Heard {
 /// The action on a datagram.
 type OnDatagram = Box<dyn FnMut(&DatagramTransport, &[u8], &Address) -> Result>;
 
-/// Notes its callbacks. What it does with a datagram is set by the test.
+/// Notes its callbacks. The test sets the action on a datagram.
 #[derive(Clone, Default)]
 pub struct DatagramRecorder {
     heard: Rc<RefCell<Vec<Heard>>>,

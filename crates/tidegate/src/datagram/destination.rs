@@ -1,4 +1,4 @@
-//! What a datagram may be sent to.
+//! Destinations of datagrams.
 
 use crate::Address;
 use std::net::SocketAddr;

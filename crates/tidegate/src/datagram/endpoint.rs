@@ -49,6 +49,9 @@ pub(crate) struct Endpoint {
     pub(super) numbers: Numbers,
 }
 
+/// The allocator adds 24 bytes, two words of the `Rc` among them.
+const _: () = assert!(size_of::<Endpoint>() <= 440);
+
 /// Data that most endpoints do not have most of the time.
 #[derive(Default)]
 pub(super) struct Extra {

@@ -22,7 +22,7 @@ const BYTES_PER_TICK: usize = 1024 * 1024;
 /// fewer system calls gain little, and the first reply waits for the others.
 const BATCH: usize = 16;
 
-/// What is left of an endpoint's share of a tick, and of a batch.
+/// The rest of an endpoint's share of a tick, and of a batch.
 struct Share {
     datagrams: usize,
     bytes: usize,
@@ -199,7 +199,7 @@ impl Source for Endpoint {
         if readiness.is_writable() && endpoint.watches_room.get() {
             transport.note_room();
         }
-        // What is owed comes in this tick as well, and one source gets one share of it.
+        // A read that is owed comes in this tick as well, and one source gets one share of it.
         if !endpoint.is(State::READ_QUEUED) && !endpoint.is(State::CONNECTING) {
             transport.receive(buffer);
         }

@@ -1,4 +1,4 @@
-//! What is owed to an endpoint: its callbacks, its queue and its end, one after the other.
+//! The steps that are owed to an endpoint: its callbacks, its queue and its end, one after the other.
 //!
 //! [`State::next`] names the next step, as for connections; errors of datagrams come before. A callback is never
 //! made from within a call of the user.

@@ -31,7 +31,8 @@ pub(crate) struct OsDatagrams {
     v6: bool,
     /// A copy of the descriptor may be open elsewhere.
     shared: bool,
-    file: Option<SocketFile>,
+    /// Rare: boxed to keep the others small.
+    file: Option<Box<SocketFile>>,
 }
 
 impl OsDatagrams {
@@ -63,7 +64,8 @@ impl OsDatagrams {
             Some(local @ Address::Unix(path)) => {
                 let addr = socket_address(local)?;
                 let unix = UnixFileOptions::default();
-                file = Some(SocketFile::bind(&socket, &addr, path, unix, Type::DGRAM)?);
+                let bound = SocketFile::bind(&socket, &addr, path, unix, Type::DGRAM)?;
+                file = Some(Box::new(bound));
             }
             Some(local) => socket
                 .bind(&socket_address(local)?)
