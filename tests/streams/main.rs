@@ -1,6 +1,7 @@
 //! The tests of the streams.
 
 mod closing;
+mod datagrams;
 mod failures;
 mod feed;
 mod handing_over;

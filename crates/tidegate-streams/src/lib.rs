@@ -131,6 +131,7 @@
 //! | [`StreamWriter::write_all`] | all or nothing: while it waits for room nothing was written; after that everything was, and is sent in the background |
 //! | [`StreamWriter::close`], [`StreamServer::wait_closed`], [`StreamServer::shutdown`] | what they began goes on: closing, shutting down |
 //! | [`open_connection`] | the attempt is cancelled; a connection that it had brought is closed |
+//! | [`DatagramSocket::recv_from`], [`send_to_and_wait`](DatagramSocket::send_to_and_wait), [`drain`](DatagramSocket::drain), [`flush`](DatagramSocket::flush) | nothing: a datagram is taken by the poll that completes |
 //! | [`StreamReader::start_layer`] | nothing: the layer was put on at the call |
 //! | [`JoinHandle`] | the task goes on, detached; awaited as `&mut handle`, it can be awaited again |
 //! | [`sleep`], [`sleep_until`], [`yield_now`] | nothing; the timer is gone |
@@ -188,7 +189,7 @@
 //!
 //! # Non-goals
 //!
-//! * Things that the core does not have: UDP, pipes, signals, subprocesses, files.
+//! * Things that the core does not have: pipes, signals, subprocesses, files.
 //! * Locks, channels, `select`, `join` and task groups, which other crates have.
 //! * Many threads: many cores are many loops.
 //!
@@ -201,6 +202,7 @@
 #![warn(clippy::missing_errors_doc)]
 
 mod connection;
+mod datagram;
 mod error;
 mod executor;
 mod handling;
@@ -221,6 +223,7 @@ mod traits;
 mod writer;
 
 pub use connection::Connection;
+pub use datagram::DatagramSocket;
 #[cfg(feature = "framing")]
 pub use error::FramedError;
 pub use error::{IncompleteRead, LimitOverrun, NoEventLoop, ReadError};
