@@ -8,6 +8,7 @@ declare -A title_of_need=(
     [network_programs]="nc, socat, curl and wrk are there"
     [openssl]="openssl is there"
     [redis]="redis-cli, redis-benchmark, redis-server and redis-py are there"
+    [dns_programs]="dig and dnsperf are there"
     [counting_programs]="valgrind, strace, gcc and OpenSSL's headers are there"
     [harm_programs]="the programs that do harm are there"
     [cargo_deny]="cargo-deny is there"
@@ -53,6 +54,10 @@ need_network_programs() {
     need_python || return 1
     command -v socat && nc -h 2>&1 | grep OpenBSD && command -v curl && command -v wrk && return 0
     install netcat-openbsd socat curl wrk
+}
+
+need_dns_programs() {
+    command -v dig && command -v dnsperf || install dnsutils dnsperf
 }
 
 need_openssl() {

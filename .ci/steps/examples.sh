@@ -362,6 +362,40 @@ https_url() {
     esac
 }
 
+# udp_echo_at WHERE: each way to write it, spoken to by socat.
+udp_echo_at() {
+    local way back
+    for way in protocol task; do
+        start_server udp_echo --listen "$1" --as "$way" || return 1
+        case $address in
+        unix:*) back="UNIX-SENDTO:${address#unix:},bind=$scratch/udp-$way.sock" ;;
+        *) back="UDP:$address" ;;
+        esac
+        diff <(echo hello) <(echo hello | bounded 10 socat -t 1 - "$back") || return 1
+    done
+}
+
+# dig and dnsperf over UDP and TCP; a reply that is too long comes over TCP.
+dns() {
+    local dig line
+    {
+        printf 'www.example. 60 A 192.0.2.1\nexample. 60 TXT hello world\n'
+        for line in $(seq 100); do echo "many.example 1 A 192.0.2.$line"; done
+    } >"$scratch/zone"
+    start_server dns --listen 127.0.0.1:0 --zone "$scratch/zone" || return 1
+    dig=(bounded 20 dig "@${address%:*}" -p "${address##*:}" +short)
+    diff <(echo 192.0.2.1) <("${dig[@]}" www.example) || return 1
+    diff <(echo 192.0.2.1) <("${dig[@]}" +tcp WWW.example) || return 1
+    diff <(echo '"hello world"') <("${dig[@]}" example TXT) || return 1
+    [ "$("${dig[@]}" +noedns many.example | wc -l)" = 100 ] || return 1
+    [ -z "$("${dig[@]}" nobody.example)" ] || return 1
+    echo "www.example A" >"$scratch/queries"
+    bounded 30 dnsperf -s "${address%:*}" -p "${address##*:}" -d "$scratch/queries" -l 2 -c 20 \
+        >"$scratch/dnsperf" || return 1
+    cat "$scratch/dnsperf"
+    grep -q 'Queries lost: *0 ' "$scratch/dnsperf" && [ ! -s "$scratch/server.err" ]
+}
+
 # half_closed: sends what comes in to $address, ends its stream, and prints the reply.
 half_closed() {
     case $address in
@@ -508,7 +542,12 @@ example_step tls-echo-tcp "echo over TLS and TCP" tls_echo_at 127.0.0.1:0
 example_step tls-echo-unix "echo over TLS and a Unix socket" tls_echo_at "unix:$scratch/tls.sock"
 example_step starttls "TLS in the middle of a conversation" starttls
 example_step lines "frames" lines
+example_step udp-echo "echo of datagrams" udp_echo_at 127.0.0.1:0
+example_step udp-echo-unix "echo of datagrams over a Unix socket" udp_echo_at "unix:$scratch/udp.sock"
 example_step proxy-header "a layer that leaves, alone and below TLS" proxy_header
+
+needing=dns_programs
+example_step dns "a name server over UDP and TCP" dns
 
 needing=websockets
 example_step websocket-tcp "WebSocket over TCP" websocket_at 127.0.0.1:0
