@@ -48,7 +48,10 @@ async fn as_task(at: String) -> Result {
     loop {
         let (data, from) = socket.recv_from().await?;
         socket.drain().await?;
-        socket.send_to(&data, &from)?;
+        // One peer that cannot be replied to, such as an unnamed Unix socket, ends nothing.
+        if let Err(error) = socket.send_to(&data, &from) {
+            log::info!("{error}");
+        }
     }
 }
 

@@ -8,14 +8,17 @@
 //!     dig @127.0.0.1 -p 5353 +tcp example TXT
 //!
 //! A line of the zone file is a name, a time to live in seconds, a type (A, AAAA, CNAME or TXT) and a
-//! value. Names that are in no line do not exist; those of other zones are refused.
+//! value. The zone is the name that all of them end with; names outside of it are refused. There is no SOA
+//! record, so resolvers do not keep that a name does not exist.
 //!
 //! A reply above the client's limit is cut, and says so; the client then asks over TCP (RFC 7766).
 
 mod message;
 
-use message::{Data, NO_ERROR, NO_SUCH_NAME, Query, REFUSED, refusal};
+use message::{BAD_VERSION, Data, NO_ERROR, NO_SUCH_NAME, Query, REFUSED, refusal};
 use std::collections::BTreeMap;
+use std::iter;
+use std::net::IpAddr;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::time::Duration;
@@ -28,66 +31,109 @@ use tidegate_framing::{LengthPrefix, Prefix, framed};
 /// The most bytes of a message over TCP: its length has 16 bits.
 const MOST_TCP: usize = u16::MAX as usize;
 
+/// The maximum number of aliases that lead to each other: a zone may have a circle of them.
+const MOST_ALIASES: usize = 8;
+
 /// The records of each name, which is in lower case and ends with a dot.
-#[derive(Debug, Default)]
-struct Zone(BTreeMap<String, Vec<(u32, Data)>>);
+#[derive(Debug)]
+struct Zone {
+    records: BTreeMap<String, Vec<(u32, Data)>>,
+    /// The name that all of them end with.
+    apex: String,
+}
 
 impl Zone {
     fn parse(text: &str) -> Result<Self> {
-        let mut zone = Self::default();
+        let mut records: BTreeMap<_, Vec<_>> = BTreeMap::new();
         for (number, line) in text.lines().enumerate() {
             let line = line.trim();
-            if !line.is_empty() && !line.starts_with(['#', ';']) {
-                let wrong = |why: BoxError| format!("line {} of the zone: {why}", number + 1);
-                zone.add(line).map_err(wrong)?;
+            if line.is_empty() || line.starts_with(['#', ';']) {
+                continue;
             }
+            let wrong = |why: BoxError| format!("line {} of the zone: {why}", number + 1);
+            let (name, record) = parse_record(line).map_err(wrong)?;
+            records.entry(name).or_default().push(record);
         }
-        Ok(zone)
+        let mut apex = records
+            .keys()
+            .next()
+            .ok_or("the zone has no records")?
+            .clone();
+        while !records.keys().all(|name| is_within(name, &apex)) {
+            apex = apex
+                .split_once('.')
+                .map_or_else(String::new, |(_, parent)| parent.to_owned());
+        }
+        Ok(Self { records, apex })
     }
 
-    fn add(&mut self, line: &str) -> Result {
-        let mut words = line.splitn(4, char::is_whitespace);
-        let mut next = || words.next().ok_or("expected NAME TTL TYPE VALUE");
-        let (name, ttl, kind, value) = (next()?, next()?.parse()?, next()?, next()?.trim());
-        let data = match kind {
-            "A" => Data::Address(std::net::IpAddr::V4(value.parse()?)),
-            "AAAA" => Data::Address(std::net::IpAddr::V6(value.parse()?)),
-            "CNAME" => Data::Alias(absolute(value)?),
-            "TXT" => Data::Text(value.to_owned()),
-            other => return Err(format!("there is no type {other}: A, AAAA, CNAME or TXT").into()),
-        };
-        self.0.entry(absolute(name)?).or_default().push((ttl, data));
-        Ok(())
-    }
-
-    /// Returns the reply to a message of at most `limit` bytes, or of what the client says for UDP.
+    /// Returns the reply to a message, of at most `limit` bytes, or of what the client says for UDP.
     fn reply(&self, message: &[u8], limit: Option<usize>) -> Option<Vec<u8>> {
         let query = match Query::parse(message) {
             Ok(query) => query,
             Err(code) => return Some(refusal(message, code?)),
         };
         let limit = limit.unwrap_or(query.udp_limit);
-        if !query.is_of_internet() || !self.covers(&query.name) {
-            return Some(query.reply(REFUSED, std::iter::empty(), limit));
+        let refuse = |code: u16| Some(query.reply(code, iter::empty(), limit));
+        if query.is_of_later_edns() {
+            return refuse(BAD_VERSION);
         }
-        let Some(records) = self.0.get(&query.name) else {
-            return Some(query.reply(NO_SUCH_NAME, std::iter::empty(), limit));
-        };
-        let asked = records.iter().filter(|(_, data)| data.is_asked(query.kind));
-        let records = asked.map(|(ttl, data)| (query.name.as_str(), *ttl, data));
-        Some(query.reply(NO_ERROR, records, limit))
+        if !query.is_of_internet() || !is_within(&query.name, &self.apex) {
+            return refuse(REFUSED.into());
+        }
+        let records = self.find(&query.name, query.kind);
+        // A name below which there are others exists (RFC 8020).
+        let exists = self.records.keys().any(|name| is_within(name, &query.name));
+        if records.is_empty() && !exists {
+            return refuse(NO_SUCH_NAME.into());
+        }
+        Some(query.reply(NO_ERROR.into(), records.into_iter(), limit))
     }
 
-    /// Whether the last label is one of the zone.
-    fn covers(&self, name: &str) -> bool {
-        let top = |name: &str| {
-            name.trim_end_matches('.')
-                .rsplit('.')
-                .next()
-                .map(str::to_owned)
-        };
-        self.0.keys().any(|own| top(own) == top(name))
+    /// Returns the records of a type, those of aliases before those that they lead to (RFC 1034, 4.3.2).
+    fn find(&self, name: &str, kind: u16) -> Vec<(&str, u32, &Data)> {
+        let mut found = Vec::new();
+        let mut next = Some(name);
+        for _ in 0..MOST_ALIASES {
+            let Some((name, records)) = next.and_then(|name| self.records.get_key_value(name))
+            else {
+                break;
+            };
+            let asked = records.iter().filter(|(_, data)| data.is_asked(kind));
+            found.extend(asked.map(|(ttl, data)| (name.as_str(), *ttl, data)));
+            next = records.iter().find_map(|(_, data)| match data {
+                Data::Alias(to) if !data.is_of(kind) => Some(to.as_str()),
+                _ => None,
+            });
+        }
+        found
     }
+}
+
+/// Whether a name is another, or below it.
+fn is_within(name: &str, parent: &str) -> bool {
+    let above = name.strip_suffix(parent);
+    above.is_some_and(|above| above.is_empty() || above.ends_with('.')) || parent == "."
+}
+
+fn parse_record(line: &str) -> Result<(String, (u32, Data))> {
+    let mut rest = line;
+    let mut next = || {
+        let (word, behind) = rest.split_once(char::is_whitespace)?;
+        rest = behind.trim_start();
+        Some(word)
+    };
+    let (Some(name), Some(ttl), Some(kind)) = (next(), next(), next()) else {
+        return Err("expected NAME TTL TYPE VALUE".into());
+    };
+    let data = match kind {
+        "A" => Data::Address(IpAddr::V4(rest.parse()?)),
+        "AAAA" => Data::Address(IpAddr::V6(rest.parse()?)),
+        "CNAME" => Data::Alias(absolute(rest)?),
+        "TXT" => Data::Text(rest.to_owned()),
+        other => return Err(format!("there is no type {other}: A, AAAA, CNAME or TXT").into()),
+    };
+    Ok((absolute(name)?, (ttl.parse()?, data)))
 }
 
 fn absolute(name: &str) -> Result<String> {
@@ -156,7 +202,7 @@ mod tests {
     use super::*;
 
     const ZONE: &str = "www.Example. 60 A 192.0.2.1\nwww.example 60 AAAA ::1\n# a comment\n\
-        alias.example 5 CNAME www.example\nexample. 60 TXT hello world\n";
+        alias.example 5 CNAME  www.example\na.below.example 1 A 192.0.2.9\nexample. 60 TXT hello world\n";
 
     /// A question with the id 0x1234.
     fn question(name: &str, kind: u16) -> Vec<u8> {
@@ -180,10 +226,14 @@ mod tests {
             ("www.example", 1, 0, 1),
             ("WWW.EXAMPLE", 28, 0, 1),
             ("www.example", 255, 0, 2),
-            ("alias.example", 1, 0, 1),
+            ("alias.example", 1, 0, 2),
+            ("alias.example", 5, 0, 1),
+            ("below.example", 1, 0, 0),
+            ("a.below.example", 1, 0, 1),
             ("www.example", 16, 0, 0),
             ("no.example", 1, 3, 0),
             ("example.org", 1, 5, 0),
+            ("bexample", 1, 5, 0),
         ] {
             let reply = ask(name, kind);
             assert_eq!((reply[3], reply[7]), (code, records), "{name} {kind}");
@@ -201,6 +251,32 @@ mod tests {
         assert!(cut.len() <= 512 && cut[2] & 0x02 != 0, "{}", cut.len());
         let whole = zone.reply(&message, Some(MOST_TCP)).unwrap();
         assert_eq!((whole[2] & 0x02, whole[6], whole[7]), (0, 0, 200));
+    }
+
+    #[test]
+    fn aliases_in_a_circle_end_and_an_unknown_edns_is_told() {
+        let zone = Zone::parse("a.b 1 CNAME b.b\nb.b 1 CNAME a.b\n").unwrap();
+        assert_eq!(
+            zone.reply(&question("a.b", 1), None).unwrap()[7],
+            MOST_ALIASES as u8
+        );
+        let mut message = question("a.b", 1);
+        message[11] = 1;
+        message.extend_from_slice(&[0, 0, 41, 4, 208, 0, 1, 0, 0, 0, 0]);
+        let reply = zone.reply(&message, None).unwrap();
+        assert_eq!((reply[3], reply[11]), (0, 1));
+        assert!(
+            reply.ends_with(&[0, 0, 41, 4, 208, 1, 0, 0, 0, 0, 0]),
+            "BADVERS"
+        );
+    }
+
+    #[test]
+    fn a_dot_in_a_label_is_no_end_of_it() {
+        let zone = Zone::parse(ZONE).unwrap();
+        let mut message = question("wwwXexample", 1);
+        message[16] = b'.';
+        assert_eq!(zone.reply(&message, None).unwrap()[3], REFUSED);
     }
 
     #[test]
@@ -226,12 +302,14 @@ mod tests {
     fn a_wrong_line_of_the_zone_is_told_with_its_number() {
         for (line, part) in [
             ("www.example 60 A", "expected NAME TTL TYPE VALUE"),
+            ("", "no records"),
             ("www.example x A 192.0.2.1", "invalid digit"),
             ("www.example 60 MX a", "no type MX"),
             ("a..b 60 A 192.0.2.1", "no name"),
         ] {
             let error = Zone::parse(&format!("\n{line}\n")).unwrap_err().to_string();
-            assert!(error.contains("line 2") && error.contains(part), "{error}");
+            assert!(line.is_empty() || error.contains("line 2"), "{error}");
+            assert!(error.contains(part), "{error}");
         }
     }
 }

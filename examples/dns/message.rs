@@ -28,6 +28,8 @@ pub(crate) const FORMAT_ERROR: u8 = 1;
 pub(crate) const NO_SUCH_NAME: u8 = 3;
 pub(crate) const NOT_IMPLEMENTED: u8 = 4;
 pub(crate) const REFUSED: u8 = 5;
+/// Its upper bits are in the OPT record (RFC 6891, 6.1.3).
+pub(crate) const BAD_VERSION: u16 = 16;
 
 /// The data of a record.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,9 +49,13 @@ impl Data {
         }
     }
 
-    /// Whether a question for a type is one for this.
+    /// Whether a question for a type is one for this; an alias is one for all.
     pub(crate) fn is_asked(&self, kind: u16) -> bool {
-        kind == ANY || kind == self.kind() || self.kind() == CNAME
+        self.is_of(kind) || self.kind() == CNAME
+    }
+
+    pub(crate) fn is_of(&self, kind: u16) -> bool {
+        kind == ANY || kind == self.kind()
     }
 
     fn encode(&self) -> Vec<u8> {
@@ -79,7 +85,8 @@ pub(crate) struct Query<'a> {
     pub(crate) class: u16,
     /// The most bytes that the client takes over UDP.
     pub(crate) udp_limit: usize,
-    edns: bool,
+    /// The version of EDNS that the client speaks.
+    edns: Option<u8>,
 }
 
 impl<'a> Query<'a> {
@@ -106,7 +113,7 @@ impl<'a> Query<'a> {
             kind: u16::from_be_bytes([question[0], question[1]]),
             class: u16::from_be_bytes([question[2], question[3]]),
             udp_limit: PLAIN_UDP,
-            edns: false,
+            edns: None,
         };
         if more > 0 && message.get(query.end..query.end + 3) == Some(&[0, 0, OPT as u8]) {
             let size = message
@@ -114,9 +121,14 @@ impl<'a> Query<'a> {
                 .ok_or(Some(FORMAT_ERROR))?;
             let size = usize::from(u16::from_be_bytes([size[0], size[1]]));
             query.udp_limit = size.clamp(PLAIN_UDP, MOST_UDP);
-            query.edns = true;
+            query.edns = message.get(query.end + 6).copied();
         }
         Ok(query)
+    }
+
+    /// Whether the client speaks an EDNS that is not known here.
+    pub(crate) fn is_of_later_edns(&self) -> bool {
+        self.edns.is_some_and(|version| version > 0)
     }
 
     pub(crate) fn is_of_internet(&self) -> bool {
@@ -126,28 +138,15 @@ impl<'a> Query<'a> {
     /// Makes a reply of at most `limit` bytes. One that is cut says so, and the client asks over TCP.
     pub(crate) fn reply<'r>(
         &self,
-        code: u8,
+        code: u16,
         records: impl Iterator<Item = (&'r str, u32, &'r Data)>,
         limit: usize,
     ) -> Vec<u8> {
-        let mut reply = header(self.message, code, 1);
+        let mut reply = header(self.message, code as u8 & 0x0f, 1);
         reply.extend_from_slice(&self.message[HEADER..self.end]);
-        let opt: &[u8] = match self.edns {
-            true => &[
-                0,
-                0,
-                OPT as u8,
-                (MOST_UDP >> 8) as u8,
-                MOST_UDP as u8,
-                0,
-                0,
-                0,
-                0,
-                0,
-                0,
-            ],
-            false => &[],
-        };
+        let [high, low] = (MOST_UDP as u16).to_be_bytes();
+        let opt = [0, 0, OPT as u8, high, low, (code >> 4) as u8, 0, 0, 0, 0, 0];
+        let opt = if self.edns.is_some() { &opt[..] } else { &[] };
         let mut count = 0_u16;
         for (name, ttl, data) in records {
             let bytes = data.encode();
@@ -166,7 +165,7 @@ impl<'a> Query<'a> {
             count += 1;
         }
         reply[6..8].copy_from_slice(&count.to_be_bytes());
-        reply[11] = u8::from(self.edns);
+        reply[11] = u8::from(self.edns.is_some());
         reply.extend_from_slice(opt);
         reply
     }
@@ -177,9 +176,15 @@ pub(crate) fn refusal(message: &[u8], code: u8) -> Vec<u8> {
     header(message, code, 0)
 }
 
-/// A header: the id of the message, "a reply", "from the authority", and whether recursion was desired.
+/// A header: the id and the operation of the message, "a reply", and whether recursion was desired. A reply
+/// about a name of the zone is from its authority.
 fn header(message: &[u8], code: u8, questions: u8) -> Vec<u8> {
-    let flags = 0x84 | (message[2] & 0x01);
+    let authority = if matches!(code, NO_ERROR | NO_SUCH_NAME) {
+        0x04
+    } else {
+        0
+    };
+    let flags = 0x80 | authority | (message[2] & 0x79);
     vec![
         message[0], message[1], flags, code, 0, questions, 0, 0, 0, 0, 0, 0,
     ]
@@ -188,6 +193,7 @@ fn header(message: &[u8], code: u8, questions: u8) -> Vec<u8> {
 /// Reads a name without pointers, which a question has no use for, and returns where it ends.
 fn read_name(message: &[u8], mut at: usize) -> Option<(String, usize)> {
     let mut name = String::new();
+    let start = at;
     loop {
         let len = usize::from(*message.get(at)?);
         at += 1;
@@ -196,10 +202,16 @@ fn read_name(message: &[u8], mut at: usize) -> Option<(String, usize)> {
         }
         let label = message.get(at..at + len).filter(|_| len < 64)?;
         at += len;
-        if !label.is_ascii() || name.len() + len > 254 {
+        if at - start > 254 {
             return None;
         }
-        name.extend(label.iter().map(|byte| byte.to_ascii_lowercase() as char));
+        for byte in label {
+            // A dot in a label is no end of it (RFC 4343, 2.1).
+            if *byte == b'.' {
+                name.push('\\');
+            }
+            name.push(byte.to_ascii_lowercase() as char);
+        }
         name.push('.');
     }
 }

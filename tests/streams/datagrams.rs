@@ -184,3 +184,28 @@ fn there_is_no_socket_without_a_loop() {
             .is::<tidegate_streams::NoEventLoop>()
     );
 }
+
+#[test]
+fn errors_that_nobody_reads_are_bounded() {
+    run(async {
+        let dir = TempDir::new();
+        let gone = DatagramPeer::new(Datagrams::V4, &dir, "b");
+        let port = gone.address().as_inet().unwrap().port();
+        drop(gone);
+        let socket = DatagramSocket::connect("127.0.0.1", port).await?;
+        for _ in 0..100 {
+            socket.send(b"anybody?")?;
+            socket.flush().await?;
+            sleep(Duration::ZERO).await;
+        }
+        let mut errors = 0;
+        while timeout(Duration::from_millis(20), socket.recv_from())
+            .await
+            .is_ok()
+        {
+            errors += 1;
+        }
+        assert!((1..=16).contains(&errors), "{errors}");
+        Ok(())
+    });
+}

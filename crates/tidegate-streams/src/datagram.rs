@@ -3,11 +3,12 @@
 use crate::error::NoEventLoop;
 use bytes::Bytes;
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
 use std::mem;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use tidegate::{
@@ -20,6 +21,9 @@ use tidegate::{
 const MAX_UNREAD: usize = 128 * 1024;
 
 const OVERHEAD: usize = 64;
+
+/// The maximum number of errors that wait unread: later ones tell nothing new.
+const MAX_ERRORS: usize = 16;
 
 /// A socket of datagrams, on UDP or Unix.
 ///
@@ -58,47 +62,89 @@ struct Inbox {
     items: RefCell<VecDeque<io::Result<(Bytes, Address)>>>,
     /// As [`MAX_UNREAD`] counts them.
     size: Cell<usize>,
+    errors: Cell<usize>,
+    /// It has stopped receiving.
+    full: Cell<bool>,
     closed: RefCell<Option<Closed>>,
-    wakers: RefCell<Vec<Waker>>,
+    /// Of the waits, by their numbers.
+    wakers: RefCell<BTreeMap<u64, Waker>>,
+    waits: Cell<u64>,
 }
 
 impl Inbox {
-    fn push(&self, item: io::Result<(Bytes, Address)>) {
-        let len = item.as_ref().map_or(0, |(data, _)| data.len());
-        self.size.set(self.size.get() + len + OVERHEAD);
+    fn push(&self, data: &[u8], from: &Address) {
+        self.size.set(self.size.get() + data.len() + OVERHEAD);
+        let item = Ok((Bytes::copy_from_slice(data), from.clone()));
         self.items.borrow_mut().push_back(item);
         self.wake();
     }
 
+    fn push_error(&self, error: io::Error) {
+        if self.errors.get() < MAX_ERRORS {
+            self.errors.set(self.errors.get() + 1);
+            self.items.borrow_mut().push_back(Err(error));
+            self.wake();
+        }
+    }
+
     fn wake(&self) {
         let wakers = mem::take(&mut *self.wakers.borrow_mut());
-        for waker in wakers {
+        for waker in wakers.into_values() {
             waker.wake();
         }
     }
 
-    fn poll(
-        &self,
-        context: &Context<'_>,
-        transport: &DatagramTransport,
-    ) -> Poll<io::Result<(Bytes, Address)>> {
-        let item = self.items.borrow_mut().pop_front();
-        if let Some(item) = item {
-            let len = item.as_ref().map_or(0, |(data, _)| data.len());
-            self.size.set(self.size.get() - len - OVERHEAD);
-            if self.size.get() <= MAX_UNREAD / 2 {
-                transport.resume_reading();
-            }
+    fn take(&self, transport: &DatagramTransport) -> Option<io::Result<(Bytes, Address)>> {
+        let item = self.items.borrow_mut().pop_front()?;
+        match &item {
+            Ok((data, _)) => self.size.set(self.size.get() - data.len() - OVERHEAD),
+            Err(_) => self.errors.set(self.errors.get() - 1),
+        }
+        if self.full.get() && self.size.get() <= MAX_UNREAD / 2 {
+            self.full.set(false);
+            transport.resume_reading();
+        }
+        Some(item)
+    }
+}
+
+/// A wait for a datagram.
+struct Receive<'s> {
+    socket: &'s DatagramSocket,
+    /// Since it was polled.
+    number: Option<u64>,
+}
+
+impl Future for Receive<'_> {
+    type Output = io::Result<(Bytes, Address)>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let DatagramSocket { transport, inbox } = self.socket;
+        if let Some(item) = inbox.take(transport) {
             return Poll::Ready(item);
         }
-        if let Some(closed) = &*self.closed.borrow() {
+        if let Some(closed) = &*inbox.closed.borrow() {
             return Poll::Ready(Err(closed.clone().into()));
         }
-        let mut wakers = self.wakers.borrow_mut();
-        if !wakers.iter().any(|waker| waker.will_wake(context.waker())) {
-            wakers.push(context.waker().clone());
-        }
+        let number = *self.number.get_or_insert_with(|| {
+            inbox.waits.set(inbox.waits.get() + 1);
+            inbox.waits.get()
+        });
+        let before = inbox
+            .wakers
+            .borrow_mut()
+            .insert(number, context.waker().clone());
+        drop(before);
         Poll::Pending
+    }
+}
+
+impl Drop for Receive<'_> {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            let waker = self.socket.inbox.wakers.borrow_mut().remove(&number);
+            drop(waker);
+        }
     }
 }
 
@@ -112,9 +158,9 @@ impl DatagramProtocol for Receiver {
         data: &[u8],
         from: &Address,
     ) -> Result {
-        self.0
-            .push(Ok((Bytes::copy_from_slice(data), from.clone())));
+        self.0.push(data, from);
         if self.0.size.get() >= MAX_UNREAD {
+            self.0.full.set(true);
             transport.pause_reading();
         }
         Ok(())
@@ -127,7 +173,7 @@ impl DatagramProtocol for Receiver {
                 Some(code) => io::Error::from_raw_os_error(code),
                 None => io::Error::new(error.error().kind(), error.to_string()),
             };
-            self.0.push(Err(copy));
+            self.0.push_error(copy);
         }
         Ok(())
     }
@@ -186,13 +232,17 @@ impl DatagramSocket {
     ///
     /// With a remote address, that of a datagram that was sent before:
     /// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) when nothing receives there. The socket goes
-    /// on. Without one, no peer makes it fail. The [`Closed`] of a socket that has ended.
+    /// on. Of errors that nobody reads the first 16 wait. Without a remote address, no peer makes it fail. The
+    /// [`Closed`] of a socket that has ended.
     ///
     /// # Cancel safety
     ///
     /// A datagram is taken by the poll that completes. Dropping the future loses nothing.
     pub fn recv_from(&self) -> impl Future<Output = io::Result<(Bytes, Address)>> + '_ {
-        poll_fn(|context| self.inbox.poll(context, &self.transport))
+        Receive {
+            socket: self,
+            number: None,
+        }
     }
 
     /// Sends a datagram to an address: takes it at once, whole, or not at all.

@@ -103,6 +103,14 @@ impl WriteLimits {
         self.cap.unwrap_or(DEFAULT_CAP)
     }
 
+    /// Sets the cap unless it was set, for others than streams; it is not below `high`.
+    pub(crate) fn or_cap(mut self, bytes: usize) -> Self {
+        if self.cap.is_none() {
+            self.cap = Some(bytes.max(self.high()));
+        }
+        self
+    }
+
     pub(crate) fn resolve(&self) -> io::Result<Watermarks> {
         let marks = Watermarks {
             high: self.high(),

@@ -195,3 +195,119 @@ fn an_echo_whose_peer_reads_nothing_is_bounded() {
     assert!(!transport.is_reading());
     assert!(protocol.closed().is_none());
 }
+
+#[test]
+fn a_receiver_that_reads_is_not_kept_waiting_by_the_refusals_before() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let dir = TempDir::new();
+    let peer = DatagramPeer::new(Datagrams::Unix, &dir, "b");
+    let protocol = DatagramRecorder::default();
+    let transport = endpoint(&event_loop, Datagrams::Unix.local(&dir, "a"), &protocol);
+    let all = 4_000_u64;
+    for i in 0..all {
+        transport
+            .send_to(&i.to_be_bytes(), &peer.address())
+            .unwrap();
+    }
+    let mut received = 0_u64;
+    // At the longest pause this would take longer than the bound.
+    drive(&mut event_loop, "all arrive", || {
+        while transport.stats().sent > received {
+            assert_eq!(peer.receive(), received.to_be_bytes());
+            received += 1;
+        }
+        received == all
+    });
+}
+
+#[test]
+fn the_kernel_is_asked_to_report_room_once_an_episode_and_not_without() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let dir = TempDir::new();
+    let peer = DatagramPeer::new(Datagrams::Unix, &dir, "b");
+    let protocol = DatagramRecorder::default();
+    let options = Datagrams::Unix.local(&dir, "a").remote(peer.address());
+    let transport = endpoint(&event_loop, options, &protocol);
+    settle(&mut event_loop);
+    let before = event_loop.handle().stats().registrations;
+    for episode in 1..=2 {
+        for _ in 0..50 {
+            transport.send(&[0; 100]).unwrap();
+        }
+        let all = 50 * episode;
+        let mut received = all - 50;
+        drive(&mut event_loop, "all arrive", || {
+            if transport.stats().sent > received {
+                peer.receive();
+                received += 1;
+            }
+            received == all
+        });
+        settle(&mut event_loop);
+        let asked = event_loop.handle().stats().registrations - before;
+        assert_eq!(asked, 2 * episode);
+    }
+}
+
+#[test]
+fn a_drain_completes_at_a_close_whose_queue_has_gone() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let dir = TempDir::new();
+    let peer = DatagramPeer::new(Datagrams::Unix, &dir, "b");
+    let options = Datagrams::Unix.local(&dir, "a").remote(peer.address());
+    let transport = endpoint(&event_loop, options, &DatagramRecorder::default());
+    let mut sent = 0_u64;
+    while !transport.flow().is_paused() {
+        transport.send(&[0; 1_000]).unwrap();
+        sent += 1;
+    }
+    let drained = support::answer_of(transport.drain());
+    transport.close();
+    let mut received = 0;
+    drive(&mut event_loop, "the end", || {
+        if transport.stats().sent > received {
+            peer.receive();
+            received += 1;
+        }
+        transport.closed().is_some()
+    });
+    assert_eq!(transport.stats().sent, sent);
+    settle(&mut event_loop);
+    assert!(drained.borrow().is_some(), "it has no result, or an error");
+}
+
+#[test]
+fn the_cap_is_a_mebibyte_unless_set_whatever_else_is() {
+    let event_loop = EventLoop::new().unwrap();
+    let limits = WriteLimits::new().with_high(128 << 10);
+    let options = Datagrams::V4
+        .local(&TempDir::new(), "a")
+        .write_limits(limits);
+    let transport = endpoint(&event_loop, options, &DatagramRecorder::default());
+    assert_eq!(transport.write_limits().cap(), 1 << 20);
+    transport
+        .set_write_limits(WriteLimits::new().with_high(2 << 20))
+        .unwrap();
+    assert_eq!(transport.write_limits().cap(), 2 << 20);
+}
+
+#[test]
+fn dropping_the_oldest_may_open_the_flow_again() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let dir = TempDir::new();
+    let peer = DatagramPeer::new(Datagrams::Unix, &dir, "b");
+    let limits = WriteLimits::new().with_high(1_000).with_cap(1_000);
+    let options = Datagrams::Unix
+        .local(&dir, "a")
+        .remote(peer.address())
+        .write_limits(limits)
+        .when_full(WhenFull::DropOldest);
+    let transport = endpoint(&event_loop, options, &DatagramRecorder::default());
+    while transport.try_send(&[0; 10]).is_ok() {}
+    transport.send(&[0; 2_000]).unwrap();
+    assert!(transport.flow().is_paused());
+    transport.send(&[0; 10]).unwrap();
+    assert!(!transport.flow().is_paused(), "{transport:?}");
+    assert_eq!(transport.stats().dropped, 1);
+    settle(&mut event_loop);
+}

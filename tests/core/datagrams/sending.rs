@@ -268,3 +268,98 @@ fn flush_completes_when_what_was_taken_has_gone_and_fails_when_the_end_came_firs
     let error = event_loop.run_until(completion).unwrap_err();
     assert_eq!(tidegate::Closed::of(&error), transport.closed());
 }
+
+#[test]
+fn the_replies_to_one_sender_wait_for_sixteen_of_its_datagrams_at_the_most() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let dir = TempDir::new();
+    let peer = DatagramPeer::new(Datagrams::V4, &dir, "b");
+    let protocol = DatagramRecorder::echo();
+    let transport = endpoint(&event_loop, "127.0.0.1:0", &protocol);
+    settle(&mut event_loop);
+    for i in 0..40_u8 {
+        peer.send_to(&[i; 100], transport.local_addr());
+    }
+    let before = event_loop.handle().stats().writes;
+    drive(&mut event_loop, "all echoes", || {
+        transport.stats().sent == 40
+    });
+    assert_eq!(event_loop.handle().stats().writes - before, 3);
+}
+
+#[test]
+fn a_flush_before_a_close_completes_although_an_earlier_datagram_has_failed() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let dir = TempDir::new();
+    let peer = DatagramPeer::new(Datagrams::V4, &dir, "b");
+    let protocol = DatagramRecorder::default();
+    let transport = endpoint(&event_loop, "127.0.0.1:0", &protocol);
+    let forbidden: std::net::SocketAddr = "255.255.255.255:9".parse().unwrap();
+    transport.send_to(b"forbidden", &forbidden).unwrap();
+    drive(&mut event_loop, "a failure", || {
+        transport.stats().failed == 1
+    });
+    transport.send_to(b"fine", &peer.address()).unwrap();
+    let flush = transport.flush();
+    transport.close();
+    event_loop.run_until(flush).unwrap();
+    assert_eq!(peer.receive(), b"fine");
+}
+
+#[test]
+fn a_flush_of_empty_datagrams_fails_with_the_abort_that_drops_them() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let dir = TempDir::new();
+    let peer = DatagramPeer::new(Datagrams::V4, &dir, "b");
+    let transport = endpoint(&event_loop, "127.0.0.1:0", &DatagramRecorder::default());
+    settle(&mut event_loop);
+    transport.send_to(b"", &peer.address()).unwrap();
+    let flush = transport.flush();
+    transport.abort();
+    assert!(event_loop.run_until(flush).is_err());
+    assert_accounted(&transport);
+}
+
+#[test]
+fn a_connected_endpoint_replies_to_the_sender_however_its_address_is_spelled() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let dir = TempDir::new();
+    let peer = DatagramPeer::new(Datagrams::V4, &dir, "b");
+    let port = peer.address().as_inet().unwrap().port();
+    let protocol = DatagramRecorder::echo();
+    let options = DatagramOptions::connected(("0.0.0.0", port));
+    let transport = endpoint(&event_loop, options, &protocol);
+    let at = transport.local_addr().as_inet().unwrap();
+    let to = std::net::SocketAddr::from(([127, 0, 0, 1], at.port()));
+    peer.send_to(b"x", &Address::Inet(to));
+    drive(&mut event_loop, "an echo", || transport.stats().sent == 1);
+    assert_eq!(peer.receive(), b"x");
+}
+
+#[test]
+fn an_endpoint_may_have_a_broadcast_address_as_its_remote_one() {
+    let event_loop = EventLoop::new().unwrap();
+    let to = "255.255.255.255:9";
+    let refused = event_loop
+        .handle()
+        .create_datagram_endpoint(DatagramOptions::connected(to), DatagramRecorder::default());
+    let error = refused.unwrap_err();
+    assert_eq!(
+        error.kind(),
+        std::io::ErrorKind::PermissionDenied,
+        "{error}"
+    );
+    let options = DatagramOptions::connected(to).broadcast(true);
+    match event_loop
+        .handle()
+        .create_datagram_endpoint(options, DatagramRecorder::default())
+    {
+        Ok(transport) => assert!(transport.remote_addr().is_some()),
+        // A machine without a route to a network.
+        Err(error) => assert_ne!(
+            error.kind(),
+            std::io::ErrorKind::PermissionDenied,
+            "{error}"
+        ),
+    }
+}

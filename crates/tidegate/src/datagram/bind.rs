@@ -1,10 +1,10 @@
 //! From the options to an endpoint.
 
 use super::endpoint::Endpoint;
-use super::options::{Local, Settings};
+use super::options::{DEFAULT_CAP, Local, Settings};
 use super::{DatagramOptions, DatagramProtocol, DatagramTransport};
 use crate::address::Target;
-use crate::driver::Datagrams;
+use crate::driver::{DatagramOption, Datagrams};
 use crate::event_loop::{Core, Deferred, add};
 use crate::resolve::in_zone;
 use crate::{Address, Handle, LoopClosed};
@@ -106,7 +106,7 @@ fn bind(handle: &Handle, options: DatagramOptions) -> io::Result<(Settings, Data
     if core.is_closed() {
         return Err(LoopClosed.into());
     }
-    let marks = options.write_limits.resolve()?;
+    let marks = options.write_limits.or_cap(DEFAULT_CAP).resolve()?;
     let remote = options
         .remote
         .map(|remote| remote_address(core, remote?))
@@ -125,6 +125,9 @@ fn bind(handle: &Handle, options: DatagramOptions) -> io::Result<(Settings, Data
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         Local::Given(mut socket, connected) => {
+            if options.bind.broadcast {
+                socket.set_option(DatagramOption::Broadcast(true))?;
+            }
             if let Some(remote) = &remote {
                 socket
                     .connect(remote)

@@ -52,6 +52,8 @@ impl DatagramTransport {
         }
         self.fix_closed(reason);
         let dropped = endpoint.queued() as u64;
+        let gone = endpoint.gone();
+        endpoint.with_extra(|extra| extra.gone_at_end = Some(gone));
         let before = endpoint.numbers.dropped.get();
         endpoint.numbers.dropped.set(before + dropped);
         endpoint.drop_queue();
@@ -109,6 +111,6 @@ impl DatagramTransport {
         }
         let gone = core.registry.borrow_mut().remove(endpoint.id);
         drop(gone);
-        self.fail_waiters(&closed);
+        self.end_waiters(&closed);
     }
 }

@@ -36,6 +36,8 @@ pub(crate) struct Endpoint {
     pub(super) segments: Cell<u16>,
     /// The number of datagrams at the front of the queue that go one by one, for their run was refused.
     pub(super) singly: Cell<u16>,
+    /// The length of the datagrams of a run that was too long, until one of them has gone by itself.
+    pub(super) too_long_run: Cell<u32>,
     /// Datagrams of this length or longer go one by one.
     pub(super) singly_from: Cell<u32>,
     /// The kernel tells of room.
@@ -70,6 +72,10 @@ pub(super) struct Extra {
     pub(super) close_deadline: Option<(Instant, TimerId)>,
     /// The pause before a Unix socket is tried again that tells of no room.
     pub(super) retry: Duration,
+    /// The number of datagrams that had been sent when the kernel last refused one.
+    pub(super) sent_at_refusal: u64,
+    /// The number of datagrams that had gone when the endpoint ended, and dropped the rest.
+    pub(super) gone_at_end: Option<u64>,
 }
 
 /// Datagrams of one sender.
@@ -101,6 +107,7 @@ impl Endpoint {
                 when_full: settings.when_full,
                 segments: Cell::new(settings.segments as u16),
                 singly: Cell::new(0),
+                too_long_run: Cell::new(0),
                 singly_from: Cell::new(u32::MAX),
                 watches_room: Cell::new(false),
                 resume_tick: Cell::new(0),

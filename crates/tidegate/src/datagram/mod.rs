@@ -138,8 +138,8 @@ impl DatagramTransport {
         self.wait_drained()
     }
 
-    /// Completes when all datagrams that were taken before the call are with the kernel, or have failed
-    /// and were told of.
+    /// Completes when all datagrams that were taken before the call are with the kernel, or have failed.
+    /// [`error_received`](DatagramProtocol::error_received) may tell of a failure later.
     ///
     /// Fails with the [`Closed`] of the endpoint when that ends first. Dropping it cancels the wait.
     pub fn flush(&self) -> Completion<()> {
@@ -153,14 +153,15 @@ impl DatagramTransport {
         self.wait_writable()
     }
 
-    /// Sets the watermarks and the cap. They hold at once.
+    /// Sets the watermarks and the cap, which is 1 MiB unless set. They hold at once.
     ///
     /// # Errors
     ///
     /// [`InvalidInput`](io::ErrorKind::InvalidInput) unless `low <= high <= cap` and `cap > 0`;
     /// nothing changes then.
     pub fn set_write_limits(&self, limits: WriteLimits) -> io::Result<()> {
-        self.endpoint().marks.set(limits.resolve()?);
+        let marks = limits.or_cap(options::DEFAULT_CAP).resolve()?;
+        self.endpoint().marks.set(marks);
         self.update_flow();
         self.touch();
         Ok(())

@@ -9,7 +9,7 @@ use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 
 /// The cap unless set: datagrams that wait for long are stale.
-const DEFAULT_CAP: usize = 1024 * 1024;
+pub(super) const DEFAULT_CAP: usize = 1024 * 1024;
 
 /// The network interface of a multicast group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -41,7 +41,7 @@ pub enum WhenFull {
 ///
 /// Made from `"127.0.0.1:5353"`, `"[::1]:0"`, `"unix:/path"`, a host and a port, a [`SocketAddr`], an
 /// [`Address`], or a socket of the standard library. Port 0 takes a free one. A name stands for the first
-/// of its addresses that can be bound.
+/// of its addresses that can be bound. Settings of the bind have no effect on a given socket.
 ///
 /// ```
 /// use tidegate::{DatagramOptions, WhenFull};
@@ -94,7 +94,7 @@ impl DatagramOptions {
                 ..DatagramBindOptions::default()
             },
             options: Vec::new(),
-            write_limits: WriteLimits::new().with_cap(DEFAULT_CAP),
+            write_limits: WriteLimits::new(),
             when_full: WhenFull::Refuse,
             segmentation: true,
         }
@@ -136,7 +136,7 @@ impl DatagramOptions {
 
     /// Sets whether datagrams may go to broadcast addresses (SO_BROADCAST, socket(7)); off unless set.
     pub fn broadcast(mut self, on: bool) -> Self {
-        self.options.push(DatagramOption::Broadcast(on));
+        self.bind.broadcast = on;
         self
     }
 
@@ -154,8 +154,8 @@ impl DatagramOptions {
     }
 
     /// Sets the watermarks and the cap of the queue. They count the bytes of each datagram, and 64 for
-    /// itself. Unless set they are 64 KiB, 16 KiB, and a cap of 1 MiB: datagrams that wait for long are
-    /// stale.
+    /// itself. Unless set they are 64 KiB, 16 KiB, and a cap of 1 MiB, or `high` if that is more: datagrams
+    /// that wait for long are stale.
     pub fn write_limits(mut self, limits: WriteLimits) -> Self {
         self.write_limits = limits;
         self
@@ -168,7 +168,8 @@ impl DatagramOptions {
     }
 
     /// Sets whether the kernel may cut several datagrams out of one call (UDP_SEGMENT, udp(7)); on
-    /// unless set. Their bytes on the network are the same.
+    /// unless set. Their bytes on the network are the same. Linux before 4.18 ignores the request and sends
+    /// one long datagram: turn it off there.
     pub fn segmentation(mut self, on: bool) -> Self {
         self.segmentation = on;
         self

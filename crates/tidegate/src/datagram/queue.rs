@@ -29,8 +29,9 @@ impl Run {
     }
 
     /// Whether a datagram may be the next of this run.
-    fn takes(&self, to: Option<&Address>, len: usize, most: usize) -> bool {
+    fn takes(&self, to: Option<&Address>, len: usize, most: usize, below: usize) -> bool {
         self.count < most
+            && self.segment < below
             && self.last == self.segment
             && len <= self.segment
             && len > 0
@@ -79,12 +80,18 @@ impl Queue {
         self.bytes() + self.count * OVERHEAD
     }
 
-    /// Adds a datagram. At most `segments` of them go in one call.
-    pub(super) fn push(&mut self, to: Option<&Address>, data: &[u8], segments: usize) {
+    /// Adds a datagram. At most `segments` of them go in one call, and only those of a length below `below`.
+    pub(super) fn push(
+        &mut self,
+        to: Option<&Address>,
+        data: &[u8],
+        segments: usize,
+        below: usize,
+    ) {
         self.bytes.extend_from_slice(data);
         self.count += 1;
         if let Some(run) = self.runs.back_mut()
-            && run.takes(to, data.len(), segments)
+            && run.takes(to, data.len(), segments, below)
         {
             run.count += 1;
             run.last = data.len();
@@ -203,7 +210,7 @@ mod tests {
                         _ => 100,
                     };
                     let data = vec![step as u8; len];
-                    queue.push(Some(&address(to)), &data, segments);
+                    queue.push(Some(&address(to)), &data, segments, usize::MAX);
                     model.push_back((to, data));
                 } else if let Some(front) = queue.front(segments) {
                     let cut = datagrams(front);
@@ -234,9 +241,9 @@ mod tests {
         let mut queue = Queue::default();
         let to = address(1);
         for len in [10, 10, 4, 10, 0, 10, 11] {
-            queue.push(Some(&to), &vec![0; len], 64);
+            queue.push(Some(&to), &vec![0; len], 64, usize::MAX);
         }
-        queue.push(Some(&address(2)), &[0; 11], 64);
+        queue.push(Some(&address(2)), &[0; 11], 64, usize::MAX);
         let mut runs = Vec::new();
         while let Some(front) = queue.front(64) {
             let (count, len, segment) = (front.count, front.data.len(), front.segment);
@@ -258,7 +265,7 @@ mod tests {
     fn a_run_fits_into_one_datagram_of_the_network() {
         let mut queue = Queue::default();
         for _ in 0..100 {
-            queue.push(None, &[0; 1_200], 64);
+            queue.push(None, &[0; 1_200], 64, usize::MAX);
         }
         assert_eq!(queue.front(64).unwrap().count, MAX_RUN / 1_200);
     }

@@ -96,6 +96,8 @@ impl DatagramTransport {
                 self.settle();
             }
             Ok(Received { len, segment, from }) => {
+                // The kernel drops those of others; it may spell the address in another way.
+                let from = endpoint.remote.clone().unwrap_or(from);
                 self.deliver(&buffer[..len], segment, from, share);
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -15,10 +15,8 @@ impl DatagramTransport {
     pub(super) fn wait_for_room(&self) {
         let endpoint = self.endpoint();
         endpoint.clear(State::WRITABLE);
-        if endpoint.is_told_of_no_room() {
+        if endpoint.is_told_of_no_room() || !endpoint.watch_room(true) {
             self.retry_later();
-        } else if !endpoint.watches_room.get() {
-            endpoint.watch_room(true);
         }
     }
 
@@ -29,19 +27,26 @@ impl DatagramTransport {
         }
         endpoint.set(State::RETRYING);
         let (first, longest) = RETRY;
+        let sent = endpoint.numbers.sent.get();
         let delay = endpoint.with_extra(|extra| {
-            extra.retry = (2 * extra.retry).clamp(first, longest);
+            let progress = extra.sent_at_refusal != sent;
+            extra.sent_at_refusal = sent;
+            extra.retry = match progress {
+                true => first,
+                false => (2 * extra.retry).clamp(first, longest),
+            };
             extra.retry
         });
         let deadline = endpoint.core().clock() + delay;
         self.timer_at(deadline, move |transport| {
-            transport.endpoint().clear(State::RETRYING);
-            transport.endpoint().set(State::WRITABLE);
+            let endpoint = transport.endpoint();
+            endpoint.clear(State::RETRYING);
+            endpoint.set(State::WRITABLE);
             transport.settle();
         });
     }
 
-    /// Something has gone, or an event has told of room.
+    /// An event has told of room.
     pub(super) fn note_room(&self) {
         let endpoint = self.endpoint();
         if endpoint.is(State::RETRYING) {
@@ -62,26 +67,28 @@ impl Endpoint {
     /// Stops the reports of room when nothing waits for it any more.
     pub(super) fn forget_room(&self) {
         let waits = self.is(State::QUEUED) || !self.is(State::WRITABLE);
-        if self.watches_room.get() && !waits {
+        if !waits {
             self.watch_room(false);
         }
     }
 
     /// Asks the kernel to report room, or no more. It reports each datagram that leaves, so it is asked
-    /// only while something waits.
-    fn watch_room(&self, on: bool) {
+    /// only while something waits. Returns whether it does as asked.
+    fn watch_room(&self, on: bool) -> bool {
+        if self.watches_room.get() == on {
+            return true;
+        }
         let core = self.core();
         let mut socket = self.socket.borrow_mut();
         let Some(socket) = socket.as_mut() else {
-            return;
+            return true;
         };
         add(&core.counters.registrations, 1);
         let token = self.id.token();
         let watched = core.with_driver(|driver| driver.as_dyn().watch_room(socket, token, on));
-        self.watches_room.set(on && watched.is_ok());
-        if watched.is_err() {
-            // Nothing will tell of room, and a later send asks again.
-            self.set(State::WRITABLE);
+        if watched.is_ok() {
+            self.watches_room.set(on);
         }
+        watched.is_ok()
     }
 }

@@ -36,14 +36,11 @@ impl DatagramTransport {
         if endpoint.is(State::QUEUED) {
             self.make_room()?;
         }
-        let segments = if data.len() < endpoint.singly_from.get() as usize {
-            usize::from(endpoint.segments.get())
-        } else {
-            1
-        };
+        let segments = usize::from(endpoint.segments.get());
+        let below = endpoint.singly_from.get() as usize;
         let cost = endpoint.queue.with(|queue| {
             let queue = queue.get_or_insert_with(|| endpoint.core().take_datagrams());
-            queue.push(to, data, segments);
+            queue.push(to, data, segments, below);
             queue.cost()
         });
         endpoint.set(State::QUEUED);
@@ -51,6 +48,9 @@ impl DatagramTransport {
         add(&endpoint.numbers.taken_bytes, data.len());
         if endpoint.marks.get().above_high(cost as u64) {
             self.offer();
+        } else if endpoint.is(State::PAUSED) {
+            // Older ones were dropped.
+            self.update_flow();
         }
         self.touch();
         Ok(self.flow())
@@ -196,6 +196,11 @@ impl DatagramTransport {
         self.note_earlier(earlier);
         match offered {
             Offered::Sent => {
+                if count == 1 && len as u32 == endpoint.too_long_run.take() {
+                    // It was the length of the run, not the destination.
+                    let limit = endpoint.singly_from.get().min(len as u32);
+                    endpoint.singly_from.set(limit);
+                }
                 endpoint.count_sent(count, len);
                 endpoint.remove(count);
             }
@@ -205,8 +210,7 @@ impl DatagramTransport {
                 endpoint.singly.set(count as u16);
                 match error.raw_os_error() {
                     Some(libc::EMSGSIZE | libc::EINVAL) => {
-                        let limit = endpoint.singly_from.get().min(segment as u32);
-                        endpoint.singly_from.set(limit);
+                        endpoint.too_long_run.set(segment as u32);
                     }
                     Some(libc::EIO) => endpoint.segments.set(1),
                     _ => {}
@@ -289,11 +293,11 @@ impl Endpoint {
         match self.call_to_send(transmit) {
             Offered::Failed(earlier) if self.keeps_errors() => {
                 let again = self.call_to_send(transmit);
-                if matches!(again, Offered::Failed(_)) {
-                    (again, None)
-                } else {
-                    (again, Some(earlier))
-                }
+                let same = match &again {
+                    Offered::Failed(error) => error.raw_os_error() == earlier.raw_os_error(),
+                    _ => false,
+                };
+                (again, (!same).then_some(earlier))
             }
             other => (other, None),
         }

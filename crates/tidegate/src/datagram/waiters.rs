@@ -110,25 +110,35 @@ impl DatagramTransport {
         }
     }
 
-    /// The endpoint has ended.
-    pub(super) fn fail_waiters(&self, closed: &Closed) {
+    /// The endpoint has ended: completes the waiters that have what they wait for, and fails the others.
+    pub(super) fn end_waiters(&self, closed: &Closed) {
         let endpoint = self.endpoint();
-        let gone = endpoint.gone();
-        let (flushes, others, closes) = endpoint.with_extra(|extra| {
-            let mut others = mem::take(&mut extra.drains);
-            others.append(&mut extra.writables);
+        let all = endpoint.gone();
+        let (gone, flushes, drains, writables, closes) = endpoint.with_extra(|extra| {
+            let gone = extra.gone_at_end.unwrap_or(all);
             let flushes = mem::take(&mut extra.flushes);
-            (flushes, others, mem::take(&mut extra.closes))
+            let (drains, writables) = (
+                mem::take(&mut extra.drains),
+                mem::take(&mut extra.writables),
+            );
+            (
+                gone,
+                flushes,
+                drains,
+                writables,
+                mem::take(&mut extra.closes),
+            )
         });
+        let failed = || Err(io::Error::from(closed.clone()));
         for (target, flush) in flushes {
-            if target <= gone && closed.unsent() == 0 {
-                flush.complete(Ok(()));
-            } else {
-                flush.complete(Err(io::Error::from(closed.clone())));
-            }
+            flush.complete(if target <= gone { Ok(()) } else { failed() });
         }
-        for waiting in others {
-            waiting.complete(Err(io::Error::from(closed.clone())));
+        let drained = gone == all && self.flow() == Flow::Open;
+        for drain in drains {
+            drain.complete(if drained { Ok(()) } else { failed() });
+        }
+        for writable in writables {
+            writable.complete(failed());
         }
         for waiting in closes {
             waiting.complete(Ok(closed.clone()));
@@ -138,7 +148,7 @@ impl DatagramTransport {
 
 impl Endpoint {
     /// The number of datagrams that were taken and wait no more.
-    fn gone(&self) -> u64 {
+    pub(super) fn gone(&self) -> u64 {
         self.numbers.taken.get() - self.queued() as u64
     }
 }

@@ -18,6 +18,8 @@ pub struct DatagramBindOptions {
     pub reuse_port: bool,
     /// IPV6_V6ONLY.
     pub only_v6: bool,
+    /// SO_BROADCAST, which connect(2) asks for.
+    pub broadcast: bool,
 }
 
 /// An option of a socket of datagrams.

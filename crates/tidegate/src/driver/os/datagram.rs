@@ -59,6 +59,9 @@ impl OsDatagrams {
         if v6 {
             socket.set_only_v6(options.only_v6)?;
         }
+        if options.broadcast {
+            socket.set_broadcast(true)?;
+        }
         let mut file = None;
         match local {
             Some(local @ Address::Unix(path)) => {
