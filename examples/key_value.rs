@@ -173,7 +173,9 @@ pub(crate) fn clients(memory: usize) -> impl Fn() -> Framed<Client> + 'static {
 /// Makes a server, whose store has this number of bytes.
 fn serve(event_loop: &EventLoop, at: &str, memory: usize) -> std::io::Result<Server> {
     let limits = WriteLimits::new().with_cap(CAP);
-    let options = ListenOptions::new(at).write_limits(limits);
+    let options = ListenOptions::new(at)
+        .write_limits(limits)
+        .max_connections(10_000);
     event_loop.handle().create_server(options, clients(memory))
 }
 

@@ -85,6 +85,9 @@ impl Fields {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         if is("host") {
             self.hosts += 1;
+            if !value.iter().all(is_of_host) {
+                return Err(Status::BadRequest);
+            }
         } else if is("content-length") {
             let length = length(value)?;
             // RFC 9112, section 6.3: one of them may be for another reader.
@@ -93,6 +96,10 @@ impl Fields {
             }
             self.length = Some(length);
         } else if is("transfer-encoding") {
+            if list(value).next().is_none() {
+                // A reader that counts the empty field sees another end of this request.
+                return Err(Status::BadRequest);
+            }
             for coding in list(value) {
                 self.codings += 1;
                 // Whatever comes behind `chunked` leaves the end of the body open.
@@ -150,11 +157,16 @@ fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 /// has to accept (RFC 9112, section 3.2.2).
 #[inline]
 fn path(target: &str) -> &str {
-    let mut path = target;
-    if !target.starts_with('/')
-        && let Some((_, rest)) = target.split_once("://")
-    {
-        path = rest.find('/').map_or("/", |slash| &rest[slash..]);
+    let target = target.split_once('?').map_or(target, |(path, _)| path);
+    match target.split_once("://") {
+        Some((_, rest)) if !target.starts_with('/') => {
+            rest.find('/').map_or("/", |slash| &rest[slash..])
+        }
+        _ => target,
     }
-    path.split_once('?').map_or(path, |(path, _)| path)
+}
+
+/// Whether a byte may be one of a host and a port (RFC 9110, section 7.2; RFC 3986, section 3.2.2).
+fn is_of_host(byte: &u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte)
 }

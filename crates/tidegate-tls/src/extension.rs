@@ -175,8 +175,7 @@ pub trait TransportTls: Sealed {
     /// use tidegate_tls::Tls;
     ///
     /// fn len_of_certificate(transport: &Transport) -> Option<usize> {
-    ///     let len = |tls: &mut Tls, _: &mut _| Some(tls.peer_certificates().first()?.len());
-    ///     transport.with_layer(len)?
+    ///     transport.with_layer(|tls: &mut Tls, _| Some(tls.peer_certificates().first()?.len()))?
     /// }
     /// ```
     #[doc(alias = "getpeercert")]

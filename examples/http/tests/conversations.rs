@@ -75,7 +75,7 @@ fn the_client_says_whether_the_connection_stays() {
 #[test]
 fn a_target_may_have_the_host_before_its_path() {
     let requests = "GET http://a/bytes/2?z HTTP/1.1\r\nHost: a\r\n\r\n\
-        GET http://a HTTP/1.1\r\nHost: a\r\n\r\n";
+        GET http://a?x/y HTTP/1.1\r\nHost: a\r\n\r\n";
     check(
         requests,
         &[reply("200 OK", "Content-Length: 2\r\n", "xx"), page()],

@@ -52,6 +52,8 @@ fn a_body_whose_end_is_ambiguous_is_refused() {
     ] {
         check(&post(fields, smuggled), "400 Bad Request");
     }
+    let empty = post("Content-Length: 2\r\nTransfer-Encoding: ,\r\n", "ab");
+    check(&empty, "400 Bad Request");
     check(
         &post("Transfer-Encoding: gzip, chunked\r\n", smuggled),
         "501 Not Implemented",
@@ -152,6 +154,7 @@ fn what_is_no_request_of_this_version_is_refused() {
         "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
         "400 Bad Request",
     );
+    check("GET / HTTP/1.1\r\nHost: a b\r\n\r\n", "400 Bad Request");
     check("GET  / HTTP/1.1\r\nHost: a\r\n\r\n", "400 Bad Request");
     check("\x16\x03\x01 hello", "400 Bad Request");
     check("PRI * HTTP/2.0\r\n\r\n", "505 HTTP Version Not Supported");
