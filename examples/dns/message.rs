@@ -206,11 +206,11 @@ fn read_name(message: &[u8], mut at: usize) -> Option<(String, usize)> {
             return None;
         }
         for byte in label {
-            // A dot in a label is no end of it (RFC 4343, 2.1).
-            if *byte == b'.' {
-                name.push('\\');
+            match byte {
+                // A dot in a label is no end of it (RFC 4343, 2.1).
+                b'.' => name.push_str("\\046"),
+                byte => name.push(byte.to_ascii_lowercase() as char),
             }
-            name.push(byte.to_ascii_lowercase() as char);
         }
         name.push('.');
     }
