@@ -163,7 +163,9 @@ impl DatagramProtocol for OverUdp {
 /// Listens on TCP at the address of the endpoint. A message follows its length (RFC 7766, 8).
 fn serve_tcp(event_loop: &EventLoop, at: &Address, zone: Rc<Zone>) -> Result {
     let codec = || LengthPrefix::new(Prefix::Big(2)).max(MOST_TCP);
-    let options = ListenOptions::new(at).max_connections(1_000);
+    let options = ListenOptions::new(at)
+        .max_connections(1_000)
+        .idle_timeout(Duration::from_secs(30));
     event_loop.handle().create_server(options, move || {
         let zone = zone.clone();
         framed(codec(), move |transport, message| {

@@ -72,7 +72,11 @@ fn run() -> Result {
         .call_every(Duration::from_secs(1), move |_| {
             clock.set_date(reply::http_date(SystemTime::now()));
         });
-    let at = ListenOptions::new(args.listen("127.0.0.1:8080")).max_connections(10_000);
+    let at = ListenOptions::new(args.listen("127.0.0.1:8080"))
+        .max_connections(10_000)
+        .idle_timeout(Duration::from_secs(60))
+        .write_timeout(Duration::from_secs(30))
+        .close_timeout(Duration::from_secs(10));
     let make = move || connection(&site);
     let server = event_loop.handle().create_server(at, make)?;
     print_addresses(server.local_addrs())?;

@@ -24,7 +24,11 @@ pub(crate) fn run(listen: SocketAddr) -> Result<()> {
     event_loop.handle().call_every(second, move |_| {
         clock.set_date(http_date(SystemTime::now()));
     });
-    let at = ListenOptions::new(listen).max_connections(10_000);
+    let at = ListenOptions::new(listen)
+        .max_connections(10_000)
+        .idle_timeout(Duration::from_secs(60))
+        .write_timeout(Duration::from_secs(30))
+        .close_timeout(Duration::from_secs(10));
     let server = event_loop.handle().create_server(at, move || {
         Framed::new(Http::new(&site)).frame_timeout(Duration::from_secs(10))
     })?;
