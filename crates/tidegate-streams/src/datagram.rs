@@ -56,7 +56,7 @@ pub struct DatagramSocket {
     inbox: Rc<Inbox>,
 }
 
-/// What was received and not read.
+/// The datagrams that were received and not read.
 #[derive(Default)]
 struct Inbox {
     items: RefCell<VecDeque<io::Result<(Bytes, Address)>>>,

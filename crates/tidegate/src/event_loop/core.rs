@@ -9,11 +9,11 @@ use super::holders::Holders;
 use super::registry::{Registry, Slot};
 use super::remote::Inbox;
 use super::source::Source;
+use super::spare::Spare;
 use super::todo::{Todo, TodoCell};
 use crate::callback::{Once, Run};
 use crate::completion::Work;
 use crate::connect::{ConnectId, Connecting, Connects};
-use crate::datagram::DatagramQueue;
 use crate::driver::{AnyDriver, Datagrams, Listener, Socket};
 use crate::jobs::Jobs;
 use crate::log::LogLimit;
@@ -23,7 +23,7 @@ use crate::relay::Routes;
 use crate::resolve::Resolver;
 use crate::timers::{TimerId, Timers};
 use crate::transport::Transport;
-use crate::write_buffer::{MAX_OFFER, WriteBuffer};
+use crate::write_buffer::MAX_OFFER;
 use crate::{DatagramTransport, Handle, TransportId};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
@@ -37,13 +37,6 @@ use std::time::{Duration, Instant};
 /// Maximum number of bytes of small writes that are gathered while a callback runs. Sending them
 /// costs a transport no more of its budget than any system call does.
 pub(crate) const MAX_GATHERED: usize = MAX_OFFER / 16;
-
-/// Maximum number of emptied write buffers that are kept for the next transport that needs one.
-const SPARE_BUFFERS: usize = 32;
-
-/// The maximum number of bytes of memory that the queue keeps which the next endpoint of datagrams uses: those
-/// of the batch of one sender.
-const MAX_SPARE_DATAGRAMS: usize = 256 * 1024;
 
 pub(super) type ErrorHandler = Box<dyn FnMut(&Handle, &Failure)>;
 
@@ -84,15 +77,9 @@ pub(crate) struct Core {
     /// The callback of a read that is running, if another than `data_received`. Set for the log of slow
     /// callbacks, or when it has failed.
     pub(crate) read_callback: Cell<Option<&'static str>>,
-    #[expect(
-        clippy::vec_box,
-        reason = "they move in and out of connections as boxes"
-    )]
-    spare_buffers: RefCell<Vec<Box<WriteBuffer>>>,
+    pub(super) spare: Spare,
 
     pub(crate) account: Account,
-    spare_datagrams: Cell<Option<Box<DatagramQueue>>>,
-
     pub(crate) counters: Counters,
     tick: Cell<u32>,
     now: Cell<TickTime>,
@@ -139,9 +126,8 @@ impl Core {
             gather: RefCell::new(Vec::with_capacity(MAX_GATHERED)),
             read_error: Cell::new(None),
             read_callback: Cell::new(None),
-            spare_buffers: RefCell::default(),
+            spare: Spare::default(),
             account: Account::new(write_budget),
-            spare_datagrams: Cell::new(None),
             counters: Counters::default(),
             tick: Cell::new(0),
             now: Cell::new(TickTime::NoTick),
@@ -386,20 +372,6 @@ impl Core {
         self.connects.borrow().get(id)
     }
 
-    // Write buffers.
-
-    pub(crate) fn take_buffer(&self) -> Box<WriteBuffer> {
-        self.spare_buffers.borrow_mut().pop().unwrap_or_default()
-    }
-
-    /// Takes back an empty one.
-    pub(crate) fn give_buffer(&self, buffer: Box<WriteBuffer>) {
-        let mut spare = self.spare_buffers.borrow_mut();
-        if spare.len() < SPARE_BUFFERS {
-            spare.push(buffer);
-        }
-    }
-
     /// Returns what layered sockets share: memory, and the clock.
     pub(crate) fn layer_memory(&self) -> Rc<crate::layer::Shared> {
         let shared = self.layers.get_or_init(|| {
@@ -411,18 +383,6 @@ impl Core {
 
     pub(crate) fn datagrams(&self, id: TransportId) -> Option<DatagramTransport> {
         self.other(id)?.as_datagrams()
-    }
-
-    /// Returns an empty queue of datagrams.
-    pub(crate) fn take_datagrams(&self) -> Box<DatagramQueue> {
-        self.spare_datagrams.take().unwrap_or_default()
-    }
-
-    /// Takes back an empty one.
-    pub(crate) fn give_datagrams(&self, queue: Box<DatagramQueue>) {
-        if queue.footprint() <= MAX_SPARE_DATAGRAMS {
-            self.spare_datagrams.set(Some(queue));
-        }
     }
 
     // Completions, and names.

@@ -11,6 +11,7 @@ mod holders;
 mod registry;
 mod remote;
 mod source;
+mod spare;
 mod todo;
 mod user_code;
 
