@@ -10,6 +10,9 @@ pub(crate) struct Account {
     /// [`u64::MAX`] without a budget.
     budget: u64,
     used: Cell<u64>,
+    /// The number of walks over all connections.
+    #[cfg(test)]
+    pub(crate) walks: Cell<usize>,
 }
 
 impl Account {
@@ -17,6 +20,8 @@ impl Account {
         Self {
             budget: budget.map_or(u64::MAX, |bytes| bytes as u64),
             used: Cell::new(0),
+            #[cfg(test)]
+            walks: Cell::new(0),
         }
     }
 
