@@ -156,13 +156,24 @@ impl Transport {
         self.answer_waiters();
     }
 
-    /// Offers the buffered bytes although no event told of room.
+    /// Offers the buffered bytes, or the output of layers where there are none, although no event told
+    /// of room: one may have come while the tick was busy, and a kernel reports room only when there is
+    /// much of it, but takes bytes before.
     pub(crate) fn offer_again(&self) {
-        if self.conn().waiting_bytes() > 0 {
-            self.conn().set(State::WRITABLE);
-            self.offer_once();
-            self.touch();
+        let conn = self.conn();
+        if conn.is(State::WRITE_FAILED | State::ENDED | State::LOST_CALLED) {
+            return;
         }
+        if conn.is(State::QUEUED) {
+            conn.set(State::WRITABLE);
+            self.offer_once();
+        } else if conn.is(State::OUTPUT) {
+            conn.set(State::WRITABLE);
+            self.flush_output();
+        } else {
+            return;
+        }
+        self.touch();
     }
 
     /// Returns the tick in which the kernel last took bytes.

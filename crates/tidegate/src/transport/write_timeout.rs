@@ -112,11 +112,7 @@ impl Transport {
             return;
         }
         let taken = conn.taken_by_kernel();
-        // Room may have come while this tick was busy; and a kernel reports room only when there
-        // is much of it, but takes bytes before.
-        conn.set(State::WRITABLE);
-        self.offer_once();
-        self.touch();
+        self.offer_again();
         let Some(progress) = conn.stalled_since() else {
             return;
         };
