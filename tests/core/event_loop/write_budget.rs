@@ -111,6 +111,28 @@ fn sixteen_producers_that_heed_flow_stay_below_the_budget_and_none_waits_for_eve
     }
 }
 
+each_wire!(bytes_that_a_change_of_the_limits_queues_keep_to_the_budget);
+fn bytes_that_a_change_of_the_limits_queues_keep_to_the_budget(wire: Wire) {
+    let mut event_loop = budgeted(BUDGET);
+    let log = Log::new();
+    let scene = wire.scene().sockets(small).limits(no_limits());
+    let (full, mut peer) = scene.on(&mut event_loop, Recorder::new(&log));
+    put(&full, 2 * BUDGET);
+    settle(&mut event_loop);
+    assert!(buffered(&event_loop) >= BUDGET);
+    let other = Log::new();
+    let gathers = Recorder::new(&other).on_made(|transport| {
+        transport.write(b"gathered")?;
+        transport.set_write_limits(limits(MIB, MIB))?;
+        Ok(())
+    });
+    let (transport, _peer) = wire.scene().on(&mut event_loop, gathers);
+    settle(&mut event_loop);
+    assert!(log.is_lost(), "{} bytes", buffered(&event_loop));
+    assert_ended_for_memory(&log, &full, &mut peer);
+    assert_eq!(transport.closed(), None);
+}
+
 each_wire!(one_that_ignores_flow_ends_for_memory_and_the_others_go_on);
 fn one_that_ignores_flow_ends_for_memory_and_the_others_go_on(wire: Wire) {
     let mut event_loop = budgeted(BUDGET);

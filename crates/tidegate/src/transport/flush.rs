@@ -100,7 +100,11 @@ impl Transport {
         self.keep_to_budget(before);
         self.answer_waiters();
         // Writes of wakers were gathered once more.
+        let before = self.core().account.used();
         self.conn().queue_gathered();
+        if self.core().account.used() > before && !self.keep_to_budget(before) {
+            self.update_flow();
+        }
     }
 
     /// Sends buffered bytes, as far as this tick's budget goes.

@@ -11,12 +11,15 @@ impl Transport {
     pub(super) fn change_write_limits(&self, limits: WriteLimits) -> io::Result<()> {
         let marks = limits.resolve()?;
         let conn = self.conn();
+        let before = conn.core().account.used();
         conn.marks.set(marks);
         conn.queue_gathered();
         if marks.above_high(conn.buffered()) {
             self.offer_once();
         }
-        self.update_flow();
+        if !self.keep_to_budget(before) {
+            self.update_flow();
+        }
         self.touch();
         self.answer_waiters();
         Ok(())
