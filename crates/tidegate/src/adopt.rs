@@ -26,6 +26,11 @@ impl Handle {
     ///
     /// It counts as accepted. `connection_made` comes from the loop.
     ///
+    /// So both ends of a socket pair that are adopted count as accepted. With protocols or
+    /// [layers](crate::Layer#the-bound-of-its-own-output) that reply to each other they may wait for each
+    /// other: each stops reading until the other reads. Of two such protocols one returns
+    /// [`KeepReading`](crate::OnPause::KeepReading) from `pause_writing`; layers have no such choice.
+    ///
     /// The connection ends for copies of the descriptor too, which `try_clone` and a fork make: the
     /// loop shuts it down (shutdown(2)) before it closes its own. A reset is an exception: a TCP
     /// peer sees it when the last copy is closed.

@@ -6,7 +6,9 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::Duration;
 use support::seal::{Seal, alert, hello, sealed};
-use support::{Hooked, Kind, SHORT, Scene, closed_of, drive, each_kind, once, pattern, settle};
+use support::{
+    Hooked, Kind, Peer, SHORT, Scene, closed_of, drive, each_kind, once, pattern, settle,
+};
 use tidegate::{CloseReason, EventLoop, Layer, LayerIo, LingerLimits, Result, Transport};
 
 /// Replies to each byte with one, and delivers nothing. Counts its input.
@@ -269,6 +271,72 @@ fn the_last_words_of_a_failed_layer_reach_a_peer_that_reads_later(kind: Kind) {
 }
 each_kind!(the_last_words_of_a_failed_layer_reach_a_peer_that_reads_later);
 
+/// An EOF would look complete.
+#[track_caller]
+fn assert_missing(event_loop: &mut EventLoop, peer: &mut Peer) {
+    drive(event_loop, "the end of the peer", || {
+        peer.read_available();
+        peer.is_ended()
+    });
+    assert_eq!(peer.saw_error().is_some(), peer.is_tcp(), "a reset");
+}
+
+/// No more than 128 KiB is kept.
+fn last_words_that_are_too_many_to_be_kept_end_in_a_reset(kind: Kind) {
+    let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
+    let layer = Hooked::on("receive", |io| {
+        io.send(&[7; 150_000]);
+        Err("no".into())
+    });
+    event_loop
+        .run_until(transport.push_layer(layer, b""))
+        .unwrap();
+    fill_with_output(&mut event_loop, &transport);
+    peer.send(b"x");
+    drive(&mut event_loop, "the end", || log.is_lost());
+    assert_missing(&mut event_loop, &mut peer);
+}
+each_kind!(last_words_that_are_too_many_to_be_kept_end_in_a_reset);
+
+/// The one below takes nothing for now.
+fn last_words_that_wait_for_a_layer_below_end_in_a_reset(kind: Kind) {
+    let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
+    let takes = Rc::new(Cell::new(0));
+    let below = Hooked::on("never", |_| Ok(())).taking(&takes);
+    let above = Hooked::on("receive", |io| {
+        io.send(&alert("no"));
+        Err("no".into())
+    });
+    for layer in [below, above] {
+        event_loop
+            .run_until(transport.push_layer(layer, b""))
+            .unwrap();
+    }
+    peer.send(b"x");
+    drive(&mut event_loop, "the end", || log.is_lost());
+    assert_missing(&mut event_loop, &mut peer);
+}
+each_kind!(last_words_that_wait_for_a_layer_below_end_in_a_reset);
+
+#[test]
+fn before_a_write_timeout_output_of_layers_is_offered_once_more() {
+    // A Unix socket tells of room only when there is much of it.
+    let (mut event_loop, log, transport, mut peer) = Scene::of(Kind::Unix).strict().set();
+    let layer = Hooked::on("never", |_| Ok(()));
+    event_loop
+        .run_until(transport.push_layer(layer, b""))
+        .unwrap();
+    fill_with_output(&mut event_loop, &transport);
+    transport.set_write_timeout(Some(SHORT));
+    assert!(peer.read_some(48 * 1024) > 40_000);
+    let handle = event_loop.handle().clone();
+    assert!(handle.stats().buffered > 0);
+    drive(&mut event_loop, "the offer", || {
+        log.is_lost() || handle.stats().buffered == 0
+    });
+    assert_eq!(log.words(), ["made"]);
+}
+
 /// The linger's limit bounds the wait.
 fn last_words_that_nobody_reads_are_given_up_at_the_limit_of_the_linger(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
@@ -289,5 +357,6 @@ fn last_words_that_nobody_reads_are_given_up_at_the_limit_of_the_linger(kind: Ki
         handle.stats().lingering == 0
     });
     assert_eq!(handle.stats().timers, 0);
+    assert_missing(&mut event_loop, &mut peer);
 }
 each_kind!(last_words_that_nobody_reads_are_given_up_at_the_limit_of_the_linger);

@@ -55,8 +55,9 @@ use std::time::Duration;
 ///   before. The output of the layer is still sent. A panic does the same. No method is called
 ///   afterwards.
 /// * Last words for which the kernel has no room then are sent during the
-///   [linger](crate::LingerLimits), up to 128 KiB of them. They are lost with bytes of the protocol that
-///   were not sent: the connection is reset then.
+///   [linger](crate::LingerLimits), up to 128 KiB of them.
+/// * Last words are lost when there are more, when a layer below has not taken them, when bytes of the
+///   protocol were not sent, and when the linger ends before. A TCP peer then sees a reset.
 ///
 /// # The bound of its own output
 ///
@@ -65,7 +66,9 @@ use std::time::Duration;
 /// * On an accepted connection a layer gets no input while more than 128 KiB of its own wait. So a peer
 ///   that reads no replies is not read either.
 /// * On a connection that we opened it gets input: of two ends that reply to each other, one must read
-///   on. [`OnPause`](crate::OnPause) has the same default.
+///   on. [`OnPause`](crate::OnPause) has the same default. An [adopted](crate::Handle::adopt)
+///   stream counts as accepted: two layers that reply to each other, each on an end of one socket pair,
+///   may wait for each other.
 /// * With more than 1 MiB that waits, the layer has failed. A layer that makes much of its input
 ///   consumes a part of that in a call, and asks for [`more`](LayerIo::more).
 ///

@@ -42,8 +42,9 @@ const DEFAULT_BYTES: u64 = 64 * 1024 * 1024;
 /// * At the limit in bytes (64 MiB unless set) the loop stops discarding. The peer's writes then
 ///   block, and it still has the rest of the time to read.
 /// * Nothing lingers after an abort, an error or an end with unsent bytes, nor when the peer's EOF was
-///   read before the close. The failure of a [`Layer`](crate::Layer) lingers: its last words go out. `connection_lost` waits for no linger; [`Server::shutdown`](crate::Server::shutdown)
-///   does.
+///   read before the close. The failure of a [`Layer`](crate::Layer) lingers: its last words go out. Those that
+///   are left at the limit in time are lost, and a TCP peer sees a reset.
+/// * `connection_lost` waits for no linger; [`Server::shutdown`](crate::Server::shutdown) does.
 ///
 /// It is not SO_LINGER (socket(7)), which makes close(2) wait for our own bytes.
 ///
@@ -139,27 +140,39 @@ impl Transport {
         let socket = conn.socket.take();
         let limits = conn.linger_limits();
         let mut lingers = graceful && !conn.is(State::EOF_SEEN | State::WRITE_FAILED);
-        let mut rest = Vec::new();
+        let mut rest = Some(Vec::new());
         if let Some(mut socket) = socket {
             if conn.is(State::LAYERED) {
                 (socket, lingers, rest) = self.take_layers_off(socket, graceful, closed);
             }
-            if conn.is(State::RESET) || conn.is_cut(closed) {
-                // It fails on a socket that was reset already.
-                let _ = socket.set_option(SocketOption::ResetOnClose);
-            } else if lingers
-                && !core.is_closed()
-                && !limits.time.is_zero()
-                && (!rest.is_empty() || conn.is(State::EOF_SENT) || socket.shutdown_write().is_ok())
-            {
-                Lingering::begin(self, socket, limits, rest);
-                return;
+            let missing = conn.is(State::RESET) || conn.is_cut(closed);
+            match rest.filter(|_| !missing) {
+                None => reset_on_close(&mut socket),
+                Some(rest)
+                    if lingers
+                        && !core.is_closed()
+                        && !limits.time.is_zero()
+                        && (!rest.is_empty()
+                            || conn.is(State::EOF_SENT)
+                            || socket.shutdown_write().is_ok()) =>
+                {
+                    Lingering::begin(self, socket, limits, rest);
+                    return;
+                }
+                Some(rest) if !rest.is_empty() => reset_on_close(&mut socket),
+                Some(_) => {}
             }
             core.close_stream(socket);
         }
         let gone = core.registry.borrow_mut().remove(conn.id);
         drop(gone);
     }
+}
+
+/// Bytes are missing: the peer must not take the end of the connection for that of the stream.
+fn reset_on_close(socket: &mut Socket) {
+    // It fails on a socket that was reset already.
+    let _ = socket.set_option(SocketOption::ResetOnClose);
 }
 
 impl Lingering {
@@ -290,9 +303,12 @@ impl Lingering {
 
     /// Closes the descriptor, and lets go of the slot.
     fn close(&self, core: &Core) {
-        let Some(socket) = self.socket.take() else {
+        let Some(mut socket) = self.socket.take() else {
             return;
         };
+        if !self.rest.borrow().is_empty() {
+            reset_on_close(&mut socket);
+        }
         core.close_stream(socket);
         if let Some(timer) = self.timer.take() {
             core.cancel_timer(timer);

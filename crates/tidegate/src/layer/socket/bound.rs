@@ -22,24 +22,26 @@ impl LayeredSocket {
 
     /// Returns whether output of the layer's own must go before it is given more input. A layer that is
     /// given none any more has no further output: reading past it goes on.
+    ///
+    /// Output of its own in front of the last byte that stands for bytes from above does not count. It has
+    /// a bound all the same: nothing is encoded behind more than [`FULL_WIRE`](super::write::FULL_WIRE), so
+    /// all of that lies within a batch and the output of one call.
     pub(super) fn is_full(&self) -> bool {
         let own = self.wire.len().saturating_sub(self.through.waiting());
         let called = !self.is_out_of_use() && !self.ended;
         own > MAX_OWN && called && !self.reads_on && !self.cut_off && !self.sent_end
     }
 
-    /// Returns what the bare socket has had no room for, if it is to be sent after the end: output of a
-    /// layer that has failed, and of those below it. No more than a batch is kept for that.
-    pub(crate) fn last_words(&self) -> Vec<u8> {
+    /// Returns what the bare socket has had no room for, to be sent after the end of a connection of which
+    /// a layer has failed. `None`: the peer will miss output. It is more than a batch, which is the most that
+    /// is kept for that, or a part of it waits for a layer below, or for what goes past it.
+    pub(crate) fn last_words(&self) -> Option<Vec<u8>> {
         if let Some(below) = self.layered_below() {
-            return below.last_words();
+            return below.last_words().filter(|_| self.wire.is_empty());
         }
-        let kept = self.past == 0 && !self.cut_off && self.wire.len() <= MAX_OWN;
-        if kept {
-            self.wire.bytes().to_vec()
-        } else {
-            Vec::new()
-        }
+        let nothing_before = self.past == 0 && !self.cut_off;
+        let kept = self.wire.is_empty() || (nothing_before && self.wire.len() <= MAX_OWN);
+        kept.then(|| self.wire.bytes().to_vec())
     }
 
     /// Reads nothing for a layer that is full, but for those below: one of them may wait for a word

@@ -87,7 +87,8 @@ impl Transport {
         let Some((opening, early, connect)) = waiting else {
             return;
         };
-        // `connection_lost` may have started one, with `with_layer`.
+        // `connection_lost` may have started one, with `with_layer`. Those of the layers that were opening
+        // were cancelled before it, and none is pushed on a connection that has ended.
         self.cancel_layer_timers();
         for run in early {
             core.defer_drop_call(&*run);
@@ -110,17 +111,17 @@ impl Transport {
     /// Takes the layers off a socket, and keeps them for [`with_layer`](Transport::with_layer). Returns
     /// the bare socket, and whether it lingers: after a graceful end, and after the failure of a
     /// layer, whose last words are on their way to the peer. Those that the kernel had no room for are
-    /// returned too.
+    /// returned too; `None` is in their place when the peer will miss some.
     pub(in super::super) fn take_layers_off(
         &self,
         stack: Socket,
         graceful: bool,
         closed: &Closed,
-    ) -> (Socket, bool, Vec<u8>) {
+    ) -> (Socket, bool, Option<Vec<u8>>) {
         let conn = self.conn();
         let layered = match stack.into_foreign::<LayeredSocket>() {
             Ok(layered) => layered,
-            Err(bare) => return (bare, false, Vec::new()),
+            Err(bare) => return (bare, false, Some(Vec::new())),
         };
         let graceful = graceful && !conn.is(State::CONNECTING | State::WRITE_FAILED);
         let failed = layered.has_failed()
@@ -128,9 +129,10 @@ impl Transport {
         let rest = if failed {
             layered.last_words()
         } else {
-            Vec::new()
+            Some(Vec::new())
         };
-        let waits = !layered.below_has_ended() || !rest.is_empty();
+        let has_rest = rest.as_ref().is_some_and(|rest| !rest.is_empty());
+        let waits = !layered.below_has_ended() || has_rest;
         let (bare, layers) = layered.into_parts();
         conn.keep(layers);
         (bare, (graceful || failed) && waits, rest)
