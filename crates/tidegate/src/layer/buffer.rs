@@ -96,11 +96,14 @@ impl Buffer {
         (self.start, self.end) = (0, held);
     }
 
-    /// Takes the first `len` bytes of the room for written. Returns whether there were as many.
+    /// Takes the first `len` bytes of the room for written. Returns whether there were as many; none are
+    /// taken otherwise.
     pub(super) fn fill(&mut self, len: usize) -> bool {
-        let room = self.memory.len() - self.end;
-        self.end += len.min(room);
-        len <= room
+        let there = len <= self.memory.len() - self.end;
+        if there {
+            self.end += len;
+        }
+        there
     }
 
     /// Forgets the first `len` bytes.
@@ -112,11 +115,10 @@ impl Buffer {
         }
     }
 
-    /// Forgets the bytes behind the first `len`.
-    pub(super) fn truncate(&mut self, len: usize) {
-        self.end = self.end.min(self.start + len);
-        if self.start == self.end {
-            self.clear();
+    /// Has no more memory than the bytes need, where that is more than what is lent.
+    pub(super) fn fit(&mut self) {
+        if self.memory.len() > SCRATCH {
+            *self = Self::of(self.bytes().to_vec());
         }
     }
 

@@ -214,7 +214,9 @@ pub struct Below<'a> {
 impl Below<'_> {
     /// Sends bytes. A maximum of 1 MiB waits here: see [the contract](super::Layer#the-contract).
     pub fn send(&mut self, data: &[u8]) {
-        if self.wire.has_place(data.len()) || self.may_hold(data.len()) {
+        let has_place = self.wire.has_place(data.len()) || self.may_hold(data.len());
+        // Behind a part that was refused nothing is sent: the peer would not see the hole.
+        if has_place && self.misuse.get().is_none() {
             self.wire.push(data, self.shared);
         }
     }
@@ -222,9 +224,9 @@ impl Below<'_> {
     /// Returns room for at least `len` bytes, to write output into directly. Its content is not
     /// sent before [`filled`](Below::filled) is called.
     pub fn spare(&mut self, len: usize) -> &mut [u8] {
-        if !self.wire.has_place(len) && !self.may_hold(len) {
-            // The layer has failed, and must not grow the memory in the rest of its call.
-            self.wire.truncate(MAX_OUTPUT.saturating_sub(len));
+        if !self.wire.has_place(len) {
+            // A layer that has failed by that gets its room all the same, and nothing in it is sent.
+            self.may_hold(len);
         }
         self.wire.spare(len, self.shared)
     }
@@ -242,7 +244,7 @@ impl Below<'_> {
     /// Sends the first `len` bytes of the [`spare`](Below::spare) room. More than there are is an
     /// error of the layer.
     pub fn filled(&mut self, len: usize) {
-        if !self.wire.fill(len) {
+        if self.misuse.get().is_none() && !self.wire.fill(len) {
             let misuse = "a layer filled more of its output than there was room";
             self.misuse.set(Some(misuse));
         }

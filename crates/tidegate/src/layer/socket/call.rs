@@ -137,6 +137,8 @@ impl LayeredSocket {
         self.more |= said.has(Said::MORE);
         if let Some(misuse) = misuse {
             self.fail(Fault::new(io::Error::other(misuse)));
+            // It may have had room for more than the maximum.
+            self.wire.fit();
         }
         if self.left {
             self.no_more_calls();

@@ -298,3 +298,57 @@ fn a_layer_that_held_its_input_back_is_read_for_when_its_timer_has_taken_that() 
     scene.socket.timer(deadline);
     assert!(scene.socket.has_input(), "nobody would read the rest");
 }
+
+#[test]
+fn of_a_call_nothing_is_sent_behind_output_that_was_refused() {
+    let by_send: Custom = Custom {
+        receive: |io| {
+            io.send(&vec![1; MAX_OUTPUT - 100]);
+            io.send(&[2; 200]);
+            io.send(&[3; 5]);
+            Ok(())
+        },
+        ..CUSTOM
+    };
+    let by_spare = Custom {
+        receive: |io| {
+            io.send(&vec![1; MAX_OUTPUT - 100]);
+            let (_, _, mut below) = io.parts();
+            for (len, byte) in [(200, 2), (5, 3)] {
+                below.spare(len)[..len].fill(byte);
+                below.filled(len);
+            }
+            Ok(())
+        },
+        ..CUSTOM
+    };
+    for layer in [by_send, by_spare] {
+        let mut scene = Scene::new(layer);
+        scene.arrive(b"x");
+        let error = scene.read(9).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Other, "{error}");
+        assert!(scene.line.sent() == vec![1; MAX_OUTPUT - 100]);
+    }
+}
+
+#[test]
+fn bytes_from_above_are_told_of_only_when_all_that_stands_for_them_went_out() {
+    let mut scene = Scene::new(Custom {
+        receive: |io| {
+            let (_, _, mut below) = io.parts();
+            below.spare(MAX_OUTPUT)[..10].fill(2);
+            below.filled(10);
+            Ok(())
+        },
+        ..CUSTOM
+    });
+    scene.line.set_capacity(0);
+    assert_eq!(kind(scene.write(&[1; 50])), WOULD_BLOCK);
+    scene.arrive(b"x");
+    let error = scene.read(9).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Other, "{error}");
+    scene.line.set_capacity(usize::MAX);
+    let _ = scene.socket.flush_output();
+    assert_eq!(scene.line.sent(), [1; 50]);
+    assert_eq!(scene.socket.tell_all(), 50);
+}
