@@ -88,6 +88,8 @@ impl LayeredSocket {
         self.unfinished = false;
         let result = if self.is_fed() {
             self.step_aside()
+        } else if self.is_full() {
+            self.refuse_input()
         } else if self.is_read_past() {
             self.discard()
         } else {
@@ -111,7 +113,7 @@ impl LayeredSocket {
     /// Returns whether [`feed`](Self::feed) has something to do without asking the socket.
     fn has_food(&self) -> bool {
         if self.is_fed() {
-            self.more || !self.unread.is_empty() || self.below_has_input()
+            self.more || self.unasked || !self.unread.is_empty() || self.below_has_input()
         } else if self.is_read_past() {
             self.below_has_input()
         } else {

@@ -252,3 +252,25 @@ fn when_nobody_reads_any_more_a_layer_is_fed_whatever_comes_before_its_word() {
         scene.socket.check_idle();
     }
 }
+
+#[test]
+fn a_layer_that_is_full_while_it_waits_for_a_word_is_fed_when_there_is_room() {
+    let mut scene = Scene::new(Custom {
+        send: |_, io| {
+            io.send(&vec![1; 2 * SCRATCH]);
+            Ok(0)
+        },
+        ..CUSTOM
+    });
+    scene.line.set_capacity(0);
+    assert_eq!(kind(scene.write(b"1")), WOULD_BLOCK);
+    assert!(scene.socket.needs_input());
+    scene.arrive(b"x");
+    feed(&mut scene);
+    assert!(!scene.socket.has_more(), "the loop would not sleep");
+    scene.line.set_capacity(usize::MAX);
+    scene.socket.flush_output().unwrap();
+    assert!(scene.socket.has_input(), "nobody would ask again");
+    feed(&mut scene);
+    assert_eq!(scene.read(9).unwrap(), b"x");
+}
