@@ -19,6 +19,10 @@ use std::time::Duration;
 /// no loop makes 18 million ticks in a second.
 const LONGEST_STEP: Duration = Duration::from_secs(60);
 
+/// The minimum time between two looks: each one visits all connections of the loop, and a poll waits
+/// for no less (epoll_wait(2) counts milliseconds).
+const SHORTEST_STEP: Duration = Duration::from_millis(1);
+
 /// The minimum number of looks in a limit, which bounds how late a connection ends: at most one step
 /// after the limit.
 const LEAST_LOOKS: u32 = 4;
@@ -41,6 +45,14 @@ impl IdleLimit {
         let looks = minutes.saturating_add(1).clamp(LEAST_LOOKS, FAR);
         // Rounded up: all steps together are no less than the limit.
         let step = limit / looks + Duration::from_nanos(1);
+        if step < SHORTEST_STEP {
+            // Less than four of them.
+            let looks = limit.as_nanos().div_ceil(SHORTEST_STEP.as_nanos());
+            return Self {
+                step: SHORTEST_STEP,
+                looks: looks as u32,
+            };
+        }
         Self {
             step: step.min(LONGEST_STEP),
             looks,
@@ -155,6 +167,9 @@ mod tests {
     fn the_looks_of_a_limit_take_no_less_than_the_limit_and_at_most_a_quarter_more() {
         let limits = [
             Duration::from_nanos(1),
+            Duration::from_micros(2_500),
+            Duration::from_millis(3),
+            Duration::from_millis(4),
             Duration::from_millis(10),
             Duration::from_secs(60),
             Duration::from_secs(240),
@@ -166,8 +181,9 @@ mod tests {
         for limit in limits {
             let IdleLimit { step, looks } = IdleLimit::of(limit);
             assert!(step * looks >= limit, "{limit:?}");
-            assert!(step <= LONGEST_STEP, "{limit:?}");
-            let latest = limit + limit / 4 + looks * Duration::from_nanos(2);
+            assert!((SHORTEST_STEP..=LONGEST_STEP).contains(&step), "{limit:?}");
+            let late = (limit / 4).max(2 * SHORTEST_STEP);
+            let latest = limit + late + looks * Duration::from_nanos(2);
             assert!(step * (looks + 1) <= latest, "{limit:?}");
         }
         assert_eq!(IdleLimit::of(Duration::MAX).looks, FAR);
