@@ -85,7 +85,8 @@ impl Closed {
     /// `written - sent`.
     ///
     /// Bytes that the kernel took do not count, also when the peer never got them. Nor do those of a
-    /// [refused](WriteError::BufferFull) write, which were never taken. When the number is not 0, a TCP
+    /// [refused](WriteError::BufferFull) write, which were never taken. Those of the write that
+    /// [ended](WriteError::Closed) the connection do. When the number is not 0, a TCP
     /// peer saw a reset and no EOF. A peer of a Unix socket saw an EOF, for such sockets have no reset.
     pub fn unsent(&self) -> u64 {
         self.unsent
@@ -309,8 +310,10 @@ pub enum WriteError {
         /// The transport that was written to.
         transport: TransportId,
     },
-    /// The connection ended. The write that meets the error of the operating system itself says
-    /// this too; its bytes then count as written and unsent.
+    /// The connection ended. So says also the write that meets the error of the operating system
+    /// itself, or that ends its own connection because the
+    /// [write budget](crate::EventLoopBuilder::write_budget) is used up. Bytes of such a write count as
+    /// written, and as [unsent](Closed::unsent) unless the kernel took them.
     #[non_exhaustive]
     Closed {
         /// The transport that was written to.

@@ -116,6 +116,11 @@ impl EventLoopBuilder {
     /// So the buffers have at most `bytes` and one write; the small writes of one callback, 64 KiB at most,
     /// are one. Output that layers make of these bytes may come on top.
     ///
+    /// Output of layers' own, such as replies and pings, counts but has no bound here: it ends no
+    /// connection, and takes room from the buffers. [`Layer`](crate::Layer#the-bound-of-its-own-output) has
+    /// its bound. Queues of datagram endpoints do not count, nor do last words of layers whose connection
+    /// lingers.
+    ///
     /// Protocols that heed [`Flow`](crate::Flow) or `pause_writing` stay below it, if the last quarter of
     /// `bytes` has room for the write of each connection that comes before its pause. A protocol that does
     /// neither is bounded by this alone, and by the cap of its connection.

@@ -112,7 +112,8 @@ impl Transport {
 
 /// # Writing
 impl Transport {
-    /// Writes all of `data`, or nothing. An empty write does nothing.
+    /// Writes all of `data`, or nothing. An empty write does nothing. The write during which the connection
+    /// ends is an exception: see [`WriteError::Closed`].
     ///
     /// [`Flow::Paused`] is returned from the crossing of the high-water mark until the fall to the
     /// low-water mark: the bytes were taken, and it is time to wait for `resume_writing` or
