@@ -1,7 +1,7 @@
 //! Servers that pause accepting, refuse some of their peers, and are shut down while others connect.
 
 use crate::ledger::{Guard, Ledger};
-use std::cell::Cell;
+use crate::limits::Limits;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,11 +9,11 @@ use tidegate::{Completion, ListenOptions, Server, ShutdownReport};
 use tidegate_streams::StreamServer;
 use tidegate_testkit::World;
 
-/// A server, and whether it must not accept now.
+/// A server, and its limits.
 #[derive(Clone)]
 pub(crate) struct Serving {
     pub(crate) server: AnyServer,
-    pub(crate) paused: Rc<Cell<bool>>,
+    pub(crate) limits: Rc<Limits>,
     /// Its connections have layers that open before they are made.
     pub(crate) opens_later: bool,
 }
@@ -27,15 +27,15 @@ pub(crate) enum AnyServer {
 /// Where a server listens, and which peers it refuses: none, one of sixteen, or one of four.
 pub(crate) fn options(
     at: SocketAddr,
-    paused: &Rc<Cell<bool>>,
+    limits: &Rc<Limits>,
     ledger: &Rc<Ledger>,
     rng: &mut fastrand::Rng,
 ) -> ListenOptions {
-    let (paused, ledger) = (paused.clone(), ledger.clone());
+    let (of, ledger) = (limits.clone(), ledger.clone());
     let refuses = [0, 16, 4][rng.usize(..3)];
     let mut rng = rng.fork();
-    ListenOptions::from(at).accept_if(move |peer| {
-        if paused.get() {
+    limits.set(ListenOptions::from(at)).accept_if(move |peer| {
+        if of.paused.get() {
             ledger.violation(format!("a paused server accepts {peer}"));
         }
         let refused = refuses > 0 && rng.u32(..refuses) == 0;
@@ -83,7 +83,7 @@ impl Serving {
             AnyServer::Callbacks(server) => server.pause_accepting(),
             AnyServer::Streams(server) => server.pause_accepting(),
         }
-        self.paused.set(true);
+        self.limits.paused.set(true);
     }
 
     fn resume(&self) {
@@ -91,7 +91,7 @@ impl Serving {
             AnyServer::Callbacks(server) => server.resume_accepting(),
             AnyServer::Streams(server) => server.resume_accepting(),
         }
-        self.paused.set(false);
+        self.limits.paused.set(false);
     }
 
     fn shutdown(&self, grace: Duration) -> Completion<ShutdownReport> {
@@ -105,7 +105,8 @@ impl Serving {
     pub(crate) fn shut_down(&self, grace: Duration, ledger: &Rc<Ledger>) {
         let waiter = Guard::new(ledger, |ledger| &ledger.waiters);
         // The backlog is served, also that of a pause; a later pause has no effect.
-        self.paused.set(false);
+        self.limits.paused.set(false);
+        self.limits.is_finishing.set(true);
         let shutdown = self.shutdown(grace);
         let ledger = ledger.clone();
         // Streams count handlers, and those of the backlog that are opening then get none.

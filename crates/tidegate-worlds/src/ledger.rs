@@ -73,6 +73,14 @@ pub(crate) struct Ledger {
     pub(crate) bytes: Cell<u64>,
     pub(crate) echoed_whole: Cell<u64>,
     pub(crate) refused: Cell<u64>,
+    /// The replies of services whose clients have got them.
+    pub(crate) replies: Cell<u64>,
+    /// The replies of services that have seen the end of the requests, by the number of the client.
+    pub(crate) replied: RefCell<BTreeMap<u64, u64>>,
+    /// The bytes that throttled services have received.
+    pub(crate) throttled: Cell<u64>,
+    /// Connections that filled a server to its maximum.
+    pub(crate) filled: Cell<u64>,
     pub(crate) from_backlog: Cell<u64>,
     /// Ends that lost bytes, and whose peers' ends are known.
     pub(crate) cuts: Cell<u64>,
@@ -123,9 +131,6 @@ impl Ledger {
         let open = self.open.borrow_mut().remove(&ends(transport));
         drop(open);
         let stats = transport.stats();
-        if closed.unsent() != stats.written - stats.sent {
-            self.violation(format!("{closed:?} does not add up with {stats:?}"));
-        }
         if let CloseReason::Io(error) = closed.reason()
             && error.kind() == io::ErrorKind::InvalidData
         {
@@ -166,6 +171,9 @@ impl Ledger {
 
     fn enter(&self, transport: &Transport, closed: &Closed, saw_eof: Rc<Cell<bool>>) {
         let stats = transport.stats();
+        if closed.unsent() != stats.written - stats.sent {
+            self.violation(format!("{closed:?} does not add up with {stats:?}"));
+        }
         let given_back = self.given_back.borrow();
         let given_back = given_back.get(&ends(transport)).copied().unwrap_or(0);
         let account = Account {
@@ -263,15 +271,17 @@ fn ends(transport: &Transport) -> Ends {
 }
 
 fn reason_word(closed: &Closed) -> &'static str {
-    use tidegate::CloseReason as Reason;
+    use tidegate::{CloseReason as Reason, TimeoutKind};
     match closed.reason() {
         Reason::LocalClose => "local close",
         Reason::LocalAbort => "local abort",
         Reason::PeerEof => "end of stream",
+        Reason::Timeout(TimeoutKind::Idle) => "idle timeout",
         Reason::Timeout(_) => "timeout",
         Reason::Io(_) if closed.is_reset() => "reset",
         Reason::Io(error) if error.kind() == io::ErrorKind::UnexpectedEof => "cut of the stream",
         Reason::Io(_) => "another error",
+        Reason::Memory => "write budget of the loop",
         Reason::Shutdown => "shutdown of the loop",
         _ => "error of a callback",
     }

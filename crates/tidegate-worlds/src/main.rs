@@ -5,16 +5,21 @@
 //! one.
 
 mod accepting;
+mod asker;
 mod client;
 mod layers;
 mod ledger;
+mod limits;
+mod meter;
+mod outcome;
 mod scenario;
 mod servers;
+mod service;
 mod stream_client;
 mod talker;
 mod watched;
 
-use scenario::Outcome;
+use outcome::Outcome;
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -87,6 +92,9 @@ struct Sums {
     from_backlog: u64,
     cuts: u64,
     told_ends: u64,
+    replies: u64,
+    throttled: u64,
+    filled: u64,
     reasons: BTreeMap<&'static str, u64>,
     stacks: BTreeMap<String, u64>,
 }
@@ -104,6 +112,9 @@ impl Sums {
         self.from_backlog += outcome.from_backlog;
         self.cuts += outcome.cuts;
         self.told_ends += outcome.told_ends;
+        self.replies += outcome.replies;
+        self.throttled += outcome.throttled;
+        self.filled += outcome.filled;
         for (layers, count) in &outcome.stacks {
             *self.stacks.entry(layers.clone()).or_default() += count;
         }
@@ -124,6 +135,9 @@ impl Sums {
             from_backlog,
             cuts,
             told_ends,
+            replies,
+            throttled,
+            filled,
             ..
         } = self;
         println!(
@@ -136,6 +150,8 @@ impl Sums {
         );
         println!("{connections} ends of connections, {bytes} bytes received, {whole} echoes whole");
         println!("{refused} peers refused, {from_backlog} served from the backlog of a shutdown");
+        println!("{replies} replies of services, {throttled} bytes throttled");
+        println!("{filled} connections that filled a server to its maximum");
         println!("{cuts} ends that lost bytes, with a peer to see it");
         println!("{told_ends} ends of stream told by layers, with a peer that ended its own");
         println!("\nconnections ended by");

@@ -1,22 +1,25 @@
 //! One world: its hosts, their traffic, and the rules at its end.
 
 use crate::accepting::{self, AnyServer, Serving};
+use crate::asker::Asker;
 use crate::client::Client;
 use crate::layers::{Layers, Stack};
 use crate::ledger::{Guard, Ledger};
+use crate::limits::{Budget, Limits};
+use crate::outcome::Outcome;
 use crate::servers::{BufferedEcho, Echo, echo};
+use crate::service::Service;
 use crate::stream_client;
 use crate::talker::Talker;
 use crate::watched::Watched;
-use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 use tidegate::{ConnectOptions, Handle, ListenOptions, Protocol, Relay, WriteLimits};
+use tidegate_framing::Framed;
 use tidegate_streams::{spawn_on, start_server_on};
-use tidegate_testkit::{Fault, FaultCounts, Faults, Host, Link, StepLimitExceeded, Trace, World};
+use tidegate_testkit::{Clock, Fault, Faults, Host, Link, StepLimitExceeded, World};
 
 const PORT: u16 = 7;
 
@@ -25,6 +28,9 @@ const LAYERED: u16 = 8;
 
 /// Layers come later, behind a line of the client.
 const UPGRADED: u16 = 9;
+
+/// Services that reply to frames.
+const SERVICE: u16 = 10;
 
 const SERVERS: usize = 8;
 const CLIENTS: usize = 12;
@@ -36,23 +42,8 @@ const TRAFFIC: Duration = Duration::from_secs(60);
 /// The time in which everything has to end when nothing goes wrong any more.
 const CALM: Duration = Duration::from_secs(4 * 3600);
 
-/// The result of a world.
-#[derive(Debug)]
-pub(crate) struct Outcome {
-    pub(crate) violations: Vec<String>,
-    pub(crate) struck: FaultCounts,
-    pub(crate) trace: Trace,
-    pub(crate) elapsed: Duration,
-    pub(crate) connections: u64,
-    pub(crate) bytes: u64,
-    pub(crate) whole: u64,
-    pub(crate) refused: u64,
-    pub(crate) from_backlog: u64,
-    pub(crate) cuts: u64,
-    pub(crate) told_ends: u64,
-    pub(crate) stacks: BTreeMap<String, u64>,
-    pub(crate) reasons: BTreeMap<&'static str, u64>,
-}
+/// The number of looks in each of these times.
+const LOOKS: u32 = 150;
 
 /// Runs the world of a seed.
 pub(crate) fn run(seed: u64, trace: bool) -> Outcome {
@@ -73,32 +64,23 @@ pub(crate) fn run(seed: u64, trace: bool) -> Outcome {
     drop(world);
     ledger.balance();
     ledger.nothing_is_open();
-    Outcome {
-        violations: ledger.take_violations(),
-        struck,
-        trace,
-        elapsed,
-        connections: ledger.connections.begun(),
-        bytes: ledger.bytes.get(),
-        whole: ledger.echoed_whole.get(),
-        refused: ledger.refused.get(),
-        from_backlog: ledger.from_backlog.get(),
-        cuts: ledger.cuts.get(),
-        told_ends: ledger.told_ends.get(),
-        stacks: ledger.stacks.take(),
-        reasons: ledger.reasons.take(),
-    }
+    Outcome::of(&ledger, struck, trace, elapsed)
 }
 
 fn live(world: &mut World, ledger: &Rc<Ledger>, rng: &mut fastrand::Rng) -> io::Result<()> {
-    let hosts = add_hosts(world, ledger)?;
-    let layers = Layers::new(ledger, &world.clock(), rng);
+    let clock = world.clock();
+    let budgets: Vec<_> = (0..SERVERS + CLIENTS).map(|_| Budget::any(rng)).collect();
+    let hosts = add_hosts(world, &budgets, ledger)?;
+    let layers = Layers::new(ledger, &clock, rng);
     let stacks: Vec<_> = (0..SERVERS).map(|_| Stack::any(rng)).collect();
+    let services: Vec<_> = (0..SERVERS).map(|_| Service::any(rng)).collect();
     let mut start = Start {
         hosts: &hosts,
         ledger,
         layers: &layers,
         stacks: &stacks,
+        services: &services,
+        clock,
         rng,
     };
     let servers = start.servers()?;
@@ -111,11 +93,20 @@ fn live(world: &mut World, ledger: &Rc<Ledger>, rng: &mut fastrand::Rng) -> io::
             world.network().limit_descriptors(host, most);
         }
     }
-    world.advance(TRAFFIC)?;
+    let advance = |world: &mut World, time: Duration| {
+        for _ in 0..LOOKS {
+            world.advance(time / LOOKS)?;
+            servers.iter().for_each(|serving| serving.limits.look());
+            let each = hosts.iter().zip(&budgets);
+            each.for_each(|(host, budget)| budget.look(host, ledger));
+        }
+        Ok::<_, StepLimitExceeded>(())
+    };
+    advance(world, TRAFFIC)?;
     let gone = end_some_hosts(world, &hosts, rng);
-    world.advance(TRAFFIC)?;
+    advance(world, TRAFFIC)?;
     calm_down(world, &hosts);
-    world.advance(CALM)?;
+    advance(world, CALM)?;
     let left: Vec<_> = hosts
         .iter()
         .filter(|host| !gone.contains(&host.name()))
@@ -161,10 +152,10 @@ fn any_faults(rng: &mut fastrand::Rng) -> Faults {
     })
 }
 
-fn add_hosts(world: &mut World, ledger: &Rc<Ledger>) -> io::Result<Vec<Host>> {
+fn add_hosts(world: &mut World, budgets: &[Budget], ledger: &Rc<Ledger>) -> io::Result<Vec<Host>> {
     let mut hosts = Vec::new();
-    for n in 0..SERVERS + CLIENTS {
-        let host = world.add_host(&format!("host{n}"))?;
+    for (n, budget) in budgets.iter().enumerate() {
+        let host = world.add_host_with(&format!("host{n}"), budget.builder())?;
         let ledger = ledger.clone();
         host.handle().set_error_handler(move |_, failure| {
             ledger.violation(format!("reported: {failure:?}"));
@@ -181,47 +172,55 @@ struct Start<'w> {
     layers: &'w Layers,
     /// Of the servers that have layers from the start.
     stacks: &'w [Stack],
+    services: &'w [Service],
+    clock: Clock,
     rng: &'w mut fastrand::Rng,
 }
 
 impl Start<'_> {
     /// Three kinds of echo with callbacks, two with streams, and relays to them; all of them plain,
-    /// and again behind layers. Talkers on the same hosts.
+    /// and again behind layers. Talkers and services on the same hosts.
     fn servers(&mut self) -> io::Result<Vec<Serving>> {
         let mut servers = Vec::new();
         for n in 0..SERVERS {
             servers.push(self.server(n, None)?);
             servers.push(self.server(n, Some(&self.stacks[n]))?);
             servers.push(self.talkers(n)?);
+            servers.push(self.service(n)?);
         }
         Ok(servers)
     }
 
     fn server(&mut self, n: usize, stack: Option<&Stack>) -> io::Result<Serving> {
-        let (paused, at) = self.options(if stack.is_some() { LAYERED } else { PORT });
-        let at = match stack {
-            Some(stack) => self.layers.listen(at, stack, self.rng),
-            None => at,
-        };
-        let (handle, of) = (self.hosts[n].handle(), self.ledger.clone());
+        let (limits, at) = self.options(if stack.is_some() { LAYERED } else { PORT }, stack);
+        let (handle, of, on) = (self.hosts[n].handle(), self.ledger.clone(), limits.clone());
         let stack = stack.cloned();
         let opens_later = stack.is_some();
         let server = match n {
-            0 | 1 => {
-                handle.create_server(at, move || Watched::new(&of, Echo).behind(stack.as_ref()))?
-            }
+            0 | 1 => handle.create_server(at, move || {
+                Watched::new(&of, Echo).behind(stack.as_ref()).on(&on)
+            })?,
             2 => handle.create_server(at, move || {
                 let buffer = vec![0; 777];
-                Watched::new(&of, BufferedEcho { buffer }).behind(stack.as_ref())
+                let watched = Watched::new(&of, BufferedEcho { buffer });
+                watched.behind(stack.as_ref()).on(&on)
             })?,
             3 | 4 => {
                 let server = start_server_on(handle, at, async move |reader, writer| {
-                    echo(of.clone(), n == 3, stack.clone(), reader, writer).await
+                    echo(
+                        of.clone(),
+                        on.clone(),
+                        n == 3,
+                        stack.clone(),
+                        reader,
+                        writer,
+                    )
+                    .await
                 })?;
                 let server = AnyServer::Streams(server);
                 return Ok(Serving {
                     server,
-                    paused,
+                    limits,
                     opens_later,
                 });
             }
@@ -229,38 +228,55 @@ impl Start<'_> {
                 let back = format!("{}:{PORT}", self.hosts[n - 5].name());
                 handle.create_server(at, move || {
                     let relay = Watched::new(&of, relay_to(&back, &of));
-                    relay.behind(stack.as_ref()).half_closing()
+                    relay.behind(stack.as_ref()).on(&on).half_closing()
                 })?
             }
         };
         let server = AnyServer::Callbacks(server);
         Ok(Serving {
             server,
-            paused,
+            limits,
             opens_later,
         })
     }
 
     fn talkers(&mut self, n: usize) -> io::Result<Serving> {
-        let (paused, at) = self.options(UPGRADED);
-        let (of, layers) = (self.ledger.clone(), self.layers.clone());
+        let (limits, at) = self.options(UPGRADED, None);
+        let (of, layers, on) = (self.ledger.clone(), self.layers.clone(), limits.clone());
         let mut rng = self.rng.fork();
         let server = self.hosts[n].handle().create_server(at, move || {
-            Watched::new(&of, Talker::server(&of, &layers, rng.u64(..)))
+            Watched::new(&of, Talker::server(&of, &layers, rng.u64(..))).on(&on)
         })?;
         let server = AnyServer::Callbacks(server);
         Ok(Serving {
             server,
-            paused,
+            limits,
             opens_later: false,
         })
     }
 
-    fn options(&mut self, port: u16) -> (Rc<Cell<bool>>, ListenOptions) {
+    fn service(&mut self, n: usize) -> io::Result<Serving> {
+        let service = &self.services[n];
+        let (limits, at) = self.options(SERVICE, service.stack.as_ref());
+        let handle = self.hosts[n].handle();
+        let server = service.listen(handle, at, &limits, self.ledger)?;
+        Ok(Serving {
+            server: AnyServer::Callbacks(server),
+            limits,
+            opens_later: service.stack.is_some(),
+        })
+    }
+
+    fn options(&mut self, port: u16, stack: Option<&Stack>) -> (Rc<Limits>, ListenOptions) {
         let everywhere = SocketAddr::new(std::net::Ipv6Addr::UNSPECIFIED.into(), port);
-        let paused = Rc::default();
-        let at = accepting::options(everywhere, &paused, self.ledger, self.rng);
-        (paused, at)
+        let is_plain = stack.is_none() && port != UPGRADED;
+        let limits = Limits::any(self.ledger, &self.clock, is_plain, self.rng);
+        let at = accepting::options(everywhere, &limits, self.ledger, self.rng);
+        let at = match stack {
+            Some(stack) => self.layers.listen(at, stack, self.rng),
+            None => at,
+        };
+        (limits, at)
     }
 
     fn clients(&mut self, world: &World) {
@@ -271,14 +287,16 @@ impl Start<'_> {
         }
     }
 
-    /// One client in three has layers from the start, and one in six puts them on later.
+    /// One client in four has layers from the start, one in eight puts them on later, and one in four
+    /// asks a service.
     fn client(&mut self, world: &World, host: &Host, of: u64) {
         let rng = &mut *self.rng;
         let at = rng.usize(..SERVERS);
         let server = &self.hosts[at];
-        let (port, stack) = match rng.u32(..6) {
+        let (port, stack) = match rng.u32(..8) {
             0 | 1 => (LAYERED, Some(&self.stacks[at])),
             2 => (UPGRADED, None),
+            3 | 4 => (SERVICE, self.services[at].stack.as_ref()),
             _ => (PORT, None),
         };
         let to = match rng.u32(..3) {
@@ -286,8 +304,12 @@ impl Start<'_> {
             _ => ConnectOptions::new(format!("{}:{port}", server.name())),
         };
         let high = 1 << rng.usize(0..17);
-        // The lines of talkers fit.
-        let least = if port == UPGRADED { 1 << 20 } else { 1000 };
+        // The lines of talkers fit, and requests.
+        let least = match port {
+            UPGRADED => 1 << 20,
+            SERVICE => 1 << 13,
+            _ => 1000,
+        };
         let limits = WriteLimits::new()
             .with_high(high)
             .with_cap(4 * high + least);
@@ -306,11 +328,16 @@ impl Start<'_> {
         let streams = rng.u32(..3) == 0;
         let delay = Duration::from_millis(rng.u64(..2 * TRAFFIC.as_millis() as u64));
         let (ledger, layers) = (self.ledger.clone(), self.layers.clone());
+        let service = self.services[at].clone();
         let handle = host.handle().clone();
         world.network().after(delay, move |_| {
             if port == UPGRADED {
                 let talker = Talker::client(&ledger, &layers, of, seed);
                 connect(&handle, &ledger, to, Watched::new(&ledger, talker), seed);
+            } else if port == SERVICE {
+                let asker = Framed::new(Asker::new(&ledger, &service, of, seed));
+                let asker = Watched::new(&ledger, asker).behind(stack.as_ref());
+                connect(&handle, &ledger, to, asker, seed);
             } else if streams {
                 // Detached: the ledger sees it end.
                 let client = stream_client::run(ledger, to, stack, of, seed);
@@ -404,6 +431,7 @@ fn nothing_left(world: &World, host: &Host, ledger: &Ledger) {
     let left = host.handle().stats();
     let all = left.connections
         + left.closing
+        + left.datagram_endpoints
         + left.listeners
         + left.connecting
         + left.lingering
@@ -411,31 +439,10 @@ fn nothing_left(world: &World, host: &Host, ledger: &Ledger) {
         + left.completions
         + left.jobs;
     let descriptors = world.network().descriptors(host);
-    if all + descriptors > 0 {
+    if all + descriptors > 0 || left.buffered > 0 {
         ledger.violation(format!(
             "left at {}: {descriptors} descriptors, {left:?}",
             host.name()
         ));
-    }
-}
-
-impl Outcome {
-    /// Of a world that did not come to its end.
-    pub(crate) fn failed(why: String) -> Self {
-        Self {
-            violations: vec![why],
-            struck: FaultCounts::default(),
-            trace: Trace::default(),
-            elapsed: Duration::ZERO,
-            connections: 0,
-            bytes: 0,
-            whole: 0,
-            refused: 0,
-            from_backlog: 0,
-            cuts: 0,
-            told_ends: 0,
-            stacks: BTreeMap::new(),
-            reasons: BTreeMap::new(),
-        }
     }
 }

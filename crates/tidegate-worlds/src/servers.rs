@@ -2,6 +2,7 @@
 
 use crate::layers::Stack;
 use crate::ledger::{Guard, Ledger};
+use crate::limits::Limits;
 use std::rc::Rc;
 use tidegate::{Protocol, Result, Transport};
 use tidegate_streams::{ReadError, StreamReader, StreamWriter};
@@ -39,12 +40,14 @@ impl Protocol for BufferedEcho {
 /// Echoes chunk by chunk, or line by line, with the streams.
 pub(crate) async fn echo(
     ledger: Rc<Ledger>,
+    limits: Rc<Limits>,
     by_line: bool,
     stack: Option<Stack>,
     mut reader: StreamReader,
     writer: StreamWriter,
 ) -> Result {
     let _guard = Guard::new(&ledger, |ledger| &ledger.tasks);
+    limits.serve(writer.transport());
     let saw_eof = ledger.follow(writer.transport(), stack.as_ref());
     loop {
         let chunk = if by_line {

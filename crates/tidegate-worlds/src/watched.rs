@@ -2,6 +2,7 @@
 
 use crate::layers::Stack;
 use crate::ledger::{Guard, Ledger};
+use crate::limits::Limits;
 use std::rc::Rc;
 use tidegate::{Closed, OnEof, OnPause, Protocol, Result, Transport};
 
@@ -20,6 +21,8 @@ pub(crate) struct Watched<P> {
     /// The layers that the connection has from the start.
     stack: Option<Stack>,
     half_closes: bool,
+    /// Those of the server.
+    limits: Option<Rc<Limits>>,
     order: Order,
     _guard: Guard,
 }
@@ -31,6 +34,7 @@ impl<P: Protocol> Watched<P> {
             ledger: ledger.clone(),
             stack: None,
             half_closes: false,
+            limits: None,
             order: Order::default(),
             _guard: Guard::new(ledger, |ledger| &ledger.protocols),
         }
@@ -39,6 +43,12 @@ impl<P: Protocol> Watched<P> {
     /// With the layers of a stack from the start.
     pub(crate) fn behind(mut self, stack: Option<&Stack>) -> Self {
         self.stack = stack.cloned();
+        self
+    }
+
+    /// Accepted by the server that has these.
+    pub(crate) fn on(mut self, limits: &Rc<Limits>) -> Self {
+        self.limits = Some(limits.clone());
         self
     }
 
@@ -78,6 +88,9 @@ impl<P: Protocol> Watched<P> {
 impl<P: Protocol> Protocol for Watched<P> {
     fn connection_made(&mut self, transport: &Transport) -> Result {
         self.ledger.open(transport);
+        if let Some(limits) = &self.limits {
+            limits.serve(transport);
+        }
         if self.half_closes {
             self.ledger.ends_stream(transport);
         }
