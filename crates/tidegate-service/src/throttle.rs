@@ -60,6 +60,7 @@ impl<P: Protocol> Throttle<P> {
     fn owe(&mut self, transport: &Transport, len: usize) {
         let received = transport.stats().received;
         let before = self.taken.replace(received);
+        // The first bytes may be a tail that a wrapper around this one has left, as behind a header.
         let news = before.map_or(len as u64, |before| received - before);
         let wait = self.bucket.take(news, || transport.handle().now());
         if wait > Duration::ZERO {
@@ -73,11 +74,6 @@ impl<P: Protocol> Wrap for Throttle<P> {
 
     fn wrapped(&mut self) -> &mut P {
         &mut self.protocol
-    }
-
-    fn connection_made(&mut self, transport: &Transport) -> Result {
-        self.taken = Some(transport.stats().received);
-        self.protocol.connection_made(transport)
     }
 
     #[inline]

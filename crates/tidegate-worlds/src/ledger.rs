@@ -125,6 +125,13 @@ impl Ledger {
         texts.collect::<Vec<_>>().join(", ")
     }
 
+    /// Returns the number of bytes in the write buffers of a loop's connections.
+    pub(crate) fn buffered(&self, handle: &Handle) -> u64 {
+        let open = self.open.borrow();
+        let here = open.values().filter(|open| open.handle() == handle);
+        here.map(|open| open.stats().write_buffer_size as u64).sum()
+    }
+
     /// A connection has ended.
     pub(crate) fn close(&self, transport: &Transport, closed: &Closed, saw_eof: bool) {
         self.connections.end();

@@ -8,8 +8,9 @@ use std::time::Duration;
 use tidegate::{CloseReason, EventLoop, EventLoopBuilder, ListenOptions, TimeoutKind, Transport};
 use tidegate_testkit::{Clock, Host};
 
-/// How much later than a limit and a quarter of it an idle connection may end.
-const SLACK: Duration = Duration::from_millis(10);
+/// How much later than a limit and a quarter of it an idle connection may end: the times for which its host
+/// may be kept from running, at each of five looks.
+const SLACK: Duration = Duration::from_secs(5);
 
 /// The maximum number of bytes of a write in these worlds, in which those of one callback are one.
 const ONE_WRITE: u64 = 64 * 1024;
@@ -112,8 +113,9 @@ impl Limits {
         }
     }
 
-    /// Looks at all connections, in a pause of the world.
-    pub(crate) fn look(&self) {
+    /// Looks at all connections, in a pause of the world. `step` is the time since the last look, unless
+    /// the clock has jumped.
+    pub(crate) fn look(&self, step: Duration) {
         let now = self.clock.elapsed();
         let before = self.looked.replace(now);
         self.served.borrow_mut().retain_mut(|it| {
@@ -122,6 +124,10 @@ impl Limits {
             if moved > it.moved {
                 it.moved = moved;
                 it.since = (before.max(it.since.0), now);
+            }
+            if now > before + step {
+                // The server has looked once in all this time.
+                it.since.1 = now;
             }
             let closed = it.transport.closed();
             if let Some(limit) = self.idle.filter(|_| self.is_plain) {
@@ -174,14 +180,16 @@ impl Budget {
         }
     }
 
+    /// Looks at the buffers of a loop, in a pause of the world. The output of layers comes on top, and is left
+    /// out.
     pub(crate) fn look(self, host: &Host, ledger: &Ledger) {
-        let buffered = host.handle().stats().buffered;
-        if let Some(bytes) = self.0
-            && buffered > bytes as u64 + ONE_WRITE
-        {
+        let Some(budget) = self.0 else { return };
+        let buffered = ledger.buffered(host.handle());
+        if buffered > budget as u64 + ONE_WRITE {
             ledger.violation(format!(
-                "{buffered} bytes are buffered at {}, and its budget is {bytes}",
-                host.name()
+                "{buffered} bytes are buffered at {}, and its budget is {budget}: {}",
+                host.name(),
+                ledger.show_open(Some(host.handle()))
             ));
         }
     }

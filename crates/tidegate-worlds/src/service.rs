@@ -9,11 +9,13 @@ use crate::watched::Watched;
 use std::io;
 use std::rc::Rc;
 use std::time::Duration;
-use tidegate::{Flow, Handle, ListenOptions, OnEof, Protocol, Result, Server, Transport};
+use tidegate::{
+    CloseReason, Failure, Flow, Handle, ListenOptions, OnEof, Protocol, Result, Server, Transport,
+};
 use tidegate_framing::{
     Decode, FrameError, FrameProtocol, Framed, LengthPrefix, Lines, Netstring, Prefix, Step,
 };
-use tidegate_service::{Bucket, ProxyProtocol, Throttle};
+use tidegate_service::{Bucket, ProxyError, ProxyProtocol, Throttle};
 
 /// The header of a proxy.
 pub(crate) const HEADER: &[u8] = b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\n";
@@ -103,6 +105,22 @@ impl Request {
         reply.iter_mut().for_each(|byte| *byte |= 0x80);
         reply
     }
+}
+
+/// Whether a service failed because its peer is slow, or was cut off in the middle.
+pub(crate) fn is_of_peer(failure: &Failure) -> bool {
+    let CloseReason::Callback(error) = failure.reason() else {
+        return false;
+    };
+    let frame = error.downcast_ref::<FrameError>();
+    let frame = frame.is_some_and(|error| {
+        matches!(
+            error,
+            FrameError::TimedOut { .. } | FrameError::Truncated { .. }
+        )
+    });
+    let header = error.downcast_ref::<ProxyError>();
+    frame || header.is_some_and(|error| matches!(error, ProxyError::TooLate | ProxyError::Ended))
 }
 
 /// A server of frames, and how it is reached.
