@@ -83,7 +83,9 @@ impl Serving {
             AnyServer::Callbacks(server) => server.pause_accepting(),
             AnyServer::Streams(server) => server.pause_accepting(),
         }
-        self.limits.paused.set(true);
+        // The backlog of a shutdown may still get its protocols.
+        let is_finishing = self.limits.is_finishing.get();
+        self.limits.paused.set(!is_finishing);
     }
 
     fn resume(&self) {
