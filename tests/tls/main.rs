@@ -6,6 +6,7 @@ mod names;
 mod negotiated;
 mod opening;
 mod pem_files;
+mod policies;
 mod records;
 mod refused;
 mod start_tls;
