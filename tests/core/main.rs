@@ -91,7 +91,7 @@ mod server {
     mod closing;
     mod fairness;
     mod given_sockets;
-    mod idle_timeout;
+    pub(crate) mod idle_timeout;
     mod listen;
     mod listen_names;
     mod max_connections;
@@ -126,12 +126,14 @@ mod layers {
     mod early;
     mod ending;
     mod half_records;
+    mod idle;
     mod leaving;
     mod limits;
     mod opening;
     mod own_code;
     mod own_ends;
     mod own_output;
+    mod policies;
     mod pushing;
     mod records;
     mod small_buffers;

@@ -5,8 +5,10 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 use support::logs::{keep_log, logged};
+use support::seal::{Seal, hello};
 use support::{Kind, Log, Peer, Recorder, Served, TempDir, drive, each_kind, settle};
 use tidegate::{ConnectOptions, EventLoop, LingerLimits, ListenOptions};
+use tidegate_testkit::World;
 
 const MOST: usize = 2;
 
@@ -91,6 +93,103 @@ fn a_socket_of_a_peer_counts_while_it_lingers() {
     let _third = served.connect::<1>(&mut event_loop);
     settle(&mut event_loop);
     assert_eq!(served.server.refused_count(), 1);
+}
+
+/// By the addresses of the simulated world, for a machine has but one of a network.
+#[test]
+fn all_ipv6_addresses_of_a_network_are_one_peer_and_ipv4_addresses_are_not() {
+    let mut world = World::new();
+    let host = world.add_host("host").unwrap();
+    let clients = ["one", "two", "three"].map(|name| world.add_host(name).unwrap());
+    let port = |ip| SocketAddr::new(ip, 7);
+    let options = ListenOptions::new([port(host.ip()), port(host.ipv6())]);
+    let served = Served::echo(host.handle(), options.max_connections_per_peer(MOST));
+    for (ip, taken) in [(host.ip(), 3 * MOST), (host.ipv6(), MOST)] {
+        let before = (
+            served.server.connection_count(),
+            served.server.refused_count(),
+        );
+        let mut logs = Vec::new();
+        for client in &clients {
+            for _ in 0..MOST {
+                let log = Log::new();
+                let connect = client
+                    .handle()
+                    .create_connection(port(ip), Recorder::new(&log));
+                // A refusal may come before the connect has completed.
+                let _ = world.run_until(connect);
+                logs.push(log);
+            }
+        }
+        world.settle().unwrap();
+        let count = served.server.connection_count() - before.0;
+        let refused = served.server.refused_count() - before.1;
+        assert_eq!((count, refused as usize), (taken, 3 * MOST - taken), "{ip}");
+    }
+}
+
+/// The ways in which a connection of a peer ends, the peer's own and the server's.
+#[test]
+fn whatever_ends_a_connection_makes_room_for_its_peer() {
+    type End = fn(&mut EventLoop, &Served, &mut Peer);
+    let ends: [(&str, End); 8] = [
+        ("the peer closes", |_, _, peer| peer.close()),
+        ("the peer resets", |_, _, peer| peer.reset()),
+        ("close", |_, served, peer| {
+            served.transport(served.accepted() - 1).close();
+            peer.close();
+        }),
+        ("abort", |_, served, _| {
+            served.transport(served.accepted() - 1).abort();
+        }),
+        ("reset", |_, served, _| {
+            served.transport(served.accepted() - 1).reset();
+        }),
+        ("an error of a callback", |_, served, _| {
+            let transport = served.transport(served.accepted() - 1);
+            transport.call_soon(|_: &mut Recorder, _| Err("a fault".into()));
+        }),
+        ("a panic", |_, served, _| {
+            let transport = served.transport(served.accepted() - 1);
+            transport.call_soon(|_: &mut Recorder, _| panic!("a fault"));
+        }),
+        (
+            "half a handshake, and the peer is gone",
+            |event_loop, _, peer| {
+                peer.send(&hello()[..4]);
+                settle(event_loop);
+                peer.close();
+            },
+        ),
+    ];
+    for (name, end) in ends {
+        let mut event_loop = EventLoop::new().unwrap();
+        event_loop.handle().set_error_handler(|_, _| {});
+        let handshake = name.starts_with("half");
+        let mut options = ListenOptions::new("127.0.0.1:0").max_connections_per_peer(1);
+        if handshake {
+            options = options.layer(Seal::server);
+        }
+        let served = Served::echo(event_loop.handle(), options);
+        for n in 0..5 {
+            let mut peer = Peer::connect(&served.address());
+            let server = served.server.clone();
+            let ready = || match handshake {
+                true => server.connection_count() == 1,
+                false => served.accepted() == n + 1,
+            };
+            drive(&mut event_loop, name, ready);
+            let mut refused = Peer::connect(&served.address());
+            expect_refusal(&mut event_loop, &mut refused);
+            end(&mut event_loop, &served, &mut peer);
+            let handle = event_loop.handle().clone();
+            drive(&mut event_loop, name, || {
+                server.connection_count() + handle.stats().lingering == 0
+            });
+        }
+        assert_eq!(served.server.refused_count(), 5, "{name}");
+        assert_eq!(event_loop.handle().stats().timers, 0, "{name}");
+    }
 }
 
 #[test]
