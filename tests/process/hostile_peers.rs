@@ -133,7 +133,7 @@ fn come_and_go() {
             .idle_timeout(IDLE);
         host.handle().create_server(options, make).unwrap()
     };
-    // What ends by a limit is reported.
+    // An end by a limit is reported.
     host.handle().set_error_handler(|_, _| {});
     let (waits, refuses) = (serve(7, FEW), serve(8, 10 * CROWD));
     let mut churn = Churn {
