@@ -14,6 +14,7 @@ use tidegate::{
 
 /// The wire under an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(clippy::exhaustive_enums, reason = "tests list all of them")]
 pub enum Datagrams {
     /// UDP on IPv4.
     V4,
@@ -43,6 +44,7 @@ impl Datagrams {
 
 /// A plain socket of datagrams, with a bound on every wait.
 #[derive(Debug)]
+#[expect(clippy::exhaustive_enums, reason = "tests list all of them")]
 pub enum DatagramPeer {
     /// Of UDP.
     Udp(UdpSocket),
@@ -117,6 +119,7 @@ impl DatagramPeer {
 /// A callback, as it was noted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(missing_docs, reason = "named after the callbacks")]
+#[expect(clippy::exhaustive_enums, reason = "tests list all of them")]
 pub enum Heard {
     Made,
     Datagram(Vec<u8>, Address),
@@ -140,6 +143,7 @@ pub struct DatagramRecorder {
 
 impl DatagramRecorder {
     /// Sets the action on a datagram.
+    #[must_use]
     pub fn on_datagram(
         self,
         action: impl FnMut(&DatagramTransport, &[u8], &Address) -> Result + 'static,
@@ -157,6 +161,7 @@ impl DatagramRecorder {
     }
 
     /// One that reads on while it is paused.
+    #[must_use]
     pub fn keeps_reading(mut self) -> Self {
         self.keeps_reading = true;
         self

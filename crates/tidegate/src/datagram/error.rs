@@ -31,6 +31,10 @@ impl DatagramError {
 
     /// Returns the length in bytes of the datagram that was not sent. `None` when the system tells of
     /// an earlier one: it has forgotten which.
+    #[expect(
+        clippy::len_without_is_empty,
+        reason = "it is the length of a datagram, which an error has or has not"
+    )]
     pub fn len(&self) -> Option<usize> {
         self.len
     }
