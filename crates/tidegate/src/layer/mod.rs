@@ -56,8 +56,8 @@ use std::time::Duration;
 ///   afterwards.
 /// * Last words for which the kernel has no room then are sent during the
 ///   [linger](crate::LingerLimits), up to 128 KiB of them.
-/// * Last words are lost when there are more, when a layer below has not taken them, when bytes of the
-///   protocol were not sent, and when the linger ends before. A TCP peer then sees a reset.
+/// * Last words are lost when there are more, when a layer below has not taken them, and when bytes of
+///   the protocol were not sent. A TCP peer then sees a reset.
 ///
 /// # The bound of its own output
 ///

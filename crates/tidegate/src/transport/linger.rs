@@ -42,8 +42,7 @@ const DEFAULT_BYTES: u64 = 64 * 1024 * 1024;
 /// * At the limit in bytes (64 MiB unless set) the loop stops discarding. The peer's writes then
 ///   block, and it still has the rest of the time to read.
 /// * Nothing lingers after an abort, an error or an end with unsent bytes, nor when the peer's EOF was
-///   read before the close. The failure of a [`Layer`](crate::Layer) lingers: its last words go out. Those that
-///   are left at the limit in time are lost, and a TCP peer sees a reset.
+///   read before the close. The failure of a [`Layer`](crate::Layer) lingers: its last words go out.
 /// * `connection_lost` waits for no linger; [`Server::shutdown`](crate::Server::shutdown) does.
 ///
 /// It is not SO_LINGER (socket(7)), which makes close(2) wait for our own bytes.
@@ -303,12 +302,9 @@ impl Lingering {
 
     /// Closes the descriptor, and lets go of the slot.
     fn close(&self, core: &Core) {
-        let Some(mut socket) = self.socket.take() else {
+        let Some(socket) = self.socket.take() else {
             return;
         };
-        if !self.rest.borrow().is_empty() {
-            reset_on_close(&mut socket);
-        }
         core.close_stream(socket);
         if let Some(timer) = self.timer.take() {
             core.cancel_timer(timer);
