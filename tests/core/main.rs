@@ -59,6 +59,7 @@ mod datagrams {
     mod pausing;
     mod receiving;
     mod sending;
+    mod simulated;
 }
 
 /// The loop: its ticks, timers, callbacks from elsewhere, jobs, and its end.

@@ -53,9 +53,9 @@ faults! {
     ShortRead = "short read", 0.1;
     /// A write takes less than there is room for; down to one byte.
     ShortWrite = "short write", 0.1;
-    /// A read is refused with EAGAIN though there is something; an event follows.
+    /// A read, of datagrams too, is refused with EAGAIN though there is something; an event follows.
     ReadAgain = "EAGAIN on read", 0.03;
-    /// A write is refused with EAGAIN though there is room; an event follows.
+    /// A write, of datagrams too, is refused with EAGAIN though there is room; an event follows.
     WriteAgain = "EAGAIN on write", 0.03;
     /// An accept is refused with EAGAIN though a connection waits; an event follows.
     AcceptAgain = "EAGAIN on accept", 0.1;
@@ -98,6 +98,16 @@ faults! {
     NoMemory = "ENOBUFS", 0.002;
     /// Two hosts cannot reach each other for up to [half a minute](Faults::PARTITION).
     Partition = "partition", 0.0002;
+    /// A datagram is lost.
+    DatagramLost = "lost datagram", 0.05;
+    /// A datagram arrives twice.
+    DatagramDoubled = "doubled datagram", 0.02;
+    /// A datagram arrives up to [half a second](Faults::LATE) later, and others overtake it.
+    DatagramLate = "late datagram", 0.05;
+    /// Datagrams of one sender and one length come in one call, as with UDP_GRO (udp(7)).
+    DatagramsTogether = "datagrams in one call", 0.2;
+    /// A call that sends several datagrams fails with EIO, as with a network card that cuts none.
+    NoSegmentation = "EIO on segmentation", 0.02;
     /// The clock jumps forward by up to [ten minutes](Faults::CLOCK_JUMP).
     ClockJump = "clock jump", 0.0002;
 }
@@ -145,6 +155,8 @@ impl Faults {
     pub const PARTITION: Duration = Duration::from_secs(30);
     /// The farthest jump of the clock that a seed makes.
     pub const CLOCK_JUMP: Duration = Duration::from_secs(600);
+    /// The longest time that a datagram is late.
+    pub const LATE: Duration = Duration::from_millis(500);
     /// The longest time that a slow job waits.
     pub const SLOW_JOB: Duration = Duration::from_secs(10);
     /// The time after which a connect without a reply has failed: Linux's six repetitions.

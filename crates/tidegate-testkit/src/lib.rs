@@ -81,6 +81,73 @@
 //! # Ok(()) }
 //! ```
 //!
+//! # Datagrams
+//!
+//! A world has UDP: [`Handle::create_datagram_endpoint`](tidegate::Handle::create_datagram_endpoint) binds
+//! at the addresses of a host. Faults lose, double and delay datagrams, a partition loses them, and a
+//! [`Link`] with a bandwidth refuses a sender until there is room.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tidegate::{Address, DatagramOptions, DatagramProtocol, DatagramTransport, Result};
+//! use tidegate_testkit::{Fault, World};
+//!
+//! struct Echo;
+//!
+//! impl DatagramProtocol for Echo {
+//!     fn datagram_received(
+//!         &mut self,
+//!         transport: &DatagramTransport,
+//!         data: &[u8],
+//!         from: &Address,
+//!     ) -> Result {
+//!         transport.send_to(data, from)?;
+//!         Ok(())
+//!     }
+//! }
+//!
+//! /// Asks each second until there is a reply.
+//! struct Ask;
+//!
+//! impl Ask {
+//!     fn ask(&mut self, transport: &DatagramTransport) -> Result {
+//!         transport.send(b"hello")?;
+//!         transport.call_later(Duration::from_secs(1), Self::ask);
+//!         Ok(())
+//!     }
+//! }
+//!
+//! impl DatagramProtocol for Ask {
+//!     fn connection_made(&mut self, transport: &DatagramTransport) -> Result {
+//!         self.ask(transport)
+//!     }
+//!
+//!     fn datagram_received(
+//!         &mut self,
+//!         transport: &DatagramTransport,
+//!         data: &[u8],
+//!         _: &Address,
+//!     ) -> Result {
+//!         assert_eq!(data, b"hello");
+//!         transport.close();
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # fn main() -> Result {
+//! let mut world = World::new();
+//! let (a, b) = (world.add_host("a")?, world.add_host("b")?);
+//! b.handle().create_datagram_endpoint(b.addr(7), Echo)?;
+//! let client = a
+//!     .handle()
+//!     .create_datagram_endpoint(DatagramOptions::connected(b.addr(7)), Ask)?;
+//! world.network().force(Fault::DatagramLost, 2);
+//! let closed = world.run_until(client.wait_closed())?;
+//! assert!(closed.is_clean());
+//! assert_eq!(world.elapsed(), Duration::from_secs(2));
+//! # Ok(()) }
+//! ```
+//!
 //! # Where to go next
 //!
 //! The [guide](https://docs.rs/tidegate/latest/tidegate/guide/testing/) of `tidegate` has a chapter on
@@ -96,7 +163,7 @@
 //! | [`check_layer`] | a pair of layers, in the same manner: chunks, small buffers, long messages, ends and cuts everywhere |
 //! | [`Script`] | a peer that sends, expects and waits, step by step, against a protocol or a handler that accepts or connects |
 //! | [`pair()`] | two protocols on one connection |
-//! | [`World`] | hosts, each an event loop; servers, clients, async code, on one clock |
+//! | [`World`] | hosts, each an event loop; servers, clients, endpoints of datagrams, async code, on one clock |
 //! | [`Network`] | the network between the hosts: [`Link`]s, partitions, resets; [`Peer`]s without a loop |
 //! | [`Faults`], [`FaultCounts`] | the probability of each fault, and how often it struck |
 //! | [`Recorder`], [`Watched`], [`Log`] | a protocol that records its callbacks, one that records those of any other, and the record, which checks their order |

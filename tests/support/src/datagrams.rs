@@ -1,12 +1,13 @@
 //! Endpoints of datagrams in tests: a protocol that records its callbacks, and plain sockets as peers.
 
 use crate::{BOUND, TempDir, has_ipv6};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
-use std::net::UdpSocket;
+use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
 use std::rc::Rc;
+use std::time::Duration;
 use tidegate::{
     Address, Closed, DatagramError, DatagramOptions, DatagramProtocol, DatagramTransport,
     EventLoop, OnPause, Result,
@@ -257,6 +258,60 @@ impl DatagramProtocol for DatagramRecorder {
 
     fn connection_lost(&mut self, _: &DatagramTransport, closed: &Closed) {
         self.note(Heard::Lost(closed.clone()));
+    }
+}
+
+/// Asks for the echo of numbers, each second anew for those that have not come, and closes when all have.
+#[derive(Debug)]
+pub struct Asker {
+    to: Address,
+    /// The numbers whose echo has not come.
+    missing: Vec<u8>,
+    done: Rc<Cell<bool>>,
+}
+
+impl Asker {
+    /// One that asks for the numbers up to `count`.
+    pub fn new(to: SocketAddr, count: u8, done: &Rc<Cell<bool>>) -> Self {
+        Self {
+            to: to.into(),
+            missing: (0..count).collect(),
+            done: done.clone(),
+        }
+    }
+
+    fn ask(&mut self, transport: &DatagramTransport) -> Result {
+        for number in &self.missing {
+            transport.send_to(&[*number; 10], &self.to)?;
+        }
+        let later = Duration::from_secs(1);
+        transport.call_later(later, |this: &mut Self, transport| this.ask(transport));
+        Ok(())
+    }
+}
+
+impl DatagramProtocol for Asker {
+    fn connection_made(&mut self, transport: &DatagramTransport) -> Result {
+        self.ask(transport)
+    }
+
+    fn datagram_received(
+        &mut self,
+        transport: &DatagramTransport,
+        data: &[u8],
+        from: &Address,
+    ) -> Result {
+        assert_eq!((data, from), (&[data[0]; 10][..], &self.to));
+        self.missing.retain(|number| *number != data[0]);
+        if self.missing.is_empty() {
+            self.done.set(true);
+            transport.close();
+        }
+        Ok(())
+    }
+
+    fn connection_lost(&mut self, transport: &DatagramTransport, _: &Closed) {
+        assert_accounted(transport);
     }
 }
 

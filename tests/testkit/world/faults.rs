@@ -1,6 +1,9 @@
 //! Every fault of a simulated world strikes, and connections live through those that they can.
 
+use std::cell::Cell;
+use std::rc::Rc;
 use std::time::Duration;
+use support::datagrams::{Asker, DatagramRecorder};
 use support::{Log, Recorder, pattern};
 use tidegate::{ConnectOptions, OnEof, Transport};
 use tidegate_testkit::{Fault, Faults, Host, Link, World};
@@ -9,14 +12,23 @@ const LEN: usize = 20_000;
 const CLIENTS: usize = 3;
 const SEEDS: u64 = 15;
 
-/// Echoes through the network with these faults; returns the number of clients to which all came back, and
-/// how often `fault` struck.
+/// Echoes through the network with these faults, over connections and by datagrams; returns the number of
+/// clients to which all came back, and how often `fault` struck.
 fn echo(seed: u64, faults: &Faults, fault: Fault) -> (usize, u64) {
     let link = Link::new().send_buffer(3000).receive_buffer(2000);
     let mut world = World::builder().seed(seed).link(link).build();
     let (a, b) = (world.add_host("a").unwrap(), world.add_host("b").unwrap());
     let protocol = || Recorder::echo(&Log::new());
     let server = b.handle().create_server(b.addr(7), protocol).unwrap();
+    let echo = DatagramRecorder::echo();
+    let datagrams = b
+        .handle()
+        .create_datagram_endpoint(b.addr(7), echo)
+        .unwrap();
+    let asked = Rc::new(Cell::new(false));
+    a.handle()
+        .create_datagram_endpoint("0.0.0.0:0", Asker::new(b.addr(7), 20, &asked))
+        .unwrap();
     world.network().set_faults(faults);
     let clients: [Log; CLIENTS] = std::array::from_fn(|_| Log::new());
     for client in &clients {
@@ -34,8 +46,10 @@ fn echo(seed: u64, faults: &Faults, fault: Fault) -> (usize, u64) {
     world.run_until_idle().unwrap();
     world.network().set_faults(&Faults::none());
     server.close();
+    datagrams.close();
     world.network().heal_all();
     world.run_until_idle().unwrap();
+    assert!(asked.get(), "{fault}, seed {seed}: an echo is missing");
     let mut whole = 0;
     for client in clients {
         let got = client.data();
@@ -44,8 +58,14 @@ fn echo(seed: u64, faults: &Faults, fault: Fault) -> (usize, u64) {
     }
     for host in [&a, &b] {
         let left = host.handle().stats();
-        let counts = [left.connections, left.lingering, left.connecting, left.jobs];
-        assert_eq!(counts, [0; 4], "{fault}, seed {seed}: {left:?}");
+        let counts = [
+            left.connections,
+            left.datagram_endpoints,
+            left.lingering,
+            left.connecting,
+            left.jobs,
+        ];
+        assert_eq!(counts, [0; 5], "{fault}, seed {seed}: {left:?}");
         assert_eq!(world.network().descriptors(host), 0, "{fault}, seed {seed}");
     }
     assert_eq!(world.network().sockets(), 0, "{fault}, seed {seed}");
@@ -68,6 +88,11 @@ fn row(fault: Fault) -> (f64, bool) {
         | Fault::SlowJob
         | Fault::NoMemory
         | Fault::SlowHost
+        | Fault::DatagramLost
+        | Fault::DatagramDoubled
+        | Fault::DatagramLate
+        | Fault::DatagramsTogether
+        | Fault::NoSegmentation
         | Fault::AcceptAgain => (0.7, true),
         Fault::Partition | Fault::ClockJump => (0.01, true),
         Fault::Reset => (0.05, false),

@@ -3,6 +3,7 @@
 use super::Network;
 use super::endpoint::{EndpointId, Phase};
 use super::kernel::Source;
+use super::port::PortId;
 use super::state::{END_OF_TIME, HostId, State};
 use super::transmit::Arrival;
 use std::collections::BTreeMap;
@@ -25,6 +26,11 @@ pub(super) enum Event {
     Remind {
         source: Source,
         readiness: Readiness,
+    },
+    /// A socket of datagrams has `len` bytes less to send; with 0, an invented refusal is over.
+    Room {
+        port: PortId,
+        len: usize,
     },
     Job {
         host: HostId,
@@ -124,7 +130,9 @@ impl State {
                     .get(id)
                     .is_none_or(|endpoint| endpoint.orphan),
                 Source::Listener(id) => !self.listeners.contains_key(id),
+                Source::Port(id) => !self.ports.contains_key(id),
             },
+            Event::Room { port, .. } => !self.ports.contains_key(port),
             Event::Job { host, id } => !self.hosts[host.0].has_job(*id),
             Event::Heal(one, other) => {
                 !self.wires.get(&(*one, *other)).is_some_and(|wire| wire.cut)
@@ -152,6 +160,7 @@ impl State {
             }
             Event::Call(call) => return Some(Deferred::Call(call)),
             Event::Remind { source, readiness } => self.tell(source, readiness),
+            Event::Room { port, len } => self.room_again(port, len),
             Event::Heal(one, other) => self.heal(one, other),
             Event::TimedOut(id) => self.connect_timed_out(id),
             Event::Arrival { path, what } => self.arrive(order, path, what),

@@ -1,8 +1,10 @@
 //! The simulated kernel in the place of the real one, under a loop.
 
 use super::Network;
+use super::datagram::MAX_SEGMENTS;
 use super::endpoint::EndpointId;
 use super::listener::{ListenerId, inet};
+use super::port::PortId;
 use super::state::{HostId, State};
 use crate::faults::Fault;
 use std::io::{self, IoSlice};
@@ -11,8 +13,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidegate::Address;
 use tidegate::driver::{
-    BindOptions, Driver, Events, Job, JobId, JobStart, Listener, ListenerSocket, Readiness, Socket,
-    SocketOption, StreamSocket, Token, WAKE, Wake,
+    BindOptions, DatagramBindOptions, DatagramOption, DatagramSocket, Datagrams, Driver, Events,
+    Job, JobId, JobStart, Listener, ListenerSocket, Readiness, Received, Socket, SocketOption,
+    StreamSocket, Token, Transmit, WAKE, Wake,
 };
 
 /// The kernel of one host. Its polls never wait: the world runs a loop only when there is
@@ -94,6 +97,28 @@ impl Driver for SimulatedDriver {
             }
         });
         Ok(())
+    }
+
+    fn bind_datagrams(
+        &mut self,
+        local: Option<&Address>,
+        remote: Option<&Address>,
+        options: DatagramBindOptions,
+    ) -> io::Result<Datagrams> {
+        let (local, remote) = (local.map(inet).transpose()?, remote.map(inet).transpose()?);
+        let id = self.with(|state, host| state.bind_port(host, local, remote, options))?;
+        let network = self.network.clone();
+        Ok(Datagrams::foreign(SimulatedDatagrams { network, id }))
+    }
+
+    fn register_datagrams(&mut self, socket: &mut Datagrams, token: Token) -> io::Result<()> {
+        let id = socket.of::<SimulatedDatagrams>()?.id;
+        self.with(|state, _| state.register_port(id, token))
+    }
+
+    fn watch_room(&mut self, socket: &mut Datagrams, _: Token, on: bool) -> io::Result<()> {
+        let id = socket.of::<SimulatedDatagrams>()?.id;
+        self.with(|state, _| state.watch_room(id, on))
     }
 
     fn start_job(&mut self, id: JobId, job: Job) -> JobStart {
@@ -183,5 +208,42 @@ impl StreamSocket for SimulatedStream {
 impl Drop for SimulatedStream {
     fn drop(&mut self) {
         self.network.with(|state| state.close(self.id));
+    }
+}
+
+#[derive(Debug)]
+struct SimulatedDatagrams {
+    network: Network,
+    id: PortId,
+}
+
+impl DatagramSocket for SimulatedDatagrams {
+    fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+        self.network.with(|state| state.receive(self.id, buffer))
+    }
+
+    fn send(&mut self, transmit: Transmit<'_>) -> io::Result<()> {
+        self.network
+            .with(|state| state.send_datagrams(self.id, transmit))
+    }
+
+    fn max_segments(&self) -> usize {
+        MAX_SEGMENTS
+    }
+
+    fn local_addr(&self) -> io::Result<Address> {
+        let addr = self.network.with(|state| state.port_addr(self.id))?;
+        Ok(addr.into())
+    }
+
+    fn set_option(&mut self, option: DatagramOption) -> io::Result<()> {
+        self.network
+            .with(|state| state.set_port_option(self.id, option))
+    }
+}
+
+impl Drop for SimulatedDatagrams {
+    fn drop(&mut self) {
+        self.network.with(|state| state.close_port(self.id));
     }
 }

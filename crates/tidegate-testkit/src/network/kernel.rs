@@ -3,6 +3,7 @@
 use super::agenda::Event;
 use super::endpoint::EndpointId;
 use super::listener::ListenerId;
+use super::port::PortId;
 use super::state::{HostId, State, os_error};
 use crate::faults::{Fault, Faults};
 use std::collections::btree_map::Entry;
@@ -21,13 +22,14 @@ const FIRST_PORT: u16 = 49152;
 pub(super) const EPHEMERAL_PORTS: u16 = u16::MAX - FIRST_PORT + 1;
 
 /// Maximum time from an invented refusal to the event that makes good for it.
-const REMINDER: Duration = Duration::from_millis(10);
+pub(super) const REMINDER: Duration = Duration::from_millis(10);
 
 /// A source of events.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Source {
     Endpoint(EndpointId),
     Listener(ListenerId),
+    Port(PortId),
 }
 
 impl From<EndpointId> for Source {
@@ -39,6 +41,12 @@ impl From<EndpointId> for Source {
 impl From<ListenerId> for Source {
     fn from(id: ListenerId) -> Self {
         Self::Listener(id)
+    }
+}
+
+impl From<PortId> for Source {
+    fn from(id: PortId) -> Self {
+        Self::Port(id)
     }
 }
 
@@ -166,6 +174,12 @@ impl State {
                 };
                 (listener.host, listener.token, Readiness::new())
             }
+            Source::Port(id) => {
+                let Some(port) = self.ports.get(&id) else {
+                    return;
+                };
+                (port.host, port.token, port.readiness())
+            }
         };
         let Some(token) = token else { return };
         let kernel = self.host(host);
@@ -232,9 +246,11 @@ impl State {
             .filter(|endpoint| endpoint.host == host);
         let listeners = self.listeners.values();
         let listeners = listeners.filter(|listener| listener.host == host);
+        let ports = self.ports.values().filter(|port| port.host == host);
         let tokens: Vec<_> = ends
             .filter_map(|endpoint| endpoint.token)
             .chain(listeners.filter_map(|listener| listener.token))
+            .chain(ports.filter_map(|port| port.token))
             .collect();
         if tokens.is_empty() {
             return None;

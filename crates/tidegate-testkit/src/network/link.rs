@@ -26,6 +26,7 @@ pub struct Link {
     pub(super) bandwidth: Option<u64>,
     pub(super) send_buffer: usize,
     pub(super) receive_buffer: usize,
+    pub(super) mtu: Option<usize>,
 }
 
 impl Default for Link {
@@ -43,6 +44,7 @@ impl Link {
             bandwidth: None,
             send_buffer: BUFFER,
             receive_buffer: BUFFER,
+            mtu: None,
         }
     }
 
@@ -66,6 +68,9 @@ impl Link {
 
     /// Sets the number of bytes that the kernel takes from a sender before the receiver's kernel has
     /// them; of connections made from now on. At least 1.
+    ///
+    /// Of datagrams it takes this number before they are on the link, from each socket, and refuses the next
+    /// one until half of it has gone. That takes time only with a [bandwidth](Self::bandwidth).
     pub fn send_buffer(mut self, bytes: usize) -> Self {
         self.send_buffer = bytes.max(1);
         self
@@ -73,9 +78,25 @@ impl Link {
 
     /// Sets the maximum number of bytes that wait at the receiver; of connections made from now on. At
     /// least 1.
+    ///
+    /// A datagram that comes when this number waits at its socket is dropped, and
+    /// [counted](super::Network::datagrams_dropped).
     pub fn receive_buffer(mut self, bytes: usize) -> Self {
         self.receive_buffer = bytes.max(1);
         self
+    }
+
+    /// Sets the maximum number of bytes of a datagram in one packet; at least 1, and no maximum unless set. A
+    /// longer datagram goes in several packets, and is lost with any of them. The kernel cuts no datagrams
+    /// that are longer out of one call.
+    pub fn mtu(mut self, bytes: usize) -> Self {
+        self.mtu = Some(bytes.max(1));
+        self
+    }
+
+    /// Returns the number of packets of a datagram.
+    pub(super) fn packets(&self, len: usize) -> usize {
+        self.mtu.map_or(1, |mtu| len.div_ceil(mtu).max(1))
     }
 
     /// Returns the time that it takes to put a number of bytes on the link.
@@ -96,4 +117,6 @@ pub(super) struct Wire {
     pub(super) cut: bool,
     /// The arrivals since it was cut, and their times.
     pub(super) held: Vec<(Order, Arrival)>,
+    /// When the last datagram on it arrives.
+    pub(super) last_datagram: Duration,
 }

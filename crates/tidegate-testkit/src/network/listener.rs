@@ -75,7 +75,7 @@ pub(super) fn inet(address: &Address) -> io::Result<SocketAddr> {
 }
 
 /// That of an address's family.
-fn loopback(like: SocketAddr) -> IpAddr {
+pub(super) fn loopback(like: SocketAddr) -> IpAddr {
     if like.is_ipv4() {
         Ipv4Addr::LOCALHOST.into()
     } else {
@@ -84,7 +84,7 @@ fn loopback(like: SocketAddr) -> IpAddr {
 }
 
 /// Returns the address from which a host connects; `None` when it does not have the given one.
-fn source_ip(host: HostId, to: SocketAddr, from: Option<SocketAddr>) -> Option<IpAddr> {
+pub(super) fn source_ip(host: HostId, to: SocketAddr, from: Option<SocketAddr>) -> Option<IpAddr> {
     let own = addresses(host);
     let [v4, v6] = own;
     match from.map(|from| from.ip()) {

@@ -1,6 +1,7 @@
 //! The network of a simulated world: hosts, the links between them, and faults.
 
 mod agenda;
+mod datagram;
 mod driver;
 mod endpoint;
 mod host;
@@ -9,6 +10,7 @@ mod link;
 mod listener;
 mod names;
 mod peer;
+mod port;
 mod state;
 mod transmit;
 
@@ -133,6 +135,17 @@ impl Network {
         self.with(|state| state.listeners.len())
     }
 
+    /// Returns the number of sockets of datagrams.
+    pub fn datagram_sockets(&self) -> usize {
+        self.with(|state| state.ports.len())
+    }
+
+    /// Returns the number of datagrams so far that a socket had no room for:
+    /// [`Link::receive_buffer`], or the socket's own.
+    pub fn datagrams_dropped(&self) -> u64 {
+        self.with(|state| state.datagrams_dropped)
+    }
+
     // Peers.
 
     /// Connects a [`Peer`] to an address in the world. The result is under way: run the world.
@@ -184,7 +197,7 @@ impl Network {
     }
 
     /// Cuts two hosts off from each other until they are [healed](Self::heal). Sent bytes wait, as
-    /// retransmissions would.
+    /// retransmissions would. Datagrams that would arrive meanwhile are lost.
     #[track_caller]
     pub fn partition(&self, one: &Host, other: &Host) {
         let one = self.id_of(one);

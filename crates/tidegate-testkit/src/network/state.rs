@@ -6,6 +6,7 @@ use super::kernel::Kernel;
 use super::link::{Link, Wire};
 use super::listener::{ListenerId, ListenerState};
 use super::names::Names;
+use super::port::{Port, PortId};
 use crate::clock::Clock;
 use crate::faults::{Dice, Fault, FaultCounts, Faults};
 use crate::trace::{Recording, Trace, TraceOptions};
@@ -56,6 +57,9 @@ pub(crate) struct State {
     /// The number of ends and listeners so far.
     made: usize,
     pub(super) listeners: BTreeMap<ListenerId, ListenerState>,
+    pub(super) ports: BTreeMap<PortId, Port>,
+    /// The number of datagrams for which a receiver had no room.
+    pub(super) datagrams_dropped: u64,
     pub(super) wires: BTreeMap<(HostId, HostId), Wire>,
     usual: Link,
     pub(super) agenda: Agenda,
@@ -77,6 +81,8 @@ impl State {
             endpoints: BTreeMap::new(),
             made: 0,
             listeners: BTreeMap::new(),
+            ports: BTreeMap::new(),
+            datagrams_dropped: 0,
             wires: BTreeMap::new(),
             usual: link,
             agenda: Agenda::default(),

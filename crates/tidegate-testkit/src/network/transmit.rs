@@ -1,12 +1,15 @@
-//! Transmission between two ends: segments, ends of streams, resets.
+//! Transmission between two ends: segments, ends of streams, resets; the arrival of datagrams too.
 //!
 //! A sender hears of an arrival, and of room at the receiver, at once and not after a latency. A wire
 //! carries the contents of streams, and the steps of a connect.
 
 use super::agenda::{Event, Order};
+use super::datagram::Datagram;
 use super::endpoint::{EndpointId, Fin, Phase};
+use super::port::PortId;
 use super::state::{END_OF_TIME, HostId, State};
 use crate::faults::{Fault, Faults};
+use std::net::SocketAddr;
 use std::time::Duration;
 use tidegate::driver::Readiness;
 
@@ -40,6 +43,12 @@ pub(super) enum Arrival {
     /// There is no listener to let it in.
     Refusal {
         to: EndpointId,
+    },
+    Datagram(Datagram),
+    /// Nothing receives datagrams there.
+    Unreachable {
+        sender: PortId,
+        at: SocketAddr,
     },
 }
 
@@ -113,19 +122,30 @@ impl State {
     }
 
     /// When something that is sent now arrives.
-    fn arrival(&mut self, (from, to): (HostId, HostId), len: usize) -> Duration {
+    fn arrival(&mut self, path: (HostId, HostId), len: usize) -> Duration {
+        let departure = self.departure(path, len);
+        let mut at = departure.saturating_add(self.delay(path)).min(END_OF_TIME);
+        if len > 0 && self.dice.strikes(Fault::Stall) {
+            at += self.dice.within(Duration::ZERO, Faults::STALL);
+        }
+        at
+    }
+
+    /// When something that is sent now is on the wire.
+    pub(super) fn departure(&mut self, (from, to): (HostId, HostId), len: usize) -> Duration {
         let now = self.now();
         let wire = self.wire(from, to);
         let departure = wire.busy_until.max(now);
         let departure = departure.saturating_add(wire.link.time_for(len));
         wire.busy_until = departure;
-        let (latency, jitter) = (wire.link.latency, wire.link.jitter);
-        let delay = latency.saturating_add(self.dice.within(Duration::ZERO, jitter));
-        let mut at = departure.saturating_add(delay).min(END_OF_TIME);
-        if len > 0 && self.dice.strikes(Fault::Stall) {
-            at += self.dice.within(Duration::ZERO, Faults::STALL);
-        }
-        at
+        departure
+    }
+
+    /// The time that something is on the wire.
+    pub(super) fn delay(&mut self, (from, to): (HostId, HostId)) -> Duration {
+        let link = &self.wire(from, to).link;
+        let (latency, jitter) = (link.latency, link.jitter);
+        latency.saturating_add(self.dice.within(Duration::ZERO, jitter))
     }
 
     /// Something has come to the other side of a wire.
@@ -134,6 +154,8 @@ impl State {
         match what {
             // Lost: it is the one thing that a host repeats by its own clock.
             Arrival::Knock { from, tries } if wire.cut => self.knock_again(from, tries),
+            Arrival::Datagram(datagram) if wire.cut => self.lose(&datagram),
+            Arrival::Unreachable { .. } if wire.cut => {}
             what if wire.cut => {
                 let welcomed = match what {
                     Arrival::Welcome { to, .. } => Some(to),
@@ -151,6 +173,8 @@ impl State {
             Arrival::Knock { from, tries } => self.knock(from, tries),
             Arrival::Welcome { from, to } => self.welcomed(from, to),
             Arrival::Refusal { to } => self.fail(to, libc::ECONNREFUSED),
+            Arrival::Datagram(datagram) => self.datagram_arrived(path, datagram),
+            Arrival::Unreachable { sender, at } => self.unreachable_arrived(sender, at),
         }
     }
 
