@@ -1,5 +1,6 @@
 //! The counts of a world, and every violation that was found in it.
 
+use crate::datagrams::Counts;
 use crate::layers::Stack;
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
@@ -86,6 +87,7 @@ pub(crate) struct Ledger {
     pub(crate) cuts: Cell<u64>,
     /// Ends of stream that layers told, with a peer to compare them with.
     pub(crate) told_ends: Cell<u64>,
+    pub(crate) datagrams: Cell<Counts>,
     violations: RefCell<Vec<String>>,
 }
 

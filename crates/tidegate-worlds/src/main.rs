@@ -7,6 +7,7 @@
 mod accepting;
 mod asker;
 mod client;
+mod datagrams;
 mod layers;
 mod ledger;
 mod limits;
@@ -19,6 +20,7 @@ mod stream_client;
 mod talker;
 mod watched;
 
+use datagrams::Counts;
 use outcome::Outcome;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -95,6 +97,7 @@ struct Sums {
     replies: u64,
     throttled: u64,
     filled: u64,
+    datagrams: Counts,
     reasons: BTreeMap<&'static str, u64>,
     stacks: BTreeMap<String, u64>,
 }
@@ -115,6 +118,7 @@ impl Sums {
         self.replies += outcome.replies;
         self.throttled += outcome.throttled;
         self.filled += outcome.filled;
+        self.datagrams += outcome.datagrams;
         for (layers, count) in &outcome.stacks {
             *self.stacks.entry(layers.clone()).or_default() += count;
         }
@@ -154,6 +158,7 @@ impl Sums {
         println!("{filled} connections that filled a server to its maximum");
         println!("{cuts} ends that lost bytes, with a peer to see it");
         println!("{told_ends} ends of stream told by layers, with a peer that ended its own");
+        println!("{}", self.datagrams);
         println!("\nconnections ended by");
         for (reason, count) in &self.reasons {
             println!("{reason:<24} {count:>12}");

@@ -1,5 +1,6 @@
 //! The result of a world.
 
+use crate::datagrams::Counts;
 use crate::ledger::Ledger;
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -22,6 +23,7 @@ pub(crate) struct Outcome {
     pub(crate) replies: u64,
     pub(crate) throttled: u64,
     pub(crate) filled: u64,
+    pub(crate) datagrams: Counts,
     pub(crate) stacks: BTreeMap<String, u64>,
     pub(crate) reasons: BTreeMap<&'static str, u64>,
 }
@@ -49,6 +51,7 @@ impl Outcome {
             replies: ledger.replies.get(),
             throttled: ledger.throttled.get(),
             filled: ledger.filled.get(),
+            datagrams: ledger.datagrams.get(),
             stacks: ledger.stacks.take(),
             reasons: ledger.reasons.take(),
         }
@@ -71,6 +74,7 @@ impl Outcome {
             replies: 0,
             throttled: 0,
             filled: 0,
+            datagrams: Counts::default(),
             stacks: BTreeMap::new(),
             reasons: BTreeMap::new(),
         }

@@ -3,6 +3,7 @@
 use crate::accepting::{self, AnyServer, Serving};
 use crate::asker::Asker;
 use crate::client::Client;
+use crate::datagrams::Questions;
 use crate::layers::{Layers, Stack};
 use crate::ledger::{Guard, Ledger};
 use crate::limits::{Budget, Limits};
@@ -85,6 +86,8 @@ fn live(world: &mut World, ledger: &Rc<Ledger>, rng: &mut fastrand::Rng) -> io::
     };
     let servers = start.servers()?;
     accepting::schedule(world, &servers, 2 * TRAFFIC, ledger, start.rng);
+    let ends = hosts.split_at(SERVERS);
+    let questions = Questions::start(world, ends, 2 * TRAFFIC, ledger)?;
     world.network().set_faults(&any_faults(start.rng));
     start.clients(world);
     for host in &hosts {
@@ -120,14 +123,16 @@ fn live(world: &mut World, ledger: &Rc<Ledger>, rng: &mut fastrand::Rng) -> io::
             ledger.violation(format!("{} is stuck: {open} {stats:?}", host.name()));
         }
     }
+    questions.end(&left, world);
     shut_down(world, servers, ledger)?;
     for host in &left {
         nothing_left(world, host, ledger);
     }
     let (sockets, listeners) = (world.network().sockets(), world.network().listeners());
-    if sockets + listeners > 0 {
+    let ports = world.network().datagram_sockets();
+    if sockets + listeners + ports > 0 {
         ledger.violation(format!(
-            "left in the network: {sockets} sockets, {listeners} listeners"
+            "left in the network: {sockets} sockets, {listeners} listeners, {ports} of datagrams"
         ));
     }
     Ok(())
