@@ -307,6 +307,18 @@ pub fn http(programs: &Path) -> Vec<Peer> {
     HTTP.map(peer).into()
 }
 
+/// Returns our servers of lines that read frames out of streams: lent ones, and each by itself.
+pub fn framed_readers(programs: &Path) -> [Peer; 2] {
+    ["ready", "next"].map(|way| Peer {
+        only: Some("lines"),
+        ..Peer::new(
+            &format!("tidegate-framed-{way}"),
+            &format!("{{program}}/serve {{mode}} --api framed-{way}"),
+            &programs.to_string_lossy(),
+        )
+    })
+}
+
 /// Returns the peers in Rust, ours among them.
 pub fn rust_peers(programs: &Path) -> Vec<Peer> {
     let programs = programs.to_string_lossy();

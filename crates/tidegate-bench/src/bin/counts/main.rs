@@ -22,6 +22,7 @@ mod tools;
 use baseline::{ALLOCATIONS, Figures, IDLE, INSTRUCTIONS, SYSTEM_CALLS};
 use std::convert::Infallible;
 use std::fs;
+use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use tidegate_bench::load::Mode;
@@ -119,6 +120,12 @@ struct Group<'a> {
 }
 
 impl Group<'_> {
+    /// Those of ours that serve a traffic.
+    fn ours_for(&self, traffic: Traffic) -> impl Iterator<Item = &Peer> {
+        let serves = move |peer: &&Peer| peer.serves(traffic.server, traffic.tls.is_some());
+        self.ours.iter().copied().filter(serves)
+    }
+
     fn floor(&self, traffic: Traffic) -> Result<&Peer> {
         let mut servers = self.servers.iter();
         let floor = servers.find(|peer| peer.name() == traffic.floor);
@@ -175,6 +182,7 @@ fn run(arguments: &Arguments) -> Result<Vec<String>> {
     let timed = peers::with_write_timeout(&programs);
     let limited = peers::with_limits(&programs);
     let framed = peers::framed(&programs);
+    let framed_readers = peers::framed_readers(&programs);
     let servers = if arguments.all {
         let found = peers::find(&programs, false);
         for (name, why) in &found.left_out {
@@ -203,6 +211,7 @@ fn run(arguments: &Arguments) -> Result<Vec<String>> {
         others: others.clone(),
     };
     plain.ours.extend([&timed, &limited, &framed]);
+    plain.ours.extend(&framed_readers);
     let over_tls = Group {
         traffic: &TRAFFIC_OVER_TLS,
         servers: &servers,
@@ -248,8 +257,7 @@ fn per_message(scratch: &Path, group: &Group<'_>, figures: &mut Figures) -> Resu
             ratio
         };
         show(traffic.floor, floor);
-        let serves = |peer: &&&Peer| peer.serves(traffic.server, traffic.tls.is_some());
-        for peer in group.ours.iter().filter(serves) {
+        for peer in group.ours_for(traffic) {
             let counted = tools::callgrind(scratch, peer, traffic)?;
             let ratio = show(peer.name(), counted);
             let name = format!("{}.{}", peer.name(), traffic.name);
@@ -272,7 +280,7 @@ fn per_message(scratch: &Path, group: &Group<'_>, figures: &mut Figures) -> Resu
 fn system_calls(scratch: &Path, group: &Group<'_>, figures: &mut Figures) -> Result<()> {
     println!("\nsystem calls for each message of one connection (strace):");
     let traffic = group.traffic[0];
-    for peer in [&[group.floor(traffic)?], &group.ours[..]].concat() {
+    for peer in iter::once(group.floor(traffic)?).chain(group.ours_for(traffic)) {
         let (calls, names) = tools::strace(scratch, peer, traffic)?;
         let names: Vec<String> = names
             .iter()
@@ -292,7 +300,7 @@ fn idle(group: &Group<'_>, figures: &mut Figures) -> Result<()> {
     println!("\nresident bytes of the process for each idle connection:");
     let traffic = group.traffic[0];
     let [few, many] = IDLE_CONNECTIONS;
-    for peer in [&[group.floor(traffic)?], &group.ours[..]].concat() {
+    for peer in iter::once(group.floor(traffic)?).chain(group.ours_for(traffic)) {
         let server = peer.start(traffic.server)?;
         let bytes = memory::idle(&server, traffic.tls, few, many)?;
         println!("{:17} {bytes:.0}", peer.name());

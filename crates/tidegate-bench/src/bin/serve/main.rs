@@ -1,8 +1,8 @@
 //! The services on tidegate, in each of the ways to write them.
 //!
 //! ```sh
-//! serve echo --api protocol|buffered|streams|framed [--write copy|owned] [--write-timeout] [--limits]
-//!     [--tls] --listen 127.0.0.1:7000
+//! serve echo --api protocol|buffered|streams|framed|framed-ready|framed-next
+//!     [--write copy|owned] [--write-timeout] [--limits] [--tls] --listen 127.0.0.1:7000
 //! ```
 //!
 //! They are written as the first page of the documentation suggests: no options, and a write for
@@ -27,17 +27,20 @@ use tidegate_tls::ListenTls;
 
 const USAGE: &str = "\
 usage: serve echo|lines|sink|source|megabyte
-             [--api protocol|buffered|streams|framed] [--write copy|owned] [--write-timeout]
-             [--limits] [--tls] [--listen IP:PORT]";
+             [--api protocol|buffered|streams|framed|framed-ready|framed-next]
+             [--write copy|owned] [--write-timeout] [--limits] [--tls] [--listen IP:PORT]";
 
 /// The interface that is used.
 #[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 enum Api {
     Protocol,
     Buffered,
     Streams,
     Framed,
+    /// A reader that lends its frames.
+    FramedReady,
+    FramedNext,
 }
 
 /// The write that a source uses.
@@ -110,6 +113,8 @@ fn run((options, arguments): &(Options, ServerArguments)) -> Result<ExitCode> {
         Api::Buffered => buffered::listen(&handle, service, writes, listen)?,
         Api::Streams => streams::listen(&handle, service, writes, listen)?,
         Api::Framed => framed::listen(&handle, service, listen)?,
+        Api::FramedReady => streams::listen_framed(&handle, service, true, listen)?,
+        Api::FramedNext => streams::listen_framed(&handle, service, false, listen)?,
     };
     if let Some(Address::Inet(address)) = addresses.first() {
         announce(*address);

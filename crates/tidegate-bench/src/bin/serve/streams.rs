@@ -4,7 +4,8 @@ use crate::Writes;
 use bytes::Bytes;
 use tidegate::{Address, Handle, ListenOptions, Result};
 use tidegate_bench::service::{READ_BUFFER, Service, megabyte, source_block};
-use tidegate_streams::{StreamReader, StreamWriter, start_server_on};
+use tidegate_framing::Lines;
+use tidegate_streams::{FramedReader, StreamReader, StreamWriter, start_server_on};
 
 /// Serves, and says where.
 pub(crate) fn listen(
@@ -28,6 +29,23 @@ pub(crate) fn listen(
     server.map(|server| server.local_addrs().to_vec())
 }
 
+/// Serves lines by a codec, and says where: lent ones, or each by itself.
+pub(crate) fn listen_framed(
+    handle: &Handle,
+    service: Service,
+    are_lent: bool,
+    at: ListenOptions,
+) -> std::io::Result<Vec<Address>> {
+    if service != Service::Lines {
+        return Err(std::io::Error::other("a reader of frames serves lines"));
+    }
+    let server = match are_lent {
+        true => start_server_on(handle, at, lines_ready),
+        false => start_server_on(handle, at, lines_next),
+    };
+    server.map(|server| server.local_addrs().to_vec())
+}
+
 async fn echo(mut reader: StreamReader, writer: StreamWriter) -> Result {
     loop {
         let data = reader.read_chunk(READ_BUFFER).await?;
@@ -41,6 +59,27 @@ async fn echo(mut reader: StreamReader, writer: StreamWriter) -> Result {
 
 async fn lines(mut reader: StreamReader, writer: StreamWriter) -> Result {
     let mut lines = reader.lines();
+    while let Some(line) = lines.next().await? {
+        writer.write(&line)?;
+        writer.drain().await?;
+    }
+    Ok(())
+}
+
+/// Lines that are lent.
+async fn lines_ready(reader: StreamReader, writer: StreamWriter) -> Result {
+    let mut lines = FramedReader::new(reader, Lines::new().keep_end(true));
+    while lines.ready().await? {
+        while let Some(line) = lines.next_ready()? {
+            writer.write(line)?;
+        }
+        writer.drain().await?;
+    }
+    Ok(())
+}
+
+async fn lines_next(reader: StreamReader, writer: StreamWriter) -> Result {
+    let mut lines = FramedReader::new(reader, Lines::new().keep_end(true));
     while let Some(line) = lines.next().await? {
         writer.write(&line)?;
         writer.drain().await?;
