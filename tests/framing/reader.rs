@@ -123,6 +123,20 @@ fn bytes_behind_a_torn_frame_that_is_lent_are_not_hidden() {
 }
 
 #[test]
+fn bytes_that_the_reader_has_lent_before_come_first() {
+    for lends in [false, true] {
+        let (mut reader, feed) = StreamReader::detached(StreamOptions::new());
+        feed.data(b"on");
+        assert_eq!(now(reader.peek(1)).unwrap(), b"o");
+        feed.data(b"e\ntwo\n");
+        let mut frames = FramedReader::new(reader, Lines::new());
+        for line in ["one", "two"] {
+            assert_eq!(read(&mut frames, lends).value(), line.as_bytes());
+        }
+    }
+}
+
+#[test]
 fn both_ways_to_read_take_turns() {
     let (mut frames, feed) = fed(Lines::new());
     feed.data(b"one\ntwo\nthree\nfo");
@@ -155,6 +169,40 @@ fn a_change_of_the_codec_holds_from_the_next_frame_on() {
     assert_eq!(now(frames.next()).unwrap().unwrap(), "one");
     *frames.codec() = Lines::new().keep_end(true);
     assert_eq!(now(frames.next()).unwrap().unwrap(), "two\r\n");
+}
+
+#[test]
+fn a_frame_of_no_bytes_comes_without_a_wait_for_those_behind_it() {
+    for lends in [false, true] {
+        let (mut frames, feed) = fed(Empty(true));
+        feed.data(b"x");
+        for bytes in [&b"x"[..], b""] {
+            if lends {
+                assert!(now(frames.ready()).unwrap());
+                assert_eq!(frames.next_ready().unwrap(), Some(bytes));
+            } else {
+                assert_eq!(now(frames.next()).unwrap().unwrap(), bytes);
+            }
+        }
+        give_up(frames.next());
+    }
+}
+
+/// Behind each byte a frame of none.
+struct Empty(bool);
+
+impl Decode for Empty {
+    type Frame<'a> = &'a [u8];
+    type Error = Infallible;
+
+    fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Step<&'a [u8]>, Infallible> {
+        let len = usize::from(self.0);
+        if input.len() < len {
+            return Ok(Step::Need(0));
+        }
+        self.0 = !self.0;
+        Ok(Step::Frame(&input[..len], len))
+    }
 }
 
 /// Numbers, each with a word of its own.
@@ -258,4 +306,15 @@ fn lent_frames_that_are_used_up_make_room_for_more(kind: Kind) {
     s.peer.send(b"more\n");
     let more = wait(&mut s.event_loop, "one more", lent(&mut frames));
     assert_eq!(more.unwrap(), Some(frame(b"more")));
+    // Also when nothing looks for more frames.
+    s.peer.send(&b"line\n".repeat(4));
+    drive(&mut s.event_loop, "a full reader", || {
+        !transport.is_reading()
+    });
+    assert!(now(frames.ready()).unwrap());
+    for _ in 0..4 {
+        assert_eq!(frames.next_ready().unwrap(), Some(&b"line"[..]));
+    }
+    let _reader = frames.into_reader();
+    assert!(transport.is_reading());
 }

@@ -2,8 +2,10 @@
 
 use crate::{Noted, frame, lent};
 use std::io;
-use support::{Kind, Polled, Streamed, each_kind, now, wait};
-use tidegate_framing::{Decode, Delimiter, FrameError, LengthPrefix, Lines, Netstring, Prefix};
+use support::{Kind, Polled, Streamed, each_kind, give_up, now, wait};
+use tidegate_framing::{
+    Decode, Delimiter, Fixed, FrameError, LengthPrefix, Lines, Netstring, Prefix,
+};
 use tidegate_streams::{Feed, FramedError, FramedReader, StreamOptions, StreamReader};
 
 fn fed<C: Decode>(codec: C) -> (FramedReader<C>, Feed) {
@@ -87,6 +89,7 @@ fn bytes_that_are_no_frame_at_the_end_are_a_truncated_one_and_stay() {
         let truncated = error.as_frame_error().unwrap();
         assert!(matches!(truncated, FrameError::Truncated { have: 2, .. }));
         assert_eq!(io::Error::from(error).kind(), io::ErrorKind::UnexpectedEof);
+        assert_eq!(frames.next_ready().unwrap(), None);
         assert!(!now(frames.ready()).unwrap());
         let mut reader = frames.into_reader();
         assert_eq!(now(reader.read_to_end(100)).unwrap(), "b-");
@@ -111,6 +114,15 @@ fn a_torn_frame_above_the_limit_is_refused_as_soon_as_its_length_is_known() {
         assert_eq!(read, Some(frame(&[7; 0x60])));
         let too_long = error.as_frame_error().unwrap();
         assert!(matches!(too_long, FrameError::TooLong { max: 100, .. }));
+        // No frame has begun before its first byte.
+        let (frames, feed) = fed(Fixed::new(101));
+        let mut frames = frames.limit(100);
+        feed.data(&[7; 101]);
+        assert_eq!(now(lent(&mut frames)).unwrap(), Some(frame(&[7; 101])));
+        give_up(lent(&mut frames));
+        feed.data(b"x");
+        let (read, error) = read_all(&mut frames, lends);
+        assert!(read.is_empty() && error.unwrap().as_frame_error().is_some());
         // By default it is 16 MiB.
         for (head, is_refused) in [(0x00ff_fffc_u32, false), (0x00ff_fffd, true)] {
             let (mut frames, feed) = fed(codec.clone());
