@@ -344,9 +344,13 @@ impl<C: Decode> FramedReader<C> {
 
 /// Notes from how many bytes on the codec is asked again, if that is within the limit.
 fn need(wanted: &mut usize, limit: usize, left: usize, missing: usize) -> Result<(), FramedError> {
-    *wanted = left.saturating_add(missing);
-    // A codec that waits for a first byte has no frame begun.
-    if left > 0 && *wanted > limit {
+    let needed = left.saturating_add(missing);
+    if needed <= limit {
+        *wanted = needed;
+    } else if left == 0 {
+        // No frame has begun: it is refused at its first byte.
+        *wanted = 1;
+    } else {
         return Err(FramedError::Codec(FrameError::too_long(limit).into()));
     }
     Ok(())
