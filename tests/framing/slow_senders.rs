@@ -33,7 +33,7 @@ impl Limited {
         let mut world = World::new();
         let host = world.add_host("host").unwrap();
         let options = ListenOptions::new(host.addr(7)).idle_timeout(IDLE);
-        let make = || framed(Lines::new(), |transport, line| echo(transport, line));
+        let make = || framed(Lines::new(), echo);
         let server = host
             .handle()
             .create_server(options, move || make().frame_timeout(FRAME))
