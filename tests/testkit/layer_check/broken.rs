@@ -175,17 +175,6 @@ broken! {
 }
 
 broken! {
-    /// Replies to each byte with another.
-    RepliesToReplies;
-    fn receive(&mut self, io: &mut LayerIo<'_>) -> Result {
-        let input = io.input().len();
-        io.consume(input);
-        io.send(&vec![0; input]);
-        Ok(())
-    }
-}
-
-broken! {
     /// Replies to each byte with a hundred.
     SaysTooMuch;
     fn receive(&mut self, io: &mut LayerIo<'_>) -> Result {

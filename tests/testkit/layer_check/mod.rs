@@ -142,12 +142,6 @@ fn a_layer_that_wakes_itself_without_end_is_caught() {
 }
 
 #[test]
-fn layers_that_send_to_each_other_without_end_are_caught() {
-    let violation = assert_caught::<RepliesToReplies>(LayerRule::Rest, "plain");
-    assert!(violation.seen().contains("and go on"), "{violation}");
-}
-
-#[test]
 fn layers_that_send_ever_more_to_each_other_are_caught() {
     let violation = assert_caught::<SaysTooMuch>(LayerRule::NoError, "plain");
     let text = "a layer sent far more than below has taken";
