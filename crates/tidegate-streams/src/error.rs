@@ -162,7 +162,7 @@ impl From<ReadError> for io::Error {
 #[non_exhaustive]
 pub enum FramedError {
     /// The bytes are no frame: the error of the codec, or a
-    /// [`FrameError`](tidegate_framing::FrameError).
+    /// [`FrameError`].
     Codec(BoxError),
     /// The connection ended, and not by the peer's end of stream.
     Closed(Closed),
@@ -178,7 +178,7 @@ impl FramedError {
         }
     }
 
-    /// Returns the error of the codec, if it is a [`FrameError`](tidegate_framing::FrameError).
+    /// Returns the error of the codec, if it is a [`FrameError`].
     pub fn as_frame_error(&self) -> Option<&FrameError> {
         match self {
             Self::Codec(error) => error.downcast_ref(),

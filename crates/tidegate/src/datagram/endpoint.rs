@@ -65,7 +65,7 @@ pub(super) struct Extra {
     pub(super) drains: Vec<Completer<()>>,
     /// With the number of datagrams that must have gone; in order.
     pub(super) flushes: VecDeque<(u64, Completer<()>)>,
-    pub(super) writables: Vec<Completer<()>>,
+    pub(super) writable_waits: Vec<Completer<()>>,
     pub(super) closes: Vec<Completer<Closed>>,
     /// Timers that die with the endpoint.
     pub(super) timers: BTreeSet<TimerId>,

@@ -4,7 +4,7 @@
 //! takes the datagrams of a reply into the [`queue`], from which those of one address and one length go in
 //! one system call. [`room`] waits while the kernel refuses.
 //!
-//! The steps that are owed to an endpoint follow from the same [`State`](crate::transport::State) as for
+//! The steps that are owed to an endpoint follow from the same [`State`] as for
 //! connections, and [`settle`] carries them out. [`bind`] makes an endpoint, and [`close`] ends it.
 //! [`waiters`] completes `drain`, `flush`, `writable` and `wait_closed`. All public methods of
 //! [`DatagramTransport`] are in this file, but for those in [`multicast`] and [`stats`].

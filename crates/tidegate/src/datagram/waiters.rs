@@ -37,7 +37,8 @@ impl DatagramTransport {
         if endpoint.takes_now() && endpoint.closed().is_none() {
             return Completion::ready(&endpoint.handle, Ok(()));
         }
-        let completion = self.wait(|extra, completer| push_live(&mut extra.writables, completer));
+        let completion =
+            self.wait(|extra, completer| push_live(&mut extra.writable_waits, completer));
         self.touch();
         completion
     }
@@ -93,9 +94,9 @@ impl DatagramTransport {
                 reached.extend(extra.flushes.pop_front().map(|(_, flush)| flush));
             }
             if takes_now {
-                reached.append(&mut extra.writables);
+                reached.append(&mut extra.writable_waits);
             }
-            let writable = !extra.writables.is_empty();
+            let writable = !extra.writable_waits.is_empty();
             let left = writable || !extra.drains.is_empty() || !extra.flushes.is_empty();
             (reached, left.then_some(writable))
         });
@@ -114,18 +115,18 @@ impl DatagramTransport {
     pub(super) fn end_waiters(&self, closed: &Closed) {
         let endpoint = self.endpoint();
         let all = endpoint.gone();
-        let (gone, flushes, drains, writables, closes) = endpoint.with_extra(|extra| {
+        let (gone, flushes, drains, writable_waits, closes) = endpoint.with_extra(|extra| {
             let gone = extra.gone_at_end.unwrap_or(all);
             let flushes = mem::take(&mut extra.flushes);
-            let (drains, writables) = (
+            let (drains, writable_waits) = (
                 mem::take(&mut extra.drains),
-                mem::take(&mut extra.writables),
+                mem::take(&mut extra.writable_waits),
             );
             (
                 gone,
                 flushes,
                 drains,
-                writables,
+                writable_waits,
                 mem::take(&mut extra.closes),
             )
         });
@@ -137,7 +138,7 @@ impl DatagramTransport {
         for drain in drains {
             drain.complete(if drained { Ok(()) } else { failed() });
         }
-        for writable in writables {
+        for writable in writable_waits {
             writable.complete(failed());
         }
         for waiting in closes {
