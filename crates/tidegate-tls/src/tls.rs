@@ -229,6 +229,7 @@ impl Layer for Tls {
 }
 
 impl Output for Below<'_> {
+    #[inline(always)]
     fn spare(&mut self, len: usize) -> &mut [u8] {
         Below::spare(self, len)
     }

@@ -60,19 +60,27 @@ impl Buffer {
 
     /// Returns all room behind the bytes, which is `len` bytes or more.
     pub(super) fn spare(&mut self, len: usize, shared: &Shared) -> &mut [u8] {
-        if self.memory.len() - self.end < len {
-            self.make_room(len, shared);
-        }
-        &mut self.memory[self.end..]
+        self.spare_or_grow(len, shared, |_| {})
     }
 
-    #[inline]
-    fn make_room(&mut self, len: usize, shared: &Shared) {
-        if self.memory.is_empty() && len <= SCRATCH {
-            self.memory = shared.lend();
-        } else {
-            self.make_more_room(len, shared);
+    /// As [`spare`](Self::spare). Where the memory that is lent does not suffice, `before` is told of the number
+    /// of bytes that are there.
+    #[inline(always)]
+    pub(super) fn spare_or_grow(
+        &mut self,
+        len: usize,
+        shared: &Shared,
+        before: impl FnOnce(usize),
+    ) -> &mut [u8] {
+        if self.memory.len() - self.end < len {
+            if self.memory.is_empty() && len <= SCRATCH {
+                self.memory = shared.lend();
+            } else {
+                before(self.len());
+                self.make_more_room(len, shared);
+            }
         }
+        &mut self.memory[self.end..]
     }
 
     #[inline(never)]

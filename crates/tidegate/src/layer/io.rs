@@ -204,6 +204,17 @@ fn deliver_and_keep(
     }
 }
 
+/// Returns whether `len` bytes more may wait for below, beside those that are `held`.
+#[cold]
+#[inline(never)]
+fn may_hold(held: usize, len: usize, misuse: &Misuse) -> bool {
+    let may = held.saturating_add(len) <= MAX_OUTPUT;
+    if !may {
+        misuse.set(Some("a layer sent far more than below has taken"));
+    }
+    may
+}
+
 /// The way below a layer.
 pub struct Below<'a> {
     pub(super) wire: &'a mut Buffer,
@@ -214,7 +225,8 @@ pub struct Below<'a> {
 impl Below<'_> {
     /// Sends bytes. A maximum of 1 MiB waits here: see [the contract](super::Layer#the-contract).
     pub fn send(&mut self, data: &[u8]) {
-        let has_place = self.wire.has_place(data.len()) || self.may_hold(data.len());
+        let has_place =
+            self.wire.has_place(data.len()) || may_hold(self.wire.len(), data.len(), self.misuse);
         // Behind a part that was refused nothing is sent: the peer would not see the hole.
         if has_place && self.misuse.get().is_none() {
             self.wire.push(data, self.shared);
@@ -223,22 +235,13 @@ impl Below<'_> {
 
     /// Returns room for at least `len` bytes, to write output into directly. Its content is not
     /// sent before [`filled`](Below::filled) is called.
+    #[inline(always)]
     pub fn spare(&mut self, len: usize) -> &mut [u8] {
-        if !self.wire.has_place(len) {
+        let misuse = self.misuse;
+        self.wire.spare_or_grow(len, self.shared, |held| {
             // A layer that has failed by that gets its room all the same, and nothing in it is sent.
-            self.may_hold(len);
-        }
-        self.wire.spare(len, self.shared)
-    }
-
-    #[inline(never)]
-    fn may_hold(&self, len: usize) -> bool {
-        let may = self.wire.len().saturating_add(len) <= MAX_OUTPUT;
-        if !may {
-            let misuse = "a layer sent far more than below has taken";
-            self.misuse.set(Some(misuse));
-        }
-        may
+            may_hold(held, len, misuse);
+        })
     }
 
     /// Sends the first `len` bytes of the [`spare`](Below::spare) room. More than there are is an

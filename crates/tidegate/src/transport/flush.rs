@@ -60,8 +60,8 @@ impl Transport {
     #[inline(never)]
     fn send_gathered_later(&self, mut gather: RefMut<'_, Vec<u8>>, too_much: bool) {
         let conn = self.conn();
-        let before = conn.core().account.used();
         if too_much || !conn.is(State::WRITABLE) {
+            let before = conn.core().account.used();
             conn.queue_unsent(&mut gather, 0);
             drop(gather);
             if !self.keep_to_budget(before) {
@@ -82,6 +82,7 @@ impl Transport {
             return;
         }
         conn.spend_more(more);
+        let before = conn.core().account.used();
         conn.core().gather.replace(bytes);
         self.record_gathered(conn.core().gather.borrow_mut(), result, before);
     }
