@@ -366,9 +366,9 @@ https_url() {
 udp_echo_at() {
     local way back
     for way in protocol task; do
-        start_server udp_echo --listen "$1" --as "$way" || return 1
+        start_server udp_echo --listen "${1/.sock/-$way.sock}" --as "$way" || return 1
         case $address in
-        unix:*) back="UNIX-SENDTO:${address#unix:},bind=$scratch/udp-$way.sock" ;;
+        unix:*) back="UNIX-SENDTO:${address#unix:},bind=$scratch/client-$way.sock" ;;
         *) back="UDP:$address" ;;
         esac
         diff <(echo hello) <(echo hello | bounded 10 socat -t 1 - "$back") || return 1
