@@ -107,6 +107,49 @@ impl Target {
     }
 }
 
+/// Makes options of each form in which a user may write an address, by a function of the
+/// [`Target`] or of its error.
+macro_rules! from_addresses {
+    ($options:ty, $of_target:expr) => {
+        impl From<Address> for $options {
+            fn from(address: Address) -> Self {
+                $of_target(Ok($crate::address::Target::Address(address)))
+            }
+        }
+
+        impl From<&Address> for $options {
+            fn from(address: &Address) -> Self {
+                address.clone().into()
+            }
+        }
+
+        impl From<SocketAddr> for $options {
+            fn from(addr: SocketAddr) -> Self {
+                Address::Inet(addr).into()
+            }
+        }
+
+        impl From<(&str, u16)> for $options {
+            fn from((host, port): (&str, u16)) -> Self {
+                $of_target($crate::address::Target::of_host(host, port))
+            }
+        }
+
+        impl From<&str> for $options {
+            fn from(text: &str) -> Self {
+                $of_target($crate::address::parse(text))
+            }
+        }
+
+        impl From<String> for $options {
+            fn from(text: String) -> Self {
+                text.as_str().into()
+            }
+        }
+    };
+}
+pub(crate) use from_addresses;
+
 /// Reads `127.0.0.1:80`, `[::1]:0`, `[fe80::1%eth0]:80`, `localhost:80` or `unix:/path`; says what
 /// is wrong with anything else.
 pub(crate) fn parse(text: &str) -> io::Result<Target> {

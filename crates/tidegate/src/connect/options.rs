@@ -1,7 +1,7 @@
 //! Options of a connect.
 
 use super::happy_eyeballs::ATTEMPT_DELAY;
-use crate::address::{self, Target};
+use crate::address::{Target, from_addresses};
 use crate::driver::SocketOption;
 use crate::flow::WriteLimits;
 use crate::socket_options::SocketOptions;
@@ -256,38 +256,4 @@ impl ConnectOptions {
     }
 }
 
-impl From<Address> for ConnectOptions {
-    fn from(address: Address) -> Self {
-        Self::to(Ok(Target::Address(address)))
-    }
-}
-
-impl From<&Address> for ConnectOptions {
-    fn from(address: &Address) -> Self {
-        address.clone().into()
-    }
-}
-
-impl From<SocketAddr> for ConnectOptions {
-    fn from(addr: SocketAddr) -> Self {
-        Address::Inet(addr).into()
-    }
-}
-
-impl From<(&str, u16)> for ConnectOptions {
-    fn from((host, port): (&str, u16)) -> Self {
-        Self::to(Target::of_host(host, port))
-    }
-}
-
-impl From<&str> for ConnectOptions {
-    fn from(text: &str) -> Self {
-        Self::to(address::parse(text))
-    }
-}
-
-impl From<String> for ConnectOptions {
-    fn from(text: String) -> Self {
-        text.as_str().into()
-    }
-}
+from_addresses!(ConnectOptions, ConnectOptions::to);

@@ -1,6 +1,6 @@
 //! Options of an endpoint.
 
-use crate::address::{self, Target};
+use crate::address::{Target, from_addresses};
 use crate::driver::{DatagramBindOptions, DatagramOption, Datagrams, OsDatagrams};
 use crate::flow::WriteLimits;
 use crate::{Address, Handle};
@@ -187,41 +187,7 @@ impl DatagramOptions {
     }
 }
 
-impl From<Address> for DatagramOptions {
-    fn from(address: Address) -> Self {
-        Self::at(Local::Target(Target::Address(address)))
-    }
-}
-
-impl From<&Address> for DatagramOptions {
-    fn from(address: &Address) -> Self {
-        address.clone().into()
-    }
-}
-
-impl From<SocketAddr> for DatagramOptions {
-    fn from(addr: SocketAddr) -> Self {
-        Address::Inet(addr).into()
-    }
-}
-
-impl From<(&str, u16)> for DatagramOptions {
-    fn from((host, port): (&str, u16)) -> Self {
-        Self::parsed(Target::of_host(host, port))
-    }
-}
-
-impl From<&str> for DatagramOptions {
-    fn from(text: &str) -> Self {
-        Self::parsed(address::parse(text))
-    }
-}
-
-impl From<String> for DatagramOptions {
-    fn from(text: String) -> Self {
-        text.as_str().into()
-    }
-}
+from_addresses!(DatagramOptions, DatagramOptions::parsed);
 
 /// A socket that is connected has its peer as the remote address.
 impl From<UdpSocket> for DatagramOptions {

@@ -3,7 +3,7 @@
 use super::accepting::AcceptIf;
 use super::layers::MakeLayers;
 use super::limits::Limits;
-use crate::address::{self, Target};
+use crate::address::{Target, from_addresses};
 use crate::driver::{BindOptions, Listener, OsListener, SocketOption, UnixFileOptions};
 use crate::flow::WriteLimits;
 use crate::socket_options::SocketOptions;
@@ -215,41 +215,7 @@ impl ListenOptions {
     }
 }
 
-impl From<Address> for ListenOptions {
-    fn from(address: Address) -> Self {
-        Self::at(vec![ListenAt::Target(Target::Address(address))])
-    }
-}
-
-impl From<&Address> for ListenOptions {
-    fn from(address: &Address) -> Self {
-        address.clone().into()
-    }
-}
-
-impl From<SocketAddr> for ListenOptions {
-    fn from(addr: SocketAddr) -> Self {
-        Address::Inet(addr).into()
-    }
-}
-
-impl From<(&str, u16)> for ListenOptions {
-    fn from((host, port): (&str, u16)) -> Self {
-        Self::parsed(Target::of_host(host, port))
-    }
-}
-
-impl From<&str> for ListenOptions {
-    fn from(text: &str) -> Self {
-        Self::parsed(address::parse(text))
-    }
-}
-
-impl From<String> for ListenOptions {
-    fn from(text: String) -> Self {
-        text.as_str().into()
-    }
-}
+from_addresses!(ListenOptions, ListenOptions::parsed);
 
 /// A socket that is bound and does not listen yet is made to listen, as in asyncio. One that listens
 /// keeps its own backlog.
