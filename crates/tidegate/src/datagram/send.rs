@@ -263,17 +263,11 @@ impl DatagramTransport {
         {
             Crossing::None => {}
             Crossing::Pause => {
-                endpoint.set(State::PAUSED);
-                if endpoint.is(State::PAUSE_TOLD) && endpoint.is(State::HOLDS_READING) {
-                    endpoint.set(State::HELD);
-                }
+                endpoint.state.set(endpoint.state.get().paused());
                 add(&endpoint.core().counters.pauses, 1);
             }
             Crossing::Resume => {
-                endpoint.clear(State::PAUSED);
-                if !endpoint.is(State::PAUSE_TOLD) {
-                    endpoint.set(State::PAUSE_MISSED);
-                }
+                endpoint.state.set(endpoint.state.get().resumed());
                 add(&endpoint.core().counters.resumes, 1);
             }
         }

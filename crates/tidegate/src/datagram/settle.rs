@@ -173,25 +173,19 @@ impl DatagramTransport {
 
     fn pause(&self) {
         let endpoint = self.endpoint();
-        endpoint.clear(State::PAUSE_MISSED);
-        endpoint.set(State::PAUSE_TOLD);
+        endpoint.state.set(endpoint.state.get().telling_pause());
         let answer = self.call("pause_writing", |protocol, transport| {
             protocol.pause_writing(transport)
         });
-        endpoint.clear(State::HOLDS_READING);
-        if answer == Some(OnPause::StopReading) {
-            endpoint.set(State::HOLDS_READING);
-        }
-        if endpoint.is(State::PAUSED) && endpoint.is(State::HOLDS_READING) {
-            endpoint.set(State::HELD);
-        } else {
-            endpoint.clear(State::HELD);
-        }
+        let stops_reading = answer == Some(OnPause::StopReading);
+        endpoint
+            .state
+            .set(endpoint.state.get().pause_told(stops_reading));
     }
 
     fn resume(&self) {
         let endpoint = self.endpoint();
-        endpoint.clear(State::PAUSE_TOLD | State::HELD);
+        endpoint.state.set(endpoint.state.get().telling_resume());
         endpoint.resume_tick.set(endpoint.core().tick());
         self.call("resume_writing", |protocol, transport| {
             protocol.resume_writing(transport)

@@ -253,19 +253,12 @@ impl Transport {
         match conn.marks_in_force().crossing(paused, conn.buffered()) {
             Crossing::None => {}
             Crossing::Pause => {
-                conn.set(State::PAUSED);
-                if conn.is(State::PAUSE_TOLD) && conn.is(State::HOLDS_READING) {
-                    // The resume of the pause before was not delivered yet: its return value holds.
-                    conn.set(State::HELD);
-                }
+                conn.state.set(conn.state.get().paused());
                 conn.pauses.set(conn.pauses.get().wrapping_add(1));
                 add(&conn.core().counters.pauses, 1);
             }
             Crossing::Resume => {
-                conn.clear(State::PAUSED);
-                if !conn.is(State::PAUSE_TOLD) {
-                    conn.set(State::PAUSE_MISSED);
-                }
+                conn.state.set(conn.state.get().resumed());
                 add(&conn.core().counters.resumes, 1);
             }
         }

@@ -124,25 +124,17 @@ impl Transport {
 
     fn pause(&self) {
         let conn = self.conn();
-        conn.clear(State::PAUSE_MISSED);
-        conn.set(State::PAUSE_TOLD);
+        conn.state.set(conn.state.get().telling_pause());
         let answer = self.call("pause_writing", |protocol, transport| {
             protocol.pause_writing(transport)
         });
-        conn.clear(State::HOLDS_READING);
-        if answer == Some(OnPause::StopReading) {
-            conn.set(State::HOLDS_READING);
-        }
-        if conn.is(State::PAUSED) && conn.is(State::HOLDS_READING) {
-            conn.set(State::HELD);
-        } else {
-            conn.clear(State::HELD);
-        }
+        let stops_reading = answer == Some(OnPause::StopReading);
+        conn.state.set(conn.state.get().pause_told(stops_reading));
     }
 
     fn resume(&self) {
         let conn = self.conn();
-        conn.clear(State::PAUSE_TOLD | State::HELD);
+        conn.state.set(conn.state.get().telling_resume());
         conn.resume_tick.set(conn.core().tick());
         self.call("resume_writing", |protocol, transport| {
             protocol.resume_writing(transport)

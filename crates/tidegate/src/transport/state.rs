@@ -226,6 +226,47 @@ impl State {
         !self.any(Self::NO_READ) && self.any(Self::PAUSE_TOLD)
     }
 
+    /// Returns the state when the buffer has gone above the high-water mark.
+    pub(crate) fn paused(self) -> Self {
+        let paused = self.with(Self::PAUSED);
+        if self.any(Self::PAUSE_TOLD) && self.any(Self::HOLDS_READING) {
+            // The resume of the pause before was not delivered yet: its return value holds.
+            paused.with(Self::HELD)
+        } else {
+            paused
+        }
+    }
+
+    /// Returns the state when the buffer has fallen to the low-water mark.
+    pub(crate) fn resumed(self) -> Self {
+        let resumed = self.without(Self::PAUSED);
+        if self.any(Self::PAUSE_TOLD) {
+            resumed
+        } else {
+            resumed.with(Self::PAUSE_MISSED)
+        }
+    }
+
+    /// Returns the state for the time in which `pause_writing` runs.
+    pub(crate) fn telling_pause(self) -> Self {
+        self.without(Self::PAUSE_MISSED).with(Self::PAUSE_TOLD)
+    }
+
+    /// Returns the state when `pause_writing` has returned, and whether it stops reading.
+    pub(crate) fn pause_told(self, stops_reading: bool) -> Self {
+        let told = self.without(Self::HOLDS_READING.with(Self::HELD));
+        match (stops_reading, self.any(Self::PAUSED)) {
+            (true, true) => told.with(Self::HOLDS_READING.with(Self::HELD)),
+            (true, false) => told.with(Self::HOLDS_READING),
+            (false, _) => told,
+        }
+    }
+
+    /// Returns the state for the time in which `resume_writing` runs.
+    pub(crate) fn telling_resume(self) -> Self {
+        self.without(Self::PAUSE_TOLD.with(Self::HELD))
+    }
+
     /// Whether layers that are open have still to end our side of the stream.
     pub(crate) fn is_to_end_layers(self) -> bool {
         let open = !self.any(Self::OPENING) || self.any(Self::LAYER_OPEN);
