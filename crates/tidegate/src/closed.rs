@@ -388,6 +388,18 @@ impl WriteError {
         None
     }
 
+    /// Returns whether the error of a callback only says that this transport is ending, or has ended.
+    pub(crate) fn tells_of_end(error: &BoxError, of: TransportId) -> bool {
+        let write_error = error.downcast_ref::<Self>().or_else(|| {
+            let io_error = error.downcast_ref::<io::Error>()?;
+            io_error.get_ref()?.downcast_ref()
+        });
+        match write_error {
+            Some(Self::Closing { transport } | Self::Closed { transport, .. }) => *transport == of,
+            _ => false,
+        }
+    }
+
     /// Returns how the connection ended, if it did.
     pub fn closed(&self) -> Option<&Closed> {
         match self {

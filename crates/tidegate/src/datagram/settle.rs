@@ -8,7 +8,6 @@ use crate::event_loop::{Deferred, Failure, add};
 use crate::protocol::Internal;
 use crate::transport::{State, Step};
 use crate::{BoxError, CloseReason, OnPause, Result, WriteError};
-use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// The maximum number of steps in one settling: a protocol whose callbacks always cause another one must
@@ -80,16 +79,7 @@ impl DatagramTransport {
 
     /// Whether an error only says that this endpoint is ending, which it is.
     fn is_own_ending(&self, error: &BoxError) -> bool {
-        let write_error = error.downcast_ref::<WriteError>().or_else(|| {
-            let io_error = error.downcast_ref::<io::Error>()?;
-            io_error.get_ref()?.downcast_ref()
-        });
-        match write_error {
-            Some(WriteError::Closing { transport } | WriteError::Closed { transport, .. }) => {
-                *transport == self.id() && self.endpoint().is(State::ENDING)
-            }
-            _ => false,
-        }
+        self.endpoint().is(State::ENDING) && WriteError::tells_of_end(error, self.id())
     }
 
     /// Carries out the owed steps until nothing is owed. Only the loop calls this.

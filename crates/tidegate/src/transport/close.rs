@@ -194,16 +194,7 @@ impl Transport {
 
     /// Whether an error only says that this connection is ending, which it is.
     pub(super) fn is_own_ending(&self, error: &BoxError) -> bool {
-        let write_error = error.downcast_ref::<WriteError>().or_else(|| {
-            let io_error = error.downcast_ref::<io::Error>()?;
-            io_error.get_ref()?.downcast_ref()
-        });
-        match write_error {
-            Some(WriteError::Closing { transport } | WriteError::Closed { transport, .. }) => {
-                *transport == self.id() && self.conn().is(State::ENDING)
-            }
-            _ => false,
-        }
+        self.conn().is(State::ENDING) && WriteError::tells_of_end(error, self.id())
     }
 
     /// The one place that decides how the connection ended. The first call counts.
