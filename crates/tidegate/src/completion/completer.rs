@@ -26,6 +26,14 @@ impl<T: 'static> Completer<T> {
     pub fn is_cancelled(&self) -> bool {
         self.0.as_ref().is_none_or(|shared| shared.is_settled())
     }
+
+    /// Pushes one that waits, and forgets the cancelled ones before the list grows.
+    pub(crate) fn push_live(waiters: &mut Vec<Self>, waiting: Self) {
+        if waiters.len() == waiters.capacity() {
+            waiters.retain(|waiting| !waiting.is_cancelled());
+        }
+        waiters.push(waiting);
+    }
 }
 
 impl<T: 'static> Drop for Completer<T> {

@@ -15,7 +15,7 @@ impl DatagramTransport {
         if self.flow() == Flow::Open && endpoint.closed().is_none() {
             return Completion::ready(&endpoint.handle, Ok(()));
         }
-        self.wait(|extra, completer| push_live(&mut extra.drains, completer))
+        self.wait(|extra, completer| Completer::push_live(&mut extra.drains, completer))
     }
 
     pub(super) fn wait_flushed(&self) -> Completion<()> {
@@ -37,8 +37,8 @@ impl DatagramTransport {
         if endpoint.takes_now() && endpoint.closed().is_none() {
             return Completion::ready(&endpoint.handle, Ok(()));
         }
-        let completion =
-            self.wait(|extra, completer| push_live(&mut extra.writable_waits, completer));
+        let completion = self
+            .wait(|extra, completer| Completer::push_live(&mut extra.writable_waits, completer));
         self.touch();
         completion
     }
@@ -51,7 +51,7 @@ impl DatagramTransport {
             return Completion::ready(&endpoint.handle, Ok(closed));
         }
         let (completer, completion) = Completion::pair(&endpoint.handle);
-        endpoint.with_extra(|extra| push_live(&mut extra.closes, completer));
+        endpoint.with_extra(|extra| Completer::push_live(&mut extra.closes, completer));
         completion
     }
 
@@ -152,12 +152,4 @@ impl Endpoint {
     pub(super) fn gone(&self) -> u64 {
         self.numbers.taken.get() - self.queued() as u64
     }
-}
-
-/// Pushes a waiter, and forgets the cancelled ones before the list grows.
-fn push_live<T>(waiters: &mut Vec<Completer<T>>, waiting: Completer<T>) {
-    if waiters.len() == waiters.capacity() {
-        waiters.retain(|waiting| !waiting.is_cancelled());
-    }
-    waiters.push(waiting);
 }

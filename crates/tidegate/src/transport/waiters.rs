@@ -18,7 +18,7 @@ impl Transport {
             return Completion::ready(&conn.handle, Ok(()));
         }
         let (completer, completion) = Completion::pair(&conn.handle);
-        conn.with_extra(|extra| push_live(&mut extra.drains, completer));
+        conn.with_extra(|extra| Completer::push_live(&mut extra.drains, completer));
         conn.set(State::AWAITED);
         completion
     }
@@ -51,7 +51,7 @@ impl Transport {
             return Completion::ready(&conn.handle, Ok(closed));
         }
         let (completer, completion) = Completion::pair(&conn.handle);
-        conn.with_extra(|extra| push_live(&mut extra.closes, completer));
+        conn.with_extra(|extra| Completer::push_live(&mut extra.closes, completer));
         completion
     }
 
@@ -120,12 +120,4 @@ impl Transport {
             }
         }
     }
-}
-
-/// Pushes a waiter, and forgets the cancelled ones before the list grows.
-fn push_live<T>(waiters: &mut Vec<Completer<T>>, waiting: Completer<T>) {
-    if waiters.len() == waiters.capacity() {
-        waiters.retain(|waiting| !waiting.is_cancelled());
-    }
-    waiters.push(waiting);
 }
