@@ -44,8 +44,7 @@ impl DatagramTransport {
             queue.cost()
         });
         endpoint.set(State::QUEUED);
-        add(&endpoint.numbers.taken, 1);
-        add(&endpoint.numbers.taken_bytes, data.len());
+        endpoint.count_taken(data.len());
         if endpoint.marks.get().above_high(cost as u64) {
             self.offer();
         } else if endpoint.is(State::PAUSED) {
@@ -136,8 +135,7 @@ impl DatagramTransport {
         self.note_earlier(earlier);
         match offered {
             Offered::Sent => {
-                add(&endpoint.numbers.taken, 1);
-                add(&endpoint.numbers.taken_bytes, data.len());
+                endpoint.count_taken(data.len());
                 endpoint.count_sent(1, data.len());
                 Ok(())
             }
@@ -146,8 +144,7 @@ impl DatagramTransport {
                 Err(io::ErrorKind::WouldBlock.into())
             }
             Offered::Failed(error) => {
-                add(&endpoint.numbers.taken, 1);
-                add(&endpoint.numbers.taken_bytes, data.len());
+                endpoint.count_taken(data.len());
                 add(&endpoint.numbers.failed, 1);
                 Err(error)
             }
@@ -315,6 +312,11 @@ impl Endpoint {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Offered::Refused,
             Err(error) => Offered::Failed(error),
         }
+    }
+
+    fn count_taken(&self, len: usize) {
+        add(&self.numbers.taken, 1);
+        add(&self.numbers.taken_bytes, len);
     }
 
     fn count_sent(&self, count: usize, len: usize) {

@@ -34,7 +34,7 @@ macro_rules! numbers {
 }
 
 numbers! {
-    /// Datagrams that the protocol was called with, or is to be called with.
+    /// Datagrams that the protocol was called with.
     received,
     /// Their bytes.
     received_bytes,
