@@ -23,6 +23,13 @@ impl Transport {
         self.core().account.is_limited() && self.end_largest(before)
     }
 
+    /// As [`keep_to_budget`](Self::keep_to_budget), for bytes that no write tells of; the flow follows.
+    pub(super) fn note_queued(&self, before: u64) {
+        if !self.keep_to_budget(before) {
+            self.update_flow();
+        }
+    }
+
     #[cold]
     fn end_largest(&self, before: u64) -> bool {
         let core = self.core();

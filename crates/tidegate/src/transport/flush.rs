@@ -64,9 +64,7 @@ impl Transport {
             let before = conn.core().account.used();
             conn.queue_unsent(&mut gather, 0);
             drop(gather);
-            if !self.keep_to_budget(before) {
-                self.update_flow();
-            }
+            self.note_queued(before);
             return;
         }
         // Code of layers finds nothing borrowed.
@@ -103,8 +101,8 @@ impl Transport {
         // Writes of wakers were gathered once more.
         let before = self.core().account.used();
         self.conn().queue_gathered();
-        if self.core().account.used() > before && !self.keep_to_budget(before) {
-            self.update_flow();
+        if self.core().account.used() > before {
+            self.note_queued(before);
         }
     }
 

@@ -17,9 +17,7 @@ impl Transport {
         if marks.above_high(conn.buffered()) {
             self.offer_once();
         }
-        if !self.keep_to_budget(before) {
-            self.update_flow();
-        }
+        self.note_queued(before);
         self.touch();
         self.answer_waiters();
         Ok(())
