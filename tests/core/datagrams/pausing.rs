@@ -4,21 +4,34 @@ use support::datagrams::{
     DatagramPeer, DatagramRecorder, Datagrams, Heard, assert_accounted, endpoint,
 };
 use support::{TempDir, drive, settle};
-use tidegate::{EventLoop, OnPause, WhenFull, WriteError, WriteLimits};
+use tidegate::{DatagramTransport, EventLoop, OnPause, WhenFull, WriteError, WriteLimits};
 
-/// An endpoint whose peer reads nothing, and whose queue is above the high-water mark.
+/// An endpoint of a Unix socket, with the peer as its remote address or without one.
+fn beside_a_peer(
+    connected: bool,
+) -> (
+    EventLoop,
+    TempDir,
+    DatagramPeer,
+    DatagramRecorder,
+    DatagramTransport,
+) {
+    let event_loop = EventLoop::new().unwrap();
+    let dir = TempDir::new();
+    let peer = DatagramPeer::new(Datagrams::Unix, &dir, "b");
+    let protocol = DatagramRecorder::default();
+    let mut options = Datagrams::Unix.local(&dir, "a");
+    if connected {
+        options = options.remote(peer.address());
+    }
+    let transport = endpoint(&event_loop, options, &protocol);
+    (event_loop, dir, peer, protocol, transport)
+}
+
 #[test]
 fn a_full_receiver_pauses_the_writer_and_room_resumes_it() {
     for connected in [true, false] {
-        let mut event_loop = EventLoop::new().unwrap();
-        let dir = TempDir::new();
-        let peer = DatagramPeer::new(Datagrams::Unix, &dir, "b");
-        let protocol = DatagramRecorder::default();
-        let mut options = Datagrams::Unix.local(&dir, "a");
-        if connected {
-            options = options.remote(peer.address());
-        }
-        let transport = endpoint(&event_loop, options, &protocol);
+        let (mut event_loop, _dir, peer, protocol, transport) = beside_a_peer(connected);
         let mut sent = 0_u64;
         while !transport.flow().is_paused() {
             transport
@@ -51,15 +64,7 @@ fn a_full_receiver_pauses_the_writer_and_room_resumes_it() {
 #[test]
 fn a_receiver_that_takes_nothing_makes_no_busy_loop() {
     for connected in [true, false] {
-        let mut event_loop = EventLoop::new().unwrap();
-        let dir = TempDir::new();
-        let peer = DatagramPeer::new(Datagrams::Unix, &dir, "b");
-        let protocol = DatagramRecorder::default();
-        let mut options = Datagrams::Unix.local(&dir, "a");
-        if connected {
-            options = options.remote(peer.address());
-        }
-        let transport = endpoint(&event_loop, options, &protocol);
+        let (mut event_loop, _dir, peer, _protocol, transport) = beside_a_peer(connected);
         while !transport.flow().is_paused() {
             transport.send_to(&[0; 1_000], &peer.address()).unwrap();
         }

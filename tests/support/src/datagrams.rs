@@ -315,7 +315,7 @@ impl DatagramProtocol for Asker {
     }
 }
 
-/// Makes an endpoint; every one must be accounted for to the last datagram.
+/// Makes an endpoint whose protocol the test keeps a copy of.
 #[track_caller]
 pub fn endpoint(
     event_loop: &EventLoop,
