@@ -114,6 +114,22 @@ impl ServerProcess {
         self.signal(Signal::USR1);
     }
 
+    /// Lets the server run while another program puts load on it. Returns what `load` does, and the processor
+    /// time that the server has taken until it is at rest.
+    ///
+    /// # Errors
+    ///
+    /// When its processor time cannot be read.
+    pub fn run_for<R>(&self, load: impl FnOnce() -> R) -> io::Result<(R, Duration)> {
+        self.resume();
+        let before = usage::cpu_time(self.pid)?;
+        let result = load();
+        self.settle();
+        let used = usage::cpu_time(self.pid)?.saturating_sub(before);
+        self.pause();
+        Ok((result, used))
+    }
+
     /// Waits until it uses no more processor time, for instance because it has seen the end of
     /// all connections; a second at the most.
     pub fn settle(&self) {

@@ -18,12 +18,12 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::ExitCode;
 use std::time::Duration;
+use tidegate_bench::machine;
 use tidegate_bench::peers::{self, Peer, is_twin, run, twin_of};
 use tidegate_bench::program::{self, Result};
 use tidegate_bench::server_process::ServerProcess;
 use tidegate_bench::statistics::{median, noise};
 use tidegate_bench::table::{list, table};
-use tidegate_bench::{machine, usage};
 
 const USAGE: &str = "usage: compare_http [--rounds N] [--seconds S] [--cpu N]";
 
@@ -124,7 +124,6 @@ fn check(address: SocketAddr) -> Result<()> {
 
 /// Returns the requests in a second, and the server's processor time for each, in microseconds.
 fn measure(server: &ServerProcess, seconds: u32, script: Option<&str>) -> Result<(f64, f64)> {
-    server.resume();
     let duration = seconds.to_string();
     let mut arguments = vec![
         "--threads",
@@ -139,11 +138,8 @@ fn measure(server: &ServerProcess, seconds: u32, script: Option<&str>) -> Result
     }
     let url = format!("http://{}/", server.address());
     arguments.push(&url);
-    let before = usage::cpu_time(server.pid())?;
-    let output = run("wrk", &arguments)?;
-    server.settle();
-    let used = usage::cpu_time(server.pid())? - before;
-    server.pause();
+    let (output, used) = server.run_for(|| run("wrk", &arguments))?;
+    let output = output?;
     if output.contains("Socket errors") || output.contains("Non-2xx") {
         return Err(format!("wrk: {output}").into());
     }

@@ -11,12 +11,12 @@
 use std::fmt::Write;
 use std::io;
 use std::process::ExitCode;
+use tidegate_bench::machine;
 use tidegate_bench::peers::{self, Peer, run, twin_of};
 use tidegate_bench::program::{self, Result};
 use tidegate_bench::server_process::ServerProcess;
 use tidegate_bench::statistics::{median, noise};
 use tidegate_bench::table::{list, table};
-use tidegate_bench::{machine, usage};
 
 const USAGE: &str = "\
 usage: compare_redis [--quick] [--rounds N] [--requests N] [--cpu N] [--only TEXT]
@@ -168,14 +168,10 @@ fn cells(arguments: &Arguments) -> Vec<Cell> {
 }
 
 fn measure(server: &ServerProcess, cell: &Cell) -> io::Result<Figures> {
-    server.resume();
     let count = cell.count.to_string();
     let arguments = ["-c", "50", "-P", cell.depth, "-n", &count];
-    let before = usage::cpu_time(server.pid())?;
-    let rates = benchmark(server, &[&arguments, cell.test].concat());
-    server.settle();
-    let used = usage::cpu_time(server.pid())?.saturating_sub(before);
-    server.pause();
+    let arguments = [&arguments, cell.test].concat();
+    let (rates, used) = server.run_for(|| benchmark(server, &arguments))?;
     let seconds: f64 = rates?.iter().map(|rate| f64::from(cell.count) / rate).sum();
     Ok(Figures {
         cpu_us: used.as_secs_f64() * 1e6 / cell.requests,
