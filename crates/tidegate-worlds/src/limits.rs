@@ -135,7 +135,7 @@ impl Limits {
                 let wrong = match reason {
                     Some(CloseReason::Timeout(TimeoutKind::Idle)) => now < it.since.0 + limit,
                     Some(_) => false,
-                    // A read counts for the server, also one that finds nothing: an EOF, a spurious event.
+                    // The peer's EOF, of which nothing is known here, counts as a byte.
                     None => now > it.since.1 + 2 * (limit + limit / 4) + SLACK,
                 };
                 if wrong {

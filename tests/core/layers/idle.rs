@@ -148,3 +148,27 @@ fn a_layer_that_wakes_and_sends_nothing_keeps_no_connection() {
     let _peer = timed.dial();
     timed.assert_ends_after(0, LIMIT);
 }
+
+#[test]
+fn reads_in_which_a_layer_finds_nothing_keep_no_connection() {
+    let reads = Rc::new(Cell::new(0));
+    let counted = reads.clone();
+    let layer = |options: ListenOptions| {
+        options.layer(move || {
+            let reads = counted.clone();
+            Hooked::new(move |called, io| {
+                if called == "timer" {
+                    io.more();
+                } else if called == "receive" {
+                    reads.set(reads.get() + 1);
+                }
+                io.wake_after(LIMIT / 16);
+                Ok(())
+            })
+        })
+    };
+    let mut timed = Timed::new(LIMIT, layer, |recorder| recorder);
+    let _peer = timed.dial();
+    timed.assert_ends_after(0, LIMIT);
+    assert!(reads.get() >= 16, "{}", reads.get());
+}

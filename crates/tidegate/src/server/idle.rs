@@ -4,7 +4,7 @@
 
 use super::state::ServerState;
 use crate::timers::TimerId;
-use crate::transport::{IdleLimit, Looks, Transport};
+use crate::transport::{IdleLimit, Transport};
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
@@ -12,8 +12,6 @@ use std::time::Duration;
 #[derive(Debug)]
 pub(super) struct Idle {
     limit: Option<IdleLimit>,
-    /// The tick of the last sweep.
-    last: Cell<u32>,
     timer: Cell<Option<TimerId>>,
 }
 
@@ -21,7 +19,6 @@ impl Idle {
     pub(super) fn new(limit: Option<Duration>) -> Self {
         Self {
             limit: limit.map(IdleLimit::of),
-            last: Cell::new(0),
             timer: Cell::new(None),
         }
     }
@@ -31,7 +28,6 @@ impl ServerState {
     /// The first connection begins.
     pub(super) fn start_sweeps(self: &Rc<Self>) {
         if let Some(limit) = self.idle.limit {
-            self.idle.last.set(self.handle().core().tick());
             self.sweep_later(limit);
         }
     }
@@ -56,19 +52,13 @@ impl ServerState {
     fn sweep(self: &Rc<Self>, limit: IdleLimit) {
         self.idle.timer.set(None);
         let core = self.handle().core();
-        let now = core.tick();
-        let looks = Looks {
-            last: self.idle.last.replace(now),
-            now,
-        };
-        let is_idle = |transport: &&Transport| {
-            transport.belongs_to(self) && transport.is_idle_in(limit, looks)
-        };
+        let is_idle =
+            |transport: &&Transport| transport.belongs_to(self) && transport.is_idle_in(limit);
         let registry = core.registry.borrow();
         let idle: Vec<_> = registry.connections().filter(is_idle).cloned().collect();
         drop(registry);
         for transport in idle {
-            transport.end_if_idle(looks);
+            transport.end_if_idle();
         }
         // Code of layers may have run the loop.
         if self.has_begun() && self.idle.timer.get().is_none() {

@@ -28,9 +28,7 @@ impl ListenOptions {
     ///   four times in a limit or more.
     /// * The bytes are those that the kernel gave or took, also those of [layers](Self::layer).
     ///   A message that arrives in pieces keeps its connection, and so does the rest of a large reply.
-    /// * A read that finds nothing counts too. The loop makes one after an event, after
-    ///   [`resume_reading`](crate::Transport::resume_reading), and for a layer that has asked for
-    ///   [`more`](crate::LayerIo::more). So a layer that asks again and again keeps its connection.
+    /// * The end of the peer's stream counts as a byte. A read that finds nothing does not.
     /// * A connection whose reading is stopped, or whose peer does not read, is idle too when no byte
     ///   moves for `limit`. Its unsent bytes are counted in [`Closed::unsent`](crate::Closed::unsent).
     /// * A look visits all connections of the loop, also those of other servers. It takes place at most

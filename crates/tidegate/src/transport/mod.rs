@@ -59,7 +59,7 @@ use std::time::Duration;
 pub(crate) use box_cell::BoxCell;
 pub use hold::ReadHold;
 pub use id::TransportId;
-pub(crate) use idle::{IdleLimit, Looks};
+pub(crate) use idle::IdleLimit;
 pub(crate) use layers::NewLayer;
 pub use linger::LingerLimits;
 pub use protocol_slot::WithProtocolError;

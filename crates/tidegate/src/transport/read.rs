@@ -298,7 +298,9 @@ impl Conn {
         // On an edge-triggered socket a short read means that nothing is left, unless the
         // last event said otherwise.
         if len < room && !self.is(State::READ_TO_END) {
-            self.clear(State::READABLE);
+            self.clear(State::READABLE | State::SILENT);
+        } else {
+            self.clear(State::SILENT);
         }
     }
 }

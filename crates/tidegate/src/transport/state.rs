@@ -44,8 +44,9 @@ impl State {
     pub(crate) const QUEUED: Self = Self(1 << 11);
     /// `write_eof` was called.
     pub(crate) const EOF_ASKED: Self = Self(1 << 12);
-    /// The write side was shut down because of `write_eof`.
-    pub(crate) const EOF_SENT: Self = Self(1 << 13);
+    /// No byte has come or gone since the last look for idle connections. Low, so that a read clears it
+    /// with `READABLE` at one go.
+    pub(crate) const SILENT: Self = Self(1 << 13);
 
     /// From the crossing of the high-water mark until the fall to the low one.
     pub(crate) const PAUSED: Self = Self(1 << 14);
@@ -117,6 +118,10 @@ impl State {
 
     /// Output of layers is in the account of the loop.
     pub(crate) const OUTPUT_COUNTED: Self = Self(1 << 46);
+    /// The write side was shut down because of `write_eof`.
+    pub(crate) const EOF_SENT: Self = Self(1 << 47);
+    /// In these bits a number: the looks for idle connections in a row without a byte.
+    const SILENT_LOOKS: Self = Self(0b111 << 48);
 
     /// `eof_received` of this protocol returned `KeepOpen`.
     pub(crate) const KEPT_OPEN: Self = Self(1 << 44);
@@ -267,6 +272,20 @@ impl State {
         self.without(Self::PAUSE_TOLD.with(Self::HELD))
     }
 
+    /// Returns the number of looks for idle connections in a row without a byte.
+    pub(crate) fn silent_looks(self) -> u8 {
+        ((self.0 & Self::SILENT_LOOKS.0) >> Self::SILENT_LOOKS.0.trailing_zeros()) as u8
+    }
+
+    /// Returns the state after a look for idle connections.
+    pub(crate) fn silent_for(self, looks: u8) -> Self {
+        let looks = Self(u64::from(looks) << Self::SILENT_LOOKS.0.trailing_zeros());
+        debug_assert!(!looks.any(Self(!Self::SILENT_LOOKS.0)), "{looks:?}");
+        self.without(Self::SILENT_LOOKS)
+            .with(looks)
+            .with(Self::SILENT)
+    }
+
     /// Whether layers that are open have still to end our side of the stream.
     pub(crate) fn is_to_end_layers(self) -> bool {
         let open = !self.any(Self::OPENING) || self.any(Self::LAYER_OPEN);
@@ -313,7 +332,7 @@ impl BitOr for State {
 }
 
 /// The flags by name, for logs.
-const NAMES: [(State, &str); 46] = [
+const NAMES: [(State, &str); 47] = [
     (State::CONNECTING, "connecting"),
     (State::READABLE, "readable"),
     (State::READ_TO_END, "read-to-end"),
@@ -325,6 +344,7 @@ const NAMES: [(State, &str); 46] = [
     (State::EOF_SEEN, "eof-seen"),
     (State::EOF_TOLD, "eof-told"),
     (State::READ_HOLD, "read-hold"),
+    (State::SILENT, "silent"),
     (State::QUEUED, "queued"),
     (State::EOF_ASKED, "eof-asked"),
     (State::EOF_SENT, "eof-sent"),

@@ -49,6 +49,8 @@ pub(crate) struct LayeredSocket {
     through: Through,
     /// The number of bytes that below has taken.
     taken: u64,
+    /// The number of bytes that below has given.
+    given: u64,
     /// The number of bytes from above that go past the layer: they were written before it was there.
     past: u64,
 
@@ -127,6 +129,7 @@ impl LayeredSocket {
             wire: Buffer::default(),
             through: Through::default(),
             taken: 0,
+            given: 0,
             past,
             deadline: None,
             fault: None,
@@ -217,6 +220,12 @@ impl LayeredSocket {
     /// Returns the number of bytes that the bare socket has taken since it has layers.
     pub(crate) fn taken(&self) -> u64 {
         self.layered_below().map_or(self.taken, Self::taken)
+    }
+
+    /// Returns the number of bytes that the bare socket has given and taken since it has layers.
+    pub(crate) fn moved(&self) -> u64 {
+        self.layered_below()
+            .map_or(self.given + self.taken, Self::moved)
     }
 
     /// Adds bytes that the protocol had from below the layers that open, behind the input that these

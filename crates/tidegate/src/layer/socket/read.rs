@@ -370,6 +370,7 @@ impl LayeredSocket {
         result: io::Result<usize>,
     ) -> io::Result<usize> {
         if let Ok(len @ 1..) = result {
+            self.given += len as u64;
             self.drained = len < room && !self.has_more_below();
             return Ok(len);
         }

@@ -139,11 +139,14 @@ impl Conn {
         taken.saturating_sub(before) as usize
     }
 
-    /// Returns whether the kernel has taken bytes since the last look for idle connections.
+    /// Returns whether the kernel has given or taken bytes since the last look for idle connections.
     pub(in super::super) fn progress_since_look(&self) -> bool {
-        let taken = self.taken_by_kernel();
-        let before = self.with_layers(|layers| mem::replace(&mut layers.looked_at, taken));
-        taken != before
+        let Some(moved) = self.layered(|layered| layered.moved()) else {
+            // Code of theirs is running.
+            return true;
+        };
+        let before = self.with_layers(|layers| mem::replace(&mut layers.looked_at, moved));
+        moved != before
     }
 
     /// Counts the bytes that the kernel has, with all that stands for them, of which no write has told

@@ -75,7 +75,7 @@ pub(super) struct Layers {
     timer: Option<(Instant, TimerId)>,
     /// The number of bytes that the kernel had taken when this was last looked at.
     taken: u64,
-    /// That number at the last look for idle connections.
+    /// The number of bytes that the kernel had given and taken at the last look for idle connections.
     looked_at: u64,
     /// The output in the account of the loop, while `OUTPUT_COUNTED` is set.
     pub(super) counted: usize,
