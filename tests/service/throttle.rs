@@ -1,6 +1,8 @@
 //! Limits of what connections receive, in virtual time and on real sockets.
 
 use std::cell::{Cell, RefCell};
+use std::io::Write;
+use std::os::unix::net::UnixStream;
 use std::rc::Rc;
 use std::time::Duration;
 use support::{Log, Recorder, Wire, drive, each_wire, pattern, settle};
@@ -141,6 +143,49 @@ fn connections_with_buckets_of_their_own_have_the_whole_rate_each() {
         let sums: Vec<u64> = samples.iter().map(|each| each[connection]).collect();
         assert_limited(&sums, READ);
     }
+}
+
+/// Replies to ten bytes at a time.
+struct Replier {
+    buffer: [u8; 10],
+    received: Rc<Cell<usize>>,
+}
+
+impl Protocol for Replier {
+    fn connection_made(&mut self, transport: &Transport) -> Result {
+        transport.write(b"hello")?;
+        Ok(())
+    }
+
+    fn get_buffer(&mut self, _: &Transport, _: usize) -> Option<&mut [u8]> {
+        Some(&mut self.buffer)
+    }
+
+    fn buffer_updated(&mut self, transport: &Transport, len: usize) -> Result {
+        self.received.set(self.received.get() + len);
+        transport.write(b"reply")?;
+        Ok(())
+    }
+}
+
+#[test]
+fn reads_whose_reply_fails_because_the_peer_is_gone_are_owed_too() {
+    let (ours, mut peer) = UnixStream::pair().unwrap();
+    peer.write_all(&[b'.'; 1000]).unwrap();
+    drop(peer);
+    let received = Rc::new(Cell::new(0));
+    let replier = Replier {
+        buffer: [0; 10],
+        received: received.clone(),
+    };
+    let mut event_loop = support::strict_loop();
+    let throttle = Throttle::new(Bucket::new(1, 0), replier);
+    let transport = event_loop.handle().adopt(ours, throttle).unwrap();
+    drive(&mut event_loop, "a read", || received.get() > 0);
+    settle(&mut event_loop);
+    assert_eq!(received.get(), 10);
+    assert!(transport.write(b"more").is_err());
+    assert!(!transport.is_reading(), "{transport:?}");
 }
 
 /// A connection whose debt is paid in an hour.

@@ -56,6 +56,9 @@ impl<P: Protocol> Throttle<P> {
     }
 
     /// Takes what came from the bucket. Bytes that come again are no news for the connection.
+    ///
+    /// A callback that failed owes its bytes too: after a failed write the error of another one ends nothing,
+    /// and the connection reads on.
     #[inline]
     fn owe(&mut self, transport: &Transport, len: usize) {
         let received = transport.stats().received;
@@ -78,16 +81,16 @@ impl<P: Protocol> Wrap for Throttle<P> {
 
     #[inline]
     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
-        self.protocol.data_received(transport, data)?;
+        let result = self.protocol.data_received(transport, data);
         self.owe(transport, data.len());
-        Ok(())
+        result
     }
 
     #[inline]
     fn buffer_updated(&mut self, transport: &Transport, len: usize) -> Result {
-        self.protocol.buffer_updated(transport, len)?;
+        let result = self.protocol.buffer_updated(transport, len);
         self.owe(transport, len);
-        Ok(())
+        result
     }
 }
 
