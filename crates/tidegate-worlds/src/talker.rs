@@ -170,7 +170,8 @@ impl Talker {
     fn received(&mut self, transport: &Transport, data: &[u8]) -> Result {
         match &mut self.phase {
             Phase::Talk => return self.talk.data_received(transport, data),
-            Phase::Over => {}
+            // They are for the layer that was not put on.
+            Phase::Over => self.ledger.give_back(transport, data.len()),
             Phase::Reply(left) => {
                 let len = data.len().min(*left);
                 let (reply, rest) = data.split_at(len);
