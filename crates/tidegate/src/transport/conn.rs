@@ -36,7 +36,8 @@ pub(crate) struct Conn {
     pub(super) resume_tick: Cell<u32>,
     /// The tick that read last.
     pub(super) read_tick: Cell<u32>,
-    /// The tick that sent last, and what is left of its budget.
+    /// The tick that sent last, and what is left of its budget; [`UNSPENT`] since a look for idle
+    /// connections.
     pub(super) budget: Cell<(u32, u32)>,
     pub(super) handle: Handle,
     /// Borrowed while a callback runs, and during `with_protocol`. All other code only tries.
@@ -52,6 +53,9 @@ pub(crate) struct Conn {
 /// The allocator hands out steps of 16 bytes, with two words of the `Rc` and one of its own: eight
 /// bytes more would cost each connection 16.
 const _: () = assert!(size_of::<Conn>() <= 216);
+
+/// In place of what is left of the budget of a tick that is over.
+const UNSPENT: u32 = u32::MAX;
 
 /// Data that most connections never need.
 #[derive(Default)]
@@ -204,6 +208,15 @@ impl Conn {
     pub(super) fn spend(&self, budget: usize, cost: usize) {
         let left = budget.saturating_sub(cost) as u32;
         self.budget.set((self.core().tick(), left));
+    }
+
+    /// Returns whether bytes were sent since the last call. Those of a tick that lasts may count twice.
+    pub(super) fn has_sent_since_look(&self) -> bool {
+        let (tick, left) = self.budget.get();
+        if tick != self.core().tick() {
+            self.budget.set((tick, UNSPENT));
+        }
+        left != UNSPENT
     }
 
     pub(super) fn with_extra<R>(&self, call: impl FnOnce(&mut Extra) -> R) -> R {

@@ -338,7 +338,6 @@ impl Conn {
 
     #[inline(always)]
     pub(super) fn count_sent(&self, sent: usize) {
-        self.clear(State::SILENT);
         self.sent.set(self.sent.get() + sent as u64);
         add(&self.core().counters.bytes_sent, sent);
     }

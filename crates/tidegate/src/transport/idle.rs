@@ -1,8 +1,9 @@
 //! Connections over which no byte comes or goes.
 //!
 //! A look every [`step`](IdleLimit::step) of the limit counts, for each connection, the looks in a row
-//! without a byte. The count and the flag that a byte clears lie in the connection's word of flags, so a
-//! limit costs a connection no memory.
+//! without a byte. The count lies in the connection's word of flags, and so does the flag that a read
+//! clears. A send leaves its mark in the budget of its tick. So a limit costs a connection no memory, and
+//! a message no instruction.
 //!
 //! The looks of a server's connections are one sweep of the server (`server/idle.rs`). A connection
 //! that we have opened has a timer of its own.
@@ -65,7 +66,8 @@ impl Transport {
     /// A look: returns whether no byte has moved for the limit. Calls no code of the user's.
     pub(crate) fn is_idle_in(&self, limit: IdleLimit) -> bool {
         let conn = self.conn();
-        let moved = !conn.is(State::SILENT) | conn.progress_of_layers();
+        let moved =
+            !conn.is(State::SILENT) | conn.has_sent_since_look() | conn.progress_of_layers();
         let silent_looks = if moved {
             0
         } else {
@@ -94,7 +96,7 @@ impl Transport {
 }
 
 impl Conn {
-    /// The next byte clears the flag.
+    /// The next byte that comes clears the flag.
     fn note_silence(&self, looks: u8) {
         self.state.set(self.state.get().silent_for(looks));
     }

@@ -300,8 +300,15 @@ impl Conn {
         if len < room && !self.is(State::READ_TO_END) {
             self.clear(State::READABLE | State::SILENT);
         } else {
-            self.clear(State::SILENT);
+            self.note_more_to_read();
         }
+    }
+
+    /// Out of the way of short reads.
+    #[cold]
+    #[inline(never)]
+    fn note_more_to_read(&self) {
+        self.clear(State::SILENT);
     }
 }
 

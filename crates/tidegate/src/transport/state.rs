@@ -44,8 +44,8 @@ impl State {
     pub(crate) const QUEUED: Self = Self(1 << 11);
     /// `write_eof` was called.
     pub(crate) const EOF_ASKED: Self = Self(1 << 12);
-    /// No byte has come or gone since the last look for idle connections. Low, so that a read clears it
-    /// with `READABLE` at one go.
+    /// No byte has come since the last look for idle connections. Low, so that a read clears it with
+    /// `READABLE` at one go.
     pub(crate) const SILENT: Self = Self(1 << 13);
 
     /// From the crossing of the high-water mark until the fall to the low one.
