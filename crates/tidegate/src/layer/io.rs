@@ -14,8 +14,33 @@ pub(super) const MAX_PLAIN: usize = 8 * SCRATCH;
 /// the most output. As much as may wait for the reader above.
 pub(super) const MAX_OUTPUT: usize = MAX_PLAIN;
 
-/// A use of its [`LayerIo`] that a layer must not make.
-pub(super) type Misuse = Cell<Option<&'static str>>;
+/// One call of a layer.
+pub(super) struct Call<'a> {
+    pub(super) shared: &'a Shared,
+    /// A use of its [`LayerIo`] that a layer must not make.
+    misuse: Cell<Option<&'static str>>,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(shared: &'a Shared) -> Self {
+        Self {
+            shared,
+            misuse: Cell::new(None),
+        }
+    }
+
+    fn is_misused(&self) -> bool {
+        self.misuse.get().is_some()
+    }
+
+    fn note_misuse(&self, misuse: &'static str) {
+        self.misuse.set(Some(misuse));
+    }
+
+    pub(super) fn misuse(&self) -> Option<&'static str> {
+        self.misuse.get()
+    }
+}
 
 /// The bytes around a layer, and what it can say about the connection.
 pub struct LayerIo<'a> {
@@ -24,9 +49,8 @@ pub struct LayerIo<'a> {
     pub(super) above: Above<'a>,
     pub(super) below: Below<'a>,
     pub(super) said: Said,
-    pub(super) misuse: &'a Misuse,
     pub(super) deadline: &'a mut Option<Instant>,
-    pub(super) shared: &'a Shared,
+    pub(super) call: &'a Call<'a>,
 }
 
 /// The words of a layer in one call, as a set.
@@ -63,8 +87,8 @@ impl LayerIo<'_> {
     pub fn consume(&mut self, len: usize) {
         let left = self.input.len() - self.consumed;
         if len > left {
-            self.misuse
-                .set(Some("a layer consumed more input than there is"));
+            self.call
+                .note_misuse("a layer consumed more input than there is");
         }
         self.consumed += len.min(left);
     }
@@ -125,12 +149,12 @@ impl LayerIo<'_> {
     /// starts it anew without a delay in each call keeps the loop from sleeping, and holds up nobody.
     pub fn wake_after(&mut self, delay: Duration) {
         self.said.add(Said::WAKE_AFTER);
-        *self.deadline = self.shared.now().checked_add(delay);
+        *self.deadline = self.call.shared.now().checked_add(delay);
     }
 
     /// Returns the time of the loop's clock.
     pub fn now(&self) -> Instant {
-        self.shared.now()
+        self.call.shared.now()
     }
 }
 
@@ -143,8 +167,7 @@ pub struct Above<'a> {
     pub(super) kept: &'a mut Buffer,
     /// The stream to above has ended.
     pub(super) has_ended: bool,
-    pub(super) misuse: &'a Misuse,
-    pub(super) shared: &'a Shared,
+    pub(super) call: &'a Call<'a>,
 }
 
 impl Above<'_> {
@@ -160,7 +183,7 @@ impl Above<'_> {
         if data.len() <= room {
             free[..data.len()].copy_from_slice(data);
         } else {
-            deliver_and_keep(data, &mut free[..room], self.kept, self.misuse, self.shared);
+            deliver_and_keep(data, &mut free[..room], self.kept, self.call);
         }
     }
 
@@ -180,37 +203,30 @@ impl Above<'_> {
             filled: self.filled,
             kept: self.kept,
             has_ended: self.has_ended,
-            misuse: self.misuse,
-            shared: self.shared,
+            call: self.call,
         }
     }
 }
 
 /// Delivers what there is room for, and keeps the rest.
 #[inline(never)]
-fn deliver_and_keep(
-    data: &[u8],
-    room: &mut [u8],
-    kept: &mut Buffer,
-    misuse: &Misuse,
-    shared: &Shared,
-) {
+fn deliver_and_keep(data: &[u8], room: &mut [u8], kept: &mut Buffer, call: &Call<'_>) {
     let (now, later) = data.split_at(room.len());
     room.copy_from_slice(now);
     if kept.len() + later.len() > MAX_PLAIN {
-        misuse.set(Some("a layer delivered far more than there was room for"));
+        call.note_misuse("a layer delivered far more than there was room for");
     } else {
-        kept.push(later, shared);
+        kept.push(later, call.shared);
     }
 }
 
 /// Returns whether `len` bytes more may wait for below, beside those that are `held`.
 #[cold]
 #[inline(never)]
-fn may_hold(held: usize, len: usize, misuse: &Misuse) -> bool {
+fn may_hold(held: usize, len: usize, call: &Call<'_>) -> bool {
     let may = held.saturating_add(len) <= MAX_OUTPUT;
     if !may {
-        misuse.set(Some("a layer sent far more than below has taken"));
+        call.note_misuse("a layer sent far more than below has taken");
     }
     may
 }
@@ -218,18 +234,17 @@ fn may_hold(held: usize, len: usize, misuse: &Misuse) -> bool {
 /// The way below a layer.
 pub struct Below<'a> {
     pub(super) wire: &'a mut Buffer,
-    pub(super) misuse: &'a Misuse,
-    pub(super) shared: &'a Shared,
+    pub(super) call: &'a Call<'a>,
 }
 
 impl Below<'_> {
     /// Sends bytes. A maximum of 1 MiB waits here: see [the contract](super::Layer#the-contract).
     pub fn send(&mut self, data: &[u8]) {
         let has_place =
-            self.wire.has_place(data.len()) || may_hold(self.wire.len(), data.len(), self.misuse);
+            self.wire.has_place(data.len()) || may_hold(self.wire.len(), data.len(), self.call);
         // Behind a part that was refused nothing is sent: the peer would not see the hole.
-        if has_place && self.misuse.get().is_none() {
-            self.wire.push(data, self.shared);
+        if has_place && !self.call.is_misused() {
+            self.wire.push(data, self.call.shared);
         }
     }
 
@@ -237,27 +252,26 @@ impl Below<'_> {
     /// sent before [`filled`](Below::filled) is called.
     #[inline(always)]
     pub fn spare(&mut self, len: usize) -> &mut [u8] {
-        let misuse = self.misuse;
-        self.wire.spare_or_grow(len, self.shared, |held| {
+        let call = self.call;
+        self.wire.spare_or_grow(len, call.shared, |held| {
             // A layer that has failed by that gets its room all the same, and nothing in it is sent.
-            may_hold(held, len, misuse);
+            may_hold(held, len, call);
         })
     }
 
     /// Sends the first `len` bytes of the [`spare`](Below::spare) room. More than there are is an
     /// error of the layer.
     pub fn filled(&mut self, len: usize) {
-        if self.misuse.get().is_none() && !self.wire.fill(len) {
-            let misuse = "a layer filled more of its output than there was room";
-            self.misuse.set(Some(misuse));
+        if !self.call.is_misused() && !self.wire.fill(len) {
+            self.call
+                .note_misuse("a layer filled more of its output than there was room");
         }
     }
 
     fn reborrow(&mut self) -> Below<'_> {
         Below {
             wire: self.wire,
-            misuse: self.misuse,
-            shared: self.shared,
+            call: self.call,
         }
     }
 }

@@ -4,7 +4,7 @@ use super::LayeredSocket;
 use crate::Result;
 use crate::layer::buffer::Buffer;
 use crate::layer::fault::Fault;
-use crate::layer::io::{Above, Below, Misuse, Said};
+use crate::layer::io::{Above, Below, Call, Said};
 use crate::layer::shared::Shared;
 use crate::layer::{Layer, LayerIo};
 use std::any::Any;
@@ -93,8 +93,7 @@ impl LayeredSocket {
         filled: &mut usize,
         call: impl FnOnce(&mut dyn Layer, &mut LayerIo<'_>) -> R,
     ) -> thread::Result<R> {
-        let misuse = Misuse::default();
-        let shared = &*self.shared;
+        let called = Call::new(&self.shared);
         let mut io = LayerIo {
             input: self.input.bytes_mut(),
             consumed: 0,
@@ -103,18 +102,15 @@ impl LayeredSocket {
                 filled,
                 kept: &mut self.plain,
                 has_ended: self.ended,
-                misuse: &misuse,
-                shared,
+                call: &called,
             },
             below: Below {
                 wire: &mut self.wire,
-                misuse: &misuse,
-                shared,
+                call: &called,
             },
             said: Said::default(),
-            misuse: &misuse,
             deadline: &mut self.deadline,
-            shared,
+            call: &called,
         };
         let layer = &mut *self.layer;
         let outcome = catch_unwind(AssertUnwindSafe(|| call(layer, &mut io)));
@@ -122,8 +118,9 @@ impl LayeredSocket {
         if consumed > 0 {
             self.input.consume(consumed);
         }
-        if !said.is_nothing() | misuse.get().is_some() | self.sent_end {
-            self.note_said(said, misuse.take());
+        let misuse = called.misuse();
+        if !said.is_nothing() | misuse.is_some() | self.sent_end {
+            self.note_said(said, misuse);
         }
         outcome
     }
@@ -169,7 +166,8 @@ pub(in crate::layer) fn detached<R>(
     shared: &Shared,
     call: impl FnOnce(&mut LayerIo<'_>) -> R,
 ) -> R {
-    let (mut plain, mut wire, misuse) = <(Buffer, Buffer, Misuse)>::default();
+    let (mut plain, mut wire) = <(Buffer, Buffer)>::default();
+    let called = Call::new(shared);
     call(&mut LayerIo {
         input: &mut [],
         consumed: 0,
@@ -178,17 +176,14 @@ pub(in crate::layer) fn detached<R>(
             filled: &mut 0,
             kept: &mut plain,
             has_ended: true,
-            misuse: &misuse,
-            shared,
+            call: &called,
         },
         below: Below {
             wire: &mut wire,
-            misuse: &misuse,
-            shared,
+            call: &called,
         },
         said: Said::default(),
-        misuse: &misuse,
         deadline: &mut None,
-        shared,
+        call: &called,
     })
 }
