@@ -1,4 +1,4 @@
-//! L12: what a connection counts, it counts in bytes of the protocol.
+//! What a connection counts, it counts in bytes of the protocol.
 
 use super::ending::sealed_scene;
 use std::cell::{Cell, RefCell};
@@ -46,7 +46,7 @@ fn assert_counts(transport: &Transport) {
     assert_eq!(stats.write_buffer_size, buffer);
 }
 
-fn l12_written_sent_and_received_are_bytes_of_the_protocol(kind: Kind) {
+fn written_sent_and_received_are_bytes_of_the_protocol(kind: Kind) {
     for how in How::ALL {
         let (mut event_loop, log, transport, mut peer) = sealed_scene(Scene::of(kind), |r| r);
         for len in [1, 999, 9_000, 40_000] {
@@ -64,10 +64,10 @@ fn l12_written_sent_and_received_are_bytes_of_the_protocol(kind: Kind) {
         assert_eq!(transport.stats().received, 50_000);
     }
 }
-each_kind!(l12_written_sent_and_received_are_bytes_of_the_protocol);
+each_kind!(written_sent_and_received_are_bytes_of_the_protocol);
 
 /// The kernel gets eight times the bytes that count.
-fn l12_watermarks_and_cap_are_bytes_of_the_protocol(kind: Kind) {
+fn watermarks_and_cap_are_bytes_of_the_protocol(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
     event_loop
         .run_until(transport.push_layer(Stretch, b""))
@@ -104,10 +104,10 @@ fn l12_watermarks_and_cap_are_bytes_of_the_protocol(kind: Kind) {
     settle(&mut event_loop);
     assert_eq!(log.words(), ["made", "pause", "resume"]);
 }
-each_kind!(l12_watermarks_and_cap_are_bytes_of_the_protocol);
+each_kind!(watermarks_and_cap_are_bytes_of_the_protocol);
 
 /// The low mark is no multiple of a record's content.
-fn l12_a_drain_completes_when_the_low_mark_is_reached(kind: Kind) {
+fn a_drain_completes_when_the_low_mark_is_reached(kind: Kind) {
     const LOW: u64 = 100_001;
     let (mut event_loop, _log, transport, mut peer) =
         sealed_scene(Scene::of(kind).limits(no_limits()), |r| r);
@@ -124,7 +124,7 @@ fn l12_a_drain_completes_when_the_low_mark_is_reached(kind: Kind) {
         drained
     });
 }
-each_kind!(l12_a_drain_completes_when_the_low_mark_is_reached);
+each_kind!(a_drain_completes_when_the_low_mark_is_reached);
 
 /// A connection whose kernel has room for little.
 pub(super) fn small(kind: Kind) -> Scene {
@@ -135,7 +135,7 @@ pub(super) fn small(kind: Kind) -> Scene {
 }
 
 /// The loop does not run any more when the peer reads.
-fn l12_a_flush_completes_when_all_that_stands_for_its_bytes_is_in_the_kernel(kind: Kind) {
+fn a_flush_completes_when_all_that_stands_for_its_bytes_is_in_the_kernel(kind: Kind) {
     let (mut event_loop, _log, transport, mut peer) =
         sealed_scene(small(kind).limits(no_limits()), |r| r);
     stall(&mut event_loop, &transport, 300_000);
@@ -159,7 +159,7 @@ fn l12_a_flush_completes_when_all_that_stands_for_its_bytes_is_in_the_kernel(kin
     }
     drop(event_loop);
 }
-each_kind!(l12_a_flush_completes_when_all_that_stands_for_its_bytes_is_in_the_kernel);
+each_kind!(a_flush_completes_when_all_that_stands_for_its_bytes_is_in_the_kernel);
 
 /// Ends a connection that has much to send.
 type End = fn(&Transport, &mut Peer);
@@ -177,7 +177,7 @@ const ENDS: [(&str, End); 8] = [
     ("the peer's reset", |_, peer| peer.reset()),
 ];
 
-fn l12_at_every_end_what_was_written_is_sent_or_unsent(kind: Kind) {
+fn at_every_end_what_was_written_is_sent_or_unsent(kind: Kind) {
     for (name, end) in ENDS {
         let (mut event_loop, log, transport, mut peer) =
             sealed_scene(Scene::of(kind).limits(no_limits()), |r| r);
@@ -193,12 +193,12 @@ fn l12_at_every_end_what_was_written_is_sent_or_unsent(kind: Kind) {
         assert_eq!(counted, transport.written(), "{name}: {closed}");
     }
 }
-each_kind!(l12_at_every_end_what_was_written_is_sent_or_unsent);
+each_kind!(at_every_end_what_was_written_is_sent_or_unsent);
 
 /// A Unix socket keeps what its kernel has taken. There the peer gets each byte that counts as sent,
 /// and no further piece.
 #[test]
-fn l12_after_an_abort_the_peer_has_what_counts_as_sent() {
+fn after_an_abort_the_peer_has_what_counts_as_sent() {
     let (mut event_loop, log, transport, mut peer) =
         sealed_scene(Scene::of(Kind::Unix).limits(no_limits()), |r| r);
     stall(&mut event_loop, &transport, 300_000);
@@ -220,7 +220,7 @@ fn l12_after_an_abort_the_peer_has_what_counts_as_sent() {
 
 /// A read has the layers send what they hold, and the callback comes before a write tells of it.
 #[test]
-fn l12_an_abort_in_a_callback_counts_what_its_read_has_sent() {
+fn an_abort_in_a_callback_counts_what_its_read_has_sent() {
     for layers in [1, 2] {
         let (mut event_loop, log, transport, mut peer) =
             sealed_scene(Scene::of(Kind::Unix).limits(no_limits()), |recorder| {
@@ -264,7 +264,7 @@ fn l12_an_abort_in_a_callback_counts_what_its_read_has_sent() {
 }
 
 /// The error of a write that meets the end.
-fn l12_a_refused_write_counts_for_nothing(kind: Kind) {
+fn a_refused_write_counts_for_nothing(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = sealed_scene(Scene::of(kind), |r| r);
     put(&transport, 5_000);
     peer.send(&record_of(b'x', b""));
@@ -275,7 +275,7 @@ fn l12_a_refused_write_counts_for_nothing(kind: Kind) {
     assert_eq!((transport.written(), transport.sent()), (5_000, 5_000));
     assert_eq!(log.closed().unsent(), 0);
 }
-each_kind!(l12_a_refused_write_counts_for_nothing);
+each_kind!(a_refused_write_counts_for_nothing);
 
 /// The peer goes in the middle of a write of which the kernel has taken a part already.
 fn an_error_behind_bytes_that_were_sent_is_told_by_the_same_write(kind: Kind) {

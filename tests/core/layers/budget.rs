@@ -1,4 +1,4 @@
-//! L15: one connection's share of a tick, when a layer makes much of little.
+//! One connection's share of a tick, when a layer makes much of little.
 
 use std::cell::Cell;
 use std::io::ErrorKind;
@@ -88,7 +88,7 @@ fn tick_of(event_loop: &mut tidegate::EventLoop, made: &Cell<usize>) -> usize {
     made.get() - before
 }
 
-fn l15_a_layer_that_makes_much_of_what_it_receives_gets_its_share_of_a_tick(kind: Kind) {
+fn a_layer_that_makes_much_of_what_it_receives_gets_its_share_of_a_tick(kind: Kind) {
     const INPUT: usize = 20_000;
     const FACTOR: usize = 10_000;
     let mut event_loop = strict_loop();
@@ -121,7 +121,7 @@ fn l15_a_layer_that_makes_much_of_what_it_receives_gets_its_share_of_a_tick(kind
     drive(&mut event_loop, "the rest", || got.get() == FACTOR * INPUT);
     assert_eq!(transport.stats().received as usize, FACTOR * INPUT);
 }
-each_kind!(l15_a_layer_that_makes_much_of_what_it_receives_gets_its_share_of_a_tick);
+each_kind!(a_layer_that_makes_much_of_what_it_receives_gets_its_share_of_a_tick);
 
 /// Keeps no bytes.
 struct CountBytes(Rc<Cell<usize>>);
@@ -133,7 +133,7 @@ impl tidegate::Protocol for CountBytes {
     }
 }
 
-fn l15_it_stops_when_reading_stops_and_the_loop_sleeps(kind: Kind) {
+fn it_stops_when_reading_stops_and_the_loop_sleeps(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) =
         Scene::of(kind).strict().set_with(|recorder| {
             recorder.on_data(|transport, _| {
@@ -158,9 +158,9 @@ fn l15_it_stops_when_reading_stops_and_the_loop_sleeps(kind: Kind) {
     let polls = event_loop.handle().stats().polls;
     assert!(polls < 200, "{polls}");
 }
-each_kind!(l15_it_stops_when_reading_stops_and_the_loop_sleeps);
+each_kind!(it_stops_when_reading_stops_and_the_loop_sleeps);
 
-fn l15_one_that_does_not_mind_the_room_ends_its_connection_alone(kind: Kind) {
+fn one_that_does_not_mind_the_room_ends_its_connection_alone(kind: Kind) {
     let mut event_loop = strict_loop();
     let told = failures(event_loop.handle());
     let log = Log::new();
@@ -187,10 +187,10 @@ fn l15_one_that_does_not_mind_the_room_ends_its_connection_alone(kind: Kind) {
     other_peer.send(b"ping");
     other_peer.expect(&mut event_loop, 4);
 }
-each_kind!(l15_one_that_does_not_mind_the_room_ends_its_connection_alone);
+each_kind!(one_that_does_not_mind_the_room_ends_its_connection_alone);
 
 /// The protocol has an eighth of the bytes.
-fn l15_the_budget_of_a_tick_counts_bytes_of_the_wire(kind: Kind) {
+fn the_budget_of_a_tick_counts_bytes_of_the_wire(kind: Kind) {
     const LEN: usize = MIB / 2;
     let (mut event_loop, log, transport, mut peer) =
         Scene::of(kind).strict().limits(no_limits()).set();
@@ -213,4 +213,4 @@ fn l15_the_budget_of_a_tick_counts_bytes_of_the_wire(kind: Kind) {
     assert_eq!(transport.sent() as usize, LEN);
     assert_eq!(log.words(), ["made"]);
 }
-each_kind!(l15_the_budget_of_a_tick_counts_bytes_of_the_wire);
+each_kind!(the_budget_of_a_tick_counts_bytes_of_the_wire);

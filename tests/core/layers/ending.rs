@@ -1,4 +1,4 @@
-//! L20 to L25 and L27: how a connection with layers ends.
+//! How a connection with layers ends.
 
 use std::cell::Cell;
 use std::io::ErrorKind;
@@ -34,7 +34,7 @@ fn reason_of(log: &Log) -> (ErrorKind, String) {
     }
 }
 
-fn l20_a_close_sends_the_queue_then_the_end_of_each_layer_from_the_top_then_eof(kind: Kind) {
+fn a_close_sends_the_queue_then_the_end_of_each_layer_from_the_top_then_eof(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
     let calls = Calls::default();
     let low = transport.push_layer(Seal::server().noted_in(&calls), b"");
@@ -63,10 +63,10 @@ fn l20_a_close_sends_the_queue_then_the_end_of_each_layer_from_the_top_then_eof(
     );
     assert!(log.closed().is_clean());
 }
-each_kind!(l20_a_close_sends_the_queue_then_the_end_of_each_layer_from_the_top_then_eof);
+each_kind!(a_close_sends_the_queue_then_the_end_of_each_layer_from_the_top_then_eof);
 
 /// A layer that does not open any more has nothing to end; those below it have.
-fn l20_a_close_while_a_pushed_layer_opens_ends_those_below(kind: Kind) {
+fn a_close_while_a_pushed_layer_opens_ends_those_below(kind: Kind) {
     for speaks in [false, true] {
         let (mut event_loop, log, transport, mut peer) = sealed_scene(Scene::of(kind), |r| r);
         let calls = Calls::default();
@@ -91,7 +91,7 @@ fn l20_a_close_while_a_pushed_layer_opens_ends_those_below(kind: Kind) {
         assert_eq!(*calls.borrow(), ["start"]);
     }
 }
-each_kind!(l20_a_close_while_a_pushed_layer_opens_ends_those_below);
+each_kind!(a_close_while_a_pushed_layer_opens_ends_those_below);
 
 /// The end of the lower layer waits for one below it that takes no bytes, while the peer says what would
 /// open the upper one. Nobody would finish that handshake.
@@ -135,7 +135,7 @@ fn an_end_that_waits_opens_no_layer(kind: Kind) {
 }
 each_kind!(an_end_that_waits_opens_no_layer);
 
-fn l20_a_peer_that_still_sends_gets_the_end_and_no_reset(kind: Kind) {
+fn a_peer_that_still_sends_gets_the_end_and_no_reset(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = sealed_scene(Scene::of(kind), |r| r);
     transport.pause_reading();
     peer.fill(&mut event_loop);
@@ -158,13 +158,13 @@ fn l20_a_peer_that_still_sends_gets_the_end_and_no_reset(kind: Kind) {
         event_loop_lingers(&transport) == 0
     });
 }
-each_kind!(l20_a_peer_that_still_sends_gets_the_end_and_no_reset);
+each_kind!(a_peer_that_still_sends_gets_the_end_and_no_reset);
 
 fn event_loop_lingers(transport: &Transport) -> usize {
     transport.handle().stats().lingering
 }
 
-fn l21_write_eof_ends_the_layer_and_reading_goes_on(kind: Kind) {
+fn write_eof_ends_the_layer_and_reading_goes_on(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = sealed_scene(Scene::of(kind), |r| r);
     transport.write(b"a request").unwrap();
     transport.write_eof().unwrap();
@@ -179,9 +179,9 @@ fn l21_write_eof_ends_the_layer_and_reading_goes_on(kind: Kind) {
     assert_eq!(log.words(), ["made", "data", "eof", "lost"]);
     assert!(log.closed().is_clean());
 }
-each_kind!(l21_write_eof_ends_the_layer_and_reading_goes_on);
+each_kind!(write_eof_ends_the_layer_and_reading_goes_on);
 
-fn l21_both_ends_of_stream_end_a_connection_that_was_kept_open(kind: Kind) {
+fn both_ends_of_stream_end_a_connection_that_was_kept_open(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) =
         sealed_scene(Scene::of(kind), Recorder::keep_open);
     peer.send(&end_of_seal());
@@ -198,9 +198,9 @@ fn l21_both_ends_of_stream_end_a_connection_that_was_kept_open(kind: Kind) {
         [Said::Hello, data(b"behind it"), Said::End]
     );
 }
-each_kind!(l21_both_ends_of_stream_end_a_connection_that_was_kept_open);
+each_kind!(both_ends_of_stream_end_a_connection_that_was_kept_open);
 
-fn l22_the_end_of_a_layer_is_one_eof_behind_which_input_is_ignored(kind: Kind) {
+fn the_end_of_a_layer_is_one_eof_behind_which_input_is_ignored(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = sealed_scene(Scene::of(kind), |recorder| {
         recorder.on_eof(|transport| {
             transport.write(b"what is left")?;
@@ -224,9 +224,9 @@ fn l22_the_end_of_a_layer_is_one_eof_behind_which_input_is_ignored(kind: Kind) {
     assert_eq!(peer.said_behind(0), all);
     assert!(transport.closed().is_some());
 }
-each_kind!(l22_the_end_of_a_layer_is_one_eof_behind_which_input_is_ignored);
+each_kind!(the_end_of_a_layer_is_one_eof_behind_which_input_is_ignored);
 
-fn l23_an_end_below_without_the_layers_own_is_a_cut_behind_the_data(kind: Kind) {
+fn an_end_below_without_the_layers_own_is_a_cut_behind_the_data(kind: Kind) {
     for tail in [&b""[..], &sealed(b"half a record")[..7]] {
         let (mut event_loop, log, _transport, mut peer) = sealed_scene(Scene::of(kind), |r| r);
         peer.send(&[&sealed(b"whole")[..], tail].concat());
@@ -237,9 +237,9 @@ fn l23_an_end_below_without_the_layers_own_is_a_cut_behind_the_data(kind: Kind) 
         assert_eq!(reason_of(&log).0, ErrorKind::UnexpectedEof);
     }
 }
-each_kind!(l23_an_end_below_without_the_layers_own_is_a_cut_behind_the_data);
+each_kind!(an_end_below_without_the_layers_own_is_a_cut_behind_the_data);
 
-fn l24_an_abort_does_not_end_the_layer(kind: Kind) {
+fn an_abort_does_not_end_the_layer(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = sealed_scene(Scene::of(kind), |r| r);
     transport.write(b"sent").unwrap();
     settle(&mut event_loop);
@@ -250,10 +250,10 @@ fn l24_an_abort_does_not_end_the_layer(kind: Kind) {
     assert_eq!(log.closed().reason(), &CloseReason::LocalAbort);
     assert_eq!(event_loop_lingers(&transport), 0);
 }
-each_kind!(l24_an_abort_does_not_end_the_layer);
+each_kind!(an_abort_does_not_end_the_layer);
 
 #[test]
-fn l24_an_abort_that_loses_bytes_and_a_reset_reset_a_tcp_connection() {
+fn an_abort_that_loses_bytes_and_a_reset_reset_a_tcp_connection() {
     for resets in [false, true] {
         let (mut event_loop, log, transport, mut peer) = sealed_scene(Scene::of(Kind::Tcp), |r| r);
         if resets {
@@ -271,7 +271,7 @@ fn l24_an_abort_that_loses_bytes_and_a_reset_reset_a_tcp_connection() {
     }
 }
 
-fn l25_a_bad_record_ends_the_connection_behind_the_data_before_it(kind: Kind) {
+fn a_bad_record_ends_the_connection_behind_the_data_before_it(kind: Kind) {
     let (mut event_loop, log, _transport, mut peer) = sealed_scene(Scene::of(kind), |r| r);
     peer.send(&[sealed(b"good"), record_of(b'x', b"bad"), sealed(b"late")].concat());
     drive(&mut event_loop, "the end", || log.is_lost());
@@ -285,9 +285,9 @@ fn l25_a_bad_record_ends_the_connection_behind_the_data_before_it(kind: Kind) {
     let all = [Said::Hello, Said::Alert("a bad record".to_owned())];
     assert_eq!(peer.said_behind(0), all);
 }
-each_kind!(l25_a_bad_record_ends_the_connection_behind_the_data_before_it);
+each_kind!(a_bad_record_ends_the_connection_behind_the_data_before_it);
 
-fn l25_its_alert_reaches_a_peer_of_which_much_is_unread(kind: Kind) {
+fn its_alert_reaches_a_peer_of_which_much_is_unread(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = sealed_scene(Scene::of(kind), |r| r);
     let mut rest = record_of(b'x', b"bad");
     rest.extend(pattern(0, 200_000));
@@ -302,9 +302,9 @@ fn l25_its_alert_reaches_a_peer_of_which_much_is_unread(kind: Kind) {
     let all = [Said::Hello, Said::Alert("a bad record".to_owned())];
     assert_eq!(peer.said_behind(0), all);
 }
-each_kind!(l25_its_alert_reaches_a_peer_of_which_much_is_unread);
+each_kind!(its_alert_reaches_a_peer_of_which_much_is_unread);
 
-fn l25_while_reading_is_paused_it_waits_and_a_write_fails_with_it(kind: Kind) {
+fn while_reading_is_paused_it_waits_and_a_write_fails_with_it(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = sealed_scene(Scene::of(kind), |recorder| {
         recorder.on_data(|transport, _| {
             transport.pause_reading();
@@ -330,9 +330,9 @@ fn l25_while_reading_is_paused_it_waits_and_a_write_fails_with_it(kind: Kind) {
         (ErrorKind::InvalidData, "a bad record".to_owned())
     );
 }
-each_kind!(l25_while_reading_is_paused_it_waits_and_a_write_fails_with_it);
+each_kind!(while_reading_is_paused_it_waits_and_a_write_fails_with_it);
 
-fn l25_without_a_write_it_is_told_on_resume(kind: Kind) {
+fn without_a_write_it_is_told_on_resume(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = sealed_scene(Scene::of(kind), |recorder| {
         recorder.on_data(|transport, _| {
             transport.pause_reading();
@@ -350,7 +350,7 @@ fn l25_without_a_write_it_is_told_on_resume(kind: Kind) {
         (ErrorKind::PermissionDenied, "goodbye".to_owned())
     );
 }
-each_kind!(l25_without_a_write_it_is_told_on_resume);
+each_kind!(without_a_write_it_is_told_on_resume);
 
 /// Has a connection call a method of its layer, which fails.
 #[track_caller]
@@ -369,7 +369,7 @@ fn provoke(event_loop: &mut EventLoop, transport: &Transport, peer: &mut Peer, m
     settle(event_loop);
 }
 
-fn l27_a_panic_in_a_layer_ends_its_connection_alone(kind: Kind) {
+fn a_panic_in_a_layer_ends_its_connection_alone(kind: Kind) {
     for method in METHODS {
         let mut event_loop = EventLoop::new().unwrap();
         let told = failures(event_loop.handle());
@@ -404,9 +404,9 @@ fn l27_a_panic_in_a_layer_ends_its_connection_alone(kind: Kind) {
         assert!(other.closed().is_none());
     }
 }
-each_kind!(l27_a_panic_in_a_layer_ends_its_connection_alone);
+each_kind!(a_panic_in_a_layer_ends_its_connection_alone);
 
-fn l27_an_error_of_a_layer_is_the_reason_and_no_failure(kind: Kind) {
+fn an_error_of_a_layer_is_the_reason_and_no_failure(kind: Kind) {
     for method in METHODS {
         let mut event_loop = EventLoop::new().unwrap();
         let told = failures(event_loop.handle());
@@ -434,4 +434,4 @@ fn l27_an_error_of_a_layer_is_the_reason_and_no_failure(kind: Kind) {
         assert!(told.borrow().is_empty(), "{method}: {told:?}");
     }
 }
-each_kind!(l27_an_error_of_a_layer_is_the_reason_and_no_failure);
+each_kind!(an_error_of_a_layer_is_the_reason_and_no_failure);

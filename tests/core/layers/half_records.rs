@@ -1,4 +1,4 @@
-//! L19: a layer that waits for more is not called before there is more.
+//! A layer that waits for more is not called before there is more.
 
 use super::early::polls_in_a_while;
 use std::cell::Cell;
@@ -50,7 +50,7 @@ fn assert_sleeps(event_loop: &mut EventLoop) {
     );
 }
 
-fn l19_half_a_unit_is_one_call_and_the_loop_sleeps(kind: Kind) {
+fn half_a_unit_is_one_call_and_the_loop_sleeps(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
     let layer = Units::default();
     let calls = layer.calls.clone();
@@ -77,9 +77,9 @@ fn l19_half_a_unit_is_one_call_and_the_loop_sleeps(kind: Kind) {
     assert_sleeps(&mut event_loop);
     assert_eq!((calls.get(), log.data_len()), (4, 20));
 }
-each_kind!(l19_half_a_unit_is_one_call_and_the_loop_sleeps);
+each_kind!(half_a_unit_is_one_call_and_the_loop_sleeps);
 
-fn l19_a_layer_that_asks_for_a_call_gets_that_one(kind: Kind) {
+fn a_layer_that_asks_for_a_call_gets_that_one(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
     let layer = Units {
         asks: 3,
@@ -94,10 +94,10 @@ fn l19_a_layer_that_asks_for_a_call_gets_that_one(kind: Kind) {
     assert_sleeps(&mut event_loop);
     assert_eq!((calls.get(), log.data_len()), (4, 0));
 }
-each_kind!(l19_a_layer_that_asks_for_a_call_gets_that_one);
+each_kind!(a_layer_that_asks_for_a_call_gets_that_one);
 
 /// Half a hello, half a record, and half a record within a record.
-fn l19_the_loop_sleeps_on_half_a_record_of_each_layer_of_a_stack(kind: Kind) {
+fn the_loop_sleeps_on_half_a_record_of_each_layer_of_a_stack(kind: Kind) {
     let mut event_loop = strict_loop();
     let dir = TempDir::new();
     let options = ListenOptions::new(kind.somewhere(&dir))
@@ -126,10 +126,10 @@ fn l19_the_loop_sleeps_on_half_a_record_of_each_layer_of_a_stack(kind: Kind) {
     });
     assert_eq!(served.log(0).words(), ["made", "data", "eof", "lost"]);
 }
-each_kind!(l19_the_loop_sleeps_on_half_a_record_of_each_layer_of_a_stack);
+each_kind!(the_loop_sleeps_on_half_a_record_of_each_layer_of_a_stack);
 
 /// The output waits for the peer, and half a record is there.
-fn l19_the_loop_sleeps_when_the_kernel_takes_nothing(kind: Kind) {
+fn the_loop_sleeps_when_the_kernel_takes_nothing(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = Scene::full(kind).set();
     let layer = Units::default();
     let calls = layer.calls.clone();
@@ -145,10 +145,10 @@ fn l19_the_loop_sleeps_when_the_kernel_takes_nothing(kind: Kind) {
     assert_sleeps(&mut event_loop);
     assert_eq!((calls.get(), log.data_len()), (1, 0));
 }
-each_kind!(l19_the_loop_sleeps_when_the_kernel_takes_nothing);
+each_kind!(the_loop_sleeps_when_the_kernel_takes_nothing);
 
 #[test]
-fn l19_a_hundred_half_records_cost_the_loop_nothing() {
+fn a_hundred_half_records_cost_the_loop_nothing() {
     let mut event_loop = strict_loop();
     let options = ListenOptions::new("127.0.0.1:0").layer(Seal::server);
     let served = Served::echo(event_loop.handle(), options);

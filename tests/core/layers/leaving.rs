@@ -1,4 +1,4 @@
-//! L18: a layer that leaves, and what stays of it.
+//! A layer that leaves, and what stays of it.
 
 use super::early::polls_in_a_while;
 use support::seal::{Calls, Said, Seal, hello, sealed};
@@ -188,7 +188,7 @@ fn others_may_leave_and_the_loop_may_end_while_it_is_in_use() {
     assert_eq!(line_of(&transport), None);
 }
 
-fn l18_what_it_did_not_consume_goes_up_whatever_the_buffer(kind: Kind) {
+fn what_it_did_not_consume_goes_up_whatever_the_buffer(kind: Kind) {
     for size in [None, Some(1), Some(3), Some(64), Some(4096)] {
         for pauses in [false, true] {
             let bytes = pattern(0, 700);
@@ -220,7 +220,7 @@ fn l18_what_it_did_not_consume_goes_up_whatever_the_buffer(kind: Kind) {
         }
     }
 }
-each_kind!(l18_what_it_did_not_consume_goes_up_whatever_the_buffer);
+each_kind!(what_it_did_not_consume_goes_up_whatever_the_buffer);
 
 /// Changes all bytes both ways until it receives its mark.
 #[derive(Default)]
@@ -254,7 +254,7 @@ impl Layer for Until {
     }
 }
 
-fn l18_it_leaves_in_mid_stream_with_input_and_writes_waiting(kind: Kind) {
+fn it_leaves_in_mid_stream_with_input_and_writes_waiting(kind: Kind) {
     for stalled in [false, true] {
         let (mut event_loop, log, transport, mut peer) =
             Scene::of(kind).strict().limits(no_limits()).set();
@@ -286,9 +286,9 @@ fn l18_it_leaves_in_mid_stream_with_input_and_writes_waiting(kind: Kind) {
         assert!(peer.received() == expected, "stalled: {stalled}");
     }
 }
-each_kind!(l18_it_leaves_in_mid_stream_with_input_and_writes_waiting);
+each_kind!(it_leaves_in_mid_stream_with_input_and_writes_waiting);
 
-fn l18_from_then_on_the_connection_is_a_plain_one(kind: Kind) {
+fn from_then_on_the_connection_is_a_plain_one(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
     settle(&mut event_loop);
     let plain = format!("{transport:?}");
@@ -321,7 +321,7 @@ fn l18_from_then_on_the_connection_is_a_plain_one(kind: Kind) {
     peer.expect_end(&mut event_loop);
     assert!(peer.saw_eof());
 }
-each_kind!(l18_from_then_on_the_connection_is_a_plain_one);
+each_kind!(from_then_on_the_connection_is_a_plain_one);
 
 /// Says more than the kernel takes, and waits for a word.
 struct Loud;

@@ -1,4 +1,4 @@
-//! L4, L26 and L28: the times of layers, and what is left when one is over.
+//! The times of layers, and what is left when one is over.
 
 use std::cell::Cell;
 use std::io::ErrorKind;
@@ -79,7 +79,7 @@ impl Silent {
 }
 
 #[test]
-fn l4_the_limit_counts_from_the_push_to_the_nanosecond_also_for_a_silent_client() {
+fn the_limit_counts_from_the_push_to_the_nanosecond_also_for_a_silent_client() {
     let mut world = World::new();
     let host = world.add_host("host").unwrap();
     let log = Log::new();
@@ -104,7 +104,7 @@ fn l4_the_limit_counts_from_the_push_to_the_nanosecond_also_for_a_silent_client(
 }
 
 #[test]
-fn l4_a_layer_that_is_open_has_no_limit_any_more() {
+fn a_layer_that_is_open_has_no_limit_any_more() {
     let mut world = World::new();
     let host = world.add_host("host").unwrap();
     let log = Log::new();
@@ -123,7 +123,7 @@ fn l4_a_layer_that_is_open_has_no_limit_any_more() {
     assert_eq!(log.words(), ["made"]);
 }
 
-fn l4_the_timeout_of_a_connect_covers_its_layers(kind: Kind) {
+fn the_timeout_of_a_connect_covers_its_layers(kind: Kind) {
     let mut event_loop = strict_loop();
     let dir = TempDir::new();
     let (listener, address) = kind.listen(&dir);
@@ -145,10 +145,10 @@ fn l4_the_timeout_of_a_connect_covers_its_layers(kind: Kind) {
     assert_eq!(*calls.borrow(), ["start", "drop"]);
     assert_nothing_left(&event_loop);
 }
-each_kind!(l4_the_timeout_of_a_connect_covers_its_layers);
+each_kind!(the_timeout_of_a_connect_covers_its_layers);
 
 #[test]
-fn l4_a_limit_of_zero_is_invalid_wherever_it_is_given() {
+fn a_limit_of_zero_is_invalid_wherever_it_is_given() {
     let mut event_loop = strict_loop();
     let calls = Calls::default();
     let zero = || Seal::client().limit(Duration::ZERO).noted_in(&calls);
@@ -179,7 +179,7 @@ fn l4_a_limit_of_zero_is_invalid_wherever_it_is_given() {
     assert!(told[0].to_string().contains("open_limit"), "{}", told[0]);
 }
 
-fn l4_a_connect_that_is_dropped_in_a_handshake_leaves_nothing(kind: Kind) {
+fn a_connect_that_is_dropped_in_a_handshake_leaves_nothing(kind: Kind) {
     let mut event_loop = strict_loop();
     let dir = TempDir::new();
     let (listener, address) = kind.listen(&dir);
@@ -198,9 +198,9 @@ fn l4_a_connect_that_is_dropped_in_a_handshake_leaves_nothing(kind: Kind) {
     assert_eq!(*calls.borrow(), ["start", "drop"]);
     assert_nothing_left(&event_loop);
 }
-each_kind!(l4_a_connect_that_is_dropped_in_a_handshake_leaves_nothing);
+each_kind!(a_connect_that_is_dropped_in_a_handshake_leaves_nothing);
 
-fn l4_a_server_that_ends_its_clients_in_a_handshake_leaves_nothing(kind: Kind) {
+fn a_server_that_ends_its_clients_in_a_handshake_leaves_nothing(kind: Kind) {
     let mut silent = Silent::new(kind);
     silent.served.server.close_clients();
     silent.assert_gone();
@@ -208,18 +208,18 @@ fn l4_a_server_that_ends_its_clients_in_a_handshake_leaves_nothing(kind: Kind) {
     silent.served.server.abort_clients();
     silent.assert_gone();
 }
-each_kind!(l4_a_server_that_ends_its_clients_in_a_handshake_leaves_nothing);
+each_kind!(a_server_that_ends_its_clients_in_a_handshake_leaves_nothing);
 
-fn l4_a_shutdown_waits_for_no_handshake(kind: Kind) {
+fn a_shutdown_waits_for_no_handshake(kind: Kind) {
     let mut silent = Silent::new(kind);
     let shutdown = silent.served.server.shutdown(support::BOUND);
     let report = silent.event_loop.run_until(shutdown).unwrap();
     assert_eq!((report.closed, report.aborted, report.unsent), (1, 0, 0));
     silent.assert_gone();
 }
-each_kind!(l4_a_shutdown_waits_for_no_handshake);
+each_kind!(a_shutdown_waits_for_no_handshake);
 
-fn l4_the_end_of_the_loop_in_a_handshake_leaves_nothing(kind: Kind) {
+fn the_end_of_the_loop_in_a_handshake_leaves_nothing(kind: Kind) {
     let Silent {
         mut event_loop,
         calls,
@@ -246,9 +246,9 @@ fn l4_the_end_of_the_loop_in_a_handshake_leaves_nothing(kind: Kind) {
     assert!(completion.is_ready());
     assert_eq!(served.server.connection_count(), 0);
 }
-each_kind!(l4_the_end_of_the_loop_in_a_handshake_leaves_nothing);
+each_kind!(the_end_of_the_loop_in_a_handshake_leaves_nothing);
 
-fn l4_an_end_in_a_handshake_drops_the_protocol_that_was_to_take_the_place_too(kind: Kind) {
+fn an_end_in_a_handshake_drops_the_protocol_that_was_to_take_the_place_too(kind: Kind) {
     for drops_loop in [false, true] {
         let mut event_loop = strict_loop();
         let logs = [Log::new(), Log::new()];
@@ -268,9 +268,9 @@ fn l4_an_end_in_a_handshake_drops_the_protocol_that_was_to_take_the_place_too(ki
         }
     }
 }
-each_kind!(l4_an_end_in_a_handshake_drops_the_protocol_that_was_to_take_the_place_too);
+each_kind!(an_end_in_a_handshake_drops_the_protocol_that_was_to_take_the_place_too);
 
-fn l26_a_peer_that_takes_nothing_is_cut_by_the_write_timeout(kind: Kind) {
+fn a_peer_that_takes_nothing_is_cut_by_the_write_timeout(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) =
         Scene::of(kind).strict().limits(no_limits()).set();
     let pushed = transport.push_layer(Seal::server(), b"");
@@ -284,9 +284,9 @@ fn l26_a_peer_that_takes_nothing_is_cut_by_the_write_timeout(kind: Kind) {
     assert!(closed.unsent() > 0);
     assert_eq!(closed.unsent() + transport.sent(), transport.written());
 }
-each_kind!(l26_a_peer_that_takes_nothing_is_cut_by_the_write_timeout);
+each_kind!(a_peer_that_takes_nothing_is_cut_by_the_write_timeout);
 
-fn l26_a_deadline_of_close_counts_the_bytes_that_stay(kind: Kind) {
+fn a_deadline_of_close_counts_the_bytes_that_stay(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) =
         Scene::of(kind).strict().limits(no_limits()).set();
     let pushed = transport.push_layer(Seal::server(), b"");
@@ -299,11 +299,11 @@ fn l26_a_deadline_of_close_counts_the_bytes_that_stay(kind: Kind) {
     assert_eq!(closed.unsent() + transport.sent(), transport.written());
     assert!(log.is_lost());
 }
-each_kind!(l26_a_deadline_of_close_counts_the_bytes_that_stay);
+each_kind!(a_deadline_of_close_counts_the_bytes_that_stay);
 
 /// The kernel takes a record of 1,027 bytes in parts, none of which is a byte of the protocol's.
 #[test]
-fn l26_progress_is_a_byte_of_the_wire_not_of_the_protocol() {
+fn progress_is_a_byte_of_the_wire_not_of_the_protocol() {
     let mut world = World::new();
     let host = world.add_host("host").unwrap();
     let link = Link::new().send_buffer(1).receive_buffer(99);
@@ -343,7 +343,7 @@ fn l26_progress_is_a_byte_of_the_wire_not_of_the_protocol() {
 
 /// Output of the layer's own is timed too, while it ends its stream.
 #[test]
-fn l26_the_end_of_a_layer_that_the_kernel_does_not_take_is_timed() {
+fn the_end_of_a_layer_that_the_kernel_does_not_take_is_timed() {
     let mut world = World::new();
     let host = world.add_host("host").unwrap();
     let link = Link::new().send_buffer(1).receive_buffer(30);
@@ -368,7 +368,7 @@ fn l26_the_end_of_a_layer_that_the_kernel_does_not_take_is_timed() {
 }
 
 #[test]
-fn l28_a_layers_timer_is_in_the_loops_time() {
+fn a_layers_timer_is_in_the_loops_time() {
     let mut world = World::new();
     let host = world.add_host("host").unwrap();
     let listener = world.network().listen(7).unwrap();
@@ -415,7 +415,7 @@ fn l28_a_layers_timer_is_in_the_loops_time() {
 
 /// A layer that takes nothing until its timer fires, in both ways of sending.
 #[test]
-fn l28_a_layer_that_takes_nothing_now_is_asked_again_when_its_timer_has_fired() {
+fn a_layer_that_takes_nothing_now_is_asked_again_when_its_timer_has_fired() {
     let mut world = World::new();
     let host = world.add_host("host").unwrap();
     let listener = world.network().listen(7).unwrap();
@@ -456,7 +456,7 @@ fn l28_a_layer_that_takes_nothing_now_is_asked_again_when_its_timer_has_fired() 
 }
 
 #[test]
-fn l4_of_two_hundred_half_handshakes_none_holds_up_another() {
+fn of_two_hundred_half_handshakes_none_holds_up_another() {
     let mut event_loop = strict_loop();
     let options = ListenOptions::new("127.0.0.1:0").layer(Seal::server);
     let served = Served::echo(event_loop.handle(), options);

@@ -1,4 +1,4 @@
-//! L1 to L3, L5 and L6: how layers open, and what a connection is until then.
+//! How layers open, and what a connection is until then.
 
 use std::cell::Cell;
 use std::io::{Error, ErrorKind};
@@ -30,7 +30,7 @@ fn assert_nothing_left(event_loop: &EventLoop) {
     assert_eq!(left, (0, 0, 0, 0), "{stats:#?}");
 }
 
-fn l1_a_server_is_made_when_its_layer_is_open(kind: Kind) {
+fn a_server_is_made_when_its_layer_is_open(kind: Kind) {
     let mut event_loop = strict_loop();
     let dir = TempDir::new();
     let options = ListenOptions::new(kind.somewhere(&dir)).layer(Seal::server);
@@ -60,13 +60,13 @@ fn l1_a_server_is_made_when_its_layer_is_open(kind: Kind) {
     });
     assert_nothing_left(&event_loop);
 }
-each_kind!(l1_a_server_is_made_when_its_layer_is_open);
+each_kind!(a_server_is_made_when_its_layer_is_open);
 
 fn event_loop_is_idle(served: &Served) -> bool {
     served.server.handle().stats().lingering == 0
 }
 
-fn l1_a_connect_completes_when_its_layer_is_open(kind: Kind) {
+fn a_connect_completes_when_its_layer_is_open(kind: Kind) {
     let mut event_loop = strict_loop();
     let dir = TempDir::new();
     let (listener, address) = kind.listen(&dir);
@@ -97,12 +97,12 @@ fn l1_a_connect_completes_when_its_layer_is_open(kind: Kind) {
     drive(&mut event_loop, "the end", || log.is_lost());
     assert_eq!(log.reason(), "local-close");
 }
-each_kind!(l1_a_connect_completes_when_its_layer_is_open);
+each_kind!(a_connect_completes_when_its_layer_is_open);
 
 /// How the other end of a connect keeps its layer from opening.
 type Hinder = fn(&mut Peer);
 
-fn l1_a_connect_fails_with_the_kind_of_what_kept_its_layer_from_opening(kind: Kind) {
+fn a_connect_fails_with_the_kind_of_what_kept_its_layer_from_opening(kind: Kind) {
     let resets: Hinder = |peer| peer.reset();
     let mut table: Vec<(&str, Hinder, ErrorKind)> = vec![
         (
@@ -161,10 +161,10 @@ fn l1_a_connect_fails_with_the_kind_of_what_kept_its_layer_from_opening(kind: Ki
         assert_nothing_left(&event_loop);
     }
 }
-each_kind!(l1_a_connect_fails_with_the_kind_of_what_kept_its_layer_from_opening);
+each_kind!(a_connect_fails_with_the_kind_of_what_kept_its_layer_from_opening);
 
 #[test]
-fn l1_the_layers_error_is_the_source_of_the_connects() {
+fn the_layers_error_is_the_source_of_the_connects() {
     let mut event_loop = strict_loop();
     let dir = TempDir::new();
     let (listener, address) = Kind::Tcp.listen(&dir);
@@ -184,7 +184,7 @@ fn l1_the_layers_error_is_the_source_of_the_connects() {
     assert_eq!(source.kind(), ErrorKind::PermissionDenied);
 }
 
-fn l1_a_server_whose_layer_fails_drops_the_protocol_without_a_callback(kind: Kind) {
+fn a_server_whose_layer_fails_drops_the_protocol_without_a_callback(kind: Kind) {
     let mut event_loop = strict_loop();
     keep_log(log::LevelFilter::Debug);
     let dir = TempDir::new();
@@ -230,10 +230,10 @@ fn l1_a_server_whose_layer_fails_drops_the_protocol_without_a_callback(kind: Kin
     );
     assert_nothing_left(&event_loop);
 }
-each_kind!(l1_a_server_whose_layer_fails_drops_the_protocol_without_a_callback);
+each_kind!(a_server_whose_layer_fails_drops_the_protocol_without_a_callback);
 
 #[test]
-fn l1_of_many_connections_that_are_not_made_ten_a_second_are_logged() {
+fn of_many_connections_that_are_not_made_ten_a_second_are_logged() {
     let mut event_loop = strict_loop();
     keep_log(log::LevelFilter::Debug);
     let options = ListenOptions::new("127.0.0.1:0").layer(Seal::server);
@@ -258,7 +258,7 @@ fn l1_of_many_connections_that_are_not_made_ten_a_second_are_logged() {
 }
 
 #[test]
-fn l1_a_connection_that_is_ended_here_before_its_layers_are_open_is_not_logged() {
+fn a_connection_that_is_ended_here_before_its_layers_are_open_is_not_logged() {
     let mut event_loop = strict_loop();
     keep_log(log::LevelFilter::Debug);
     let options = ListenOptions::new("127.0.0.1:0").layer(Seal::server);
@@ -274,7 +274,7 @@ fn l1_a_connection_that_is_ended_here_before_its_layers_are_open_is_not_logged()
     assert_eq!(logged(), []);
 }
 
-fn l2_layers_start_from_the_wire_up_each_when_the_one_below_is_open(kind: Kind) {
+fn layers_start_from_the_wire_up_each_when_the_one_below_is_open(kind: Kind) {
     let mut event_loop = strict_loop();
     let dir = TempDir::new();
     let calls = Calls::default();
@@ -298,9 +298,9 @@ fn l2_layers_start_from_the_wire_up_each_when_the_one_below_is_open(kind: Kind) 
     let all = [hello(), sealed(b"twice")].concat();
     peer.expect_said(&mut event_loop, &[Said::Hello, Said::Data(all)]);
 }
-each_kind!(l2_layers_start_from_the_wire_up_each_when_the_one_below_is_open);
+each_kind!(layers_start_from_the_wire_up_each_when_the_one_below_is_open);
 
-fn l3_bytes_of_the_segment_that_opens_come_after_connection_made(kind: Kind) {
+fn bytes_of_the_segment_that_opens_come_after_connection_made(kind: Kind) {
     let mut event_loop = strict_loop();
     let dir = TempDir::new();
     let options = ListenOptions::new(kind.somewhere(&dir)).layer(Seal::server);
@@ -313,9 +313,9 @@ fn l3_bytes_of_the_segment_that_opens_come_after_connection_made(kind: Kind) {
     assert_eq!(served.log(0).words(), ["made", "data", "eof", "lost"]);
     assert_eq!(served.log(0).data(), b"at once");
 }
-each_kind!(l3_bytes_of_the_segment_that_opens_come_after_connection_made);
+each_kind!(bytes_of_the_segment_that_opens_come_after_connection_made);
 
-fn l3_a_pause_in_connection_made_holds_them_and_the_end_behind_them(kind: Kind) {
+fn a_pause_in_connection_made_holds_them_and_the_end_behind_them(kind: Kind) {
     let mut event_loop = strict_loop();
     let dir = TempDir::new();
     let (listener, address) = kind.listen(&dir);
@@ -337,7 +337,7 @@ fn l3_a_pause_in_connection_made_holds_them_and_the_end_behind_them(kind: Kind) 
     assert_eq!(log.words(), ["made", "data", "eof", "lost"]);
     assert_eq!(log.data(), b"at once");
 }
-each_kind!(l3_a_pause_in_connection_made_holds_them_and_the_end_behind_them);
+each_kind!(a_pause_in_connection_made_holds_them_and_the_end_behind_them);
 
 /// Puts a layer on, and has it open whatever stops the bytes of the protocol.
 #[track_caller]
@@ -350,7 +350,7 @@ fn open_stopped(event_loop: &mut EventLoop, transport: &Transport, peer: &mut Pe
     assert_eq!(log.words(), before);
 }
 
-fn l5_a_layer_opens_while_reading_is_paused(kind: Kind) {
+fn a_layer_opens_while_reading_is_paused(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
     transport.pause_reading();
     settle(&mut event_loop);
@@ -359,9 +359,9 @@ fn l5_a_layer_opens_while_reading_is_paused(kind: Kind) {
     transport.resume_reading();
     drive(&mut event_loop, "the data", || log.data() == b"later");
 }
-each_kind!(l5_a_layer_opens_while_reading_is_paused);
+each_kind!(a_layer_opens_while_reading_is_paused);
 
-fn l5_a_layer_opens_while_the_writer_is_paused_and_reading_is_held(kind: Kind) {
+fn a_layer_opens_while_the_writer_is_paused_and_reading_is_held(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = Scene::of(kind)
         .strict()
         .stalled(1 << 20)
@@ -376,10 +376,10 @@ fn l5_a_layer_opens_while_the_writer_is_paused_and_reading_is_held(kind: Kind) {
     peer.expect(&mut event_loop, written + hello().len());
     assert_eq!(peer.said_behind(written), [Said::Hello]);
 }
-each_kind!(l5_a_layer_opens_while_the_writer_is_paused_and_reading_is_held);
+each_kind!(a_layer_opens_while_the_writer_is_paused_and_reading_is_held);
 
 /// A layer that takes as much as the peer grants it: without a read, both ends would wait for ever.
-fn l5_a_layer_that_must_receive_to_send_more_is_read_for_while_reading_is_stopped(kind: Kind) {
+fn a_layer_that_must_receive_to_send_more_is_read_for_while_reading_is_stopped(kind: Kind) {
     for pauses in [false, true] {
         let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
         let takes = Rc::new(Cell::new(0));
@@ -419,10 +419,10 @@ fn l5_a_layer_that_must_receive_to_send_more_is_read_for_while_reading_is_stoppe
         drive(&mut event_loop, "the data", || log.data() == b"xxx");
     }
 }
-each_kind!(l5_a_layer_that_must_receive_to_send_more_is_read_for_while_reading_is_stopped);
+each_kind!(a_layer_that_must_receive_to_send_more_is_read_for_while_reading_is_stopped);
 
 /// The rest stays with the kernel, whose buffer stops the peer.
-fn l5_what_is_read_for_a_layer_alone_is_bounded(kind: Kind) {
+fn what_is_read_for_a_layer_alone_is_bounded(kind: Kind) {
     const BOUND: usize = 256 * 1024;
     let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
     let takes = Rc::new(Cell::new(0));
@@ -448,10 +448,10 @@ fn l5_what_is_read_for_a_layer_alone_is_bounded(kind: Kind) {
     drive(&mut event_loop, "the data", || log.data_len() == sent);
     assert_eq!(log.data(), pattern(0, sent));
 }
-each_kind!(l5_what_is_read_for_a_layer_alone_is_bounded);
+each_kind!(what_is_read_for_a_layer_alone_is_bounded);
 
 /// A peer that says why it leaves, and closes with unread bytes: over TCP a reset.
-fn l6_the_last_words_of_a_peer_are_read_before_a_failed_write_is_told(kind: Kind) {
+fn the_last_words_of_a_peer_are_read_before_a_failed_write_is_told(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
     transport.write(b"unread").unwrap();
     settle(&mut event_loop);
@@ -466,10 +466,10 @@ fn l6_the_last_words_of_a_peer_are_read_before_a_failed_write_is_told(kind: Kind
     assert_eq!(error.to_string(), "a certificate is required");
     assert_eq!(log.words(), ["made", "lost"]);
 }
-each_kind!(l6_the_last_words_of_a_peer_are_read_before_a_failed_write_is_told);
+each_kind!(the_last_words_of_a_peer_are_read_before_a_failed_write_is_told);
 
 /// Without last words the write's own error is the reason.
-fn l6_a_failed_write_behind_which_is_nothing_is_the_reason(kind: Kind) {
+fn a_failed_write_behind_which_is_nothing_is_the_reason(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
     settle(&mut event_loop);
     peer.reset();
@@ -486,4 +486,4 @@ fn l6_a_failed_write_behind_which_is_nothing_is_the_reason(kind: Kind) {
     assert!(began.get());
     assert_eq!(log.words(), ["made", "lost"]);
 }
-each_kind!(l6_a_failed_write_behind_which_is_nothing_is_the_reason);
+each_kind!(a_failed_write_behind_which_is_nothing_is_the_reason);

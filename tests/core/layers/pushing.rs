@@ -1,4 +1,4 @@
-//! L7 to L11: a layer that is put on in mid-stream.
+//! A layer that is put on in mid-stream.
 
 use std::cell::{Cell, RefCell};
 use std::io::ErrorKind;
@@ -15,7 +15,7 @@ fn data(bytes: &[u8]) -> Said {
     Said::Data(bytes.to_vec())
 }
 
-fn l7_what_was_written_before_goes_past_the_layer_and_the_rest_through_it(kind: Kind) {
+fn what_was_written_before_goes_past_the_layer_and_the_rest_through_it(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
     transport.write(b"plain").unwrap();
     let pushed = transport.push_layer(Seal::server(), b"");
@@ -29,9 +29,9 @@ fn l7_what_was_written_before_goes_past_the_layer_and_the_rest_through_it(kind: 
     assert_eq!(&peer.received()[..5], b"plain");
     assert_eq!((transport.written(), transport.sent()), (11, 11));
 }
-each_kind!(l7_what_was_written_before_goes_past_the_layer_and_the_rest_through_it);
+each_kind!(what_was_written_before_goes_past_the_layer_and_the_rest_through_it);
 
-fn l7_it_does_so_with_megabytes_queued_for_a_peer_that_does_not_read(kind: Kind) {
+fn it_does_so_with_megabytes_queued_for_a_peer_that_does_not_read(kind: Kind) {
     const BEFORE: usize = 6 << 20;
     let (mut event_loop, log, transport, mut peer) =
         Scene::of(kind).strict().limits(no_limits()).set();
@@ -58,9 +58,9 @@ fn l7_it_does_so_with_megabytes_queued_for_a_peer_that_does_not_read(kind: Kind)
     assert!(log.closed().is_clean());
     assert_eq!(transport.sent(), transport.written());
 }
-each_kind!(l7_it_does_so_with_megabytes_queued_for_a_peer_that_does_not_read);
+each_kind!(it_does_so_with_megabytes_queued_for_a_peer_that_does_not_read);
 
-fn l7_small_writes_of_one_callback_keep_their_sides(kind: Kind) {
+fn small_writes_of_one_callback_keep_their_sides(kind: Kind) {
     let (mut event_loop, log, _transport, mut peer) =
         Scene::of(kind).strict().set_with(|recorder| {
             recorder.on_data(|transport, data| {
@@ -83,7 +83,7 @@ fn l7_small_writes_of_one_callback_keep_their_sides(kind: Kind) {
     assert_eq!(&peer.received()[..6], b"go on\n");
     assert_eq!(log.words(), ["made", "data"]);
 }
-each_kind!(l7_small_writes_of_one_callback_keep_their_sides);
+each_kind!(small_writes_of_one_callback_keep_their_sides);
 
 /// Replies to `STARTTLS` by a layer, which gets what follows the line. Reads into `size` bytes, or the
 /// loop's buffer.
@@ -109,7 +109,7 @@ fn starts_tls(recorder: Recorder, size: Option<usize>, plain: &Rc<RefCell<Vec<u8
     }
 }
 
-fn l8_nothing_of_the_segment_with_the_handshake_in_it_is_lost(kind: Kind) {
+fn nothing_of_the_segment_with_the_handshake_in_it_is_lost(kind: Kind) {
     for size in [
         None,
         Some(1),
@@ -132,11 +132,11 @@ fn l8_nothing_of_the_segment_with_the_handshake_in_it_is_lost(kind: Kind) {
         assert!(log.closed().is_clean(), "{size:?}: {}", log.closed());
     }
 }
-each_kind!(l8_nothing_of_the_segment_with_the_handshake_in_it_is_lost);
+each_kind!(nothing_of_the_segment_with_the_handshake_in_it_is_lost);
 
 /// The bytes came as the `unread` of `set_protocol`, so the transport holds what a buffer has no room
 /// for.
-fn l8_what_the_transport_holds_for_the_protocol_goes_to_the_layer(kind: Kind) {
+fn what_the_transport_holds_for_the_protocol_goes_to_the_layer(kind: Kind) {
     for size in [
         None,
         Some(1),
@@ -171,10 +171,10 @@ fn l8_what_the_transport_holds_for_the_protocol_goes_to_the_layer(kind: Kind) {
         );
     }
 }
-each_kind!(l8_what_the_transport_holds_for_the_protocol_goes_to_the_layer);
+each_kind!(what_the_transport_holds_for_the_protocol_goes_to_the_layer);
 
 /// A protocol that hands on what it has read too much, and then has the layer put on.
-fn l8_the_unread_of_a_set_protocol_before_it_in_the_callback_goes_to_the_layer(kind: Kind) {
+fn the_unread_of_a_set_protocol_before_it_in_the_callback_goes_to_the_layer(kind: Kind) {
     let next_log = Log::new().switched_in();
     let mut next = once(Recorder::new(&next_log));
     let (mut event_loop, _log, _transport, mut peer) =
@@ -194,9 +194,9 @@ fn l8_the_unread_of_a_set_protocol_before_it_in_the_callback_goes_to_the_layer(k
     });
     peer.expect_said(&mut event_loop, &[Said::Hello]);
 }
-each_kind!(l8_the_unread_of_a_set_protocol_before_it_in_the_callback_goes_to_the_layer);
+each_kind!(the_unread_of_a_set_protocol_before_it_in_the_callback_goes_to_the_layer);
 
-fn l9_writes_before_it_is_open_count_for_watermarks_and_cap_at_once(kind: Kind) {
+fn writes_before_it_is_open_count_for_watermarks_and_cap_at_once(kind: Kind) {
     let limits = limits(1000, 100).with_cap(5000);
     let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().limits(limits).set();
     settle(&mut event_loop);
@@ -222,9 +222,9 @@ fn l9_writes_before_it_is_open_count_for_watermarks_and_cap_at_once(kind: Kind) 
     assert_eq!(log.words(), ["made", "pause", "resume"]);
     assert_eq!((transport.write_buffer_size(), transport.sent()), (0, 5500));
 }
-each_kind!(l9_writes_before_it_is_open_count_for_watermarks_and_cap_at_once);
+each_kind!(writes_before_it_is_open_count_for_watermarks_and_cap_at_once);
 
-fn l9_a_close_behind_writes_waits_for_the_layer_to_open(kind: Kind) {
+fn a_close_behind_writes_waits_for_the_layer_to_open(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
     settle(&mut event_loop);
     let pushed = transport.push_layer(Seal::server(), b"");
@@ -241,9 +241,9 @@ fn l9_a_close_behind_writes_waits_for_the_layer_to_open(kind: Kind) {
     drive(&mut event_loop, "the end", || log.is_lost());
     assert!(log.closed().is_clean());
 }
-each_kind!(l9_a_close_behind_writes_waits_for_the_layer_to_open);
+each_kind!(a_close_behind_writes_waits_for_the_layer_to_open);
 
-fn l9_the_limit_of_the_layer_bounds_that_wait(kind: Kind) {
+fn the_limit_of_the_layer_bounds_that_wait(kind: Kind) {
     let (mut event_loop, log, transport, _peer) = Scene::of(kind).strict().set();
     settle(&mut event_loop);
     let pushed = transport.push_layer(Seal::server().limit(SHORT), b"");
@@ -257,9 +257,9 @@ fn l9_the_limit_of_the_layer_bounds_that_wait(kind: Kind) {
     assert_eq!(closed.unsent(), 14);
     assert_eq!(log.words(), ["made", "lost"]);
 }
-each_kind!(l9_the_limit_of_the_layer_bounds_that_wait);
+each_kind!(the_limit_of_the_layer_bounds_that_wait);
 
-fn l9_a_close_with_nothing_written_does_not_wait(kind: Kind) {
+fn a_close_with_nothing_written_does_not_wait(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
     settle(&mut event_loop);
     transport.write(b"plain").unwrap();
@@ -271,12 +271,12 @@ fn l9_a_close_with_nothing_written_does_not_wait(kind: Kind) {
     assert!(closed_of(event_loop.run_until(pushed)).is_clean());
     assert_eq!(log.words(), ["made", "lost"]);
 }
-each_kind!(l9_a_close_with_nothing_written_does_not_wait);
+each_kind!(a_close_with_nothing_written_does_not_wait);
 
 /// Makes a connection in which no layer can be put on any more.
 type Refuse = fn(&Transport);
 
-fn l10_a_layer_is_refused_when_it_could_not_open_and_nothing_changes(kind: Kind) {
+fn a_layer_is_refused_when_it_could_not_open_and_nothing_changes(kind: Kind) {
     let table: [(&str, Refuse, ErrorKind); 5] = [
         ("closing", Transport::close, ErrorKind::BrokenPipe),
         ("aborted", Transport::abort, ErrorKind::NotConnected),
@@ -317,9 +317,9 @@ fn l10_a_layer_is_refused_when_it_could_not_open_and_nothing_changes(kind: Kind)
         }
     }
 }
-each_kind!(l10_a_layer_is_refused_when_it_could_not_open_and_nothing_changes);
+each_kind!(a_layer_is_refused_when_it_could_not_open_and_nothing_changes);
 
-fn l10_a_layer_is_refused_when_the_peer_has_ended_its_side(kind: Kind) {
+fn a_layer_is_refused_when_the_peer_has_ended_its_side(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) =
         Scene::of(kind).strict().set_with(Recorder::keep_open);
     peer.shutdown_write();
@@ -335,9 +335,9 @@ fn l10_a_layer_is_refused_when_the_peer_has_ended_its_side(kind: Kind) {
     peer.expect_end(&mut event_loop);
     assert_eq!(peer.received(), b"still here");
 }
-each_kind!(l10_a_layer_is_refused_when_the_peer_has_ended_its_side);
+each_kind!(a_layer_is_refused_when_the_peer_has_ended_its_side);
 
-fn l10_a_layer_is_refused_within_the_code_of_another(kind: Kind) {
+fn a_layer_is_refused_within_the_code_of_another(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
     let refused = Rc::new(Cell::new(None));
     let (own, told) = (transport.clone(), refused.clone());
@@ -361,9 +361,9 @@ fn l10_a_layer_is_refused_within_the_code_of_another(kind: Kind) {
     });
     assert_eq!(*calls.borrow(), ["drop"]);
 }
-each_kind!(l10_a_layer_is_refused_within_the_code_of_another);
+each_kind!(a_layer_is_refused_within_the_code_of_another);
 
-fn l11_the_completion_fails_with_the_end_of_the_connection(kind: Kind) {
+fn the_completion_fails_with_the_end_of_the_connection(kind: Kind) {
     let (mut event_loop, log, transport, _peer) = Scene::of(kind).strict().set();
     settle(&mut event_loop);
     let pushed = transport.push_layer(Seal::server(), b"");
@@ -376,9 +376,9 @@ fn l11_the_completion_fails_with_the_end_of_the_connection(kind: Kind) {
         (CloseReason::LocalAbort, 6)
     );
 }
-each_kind!(l11_the_completion_fails_with_the_end_of_the_connection);
+each_kind!(the_completion_fails_with_the_end_of_the_connection);
 
-fn l11_of_two_layers_each_completes_when_it_is_open_itself(kind: Kind) {
+fn of_two_layers_each_completes_when_it_is_open_itself(kind: Kind) {
     let (mut event_loop, _log, transport, mut peer) = Scene::of(kind).strict().set();
     let low = transport.push_layer(Seal::server(), b"");
     let high = transport.push_layer(Seal::server(), b"");
@@ -392,9 +392,9 @@ fn l11_of_two_layers_each_completes_when_it_is_open_itself(kind: Kind) {
     let all = [hello(), sealed(b"twice")].concat();
     peer.expect_said(&mut event_loop, &[Said::Hello, Said::Data(all)]);
 }
-each_kind!(l11_of_two_layers_each_completes_when_it_is_open_itself);
+each_kind!(of_two_layers_each_completes_when_it_is_open_itself);
 
-fn l11_a_layer_may_be_put_on_before_connection_made_which_waits_for_it(kind: Kind) {
+fn a_layer_may_be_put_on_before_connection_made_which_waits_for_it(kind: Kind) {
     let mut event_loop = support::strict_loop();
     let log = Log::new();
     let (transport, mut peer) = support::adopted(event_loop.handle(), kind, Recorder::new(&log));
@@ -411,4 +411,4 @@ fn l11_a_layer_may_be_put_on_before_connection_made_which_waits_for_it(kind: Kin
     drive(&mut event_loop, "the callback", || log.words().len() == 2);
     assert_eq!(log.words(), ["made", "soon"]);
 }
-each_kind!(l11_a_layer_may_be_put_on_before_connection_made_which_waits_for_it);
+each_kind!(a_layer_may_be_put_on_before_connection_made_which_waits_for_it);

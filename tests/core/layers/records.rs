@@ -1,4 +1,4 @@
-//! L14: the writes of one callback make few records.
+//! The writes of one callback make few records.
 
 use super::ending::sealed_scene;
 use support::seal::{HEADER, Said, hello};
@@ -50,7 +50,7 @@ const LEN: usize = 4_000;
 /// The maximum number of slices in one offer, each of which has a record of its own here at worst.
 const SLICES: usize = 64;
 
-fn l14_small_writes_of_one_callback_are_put_together(kind: Kind) {
+fn small_writes_of_one_callback_are_put_together(kind: Kind) {
     for (name, write) in WRITES {
         let (mut event_loop, _log, transport, mut peer) =
             sealed_scene(Scene::of(kind), |recorder| {
@@ -64,10 +64,10 @@ fn l14_small_writes_of_one_callback_are_put_together(kind: Kind) {
         assert_eq!(transport.sent() as usize, LEN);
     }
 }
-each_kind!(l14_small_writes_of_one_callback_are_put_together);
+each_kind!(small_writes_of_one_callback_are_put_together);
 
 /// Bytes that wait for the layer to open are put together too.
-fn l14_small_writes_that_are_buffered_are_put_together(kind: Kind) {
+fn small_writes_that_are_buffered_are_put_together(kind: Kind) {
     let (mut event_loop, _log, transport, mut peer) = Scene::of(kind).strict().set();
     settle(&mut event_loop);
     let pushed = transport.push_layer(support::seal::Seal::server(), b"");
@@ -82,7 +82,7 @@ fn l14_small_writes_that_are_buffered_are_put_together(kind: Kind) {
     let records = (peer.received().len() - hello().len() - LEN) / HEADER;
     assert!(records <= LEN / SLICES + 1, "{records} records");
 }
-each_kind!(l14_small_writes_that_are_buffered_are_put_together);
+each_kind!(small_writes_that_are_buffered_are_put_together);
 
 fn settle_sometimes(event_loop: &mut tidegate::EventLoop, byte: u8) {
     if byte == 0 {

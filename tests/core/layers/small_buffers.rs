@@ -1,4 +1,4 @@
-//! L16: reading that stops in the middle of what a layer has, with a buffer of any size.
+//! Reading that stops in the middle of what a layer has, with a buffer of any size.
 
 use super::accounting::small;
 use super::ending::sealed_scene;
@@ -53,7 +53,7 @@ fn resume_for_each(
 }
 
 /// Three records and the end, in one segment.
-fn l16_each_resume_brings_one_callback_if_each_callback_pauses(kind: Kind) {
+fn each_resume_brings_one_callback_if_each_callback_pauses(kind: Kind) {
     const LEN: usize = 300;
     for size in SIZES {
         let (mut event_loop, log, transport, mut peer) =
@@ -73,9 +73,9 @@ fn l16_each_resume_brings_one_callback_if_each_callback_pauses(kind: Kind) {
         assert_eq!(log.reason(), "peer-eof");
     }
 }
-each_kind!(l16_each_resume_brings_one_callback_if_each_callback_pauses);
+each_kind!(each_resume_brings_one_callback_if_each_callback_pauses);
 
-fn l16_the_loop_sleeps_while_a_layer_has_bytes_for_a_protocol_that_has_paused(kind: Kind) {
+fn the_loop_sleeps_while_a_layer_has_bytes_for_a_protocol_that_has_paused(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = sealed_scene(Scene::of(kind), |recorder| {
         recorder.buffered(3).on_data(|transport, _| {
             transport.pause_reading();
@@ -94,7 +94,7 @@ fn l16_the_loop_sleeps_while_a_layer_has_bytes_for_a_protocol_that_has_paused(ki
     assert_eq!(after.reads, before.reads);
     assert!(log.data() == b"ten" && !transport.is_reading());
 }
-each_kind!(l16_the_loop_sleeps_while_a_layer_has_bytes_for_a_protocol_that_has_paused);
+each_kind!(the_loop_sleeps_while_a_layer_has_bytes_for_a_protocol_that_has_paused);
 
 /// An end of the connection in the callback of its first bytes.
 type Stop = fn(&Transport) -> Result;
@@ -119,7 +119,7 @@ const STOPS: [(&str, Stop); 5] = [
     }),
 ];
 
-fn l16_what_ends_reading_in_a_callback_ends_it_at_once(kind: Kind) {
+fn what_ends_reading_in_a_callback_ends_it_at_once(kind: Kind) {
     for (name, stop) in STOPS {
         for size in SIZES {
             let (mut event_loop, log, transport, mut peer) =
@@ -143,10 +143,10 @@ fn l16_what_ends_reading_in_a_callback_ends_it_at_once(kind: Kind) {
         }
     }
 }
-each_kind!(l16_what_ends_reading_in_a_callback_ends_it_at_once);
+each_kind!(what_ends_reading_in_a_callback_ends_it_at_once);
 
 /// A pause of the writer that holds reading, in the callback of the first bytes.
-fn l16_a_hold_stops_it_too(kind: Kind) {
+fn a_hold_stops_it_too(kind: Kind) {
     const REPLY: usize = 200_000;
     for size in [None, Some(1), Some(64)] {
         let mut reply = once(pattern(0, REPLY));
@@ -177,9 +177,9 @@ fn l16_a_hold_stops_it_too(kind: Kind) {
         assert_eq!(words[..4], ["made", "data", "pause", "resume"], "{size:?}");
     }
 }
-each_kind!(l16_a_hold_stops_it_too);
+each_kind!(a_hold_stops_it_too);
 
-fn l16_one_callback_gets_what_one_read_gave(kind: Kind) {
+fn one_callback_gets_what_one_read_gave(kind: Kind) {
     let (mut event_loop, log, _transport, mut peer) = sealed_scene(Scene::of(kind), |r| r);
     let bytes = pattern(0, 5 * RECORD);
     peer.send(&[sealed(&bytes), end_of_seal()].concat());
@@ -187,10 +187,10 @@ fn l16_one_callback_gets_what_one_read_gave(kind: Kind) {
     assert_eq!(log.words(), ["made", "data", "eof", "lost"]);
     assert_eq!(log.data(), bytes);
 }
-each_kind!(l16_one_callback_gets_what_one_read_gave);
+each_kind!(one_callback_gets_what_one_read_gave);
 
 /// The bytes that a small buffer leaves are not lost for what is behind them.
-fn l16_an_error_waits_behind_what_a_small_buffer_has_left(kind: Kind) {
+fn an_error_waits_behind_what_a_small_buffer_has_left(kind: Kind) {
     for size in SIZES {
         let seen = Rc::new(RefCell::new(Vec::new()));
         let noted = seen.clone();
@@ -213,4 +213,4 @@ fn l16_an_error_waits_behind_what_a_small_buffer_has_left(kind: Kind) {
         assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
     }
 }
-each_kind!(l16_an_error_waits_behind_what_a_small_buffer_has_left);
+each_kind!(an_error_waits_behind_what_a_small_buffer_has_left);

@@ -1,4 +1,4 @@
-//! L17: layers on each other, in any order.
+//! Layers on each other, in any order.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -123,7 +123,7 @@ const STACKS: [&str; 9] = [
     "sml", "slm", "msl", "mls", "lsm", "lms", "sss", "mmm", "lll",
 ];
 
-fn l17_what_goes_in_comes_out_of_any_stack(kind: Kind) {
+fn what_goes_in_comes_out_of_any_stack(kind: Kind) {
     const LEN: usize = 60_000;
     for stack in STACKS {
         let mut event_loop = strict_loop();
@@ -161,10 +161,10 @@ fn l17_what_goes_in_comes_out_of_any_stack(kind: Kind) {
         assert_eq!(log.reason(), "local-close", "{stack}");
     }
 }
-each_kind!(l17_what_goes_in_comes_out_of_any_stack);
+each_kind!(what_goes_in_comes_out_of_any_stack);
 
 /// The loop sleeps until the timer, whichever layer waits for it.
-fn l17_a_layer_that_takes_nothing_for_now_stalls_nobody_else(kind: Kind) {
+fn a_layer_that_takes_nothing_for_now_stalls_nobody_else(kind: Kind) {
     for above in [false, true] {
         let mut event_loop = strict_loop();
         let (_other, mut other_peer) =
@@ -211,4 +211,4 @@ fn l17_a_layer_that_takes_nothing_for_now_stalls_nobody_else(kind: Kind) {
         assert_eq!(transport.sent(), 50_000);
     }
 }
-each_kind!(l17_a_layer_that_takes_nothing_for_now_stalls_nobody_else);
+each_kind!(a_layer_that_takes_nothing_for_now_stalls_nobody_else);
