@@ -1,4 +1,4 @@
-//! What a connection counts, it counts in bytes of the protocol.
+//! A connection counts in bytes of the protocol.
 
 use super::ending::sealed_scene;
 use std::cell::{Cell, RefCell};
