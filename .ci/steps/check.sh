@@ -13,7 +13,8 @@ pages_of_docs() {
 
 # The public pages last: the step `links` finds them.
 warnings_of_docs() {
-    pages_of_docs --document-private-items && pages_of_docs
+    pages_of_docs --document-private-items --features tidegate/offload,tidegate/peer-credentials &&
+        pages_of_docs
 }
 
 dependencies() {
@@ -52,6 +53,10 @@ python_scripts() {
 step formatting "" "rustfmt changes nothing" bounded 120 cargo fmt --all --check
 step clippy "" "everything, all features" clippy --workspace --all-targets --all-features
 step clippy-core "" "tidegate alone, features off" clippy -p tidegate --no-default-features
+for features in offload peer-credentials; do
+    step "clippy-core-$features" "" "tidegate alone, features: $features" \
+        clippy -p tidegate --features "$features"
+done
 for features in none futures-io framing tokio hyper; do
     step "clippy-streams-$features" "" "tidegate-streams, features: $features" \
         clippy -p tidegate-streams --no-default-features --features "${features#none}"

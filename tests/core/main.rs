@@ -56,6 +56,7 @@ mod datagrams {
     mod errors;
     mod forms;
     mod life;
+    mod offload;
     mod pausing;
     mod receiving;
     mod sending;

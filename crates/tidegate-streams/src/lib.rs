@@ -147,6 +147,7 @@
 //! | --- | --- | --- |
 //! | `framing` | off | `FramedReader`: frames of the codecs of tidegate-framing |
 //! | `futures-io` | on | `AsyncRead`, `AsyncBufRead` and `AsyncWrite` of futures-io |
+//! | `offload` | off | that of tidegate: `DatagramOptions::coalesce` for [`DatagramSocket`] |
 //! | `tokio` | off | `AsyncRead` and `AsyncWrite` of tokio |
 //! | `hyper` | off | `Read` and `Write` of hyper 1; an `Executor` and a `Timer` for it, in the module `hyper` |
 //!

@@ -65,6 +65,7 @@
 //!
 //! | feature | default | what it adds |
 //! | --- | --- | --- |
+//! | `offload` | off | `DatagramOptions::coalesce`: one read brings several datagrams of UDP; `DatagramTransport::arrival`: the ECN and the destination address of received ones; brings the crate `nix` |
 //! | `peer-credentials` | off | `Transport::peer_credentials`: the process, user and group at the other end of a Unix socket; brings the crate `nix` |
 //! | `unstable-driver` | off | a hidden module, with which another world takes the place of the operating system under the loop; for `tidegate-testkit`, outside semver |
 //!
@@ -170,6 +171,8 @@ pub use completion::{Completer, Completion};
 pub use connect::{ConnectError, ConnectOptions};
 #[cfg(feature = "peer-credentials")]
 pub use credentials::PeerCredentials;
+#[cfg(feature = "offload")]
+pub use datagram::{Arrival, Ecn};
 pub use datagram::{
     DatagramError, DatagramOptions, DatagramProtocol, DatagramStats, DatagramTransport,
     Destination, Interface, WhenFull,

@@ -7,8 +7,10 @@
 //! The steps that are owed to an endpoint follow from the same [`State`] as for
 //! connections, and [`settle`] carries them out. [`bind`] makes an endpoint, and [`close`] ends it.
 //! [`waiters`] completes `drain`, `flush`, `writable` and `wait_closed`. All public methods of
-//! [`DatagramTransport`] are in this file, but for those in [`multicast`] and [`stats`].
+//! [`DatagramTransport`] are in this file, but for those in [`multicast`], [`stats`] and `arrival`.
 
+#[cfg(feature = "offload")]
+mod arrival;
 mod bind;
 mod close;
 mod destination;
@@ -40,6 +42,8 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
+#[cfg(feature = "offload")]
+pub use arrival::{Arrival, Ecn};
 pub use destination::Destination;
 pub use error::DatagramError;
 pub use options::{DatagramOptions, Interface, WhenFull};

@@ -175,6 +175,39 @@ impl DatagramOptions {
         self
     }
 
+    /// Sets whether one read may bring several datagrams of a sender (UDP_GRO, udp(7)); off unless set.
+    ///
+    /// The protocol is called with each of them. Those that are left when it stops reading come first when it
+    /// goes on. Bulk data costs a fraction of the processor time then, but the read of a single datagram
+    /// costs more. Linux has it since 5.0; without it, and on a Unix socket, making the endpoint fails.
+    #[cfg(feature = "offload")]
+    pub fn coalesce(self, on: bool) -> Self {
+        self.asking(DatagramOption::Coalesce, on)
+    }
+
+    /// Sets whether [`DatagramTransport::arrival`](super::DatagramTransport::arrival) has the congestion
+    /// marks (IP_RECVTOS, ip(7); IPV6_RECVTCLASS, RFC 3542); off unless set. Only of UDP.
+    #[cfg(feature = "offload")]
+    pub fn receive_ecn(self, on: bool) -> Self {
+        self.asking(DatagramOption::ReceiveEcn, on)
+    }
+
+    /// Sets whether [`DatagramTransport::arrival`](super::DatagramTransport::arrival) has the address that
+    /// a datagram was sent to (IP_PKTINFO, ip(7); IPV6_RECVPKTINFO, ipv6(7)); off unless set. Only of UDP.
+    #[cfg(feature = "offload")]
+    pub fn receive_destination(self, on: bool) -> Self {
+        self.asking(DatagramOption::ReceiveDestination, on)
+    }
+
+    #[cfg(feature = "offload")]
+    fn asking(mut self, option: DatagramOption, on: bool) -> Self {
+        self.options.retain(|asked| *asked != option);
+        if on {
+            self.options.push(option);
+        }
+        self
+    }
+
     fn parsed(target: io::Result<Target>) -> Self {
         Self::at(target.map_or_else(Local::Failed, Local::Target))
     }

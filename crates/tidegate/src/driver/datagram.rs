@@ -2,6 +2,8 @@
 
 use super::os::OsDatagrams;
 use super::{of_another_driver, uninterrupted};
+#[cfg(feature = "offload")]
+use crate::Arrival;
 use crate::{Address, Interface};
 use std::any::Any;
 use std::fmt;
@@ -46,6 +48,15 @@ pub enum DatagramOption {
     Join(IpAddr, Interface),
     /// IP_DROP_MEMBERSHIP, or IPV6_LEAVE_GROUP.
     Leave(IpAddr, Interface),
+    /// UDP_GRO.
+    #[cfg(feature = "offload")]
+    Coalesce,
+    /// IP_RECVTOS, and IPV6_RECVTCLASS.
+    #[cfg(feature = "offload")]
+    ReceiveEcn,
+    /// IP_PKTINFO, or IPV6_RECVPKTINFO.
+    #[cfg(feature = "offload")]
+    ReceiveDestination,
 }
 
 /// A datagram that was received, or several of one sender that came in one call.
@@ -146,6 +157,15 @@ impl Datagrams {
         match self {
             Self::Os(socket) => uninterrupted(|| socket.receive(buffer)),
             Self::Foreign(socket) => uninterrupted(|| socket.receive(buffer)),
+        }
+    }
+
+    /// Returns how the datagrams arrived that the last call received, as far as that was asked for.
+    #[cfg(feature = "offload")]
+    pub(crate) fn arrival(&self) -> Arrival {
+        match self {
+            Self::Os(socket) => socket.arrival(),
+            Self::Foreign(_) => Arrival::default(),
         }
     }
 

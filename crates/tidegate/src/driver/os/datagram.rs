@@ -1,7 +1,11 @@
 //! Sockets of datagrams of the system: UDP and Unix.
 
 use super::address::{address_of, explained, socket_address};
+#[cfg(feature = "offload")]
+use super::control_messages;
 use super::unix_path::SocketFile;
+#[cfg(feature = "offload")]
+use crate::Arrival;
 use crate::driver::{DatagramBindOptions, DatagramOption, Received, Transmit, UnixFileOptions};
 use crate::{Address, Interface};
 use mio::Interest;
@@ -33,6 +37,9 @@ pub(crate) struct OsDatagrams {
     shared: bool,
     /// Rare: boxed to keep the others small.
     file: Option<Box<SocketFile>>,
+    /// How the last datagrams arrived, from when control messages were asked for.
+    #[cfg(feature = "offload")]
+    arrival: Option<Box<Arrival>>,
 }
 
 impl OsDatagrams {
@@ -92,6 +99,8 @@ impl OsDatagrams {
             v6,
             shared: false,
             file,
+            #[cfg(feature = "offload")]
+            arrival: None,
         };
         connected.map(|()| bound)
     }
@@ -123,6 +132,8 @@ impl OsDatagrams {
             v6,
             shared: true,
             file: None,
+            #[cfg(feature = "offload")]
+            arrival: None,
         }
     }
 
@@ -158,6 +169,10 @@ impl OsDatagrams {
     pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         let (len, from) = match &self.kind {
             Kind::Udp(socket) => {
+                #[cfg(feature = "offload")]
+                if let Some(arrival) = &mut self.arrival {
+                    return control_messages::receive(socket, self.v6, buffer, arrival);
+                }
                 let (len, from) = socket.recv_from(buffer)?;
                 (len, Address::Inet(from))
             }
@@ -173,6 +188,11 @@ impl OsDatagrams {
             segment: len,
             from,
         })
+    }
+
+    #[cfg(feature = "offload")]
+    pub(crate) fn arrival(&self) -> Arrival {
+        self.arrival.as_deref().copied().unwrap_or_default()
     }
 
     #[inline]
@@ -262,6 +282,14 @@ impl OsDatagrams {
             }
             DatagramOption::Leave(IpAddr::V6(group), at) => {
                 socket.leave_multicast_v6(&group, index_of(at)?)
+            }
+            #[cfg(feature = "offload")]
+            DatagramOption::Coalesce
+            | DatagramOption::ReceiveEcn
+            | DatagramOption::ReceiveDestination => {
+                control_messages::ask(&socket, self.v6, option)?;
+                self.arrival.get_or_insert_default();
+                Ok(())
             }
         }
     }

@@ -1,6 +1,8 @@
 //! The real world: mio for readiness, socket2 for sockets. TCP and Unix sockets differ only here.
 
 mod address;
+#[cfg(feature = "offload")]
+mod control_messages;
 #[cfg(feature = "peer-credentials")]
 mod credentials;
 mod datagram;
