@@ -396,6 +396,26 @@ dns() {
     grep -q 'Queries lost: *0 ' "$scratch/dnsperf" && [ ! -s "$scratch/server.err" ]
 }
 
+# The client checks each byte. With the kernel's help there are fewer reads than datagrams.
+quic() {
+    local offload output
+    for offload in on off; do
+        start_server quic --listen 127.0.0.1:0 --cert "$scratch/cert.der" --mib 20 \
+            --offload "$offload" || return 1
+        output=$(example 60 quic --connect "$address" --cert "$scratch/cert.der" \
+            --offload "$offload") || return 1
+        echo "offload $offload: $output"
+        [[ $output =~ ^20\ MiB\ in\ [0-9.]+\ s,\ ([0-9]+)\ datagrams\ in\ ([0-9]+)\ reads$ ]] ||
+            return 1
+        [ "$((BASH_REMATCH[1] > BASH_REMATCH[2]))" = "$([ "$offload" = on ] && echo 1 || echo 0)" ] ||
+            return 1
+    done
+    fails_with 2 quic --connect nonsense --cert "$scratch/cert.der" &&
+        fails_with 2 quic --cert "$scratch/cert.der" --offload maybe &&
+        fails_with 1 quic --connect "$address" --cert "$scratch/no-such-file" &&
+        [ ! -s "$scratch/server.err" ]
+}
+
 # half_closed: sends what comes in to $address, ends its stream, and prints the reply.
 half_closed() {
     case $address in
@@ -518,6 +538,7 @@ example_step virtual-time "ten minutes in milliseconds" virtual_time
 example_step wrong-arguments "exit code 2 and one line" wrong_arguments
 example_step connect-fails "nobody listens" nobody_listens
 example_step output-fails "a full device and a closed pipe" full_device_and_closed_pipe
+example_step quic "QUIC, with the kernel's help and without" quic
 
 needing=network_programs
 for mode in protocol buffered; do
