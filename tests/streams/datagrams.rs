@@ -5,7 +5,7 @@ use std::pin::pin;
 use std::time::Duration;
 use support::datagrams::{DatagramPeer, Datagrams};
 use support::{BOUND, TempDir, poll_once};
-use tidegate::{Closed, Result};
+use tidegate::{Closed, DatagramOptions, Result};
 use tidegate_streams::{DatagramSocket, block_on, spawn, timeout, yield_now};
 
 fn run<T: 'static>(future: impl Future<Output = Result<T>> + 'static) -> T {
@@ -203,6 +203,28 @@ fn errors_that_nobody_reads_are_bounded() {
             errors += 1;
         }
         assert!((1..=16).contains(&errors), "{errors}");
+        Ok(())
+    });
+}
+
+#[test]
+fn what_a_coalesced_read_brought_is_read_in_order_also_when_too_much_waits_unread() {
+    run(async {
+        let options = DatagramOptions::new("127.0.0.1:0").receive_buffer(1 << 20);
+        let socket = DatagramSocket::bind(options.coalesce(true))?;
+        let port = socket.local_addr().as_inet().unwrap().port();
+        let sender = DatagramSocket::connect("127.0.0.1", port).await?;
+        // Each run is one call, and the third fills what may wait unread.
+        for number in 0..150 {
+            sender.send(&[number; 1_200])?;
+        }
+        sender.flush().await?;
+        while socket.transport().is_reading() {
+            yield_now().await;
+        }
+        for number in 0..150 {
+            assert_eq!(socket.recv_from().await?.0[..], [number; 1_200]);
+        }
         Ok(())
     });
 }

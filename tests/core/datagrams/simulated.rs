@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
 use support::datagrams::{Asker, DatagramRecorder, Heard, assert_accounted};
-use tidegate::{Address, CloseReason, DatagramOptions, DatagramTransport, TimeoutKind};
+use tidegate::{Address, Arrival, CloseReason, DatagramOptions, DatagramTransport, TimeoutKind};
 use tidegate_testkit::{Fault, Faults, Host, Link, World};
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -444,4 +444,21 @@ fn a_client_that_asks_again_is_answered_under_every_fault() {
         assert_accounted(&server);
         assert_eq!(world.network().descriptors(&a), 0, "seed {seed}");
     }
+}
+
+#[test]
+fn a_simulated_network_takes_the_options_of_offload_and_tells_nothing() {
+    let mut world = World::new();
+    let hosts = ["a", "b"].map(|name| world.add_host(name).unwrap());
+    let options = DatagramOptions::from(hosts[1].addr(7))
+        .coalesce(true)
+        .receive_ecn(true)
+        .receive_destination(true);
+    let heard = DatagramRecorder::default();
+    let to = endpoint(&hosts[1], options, &heard);
+    let from = endpoint(&hosts[0], hosts[0].addr(7), &DatagramRecorder::default());
+    from.send_to(b"x", &hosts[1].addr(7)).unwrap();
+    world.run_until_idle().unwrap();
+    assert_eq!(heard.datagrams(), [b"x"]);
+    assert_eq!(to.arrival(), Arrival::default());
 }
