@@ -6,8 +6,8 @@
 //!     cargo run --release --example quic -- --connect 127.0.0.1:4433 --cert cert.der
 //!
 //! The server makes a certificate for `localhost` when it starts. The file has it for the client to trust. The client
-//! checks every byte. Expect `100 MiB in 0.62 s, 91234 datagrams in 3456 reads`. With `--offload off` on both sides each
-//! datagram is a system call of its own.
+//! checks every byte. Expect `100 MiB in 0.14 s, 89881 datagrams in 2212 reads`, or similar numbers. With `--offload off`
+//! on both sides each datagram is a system call of its own.
 
 mod endpoint;
 mod transfer;
