@@ -155,20 +155,23 @@ impl Lines {
         }
     }
 
-    fn frame<'a>(&self, input: &'a [u8], content: usize, end: usize) -> Step<&'a [u8]> {
-        Step::Frame(&input[..if self.keep_end { end } else { content }], end)
+    fn frame(&self, content: usize, end: usize) -> Step<usize> {
+        Step::Frame(if self.keep_end { end } else { content }, end)
     }
 
-    /// As `decode`, in every state.
+    /// As `decode`, in every state. A frame is the first bytes, this many.
     #[cold]
-    fn decode_any<'a>(&mut self, input: &'a [u8]) -> Result<Step<&'a [u8]>, FrameError> {
+    fn decode_any(&mut self, input: &[u8]) -> Result<Step<usize>, FrameError> {
+        if input.is_empty() {
+            return Ok(Step::Need(0));
+        }
         if let Some((content, end)) = self.find_end(input) {
             let skipping = self.skipping;
             self.begin();
             return match skipping {
                 true => Ok(Step::Skip(end)),
                 false if content > self.max => self.too_long(end),
-                false => Ok(self.frame(input, content, end)),
+                false => Ok(self.frame(content, end)),
             };
         }
         // The last byte may be half an end.
@@ -182,16 +185,41 @@ impl Lines {
             return step;
         }
         self.searched = input.len();
-        self.plain &= input.is_empty();
+        self.plain = false;
         Ok(Step::Need(0))
     }
 
-    fn too_long<'a>(&mut self, skip: usize) -> Result<Step<&'a [u8]>, FrameError> {
+    fn too_long(&mut self, skip: usize) -> Result<Step<usize>, FrameError> {
         if self.overlong == Overlong::Error {
             return Err(FrameError::TooLong { max: self.max });
         }
         self.skipped += 1;
         Ok(Step::Skip(skip))
+    }
+
+    /// As `decode_eof`, with the length of a frame.
+    #[cold]
+    fn decode_last(&mut self, input: &[u8]) -> Result<Step<usize>, FrameError> {
+        let step = self.decode_any(input)?;
+        if step != Step::Need(0) && step != Step::Skip(0) || input.is_empty() {
+            return Ok(step);
+        }
+        let skipping = self.skipping;
+        self.begin();
+        match skipping {
+            true => Ok(Step::Skip(input.len())),
+            false if input.len() > self.max => self.too_long(input.len()),
+            false => Ok(self.frame(input.len(), input.len())),
+        }
+    }
+}
+
+/// Lends the frame, of which `step` has the length.
+fn lend(input: &[u8], step: Step<usize>) -> Step<&[u8]> {
+    match step {
+        Step::Frame(len, taken) => Step::Frame(&input[..len], taken),
+        Step::Skip(len) => Step::Skip(len),
+        Step::Need(missing) => Step::Need(missing),
     }
 }
 
@@ -199,7 +227,7 @@ impl Decode for Lines {
     type Frame<'a> = &'a [u8];
     type Error = FrameError;
 
-    #[inline]
+    #[inline(always)]
     fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Step<&'a [u8]>, FrameError> {
         if self.plain
             && let Some(at) = search::find(b'\n', input)
@@ -212,21 +240,12 @@ impl Decode for Lines {
             };
             return Ok(Step::Frame(&input[..len], at + 1));
         }
-        self.decode_any(input)
+        let step = self.decode_any(input)?;
+        Ok(lend(input, step))
     }
 
-    #[cold]
     fn decode_eof<'a>(&mut self, input: &'a [u8]) -> Result<Step<&'a [u8]>, FrameError> {
-        let step = self.decode_any(input)?;
-        if step != Step::Need(0) && step != Step::Skip(0) || input.is_empty() {
-            return Ok(step);
-        }
-        let skipping = self.skipping;
-        self.begin();
-        match skipping {
-            true => Ok(Step::Skip(input.len())),
-            false if input.len() > self.max => self.too_long(input.len()),
-            false => Ok(self.frame(input, input.len(), input.len())),
-        }
+        let step = self.decode_last(input)?;
+        Ok(lend(input, step))
     }
 }

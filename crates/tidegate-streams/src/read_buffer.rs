@@ -29,13 +29,12 @@ impl Held {
     /// Lends bytes that were taken out of it, and returns their number.
     fn share(&mut self, bytes: BytesMut, place: &mut Option<Rc<BytesMut>>) -> usize {
         let len = bytes.len();
-        let mut lent = place.take().unwrap_or_default();
-        match Rc::get_mut(&mut lent) {
+        let lent = place.get_or_insert_default();
+        match Rc::get_mut(lent) {
             Some(empty) => *empty = bytes,
-            None => lent = Rc::new(bytes),
+            None => *lent = Rc::new(bytes),
         }
         self.lent = Some(lent.clone());
-        *place = Some(lent);
         len
     }
 }

@@ -386,9 +386,10 @@ impl StreamReader {
         self.incoming.lent.set(lent);
     }
 
+    /// Returns what is left of the lent bytes: `incoming` never counts more than were lent.
     fn lent(&self) -> &[u8] {
         let lent = self.lent.as_deref().map_or(&[][..], |lent| lent);
-        &lent[lent.len().saturating_sub(self.incoming.lent.get())..]
+        &lent[lent.len() - self.incoming.lent.get()..]
     }
 
     pub(crate) fn consume(&mut self, len: usize) {

@@ -236,8 +236,7 @@ impl<C: Decode> FramedReader<C> {
         if self.is_done {
             return Poll::Ready(Ok(false));
         }
-        if self.wanted == 0 && self.reader.incoming.lent.get() > 0 {
-            // `next_ready` has not come to the end of what is lent.
+        if self.wanted == 0 {
             return Poll::Ready(Ok(true));
         }
         // Lent bytes would hide those behind them, and reading may go on.
@@ -266,7 +265,9 @@ impl<C: Decode> FramedReader<C> {
             if self.is_done {
                 return Poll::Ready(Ok(None));
             }
-            ready!(self.poll_wanted(context))?;
+            if self.wanted > 0 {
+                ready!(self.poll_wanted(context))?;
+            }
             let incoming = &*self.reader.incoming;
             let buffer = incoming.buffer.borrow_mut();
             let input = buffer.bytes();
