@@ -133,6 +133,17 @@ impl ScriptedPeer {
         Ok(sent)
     }
 
+    /// Takes what has arrived, again and again, for as long as the other side does not read what was sent
+    /// and has bytes on the way.
+    pub(crate) fn take_until_read(&mut self, world: &mut World) -> Result<(), StepLimitExceeded> {
+        let is_stalled = |peer: &Peer| peer.waiting() > 0 && !peer.is_read();
+        while self.peer.as_ref().is_some_and(is_stalled) {
+            self.take(world);
+            world.pump()?;
+        }
+        Ok(())
+    }
+
     pub(crate) fn send_eof(&mut self, world: &mut World) -> Result<(), StepLimitExceeded> {
         if let Some(peer) = &self.peer
             && !self.said_eof

@@ -1,6 +1,7 @@
 //! The check of protocols: protocols that pass, protocols that fail, and its reports.
 
 mod broken;
+mod held_up;
 mod right;
 
 use broken::*;

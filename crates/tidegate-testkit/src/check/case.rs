@@ -17,6 +17,12 @@ pub enum Variation {
         /// The size in bytes of each kernel buffer on the way to the peer.
         buffer: usize,
     },
+    /// The peer reads only while the protocol does not take what it has sent. The kernel buffers are small,
+    /// and so are the watermarks.
+    Slow {
+        /// The size in bytes of each kernel buffer on the way to the peer.
+        buffer: usize,
+    },
     /// The peer resets the connection after a number of bytes.
     Reset {
         /// The number of bytes.
@@ -39,7 +45,15 @@ impl Variation {
     pub(super) fn at(self) -> Option<usize> {
         match self {
             Self::Reset { at } | Self::Eof { at } | Self::Silence { at } => Some(at),
-            Self::Whole | Self::Paused { .. } => None,
+            Self::Whole | Self::Paused { .. } | Self::Slow { .. } => None,
+        }
+    }
+
+    /// Returns the size of the kernel buffers on the way to a peer that holds the protocol up.
+    pub(super) fn buffer(self) -> Option<usize> {
+        match self {
+            Self::Paused { buffer } | Self::Slow { buffer } => Some(buffer),
+            _ => None,
         }
     }
 
@@ -47,6 +61,7 @@ impl Variation {
         Some(match (word, numbers) {
             ("plain", []) => Self::Whole,
             ("pause", &[buffer]) => Self::Paused { buffer },
+            ("slow", &[buffer]) => Self::Slow { buffer },
             ("reset", &[at]) => Self::Reset { at },
             ("eof", &[at]) => Self::Eof { at },
             ("silence", &[at]) => Self::Silence { at },
@@ -59,6 +74,7 @@ impl Variation {
         match self {
             Self::Whole => "chunkings",
             Self::Paused { .. } => "pauses",
+            Self::Slow { .. } => "slow readers",
             Self::Reset { .. } => "resets",
             Self::Eof { .. } => "early ends",
             Self::Silence { .. } => "silences",
@@ -112,6 +128,11 @@ impl Case {
         *self == Self::PLAIN
     }
 
+    /// Returns the case with these cuts and nothing beside them.
+    pub(super) fn undisturbed(&self) -> Self {
+        Self::new(self.cuts.clone(), Variation::Whole)
+    }
+
     /// Returns the case without these of its cuts.
     pub(super) fn without(&self, cuts: Range<usize>) -> Self {
         let mut left = self.cuts.clone();
@@ -143,6 +164,7 @@ impl fmt::Display for Case {
         match self.variation {
             Variation::Whole => Ok(()),
             Variation::Paused { buffer } => write!(f, "pause {buffer}"),
+            Variation::Slow { buffer } => write!(f, "slow {buffer}"),
             Variation::Reset { at } => write!(f, "reset {at}"),
             Variation::Eof { at } => write!(f, "eof {at}"),
             Variation::Silence { at } => write!(f, "silence {at}"),
@@ -158,8 +180,8 @@ impl fmt::Display for ParseCaseError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "\"{}\" is no case: one reads, each part once, \"plain\", \"cut 1 2\", \"pause 1\", \"reset 3\", \
-             \"eof 3\", \"silence 3\" or \"cut 1 2, reset 3\"",
+            "\"{}\" is no case: one reads, each part once, \"plain\", \"cut 1 2\", \"pause 1\", \"slow 1\", \
+             \"reset 3\", \"eof 3\", \"silence 3\" or \"cut 1 2, reset 3\"",
             self.0
         )
     }

@@ -2,13 +2,14 @@
 
 mod case;
 mod conversation;
+mod flow;
 mod report;
 mod rule;
 mod run;
 mod subject;
 mod violation;
 
-use crate::check::rule::{judge, judge_case, judge_plain};
+use crate::check::rule::{judge, judge_case, judge_flow, judge_plain};
 use crate::check::run::{Outcome, run};
 use crate::check::subject::Subject;
 use crate::dialogue::Dialogue;
@@ -28,10 +29,11 @@ const ALL_CHUNKINGS: usize = 12;
 /// Maximum number of places to cut or to break off at. Of more, a sample is tried.
 const MOST_PLACES: usize = 1000;
 
-/// Sizes of the kernel buffers on the way to a peer that reads late, in bytes.
+/// Sizes of the kernel buffers on the way to a peer that reads late or slowly, in bytes.
 const BUFFERS: [usize; 3] = [1, 8, 64];
 
-/// Number of random chunkings in which a peer reads late, for each size of the buffers.
+/// Number of random chunkings in which a peer reads late, and in which it reads slowly, for each size of
+/// the buffers.
 const PAUSED_CHUNKINGS: usize = 8;
 
 /// Runs protocols that `factory` makes, each on a connection that it accepted, through one
@@ -41,6 +43,8 @@ const PAUSED_CHUNKINGS: usize = 8;
 ///   in two at each place, byte by byte, and in random chunks that follow from the seed.
 /// * A peer that does not read until it has sent everything, with so little room that `pause_writing`
 ///   and `resume_writing` really come.
+/// * A peer that reads slowly: a few bytes at a time, and only while the protocol does not read what was
+///   sent. The protocol must stop writing when it is paused.
 /// * A reset, an end of the stream, and a silence after each number of bytes.
 ///
 /// [`Rule`] lists the rules. Each run has a world and a time of its own: a timeout passes at once. In a
@@ -209,8 +213,17 @@ impl<'c> Check<'c> {
 
     fn run(&self, case: &Case) -> (Outcome, Option<Violation>) {
         let outcome = run(&self.subject, self.conversation, case);
-        let violation = judge(&outcome, &self.plain, case, self.conversation);
+        let violation = judge(&outcome, &self.plain, case, self.conversation)
+            .or_else(|| self.judge_flow(&outcome, case));
         (outcome, violation)
+    }
+
+    fn judge_flow(&self, outcome: &Outcome, case: &Case) -> Option<Violation> {
+        if case.variation().buffer().is_none() || outcome.overrun == 0 {
+            return None;
+        }
+        let undisturbed = run(&self.subject, self.conversation, &case.undisturbed());
+        judge_flow(outcome.overrun, undisturbed.burst)
     }
 
     fn run_all(&mut self) -> Result<(), Violation> {
@@ -224,12 +237,13 @@ impl<'c> Check<'c> {
         }
         let mut rng = fastrand::Rng::with_seed(!self.conversation.seed);
         for buffer in BUFFERS {
-            let paused = Variation::Paused { buffer };
-            self.try_case(Case::new(Vec::new(), paused))?;
-            for _ in 0..PAUSED_CHUNKINGS.min(places.len()) {
-                self.try_case(Case::new(some_of(&places, &mut rng), paused))?;
+            for held_up in [Variation::Paused { buffer }, Variation::Slow { buffer }] {
+                self.try_case(Case::new(Vec::new(), held_up))?;
+                for _ in 0..PAUSED_CHUNKINGS.min(places.len()) {
+                    self.try_case(Case::new(some_of(&places, &mut rng), held_up))?;
+                }
+                self.try_case(Case::new(places.clone(), held_up))?;
             }
-            self.try_case(Case::new(places.clone(), paused))?;
         }
         for at in self.thinned((0..=len).collect()) {
             for variation in [

@@ -69,6 +69,11 @@ impl Report {
         self.of("pauses")
     }
 
+    /// Returns the number of runs with a peer that read only while the protocol did not.
+    pub fn slow_readers(&self) -> u64 {
+        self.of("slow readers")
+    }
+
     /// Returns the number of runs with a reset.
     pub fn resets(&self) -> u64 {
         self.of("resets")

@@ -34,6 +34,9 @@ pub enum Rule {
     Reply,
     /// The end of the connection does not depend on how the bytes came.
     Ending,
+    /// A protocol that is paused does not go on writing. Until `resume_writing` it may write as many bytes
+    /// as it wrote at most in reply to one chunk, or in one wait, of a peer that reads at once.
+    Flow,
     /// A peer that breaks off has got the beginning of the whole reply.
     Prefix,
     /// The connection ends once its peer has gone.
@@ -62,6 +65,7 @@ impl fmt::Display for Rule {
             Self::Ending => {
                 "how the connection ends must not depend on how the bytes are cut or held up"
             }
+            Self::Flow => "a protocol that is paused must not go on writing",
             Self::Prefix => "a peer that breaks off must have got the beginning of the whole reply",
             Self::Ends => "the connection must end after its peer has gone",
             Self::Case => "the case must be one of this conversation",
@@ -168,14 +172,14 @@ fn judge_reply(
 ) -> Option<Violation> {
     let (seen, whole) = (&outcome.reply, &plain.reply);
     match case.variation() {
-        Variation::Whole | Variation::Paused { .. } => {
+        Variation::Whole | Variation::Paused { .. } | Variation::Slow { .. } => {
             let rule = if case.is_plain() {
                 Rule::Repeatable
             } else {
                 Rule::Reply
             };
             // An error ends the connection at once, and its buffer is lost: the peer sees a reset.
-            let is_cut = matches!(case.variation(), Variation::Paused { .. })
+            let is_cut = case.variation().buffer().is_some()
                 && !outcome.errors.is_empty()
                 && whole.starts_with(seen);
             if seen == whole {
@@ -199,6 +203,12 @@ fn judge_reply(
         // A timeout may have its own last words.
         Variation::Silence { .. } => None,
     }
+}
+
+/// Judges what was written in a pause by what the protocol writes at once when nothing holds it up.
+pub(super) fn judge_flow(overrun: u64, burst: u64) -> Option<Violation> {
+    let expected = || format!("at most {burst} bytes from pause_writing to resume_writing");
+    (overrun > burst).then(|| Violation::new(Rule::Flow, expected(), format!("{overrun} bytes")))
 }
 
 fn judge_ending(seen: Ending, expected: Ending) -> Option<Violation> {

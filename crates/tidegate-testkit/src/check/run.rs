@@ -2,6 +2,7 @@
 
 use super::case::{Case, Variation};
 use super::conversation::{Conversation, Step};
+use super::flow::Watermarked;
 use super::subject::Subject;
 use crate::dialogue::{Dialogue, Escaped};
 use crate::log::{Log, Seen};
@@ -10,7 +11,7 @@ use crate::scripted_peer::{ScriptedPeer, within};
 use crate::unreported_violations::collect;
 use crate::watched::Watched;
 use crate::world::{StepLimitExceeded, World};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use tidegate::{CloseReason, Failure, ListenOptions, WriteLimits};
@@ -57,6 +58,10 @@ pub(super) struct Outcome {
     /// A reply that was not the expected one: the expected one, and the one that came.
     pub(super) wrong_answer: Option<(String, String)>,
     pub(super) pauses: u64,
+    /// The largest number of bytes that was written in one step of the peer.
+    pub(super) burst: u64,
+    /// The largest number of bytes that was written in one pause.
+    pub(super) overrun: u64,
     pub(super) dialogue: Dialogue,
 }
 
@@ -84,6 +89,8 @@ fn run_one(subject: &Subject, conversation: &Conversation, case: &Case) -> Outco
             busy: Some(error.to_string()),
             wrong_answer: None,
             pauses: 0,
+            burst: 0,
+            overrun: 0,
             dialogue: Dialogue::default(),
         },
     };
@@ -124,6 +131,10 @@ struct Play<'c> {
     ending: Ending,
     wrong_answer: Option<(String, String)>,
     left: Option<String>,
+    /// The number of bytes that the protocol has written before this step of the peer.
+    written: u64,
+    burst: u64,
+    overrun: Rc<Cell<u64>>,
 }
 
 impl<'c> Play<'c> {
@@ -140,7 +151,7 @@ impl<'c> Play<'c> {
         let tell = move |_: &_, failure: &Failure| told.borrow_mut().push(failure.clone());
         host.handle().set_error_handler(tell);
         let mut options = ListenOptions::new(host.addr(PORT));
-        if let Variation::Paused { buffer } = case.variation() {
+        if let Some(buffer) = case.variation().buffer() {
             let link = Link::new().send_buffer(buffer).receive_buffer(buffer);
             world.network().set_link_to_peers(&host, link);
             let limits = WriteLimits::new()
@@ -150,9 +161,11 @@ impl<'c> Play<'c> {
         }
         let log = Log::new();
         let (served, factory) = (log.clone(), subject.clone());
-        let server = host
-            .handle()
-            .create_server(options, move || Watched::new(factory.make(), &served))?;
+        let overrun = Rc::new(Cell::new(0));
+        let noted = overrun.clone();
+        let server = host.handle().create_server(options, move || {
+            Watermarked::new(Watched::new(factory.make(), &served), &noted)
+        })?;
         let peer = world.network().dial(host.addr(PORT))?;
         world.pump()?;
         server.close();
@@ -170,13 +183,16 @@ impl<'c> Play<'c> {
             ending: Ending::Open,
             wrong_answer: None,
             left: None,
+            written: 0,
+            burst: 0,
+            overrun,
         })
     }
 
     fn play(&mut self) -> Result<(), StepLimitExceeded> {
         self.converse()?;
         match self.case.variation() {
-            Variation::Whole | Variation::Paused { .. } => {
+            Variation::Whole | Variation::Paused { .. } | Variation::Slow { .. } => {
                 if !self.conversation.stays {
                     self.peer.send_eof(&mut self.world)?;
                 }
@@ -257,13 +273,24 @@ impl<'c> Play<'c> {
             let (takes, patience) = (self.takes(), self.conversation.patience);
             self.peer.send(&mut self.world, chunk, takes, patience)?;
             self.said = end;
+            if let Variation::Slow { .. } = self.case.variation() {
+                self.peer.take_until_read(&mut self.world)?;
+            }
+            self.note_burst();
         }
         Ok(())
     }
 
+    fn note_burst(&mut self) {
+        let transport = self.log.transport();
+        let written = transport.map_or(0, |transport| transport.written());
+        self.burst = self.burst.max(written - self.written);
+        self.written = written;
+    }
+
     /// Returns whether the peer reads while it sends.
     fn takes(&self) -> bool {
-        !matches!(self.case.variation(), Variation::Paused { .. })
+        self.case.variation().buffer().is_none()
     }
 
     fn listen(&mut self, enough: impl Fn(&ScriptedPeer) -> bool) -> Result<(), StepLimitExceeded> {
@@ -275,6 +302,7 @@ impl<'c> Play<'c> {
     /// Once the protocol is gone, nothing of it may be left: later it would have been forgotten.
     fn look(&mut self) -> Result<(), StepLimitExceeded> {
         self.world.pump()?;
+        self.note_burst();
         if self.left.is_none() && is_gone(&self.host) {
             self.left = Some(self.remains());
         }
@@ -333,6 +361,8 @@ impl<'c> Play<'c> {
             busy: busy.map(|busy| busy.to_string()),
             wrong_answer: self.wrong_answer.take(),
             pauses: self.host.handle().stats().pauses,
+            burst: self.burst,
+            overrun: self.overrun.get(),
             dialogue: self.peer.dialogue().clone(),
         }
     }

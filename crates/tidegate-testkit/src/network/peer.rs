@@ -120,6 +120,16 @@ impl Peer {
         })
     }
 
+    /// Returns whether the other side has read everything that was sent, or is gone.
+    pub(crate) fn is_read(&self) -> bool {
+        let is_empty = self.network.with(|state| {
+            let other = state.endpoint(self.id).and_then(|endpoint| endpoint.peer);
+            let other = other.and_then(|other| state.endpoint(other));
+            other.is_none_or(|other| other.incoming.is_empty())
+        });
+        is_empty && self.is_delivered()
+    }
+
     /// Returns its own address.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.network
