@@ -4,7 +4,7 @@
 use crate::{Note, Notes, Reader};
 use std::time::Duration;
 use tidegate::{ListenOptions, Result, Transport};
-use tidegate_framing::{Framed, Lines, framed};
+use tidegate_framing::{Framed, Lines, Overlong, framed};
 use tidegate_testkit::{Host, Peer, World};
 
 const FRAME: Duration = Duration::from_secs(10);
@@ -158,6 +158,52 @@ fn a_frame_timeout_starts_no_timer_for_whole_frames_and_one_for_a_torn_one() {
     }
     drop(peers);
     limited.assert_nothing_left();
+}
+
+/// A server that skips lines above ten bytes, and a peer of it.
+fn skips_long_lines() -> (World, Peer) {
+    let mut world = World::new();
+    let host = world.add_host("host").unwrap();
+    let lines = || Lines::new().max(10).overlong(Overlong::Skip);
+    let make = move || framed(lines(), echo).frame_timeout(FRAME);
+    host.handle().create_server(host.addr(7), make).unwrap();
+    let peer = world.network().dial(host.addr(7)).unwrap();
+    world.settle().unwrap();
+    (world, peer)
+}
+
+#[test]
+fn a_line_that_is_skipped_and_does_not_end_in_time_ends_the_connection() {
+    let (mut world, peer) = skips_long_lines();
+    let begun = world.elapsed();
+    while !peer.is_ended() && !peer.is_reset() {
+        // After the end it is refused.
+        let _ = peer.send(b"twelve bytes");
+        world.advance(FRAME / 10).unwrap();
+        let lived = world.elapsed() - begun;
+        assert!(lived <= FRAME + STEP, "{lived:?}");
+    }
+    assert!(world.elapsed() - begun >= FRAME);
+}
+
+#[test]
+fn skipped_lines_that_each_end_in_time_are_not_late_however_many_come_without_a_break() {
+    let (mut world, peer) = skips_long_lines();
+    for _ in 0..20 {
+        // The end of one, and the begin of the next: a line is always being skipped.
+        peer.send(b"is the end\nof a line, which").unwrap();
+        world.advance(FRAME / 2).unwrap();
+    }
+    peer.send(b"\nbe").unwrap();
+    world.advance(FRAME - STEP).unwrap();
+    peer.send(b"gin\n").unwrap();
+    world.settle().unwrap();
+    assert_eq!(peer.take(), b"is the end\nbegin\n");
+    // Between two lines there is no limit.
+    world.advance(10 * FRAME).unwrap();
+    peer.send(b"end\n").unwrap();
+    world.settle().unwrap();
+    assert_eq!(peer.take(), b"end\n");
 }
 
 /// Notes of a failure show that the time was over, and that no frame came.

@@ -116,6 +116,10 @@ impl Assembly {
         self.torn.is_some()
     }
 
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed
+    }
+
     /// Takes the bytes of the frame that is not complete.
     pub(crate) fn take_torn(&mut self) -> Vec<u8> {
         let Some(torn) = self.torn.take() else {

@@ -70,6 +70,15 @@ pub trait Decode {
     fn decode_eof<'a>(&mut self, input: &'a [u8]) -> Result<Step<Self::Frame<'a>>, Self::Error> {
         self.decode(input)
     }
+
+    /// Returns a number for the part of the stream that is being skipped, until its end has come; another
+    /// number for another part.
+    ///
+    /// [`Framed::frame_timeout`](crate::Framed::frame_timeout) limits the time of such a part as that of
+    /// a frame. The default implementation returns `None`: each [`Skip`](Step::Skip) is over at once.
+    fn skipping(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// The result of a look at the bytes.

@@ -6,7 +6,7 @@ use crate::error::FrameError;
 use crate::protocol::FrameProtocol;
 use std::any::Any;
 use std::fmt;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tidegate::{BoxError, Closed, OnEof, OnPause, Protocol, Result, Transport};
 
 /// Maximum size of a torn frame by default: a net for codecs that have no maximum of their own.
@@ -33,6 +33,9 @@ struct FrameTimeout {
     limit: Duration,
     /// Whether the timer runs.
     is_running: bool,
+    /// The part of the stream that was skipped last, and the time from which it is late.
+    skipped: Option<u64>,
+    skipped_since: Option<Instant>,
 }
 
 impl<P: FrameProtocol> Framed<P> {
@@ -62,7 +65,8 @@ impl<P: FrameProtocol> Framed<P> {
     ///
     /// This is for peers that send slowly on purpose. A connection that is idle between two frames is
     /// not limited. Nor are bytes that come as they arrive, as those of [`Raw`](crate::Raw). A frame
-    /// gets as much time again when reading is stopped at its end.
+    /// gets as much time again when reading is stopped at its end. What a codec
+    /// [skips](Decode::skipping) has to end in this time too.
     ///
     /// A connection has at most one timer for it, which is started by a torn frame.
     #[must_use]
@@ -70,20 +74,32 @@ impl<P: FrameProtocol> Framed<P> {
         self.timeout = Some(Box::new(FrameTimeout {
             limit,
             is_running: false,
+            skipped: None,
+            skipped_since: None,
         }));
         self
     }
 
-    /// Watches the time of a torn frame.
+    /// Returns the time from which what has begun is late, if something has.
+    fn begun(&mut self) -> Option<&mut Option<Instant>> {
+        let Some(part) = self.protocol.codec().skipping() else {
+            return self.assembly.torn_since();
+        };
+        let timeout = self.timeout.as_mut()?;
+        if timeout.skipped != Some(part) {
+            (timeout.skipped, timeout.skipped_since) = (Some(part), None);
+        }
+        (!self.assembly.has_failed()).then_some(&mut timeout.skipped_since)
+    }
+
+    /// Watches the time of what has begun.
     #[cold]
     fn watch(&mut self, transport: &Transport) {
-        if let Some(timeout) = &mut self.timeout
-            && let Some(since) = self.assembly.torn_since()
-            && since.is_none()
-        {
-            let now = transport.handle().now();
-            *since = Some(now);
-            if !timeout.is_running {
+        if let Some(since @ None) = self.begun() {
+            *since = Some(transport.handle().now());
+            if let Some(timeout) = &mut self.timeout
+                && !timeout.is_running
+            {
                 timeout.is_running = true;
                 transport.call_later(timeout.limit, Self::check_time);
             }
@@ -93,11 +109,10 @@ impl<P: FrameProtocol> Framed<P> {
     /// Called by the timer. It runs on while frames are complete in time: to start one for each of them
     /// costs more.
     fn check_time(&mut self, transport: &Transport) -> Result {
-        let Some(timeout) = &mut self.timeout else {
-            return Ok(());
-        };
-        timeout.is_running = false;
-        let Some(Some(since)) = self.assembly.torn_since() else {
+        if let Some(timeout) = &mut self.timeout {
+            timeout.is_running = false;
+        }
+        let Some(Some(since)) = self.begun() else {
             return Ok(());
         };
         let now = transport.handle().now();
@@ -105,9 +120,11 @@ impl<P: FrameProtocol> Framed<P> {
             // The peer is not to blame.
             *since = now;
         }
-        let left = timeout
-            .limit
-            .saturating_sub(now.saturating_duration_since(*since));
+        let taken = now.saturating_duration_since(*since);
+        let Some(timeout) = &mut self.timeout else {
+            return Ok(());
+        };
+        let left = timeout.limit.saturating_sub(taken);
         if left.is_zero() {
             let error = FrameError::TimedOut {
                 limit: timeout.limit,
@@ -157,7 +174,9 @@ impl<P: FrameProtocol> Protocol for Framed<P> {
 
     fn data_received(&mut self, transport: &Transport, data: &[u8]) -> Result {
         let received = self.assembly.receive(&mut self.protocol, transport, data);
-        if self.timeout.is_some() && self.assembly.is_torn() {
+        if self.timeout.is_some()
+            && (self.assembly.is_torn() || self.protocol.codec().skipping().is_some())
+        {
             self.watch(transport);
         }
         received

@@ -56,7 +56,8 @@ pub enum Overlong {
     /// The line is an error, [`FrameError::TooLong`].
     #[default]
     Error,
-    /// The line is left out, and [counted](Lines::skipped).
+    /// The line is left out, and [counted](Lines::skipped). Its rest has a
+    /// [`frame_timeout`](crate::Framed::frame_timeout) of its own.
     Skip,
 }
 
@@ -247,5 +248,9 @@ impl Decode for Lines {
     fn decode_eof<'a>(&mut self, input: &'a [u8]) -> Result<Step<&'a [u8]>, FrameError> {
         let step = self.decode_last(input)?;
         Ok(lend(input, step))
+    }
+
+    fn skipping(&self) -> Option<u64> {
+        self.skipping.then_some(self.skipped)
     }
 }

@@ -93,6 +93,10 @@ impl<C: Decode> Decode for Raw<C> {
             _ => Err(FrameError::Truncated { have: input.len() }.into()),
         }
     }
+
+    fn skipping(&self) -> Option<u64> {
+        self.codec.skipping()
+    }
 }
 
 fn framed<F>(step: Step<F>) -> Step<Piece<'static, F>> {

@@ -177,7 +177,10 @@ fn a_peer_that_reads_slowly_reads_only_while_the_protocol_does_not() {
     assert_eq!(chunks("cut 7 9, pause 2"), [7, 3]);
     let seen = echo_in("cut 7 9, slow 2");
     let at = |what: Seen| seen.iter().position(|seen| *seen == what);
-    assert!(at(Seen::Resume) < at(Seen::Data(b"78".to_vec())), "{seen:?}");
+    assert!(
+        at(Seen::Resume) < at(Seen::Data(b"78".to_vec())),
+        "{seen:?}"
+    );
 
     let report = check_protocol(Lines::default, &lines()).unwrap();
     assert_eq!(report.slow_readers(), report.paused());
