@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use support::{Log, Recorder, Wire, drive, each_wire, pattern, settle};
 use tidegate::{OnPause, Protocol, ReadHold, Result, Transport};
-use tidegate_service::{Bucket, Throttle};
+use tidegate_service::{Bucket, ProxyProtocol, Throttle};
 use tidegate_testkit::World;
 
 const RATE: u64 = 1_000_000;
@@ -233,6 +233,34 @@ fn the_end_of_a_connection_that_is_held_leaves_no_timer(wire: Wire) {
     drive(&mut event_loop, "lost", || log.is_lost());
     settle(&mut event_loop);
     assert_eq!(event_loop.handle().stats().timers, 0);
+}
+
+#[test]
+fn what_came_behind_a_header_counts_also_when_it_is_read_in_pieces() {
+    let mut world = World::new();
+    let host = world.add_host("host").unwrap();
+    let received = Rc::new(Cell::new(0));
+    let counted = received.clone();
+    let serve = move || {
+        let counts = Counts {
+            received: counted.clone(),
+            buffer: Some(vec![0; 4]),
+        };
+        ProxyProtocol::new(|_| Throttle::new(Bucket::new(10, 10), counts))
+    };
+    host.handle().create_server(host.addr(7), serve).unwrap();
+    let peer = world.network().dial(host.addr(7)).unwrap();
+    world.settle().unwrap();
+    let behind = "x".repeat(100);
+    peer.send(format!("PROXY UNKNOWN\r\n{behind}").as_bytes())
+        .unwrap();
+    world.settle().unwrap();
+    // Ninety bytes above the burst.
+    peer.send(b"x").unwrap();
+    world.advance(Duration::from_millis(8_900)).unwrap();
+    assert_eq!(received.get(), 4);
+    world.advance(Duration::from_millis(200)).unwrap();
+    assert_eq!(received.get(), 101);
 }
 
 each_wire!(bytes_that_are_given_back_count_once);

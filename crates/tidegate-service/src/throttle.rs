@@ -86,6 +86,16 @@ impl<P: Protocol> Wrap for Throttle<P> {
         result
     }
 
+    /// The first bytes may be a tail that a wrapper around this one has left, and come in pieces.
+    #[inline]
+    fn get_buffer(&mut self, transport: &Transport, size_hint: usize) -> Option<&mut [u8]> {
+        if self.taken.is_none() && size_hint > 0 {
+            let received = transport.stats().received;
+            self.taken = Some(received.saturating_sub(size_hint as u64));
+        }
+        self.protocol.get_buffer(transport, size_hint)
+    }
+
     #[inline]
     fn buffer_updated(&mut self, transport: &Transport, len: usize) -> Result {
         let result = self.protocol.buffer_updated(transport, len);
