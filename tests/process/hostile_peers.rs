@@ -102,7 +102,9 @@ const IDLE: Duration = Duration::from_secs(20);
 
 /// The number of crowds after which everything that is kept for good has been allocated.
 const WARM: usize = 50;
-const CROWDS: usize = 1_000;
+
+/// A million peers in all.
+const CROWDS: usize = 5_000;
 
 struct Churn {
     world: World,
