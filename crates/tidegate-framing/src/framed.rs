@@ -65,10 +65,10 @@ impl<P: FrameProtocol> Framed<P> {
     ///
     /// This is for peers that send slowly on purpose. A connection that is idle between two frames is
     /// not limited. Nor are bytes that come as they arrive, as those of [`Raw`](crate::Raw). A frame
-    /// gets as much time again when reading is stopped at its end. What a codec
+    /// gets as much time again when reading is stopped at its end. A part that a codec
     /// [skips](Decode::skipping) has to end in this time too.
     ///
-    /// A connection has at most one timer for it, which is started by a torn frame.
+    /// A connection has at most one timer for it, which is started by a torn frame or a skipped part.
     #[must_use]
     pub fn frame_timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(Box::new(FrameTimeout {

@@ -87,7 +87,7 @@ impl Protocol for Repeats {
     }
 }
 
-/// Replies a moment later: what it has read before a pause it answers within.
+/// Replies a moment later, also within a pause to a message from before.
 struct Delays;
 
 impl Protocol for Delays {

@@ -1,4 +1,4 @@
-//! What a protocol writes while it is paused.
+//! The bytes that a protocol writes while it is paused.
 
 use std::cell::Cell;
 use std::rc::Rc;
