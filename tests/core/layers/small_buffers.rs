@@ -5,7 +5,7 @@ use super::ending::sealed_scene;
 use std::cell::{Cell, RefCell};
 use std::io::ErrorKind;
 use std::rc::Rc;
-use support::seal::{RECORD, end_of_seal, sealed};
+use support::seal::{RECORD, end_of_seal, record_of, sealed};
 use support::{Kind, Log, Recorder, Scene, Seen, drive, each_kind, once, pattern, settle};
 use tidegate::{CloseReason, EventLoop, OnPause, Result, Transport};
 
@@ -74,6 +74,24 @@ fn each_resume_brings_one_callback_if_each_callback_pauses(kind: Kind) {
     }
 }
 each_kind!(each_resume_brings_one_callback_if_each_callback_pauses);
+
+/// A record, and behind it in the same segment one that is none.
+fn the_failure_of_a_layer_comes_behind_the_bytes_that_a_small_buffer_has_left(kind: Kind) {
+    const LEN: usize = 300;
+    for size in SIZES {
+        let (mut event_loop, log, _, mut peer) =
+            sealed_scene(Scene::of(kind), |recorder| buffered(recorder, size));
+        peer.send(&[sealed(&pattern(0, LEN)), record_of(b'x', b"junk")].concat());
+        drive(&mut event_loop, "the failure", || log.is_lost());
+        assert_eq!(log.data(), pattern(0, LEN), "{size:?}");
+        let reason = log.closed().reason().clone();
+        assert!(
+            matches!(&reason, CloseReason::Io(error) if error.kind() == ErrorKind::InvalidData),
+            "{reason}"
+        );
+    }
+}
+each_kind!(the_failure_of_a_layer_comes_behind_the_bytes_that_a_small_buffer_has_left);
 
 fn the_loop_sleeps_while_a_layer_has_bytes_for_a_protocol_that_has_paused(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) = sealed_scene(Scene::of(kind), |recorder| {
