@@ -23,7 +23,7 @@ use tidegate_streams::StreamReader;
 /// [`ReadError::Closed`](tidegate_streams::ReadError::Closed), whose reason is
 /// [`UnexpectedEof`](io::ErrorKind::UnexpectedEof).
 ///
-/// The [security](crate::TransportTls::start_tls_server#security) of a connection that begins without
+/// The [security](crate::TransportTls::start_tls_server) of a connection that begins without
 /// TLS is that of the methods of `Transport`: forget what was said before.
 pub trait StreamTls: Sealed {
     /// Begins TLS, as the end that accepts the handshake. Completes when the handshake is done.
