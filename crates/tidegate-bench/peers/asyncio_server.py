@@ -1,6 +1,8 @@
 """The services on asyncio, or on uvloop, as their documentation writes them.
 
-    python3 asyncio_server.py echo|lines|sink|source PORT [--api protocol|streams] [--uvloop]
+    python3 asyncio_server.py echo|lines|sink|source PORT [--api protocol|streams|datagrams] [--uvloop]
+
+Datagrams are echo, sink and source.
 """
 
 import argparse
@@ -9,6 +11,11 @@ import resource
 
 READ_BUFFER = 64 * 1024
 BLOCK = bytes(index % 251 for index in range(251 * 256))
+DATAGRAM, WINDOW, ASKS = 1200, 64, 1
+DATAGRAMS = [
+    bytes((start + index) % 251 for index in range(DATAGRAM))
+    for start in range(0, WINDOW * DATAGRAM, DATAGRAM)
+]
 
 
 class Base(asyncio.Protocol):
@@ -66,6 +73,30 @@ class Source(asyncio.Protocol):
         self.produce()
 
 
+class DatagramEcho(asyncio.DatagramProtocol):
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def datagram_received(self, data, address):
+        self.transport.sendto(data, address)
+
+
+class DatagramSink(DatagramEcho):
+    """Returns those that ask for it."""
+
+    def datagram_received(self, data, address):
+        if data[0] == ASKS:
+            self.transport.sendto(data, address)
+
+
+class DatagramSource(DatagramEcho):
+    """Sends a window for each that it receives."""
+
+    def datagram_received(self, data, address):
+        for datagram in DATAGRAMS:
+            self.transport.sendto(datagram, address)
+
+
 async def echo(reader, writer):
     while data := await reader.read(READ_BUFFER):
         writer.write(data)
@@ -103,6 +134,19 @@ def closing(handler):
     return handle
 
 
+async def serve_datagrams(arguments):
+    protocol = {"echo": DatagramEcho, "sink": DatagramSink, "source": DatagramSource}
+    transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+        protocol[arguments.service], local_addr=("127.0.0.1", arguments.port)
+    )
+    announce(transport.get_extra_info("sockname"))
+    await asyncio.Event().wait()
+
+
+def announce(address):
+    print("listening on %s:%d" % address, flush=True)
+
+
 async def serve(arguments):
     loop = asyncio.get_running_loop()
     where = {"host": "127.0.0.1", "port": arguments.port, "backlog": 4096}
@@ -115,7 +159,7 @@ async def serve(arguments):
         server = await asyncio.start_server(
             closing(handler[arguments.service]), limit=1024 * 1024, **where
         )
-    print("listening on 127.0.0.1:%d" % server.sockets[0].getsockname()[1], flush=True)
+    announce(server.sockets[0].getsockname())
     await server.serve_forever()
 
 
@@ -123,7 +167,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("service", choices=["echo", "lines", "sink", "source"])
     parser.add_argument("port", type=int)
-    parser.add_argument("--api", choices=["protocol", "streams"], default="protocol")
+    parser.add_argument("--api", choices=["protocol", "streams", "datagrams"], default="protocol")
     parser.add_argument("--uvloop", action="store_true")
     arguments = parser.parse_args()
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -132,7 +176,7 @@ def main():
         import uvloop
 
         uvloop.install()
-    asyncio.run(serve(arguments))
+    asyncio.run(serve_datagrams(arguments) if arguments.api == "datagrams" else serve(arguments))
 
 
 main()

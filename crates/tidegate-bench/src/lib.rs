@@ -7,6 +7,7 @@
 //!
 //! This library holds the parts that the programs share.
 
+pub mod carrier;
 pub mod load;
 pub mod machine;
 pub mod memory;

@@ -1,5 +1,6 @@
 //! The resident memory that connections cost a server, seen from outside.
 
+use crate::carrier::Carrier;
 use crate::server_process::ServerProcess;
 use crate::service::{MEGABYTE, SOURCE_PERIOD};
 use crate::tls::{self, Handshake};
@@ -26,10 +27,10 @@ struct Target {
 }
 
 impl Target {
-    fn new(server: &ServerProcess, tls: Option<Handshake>) -> Self {
+    fn new(server: &ServerProcess, carrier: Carrier) -> Self {
         Self {
             address: server.address(),
-            tls: tls.map(tls::client_config),
+            tls: (carrier == Carrier::Tls).then(|| tls::client_config(Handshake::Full)),
         }
     }
 
@@ -75,13 +76,8 @@ fn settled(server: &ServerProcess) -> io::Result<f64> {
 /// # Errors
 ///
 /// Those of connecting, and of an echo that does not come.
-pub fn idle(
-    server: &ServerProcess,
-    tls: Option<Handshake>,
-    few: usize,
-    many: usize,
-) -> io::Result<f64> {
-    let target = Target::new(server, tls);
+pub fn idle(server: &ServerProcess, carrier: Carrier, few: usize, many: usize) -> io::Result<f64> {
+    let target = Target::new(server, carrier);
     let mut connections = Vec::new();
     let mut up_to = |count: usize| -> io::Result<f64> {
         while connections.len() < count {
@@ -103,10 +99,10 @@ pub fn idle(
 /// As [`idle`].
 pub fn burst(
     server: &ServerProcess,
-    tls: Option<Handshake>,
+    carrier: Carrier,
     connections: usize,
 ) -> io::Result<(f64, f64)> {
-    let target = Target::new(server, tls);
+    let target = Target::new(server, carrier);
     let peak_of = |connections: usize| -> io::Result<f64> {
         let open = (0..connections).map(|_| target.used_once());
         let open = open.collect::<io::Result<Vec<_>>>()?;
@@ -142,8 +138,8 @@ pub struct Owed {
 /// # Errors
 ///
 /// Those of connecting, and a byte that is wrong.
-pub fn owed(server: &ServerProcess, tls: Option<Handshake>, peers: usize) -> io::Result<Owed> {
-    let target = Target::new(server, tls);
+pub fn owed(server: &ServerProcess, carrier: Carrier, peers: usize) -> io::Result<Owed> {
+    let target = Target::new(server, carrier);
     let mut peers = (0..peers)
         .map(|_| SlowPeer::connect(&target))
         .collect::<io::Result<Vec<_>>>()?;
@@ -219,7 +215,7 @@ impl SlowPeer {
 /// Those of connecting, and of reading `/proc`.
 pub fn unread(server: &ServerProcess, most: usize) -> io::Result<(u64, u64)> {
     // The first connection brings in what all need.
-    let first = Target::new(server, None).used_once()?;
+    let first = Target::new(server, Carrier::Tcp).used_once()?;
     let before = usage::resident(server.pid())?;
     let mut stream = TcpStream::connect(server.address())?;
     stream.set_nonblocking(true)?;

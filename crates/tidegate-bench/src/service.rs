@@ -44,9 +44,22 @@ pub const SOURCE_PERIOD: usize = 251;
 
 /// Returns the bytes of one write of a source: 256 periods, so that the blocks follow on each other.
 pub fn source_block() -> Vec<u8> {
-    (0..SOURCE_PERIOD * 256)
-        .map(|index| (index % SOURCE_PERIOD) as u8)
-        .collect()
+    of_source(SOURCE_PERIOD * 256)
+}
+
+/// Number of bytes of each datagram of a source and of a sink over UDP.
+pub const DATAGRAM: usize = 1200;
+
+/// Number of datagrams that a source over UDP sends for each that it receives, and that a sink is sent
+/// before it is waited for: as many as a receive buffer of the default size has room for.
+pub const WINDOW: usize = 64;
+
+/// The first byte of a datagram that a sink over UDP returns. It only receives the others.
+pub const ASKS: u8 = 1;
+
+/// Returns the datagrams of a window of a source over UDP, one behind the other: the bytes of a source.
+pub fn window() -> Vec<u8> {
+    of_source(WINDOW * DATAGRAM)
 }
 
 /// Number of bytes of a [`megabyte`].
@@ -54,9 +67,14 @@ pub const MEGABYTE: usize = 1 << 20;
 
 /// Returns the first [`MEGABYTE`] bytes of a source.
 pub fn megabyte() -> Vec<u8> {
-    let mut bytes = source_block().repeat(MEGABYTE.div_ceil(SOURCE_PERIOD * 256));
-    bytes.truncate(MEGABYTE);
-    bytes
+    of_source(MEGABYTE)
+}
+
+/// Returns the first bytes of a source.
+fn of_source(len: usize) -> Vec<u8> {
+    (0..len)
+        .map(|index| (index % SOURCE_PERIOD) as u8)
+        .collect()
 }
 
 /// The part of the command line that all servers have.

@@ -3,11 +3,12 @@
 use rustls::server::NoServerSessionStorage;
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
+use tidegate_bench::carrier::Carrier;
 use tidegate_bench::load::{Mode, Plan, Report, Until, run};
 use tidegate_bench::memory;
 use tidegate_bench::server_process::{Listening, ServerProcess, tied_to_us};
@@ -37,6 +38,13 @@ const SERVERS_OVER_TLS: [(&str, &[&str]); 5] = [
     ),
 ];
 
+/// Those over UDP.
+const SERVERS_OVER_UDP: [(&str, &[&str]); 3] = [
+    (env!("CARGO_BIN_EXE_serve"), &["--udp"]),
+    (env!("CARGO_BIN_EXE_serve_mio"), &["--udp"]),
+    (env!("CARGO_BIN_EXE_serve_tokio"), &["--udp"]),
+];
+
 fn start(program: &str, service: &str, options: &[&str]) -> ServerProcess {
     let mut command: Command = tied_to_us(program);
     command.arg(service).args(options);
@@ -45,7 +53,9 @@ fn start(program: &str, service: &str, options: &[&str]) -> ServerProcess {
 }
 
 /// A mode with the service that it is for; connections, size, depth and messages.
-const LOADS: [(Mode, &str, [usize; 4]); 12] = [
+type Loads = [(Mode, &'static str, [usize; 4])];
+
+const LOADS: &Loads = &[
     (Mode::PingPong, "echo", [1, 1, 1, 100]),
     (Mode::PingPong, "echo", [50, 64, 1, 2000]),
     (Mode::Pipeline, "echo", [20, 64, 16, 5000]),
@@ -60,20 +70,34 @@ const LOADS: [(Mode, &str, [usize; 4]); 12] = [
     (Mode::SlowReader, "echo", [3, 5000, 1, 12]),
 ];
 
+/// Few enough on their way that a receive buffer has room for them.
+const LOADS_OVER_UDP: &Loads = &[
+    (Mode::PingPong, "echo", [1, 1, 1, 100]),
+    (Mode::PingPong, "echo", [50, 64, 1, 2000]),
+    (Mode::Pipeline, "echo", [4, 64, 16, 5000]),
+    (Mode::Pipeline, "echo", [1, 9000, 4, 200]),
+    (Mode::Sink, "sink", [1, 1200, 1, 1000]),
+    (Mode::Source, "source", [3, 1200, 1, 1000]),
+];
+
 /// Runs the loads of a service, and checks that each has counted the messages asked for.
-fn check(program: &str, options: &[&str], service: &str, tls: Option<Handshake>) {
+fn check(program: &str, options: &[&str], service: &str, carrier: Carrier, handshake: Handshake) {
     let server = start(program, service, options);
-    for (mode, of, [connections, size, depth, messages]) in LOADS {
+    let loads = match carrier {
+        Carrier::Udp => LOADS_OVER_UDP,
+        Carrier::Tcp | Carrier::Tls => LOADS,
+    };
+    for &(mode, of, [connections, size, depth, messages]) in loads {
         if of != service {
             continue;
         }
         let mut plan = Plan::new(mode, server.address());
-        plan.tls = tls;
+        (plan.carrier, plan.handshake) = (carrier, handshake);
         (plan.connections, plan.size, plan.depth) = (connections, size, depth);
         plan.until = Until::Messages(messages as u64);
         plan.warmup = 7;
         let report = run(plan).unwrap();
-        let what = format!("{program} {options:?} {tls:?} {report}");
+        let what = format!("{program} {options:?} {carrier:?} {handshake:?} {report}");
         assert_eq!(report.errors, 0, "{what}");
         let counted = report.messages;
         if mode == Mode::SlowReader {
@@ -91,7 +115,16 @@ fn check(program: &str, options: &[&str], service: &str, tls: Option<Handshake>)
 fn every_mode_counts_the_messages_asked_for_and_finds_no_fault_in_servers_that_are_right() {
     for (program, options) in SERVERS {
         for service in ["echo", "lines", "sink", "source"] {
-            check(program, options, service, None);
+            check(program, options, service, Carrier::Tcp, Handshake::Full);
+        }
+    }
+}
+
+#[test]
+fn over_udp_the_modes_of_datagrams_do_the_same() {
+    for (program, options) in SERVERS_OVER_UDP {
+        for service in ["echo", "sink", "source"] {
+            check(program, options, service, Carrier::Udp, Handshake::Full);
         }
     }
 }
@@ -100,7 +133,7 @@ fn every_mode_counts_the_messages_asked_for_and_finds_no_fault_in_servers_that_a
 fn over_tls_the_modes_of_an_echo_do_the_same_with_full_handshakes_and_resumed_ones() {
     for (program, options) in SERVERS_OVER_TLS {
         for handshake in [Handshake::Full, Handshake::Resumed] {
-            check(program, options, "echo", Some(handshake));
+            check(program, options, "echo", Carrier::Tls, handshake);
         }
     }
 }
@@ -131,13 +164,13 @@ fn is_plausible(report: &Report) {
 #[test]
 fn bytes_that_a_server_kept_while_the_kernel_was_full_come_back_right() {
     // Each takes a second of slow reading, so all at once.
-    let plain = SERVERS.map(|server| (server, None));
-    let over_tls = SERVERS_OVER_TLS.map(|server| (server, Some(Handshake::Full)));
-    let start_check = |((program, options), tls)| {
+    let plain = SERVERS.map(|server| (server, Carrier::Tcp));
+    let over_tls = SERVERS_OVER_TLS.map(|server| (server, Carrier::Tls));
+    let start_check = |((program, options), carrier)| {
         thread::spawn(move || {
             let server = start(program, "echo", options);
             let mut plan = Plan::new(Mode::SlowReader, server.address());
-            plan.tls = tls;
+            plan.carrier = carrier;
             plan.size = 65_536;
             // More than the kernel's buffers of both sides hold by default.
             plan.until = Until::Messages(120);
@@ -154,14 +187,14 @@ fn bytes_that_a_server_kept_while_the_kernel_was_full_come_back_right() {
 
 #[test]
 fn idle_connections_are_held_for_the_time_after_one_message_or_none() {
-    let plain = (SERVERS[0], None);
-    let over_tls = (SERVERS_OVER_TLS[0], Some(Handshake::Full));
-    for (((program, options), tls), size) in
+    let plain = (SERVERS[0], Carrier::Tcp);
+    let over_tls = (SERVERS_OVER_TLS[0], Carrier::Tls);
+    for (((program, options), carrier), size) in
         [(plain, 0), (plain, 64), (over_tls, 0), (over_tls, 64)]
     {
         let server = start(program, "echo", options);
         let mut plan = Plan::new(Mode::Idle, server.address());
-        plan.tls = tls;
+        plan.carrier = carrier;
         (plan.connections, plan.size) = (100, size);
         plan.until = Until::Seconds(Duration::from_millis(50));
         let report = run(plan).unwrap();
@@ -242,6 +275,54 @@ fn one_wrong_missing_or_additional_byte_is_an_error_in_every_mode_that_receives(
     }
 }
 
+/// Sends a datagram back, in a wrong way.
+type DatagramFault = fn(&UdpSocket, &[u8], SocketAddr);
+
+/// An echo server over UDP, whose datagrams are right up to this number.
+fn faulty_over_udp(right_until: usize, fault: DatagramFault) -> SocketAddr {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    thread::spawn(move || {
+        let mut buffer = [0; 1500];
+        for number in 0.. {
+            let (len, from) = socket.recv_from(&mut buffer).unwrap();
+            if number == right_until {
+                fault(&socket, &buffer[..len], from);
+            } else {
+                socket.send_to(&buffer[..len], from).unwrap();
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn one_wrong_lost_or_doubled_datagram_is_an_error() {
+    fn send(socket: &UdpSocket, data: &[u8], to: SocketAddr) {
+        socket.send_to(data, to).unwrap();
+    }
+    let faults: [DatagramFault; 4] = [
+        |socket, data, to| send(socket, &[data, b"x"].concat(), to),
+        |socket, data, to| send(socket, &data[1..], to),
+        |socket, data, to| {
+            send(socket, data, to);
+            send(socket, data, to);
+        },
+        |_, _, _| {},
+    ];
+    for (index, fault) in faults.into_iter().enumerate() {
+        for (mode, depth) in [(Mode::PingPong, 1), (Mode::Pipeline, 8)] {
+            let mut plan = Plan::new(mode, faulty_over_udp(100, fault));
+            (plan.carrier, plan.depth) = (Carrier::Udp, depth);
+            plan.until = Until::Messages(20_000);
+            plan.silence = Duration::from_millis(500);
+            let report = run(plan).unwrap();
+            assert_eq!(report.errors, 1, "{mode:?} {index}: {report}");
+            assert!(report.messages < 10_000, "{mode:?} {index}: {report}");
+        }
+    }
+}
+
 /// Echoes over TLS, the first message of a connection, and ends it without close_notify if it is
 /// asked to cut.
 fn echo_over_tls(config: Arc<ServerConfig>, cuts: bool) -> SocketAddr {
@@ -279,7 +360,7 @@ fn over_tls_an_end_without_close_notify_and_a_session_that_is_not_resumed_are_er
     ] {
         let address = echo_over_tls(Arc::clone(config), cuts);
         let mut plan = Plan::new(Mode::Churn, address);
-        plan.tls = Some(handshake);
+        (plan.carrier, plan.handshake) = (Carrier::Tls, handshake);
         plan.until = Until::Messages(20);
         let report = run(plan).unwrap();
         let counted = (report.messages, report.errors);
@@ -294,11 +375,11 @@ fn peers_that_are_owed_a_megabyte_leave_most_of_it_to_the_server() {
         env!("CARGO_BIN_EXE_serve_tokio"),
     ];
     let without: &[&str] = &[];
-    let plain = programs.map(|program| (program, without, None));
-    let over_tls = programs.map(|program| (program, &["--tls"][..], Some(Handshake::Full)));
-    for (program, options, tls) in plain.into_iter().chain(over_tls) {
+    let plain = programs.map(|program| (program, without, Carrier::Tcp));
+    let over_tls = programs.map(|program| (program, &["--tls"][..], Carrier::Tls));
+    for (program, options, carrier) in plain.into_iter().chain(over_tls) {
         let server = start(program, "megabyte", options);
-        let owed = memory::owed(&server, tls, 10).unwrap();
+        let owed = memory::owed(&server, carrier, 10).unwrap();
         let most = MEGABYTE as f64;
         assert!((most * 0.8..most).contains(&owed.waiting), "{owed:?}");
     }

@@ -3,6 +3,7 @@
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
+use tidegate_bench::carrier::Carrier;
 use tidegate_bench::load::{Load, Mode, Plan, Until};
 use tidegate_bench::server_process::{Listening, ServerProcess, tied_to_us};
 
@@ -21,22 +22,37 @@ fn nothing_is_allocated_while_measuring() {
         (Mode::SlowReader, "echo", 1),
     ];
     for (mode, service, depth) in loads {
-        let mut command = tied_to_us(env!("CARGO_BIN_EXE_serve_mio"));
-        command.args([service, "--listen", "127.0.0.1:0"]);
-        let server = ServerProcess::start(command, Listening::Says).unwrap();
-        let mut plan = Plan::new(mode, server.address());
-        (plan.connections, plan.depth) = (20, depth);
-        plan.until = Until::Messages(500);
-        plan.warmup = 20;
-        let mut load = Load::connect(plan).unwrap();
-        load.warm_up().unwrap();
-        let region = Region::new(GLOBAL);
-        load.measure().unwrap();
-        let change = region.change();
-        let report = load.report();
-        assert_eq!(report.errors, 0, "{report}");
-        assert!(report.messages >= 500, "{report}");
-        let changes = change.allocations + change.reallocations + change.deallocations;
-        assert_eq!(changes, 0, "{mode:?}: {change:?}");
+        check(mode, service, depth, Carrier::Tcp, 20);
     }
+    for (mode, service, depth) in [
+        (Mode::PingPong, "echo", 1),
+        (Mode::Pipeline, "echo", 16),
+        (Mode::Sink, "sink", 1),
+        (Mode::Source, "source", 1),
+    ] {
+        check(mode, service, depth, Carrier::Udp, 1);
+    }
+}
+
+fn check(mode: Mode, service: &str, depth: usize, carrier: Carrier, connections: usize) {
+    let mut command = tied_to_us(env!("CARGO_BIN_EXE_serve_mio"));
+    command.args([service, "--listen", "127.0.0.1:0"]);
+    if carrier == Carrier::Udp {
+        command.arg("--udp");
+    }
+    let server = ServerProcess::start(command, Listening::Says).unwrap();
+    let mut plan = Plan::new(mode, server.address());
+    (plan.carrier, plan.connections, plan.depth) = (carrier, connections, depth);
+    plan.until = Until::Messages(500);
+    plan.warmup = 20;
+    let mut load = Load::connect(plan).unwrap();
+    load.warm_up().unwrap();
+    let region = Region::new(GLOBAL);
+    load.measure().unwrap();
+    let change = region.change();
+    let report = load.report();
+    assert_eq!(report.errors, 0, "{report}");
+    assert!(report.messages >= 500, "{report}");
+    let changes = change.allocations + change.reallocations + change.deallocations;
+    assert_eq!(changes, 0, "{mode:?} {carrier:?}: {change:?}");
 }

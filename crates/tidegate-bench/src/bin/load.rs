@@ -15,11 +15,12 @@ use tidegate_bench::usage;
 
 const USAGE: &str = "\
 usage: load MODE --connect IP:PORT (--seconds S | --messages N)
-            [--connections 1] [--size 64] [--depth 1] [--warmup 0] [--tls full|resumed]
+            [--connections 1] [--size 64] [--depth 1] [--warmup 0] [--tls full|resumed | --udp]
 
 Modes: pingpong, pipeline, churn, idle and slow-reader of an echo server; lines, sink and source.
 Sizes are bytes; --warmup is the number of messages before those that count. --tls is TLS 1.3;
-with `resumed` each connection of churn but the first resumes a session.";
+with `resumed` each connection of churn but the first resumes a session. --udp is for pingpong,
+pipeline, and with --size 1200 sink and source, which wait for each window of datagrams.";
 
 fn main() -> ExitCode {
     program::main(USAGE, Plan::parse, run)

@@ -5,6 +5,7 @@ use super::pattern::Pattern;
 use super::stream::Target;
 use super::tally::Tally;
 use super::{Drive, Plan};
+use crate::carrier::Carrier;
 use crate::service::READ_BUFFER;
 use crate::tls::Handshake;
 use mio::event::Event;
@@ -40,7 +41,7 @@ impl Churn {
             connection: Connection::new(plan, index),
             target: Target::new(plan),
             called: Instant::now(),
-            resumes: plan.tls == Some(Handshake::Resumed),
+            resumes: plan.carrier == Carrier::Tls && plan.handshake == Handshake::Resumed,
             has_session: false,
         };
         Self {

@@ -194,8 +194,9 @@ fn moved(mut call: impl FnMut() -> io::Result<usize>) -> Moved {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::carrier::Carrier;
     use crate::load::Mode;
-    use crate::tls::{self, Handshake};
+    use crate::tls;
     use rustls::{ServerConnection, StreamOwned};
     use std::io::Read;
     use std::net::TcpListener;
@@ -207,7 +208,7 @@ mod tests {
     fn bytes_that_a_session_keeps_when_the_kernel_is_full_go_with_the_next_send() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut plan = Plan::new(Mode::PingPong, listener.local_addr().unwrap());
-        plan.tls = Some(Handshake::Full);
+        plan.carrier = Carrier::Tls;
         let (expected, expects) = mpsc::channel();
         let server = thread::spawn(move || {
             let (mut socket, _) = listener.accept().unwrap();

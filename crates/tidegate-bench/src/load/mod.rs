@@ -2,7 +2,8 @@
 //!
 //! `plan` is what was asked for. A mode (`echo`, `bulk`, `churn`, `slow_reader`) keeps
 //! the connections busy and tells the `tally` what came of it; `pattern` is what is sent, and
-//! what must come back; a `stream` is the socket, or TLS on it. Nothing is allocated between
+//! what must come back; a `stream` is the socket, or TLS on it. Over UDP the modes are `datagram_echo` and
+//! `datagram_windows`, each on the socket of `datagram`. Nothing is allocated between
 //! [`Load::warm_up`] and the end of [`Load::measure`], so that what is measured is the server. Over
 //! TLS this is true of the generator itself, and not of rustls: that allocates for each record.
 //!
@@ -13,6 +14,9 @@
 mod bulk;
 mod churn;
 mod connection;
+mod datagram;
+mod datagram_echo;
+mod datagram_windows;
 mod echo;
 mod pattern;
 mod plan;
@@ -24,6 +28,7 @@ mod tally;
 pub use plan::{Mode, Plan, Until};
 pub use report::Report;
 
+use crate::carrier::Carrier;
 use mio::event::Event;
 use mio::{Events, Poll, Registry};
 use std::fmt;
@@ -69,6 +74,12 @@ impl Load {
     /// Those of connecting.
     pub fn connect(plan: Plan) -> io::Result<Self> {
         let drive: Box<dyn Drive> = match plan.mode {
+            Mode::Sink | Mode::Source if plan.carrier == Carrier::Udp => {
+                Box::new(datagram_windows::DatagramWindows::connect(&plan)?)
+            }
+            _ if plan.carrier == Carrier::Udp => {
+                Box::new(datagram_echo::DatagramEchoes::connect(&plan)?)
+            }
             Mode::PingPong | Mode::Pipeline | Mode::Lines | Mode::Idle => {
                 Box::new(echo::Echoes::connect(&plan)?)
             }

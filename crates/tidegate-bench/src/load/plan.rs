@@ -1,6 +1,8 @@
 //! The plan of a load: the command line of `load`.
 
+use crate::carrier::Carrier;
 use crate::program::{Result, named};
+use crate::service::DATAGRAM;
 use crate::tls::Handshake;
 use pico_args::Arguments;
 use serde::{Deserialize, Serialize};
@@ -49,11 +51,13 @@ pub struct Plan {
     pub mode: Mode,
     /// The server.
     pub address: SocketAddr,
-    /// The handshakes of connections over TLS; `None` without TLS.
-    pub tls: Option<Handshake>,
+    /// What is below the messages.
+    pub carrier: Carrier,
+    /// The handshakes of connections over TLS.
+    pub handshake: Handshake,
     /// The number of connections.
     pub connections: usize,
-    /// Bytes of a message; of a line with its end.
+    /// Bytes of a message; of a line with its end. Over UDP those of a sink and of a source are [`DATAGRAM`].
     pub size: usize,
     /// Messages on their way on each connection.
     pub depth: usize,
@@ -66,12 +70,13 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// One connection without TLS, 64 bytes, depth 1, one second, no warm-up.
+    /// One connection of TCP, 64 bytes, depth 1, one second, no warm-up.
     pub fn new(mode: Mode, address: SocketAddr) -> Self {
         Self {
             mode,
             address,
-            tls: None,
+            carrier: Carrier::Tcp,
+            handshake: Handshake::Full,
             connections: 1,
             size: 64,
             depth: 1,
@@ -93,10 +98,18 @@ impl Plan {
         let messages = words.opt_value_from_str("--messages")?.map(Until::Messages);
         let missing = "either --seconds or --messages is needed";
         let none = Self::new(Mode::PingPong, SocketAddr::from(([127, 0, 0, 1], 0)));
+        let handshake = words.opt_value_from_fn("--tls", named)?;
+        let carrier = match (words.contains("--udp"), handshake) {
+            (false, None) => Carrier::Tcp,
+            (false, Some(_)) => Carrier::Tls,
+            (true, None) => Carrier::Udp,
+            (true, Some(_)) => return Err("either --tls or --udp".into()),
+        };
         let plan = Self {
             address: words.value_from_str("--connect")?,
             until: seconds.xor(messages).ok_or(missing)?,
-            tls: words.opt_value_from_fn("--tls", named)?,
+            carrier,
+            handshake: handshake.unwrap_or(none.handshake),
             connections: words
                 .opt_value_from_str("--connections")?
                 .unwrap_or(none.connections),
@@ -119,8 +132,17 @@ impl Plan {
         if self.depth > 1 && !deep {
             return Err(format!("{:?} has a depth of 1", self.mode).into());
         }
-        if self.tls.is_some() && matches!(self.mode, Mode::Sink | Mode::Source) {
+        let is_stream = matches!(self.mode, Mode::Sink | Mode::Source);
+        if self.carrier == Carrier::Tls && is_stream {
             return Err("--tls is for the modes in which messages come back".into());
+        }
+        if self.carrier == Carrier::Udp {
+            if !is_stream && !matches!(self.mode, Mode::PingPong | Mode::Pipeline) {
+                return Err("--udp is for pingpong, pipeline, sink and source".into());
+            }
+            if is_stream && self.size != DATAGRAM {
+                return Err(format!("over UDP these have a --size of {DATAGRAM}").into());
+            }
         }
         if self.mode == Mode::Idle && matches!(self.until, Until::Messages(_)) {
             return Err("idle connections end after --seconds".into());
@@ -165,9 +187,12 @@ mod tests {
         assert_eq!(plan.mode, Mode::Pipeline);
         assert_eq!((plan.connections, plan.size, plan.depth), (3, 100, 16));
         assert_eq!((plan.until, plan.warmup), (Until::Messages(1000), 7));
-        assert_eq!((plan.budget(), plan.tls), (1007, None));
+        assert_eq!((plan.budget(), plan.carrier), (1007, Carrier::Tcp));
         let plan = parse("churn --connect 127.0.0.1:9 --tls resumed --messages 1").unwrap();
-        assert_eq!(plan.tls, Some(Handshake::Resumed));
+        assert_eq!(plan.carrier, Carrier::Tls);
+        assert_eq!(plan.handshake, Handshake::Resumed);
+        let plan = parse("sink --udp --connect 127.0.0.1:9 --size 1200 --messages 1").unwrap();
+        assert_eq!(plan.carrier, Carrier::Udp);
         let plan = parse("--connect=127.0.0.1:9 slow-reader --seconds=0.5").unwrap();
         assert_eq!(plan.mode, Mode::SlowReader);
         assert_eq!(plan.until, Until::Seconds(Duration::from_millis(500)));
@@ -185,6 +210,9 @@ mod tests {
         assert!(parse(&format!("pingpong {at} --seconds 1 --depth 2")).is_err());
         assert!(parse(&format!("sink {at} --seconds 1 --size 0")).is_err());
         assert!(parse(&format!("sink {at} --seconds 1 --tls full")).is_err());
+        assert!(parse(&format!("sink {at} --seconds 1 --udp")).is_err());
+        assert!(parse(&format!("lines {at} --seconds 1 --udp")).is_err());
+        assert!(parse(&format!("pingpong {at} --seconds 1 --udp --tls full")).is_err());
         assert!(parse(&format!("churn {at} --seconds 1 --tls never")).is_err());
         assert!(parse(&format!("idle {at} --messages 1")).is_err());
         assert!(parse(&format!("idle {at} --seconds 0.5 --size 0")).is_ok());

@@ -1,6 +1,7 @@
 //! The way of a connection's bytes: a socket, or TLS on a socket.
 
 use super::Plan;
+use crate::carrier::Carrier;
 use crate::tls;
 use mio::net::TcpStream;
 use rustls::{ClientConfig, ClientConnection, HandshakeKind};
@@ -20,7 +21,7 @@ impl Target {
     pub(super) fn new(plan: &Plan) -> Self {
         Self {
             address: plan.address,
-            tls: plan.tls.map(tls::client_config),
+            tls: (plan.carrier == Carrier::Tls).then(|| tls::client_config(plan.handshake)),
             silence: plan.silence,
         }
     }

@@ -1,7 +1,8 @@
 //! The cells of the table: one cell is one kind of traffic with its numbers.
 
+use tidegate_bench::carrier::Carrier;
 use tidegate_bench::load::Mode;
-use tidegate_bench::tls::Handshake;
+use tidegate_bench::service::DATAGRAM;
 
 /// How a cell is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +25,7 @@ pub(crate) struct Cell {
     pub(crate) kind: Kind,
     /// The mode of the server.
     pub(crate) server: &'static str,
-    pub(crate) tls: Option<Handshake>,
+    pub(crate) carrier: Carrier,
     pub(crate) connections: usize,
     pub(crate) size: usize,
     pub(crate) depth: usize,
@@ -36,7 +37,7 @@ impl Cell {
             name: name.to_owned(),
             kind,
             server,
-            tls: None,
+            carrier: Carrier::Tcp,
             connections,
             size: 64,
             depth: 1,
@@ -60,11 +61,18 @@ impl Cell {
         }
     }
 
-    /// Over TLS, with full handshakes.
     fn over_tls(self) -> Self {
         Self {
             name: format!("tls-{}", self.name),
-            tls: Some(Handshake::Full),
+            carrier: Carrier::Tls,
+            ..self
+        }
+    }
+
+    fn over_udp(self) -> Self {
+        Self {
+            name: format!("udp-{}", self.name),
+            carrier: Carrier::Udp,
             ..self
         }
     }
@@ -115,7 +123,22 @@ pub(crate) fn cells(quick: bool, descriptors: u64) -> Vec<Cell> {
     cells.push(Cell::new("idle", Kind::Idle, "echo", idle));
     cells.push(Cell::new("unread", Kind::Unread, "echo", 1));
     cells.extend(cells_over_tls(quick, room).map(Cell::over_tls));
+    cells.extend(cells_over_udp().map(Cell::over_udp));
     cells
+}
+
+/// No more is on its way than a receive buffer has room for.
+fn cells_over_udp() -> impl Iterator<Item = Cell> {
+    let echoes = [(1, 1), (64, 1), (1, 16)];
+    let echoes = echoes.map(|(connections, depth)| Cell::echo(connections, 64, depth));
+    let windows = [(Mode::Sink, "sink"), (Mode::Source, "source")].map(|(mode, server)| {
+        let name = format!("{server}-{DATAGRAM}B");
+        Cell {
+            size: DATAGRAM,
+            ..Cell::new(&name, Kind::Load(mode), server, 1)
+        }
+    });
+    echoes.into_iter().chain(windows)
 }
 
 fn cells_over_tls(quick: bool, room: usize) -> impl Iterator<Item = Cell> {
@@ -169,7 +192,7 @@ mod tests {
     fn no_two_cells_have_one_name() {
         let mut names: Vec<String> = cells(false, 20_000).into_iter().map(|c| c.name).collect();
         let all = names.len();
-        assert_eq!(all, 29);
+        assert_eq!(all, 34);
         names.sort();
         names.dedup();
         assert_eq!(names.len(), all);

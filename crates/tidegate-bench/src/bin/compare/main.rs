@@ -1,5 +1,5 @@
 //! Tidegate beside every peer that a user would weigh: raw epoll in C, raw mio, libuv, tokio,
-//! asyncio, uvloop; over TLS raw epoll with OpenSSL, and tokio-rustls.
+//! asyncio, uvloop; over TLS raw epoll with OpenSSL, and tokio-rustls; datagrams over UDP.
 //!
 //! All servers run from the start, stopped but for the one that is measured; client and server
 //! share one processor, because what waking a sleeping processor costs would hide the rest. In
@@ -8,7 +8,8 @@
 //! is smaller than between those two is none. Over TLS there are two tables: beside epoll with
 //! OpenSSL, and beside tokio-rustls.
 //!
-//! Run (20 minutes; `--help` tells of shorter runs, and `--only 'tls-*'` is TLS alone):
+//! Run (20 minutes; `--help` tells of shorter runs, and `--only 'tls-*'` is TLS alone, `--only
+//! 'udp-*'` UDP):
 //!
 //!     cargo run --release -p tidegate-bench --bin compare
 
@@ -29,6 +30,7 @@ use std::io;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
+use tidegate_bench::carrier::Carrier;
 use tidegate_bench::peers::{self, Peer};
 use tidegate_bench::program::{self, Result};
 use tidegate_bench::table::Facts;
@@ -110,9 +112,10 @@ fn write(results: &Results, reports: &[Report<'_>], out: &Path) -> io::Result<()
     println!("{page}");
     fs::write(out.join("report.md"), page)?;
     for report in reports {
-        let name = match report.tls {
-            false => "throughput.svg",
-            true => "throughput-tls.svg",
+        let name = match report.carrier {
+            Carrier::Tcp => "throughput.svg",
+            Carrier::Tls => "throughput-tls.svg",
+            Carrier::Udp => "throughput-udp.svg",
         };
         if let Some(svg) = chart::throughput(report) {
             fs::write(out.join(name), svg)?;
@@ -147,8 +150,8 @@ fn select(only: &[String], cells: &mut Vec<Cell>, peers: &mut Vec<Peer>) -> Resu
         cells.retain(|cell| named(&cell.name));
     }
     if peers.iter().any(|peer| named(peer.name())) {
-        let baselines = [false, true]
-            .map(|tls| report::baselines(tls, peers.iter().map(Peer::name)))
+        let baselines = report::CARRIERS
+            .map(|carrier| report::baselines(carrier, peers.iter().map(Peer::name)))
             .concat();
         let twins: Vec<String> = baselines.iter().copied().map(peers::twin_of).collect();
         peers.retain(|peer| {
@@ -213,7 +216,7 @@ fn rounds(
             random.shuffle(&mut servers);
             for peer in servers {
                 let name = peer.name();
-                let is_done = !peer.serves(cell.server, cell.tls.is_some())
+                let is_done = !peer.serves(cell.server, cell.carrier)
                     || results.has(round, &cell.name, name)
                     || (!cell.every_round() && results.has(1, &cell.name, name))
                     || results.error(&cell.name, name).is_some();

@@ -47,7 +47,7 @@ impl Bench {
             Kind::Idle => {
                 let server = peer.start(cell.server)?;
                 let few = cell.connections / 10;
-                let bytes = memory::idle(&server, cell.tls, few, cell.connections)?;
+                let bytes = memory::idle(&server, cell.carrier, few, cell.connections)?;
                 Ok(named([
                     ("connections", cell.connections as f64),
                     ("bytes_per_connection", bytes),
@@ -60,14 +60,14 @@ impl Bench {
             }
             Kind::Owed => {
                 let server = peer.start(cell.server)?;
-                let owed = memory::owed(&server, cell.tls, cell.connections)?;
+                let owed = memory::owed(&server, cell.carrier, cell.connections)?;
                 Ok(named([("growth", owed.growth), ("waiting", owed.waiting)]))
             }
             Kind::Burst => {
                 let trimmer = peers::trimmer(&self.programs).map_err(io::Error::other)?;
                 let server =
                     peer.start_under(&trimmer.each_ref().map(|word| &word[..]), cell.server)?;
-                let (growth, left) = memory::burst(&server, cell.tls, cell.connections)?;
+                let (growth, left) = memory::burst(&server, cell.carrier, cell.connections)?;
                 Ok(named([("growth", growth), ("left", left)]))
             }
         }
@@ -96,7 +96,7 @@ impl Bench {
 /// the begin and the end of the measurement.
 fn run_load(seconds: f64, server: &ServerProcess, cell: &Cell, mode: Mode) -> io::Result<Figures> {
     let mut plan = Plan::new(mode, server.address());
-    plan.tls = cell.tls;
+    plan.carrier = cell.carrier;
     plan.connections = cell.connections;
     plan.size = cell.size;
     plan.depth = cell.depth;

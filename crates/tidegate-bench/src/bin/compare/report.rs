@@ -3,7 +3,8 @@
 use crate::cells::{Cell, Kind};
 use crate::results::{Results, Standing};
 use std::fmt::Write;
-use tidegate_bench::peers::{EPOLL, OPENSSL, TOKIO_RUSTLS, is_twin, twin_of};
+use tidegate_bench::carrier::Carrier;
+use tidegate_bench::peers::{EPOLL, EPOLL_UDP, MIO_UDP, OPENSSL, TOKIO_RUSTLS, is_twin, twin_of};
 use tidegate_bench::table::{list, size, table};
 
 /// A kind of memory: a sentence about it, in which `{}` is the number of connections, and its
@@ -42,31 +43,32 @@ const MEMORY: [Memory; 4] = [
     ),
 ];
 
-/// The figures to report: those without TLS, or those over it.
+/// The figures to report: those over one carrier.
 pub(crate) struct Report<'a> {
     pub(crate) results: &'a Results,
-    pub(crate) tls: bool,
+    pub(crate) carrier: Carrier,
     pub(crate) cells: Vec<&'a Cell>,
     pub(crate) servers: Vec<&'a str>,
     /// Those with which the others are compared, each in a table of its own.
     pub(crate) baselines: Vec<&'static str>,
 }
 
-/// The baselines among these servers, without TLS or over it.
+/// In the order of the page.
+pub(crate) const CARRIERS: [Carrier; 3] = [Carrier::Tcp, Carrier::Tls, Carrier::Udp];
+
+/// The baselines among these servers, over a carrier: over TLS two, else the first that there is.
 pub(crate) fn baselines<'a>(
-    tls: bool,
+    carrier: Carrier,
     servers: impl Iterator<Item = &'a str>,
 ) -> Vec<&'static str> {
     let servers: Vec<&str> = servers.collect();
-    let mut baselines = if tls {
-        vec![OPENSSL, TOKIO_RUSTLS]
-    } else {
-        vec![EPOLL, "mio"]
+    let (mut baselines, most) = match carrier {
+        Carrier::Tcp => (vec![EPOLL, "mio"], 1),
+        Carrier::Tls => (vec![OPENSSL, TOKIO_RUSTLS], 2),
+        Carrier::Udp => (vec![EPOLL_UDP, MIO_UDP], 1),
     };
     baselines.retain(|name| servers.contains(name));
-    if !tls {
-        baselines.truncate(1);
-    }
+    baselines.truncate(most);
     baselines
 }
 
@@ -76,10 +78,10 @@ pub(crate) fn reports<'a>(
     cells: &'a [Cell],
     servers: &'a [String],
 ) -> Vec<Report<'a>> {
-    let report = |tls| {
+    let report = |carrier| {
         let cells: Vec<&Cell> = cells
             .iter()
-            .filter(|cell| cell.tls.is_some() == tls)
+            .filter(|cell| cell.carrier == carrier)
             .collect();
         let is_known = |server: &&str| cells.iter().any(|cell| results.knows(&cell.name, server));
         let servers: Vec<&str> = servers
@@ -89,13 +91,13 @@ pub(crate) fn reports<'a>(
             .collect();
         Report {
             results,
-            tls,
-            baselines: baselines(tls, servers.iter().copied()),
+            carrier,
+            baselines: baselines(carrier, servers.iter().copied()),
             cells,
             servers,
         }
     };
-    let mut reports = Vec::from([false, true].map(report));
+    let mut reports = Vec::from(CARRIERS.map(report));
     reports.retain(|report| !report.servers.is_empty());
     reports
 }
@@ -105,9 +107,11 @@ pub(crate) fn markdown(results: &Results, reports: &[Report<'_>]) -> String {
     let mut page = String::from("# Comparison\n\n");
     machine(results, &mut page);
     for report in reports {
-        if report.tls {
-            page.push_str("\n## TLS\n\n");
-        }
+        page.push_str(match report.carrier {
+            Carrier::Tcp => "",
+            Carrier::Tls => "\n## TLS\n\n",
+            Carrier::Udp => "\n## UDP\n\n",
+        });
         for baseline in &report.baselines {
             report.beside(baseline, &mut page);
         }

@@ -206,7 +206,8 @@ mod tests {
     use super::*;
     use crate::cells::cells;
     use crate::report::reports;
-    use tidegate_bench::peers::{EPOLL, OPENSSL, OUR_TLS, TOKIO_RUSTLS};
+    use tidegate_bench::carrier::Carrier;
+    use tidegate_bench::peers::{EPOLL, EPOLL_UDP, OPENSSL, OUR_TLS, TOKIO_RUSTLS};
 
     /// A directory of our own, gone at the end.
     fn with_results(test: impl FnOnce(&mut Results, &Path)) {
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_over_tls_are_reported_apart_and_beside_each_of_their_baselines() {
+    fn servers_over_tls_and_udp_are_reported_apart_and_beside_each_of_their_baselines() {
         with_results(|results, _| {
             for (cell, server) in [
                 ("echo-64B-x1", "mio"),
@@ -283,19 +284,27 @@ mod tests {
                 ("tls-echo-64B-x1", OUR_TLS),
                 ("tls-echo-64B-x1", TOKIO_RUSTLS),
                 ("tls-echo-64B-x1", OPENSSL),
+                ("udp-echo-64B-x1", EPOLL_UDP),
             ] {
                 results.add(figures(1, cell, server, 100.0)).unwrap();
             }
             let (cells, servers) = (cells(true, 1024), results.servers());
             let reports = reports(results, &cells, &servers);
-            let [plain, over_tls] = &reports[..] else {
+            let [plain, over_tls, over_udp] = &reports[..] else {
                 panic!("{} reports", reports.len());
             };
             assert_eq!(plain.servers, [EPOLL, "mio"]);
             assert_eq!(plain.baselines, [EPOLL]);
             assert_eq!(over_tls.servers, [OUR_TLS, OPENSSL, TOKIO_RUSTLS]);
+            assert_eq!(over_udp.servers, [EPOLL_UDP]);
+            assert_eq!(over_udp.baselines, [EPOLL_UDP]);
             assert_eq!(over_tls.baselines, [OPENSSL, TOKIO_RUSTLS]);
-            assert!(over_tls.cells.iter().all(|cell| cell.tls.is_some()));
+            assert!(
+                over_tls
+                    .cells
+                    .iter()
+                    .all(|cell| cell.carrier == Carrier::Tls)
+            );
         });
     }
 }

@@ -8,9 +8,10 @@
 //! has no VAES. Allocations are the calls of malloc and its
 //! kin that callgrind saw. System calls are those that strace saw. Each is the difference of two
 //! runs of different length, so that start and end do not count. A handshake is that of a
-//! connection that lives for one message, with all that such a connection costs.
+//! connection that lives for one message, with all that such a connection costs. Over UDP a connection
+//! is a socket of the client, and the server has one.
 //!
-//! Run (two minutes, a part of it with `--tls`; with `--record` the figures become the baseline):
+//! Run (two minutes, a part of it with `--tls` or `--udp`; with `--record` the figures become the baseline):
 //!
 //!     cargo run --release -p tidegate-bench --bin counts
 //!
@@ -25,6 +26,7 @@ use std::fs;
 use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use tidegate_bench::carrier::Carrier;
 use tidegate_bench::load::Mode;
 use tidegate_bench::peers::{self, Peer};
 use tidegate_bench::program::{self, Result};
@@ -33,22 +35,25 @@ use tidegate_bench::{machine, memory, usage};
 use tools::Traffic;
 
 const USAGE: &str = "\
-usage: counts [--record] [--baseline FILE] [--all] [--tls]
+usage: counts [--record] [--baseline FILE] [--all] [--tls | --udp]
 
 --record   makes the figures the baseline
 --all      counts instructions and allocations of the other peers too, which takes some minutes;
            they have no baseline
---tls      counts over TLS alone";
+--tls      counts over TLS alone
+--udp      counts over UDP alone";
 
 const PING_PONG: Traffic = Traffic {
     name: "echo-x1",
     load: Mode::PingPong,
     server: "echo",
-    tls: None,
+    carrier: Carrier::Tcp,
+    handshake: Handshake::Full,
     connections: 1,
     depth: 1,
     runs: [6_400, 38_400],
     floor: "mio",
+    traffic_of_floor: None,
     has_exact_allocations: true,
 };
 
@@ -71,7 +76,7 @@ const TRAFFIC: [Traffic; 3] = [
 
 const PING_PONG_OVER_TLS: Traffic = Traffic {
     name: "tls-echo-x1",
-    tls: Some(Handshake::Full),
+    carrier: Carrier::Tls,
     runs: [3_200, 12_800],
     floor: peers::TOKIO_RUSTLS,
     ..PING_PONG
@@ -100,8 +105,36 @@ const TRAFFIC_OVER_TLS: [Traffic; 4] = [
     HANDSHAKE,
     Traffic {
         name: "tls-handshake-resumed",
-        tls: Some(Handshake::Resumed),
+        handshake: Handshake::Resumed,
         ..HANDSHAKE
+    },
+];
+
+const SOCKETS_OVER_UDP: Traffic = Traffic {
+    name: "udp-echo-x64",
+    carrier: Carrier::Udp,
+    connections: 64,
+    floor: peers::MIO_UDP,
+    ..PING_PONG
+};
+
+/// Of one socket the next datagram may come before or after the server has asked for it once more, so
+/// that the floor would be one of two.
+const PING_PONG_OVER_UDP: Traffic = Traffic {
+    name: "udp-echo-x1",
+    connections: 1,
+    traffic_of_floor: Some(&SOCKETS_OVER_UDP),
+    ..SOCKETS_OVER_UDP
+};
+
+const TRAFFIC_OVER_UDP: [Traffic; 3] = [
+    PING_PONG_OVER_UDP,
+    SOCKETS_OVER_UDP,
+    Traffic {
+        name: "udp-echo-x1-depth16",
+        load: Mode::Pipeline,
+        depth: 16,
+        ..PING_PONG_OVER_UDP
     },
 ];
 
@@ -122,7 +155,7 @@ struct Group<'a> {
 impl Group<'_> {
     /// Those of ours that serve a traffic.
     fn ours_for(&self, traffic: Traffic) -> impl Iterator<Item = &Peer> {
-        let serves = move |peer: &&Peer| peer.serves(traffic.server, traffic.tls.is_some());
+        let serves = move |peer: &&Peer| peer.serves(traffic.server, traffic.carrier);
         self.ours.iter().copied().filter(serves)
     }
 
@@ -137,7 +170,8 @@ struct Arguments {
     record: bool,
     baseline: PathBuf,
     all: bool,
-    tls: bool,
+    /// That alone.
+    carrier: Option<Carrier>,
 }
 
 fn main() -> ExitCode {
@@ -154,14 +188,20 @@ fn parse(words: &mut pico_args::Arguments) -> Result<Arguments> {
     let path = |text: &std::ffi::OsStr| Ok::<_, Infallible>(PathBuf::from(text));
     let baseline = words.opt_value_from_os_str("--baseline", path)?;
     let recorded = || peers::workspace().join("crates/tidegate-bench/baseline.toml");
+    let carrier = match (words.contains("--tls"), words.contains("--udp")) {
+        (false, false) => None,
+        (true, false) => Some(Carrier::Tls),
+        (false, true) => Some(Carrier::Udp),
+        (true, true) => return Err("either --tls or --udp".into()),
+    };
     let arguments = Arguments {
         record: words.contains("--record"),
         baseline: baseline.unwrap_or_else(recorded),
         all: words.contains("--all"),
-        tls: words.contains("--tls"),
+        carrier,
     };
-    if arguments.record && arguments.tls {
-        return Err("--record is for all figures, and not with --tls".into());
+    if arguments.record && carrier.is_some() {
+        return Err("--record is for all figures, and not with --tls or --udp".into());
     }
     Ok(arguments)
 }
@@ -199,7 +239,7 @@ fn run(arguments: &Arguments) -> Result<Vec<String>> {
     let [protocol, buffered, streams] = peers::OURS;
     let mut others: Vec<&Peer> = servers.iter().collect();
     if arguments.all {
-        let known = [protocol, buffered, streams, peers::OUR_TLS];
+        let known = [protocol, buffered, streams, peers::OUR_TLS, peers::OUR_UDP];
         others.retain(|peer| !known.contains(&peer.name()) && !peers::is_twin(peer.name()));
     } else {
         others.clear();
@@ -216,14 +256,21 @@ fn run(arguments: &Arguments) -> Result<Vec<String>> {
         traffic: &TRAFFIC_OVER_TLS,
         servers: &servers,
         ours: named(&[peers::OUR_TLS]),
+        others: others.clone(),
+    };
+    let over_udp = Group {
+        traffic: &TRAFFIC_OVER_UDP,
+        servers: &servers,
+        ours: named(&[peers::OUR_UDP]),
         others,
     };
 
     let mut figures = Figures::new();
-    let groups = if arguments.tls {
-        vec![over_tls]
-    } else {
-        vec![plain, over_tls]
+    let groups = match arguments.carrier {
+        None => vec![plain, over_tls, over_udp],
+        Some(Carrier::Tcp) => vec![plain],
+        Some(Carrier::Tls) => vec![over_tls],
+        Some(Carrier::Udp) => vec![over_udp],
     };
     for group in groups {
         per_message(&scratch, &group, &mut figures)?;
@@ -238,7 +285,7 @@ fn run(arguments: &Arguments) -> Result<Vec<String>> {
     let text = fs::read_to_string(&arguments.baseline)
         .map_err(|error| format!("{}: {error}", arguments.baseline.display()))?;
     let mut recorded = baseline::read(&text)?;
-    if arguments.tls {
+    if arguments.carrier.is_some() {
         recorded.retain(|name, _| figures.contains_key(name));
     }
     Ok(baseline::judge(&recorded, &figures))
@@ -247,7 +294,8 @@ fn run(arguments: &Arguments) -> Result<Vec<String>> {
 fn per_message(scratch: &Path, group: &Group<'_>, figures: &mut Figures) -> Result<()> {
     println!("\nuser-space instructions and heap allocations for each message (callgrind):");
     for &traffic in group.traffic {
-        let floor = tools::callgrind(scratch, group.floor(traffic)?, traffic)?;
+        let of_floor = *traffic.traffic_of_floor.unwrap_or(&traffic);
+        let floor = tools::callgrind(scratch, group.floor(traffic)?, of_floor)?;
         let show = |name: &str, counted: tools::Counted| {
             let ratio = counted.instructions / floor.instructions;
             println!(
@@ -268,7 +316,7 @@ fn per_message(scratch: &Path, group: &Group<'_>, figures: &mut Figures) -> Resu
             }
         }
         for peer in &group.others {
-            let serves = peer.serves(traffic.server, traffic.tls.is_some());
+            let serves = peer.serves(traffic.server, traffic.carrier);
             if serves && peer.name() != traffic.floor {
                 show(peer.name(), tools::callgrind(scratch, peer, traffic)?);
             }
@@ -296,13 +344,17 @@ fn system_calls(scratch: &Path, group: &Group<'_>, figures: &mut Figures) -> Res
 }
 
 fn idle(group: &Group<'_>, figures: &mut Figures) -> Result<()> {
+    let traffic = group.traffic[0];
+    if traffic.carrier == Carrier::Udp {
+        // A server knows no clients.
+        return Ok(());
+    }
     usage::raise_descriptor_limit();
     println!("\nresident bytes of the process for each idle connection:");
-    let traffic = group.traffic[0];
     let [few, many] = IDLE_CONNECTIONS;
     for peer in iter::once(group.floor(traffic)?).chain(group.ours_for(traffic)) {
         let server = peer.start(traffic.server)?;
-        let bytes = memory::idle(&server, traffic.tls, few, many)?;
+        let bytes = memory::idle(&server, traffic.carrier, few, many)?;
         println!("{:17} {bytes:.0}", peer.name());
         if peer.name() != traffic.floor {
             figures.insert(format!("{}.idle.{IDLE}", peer.name()), bytes);

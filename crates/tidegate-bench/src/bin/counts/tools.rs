@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use tidegate_bench::carrier::Carrier;
 use tidegate_bench::load::{self, Mode, Plan, Until};
 use tidegate_bench::peers::Peer;
 use tidegate_bench::server_process::ServerProcess;
@@ -17,7 +18,9 @@ pub(crate) struct Traffic {
     pub(crate) load: Mode,
     /// Of the server.
     pub(crate) server: &'static str,
-    pub(crate) tls: Option<Handshake>,
+    pub(crate) carrier: Carrier,
+    /// Over TLS.
+    pub(crate) handshake: Handshake,
     pub(crate) connections: usize,
     pub(crate) depth: usize,
     /// Messages of the two runs: many, because how the connections come together costs some dozens
@@ -26,6 +29,8 @@ pub(crate) struct Traffic {
     pub(crate) runs: [u64; 2],
     /// The server whose instructions the others are compared with.
     pub(crate) floor: &'static str,
+    /// The traffic for which that server is counted, if it is another one.
+    pub(crate) traffic_of_floor: Option<&'static Traffic>,
     /// Whether the number of allocations is the same in each run.
     pub(crate) has_exact_allocations: bool,
 }
@@ -87,7 +92,8 @@ pub(crate) fn strace(
 /// Sends the traffic, then ends the server, so that its tool writes the counts.
 fn load(server: ServerProcess, traffic: Traffic, messages: u64) -> io::Result<()> {
     let mut plan = Plan::new(traffic.load, server.address());
-    plan.tls = traffic.tls;
+    plan.carrier = traffic.carrier;
+    plan.handshake = traffic.handshake;
     plan.connections = traffic.connections;
     plan.depth = traffic.depth;
     plan.until = Until::Messages(messages);

@@ -2,17 +2,19 @@
 //!
 //! ```sh
 //! serve echo --api protocol|buffered|streams|framed|framed-ready|framed-next
-//!     [--write copy|owned] [--write-timeout] [--limits] [--tls] --listen 127.0.0.1:7000
+//!     [--write copy|owned] [--write-timeout] [--limits] [--tls | --udp] --listen 127.0.0.1:7000
 //! ```
 //!
 //! They are written as the first page of the documentation suggests: no options, and a write for
 //! each of many small replies. With `--write-timeout` an echo, and the lines, of `--api protocol` set
-//! one. With `--limits` the server has the timeouts and the maxima that the guide names.
+//! one. With `--limits` the server has the timeouts and the maxima that the guide names. `--udp` is for
+//! `echo`, `sink` and `source`, which have one form.
 
 mod buffered;
 mod framed;
 mod protocol;
 mod streams;
+mod udp;
 
 use bytes::Bytes;
 use pico_args::Arguments;
@@ -28,7 +30,7 @@ use tidegate_tls::ListenTls;
 const USAGE: &str = "\
 usage: serve echo|lines|sink|source|megabyte
              [--api protocol|buffered|streams|framed|framed-ready|framed-next]
-             [--write copy|owned] [--write-timeout] [--limits] [--tls] [--listen IP:PORT]";
+             [--write copy|owned] [--write-timeout] [--limits] [--tls | --udp] [--listen IP:PORT]";
 
 /// The interface that is used.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -74,6 +76,7 @@ struct Options {
     write_timeout: bool,
     limits: bool,
     tls: bool,
+    udp: bool,
 }
 
 fn parse(words: &mut Arguments) -> Result<(Options, ServerArguments)> {
@@ -85,6 +88,7 @@ fn parse(words: &mut Arguments) -> Result<(Options, ServerArguments)> {
         write_timeout: words.contains("--write-timeout"),
         limits: words.contains("--limits"),
         tls: words.contains("--tls"),
+        udp: words.contains("--udp"),
     };
     Ok((options, ServerArguments::parse(words)?))
 }
@@ -109,6 +113,7 @@ fn run((options, arguments): &(Options, ServerArguments)) -> Result<ExitCode> {
     }
     let (writes, timed) = (options.writes, options.write_timeout);
     let addresses = match options.api {
+        _ if options.udp => udp::bind(&handle, service, arguments.listen)?,
         Api::Protocol => protocol::listen(&handle, service, writes, timed, listen)?,
         Api::Buffered => buffered::listen(&handle, service, writes, listen)?,
         Api::Streams => streams::listen(&handle, service, writes, listen)?,

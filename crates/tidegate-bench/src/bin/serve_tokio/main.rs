@@ -1,7 +1,7 @@
 //! The services on tokio, one thread, a task for each connection.
 //!
 //! ```sh
-//! serve_tokio echo [--buffers task|shared] [--lines write|buffered] [--tls]
+//! serve_tokio echo [--buffers task|shared] [--lines write|buffered] [--tls | --udp]
 //!     --listen 127.0.0.1:7000
 //! ```
 //!
@@ -9,9 +9,10 @@
 //! `--buffers shared` waits for readiness and then reads into one that all tasks share, which is
 //! the best it can do for memory. `--lines write` sends each line back by a write;
 //! `--lines buffered` with a `BufWriter` that is flushed when no complete line is left. `--tls` is
-//! tokio-rustls, for `echo` and `megabyte`.
+//! tokio-rustls, for `echo` and `megabyte`; `--udp` is for `echo`, `sink` and `source`.
 
 mod over_tls;
+mod udp;
 
 use pico_args::Arguments;
 use serde::Deserialize;
@@ -32,7 +33,7 @@ use tokio_rustls::TlsAcceptor;
 
 const USAGE: &str = "\
 usage: serve_tokio echo|lines|sink|source|megabyte [--buffers task|shared]
-                   [--lines write|buffered] [--tls] [--listen IP:PORT]";
+                   [--lines write|buffered] [--tls | --udp] [--listen IP:PORT]";
 
 /// The buffers that bytes are read to.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -150,6 +151,7 @@ struct Options {
     buffers: Buffers,
     lines: Lines,
     tls: bool,
+    udp: bool,
 }
 
 fn parse(words: &mut Arguments) -> Result<(Options, ServerArguments)> {
@@ -159,17 +161,31 @@ fn parse(words: &mut Arguments) -> Result<(Options, ServerArguments)> {
         buffers: buffers.unwrap_or(Buffers::Task),
         lines: lines.unwrap_or(Lines::Write),
         tls: words.contains("--tls"),
+        udp: words.contains("--udp"),
     };
     let arguments = ServerArguments::parse(words)?;
     let has_tls = matches!(arguments.service, Service::Echo | Service::Megabyte);
     if options.tls && !has_tls {
         return Err("--tls is for echo and megabyte".into());
     }
+    let has_udp = !matches!(arguments.service, Service::Lines | Service::Megabyte);
+    if options.udp && !has_udp {
+        return Err("--udp is for echo, sink and source".into());
+    }
     Ok((options, arguments))
 }
 
 fn run((options, arguments): &(Options, ServerArguments)) -> Result<ExitCode> {
     usage::raise_descriptor_limit();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()?;
+    if options.udp {
+        return runtime.block_on(async {
+            udp::serve(arguments).await?;
+            Ok(ExitCode::SUCCESS)
+        });
+    }
     let shared = Rc::new(Shared {
         service: arguments.service,
         buffers: options.buffers,
@@ -181,9 +197,6 @@ fn run((options, arguments): &(Options, ServerArguments)) -> Result<ExitCode> {
         },
     });
     let acceptor = options.tls.then(|| TlsAcceptor::from(tls::server_config()));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .build()?;
     runtime.block_on(LocalSet::new().run_until(async {
         let listener = TcpListener::bind(arguments.listen).await?;
         announce(listener.local_addr()?);

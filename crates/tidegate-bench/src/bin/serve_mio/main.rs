@@ -1,11 +1,14 @@
 //! The services on mio and nothing else: a framework on mio cannot be faster.
 //!
 //! ```sh
-//! serve_mio echo --listen 127.0.0.1:7000
+//! serve_mio echo [--udp] --listen 127.0.0.1:7000
 //! ```
 //!
 //! Edge-triggered, one read buffer for all connections, replies written at once; bytes that the
-//! kernel has no room for are kept, and its connection is not read until that has gone.
+//! kernel has no room for are kept, and its connection is not read until that has gone. `--udp` is for
+//! `echo`, `sink` and `source`.
+
+mod udp;
 
 use mio::event::Event;
 use mio::net::{TcpListener, TcpStream};
@@ -246,9 +249,16 @@ fn run(arguments: &ServerArguments) -> io::Result<()> {
 }
 
 fn main() -> ExitCode {
-    let result = program::read(Arguments::from_env(), ServerArguments::parse)
+    let parse = |words: &mut Arguments| {
+        let udp = words.contains("--udp");
+        Ok((udp, ServerArguments::parse(words)?))
+    };
+    let result = program::read(Arguments::from_env(), parse)
         .map_err(io::Error::other)
-        .and_then(|arguments| run(&arguments));
+        .and_then(|(udp, arguments)| match udp {
+            true => udp::run(&arguments),
+            false => run(&arguments),
+        });
     if let Err(error) = result {
         eprintln!("serve_mio: {error}");
     }

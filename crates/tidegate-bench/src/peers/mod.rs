@@ -1,11 +1,15 @@
 //! The servers to compare: where they are, how they are built, how one is started.
 
+mod build;
+
+use crate::carrier::Carrier;
 use crate::server_process::{Listening, ServerProcess, free_port, tied_to_us};
-use std::env;
-use std::fs;
+use build::{build_c, folder, uvloop};
 use std::io;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Stdio;
+
+pub use build::{build_example, build_program, build_programs, run, trimmer, workspace};
 
 /// A server that can be started in each mode.
 #[derive(Debug, Clone)]
@@ -17,8 +21,8 @@ pub struct Peer {
     told_port: bool,
     /// The only mode in which it differs from another peer.
     only: Option<&'static str>,
-    /// Whether its services are over TLS.
-    tls: bool,
+    /// What its services are over.
+    carrier: Carrier,
 }
 
 impl Peer {
@@ -35,7 +39,7 @@ impl Peer {
             words: command.split(' ').map(fill).collect(),
             told_port: false,
             only: None,
-            tls: false,
+            carrier: Carrier::Tcp,
         }
     }
 
@@ -57,9 +61,9 @@ impl Peer {
         })
     }
 
-    /// Whether it is to be measured in a mode, over TLS or not.
-    pub fn serves(&self, mode: &str, tls: bool) -> bool {
-        self.tls == tls && self.only.is_none_or(|only| only == mode)
+    /// Whether it is to be measured in a mode over a carrier.
+    pub fn serves(&self, mode: &str, carrier: Carrier) -> bool {
+        self.carrier == carrier && self.only.is_none_or(|only| only == mode)
     }
 
     /// Its name in tables.
@@ -117,75 +121,6 @@ pub struct Peers {
     pub left_out: Vec<(String, String)>,
 }
 
-/// The root of the workspace.
-pub fn workspace() -> PathBuf {
-    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
-    // It is crates/tidegate-bench.
-    here.ancestors().nth(2).unwrap_or(here).to_owned()
-}
-
-/// The folder of the servers in other languages.
-fn folder() -> PathBuf {
-    workspace().join("crates/tidegate-bench/peers")
-}
-
-/// The directory with the release builds of the programs of this crate, after building them
-/// there. It is beside the directory of the running program.
-///
-/// # Errors
-///
-/// When cargo fails.
-pub fn build_programs() -> io::Result<PathBuf> {
-    build(&["-p", "tidegate-bench", "--bins"])
-}
-
-/// As [`build_programs`], after building one of them.
-///
-/// # Errors
-///
-/// When cargo fails.
-pub fn build_program(name: &str) -> io::Result<PathBuf> {
-    build(&["-p", "tidegate-bench", "--bin", name])
-}
-
-/// Returns the release build of an example, after building it.
-///
-/// # Errors
-///
-/// When cargo fails.
-pub fn build_example(name: &str) -> io::Result<PathBuf> {
-    let programs = build(&["-p", "tidegate-examples", "--example", name])?;
-    Ok(programs.join("examples").join(name))
-}
-
-fn build(chosen: &[&str]) -> io::Result<PathBuf> {
-    let here = env::current_exe()?;
-    let target = here.parent().and_then(Path::parent);
-    let target = target.ok_or_else(|| io::Error::other("no target directory"))?;
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    eprintln!("building the servers");
-    let mut build = Command::new(cargo);
-    // `cargo run` sets these for its program. The build script of a dependency looks at them, so with
-    // them everything would be built anew, and once more by the next cargo that has none.
-    for (name, _) in env::vars_os() {
-        let text = name.to_string_lossy();
-        if text.starts_with("CARGO_PKG_") || text.starts_with("CARGO_MANIFEST_") {
-            build.env_remove(name);
-        }
-    }
-    let status = build
-        .args(["build", "--quiet", "--release"])
-        .args(chosen)
-        .arg("--target-dir")
-        .arg(target)
-        .current_dir(workspace())
-        .status()?;
-    if !status.success() {
-        return Err(io::Error::other("cargo build failed"));
-    }
-    Ok(target.join("release"))
-}
-
 /// Returns the second name of a server that is measured twice: a difference between the two is
 /// noise.
 pub fn twin_of(name: &str) -> String {
@@ -212,6 +147,13 @@ pub const OPENSSL: &str = "epoll-openssl";
 pub const TOKIO_RUSTLS: &str = "tokio-rustls";
 /// Name of tokio-rustls with one buffer for all tasks.
 pub const TOKIO_RUSTLS_SHARED: &str = "tokio-rustls-shared";
+
+/// Name of ours over UDP.
+pub const OUR_UDP: &str = "tidegate-udp";
+/// Name of the loop in C over UDP.
+pub const EPOLL_UDP: &str = "epoll-udp";
+/// Name of raw mio over UDP.
+pub const MIO_UDP: &str = "mio-udp";
 
 /// Names of ours: protocols that are given their bytes, those with a buffer of their own, streams.
 pub const OURS: [&str; 3] = ["tidegate", "tidegate-buffered", "tidegate-streams"];
@@ -268,6 +210,13 @@ const IN_RUST_OVER_TLS: [InRust; 6] = [
     ),
 ];
 
+/// Those over UDP.
+const IN_RUST_OVER_UDP: [InRust; 3] = [
+    (OUR_UDP, "serve {mode} --udp", None),
+    (MIO_UDP, "serve_mio {mode} --udp", None),
+    ("tokio-udp", "serve_tokio {mode} --udp", None),
+];
+
 /// Returns the first of [`OURS`] with a write timeout on every connection: its counts must be those
 /// without. It serves echo and lines.
 pub fn with_write_timeout(programs: &Path) -> Peer {
@@ -322,14 +271,15 @@ pub fn framed_readers(programs: &Path) -> [Peer; 2] {
 /// Returns the peers in Rust, ours among them.
 pub fn rust_peers(programs: &Path) -> Vec<Peer> {
     let programs = programs.to_string_lossy();
-    let peer = |(name, command, only): InRust, tls| Peer {
+    let peer = |(name, command, only): InRust, carrier| Peer {
         only,
-        tls,
+        carrier,
         ..Peer::new(name, &format!("{{program}}/{command}"), &programs)
     };
-    let plain = IN_RUST.map(|server| peer(server, false));
-    let over_tls = IN_RUST_OVER_TLS.map(|server| peer(server, true));
-    plain.into_iter().chain(over_tls).collect()
+    let plain = IN_RUST.map(|server| peer(server, Carrier::Tcp));
+    let over_tls = IN_RUST_OVER_TLS.map(|server| peer(server, Carrier::Tls));
+    let over_udp = IN_RUST_OVER_UDP.map(|server| peer(server, Carrier::Udp));
+    plain.into_iter().chain(over_tls).chain(over_udp).collect()
 }
 
 /// Finds all peers that can be built on this machine. With `quick` only the raw loops beside ours,
@@ -338,7 +288,8 @@ pub fn find(programs: &Path, quick: bool) -> Peers {
     let mut peers = Peers::default();
     let in_c = "{program} {mode} {port}";
     let epoll = build_c(programs, "epoll", "");
-    peers.add(epoll, in_c, &[(EPOLL, ""), (&twin_of(EPOLL), "")]);
+    let names = [(EPOLL, ""), (&twin_of(EPOLL), "")];
+    peers.add(Carrier::Tcp, epoll, in_c, &names);
     let openssl = run("pkg-config", &["--cflags", "--libs", "openssl"])
         .and_then(|flags| build_c(programs, "epoll_openssl", &flags));
     let with_key = "{program} {mode} {port} {peers}/tls/certificate.pem {peers}/tls/key.pem";
@@ -347,113 +298,66 @@ pub fn find(programs: &Path, quick: bool) -> Peers {
         (&twin_of(OPENSSL), ""),
         ("epoll-openssl-usual", " --usual"),
     ];
-    peers.add(openssl, with_key, &names);
-    for peer in &mut peers.found {
-        peer.tls = peer.name.starts_with(OPENSSL);
-    }
+    peers.add(Carrier::Tls, openssl, with_key, &names);
+    let epoll_udp = build_c(programs, "epoll_udp", "");
+    let names = [(EPOLL_UDP, ""), (&twin_of(EPOLL_UDP), "")];
+    peers.add(Carrier::Udp, epoll_udp, in_c, &names);
     peers.found.extend(rust_peers(programs));
     if quick {
         peers
             .found
-            .retain(|peer| peer.tls || !peer.name.starts_with("tokio-"));
+            .retain(|peer| peer.carrier == Carrier::Tls || !peer.name.starts_with("tokio-"));
         return peers;
     }
     let libuv = run("pkg-config", &["--cflags", "--libs", "libuv"])
         .and_then(|flags| build_c(programs, "libuv", &flags));
-    peers.add(libuv, in_c, &[("libuv", "")]);
+    peers.add(Carrier::Tcp, libuv, in_c, &[("libuv", "")]);
     let python = run("python3", &["-c", "import sys; print(sys.executable)"]);
-    let script = "{program} {peers}/asyncio_server.py {mode} {port}";
+    let script = "{program} {peers}/asyncio_server.py {mode} {port} --api";
     let apis = [
-        ("asyncio-protocol", " --api protocol"),
-        ("asyncio-streams", " --api streams"),
+        ("asyncio-protocol", " protocol"),
+        ("asyncio-streams", " streams"),
     ];
-    peers.add(python, script, &apis);
+    peers.add(Carrier::Tcp, python.clone(), script, &apis);
+    peers.add(
+        Carrier::Udp,
+        python,
+        script,
+        &[("asyncio-udp", " datagrams")],
+    );
+    let uvloop = uvloop(programs);
     let apis = [
-        ("uvloop-protocol", " --api protocol --uvloop"),
-        ("uvloop-streams", " --api streams --uvloop"),
+        ("uvloop-protocol", " protocol --uvloop"),
+        ("uvloop-streams", " streams --uvloop"),
     ];
-    peers.add(uvloop(programs), script, &apis);
+    peers.add(Carrier::Tcp, uvloop.clone(), script, &apis);
+    let api = [("uvloop-udp", " datagrams --uvloop")];
+    peers.add(Carrier::Udp, uvloop, script, &api);
     peers
 }
 
 impl Peers {
     /// Adds a program under several names, each with options, or the reason why there is none.
-    fn add(&mut self, program: Result<String, String>, command: &str, names: &[(&str, &str)]) {
+    fn add(
+        &mut self,
+        carrier: Carrier,
+        program: Result<String, String>,
+        command: &str,
+        names: &[(&str, &str)],
+    ) {
         for (name, options) in names {
             match &program {
                 Ok(program) => {
                     let command = format!("{command}{options}");
-                    self.found.push(Peer::new(name, &command, program));
+                    self.found.push(Peer {
+                        carrier,
+                        ..Peer::new(name, &command, program)
+                    });
                 }
                 Err(why) => self.left_out.push(((*name).to_owned(), why.clone())),
             }
         }
     }
-}
-
-/// The place for what is built here.
-fn built(programs: &Path) -> Result<PathBuf, String> {
-    let place = programs.join("bench-peers");
-    fs::create_dir_all(&place).map_err(|error| error.to_string())?;
-    Ok(place)
-}
-
-/// Compiles a server of `peers/`, and returns its path.
-fn build_c(programs: &Path, name: &str, flags: &str) -> Result<String, String> {
-    let source = folder().join(format!("{name}.c"));
-    let program = built(programs)?.join(name).to_string_lossy().into_owned();
-    let source = source.to_string_lossy();
-    let mut arguments = vec!["-O2", "-o", &program, &source];
-    arguments.extend(flags.split_whitespace());
-    run("cc", &arguments)?;
-    Ok(program)
-}
-
-/// Returns the words of a tool under which a server can be told to [trim](ServerProcess::trim) its
-/// memory.
-///
-/// # Errors
-///
-/// When it cannot be built.
-pub fn trimmer(programs: &Path) -> Result<[String; 2], String> {
-    let library = build_c(programs, "trim", "-shared -fPIC")?;
-    Ok(["env".to_owned(), format!("LD_PRELOAD={library}")])
-}
-
-/// Returns the Python of an environment with uvloop, which is made when there is none yet.
-fn uvloop(programs: &Path) -> Result<String, String> {
-    let venv = built(programs)?.join("venv");
-    let python = venv.join("bin/python").to_string_lossy().into_owned();
-    let has_it = || run(&python, &["-c", "import uvloop"]);
-    if has_it().is_err() {
-        run("python3", &["-m", "venv", &venv.to_string_lossy()])?;
-        let install = ["-m", "pip", "install", "--quiet", "--timeout", "15"];
-        let what = ["--disable-pip-version-check", "uvloop"];
-        run(&python, &[&install[..], &what].concat())?;
-        has_it()?;
-    }
-    Ok(python)
-}
-
-/// Runs a program and returns its output, trimmed.
-///
-/// # Errors
-///
-/// That it is not there, or the last line of what it complained about.
-pub fn run(program: &str, arguments: &[&str]) -> Result<String, String> {
-    let name = Path::new(program).file_name();
-    let name = name.unwrap_or_default().to_string_lossy();
-    let output = Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| format!("{name}: {error}"))?;
-    if !output.status.success() {
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        let last = complaint.lines().rev().find(|line| !line.trim().is_empty());
-        return Err(format!("{name}: {}", last.unwrap_or("failed")));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 #[cfg(test)]
@@ -473,13 +377,5 @@ mod tests {
         for wrong in ["go", "=cmd", "go= "] {
             assert!(Peer::extra(wrong).is_err(), "{wrong}");
         }
-    }
-
-    #[test]
-    fn a_program_that_is_missing_or_fails_says_so_in_one_line() {
-        assert_eq!(run("echo", &["a", "b"]), Ok("a b".to_owned()));
-        assert!(run("no-such-program", &[]).is_err());
-        let complaint = run("sh", &["-c", "echo first >&2; echo last >&2; exit 1"]);
-        assert_eq!(complaint, Err("sh: last".to_owned()));
     }
 }
