@@ -50,6 +50,11 @@ impl<K: Ord> Moved<K> {
         self.0.get(key).copied()
     }
 
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn note(&mut self, key: K, slot: usize) {
         self.0.insert(key, slot);
     }

@@ -91,6 +91,25 @@ fn one_call_sends_datagrams_of_one_length_to_one_address() {
 }
 
 #[test]
+fn datagrams_go_in_one_call_also_after_an_empty_one() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let dir = TempDir::new();
+    let peer = DatagramPeer::new(Datagrams::V4, &dir, "b");
+    let protocol = DatagramRecorder::default();
+    let transport = endpoint(&event_loop, "127.0.0.1:0", &protocol);
+    transport.send_to(&[], &peer.address()).unwrap();
+    settle(&mut event_loop);
+    let before = event_loop.handle().stats().writes;
+    for i in 0..20_u8 {
+        transport.send_to(&[i; 100], &peer.address()).unwrap();
+    }
+    drive(&mut event_loop, "all are sent", || {
+        transport.stats().sent == 21
+    });
+    assert_eq!(event_loop.handle().stats().writes - before, 1);
+}
+
+#[test]
 fn the_replies_to_a_burst_of_one_sender_go_in_one_call_and_before_those_to_another() {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();

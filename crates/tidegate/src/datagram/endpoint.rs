@@ -174,11 +174,6 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn spend(&self, cost: usize) {
-        let left = self.budget().saturating_sub(cost) as u32;
-        self.budget.set((self.core().tick(), left));
-    }
-
     /// Why a send is refused now.
     pub(super) fn refusal(&self) -> WriteError {
         let transport = self.id;

@@ -68,6 +68,16 @@ impl Error for DatagramError {
     }
 }
 
+/// Whether an error says that the kernel has nothing, or takes nothing, now.
+#[inline]
+pub(super) fn is_would_block(error: &io::Error) -> bool {
+    match error.raw_os_error() {
+        // Costs less than its kind.
+        Some(code) => code == libc::EAGAIN,
+        None => error.kind() == io::ErrorKind::WouldBlock,
+    }
+}
+
 /// Whether an error of receiving says that the socket itself is of no more use.
 pub(super) fn is_of_the_socket(error: &io::Error) -> bool {
     matches!(

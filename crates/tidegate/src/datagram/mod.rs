@@ -17,6 +17,7 @@ mod destination;
 mod endpoint;
 mod error;
 mod multicast;
+mod offer;
 mod options;
 mod protocol;
 mod queue;

@@ -3,6 +3,7 @@
 //! Pure: it takes datagrams, and tells which of them go in the next system call.
 
 use crate::Address;
+use crate::driver::Transmit;
 use std::collections::VecDeque;
 
 /// The cost of a datagram in memory beside its bytes, as the watermarks count it.
@@ -14,7 +15,7 @@ const MAX_RUN: usize = 65_487;
 
 /// Consecutive datagrams to one address, of one length but for the last, which may be shorter. One
 /// system call sends them.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Run {
     to: Option<Address>,
     /// The length of each but the last.
@@ -24,8 +25,32 @@ struct Run {
 }
 
 impl Run {
+    #[inline(always)]
+    fn of(to: Option<&Address>, len: usize) -> Self {
+        Self {
+            to: match to {
+                // As a rule: costs less than a clone that looks for what it is.
+                Some(Address::Inet(to)) => Some(Address::Inet(*to)),
+                to => to.cloned(),
+            },
+            segment: len,
+            last: len,
+            count: 1,
+        }
+    }
+
     fn bytes(&self) -> usize {
-        self.segment * (self.count - 1) + self.last
+        self.segment * self.count.saturating_sub(1) + self.last
+    }
+
+    /// Returns the number of the first datagrams, at most `most`, their bytes, and the length of each but the
+    /// last.
+    fn part(&self, most: usize) -> (usize, usize, usize) {
+        match most.max(1) {
+            1 => (1, self.segment, self.segment),
+            most if most < self.count => (most, self.segment * most, self.segment),
+            _ => (self.count, self.bytes(), self.segment),
+        }
     }
 
     /// Whether a datagram may be the next of this run.
@@ -41,12 +66,9 @@ impl Run {
 }
 
 /// The datagrams at the front of the queue that one call sends.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Front<'a> {
-    pub(super) to: Option<&'a Address>,
-    pub(super) data: &'a [u8],
-    /// The length of each but the last.
-    pub(super) segment: usize,
+    pub(super) transmit: Transmit<'a>,
     pub(super) count: usize,
 }
 
@@ -56,15 +78,13 @@ pub(crate) struct Queue {
     bytes: Vec<u8>,
     /// The number of bytes at the front that have gone.
     gone: usize,
-    runs: VecDeque<Run>,
+    /// The run at the front; of no datagrams when the queue is empty.
+    first: Run,
+    behind: VecDeque<Run>,
     count: usize,
 }
 
 impl Queue {
-    pub(super) fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
     /// Returns the number of datagrams.
     pub(super) fn len(&self) -> usize {
         self.count
@@ -80,72 +100,76 @@ impl Queue {
         self.bytes() + self.count * OVERHEAD
     }
 
-    /// Adds a datagram. At most `segments` of them go in one call, and only those of a length below `below`.
+    /// Adds a datagram, and returns the new [`cost`](Self::cost). At most `segments` of them go in one call,
+    /// and only those of a length below `below`.
     pub(super) fn push(
         &mut self,
         to: Option<&Address>,
         data: &[u8],
         segments: usize,
         below: usize,
-    ) {
+    ) -> usize {
+        if self.count == 0 {
+            return self.push_first(to, data);
+        }
         self.bytes.extend_from_slice(data);
         self.count += 1;
-        if let Some(run) = self.runs.back_mut()
-            && run.takes(to, data.len(), segments, below)
-        {
-            run.count += 1;
-            run.last = data.len();
-            return;
+        let last = self.behind.back_mut().unwrap_or(&mut self.first);
+        if last.takes(to, data.len(), segments, below) {
+            last.count += 1;
+            last.last = data.len();
+        } else {
+            self.behind.push_back(Run::of(to, data.len()));
         }
-        self.runs.push_back(Run {
-            to: to.cloned(),
-            segment: data.len(),
-            last: data.len(),
-            count: 1,
-        });
+        self.cost()
     }
 
-    /// Returns what the next call sends: of the run at the front at most `segments` datagrams.
-    pub(super) fn front(&self, segments: usize) -> Option<Front<'_>> {
-        let run = self.runs.front()?;
-        let count = run.count.min(segments.max(1));
-        let len = if count == run.count {
-            run.bytes()
+    /// As [`push`](Self::push), to an empty queue.
+    #[inline(always)]
+    pub(super) fn push_first(&mut self, to: Option<&Address>, data: &[u8]) -> usize {
+        self.bytes.extend_from_slice(data);
+        self.count = 1;
+        self.first = Run::of(to, data.len());
+        data.len() + OVERHEAD
+    }
+
+    /// Returns what the next call sends: of the run at the front at most `at_once` datagrams.
+    #[inline(always)]
+    pub(super) fn front(&self, at_once: impl FnOnce() -> usize) -> Front<'_> {
+        let run = &self.first;
+        let (count, len, segment) = if run.count == 1 {
+            (1, run.last, run.last)
         } else {
-            run.segment * count
+            run.part(at_once())
         };
-        Some(Front {
-            to: run.to.as_ref(),
-            data: &self.bytes[self.gone..self.gone + len],
-            segment: if count == 1 { len } else { run.segment },
+        Front {
+            transmit: Transmit {
+                to: run.to.as_ref(),
+                data: &self.bytes[self.gone..self.gone + len],
+                segment,
+            },
             count,
-        })
+        }
     }
 
     /// Removes datagrams of the run at the front. Returns the number of their bytes.
     pub(super) fn pop(&mut self, count: usize) -> usize {
-        let Some(run) = self.runs.front_mut() else {
-            return 0;
-        };
-        let len = if count >= run.count {
+        let run = &mut self.first;
+        let gone = count.min(run.count);
+        let len = if gone == run.count {
             run.bytes()
         } else {
-            run.segment * count
+            run.segment * gone
         };
-        self.count -= count.min(run.count);
-        if count >= run.count {
-            self.runs.pop_front();
-        } else {
-            run.count -= count;
-            if run.count == 1 {
-                run.segment = run.last;
-            }
+        self.count -= gone;
+        run.count -= gone;
+        match run.count {
+            0 => self.first = self.behind.pop_front().unwrap_or_default(),
+            1 => run.segment = run.last,
+            _ => {}
         }
         self.gone += len;
-        if self.gone == self.bytes.len() {
-            self.bytes.clear();
-            self.gone = 0;
-        } else if self.gone > self.bytes.len() / 2 {
+        if self.gone > self.bytes.len() / 2 {
             // At most as many bytes are moved as have gone.
             self.bytes.drain(..self.gone);
             self.gone = 0;
@@ -154,16 +178,21 @@ impl Queue {
     }
 
     /// Removes all datagrams, and keeps the memory.
+    #[inline(always)]
     pub(crate) fn clear(&mut self) {
         self.bytes.clear();
         self.gone = 0;
-        self.runs.clear();
+        self.first.to = None;
+        self.first.count = 0;
+        if !self.behind.is_empty() {
+            self.behind.clear();
+        }
         self.count = 0;
     }
 
     /// Returns the number of bytes of memory that it has.
     pub(crate) fn footprint(&self) -> usize {
-        self.bytes.capacity() + self.runs.capacity() * size_of::<Run>()
+        self.bytes.capacity() + self.behind.capacity() * size_of::<Run>()
     }
 }
 
@@ -177,7 +206,7 @@ mod tests {
     }
 
     /// Takes a front apart as the kernel does.
-    fn datagrams(front: Front<'_>) -> Vec<Vec<u8>> {
+    fn datagrams(front: Transmit<'_>) -> Vec<Vec<u8>> {
         if front.data.is_empty() {
             return vec![Vec::new()];
         }
@@ -212,12 +241,14 @@ mod tests {
                     let data = vec![step as u8; len];
                     queue.push(Some(&address(to)), &data, segments, usize::MAX);
                     model.push_back((to, data));
-                } else if let Some(front) = queue.front(segments) {
-                    let cut = datagrams(front);
+                } else if queue.len() > 0 {
+                    let front = queue.front(|| segments);
+                    let Transmit { to, data, .. } = front.transmit;
+                    let cut = datagrams(front.transmit);
                     assert_eq!(cut.len(), front.count, "seed {seed}");
-                    assert!(front.count <= segments && front.data.len() <= MAX_RUN);
+                    assert!(front.count <= segments && data.len() <= MAX_RUN);
                     let gone = 1 + below(front.count);
-                    let to = front.to.cloned();
+                    let to = to.cloned();
                     for datagram in cut.into_iter().take(gone) {
                         let (port, expected) = model.pop_front().expect("one was pushed");
                         assert_eq!((Some(address(port)), expected), (to.clone(), datagram));
@@ -231,7 +262,6 @@ mod tests {
                     "seed {seed}"
                 );
                 assert_eq!(queue.cost(), bytes + model.len() * OVERHEAD);
-                assert_eq!(queue.is_empty(), model.is_empty());
             }
         }
     }
@@ -245,9 +275,9 @@ mod tests {
         }
         queue.push(Some(&address(2)), &[0; 11], 64, usize::MAX);
         let mut runs = Vec::new();
-        while let Some(front) = queue.front(64) {
-            let (count, len, segment) = (front.count, front.data.len(), front.segment);
-            runs.push((count, len, segment));
+        while queue.len() > 0 {
+            let Front { transmit, count } = queue.front(|| 64);
+            runs.push((count, transmit.data.len(), transmit.segment));
             queue.pop(count);
         }
         let expected = [
@@ -267,6 +297,6 @@ mod tests {
         for _ in 0..100 {
             queue.push(None, &[0; 1_200], 64, usize::MAX);
         }
-        assert_eq!(queue.front(64).unwrap().count, MAX_RUN / 1_200);
+        assert_eq!(queue.front(|| 64).count, MAX_RUN / 1_200);
     }
 }

@@ -3,6 +3,7 @@
 //! [`State::next`] names the next step, as for connections; errors of datagrams come before. A callback is never
 //! made from within a call of the user.
 
+use super::endpoint::Endpoint;
 use super::{DatagramProtocol, DatagramTransport};
 use crate::event_loop::{Deferred, Failure, add};
 use crate::protocol::Internal;
@@ -14,8 +15,24 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 /// not hold the loop.
 const STEPS_PER_SETTLE: usize = 128;
 
+impl Endpoint {
+    /// Whether nothing is owed: no step, no error of a datagram, no waiter, no word about room.
+    #[inline]
+    fn is_at_rest(&self) -> bool {
+        let busy = State::OWED | State::TO_READ | State::AWAITED;
+        let has_errors = || {
+            self.extra.with(|extra| match extra {
+                Some(extra) => !extra.errors.is_empty(),
+                None => false,
+            })
+        };
+        !self.is(busy) && !self.watches_room.get() && !has_errors()
+    }
+}
+
 impl DatagramTransport {
     /// Calls the protocol. Returns `None` when the callback returned no value.
+    #[inline(always)]
     pub(super) fn call<R>(
         &self,
         context: &'static str,
@@ -83,7 +100,18 @@ impl DatagramTransport {
     }
 
     /// Carries out the owed steps until nothing is owed. Only the loop calls this.
+    #[inline]
     pub(super) fn settle(&self) {
+        let endpoint = self.endpoint();
+        if endpoint.state.get().owes_queue_alone() {
+            self.offer();
+        }
+        if !endpoint.is_at_rest() {
+            self.carry_out_steps();
+        }
+    }
+
+    fn carry_out_steps(&self) {
         let endpoint = self.endpoint();
         if self.is_borrowed() {
             self.postpone();

@@ -1,14 +1,14 @@
 //! Sockets of datagrams: the trait of one of another world, and the type that stands for both.
 
-use super::os::OsDatagrams;
-use super::{of_another_driver, uninterrupted};
+use super::of_another_driver;
+use super::os::{Kind, OsDatagrams};
 #[cfg(feature = "offload")]
 use crate::Arrival;
 use crate::{Address, Interface};
 use std::any::Any;
 use std::fmt;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 
 /// How a socket of datagrams is bound.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -69,6 +69,17 @@ pub struct Received {
     pub segment: usize,
     /// The sender.
     pub from: Address,
+}
+
+impl Received {
+    #[inline(always)]
+    pub(crate) fn of_udp((len, from): (usize, SocketAddr)) -> Self {
+        Self {
+            len,
+            segment: len,
+            from: Address::Inet(from),
+        }
+    }
 }
 
 /// A datagram to send, or several to one address that go in one call.
@@ -152,11 +163,19 @@ impl Datagrams {
         }
     }
 
-    #[inline]
-    pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
-        match self {
-            Self::Os(socket) => uninterrupted(|| socket.receive(buffer)),
-            Self::Foreign(socket) => uninterrupted(|| socket.receive(buffer)),
+    /// Returns the socket if it is one of UDP, each of whose receives brings one datagram without control messages. The engine
+    /// has a way of its own for it.
+    #[inline(always)]
+    pub(crate) fn udp(socket: &Option<Self>) -> Option<&UdpSocket> {
+        // In one pattern: it is one comparison then.
+        match socket {
+            Some(Self::Os(OsDatagrams {
+                kind: Kind::Udp(socket),
+                #[cfg(feature = "offload")]
+                    arrival: None,
+                ..
+            })) => Some(socket),
+            _ => None,
         }
     }
 
@@ -169,11 +188,22 @@ impl Datagrams {
         }
     }
 
-    #[inline]
+    /// Receives from one that is no [`udp`](Self::udp). An interrupted call is not made again in here.
+    #[inline(never)]
+    pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
+        match self {
+            Self::Os(socket) => socket.receive(buffer),
+            Self::Foreign(socket) => socket.receive(buffer),
+        }
+    }
+
+    /// Sends what is not one datagram from a [`udp`](Self::udp) to an address of IP. An interrupted call is not
+    /// made again in here.
+    #[inline(never)]
     pub(crate) fn send(&mut self, transmit: Transmit<'_>) -> io::Result<()> {
         match self {
-            Self::Os(socket) => uninterrupted(|| socket.send(transmit)),
-            Self::Foreign(socket) => uninterrupted(|| socket.send(transmit)),
+            Self::Os(socket) => socket.send(transmit),
+            Self::Foreign(socket) => socket.send(transmit),
         }
     }
 

@@ -121,9 +121,14 @@ impl Registry {
 
     /// Returns the entry of this id, if it is still there.
     fn entry(&self, id: TransportId) -> Option<&Entry> {
-        self.entries.get(self.slot_of(id)?)
+        match self.entries.get(id.slot()) {
+            Some(entry) if entry.generation() == id.generation() => Some(entry),
+            _ => self.moved_entry(id),
+        }
     }
 
+    #[cold]
+    #[inline(never)]
     fn moved_entry(&self, id: TransportId) -> Option<&Entry> {
         self.entries.get(self.moved.find(&id.generation())?)
     }
@@ -147,6 +152,9 @@ impl Registry {
 
     #[cold]
     fn moved_connection(&self, id: TransportId) -> Option<&Transport> {
+        if self.moved.is_empty() {
+            return None;
+        }
         match self.moved_entry(id)? {
             Entry::Connection(_, transport) => Some(transport),
             Entry::Other(..) => None,

@@ -25,6 +25,14 @@ impl<T> BoxCell<T> {
         self.with(|value| value.is_some())
     }
 
+    /// Puts a value into the empty place.
+    #[inline]
+    pub(crate) fn put(&self, value: Box<T>) {
+        let meanwhile = self.0.replace(Some(value));
+        debug_assert!(meanwhile.is_none(), "put where there is one");
+    }
+
+    #[inline]
     pub(crate) fn take(&self) -> Option<Box<T>> {
         self.0.take()
     }
@@ -43,6 +51,8 @@ mod tests {
         assert!(cell.is_some());
         assert_eq!(cell.take(), Some(Box::new(1)));
         assert!(!cell.is_some());
+        cell.put(Box::new(2));
+        assert_eq!(cell.take(), Some(Box::new(2)));
     }
 
     #[test]

@@ -219,6 +219,17 @@ impl State {
         self.0 & Self::PLAIN_READ.0 == Self::READABLE.0
     }
 
+    /// Whether the next [`input`](Self::input) is the kernel's, without looking at what layers have.
+    pub(crate) fn has_kernel_input_alone(self) -> bool {
+        let all = Self::NO_READ.with(Self::TO_READ);
+        self.0 & all.0 == Self::READABLE.0
+    }
+
+    /// Whether nothing is owed but to offer the queue, and nothing is left to read.
+    pub(crate) fn owes_queue_alone(self) -> bool {
+        self.0 & Self::PLAIN_READ.0 == Self::QUEUED.0
+    }
+
     /// Whether a protocol that has more input is to go on with it.
     #[inline]
     pub(crate) fn wants_input(self) -> bool {
@@ -306,6 +317,12 @@ impl State {
     /// Whether what is buffered may be offered: the socket takes bytes, and is in its place.
     pub(crate) fn is_offerable(self) -> bool {
         self.0 & Self::OFFERABLE.0 == Self::WRITABLE.0
+    }
+
+    /// Whether something is buffered, and may be offered.
+    pub(crate) fn is_to_offer(self) -> bool {
+        let all = Self::OFFERABLE.with(Self::QUEUED);
+        self.0 & all.0 == Self::QUEUED.with(Self::WRITABLE).0
     }
 
     /// Whether small writes are gathered: those of a running callback, with nothing before them.

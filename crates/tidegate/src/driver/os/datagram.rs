@@ -23,7 +23,7 @@ const MAX_SEGMENTS: usize = 64;
 const UDP_SEGMENT: i32 = 103;
 
 #[derive(Debug)]
-enum Kind {
+pub(crate) enum Kind {
     Udp(UdpSocket),
     Unix(UnixDatagram),
 }
@@ -31,7 +31,7 @@ enum Kind {
 /// A bound, or connected, socket of datagrams.
 #[derive(Debug)]
 pub(crate) struct OsDatagrams {
-    kind: Kind,
+    pub(in crate::driver) kind: Kind,
     v6: bool,
     /// A copy of the descriptor may be open elsewhere.
     shared: bool,
@@ -39,7 +39,7 @@ pub(crate) struct OsDatagrams {
     file: Option<Box<SocketFile>>,
     /// How the last datagrams arrived, from when control messages were asked for.
     #[cfg(feature = "offload")]
-    arrival: Option<Box<Arrival>>,
+    pub(in crate::driver) arrival: Option<Box<Arrival>>,
 }
 
 impl OsDatagrams {
@@ -165,7 +165,6 @@ impl OsDatagrams {
         }
     }
 
-    #[inline]
     pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         let (len, from) = match &self.kind {
             Kind::Udp(socket) => {
@@ -173,20 +172,16 @@ impl OsDatagrams {
                 if let Some(arrival) = &mut self.arrival {
                     return control_messages::receive(socket, self.v6, buffer, arrival);
                 }
-                let (len, from) = socket.recv_from(buffer)?;
-                (len, Address::Inet(from))
+                return socket.recv_from(buffer).map(Received::of_udp);
             }
-            Kind::Unix(socket) => {
-                let (len, from) = socket.recv_from(buffer)?;
-                let path = from.as_pathname();
-                let from = path.map_or(Address::Unnamed, |path| Address::Unix(path.to_owned()));
-                (len, from)
-            }
+            Kind::Unix(socket) => socket.recv_from(buffer)?,
         };
+        let path = from.as_pathname();
+        let path = path.map(|path| Address::Unix(path.to_owned()));
         Ok(Received {
             len,
             segment: len,
-            from,
+            from: path.unwrap_or(Address::Unnamed),
         })
     }
 
@@ -195,7 +190,6 @@ impl OsDatagrams {
         self.arrival.as_deref().copied().unwrap_or_default()
     }
 
-    #[inline]
     pub(crate) fn send(&mut self, transmit: Transmit<'_>) -> io::Result<()> {
         if transmit.is_segmented() {
             return self.send_segmented(transmit);
@@ -203,7 +197,6 @@ impl OsDatagrams {
         let Transmit { to, data, .. } = transmit;
         let sent = match (&self.kind, to) {
             (Kind::Udp(socket), None) => socket.send(data),
-            (Kind::Udp(socket), Some(Address::Inet(to))) => socket.send_to(data, to),
             (Kind::Unix(socket), None) => socket.send(data),
             (Kind::Unix(socket), Some(Address::Unix(path))) => socket.send_to(data, path),
             (_, Some(to)) => Err(io::Error::new(

@@ -31,7 +31,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub(crate) use datagram::OsDatagrams;
+pub(crate) use datagram::{Kind, OsDatagrams};
 pub(crate) use listener::OsListener;
 pub(crate) use stream::OsStream;
 
