@@ -1,6 +1,6 @@
-//! What carries the messages between a client and a server.
+//! The carriers of messages between a client and a server.
 
-/// What is below the messages.
+/// The layer below the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[expect(clippy::exhaustive_enums, reason = "the programs match on all of them")]
 pub enum Carrier {

@@ -12,7 +12,7 @@ use std::io;
 /// Sockets that send a window and wait for its acknowledgement, or ask for one and receive it.
 pub(super) struct DatagramWindows {
     clients: Vec<Client>,
-    /// What is sent to have a window go one way or the other, and what comes back of it.
+    /// The datagrams that have a window go one way or the other, and those that come back.
     sent: Datagrams,
     received: Datagrams,
     /// The number of messages that one received datagram completes.

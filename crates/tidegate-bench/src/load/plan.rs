@@ -51,7 +51,7 @@ pub struct Plan {
     pub mode: Mode,
     /// The server.
     pub address: SocketAddr,
-    /// What is below the messages.
+    /// The carrier of the messages.
     pub carrier: Carrier,
     /// The handshakes of connections over TLS.
     pub handshake: Handshake,

@@ -93,7 +93,7 @@ pub(super) fn build_c(programs: &Path, name: &str, flags: &str) -> Result<String
     Ok(program)
 }
 
-/// Returns the words of a tool under which a server can be told to [trim](ServerProcess::trim) its
+/// Returns the words of a tool under which a server can be told to [trim](crate::server_process::ServerProcess::trim) its
 /// memory.
 ///
 /// # Errors

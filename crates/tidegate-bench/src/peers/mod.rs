@@ -21,7 +21,7 @@ pub struct Peer {
     told_port: bool,
     /// The only mode in which it differs from another peer.
     only: Option<&'static str>,
-    /// What its services are over.
+    /// The carrier of its services.
     carrier: Carrier,
 }
 

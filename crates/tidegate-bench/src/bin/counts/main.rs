@@ -11,7 +11,7 @@
 //! connection that lives for one message, with all that such a connection costs. Over UDP a connection
 //! is a socket of the client, and the server has one.
 //!
-//! Run (two minutes, a part of it with `--tls` or `--udp`; with `--record` the figures become the baseline):
+//! Run (three minutes, a part of it with `--tls` or `--udp`; with `--record` the figures become the baseline):
 //!
 //!     cargo run --release -p tidegate-bench --bin counts
 //!
