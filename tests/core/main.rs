@@ -53,6 +53,7 @@ mod transport {
 /// Endpoints of datagrams.
 mod datagrams {
     mod accounting;
+    mod callbacks;
     mod errors;
     mod forms;
     mod life;
@@ -61,6 +62,7 @@ mod datagrams {
     mod receiving;
     mod sending;
     mod simulated;
+    mod system_errors;
 }
 
 /// The loop: its ticks, timers, callbacks from elsewhere, jobs, and its end.

@@ -8,8 +8,8 @@ use support::datagrams::{
 };
 use support::{TempDir, drive, settle};
 use tidegate::{
-    Address, CloseReason, Closed, DatagramProtocol, DatagramTransport, EventLoop, Failure, Result,
-    TimeoutKind, WithProtocolError, WriteError,
+    Address, CloseReason, DatagramProtocol, DatagramTransport, EventLoop, Result, TimeoutKind,
+    WithProtocolError, WriteError,
 };
 
 #[test]
@@ -85,107 +85,6 @@ fn abort_drops_the_queue_and_counts_it_as_unsent() {
         transport.send_to(b"x", &peer.address()),
         Err(WriteError::Closed { .. })
     ));
-}
-
-/// A protocol that fails in the callback that it is told.
-struct Failing {
-    at: &'static str,
-    panics: bool,
-    heard: Rc<RefCell<Vec<&'static str>>>,
-}
-
-impl Failing {
-    fn run(&self, name: &'static str) -> Result {
-        self.heard.borrow_mut().push(name);
-        if self.at != name {
-            return Ok(());
-        }
-        assert!(!self.panics, "a planned panic");
-        Err("a planned error".into())
-    }
-}
-
-impl DatagramProtocol for Failing {
-    fn connection_made(&mut self, _: &DatagramTransport) -> Result {
-        self.run("connection_made")
-    }
-
-    fn datagram_received(&mut self, _: &DatagramTransport, _: &[u8], _: &Address) -> Result {
-        self.run("datagram_received")
-    }
-
-    fn connection_lost(&mut self, _: &DatagramTransport, _: &Closed) {
-        self.heard.borrow_mut().push("connection_lost");
-    }
-}
-
-fn failing(at: &'static str, panics: bool) -> (Vec<&'static str>, Vec<String>, Option<Closed>) {
-    let mut event_loop = EventLoop::new().unwrap();
-    let dir = TempDir::new();
-    let reports: Rc<RefCell<Vec<Failure>>> = Rc::default();
-    let noted = reports.clone();
-    event_loop
-        .handle()
-        .set_error_handler(move |_, failure| noted.borrow_mut().push(failure.clone()));
-    let heard: Rc<RefCell<Vec<&'static str>>> = Rc::default();
-    let protocol = Failing {
-        at,
-        panics,
-        heard: heard.clone(),
-    };
-    let transport = event_loop
-        .handle()
-        .create_datagram_endpoint("127.0.0.1:0", protocol)
-        .unwrap();
-    let peer = DatagramPeer::new(Datagrams::V4, &dir, "b");
-    for _ in 0..2 {
-        peer.send_to(b"x", transport.local_addr());
-    }
-    drive(&mut event_loop, "both datagrams, or the end", || {
-        heard.borrow().len() >= 3 || heard.borrow().contains(&"connection_lost")
-    });
-    settle(&mut event_loop);
-    let reports = reports.borrow();
-    for report in reports.iter() {
-        assert_eq!(report.transport(), Some(transport.id()));
-        assert!(report.protocol().unwrap().contains("Failing"), "{report}");
-    }
-    let contexts = reports.iter().map(|report| report.context().to_owned());
-    let heard = heard.borrow().clone();
-    (heard, contexts.collect(), transport.closed())
-}
-
-#[test]
-fn an_error_of_datagram_received_is_reported_and_the_endpoint_goes_on() {
-    let (heard, reports, closed) = failing("datagram_received", false);
-    assert_eq!(
-        heard,
-        ["connection_made", "datagram_received", "datagram_received"]
-    );
-    assert_eq!(reports, ["datagram_received", "datagram_received"]);
-    assert_eq!(closed, None);
-}
-
-#[test]
-fn a_panic_of_datagram_received_ends_the_endpoint() {
-    let (heard, reports, closed) = failing("datagram_received", true);
-    assert_eq!(
-        heard,
-        ["connection_made", "datagram_received", "connection_lost"]
-    );
-    assert_eq!(reports, ["datagram_received"]);
-    assert!(matches!(closed.unwrap().reason(), CloseReason::Panic(_)));
-}
-
-#[test]
-fn an_error_of_connection_made_ends_the_endpoint() {
-    for panics in [false, true] {
-        let (heard, reports, closed) = failing("connection_made", panics);
-        assert_eq!(heard, ["connection_made", "connection_lost"]);
-        assert_eq!(reports, ["connection_made"]);
-        let reason = closed.unwrap().reason().clone();
-        assert_eq!(matches!(reason, CloseReason::Panic(_)), panics, "{reason}");
-    }
 }
 
 #[test]

@@ -120,3 +120,27 @@ fn an_unnamed_sender_is_told_as_one() {
     let expected = Heard::Datagram(b"x".into(), tidegate::Address::Unnamed);
     assert_eq!(protocol.heard()[1], expected);
 }
+
+#[test]
+fn at_most_a_mebibyte_and_one_datagram_is_received_in_a_tick() {
+    const LEN: usize = 60_000;
+    for wire in Datagrams::each() {
+        let mut event_loop = EventLoop::new().unwrap();
+        let dir = TempDir::new();
+        let peer = Rc::new(DatagramPeer::new(wire, &dir, "b"));
+        // Each datagram is followed by another one, so the socket is never empty.
+        let source = peer.clone();
+        let protocol = DatagramRecorder::default().on_datagram(move |transport, _, _| {
+            source.send_to(&[0; LEN], transport.local_addr());
+            Ok(())
+        });
+        let transport = endpoint(&event_loop, wire.local(&dir, "a"), &protocol);
+        settle(&mut event_loop);
+        peer.send_to(&[0; LEN], transport.local_addr());
+        let share = (1_usize << 20).div_ceil(LEN) as u64;
+        for ticks in 1..=3 {
+            event_loop.run_once(Some(support::BOUND)).unwrap();
+            assert_eq!(transport.stats().received, share * ticks, "{wire:?}");
+        }
+    }
+}

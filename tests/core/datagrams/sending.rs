@@ -382,3 +382,29 @@ fn an_endpoint_may_have_a_broadcast_address_as_its_remote_one() {
         ),
     }
 }
+
+#[test]
+fn at_most_a_mebibyte_is_sent_in_a_tick_and_a_short_datagram_counts_as_4_kib() {
+    for wire in [Datagrams::V4, Datagrams::V6] {
+        if wire == Datagrams::V6 && !support::has_ipv6() {
+            continue;
+        }
+        for (len, share) in [(1_200, 256), (60_000, 18)] {
+            let mut event_loop = EventLoop::new().unwrap();
+            let dir = TempDir::new();
+            let peer = DatagramPeer::new(wire, &dir, "b");
+            let protocol = DatagramRecorder::default();
+            let transport = endpoint(&event_loop, wire.local(&dir, "a"), &protocol);
+            settle(&mut event_loop);
+            for ticks in 1..=3 {
+                while transport
+                    .try_send_to(&vec![0; len], &peer.address())
+                    .is_ok()
+                {}
+                assert_eq!(transport.stats().sent, share * ticks, "{wire:?}, {len}");
+                let writable = transport.writable();
+                event_loop.run_until(writable).unwrap();
+            }
+        }
+    }
+}

@@ -85,3 +85,8 @@ pub(super) fn is_of_the_socket(error: &io::Error) -> bool {
         Some(libc::EBADF | libc::ENOTSOCK | libc::EINVAL | libc::EFAULT)
     )
 }
+
+/// Whether an error of sending says that this call found no memory: no earlier datagram has it.
+pub(super) fn is_of_memory(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::ENOMEM))
+}

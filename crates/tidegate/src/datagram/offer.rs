@@ -1,6 +1,7 @@
 //! Offering the queue to the kernel.
 
 use super::endpoint::Endpoint;
+use super::error::is_of_memory;
 use super::queue::Queue;
 use super::{DatagramError, DatagramTransport};
 use crate::Address;
@@ -126,7 +127,9 @@ impl DatagramTransport {
             match error.kind() {
                 io::ErrorKind::WouldBlock => break Offered::Refused,
                 io::ErrorKind::Interrupted => {}
-                _ if earlier.is_none() && endpoint.keeps_errors() => earlier = Some(error),
+                _ if earlier.is_none() && endpoint.keeps_errors() && !is_of_memory(&error) => {
+                    earlier = Some(error);
+                }
                 _ => break Offered::Failed(error),
             }
             match endpoint.call_to_send(transmit, endpoint.budget()) {
