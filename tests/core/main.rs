@@ -53,6 +53,7 @@ mod transport {
 /// Endpoints of datagrams.
 mod datagrams {
     mod accounting;
+    mod broadcast;
     mod callbacks;
     mod errors;
     mod forms;

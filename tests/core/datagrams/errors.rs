@@ -138,3 +138,14 @@ fn refusals_without_end_do_not_end_an_endpoint() {
     assert!(protocol.closed().is_none());
     assert_accounted(&transport);
 }
+
+#[test]
+fn a_broadcast_is_refused_unless_it_was_asked_for() {
+    let event_loop = EventLoop::new().unwrap();
+    let everywhere: std::net::SocketAddr = "255.255.255.255:9".parse().unwrap();
+    let transport = endpoint(&event_loop, "127.0.0.1:0", &DatagramRecorder::default());
+    let refused = transport.try_send_to(b"x", &everywhere).unwrap_err();
+    assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
+    transport.set_broadcast(true).unwrap();
+    transport.try_send_to(b"x", &everywhere).unwrap();
+}

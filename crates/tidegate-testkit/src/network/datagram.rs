@@ -6,12 +6,12 @@
 use super::agenda::Event;
 use super::kernel::REMINDER;
 use super::listener::inet;
-use super::port::{PortId, cost, destination};
+use super::port::{PortId, cost, destination, is_broadcast};
 use super::state::{END_OF_TIME, HostId, State, os_error};
 use super::transmit::Arrival;
 use crate::faults::{Fault, Faults};
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 use tidegate::driver::{Readiness, Received, Transmit};
 
@@ -94,11 +94,8 @@ impl State {
         let ip = self.source(host, local, to, options)?;
         let to = destination(to);
         let from = SocketAddr::new(ip, local.port());
-        if to.ip() == IpAddr::V4(Ipv4Addr::BROADCAST) {
-            return Err(os_error(libc::EACCES));
-        }
-        let peer = self.who_has(host, to.ip());
-        let link = self.wire(host, peer.unwrap_or(host)).link.clone();
+        let receivers = self.receivers(host, to);
+        let link = self.wire(host, receivers[0].unwrap_or(host)).link.clone();
         // Only datagrams that fit into a packet are cut out of one call.
         let too_long = transmit.is_segmented() && link.mtu.is_some_and(|mtu| segment > mtu);
         if data.len() > MAX_LEN || too_long {
@@ -125,16 +122,27 @@ impl State {
         // `chunks` has no empty one.
         let (first, rest) = data.split_at(segment.min(data.len()));
         for data in std::iter::once(first).chain(rest.chunks(segment.max(1))) {
-            let data = data.to_vec();
-            let datagram = Datagram {
-                sender: id,
-                from,
-                to,
-                data,
-            };
-            self.put_on_link(host, peer, link.packets(datagram.data.len()), datagram);
+            for peer in &receivers {
+                let datagram = Datagram {
+                    sender: id,
+                    from,
+                    to,
+                    data: data.to_vec(),
+                };
+                self.put_on_link(host, *peer, link.packets(data.len()), datagram);
+            }
         }
         Ok(())
+    }
+
+    /// Returns the hosts that a datagram goes to: for the broadcast address all of them, its own too.
+    fn receivers(&self, from: HostId, to: SocketAddr) -> Vec<Option<HostId>> {
+        if is_broadcast(to) {
+            return (0..self.hosts.len())
+                .map(|host| Some(HostId(host)))
+                .collect();
+        }
+        vec![self.who_has(from, to.ip())]
     }
 
     /// Puts a datagram on the link, which takes time, and loses it, doubles it or has it come late.
@@ -211,6 +219,9 @@ impl State {
         let (host, len) = (path.1, datagram.data.len());
         let buffer = self.wire(path.0, path.1).link.receive_buffer;
         let Some(id) = self.port_at(host, datagram.from, datagram.to) else {
+            if is_broadcast(datagram.to) {
+                return;
+            }
             let back = Arrival::Unreachable {
                 sender: datagram.sender,
                 at: datagram.to,

@@ -183,6 +183,9 @@ impl State {
         options: DatagramBindOptions,
     ) -> io::Result<IpAddr> {
         let plain = destination(to);
+        if is_broadcast(plain) && !options.broadcast {
+            return Err(os_error(libc::EACCES));
+        }
         if local.is_ipv4() && plain.is_ipv6() {
             return Err(os_error(libc::EAFNOSUPPORT));
         }
@@ -191,7 +194,8 @@ impl State {
         if local.is_ipv6() && plain.is_ipv4() && (bound.is_some() || options.only_v6) {
             return Err(os_error(libc::ENETUNREACH));
         }
-        if own.is_loopback() && self.who_has(host, plain.ip()) != Some(host) {
+        if own.is_loopback() && !is_broadcast(plain) && self.who_has(host, plain.ip()) != Some(host)
+        {
             return Err(os_error(libc::EINVAL));
         }
         source_ip(host, plain, bound).ok_or_else(|| os_error(libc::EADDRNOTAVAIL))
@@ -230,6 +234,7 @@ impl State {
             DatagramOption::ReceiveBuffer(bytes) => {
                 port.receive_buffer = Some(bytes.max(1) as usize);
             }
+            DatagramOption::Broadcast(on) => port.options.broadcast = on,
             DatagramOption::Join(..) | DatagramOption::Leave(..) => {
                 return Err(io::Error::new(
                     io::ErrorKind::Unsupported,
@@ -324,6 +329,11 @@ impl Port {
 /// The part of a receive buffer that a datagram takes: some, also when it is empty.
 pub(super) fn cost(len: usize) -> usize {
     len.max(1)
+}
+
+/// Returns whether an address stands for every host.
+pub(super) fn is_broadcast(to: SocketAddr) -> bool {
+    to.ip() == Ipv4Addr::BROADCAST
 }
 
 /// Returns the address that a datagram to this one goes to: one of IPv4 that is written as one of IPv6 is itself.
