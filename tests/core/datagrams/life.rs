@@ -189,3 +189,41 @@ fn typed_callbacks_reach_the_protocol_and_end_with_the_endpoint() {
     let ended = transport.with_protocol(|_: &mut Counter, _| ());
     assert_eq!(ended, Err(WithProtocolError::Ended));
 }
+
+#[test]
+fn a_wrapped_protocol_is_found_by_its_own_type_and_the_wrapper_by_its() {
+    struct Inner(u32);
+    impl DatagramProtocol for Inner {
+        fn datagram_received(&mut self, _: &DatagramTransport, _: &[u8], _: &Address) -> Result {
+            Ok(())
+        }
+    }
+    struct Outer(Inner);
+    impl DatagramProtocol for Outer {
+        fn datagram_received(&mut self, _: &DatagramTransport, _: &[u8], _: &Address) -> Result {
+            Ok(())
+        }
+
+        fn inner(&mut self) -> Option<&mut dyn DatagramProtocol> {
+            Some(&mut self.0)
+        }
+    }
+    let mut event_loop = EventLoop::new().unwrap();
+    let made = event_loop
+        .handle()
+        .create_datagram_endpoint("127.0.0.1:0", Outer(Inner(0)));
+    let transport = made.unwrap();
+    transport.call_soon(|inner: &mut Inner, _| {
+        inner.0 += 1;
+        Ok(())
+    });
+    drive(&mut event_loop, "the call", || {
+        transport.with_protocol(|inner: &mut Inner, _| inner.0) == Ok(1)
+    });
+    assert_eq!(
+        transport.with_protocol(|outer: &mut Outer, _| outer.0.0),
+        Ok(1)
+    );
+    let other = transport.with_protocol(|_: &mut DatagramRecorder, _| ());
+    assert!(matches!(other, Err(WithProtocolError::OtherType { .. })));
+}

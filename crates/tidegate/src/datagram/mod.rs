@@ -241,7 +241,7 @@ impl DatagramTransport {
 
 /// # The protocol
 impl DatagramTransport {
-    /// Calls with the protocol, if it is a `P` and not in use.
+    /// Calls with the protocol, if it is a `P`, or [wraps](DatagramProtocol::inner) one, and is not in use.
     ///
     /// # Errors
     ///

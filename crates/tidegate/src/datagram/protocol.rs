@@ -104,9 +104,23 @@ pub trait DatagramProtocol: Any {
         let _ = (transport, closed);
     }
 
+    /// Returns the protocol that this one wraps, so that
+    /// [`with_protocol`](DatagramTransport::with_protocol) and the typed callbacks find it.
+    fn inner(&mut self) -> Option<&mut dyn DatagramProtocol> {
+        None
+    }
+
     /// Returns the name in logs and failures. Only the library can call or override it.
     #[doc(hidden)]
     fn __type_name(&self, _: Internal) -> &'static str {
         std::any::type_name::<Self>()
     }
+}
+
+/// Returns the `P` in a protocol, or in the protocols that it wraps.
+pub(super) fn find<P: DatagramProtocol>(protocol: &mut dyn DatagramProtocol) -> Option<&mut P> {
+    if (protocol as &dyn Any).is::<P>() {
+        return (protocol as &mut dyn Any).downcast_mut();
+    }
+    find(protocol.inner()?)
 }

@@ -1,5 +1,6 @@
 //! Callbacks that an endpoint's protocol gets later, and calls with the protocol.
 
+use super::protocol::find;
 use super::{DatagramProtocol, DatagramTransport};
 use crate::callback::{CallbackHandle, Run};
 use crate::protocol::Internal;
@@ -100,9 +101,7 @@ fn downcast<P: DatagramProtocol>(
     protocol: &mut dyn DatagramProtocol,
 ) -> Result<&mut P, WithProtocolError> {
     let found = protocol.__type_name(Internal);
-    let any: &mut dyn Any = protocol;
-    any.downcast_mut()
-        .ok_or_else(|| WithProtocolError::of_names(std::any::type_name::<P>(), found))
+    find(protocol).ok_or_else(|| WithProtocolError::of_names(std::any::type_name::<P>(), found))
 }
 
 /// A closure for the protocol of one endpoint: dropped when the endpoint has ended.
