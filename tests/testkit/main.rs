@@ -2,6 +2,8 @@
 
 mod check;
 mod conformance;
+mod datagram_check;
+mod datagram_script;
 mod handlers;
 mod layer_check;
 mod log_checks;

@@ -6,7 +6,8 @@ use std::time::Duration;
 /// Maximum number of bytes of a piece that are shown.
 const SHOWN: usize = 200;
 
-/// The events of a connection with their times, as the peer saw them: a text, one line each.
+/// The events of a connection, or of the peers of an endpoint of datagrams, with their times, as the peer saw
+/// them: a text, one line each.
 ///
 /// ```
 /// use tidegate_testkit::{Log, Recorder, Script};
@@ -27,6 +28,10 @@ pub(crate) enum Said {
     SentReset,
     Left,
     Got(Vec<u8>),
+    /// Datagrams of the peer with this number, and to it.
+    SentDatagram(usize, Vec<u8>),
+    GotDatagram(usize, Vec<u8>),
+    LeftAs(usize),
     GotEof,
     GotReset,
 }
@@ -51,6 +56,9 @@ impl fmt::Display for Dialogue {
                 Said::SentEof => writeln!(f, "peer -> end of stream"),
                 Said::SentReset => writeln!(f, "peer -> reset"),
                 Said::Left => writeln!(f, "peer leaves"),
+                Said::SentDatagram(peer, data) => writeln!(f, "peer {peer} -> {}", Escaped(data)),
+                Said::GotDatagram(peer, data) => writeln!(f, "peer {peer} <- {}", Escaped(data)),
+                Said::LeftAs(peer) => writeln!(f, "peer {peer} leaves"),
                 Said::Got(data) => writeln!(f, "peer <- {}", Escaped(data)),
                 Said::GotEof => writeln!(f, "peer <- end of stream"),
                 Said::GotReset => writeln!(f, "peer <- reset"),

@@ -7,13 +7,17 @@ pub(crate) enum Call {
     /// A number of bytes.
     Data(usize),
     Eof,
+    Datagram,
+    /// The error of a datagram.
+    Error,
     Pause,
     Resume,
     Lost,
 }
 
 /// `made (data | pause resume)* eof? (pause resume)* lost`, one call after the other. An EOF whose
-/// callback gave back bytes does not count.
+/// callback gave back bytes does not count. Of an endpoint of datagrams: `made (datagram | error | pause resume)*
+/// lost`.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Grammar {
     made: bool,
@@ -42,7 +46,7 @@ impl Grammar {
         let violation = self.violation(call);
         match call {
             Call::Made => self.made = true,
-            Call::Data(_) => {}
+            Call::Data(_) | Call::Datagram | Call::Error => {}
             Call::Eof => self.eof = true,
             Call::Pause => self.paused = true,
             Call::Resume => self.paused = false,
@@ -62,7 +66,8 @@ impl Grammar {
             Call::Eof if self.eof => Some("eof twice"),
             Call::Pause if self.paused => Some("pause twice"),
             Call::Resume if !self.paused => Some("resume without pause"),
-            Call::Data(_) | Call::Eof | Call::Pause | Call::Resume | Call::Lost => None,
+            Call::Data(_) | Call::Eof | Call::Datagram | Call::Error => None,
+            Call::Pause | Call::Resume | Call::Lost => None,
         }
     }
 }
@@ -87,6 +92,7 @@ mod tests {
             &[Made, Data(1), Pause, Data(2), Resume, Pause, Resume, Lost],
             &[Made, Eof, Pause, Resume, Lost],
             &[Made, Pause, Lost],
+            &[Made, Datagram, Pause, Error, Datagram, Resume, Lost],
         ] {
             assert_eq!(violations(calls), [""; 0], "{calls:?}");
         }
@@ -100,6 +106,8 @@ mod tests {
             (&[Made, Lost, Data(1)], "after lost"),
             (&[Made, Made], "made twice"),
             (&[Lost], "before made"),
+            (&[Datagram], "before made"),
+            (&[Made, Lost, Error], "after lost"),
             (&[Made, Data(0)], "empty data"),
             (&[Made, Eof, Data(1)], "data after eof"),
             (&[Made, Eof, Eof], "eof twice"),

@@ -160,13 +160,15 @@
 //! | --- | --- |
 //! | [`check_protocol`] | a protocol that accepts, in thousands of runs of one [`Conversation`]: chunkings, slow readers, resets, ends and silences everywhere; returns the shortest case that violates a [`Rule`] |
 //! | [`check_handler`] | the same for an async handler of `tidegate_streams` |
+//! | [`check_datagram_protocol`] | a protocol of datagrams, in hundreds of runs of one [`DatagramConversation`]: lost, doubled, late, empty, long and cut datagrams, refusals, pauses, storms, ends everywhere |
 //! | [`check_layer`] | a pair of layers, in the same manner: chunks, small buffers, long messages, ends and cuts everywhere |
 //! | [`Script`] | a peer that sends, expects and waits, step by step, against a protocol or a handler that accepts or connects |
+//! | [`DatagramScript`] | peers that send, expect and wait, step by step, against a protocol of datagrams |
 //! | [`pair()`] | two protocols on one connection |
 //! | [`World`] | hosts, each an event loop; servers, clients, endpoints of datagrams, async code, on one clock |
-//! | [`Network`] | the network between the hosts: [`Link`]s, partitions, resets; [`Peer`]s without a loop |
+//! | [`Network`] | the network between the hosts: [`Link`]s, partitions, resets; [`Peer`]s and [`DatagramPeer`]s without a loop |
 //! | [`Faults`], [`FaultCounts`] | the probability of each fault, and how often it struck |
-//! | [`Recorder`], [`Watched`], [`Log`] | a protocol that records its callbacks, one that records those of any other, and the record, which checks their order |
+//! | [`Recorder`], [`DatagramRecorder`], [`Watched`], [`Log`] | a protocol that records its callbacks, one that records those of any other, and the record, which checks their order |
 //! | [`Trace`], [`Dialogue`] | the events of a run, and the bytes of both sides |
 //! | [`conformance`] | the rules for every transport, over sockets or over another [`Harness`](conformance::Harness) |
 //! | [`fuzz()`] | random inputs for a rule, in an ordinary test |
@@ -194,6 +196,9 @@
 mod check;
 mod clock;
 pub mod conformance;
+mod datagram_check;
+mod datagram_peers;
+mod datagram_recorder;
 mod dialogue;
 mod difference;
 mod faults;
@@ -218,6 +223,11 @@ pub use check::{
     check_handler, check_handler_case, check_protocol,
 };
 pub use clock::Clock;
+pub use datagram_check::{
+    DatagramCase, DatagramConversation, DatagramReport, DatagramRule, DatagramViolation,
+    ParseDatagramCaseError, check_datagram_case, check_datagram_protocol,
+};
+pub use datagram_recorder::DatagramRecorder;
 pub use dialogue::Dialogue;
 pub use faults::{Fault, FaultCounts, Faults};
 pub use fuzz::fuzz;
@@ -226,10 +236,10 @@ pub use layer_check::{
     ParseLayerCaseError, Side, check_layer,
 };
 pub use log::{Log, Seen};
-pub use network::{Host, Link, Network, Peer, PeerListener};
+pub use network::{DatagramPeer, Host, Link, Network, Peer, PeerListener};
 pub use pair::{Pair, pair};
 pub use recorder::Recorder;
-pub use script::{Mismatch, Played, Script};
+pub use script::{DatagramScript, Mismatch, Played, Script};
 pub use trace::Trace;
 pub use watched::Watched;
 pub use world::{StepLimitExceeded, World, WorldBuilder};

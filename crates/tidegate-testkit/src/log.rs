@@ -1,10 +1,11 @@
-//! The record of one connection's callbacks, which checks their order.
+//! The record of one connection's, or one endpoint's, callbacks, which checks their order.
 
 use crate::grammar::{Call, Grammar};
 use crate::unreported_violations;
 use std::cell::{Cell, RefCell};
+use std::fmt;
 use std::rc::Rc;
-use tidegate::{Address, CloseReason, Closed, Transport, TransportId};
+use tidegate::{Address, CloseReason, Closed, DatagramTransport, Transport, TransportId};
 
 /// One recorded callback.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,6 +20,10 @@ pub enum Seen {
     Filled(usize),
     /// `eof_received`
     Eof,
+    /// `datagram_received`: a datagram, and its sender.
+    Datagram(Vec<u8>, Address),
+    /// `error_received`: the text of the error.
+    Error(String),
     /// `pause_writing`
     Pause,
     /// `resume_writing`
@@ -36,6 +41,8 @@ impl Seen {
             Self::Data(data) => Call::Data(data.len()),
             Self::Filled(len) => Call::Data(*len),
             Self::Eof => Call::Eof,
+            Self::Datagram(..) => Call::Datagram,
+            Self::Error(_) => Call::Error,
             Self::Pause => Call::Pause,
             Self::Resume => Call::Resume,
             Self::Lost => Call::Lost,
@@ -53,6 +60,7 @@ struct Shared {
     grammar: Cell<Grammar>,
     closed: RefCell<Option<Closed>>,
     transport: RefCell<Option<Transport>>,
+    endpoint: RefCell<Option<DatagramTransport>>,
     connection: RefCell<Option<Connection>>,
     violations: RefCell<Vec<String>>,
     running: Cell<Option<&'static str>>,
@@ -60,11 +68,11 @@ struct Shared {
     dropped: Cell<u32>,
 }
 
-/// The record of one connection; outlives its protocol. Clones are the same record: a factory that
+/// The record of one connection, or of one endpoint of datagrams; outlives its protocol. Clones are the same record: a factory that
 /// makes protocols for many connections needs a log for each.
 ///
 /// It checks the order of the callbacks while it is written, as
-/// [`Protocol`](tidegate::Protocol) documents it. When the last clone is dropped, a violation that was
+/// [`Protocol`](tidegate::Protocol) and [`DatagramProtocol`](tidegate::DatagramProtocol) document it. When the last clone is dropped, a violation that was
 /// not [taken](Self::take_violations) panics, and so fails the test. While a
 /// [`World`](crate::World) lives, the panic comes when that is dropped: its loops would catch one
 /// of a clone in a protocol or in a factory. A loop without a world does catch it, and reports it
@@ -108,6 +116,8 @@ impl Log {
                 Seen::Made => "made",
                 Seen::Data(_) | Seen::Filled(_) => "data",
                 Seen::Eof => "eof",
+                Seen::Datagram(..) => "datagram",
+                Seen::Error(_) => "error",
                 Seen::Pause => "pause",
                 Seen::Resume => "resume",
                 Seen::Lost => "lost",
@@ -139,6 +149,16 @@ impl Log {
             _ => 0,
         });
         lens.sum()
+    }
+
+    /// Returns all received datagrams.
+    pub fn datagrams(&self) -> Vec<Vec<u8>> {
+        let seen = self.0.seen.borrow();
+        let datagrams = seen.iter().filter_map(|seen| match seen {
+            Seen::Datagram(data, _) => Some(data.clone()),
+            _ => None,
+        });
+        datagrams.collect()
     }
 
     /// Returns the number of times that a callback or note was recorded.
@@ -184,6 +204,11 @@ impl Log {
     /// a connection which a server accepted, for instance.
     pub fn transport(&self) -> Option<Transport> {
         self.0.transport.borrow().clone()
+    }
+
+    /// Returns the endpoint of a [`Watched`](crate::Watched) protocol of datagrams, from `connection_made` on.
+    pub fn endpoint(&self) -> Option<DatagramTransport> {
+        self.0.endpoint.borrow().clone()
     }
 
     /// Adds a note to the record.
@@ -233,10 +258,24 @@ impl Log {
         self.0.seen.borrow_mut().push(seen);
     }
 
-    /// Records `connection_made`, of the one connection that this is the record of.
+    /// Records `connection_made` of a connection.
     pub(crate) fn made(&self, transport: &Transport) {
-        let (local, peer) = (transport.local_addr(), transport.peer_addr());
-        let own = (transport.id(), local.clone(), peer.clone());
+        self.made_of(
+            transport.id(),
+            transport.local_addr(),
+            transport.peer_addr(),
+        );
+    }
+
+    /// Records `connection_made` of an endpoint of datagrams.
+    pub(crate) fn endpoint_made(&self, transport: &DatagramTransport) {
+        let remote = transport.remote_addr().unwrap_or(&Address::Unnamed);
+        self.made_of(transport.id(), transport.local_addr(), remote);
+    }
+
+    /// Records it, of the one connection that this is the record of.
+    fn made_of(&self, id: TransportId, local: &Address, peer: &Address) {
+        let own = (id, local.clone(), peer.clone());
         match &mut *self.0.connection.borrow_mut() {
             Some(first) if *first != own => {
                 let (first, own) = (first.0, own.0);
@@ -259,11 +298,20 @@ impl Log {
 
     /// Records `connection_lost`; its numbers must add up.
     pub(crate) fn lost(&self, transport: &Transport, closed: &Closed) {
-        if closed.unsent() != transport.written() - transport.sent() {
-            self.violated(format!(
-                "{closed:?} does not add up: {:?}",
-                transport.stats()
-            ));
+        let unsent = transport.written() - transport.sent();
+        self.lost_with(closed, closed.unsent() == unsent, &transport.stats());
+    }
+
+    /// As [`lost`](Self::lost), of an endpoint of datagrams.
+    pub(crate) fn endpoint_lost(&self, transport: &DatagramTransport, closed: &Closed) {
+        let stats = transport.stats();
+        let adds_up = closed.unsent() == stats.taken_bytes - stats.sent_bytes && stats.queued == 0;
+        self.lost_with(closed, adds_up, &stats);
+    }
+
+    fn lost_with(&self, closed: &Closed, adds_up: bool, stats: &dyn fmt::Debug) {
+        if !adds_up {
+            self.violated(format!("{closed:?} does not add up: {stats:?}"));
         }
         self.push(Seen::Lost);
         self.0.closed.replace(Some(closed.clone()));
@@ -279,6 +327,10 @@ impl Log {
 
     pub(crate) fn set_transport(&self, transport: &Transport) {
         self.0.transport.replace(Some(transport.clone()));
+    }
+
+    pub(crate) fn set_endpoint(&self, transport: &DatagramTransport) {
+        self.0.endpoint.replace(Some(transport.clone()));
     }
 
     /// Records the error of a watched `connection_made`.

@@ -2,10 +2,13 @@
 
 use crate::log::{Log, Seen};
 use std::any::Any;
-use tidegate::{Closed, Internal, OnEof, OnPause, Protocol, Result, Transport};
+use tidegate::{
+    Address, Closed, DatagramError, DatagramProtocol, DatagramTransport, Internal, OnEof, OnPause,
+    Protocol, Result, Transport,
+};
 
-/// Records the callbacks of a protocol in a [`Log`], which checks their order, and forwards all of
-/// them. [`with_protocol`](Transport::with_protocol) finds the protocol in it.
+/// Records the callbacks of a protocol, of connections or of datagrams, in a [`Log`], which checks their
+/// order, and forwards all of them. [`with_protocol`](Transport::with_protocol) finds the protocol in it.
 ///
 /// ```
 /// use tidegate::{Protocol, Result, Transport};
@@ -41,14 +44,14 @@ use tidegate::{Closed, Internal, OnEof, OnPause, Protocol, Result, Transport};
 /// ```
 #[derive(Debug)]
 pub struct Watched<P> {
-    protocol: P,
-    log: Log,
+    pub(crate) protocol: P,
+    pub(crate) log: Log,
     /// The length of the buffer that was given last.
     buffer: Option<usize>,
 }
 
-impl<P: Protocol> Watched<P> {
-    /// Records the callbacks of `protocol` into `log`, one of its own for each connection.
+impl<P> Watched<P> {
+    /// Records the callbacks of `protocol` into `log`, one of its own for each connection or endpoint.
     pub fn new(protocol: P, log: &Log) -> Self {
         Self {
             protocol,
@@ -59,7 +62,21 @@ impl<P: Protocol> Watched<P> {
 
     /// Records a callback that comes neither first nor last, and so not once the connection is ending.
     fn see(&self, transport: &Transport, seen: Seen) {
-        if transport.is_closing() {
+        self.see_unless(transport.is_closing(), seen);
+    }
+
+    /// As [`see`](Self::see), of an endpoint, each datagram of which is somewhere at any time.
+    fn see_at(&self, transport: &DatagramTransport, seen: Seen) {
+        let stats = transport.stats();
+        if stats.taken != stats.sent + stats.failed + stats.dropped + stats.queued {
+            self.log
+                .violated(format!("{seen:?}: {stats:?} does not add up"));
+        }
+        self.see_unless(transport.is_closing(), seen);
+    }
+
+    fn see_unless(&self, is_closing: bool, seen: Seen) {
+        if is_closing {
             self.log
                 .violated(format!("{seen:?}: the connection is ending"));
         }
@@ -139,6 +156,63 @@ impl<P: Protocol> Protocol for Watched<P> {
 
     fn leftover(&mut self) -> Vec<u8> {
         self.protocol.leftover()
+    }
+
+    /// Returns the name of the user's type, for logs and failures.
+    fn __type_name(&self, internal: Internal) -> &'static str {
+        self.protocol.__type_name(internal)
+    }
+}
+
+impl<P: DatagramProtocol> DatagramProtocol for Watched<P> {
+    fn connection_made(&mut self, transport: &DatagramTransport) -> Result {
+        let _running = self.log.enter("connection_made");
+        self.log.set_endpoint(transport);
+        self.log.endpoint_made(transport);
+        let made = self.protocol.connection_made(transport);
+        if let Err(error) = &made {
+            self.log.refused(error.to_string());
+        }
+        made
+    }
+
+    fn datagram_received(
+        &mut self,
+        transport: &DatagramTransport,
+        data: &[u8],
+        from: &Address,
+    ) -> Result {
+        let _running = self.log.enter("datagram_received");
+        self.see_at(transport, Seen::Datagram(data.to_vec(), from.clone()));
+        self.protocol.datagram_received(transport, data, from)
+    }
+
+    fn error_received(&mut self, transport: &DatagramTransport, error: &DatagramError) -> Result {
+        let _running = self.log.enter("error_received");
+        self.see_at(transport, Seen::Error(error.to_string()));
+        self.protocol.error_received(transport, error)
+    }
+
+    fn pause_writing(&mut self, transport: &DatagramTransport) -> Result<OnPause> {
+        let _running = self.log.enter("pause_writing");
+        self.see_at(transport, Seen::Pause);
+        self.protocol.pause_writing(transport)
+    }
+
+    fn resume_writing(&mut self, transport: &DatagramTransport) -> Result {
+        let _running = self.log.enter("resume_writing");
+        self.see_at(transport, Seen::Resume);
+        self.protocol.resume_writing(transport)
+    }
+
+    fn connection_lost(&mut self, transport: &DatagramTransport, closed: &Closed) {
+        let _running = self.log.enter("connection_lost");
+        self.log.endpoint_lost(transport, closed);
+        self.protocol.connection_lost(transport, closed);
+    }
+
+    fn inner(&mut self) -> Option<&mut dyn DatagramProtocol> {
+        Some(&mut self.protocol)
     }
 
     /// Returns the name of the user's type, for logs and failures.

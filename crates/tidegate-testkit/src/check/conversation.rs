@@ -8,7 +8,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const RANDOM: usize = 100;
 
 #[derive(Debug, Clone)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Say(Vec<u8>),
     Wait(Duration),
     /// The reply for which the peer waits.

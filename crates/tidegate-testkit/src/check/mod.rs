@@ -3,6 +3,7 @@
 mod case;
 mod conversation;
 mod flow;
+mod health;
 mod report;
 mod rule;
 mod run;
@@ -19,6 +20,8 @@ use tidegate_streams::{StreamReader, StreamWriter};
 
 pub use case::{Case, ParseCaseError, Variation};
 pub use conversation::Conversation;
+pub(crate) use conversation::Step;
+pub(crate) use health::{Health, remains};
 pub use report::Report;
 pub use rule::Rule;
 pub use violation::Violation;

@@ -29,7 +29,12 @@ impl Report {
     pub(super) fn new(plain: &Outcome) -> Self {
         Self {
             reply: plain.reply.clone(),
-            errors: plain.errors.iter().map(|(_, text)| text.clone()).collect(),
+            errors: plain
+                .health
+                .errors
+                .iter()
+                .map(|(_, text)| text.clone())
+                .collect(),
             ..Self::default()
         }
     }

@@ -83,17 +83,17 @@ pub(super) fn judge_case(case: &Case, len: usize) -> Option<Violation> {
 
 /// Judges a run by itself.
 pub(super) fn judge_alone(outcome: &Outcome) -> Option<Violation> {
-    if let Some(panic) = outcome.panics.first() {
+    if let Some(panic) = outcome.health.panics.first() {
         return Some(Violation::new(Rule::NoPanic, "no panic", panic));
     }
-    if let Some(violation) = outcome.violations.first() {
+    if let Some(violation) = outcome.health.violations.first() {
         return Some(Violation::new(
             Rule::Grammar,
             "the documented order",
             violation,
         ));
     }
-    if let Some(busy) = &outcome.busy {
+    if let Some(busy) = &outcome.health.busy {
         return Some(Violation::new(Rule::Rest, "an end", busy));
     }
     None
@@ -101,13 +101,17 @@ pub(super) fn judge_alone(outcome: &Outcome) -> Option<Violation> {
 
 /// Judges whether anything is left after a run.
 pub(super) fn judge_remains(outcome: &Outcome, conversation: &Conversation) -> Option<Violation> {
-    if !outcome.lost {
+    if !outcome.health.lost {
         let silence = conversation.silence;
         let expected = format!("connection_lost within {silence:?} after the peer left");
         return Some(Violation::new(Rule::Ends, expected, "it did not come"));
     }
-    if !outcome.left.is_empty() {
-        return Some(Violation::new(Rule::NothingLeft, "nothing", &outcome.left));
+    if !outcome.health.left.is_empty() {
+        return Some(Violation::new(
+            Rule::NothingLeft,
+            "nothing",
+            &outcome.health.left,
+        ));
     }
     None
 }
@@ -119,7 +123,11 @@ pub(super) fn judge_plain(outcome: &Outcome, conversation: &Conversation) -> Opt
         Some(Violation::new(Rule::Answer, expected, seen))
     };
     let error = || {
-        let (_, error) = outcome.errors.first().filter(|_| !conversation.may_fail)?;
+        let (_, error) = outcome
+            .health
+            .errors
+            .first()
+            .filter(|_| !conversation.may_fail)?;
         Some(Violation::new(Rule::NoError, "no error", error))
     };
     let more_or_less = || {
@@ -159,8 +167,12 @@ fn judge_errors(
     if case.variation().at().is_some() && conversation.may_fail_cut_short {
         return None;
     }
-    let known = |error: &String| plain.errors.iter().any(|(plain, _)| plain == error);
-    let (_, new) = outcome.errors.iter().find(|(error, _)| !known(error))?;
+    let known = |error: &String| plain.health.errors.iter().any(|(plain, _)| plain == error);
+    let (_, new) = outcome
+        .health
+        .errors
+        .iter()
+        .find(|(error, _)| !known(error))?;
     Some(Violation::new(Rule::NoNewError, "no error", new))
 }
 
@@ -180,7 +192,7 @@ fn judge_reply(
             };
             // An error ends the connection at once, and its buffer is lost: the peer sees a reset.
             let is_cut = case.variation().buffer().is_some()
-                && !outcome.errors.is_empty()
+                && !outcome.health.errors.is_empty()
                 && whole.starts_with(seen);
             if seen == whole {
                 return judge_ending(outcome.ending, plain.ending);

@@ -3,6 +3,7 @@
 use super::case::{Case, Variation};
 use super::conversation::{Conversation, Step};
 use super::flow::Watermarked;
+use super::health::{Health, remains};
 use super::subject::Subject;
 use crate::dialogue::{Dialogue, Escaped};
 use crate::log::{Log, Seen};
@@ -14,7 +15,7 @@ use crate::world::{StepLimitExceeded, World};
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
-use tidegate::{CloseReason, Failure, ListenOptions, WriteLimits};
+use tidegate::{Failure, ListenOptions, WriteLimits};
 
 const PORT: u16 = 7;
 
@@ -46,15 +47,7 @@ impl Ending {
 pub(super) struct Outcome {
     pub(super) reply: Vec<u8>,
     pub(super) ending: Ending,
-    pub(super) panics: Vec<String>,
-    /// Each error by itself, and with the callback that returned it.
-    pub(super) errors: Vec<(String, String)>,
-    pub(super) violations: Vec<String>,
-    /// The connection has ended.
-    pub(super) lost: bool,
-    /// The things that the loop still held after `connection_lost`, or at the end.
-    pub(super) left: String,
-    pub(super) busy: Option<String>,
+    pub(super) health: Health,
     /// A reply that was not the expected one: the expected one, and the one that came.
     pub(super) wrong_answer: Option<(String, String)>,
     pub(super) pauses: u64,
@@ -67,7 +60,7 @@ pub(super) struct Outcome {
 
 pub(super) fn run(subject: &Subject, conversation: &Conversation, case: &Case) -> Outcome {
     let (mut outcome, violations) = collect(|| run_one(subject, conversation, case));
-    outcome.violations.extend(violations);
+    outcome.health.violations.extend(violations);
     outcome
 }
 
@@ -81,12 +74,10 @@ fn run_one(subject: &Subject, conversation: &Conversation, case: &Case) -> Outco
         Err(error) => Outcome {
             reply: Vec::new(),
             ending: Ending::Reset,
-            panics: Vec::new(),
-            errors: Vec::new(),
-            violations: Vec::new(),
-            lost: false,
-            left: String::new(),
-            busy: Some(error.to_string()),
+            health: Health {
+                busy: Some(error.to_string()),
+                ..Health::default()
+            },
             wrong_answer: None,
             pauses: 0,
             burst: 0,
@@ -94,25 +85,7 @@ fn run_one(subject: &Subject, conversation: &Conversation, case: &Case) -> Outco
             dialogue: Dialogue::default(),
         },
     };
-    for failure in failures.borrow().iter() {
-        // Without the connection, which differs from run to run.
-        let context = failure.context();
-        match failure.reason() {
-            CloseReason::Panic(message) => {
-                outcome
-                    .panics
-                    .push(format!("{context} panicked: {message}"));
-            }
-            CloseReason::Callback(error) => {
-                let text = format!("{context} failed: {error}");
-                outcome.errors.push((error.to_string(), text));
-            }
-            reason => {
-                let text = format!("{context}: {reason}");
-                outcome.errors.push((reason.to_string(), text));
-            }
-        }
-    }
+    outcome.health.note(&failures.borrow());
     outcome
 }
 
@@ -313,18 +286,13 @@ impl<'c> Play<'c> {
         let now = self.host.handle().stats();
         // Each of these has a timer of the loop's own.
         let timers = now.timers.saturating_sub(now.lingering);
-        let remains = [
+        remains(&[
             (now.connections, "connection"),
             (timers, "timer"),
             (now.completions, "completion"),
             (now.jobs, "job"),
             (self.subject.running(), "handler"),
-        ];
-        let texts = remains.iter().filter(|(count, _)| *count > 0);
-        let texts: Vec<_> = texts
-            .map(|(count, what)| format!("{count} {what}{}", if *count > 1 { "s" } else { "" }))
-            .collect();
-        texts.join(", ")
+        ])
     }
 
     /// The peer goes, and then the connection must.
@@ -353,12 +321,13 @@ impl<'c> Play<'c> {
         Outcome {
             reply: std::mem::take(&mut self.reply),
             ending: self.ending,
-            panics: Vec::new(),
-            errors: Vec::new(),
-            violations,
-            lost,
-            left: self.left.take().unwrap_or_else(|| self.remains()),
-            busy: busy.map(|busy| busy.to_string()),
+            health: Health {
+                violations,
+                lost,
+                left: self.left.take().unwrap_or_else(|| self.remains()),
+                busy: busy.map(|busy| busy.to_string()),
+                ..Health::default()
+            },
             wrong_answer: self.wrong_answer.take(),
             pauses: self.host.handle().stats().pauses,
             burst: self.burst,

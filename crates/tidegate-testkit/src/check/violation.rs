@@ -9,14 +9,14 @@ use std::fmt;
 /// Names the rule that a protocol violated, and the shortest case found that shows it. `Debug` is the
 /// same text as `Display`, so that an `unwrap` shows it.
 #[derive(Clone)]
-pub struct Violation(Box<Parts>);
+pub struct Violation<R = Rule, C = Case>(Box<Parts<R, C>>);
 
 #[derive(Clone)]
-struct Parts {
-    rule: Rule,
+struct Parts<R, C> {
+    rule: R,
     expected: String,
     seen: String,
-    case: Case,
+    case: C,
     dialogue: Dialogue,
     /// The code that runs the case again.
     again: &'static str,
@@ -25,34 +25,48 @@ struct Parts {
 impl Violation {
     /// Makes a violation in the plain case. [`in_case`](Self::in_case) adds another one.
     pub(super) fn new(rule: Rule, expected: impl Into<String>, seen: impl Into<String>) -> Self {
-        Self(Box::new(Parts {
-            rule,
-            expected: expected.into(),
-            seen: seen.into(),
-            case: Case::PLAIN,
-            dialogue: Dialogue::default(),
-            again: "check_case(factory",
-        }))
+        Self::of(rule, expected, seen, Case::PLAIN, "check_case(factory")
     }
 
     pub(super) fn of_handler(mut self) -> Self {
         self.0.again = "check_handler_case(handler";
         self
     }
+}
 
-    pub(super) fn in_case(mut self, case: Case, dialogue: Dialogue) -> Self {
+impl<R: Copy, C> Violation<R, C> {
+    /// Makes a violation in a case. `again` is the code that runs it again.
+    pub(crate) fn of(
+        rule: R,
+        expected: impl Into<String>,
+        seen: impl Into<String>,
+        case: C,
+        again: &'static str,
+    ) -> Self {
+        Self(Box::new(Parts {
+            rule,
+            expected: expected.into(),
+            seen: seen.into(),
+            case,
+            dialogue: Dialogue::default(),
+            again,
+        }))
+    }
+
+    pub(crate) fn in_case(mut self, case: C, dialogue: Dialogue) -> Self {
         self.0.case = case;
         self.0.dialogue = dialogue;
         self
     }
 
     /// Returns the rule.
-    pub fn rule(&self) -> Rule {
+    pub fn rule(&self) -> R {
         self.0.rule
     }
 
-    /// Returns the shortest case found; [`check_case`](crate::check_case) runs it again.
-    pub fn case(&self) -> &Case {
+    /// Returns the shortest case found. [`check_case`](crate::check_case), or
+    /// [`check_datagram_case`](crate::check_datagram_case), runs it again.
+    pub fn case(&self) -> &C {
         &self.0.case
     }
 
@@ -72,7 +86,7 @@ impl Violation {
     }
 }
 
-impl fmt::Display for Violation {
+impl<R: fmt::Display, C: fmt::Display> fmt::Display for Violation<R, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Parts {
             rule,
@@ -93,10 +107,10 @@ impl fmt::Display for Violation {
     }
 }
 
-impl fmt::Debug for Violation {
+impl<R: fmt::Display, C: fmt::Display> fmt::Debug for Violation<R, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl Error for Violation {}
+impl<R: fmt::Display, C: fmt::Display> Error for Violation<R, C> {}

@@ -106,15 +106,8 @@ impl State {
         if port.held >= port.room {
             return Err(io::ErrorKind::WouldBlock.into());
         }
-        self.port_fault()?;
-        if self.dice.strikes(Fault::WriteAgain) {
-            self.port(id)?.feigns = true;
-            let at = self.now() + self.dice.within(Duration::ZERO, REMINDER);
-            self.schedule(at, Event::Room { port: id, len: 0 });
-            return Err(io::ErrorKind::WouldBlock.into());
-        }
-        if transmit.is_segmented() && self.dice.strikes(Fault::NoSegmentation) {
-            return Err(os_error(libc::EIO));
+        if self.port(id)?.of_loop {
+            self.send_fault(id, transmit)?;
         }
         self.note_bytes(("send", id.0 as u64, data.len() as u64), data, || {
             format!("{id} sent {} to {to}", data.len())
@@ -131,6 +124,21 @@ impl State {
                 };
                 self.put_on_link(host, *peer, link.packets(data.len()), datagram);
             }
+        }
+        Ok(())
+    }
+
+    /// The error of a fault that a send may meet.
+    fn send_fault(&mut self, id: PortId, transmit: Transmit<'_>) -> io::Result<()> {
+        self.port_fault()?;
+        if self.dice.strikes(Fault::WriteAgain) {
+            self.port(id)?.feigns = true;
+            let at = self.now() + self.dice.within(Duration::ZERO, REMINDER);
+            self.schedule(at, Event::Room { port: id, len: 0 });
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        if transmit.is_segmented() && self.dice.strikes(Fault::NoSegmentation) {
+            return Err(os_error(libc::EIO));
         }
         Ok(())
     }

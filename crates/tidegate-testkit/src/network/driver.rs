@@ -106,7 +106,7 @@ impl Driver for SimulatedDriver {
         options: DatagramBindOptions,
     ) -> io::Result<Datagrams> {
         let (local, remote) = (local.map(inet).transpose()?, remote.map(inet).transpose()?);
-        let id = self.with(|state, host| state.bind_port(host, local, remote, options))?;
+        let id = self.with(|state, host| state.bind_port(host, local, remote, options, true))?;
         let network = self.network.clone();
         Ok(Datagrams::foreign(SimulatedDatagrams { network, id }))
     }

@@ -2,6 +2,7 @@
 
 mod agenda;
 mod datagram;
+mod datagram_peer;
 mod driver;
 mod endpoint;
 mod host;
@@ -24,12 +25,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
-use tidegate::driver::{BindOptions, UnixFileOptions};
+use tidegate::driver::{BindOptions, DatagramBindOptions, UnixFileOptions};
 
 pub(crate) use agenda::Deferred;
 pub(crate) use driver::SimulatedDriver;
 pub(crate) use state::{END_OF_TIME, HostId, State, WorldId, addresses};
 
+pub use datagram_peer::DatagramPeer;
 pub use host::Host;
 pub use link::Link;
 pub use peer::{Peer, PeerListener};
@@ -179,6 +181,27 @@ impl Network {
         Ok(PeerListener::new(self, id, addr))
     }
 
+    /// Binds a hand-held socket of datagrams to a port of the host on which peers live; 0 takes a free one.
+    ///
+    /// # Errors
+    ///
+    /// When the port is taken.
+    pub fn bind_datagrams(&self, port: u16) -> io::Result<DatagramPeer> {
+        let [v4, _] = addresses(OUTSIDE);
+        let at = SocketAddr::new(v4, port);
+        let (id, addr) = self.with(|state| {
+            let id = state.bind_port(
+                OUTSIDE,
+                Some(at),
+                None,
+                DatagramBindOptions::default(),
+                false,
+            )?;
+            Ok::<_, io::Error>((id, state.port_addr(id)?))
+        })?;
+        Ok(DatagramPeer::new(self, id, addr))
+    }
+
     // Links.
 
     /// Sets the link between two hosts, in one direction, from now on.
@@ -189,7 +212,7 @@ impl Network {
         self.with(|state| state.wire(from, to).link = link);
     }
 
-    /// Sets the link from a host to the [`Peer`]s, from now on.
+    /// Sets the link from a host to the [`Peer`]s and [`DatagramPeer`]s, from now on.
     #[track_caller]
     pub fn set_link_to_peers(&self, from: &Host, link: Link) {
         let from = self.id_of(from);

@@ -26,6 +26,7 @@ pub(super) struct Port {
     pub(super) local: SocketAddr,
     pub(super) remote: Option<SocketAddr>,
     pub(super) options: DatagramBindOptions,
+    pub(super) of_loop: bool,
     pub(super) token: Option<Token>,
 
     /// The datagrams that wait for the loop.
@@ -112,6 +113,7 @@ impl State {
         local: Option<SocketAddr>,
         remote: Option<SocketAddr>,
         options: DatagramBindOptions,
+        of_loop: bool,
     ) -> io::Result<PortId> {
         let remote = remote.map(destination);
         let any = match local.or(remote) {
@@ -128,12 +130,15 @@ impl State {
             let from = self.source(host, local, remote, options)?;
             local.set_ip(from);
         }
-        self.open_descriptor(host)?;
+        if of_loop {
+            self.open_descriptor(host)?;
+        }
         let mut port = Port {
             host,
             local,
             remote,
             options,
+            of_loop,
             token: None,
             inbox: VecDeque::new(),
             inbox_bytes: 0,
@@ -146,7 +151,9 @@ impl State {
             error: None,
         };
         if let Err(error) = self.choose_datagram_port(&mut port) {
-            self.close_descriptor(host);
+            if of_loop {
+                self.close_descriptor(host);
+            }
             return Err(error);
         }
         let local = port.local;
@@ -251,7 +258,9 @@ impl State {
         let Some(port) = self.ports.remove(&id) else {
             return;
         };
-        self.close_descriptor(port.host);
+        if port.of_loop {
+            self.close_descriptor(port.host);
+        }
         self.note(("close", id.0 as u64, 0), &[], || format!("{id} close"));
     }
 
@@ -275,6 +284,13 @@ impl State {
 }
 
 impl Port {
+    /// Takes the first datagram, whole.
+    pub(super) fn take_one(&mut self) -> Option<(SocketAddr, Vec<u8>)> {
+        let first = self.inbox.pop_front()?;
+        self.inbox_bytes -= cost(first.1.len());
+        Some(first)
+    }
+
     /// Takes the first datagram, and up to `most` of its sender and of its length, the last maybe shorter.
     pub(super) fn take(&mut self, buffer: &mut [u8], most: usize) -> Received {
         let mut received = Received {
@@ -286,10 +302,9 @@ impl Port {
             if n > 0 && !self.goes_on(&received, buffer.len()) {
                 break;
             }
-            let Some((from, data)) = self.inbox.pop_front() else {
+            let Some((from, data)) = self.take_one() else {
                 break;
             };
-            self.inbox_bytes -= cost(data.len());
             let room = &mut buffer[received.len..];
             let len = data.len().min(room.len());
             room[..len].copy_from_slice(&data[..len]);

@@ -1,7 +1,6 @@
 //! The error of a script whose expectation was not met. It is no violation: a script states what one
 //! conversation expects, not a rule for every protocol.
 
-use super::step::Step;
 use crate::dialogue::Dialogue;
 use std::error::Error;
 use std::fmt;
@@ -15,7 +14,7 @@ pub struct Mismatch(Box<Parts>);
 
 #[derive(Clone, Default)]
 struct Parts {
-    /// `None`: there was no connection.
+    /// `None`: there was no connection, or no endpoint.
     step: Option<usize>,
     at: String,
     expected: String,
@@ -25,20 +24,25 @@ struct Parts {
 }
 
 impl Mismatch {
-    pub(super) fn at_start(error: &io::Error) -> Self {
+    pub(super) fn at_start(expected: &str, error: &io::Error) -> Self {
         Self(Box::new(Parts {
             at: "before the first step".into(),
-            expected: "a connection".into(),
+            expected: expected.into(),
             seen: error.to_string(),
             ..Parts::default()
         }))
     }
 
-    pub(super) fn at_step(number: usize, step: &Step, seen: String) -> Self {
+    pub(super) fn at_step(
+        number: usize,
+        step: &dyn fmt::Display,
+        expected: String,
+        seen: String,
+    ) -> Self {
         Self(Box::new(Parts {
             step: Some(number),
             at: format!("step {number}, {step}"),
-            expected: step.expected(),
+            expected,
             seen,
             ..Parts::default()
         }))
@@ -61,7 +65,7 @@ impl Mismatch {
     }
 
     /// Returns the number of the step, from 1. It is one more than there are for a mismatch after the
-    /// last, and `None` when there was no connection to begin with.
+    /// last, and `None` when there was no connection, or no endpoint, to begin with.
     pub fn step(&self) -> Option<usize> {
         self.0.step
     }

@@ -1,7 +1,9 @@
 //! A peer that follows a script, against a protocol.
 
+mod datagrams;
 mod mismatch;
 mod player;
+mod stage;
 mod step;
 
 use crate::log::Log;
@@ -10,15 +12,15 @@ use crate::scripted_peer::ScriptedPeer;
 use crate::single_connection::single_connection;
 use crate::watched::Watched;
 use crate::world::World;
-use std::cell::RefCell;
 use std::io;
-use std::rc::Rc;
 use std::time::Duration;
-use tidegate::{CloseReason, Closed, EventLoop, Failure, PanicPolicy, Protocol};
+use tidegate::{Closed, Failure, Protocol};
 use tidegate_streams::{Handlers, StreamReader, StreamWriter};
 
+pub use datagrams::DatagramScript;
 pub use mismatch::Mismatch;
 use player::Player;
+use stage::Stage;
 use step::Step;
 
 const PORT: u16 = 7;
@@ -295,50 +297,23 @@ impl Script {
         &self,
         connect: impl FnOnce(&mut World, &Host, &Log) -> io::Result<crate::Peer>,
     ) -> Result<Played, Mismatch> {
-        let mut world = World::builder().seed(self.seed).build();
-        let log = Log::new();
-        let strict = EventLoop::builder().panic_policy(PanicPolicy::Propagate);
-        let failures: Rc<RefCell<Vec<Failure>>> = Rc::default();
-        let begun = world.add_host_with("host", strict).and_then(|host| {
-            let told = failures.clone();
-            let tell = move |_: &_, failure: &Failure| told.borrow_mut().push(failure.clone());
-            host.handle().set_error_handler(tell);
-            connect(&mut world, &host, &log)
-        });
-        let peer = begun.map_err(|error| Mismatch::at_start(&error))?;
+        let mut stage = Stage::new(self.seed)?;
+        let peer = connect(&mut stage.world, &stage.host, &stage.ending.log);
+        let peer = peer.map_err(|error| Mismatch::at_start("a connection", &error))?;
         let mut player = Player {
             peer: ScriptedPeer::new(peer),
-            world,
-            log,
+            world: stage.world,
+            log: stage.ending.log.clone(),
             patience: self.patience,
             used: 0,
             sent: 0,
         };
         let played = player.play(&self.steps);
-        let failures = failures.take();
-        match played {
-            Ok(_) if failures.iter().any(is_panic) => {
-                let mismatch = Mismatch::at_end(self.steps.len(), "no panic", "a panic".into());
-                Err(mismatch.with(player.peer.dialogue(), &failures))
-            }
-            Ok(_) if !self.may_fail && !failures.is_empty() => {
-                let mismatch = Mismatch::at_end(self.steps.len(), "no error", "an error".into());
-                Err(mismatch.with(player.peer.dialogue(), &failures))
-            }
-            Ok(elapsed) => Ok(Played {
-                elapsed,
-                failures,
-                dialogue: player.peer.dialogue().clone(),
-                log: player.log,
-            }),
-            Err(mismatch) => Err(mismatch.with(player.peer.dialogue(), &failures)),
-        }
+        let steps = self.steps.len();
+        stage
+            .ending
+            .judge(played, steps, self.may_fail, player.peer.dialogue())
     }
-}
-
-/// Returns whether it is a panic of a task: those of callbacks go on out of the loop.
-fn is_panic(failure: &Failure) -> bool {
-    matches!(failure.reason(), CloseReason::Panic(_))
 }
 
 /// The result of a script that met every expectation.

@@ -25,8 +25,11 @@ impl Player {
         for (n, step) in steps.iter().enumerate() {
             match self.step(step) {
                 Ok(Ok(())) => {}
-                Ok(Err(seen)) => return Err(Mismatch::at_step(n + 1, step, seen)),
-                Err(busy) => return Err(Mismatch::at_step(n + 1, step, busy.to_string())),
+                Ok(Err(seen)) => return Err(Mismatch::at_step(n + 1, step, step.expected(), seen)),
+                Err(busy) => {
+                    let expected = step.expected();
+                    return Err(Mismatch::at_step(n + 1, step, expected, busy.to_string()));
+                }
             }
         }
         let elapsed = self.world.elapsed();
