@@ -168,8 +168,8 @@ impl DatagramOptions {
     }
 
     /// Sets whether the kernel may cut several datagrams out of one call (UDP_SEGMENT, udp(7)); on
-    /// unless set. Their bytes on the network are the same. Linux before 4.18 ignores the request and sends
-    /// one long datagram: turn it off there.
+    /// unless set. Their bytes on the network are the same. A kernel without it, such as Linux before 4.18, gets
+    /// each datagram by itself.
     pub fn segmentation(mut self, on: bool) -> Self {
         self.segmentation = on;
         self

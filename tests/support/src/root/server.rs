@@ -1,4 +1,4 @@
-//! The example server in a process of its own, and what the system knows about that process.
+//! An example server in a process of its own, and what the system knows about that process.
 
 use super::{Client, PATIENCE, wait_until};
 use crate::{Kind, TempDir};
@@ -38,7 +38,14 @@ impl Mode {
     pub const ALL: [Self; 2] = [Self::Protocol, Self::Buffered];
 }
 
-/// A running `echo_server`; killed when dropped, or when this process ends in whatever way.
+/// The programs that run as a server.
+#[derive(Debug, Clone, Copy)]
+enum Program {
+    Echo(Mode),
+    UdpEcho,
+}
+
+/// A running `echo_server`, or `udp_echo`; killed when dropped, or when this process ends in whatever way.
 #[derive(Debug)]
 pub struct Server {
     dir: TempDir,
@@ -54,13 +61,24 @@ impl Server {
     /// Starts one that nothing is done to yet.
     #[track_caller]
     pub fn start(kind: Kind, mode: Mode) -> Self {
-        Self::launch(TempDir::new(), kind, mode, &[], &[])
+        Self::launch(TempDir::new(), kind, Program::Echo(mode), &[], &[])
     }
 
     /// Starts one under strace, which makes system calls fail, or late, as these say; see `inject`
     /// in strace(1).
     #[track_caller]
     pub fn traced(kind: Kind, mode: Mode, injections: &[&str]) -> Self {
+        Self::under_strace(kind, Program::Echo(mode), injections)
+    }
+
+    /// As `traced`, the echo of datagrams.
+    #[track_caller]
+    pub fn of_datagrams_traced(kind: Kind, injections: &[&str]) -> Self {
+        Self::under_strace(kind, Program::UdpEcho, injections)
+    }
+
+    #[track_caller]
+    fn under_strace(kind: Kind, program: Program, injections: &[&str]) -> Self {
         let dir = TempDir::new();
         let calls: Vec<_> = injections
             .iter()
@@ -74,26 +92,27 @@ impl Server {
         }
         // Nobody else would end the server if the tracer were killed.
         tracer.extend(DIES_WITH_PARENT.map(OsString::from));
-        Self::launch(dir, kind, mode, &tracer, &[])
+        Self::launch(dir, kind, program, &tracer, &[])
     }
 
     /// Starts one with these variables set.
     #[track_caller]
     pub fn with_environment(kind: Kind, mode: Mode, variables: &[(&str, OsString)]) -> Self {
-        Self::launch(TempDir::new(), kind, mode, &[], variables)
+        Self::launch(TempDir::new(), kind, Program::Echo(mode), &[], variables)
     }
 
     #[track_caller]
     fn launch(
         dir: TempDir,
         kind: Kind,
-        mode: Mode,
+        program: Program,
         wrapper: &[OsString],
         variables: &[(&str, OsString)],
     ) -> Self {
-        let mode = match mode {
-            Mode::Protocol => "protocol",
-            Mode::Buffered => "buffered",
+        let (name, settings) = match program {
+            Program::Echo(Mode::Protocol) => ("echo_server", ["--mode", "protocol"]),
+            Program::Echo(Mode::Buffered) => ("echo_server", ["--mode", "buffered"]),
+            Program::UdpEcho => ("udp_echo", ["--as", "protocol"]),
         };
         let [program, rest @ ..] = DIES_WITH_PARENT;
         let mut child = Command::new(program)
@@ -106,8 +125,9 @@ impl Server {
                 variable.push(value);
                 variable
             }))
-            .arg(executable())
-            .args(["--listen", &kind.somewhere(&dir), "--mode", mode])
+            .arg(executable(name))
+            .args(["--listen", &kind.somewhere(&dir)])
+            .args(settings)
             .env("RUST_LOG", "info")
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -241,12 +261,22 @@ impl Server {
 
     /// Ends the server; returns the number of calls of each kind that strace has tampered with.
     #[track_caller]
-    pub fn injected(mut self) -> BTreeMap<String, usize> {
+    pub fn injected(self) -> BTreeMap<String, usize> {
+        self.traced_calls(|line| line.ends_with("(INJECTED)") || line.ends_with("(DELAYED)"))
+    }
+
+    /// Ends the server; returns the number of calls of each kind that strace has seen the end of.
+    #[track_caller]
+    pub fn calls(self) -> BTreeMap<String, usize> {
+        self.traced_calls(|line| line.contains(") = "))
+    }
+
+    #[track_caller]
+    fn traced_calls(mut self, counts_for: impl Fn(&str) -> bool) -> BTreeMap<String, usize> {
         self.end();
         let trace = fs::read_to_string(self.dir.path("trace")).expect("it was traced");
         let mut counts = BTreeMap::new();
-        let tampered = |line: &&str| line.ends_with("(INJECTED)") || line.ends_with("(DELAYED)");
-        for line in trace.lines().filter(tampered) {
+        for line in trace.lines().filter(|line| counts_for(line)) {
             // "PID call(...", or "PID <... call resumed>...".
             let word = |word: &&str| !word.is_empty() && !word.starts_with("<...");
             let call = line.split([' ', '(']).skip(1).find(word).unwrap();
@@ -277,11 +307,12 @@ impl Drop for Server {
 const DIES_WITH_PARENT: [&str; 3] = ["setpriv", "--pdeathsig", "KILL"];
 
 /// Next to the folder of the tests.
-fn executable() -> PathBuf {
+fn executable(name: &str) -> PathBuf {
     let mut path = std::env::current_exe().unwrap();
     path.pop();
     path.pop();
-    path.push("examples/echo_server");
+    path.push("examples");
+    path.push(name);
     assert!(
         path.exists(),
         "{} is missing: run cargo build --examples first",

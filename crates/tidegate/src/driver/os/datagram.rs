@@ -3,6 +3,8 @@
 use super::address::{address_of, explained, socket_address};
 #[cfg(feature = "offload")]
 use super::control_messages;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use super::segmentation;
 use super::unix_path::SocketFile;
 #[cfg(feature = "offload")]
 use crate::Arrival;
@@ -16,11 +18,8 @@ use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixDatagram;
 
 /// The maximum number of datagrams that one call sends (UDP_MAX_SEGMENTS of Linux, since 4.18).
-const MAX_SEGMENTS: usize = 64;
-
-/// The option of UDP, and of a control message, for the length of segments: UDP_SEGMENT, udp(7).
 #[cfg(any(target_os = "linux", target_os = "android"))]
-const UDP_SEGMENT: i32 = 103;
+const MAX_SEGMENTS: usize = 64;
 
 #[derive(Debug)]
 pub(crate) enum Kind {
@@ -210,7 +209,7 @@ impl OsDatagrams {
     /// Has the kernel cut the bytes into datagrams (UDP_SEGMENT, udp(7)).
     #[cfg(any(target_os = "linux", target_os = "android"))]
     fn send_segmented(&mut self, transmit: Transmit<'_>) -> io::Result<()> {
-        let control = segment_length(transmit.segment);
+        let control = segmentation::segment_length(transmit.segment);
         let to = transmit.to.map(socket_address).transpose()?;
         let bytes = [io::IoSlice::new(transmit.data)];
         let mut message = socket2::MsgHdr::new()
@@ -228,11 +227,11 @@ impl OsDatagrams {
     }
 
     pub(crate) fn max_segments(&self) -> usize {
-        let segments = cfg!(any(target_os = "linux", target_os = "android"));
-        match self.kind {
-            Kind::Udp(_) if segments => MAX_SEGMENTS,
-            _ => 1,
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        if matches!(self.kind, Kind::Udp(_)) && segmentation::is_known() {
+            return MAX_SEGMENTS;
         }
+        1
     }
 
     pub(crate) fn local_addr(&self) -> io::Result<Address> {
@@ -322,19 +321,4 @@ fn wrong_interface(at: Interface, v6: bool) -> io::Error {
         io::ErrorKind::InvalidInput,
         format!("{at:?} is no interface here: {give}"),
     )
-}
-
-/// The control message with the length of a segment: `struct cmsghdr`, and 16 bits (cmsg(3)).
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn segment_length(len: usize) -> [u8; 24] {
-    const { assert!(size_of::<usize>() == 8, "the layout of 64-bit platforms") };
-    const HEADER: usize = 16;
-    // Segments are parts of a datagram's maximum of 65,535 bytes.
-    let len = (len as u16).to_ne_bytes();
-    let mut message = [0; 24];
-    message[..8].copy_from_slice(&(HEADER + len.len()).to_ne_bytes());
-    message[8..12].copy_from_slice(&libc::SOL_UDP.to_ne_bytes());
-    message[12..16].copy_from_slice(&UDP_SEGMENT.to_ne_bytes());
-    message[HEADER..HEADER + len.len()].copy_from_slice(&len);
-    message
 }

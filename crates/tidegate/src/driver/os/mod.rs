@@ -9,6 +9,8 @@ mod datagram;
 mod executor_pool;
 mod listener;
 mod path_lock;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod segmentation;
 mod socket_options;
 mod stream;
 mod unix_path;
