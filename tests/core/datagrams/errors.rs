@@ -149,3 +149,24 @@ fn a_broadcast_is_refused_unless_it_was_asked_for() {
     transport.set_broadcast(true).unwrap();
     transport.try_send_to(b"x", &everywhere).unwrap();
 }
+
+#[test]
+fn errors_of_datagrams_that_a_close_sends_are_counted_and_not_told() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let dir = TempDir::new();
+    let protocol = DatagramRecorder::default();
+    let transport = endpoint(&event_loop, Datagrams::Unix.local(&dir, "a"), &protocol);
+    settle(&mut event_loop);
+    let peer = DatagramPeer::new(Datagrams::Unix, &dir, "b");
+    transport
+        .send_to(b"nobody", &Address::Unix(dir.path("nobody")))
+        .unwrap();
+    transport.send_to(b"somebody", &peer.address()).unwrap();
+    transport.close();
+    drive(&mut event_loop, "the end", || protocol.closed().is_some());
+    assert_eq!(peer.receive(), b"somebody");
+    assert_eq!(protocol.errors(), []);
+    let stats = transport.stats();
+    assert_eq!((stats.failed, stats.errors_left_out), (1, 1));
+    assert_eq!(protocol.closed().unwrap().unsent(), 6);
+}

@@ -197,3 +197,47 @@ fn options_are_set_and_those_of_udp_refused_on_a_unix_socket() {
         assert!(transport.set_hops(1).is_err(), "it has ended");
     }
 }
+
+#[test]
+fn an_address_is_shared_only_by_endpoints_that_all_ask_for_it() {
+    type Sharing = fn(DatagramOptions, bool) -> DatagramOptions;
+    let ways: [Sharing; 2] = [DatagramOptions::reuse_address, DatagramOptions::reuse_port];
+    for shares in ways {
+        for (first, second) in [(true, true), (true, false), (false, true), (false, false)] {
+            let event_loop = EventLoop::new().unwrap();
+            let options = shares("127.0.0.1:0".into(), first);
+            let one = endpoint(&event_loop, options, &DatagramRecorder::default());
+            let options = shares(one.local_addr().into(), second);
+            let made = event_loop
+                .handle()
+                .create_datagram_endpoint(options, DatagramRecorder::default());
+            assert_eq!(made.is_ok(), first && second, "{first} {second}");
+        }
+    }
+}
+
+#[test]
+fn an_ipv6_endpoint_hears_ipv4_only_if_it_is_asked_to() {
+    if !support::has_ipv6() {
+        return;
+    }
+    for v6only in [true, false] {
+        let mut event_loop = EventLoop::new().unwrap();
+        let protocol = DatagramRecorder::echo();
+        let options = DatagramOptions::new("[::]:0").v6only(v6only);
+        let transport = endpoint(&event_loop, options, &protocol);
+        let port = transport.local_addr().as_inet().unwrap().port();
+        let other = event_loop
+            .handle()
+            .create_datagram_endpoint(("0.0.0.0", port), DatagramRecorder::default());
+        assert_eq!(other.is_ok(), v6only, "the port of IPv4 is free or not");
+        if v6only {
+            continue;
+        }
+        let peer = DatagramPeer::new(Datagrams::V4, &TempDir::new(), "b");
+        let to = SocketAddr::from(([127, 0, 0, 1], port));
+        peer.send_to(b"four", &Address::Inet(to));
+        drive(&mut event_loop, "an echo", || transport.stats().sent == 1);
+        assert_eq!(peer.receive(), b"four");
+    }
+}

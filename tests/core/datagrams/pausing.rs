@@ -282,8 +282,12 @@ fn a_drain_completes_at_a_close_whose_queue_has_gone() {
 }
 
 #[test]
-fn the_cap_is_a_mebibyte_unless_set_whatever_else_is() {
+fn the_marks_are_64_and_16_kib_and_the_cap_is_a_mebibyte_unless_set_whatever_else_is() {
     let event_loop = EventLoop::new().unwrap();
+    let transport = endpoint(&event_loop, "127.0.0.1:0", &DatagramRecorder::default());
+    let limits = transport.write_limits();
+    let defaults = (64 << 10, 16 << 10, 1 << 20);
+    assert_eq!((limits.high(), limits.low(), limits.cap()), defaults);
     let limits = WriteLimits::new().with_high(128 << 10);
     let options = Datagrams::V4
         .local(&TempDir::new(), "a")
@@ -315,4 +319,55 @@ fn dropping_the_oldest_may_open_the_flow_again() {
     assert!(!transport.flow().is_paused(), "{transport:?}");
     assert_eq!(transport.stats().dropped, 1);
     settle(&mut event_loop);
+}
+
+#[test]
+fn each_datagram_costs_its_bytes_and_64_an_empty_one_too() {
+    for wire in Datagrams::each() {
+        let mut event_loop = EventLoop::new().unwrap();
+        let dir = TempDir::new();
+        let peer = DatagramPeer::new(wire, &dir, "b");
+        let transport = endpoint(
+            &event_loop,
+            wire.local(&dir, "a"),
+            &DatagramRecorder::default(),
+        );
+        settle(&mut event_loop);
+        for (len, cost) in [(0, 64), (10, 64 + 74), (0, 2 * 64 + 74)] {
+            transport.send_to(&vec![0; len], &peer.address()).unwrap();
+            assert_eq!(transport.write_buffer_size(), cost, "{wire:?}");
+        }
+        drive(&mut event_loop, "all are sent", || {
+            transport.stats().sent == 3
+        });
+        assert_eq!(transport.write_buffer_size(), 0);
+    }
+}
+
+#[test]
+fn a_receiver_that_takes_nothing_holds_up_the_datagrams_behind_its_own() {
+    let (mut event_loop, dir, slow, _protocol, transport) = beside_a_peer(false);
+    let other = DatagramPeer::new(Datagrams::Unix, &dir, "c");
+    let DatagramPeer::Unix(socket) = &other else {
+        unreachable!("it was made so");
+    };
+    let mut sent = 0_u64;
+    while !transport.flow().is_paused() {
+        transport.send_to(&[0; 1_000], &slow.address()).unwrap();
+        sent += 1;
+    }
+    transport.send_to(b"behind", &other.address()).unwrap();
+    settle(&mut event_loop);
+    socket.set_nonblocking(true).unwrap();
+    let early = socket.recv(&mut [0; 10]).unwrap_err();
+    assert_eq!(early.kind(), std::io::ErrorKind::WouldBlock);
+    let mut received = 0;
+    drive(&mut event_loop, "the last is sent", || {
+        while transport.stats().sent.min(sent) > received {
+            slow.receive();
+            received += 1;
+        }
+        transport.stats().sent > sent
+    });
+    assert_eq!(other.receive(), b"behind");
 }
