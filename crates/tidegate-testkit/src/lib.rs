@@ -85,7 +85,8 @@
 //!
 //! A world has UDP: [`Handle::create_datagram_endpoint`](tidegate::Handle::create_datagram_endpoint) binds
 //! at the addresses of a host. Faults lose, double and delay datagrams, a partition loses them, and a
-//! [`Link`] with a bandwidth refuses a sender until there is room.
+//! [`Link`] with a bandwidth refuses a sender until there is room. [`check_datagram_protocol`] and
+//! [`DatagramScript`] make such a world for one protocol.
 //!
 //! ```
 //! use std::time::Duration;

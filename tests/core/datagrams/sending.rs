@@ -68,25 +68,27 @@ fn a_connected_endpoint_sends_without_an_address_and_hears_its_peer_alone() {
 
 #[test]
 fn one_call_sends_datagrams_of_one_length_to_one_address() {
-    let mut event_loop = EventLoop::new().unwrap();
-    let dir = TempDir::new();
-    let peer = DatagramPeer::new(Datagrams::V4, &dir, "b");
-    for (segmentation, calls) in [(true, 1), (false, 20)] {
-        let protocol = DatagramRecorder::default();
-        let options = DatagramOptions::new("127.0.0.1:0").segmentation(segmentation);
-        let transport = endpoint(&event_loop, options, &protocol);
-        settle(&mut event_loop);
-        let before = event_loop.handle().stats().writes;
-        for i in 0..20_u8 {
-            transport.send_to(&[i; 1_200], &peer.address()).unwrap();
+    for wire in Datagrams::of_udp() {
+        let mut event_loop = EventLoop::new().unwrap();
+        let dir = TempDir::new();
+        let peer = DatagramPeer::new(wire, &dir, "b");
+        for (segmentation, calls) in [(true, 1), (false, 20)] {
+            let protocol = DatagramRecorder::default();
+            let options = wire.local(&dir, "a").segmentation(segmentation);
+            let transport = endpoint(&event_loop, options, &protocol);
+            settle(&mut event_loop);
+            let before = event_loop.handle().stats().writes;
+            for i in 0..20_u8 {
+                transport.send_to(&[i; 1_200], &peer.address()).unwrap();
+            }
+            drive(&mut event_loop, "all are sent", || {
+                transport.stats().sent == 20
+            });
+            for i in 0..20_u8 {
+                assert_eq!(peer.receive(), [i; 1_200]);
+            }
+            assert_eq!(event_loop.handle().stats().writes - before, calls);
         }
-        drive(&mut event_loop, "all are sent", || {
-            transport.stats().sent == 20
-        });
-        for i in 0..20_u8 {
-            assert_eq!(peer.receive(), [i; 1_200]);
-        }
-        assert_eq!(event_loop.handle().stats().writes - before, calls);
     }
 }
 
@@ -111,35 +113,37 @@ fn datagrams_go_in_one_call_also_after_an_empty_one() {
 
 #[test]
 fn the_replies_to_a_burst_of_one_sender_go_in_one_call_and_before_those_to_another() {
-    let mut event_loop = EventLoop::new().unwrap();
-    let dir = TempDir::new();
-    let (one, two) = (
-        DatagramPeer::new(Datagrams::V4, &dir, "b"),
-        DatagramPeer::new(Datagrams::V4, &dir, "c"),
-    );
-    let protocol = DatagramRecorder::echo();
-    let transport = endpoint(&event_loop, "127.0.0.1:0", &protocol);
-    settle(&mut event_loop);
-    for peer in [&one, &two] {
-        for i in 0..8_u8 {
-            peer.send_to(&[i; 100], transport.local_addr());
+    for wire in Datagrams::of_udp() {
+        let mut event_loop = EventLoop::new().unwrap();
+        let dir = TempDir::new();
+        let (one, two) = (
+            DatagramPeer::new(wire, &dir, "b"),
+            DatagramPeer::new(wire, &dir, "c"),
+        );
+        let protocol = DatagramRecorder::echo();
+        let transport = endpoint(&event_loop, wire.local(&dir, "a"), &protocol);
+        settle(&mut event_loop);
+        for peer in [&one, &two] {
+            for i in 0..8_u8 {
+                peer.send_to(&[i; 100], transport.local_addr());
+            }
         }
-    }
-    let before = event_loop.handle().stats();
-    drive(&mut event_loop, "all echoes", || {
-        transport.stats().sent == 16
-    });
-    let after = event_loop.handle().stats();
-    assert_eq!(after.writes - before.writes, 2);
-    for peer in [&one, &two] {
-        for i in 0..8_u8 {
-            assert_eq!(peer.receive(), [i; 100]);
+        let before = event_loop.handle().stats();
+        drive(&mut event_loop, "all echoes", || {
+            transport.stats().sent == 16
+        });
+        let after = event_loop.handle().stats();
+        assert_eq!(after.writes - before.writes, 2);
+        for peer in [&one, &two] {
+            for i in 0..8_u8 {
+                assert_eq!(peer.receive(), [i; 100]);
+            }
         }
+        assert_eq!(
+            after.registrations, before.registrations,
+            "the kernel was asked for events"
+        );
     }
-    assert_eq!(
-        after.registrations, before.registrations,
-        "the kernel was asked for events"
-    );
 }
 
 #[test]
@@ -290,20 +294,22 @@ fn flush_completes_when_what_was_taken_has_gone_and_fails_when_the_end_came_firs
 
 #[test]
 fn the_replies_to_one_sender_wait_for_sixteen_of_its_datagrams_at_the_most() {
-    let mut event_loop = EventLoop::new().unwrap();
-    let dir = TempDir::new();
-    let peer = DatagramPeer::new(Datagrams::V4, &dir, "b");
-    let protocol = DatagramRecorder::echo();
-    let transport = endpoint(&event_loop, "127.0.0.1:0", &protocol);
-    settle(&mut event_loop);
-    for i in 0..40_u8 {
-        peer.send_to(&[i; 100], transport.local_addr());
+    for wire in Datagrams::of_udp() {
+        let mut event_loop = EventLoop::new().unwrap();
+        let dir = TempDir::new();
+        let peer = DatagramPeer::new(wire, &dir, "b");
+        let protocol = DatagramRecorder::echo();
+        let transport = endpoint(&event_loop, wire.local(&dir, "a"), &protocol);
+        settle(&mut event_loop);
+        for i in 0..40_u8 {
+            peer.send_to(&[i; 100], transport.local_addr());
+        }
+        let before = event_loop.handle().stats().writes;
+        drive(&mut event_loop, "all echoes", || {
+            transport.stats().sent == 40
+        });
+        assert_eq!(event_loop.handle().stats().writes - before, 3);
     }
-    let before = event_loop.handle().stats().writes;
-    drive(&mut event_loop, "all echoes", || {
-        transport.stats().sent == 40
-    });
-    assert_eq!(event_loop.handle().stats().writes - before, 3);
 }
 
 #[test]
@@ -385,10 +391,7 @@ fn an_endpoint_may_have_a_broadcast_address_as_its_remote_one() {
 
 #[test]
 fn at_most_a_mebibyte_is_sent_in_a_tick_and_a_short_datagram_counts_as_4_kib() {
-    for wire in [Datagrams::V4, Datagrams::V6] {
-        if wire == Datagrams::V6 && !support::has_ipv6() {
-            continue;
-        }
+    for wire in Datagrams::of_udp() {
         for (len, share) in [(1_200, 256), (60_000, 18)] {
             let mut event_loop = EventLoop::new().unwrap();
             let dir = TempDir::new();

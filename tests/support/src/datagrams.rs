@@ -33,6 +33,11 @@ impl Datagrams {
             .filter(|wire| *wire != Self::V6 || has_ipv6())
     }
 
+    /// Those of UDP.
+    pub fn of_udp() -> impl Iterator<Item = Self> {
+        Self::each().filter(|wire| *wire != Self::Unix)
+    }
+
     /// Options for a new address in `dir`.
     pub fn local(self, dir: &TempDir, name: &str) -> DatagramOptions {
         match self {

@@ -86,8 +86,8 @@ impl DatagramConversation {
         self
     }
 
-    /// Lets the replies to a datagram depend on those before it. They are compared between runs of the same
-    /// datagrams only.
+    /// Lets the replies to a datagram depend on those before it, or on the time: also for a protocol that sends on
+    /// its own. They are compared between runs of the same datagrams only.
     pub fn remembers(mut self) -> Self {
         self.remembers = true;
         self
