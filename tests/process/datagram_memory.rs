@@ -69,7 +69,7 @@ fn an_emptied_queue_is_no_memory_of_its_endpoint() {
     let mut event_loop = EventLoop::new().unwrap();
     let peer = UdpSocket::bind("127.0.0.1:0").unwrap();
     let to = peer.local_addr().unwrap();
-    // What the loop and the first endpoint need once.
+    // The loop and the first endpoint need some memory once.
     let first = echo(&event_loop, "127.0.0.1:0");
     first.send_to(&[0; 60_000], &to).unwrap();
     settle(&mut event_loop);
