@@ -9,7 +9,17 @@ use support::{Authority, TempDir};
 use tidegate::EventLoop;
 use tidegate_tls::prelude::*;
 use tidegate_tls::rustls::crypto::CryptoProvider;
-use tidegate_tls::{client_config, client_config_from_pem, server_config_from_pem};
+use tidegate_tls::{client_config_from_pem, server_config_from_pem};
+
+/// The form of OpenSSL before PKCS #8.
+const OLD_ENCRYPTED: &str = "\
+-----BEGIN RSA PRIVATE KEY-----
+Proc-Type: 4,ENCRYPTED
+DEK-Info: AES-128-CBC,00112233445566778899AABBCCDDEEFF
+
+MIIBAAECAwQFBgcICQoLDA0ODw==
+-----END RSA PRIVATE KEY-----
+";
 
 /// A folder with a certificate, its key, and its authority.
 struct Files {
@@ -35,6 +45,8 @@ impl Files {
             .key_pem()
             .replace("PRIVATE KEY", "ENCRYPTED PRIVATE KEY");
         files.write("encrypted.pem", &encrypted);
+        files.write("old-encrypted.pem", OLD_ENCRYPTED);
+        fs::create_dir(files.path("folder")).unwrap();
         files.write(
             "bad-key.pem",
             &identity.key_pem().replace("KEY-----\nM", "KEY-----\nA"),
@@ -95,7 +107,7 @@ fn configurations_from_files_speak_both_versions_and_install_no_default_of_the_p
 
 #[test]
 fn an_error_of_a_servers_files_says_which_file_and_what_is_wrong() {
-    use ErrorKind::{InvalidData, NotFound};
+    use ErrorKind::{InvalidData, IsADirectory, NotFound};
     let files = Files::new();
     let no_certificate = "holds no certificate";
     let no_key = "holds no private key";
@@ -161,6 +173,27 @@ fn an_error_of_a_servers_files_says_which_file_and_what_is_wrong() {
         ),
         (
             "cert.pem",
+            "old-encrypted.pem",
+            InvalidData,
+            "old-encrypted.pem",
+            "is encrypted",
+        ),
+        (
+            "folder",
+            "key.pem",
+            IsADirectory,
+            "folder",
+            "cannot read certificates",
+        ),
+        (
+            "cert.pem",
+            "folder",
+            IsADirectory,
+            "folder",
+            "cannot read the private key",
+        ),
+        (
+            "cert.pem",
             "bad-key.pem",
             InvalidData,
             "bad-key.pem",
@@ -188,10 +221,11 @@ fn an_error_of_a_servers_files_says_which_file_and_what_is_wrong() {
 
 #[test]
 fn an_error_of_a_clients_roots_says_which_file_and_what_is_wrong() {
-    use ErrorKind::{InvalidData, NotFound};
+    use ErrorKind::{InvalidData, IsADirectory, NotFound};
     let files = Files::new();
     for (file, kind, says) in [
         ("absent.pem", NotFound, "cannot read certificates"),
+        ("folder", IsADirectory, "cannot read certificates"),
         ("empty.pem", InvalidData, "holds no certificate"),
         ("key.pem", InvalidData, "holds no certificate"),
         ("cut.pem", InvalidData, "is no valid PEM"),
@@ -210,18 +244,4 @@ fn a_file_may_hold_the_certificate_and_the_key() {
     let both = files.path("both.pem");
     server_config_from_pem(&both, &both).unwrap();
     client_config_from_pem(files.path("roots.pem")).unwrap();
-}
-
-#[test]
-fn the_systems_roots_make_a_client_or_an_error_that_says_that_there_are_none() {
-    match client_config() {
-        Ok(config) => assert!(!config.enable_early_data),
-        Err(error) => {
-            assert_eq!(error.kind(), ErrorKind::NotFound);
-            assert!(
-                error.to_string().contains("no root certificates"),
-                "{error}"
-            );
-        }
-    }
 }

@@ -129,7 +129,7 @@ fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
 fn private_key(path: &Path) -> io::Result<PrivateKeyDer<'static>> {
     let text = read(path, "the private key")?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-        pem::Error::NoItemsFound if is_encrypted(&text) => {
+        _ if is_encrypted(&text) => {
             let path = path.display();
             invalid_data(format!(
                 "the private key in {path} is encrypted: decrypt it first"

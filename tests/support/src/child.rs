@@ -7,6 +7,7 @@
 use crate::TempDir;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{self, ChildStdin, ChildStdout, Command, Stdio};
 use std::str::FromStr;
 use std::sync::mpsc::{self, Receiver};
@@ -31,8 +32,18 @@ impl Child {
     /// [`part`] set.
     #[track_caller]
     pub fn start(test: &str, part: &str) -> Self {
+        Self::start_with(&[], test, part)
+    }
+
+    /// As `start`, with these variables in its environment.
+    #[track_caller]
+    pub fn start_with(variables: &[(&str, &Path)], test: &str, part: &str) -> Self {
         match std::env::current_exe() {
-            Ok(binary) => Self::spawn(&mut Command::new(binary), test, part),
+            Ok(binary) => {
+                let mut command = Command::new(binary);
+                command.envs(variables.iter().copied());
+                Self::spawn(&mut command, test, part)
+            }
             Err(error) => panic!("cannot find this test's binary: {error}"),
         }
     }
