@@ -128,3 +128,38 @@ fn run() -> Result {
 fn main() -> ExitCode {
     exit_code(run)
 }
+
+/// How a layer is tested: both ends of it in every way in which the bytes between them may come.
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tidegate_testkit::LayerCheck;
+
+    const HEADER: &[u8] = b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\n";
+
+    /// The proxy's end.
+    struct Proxy;
+
+    impl Layer for Proxy {
+        fn start(&mut self, io: &mut LayerIo<'_>) -> Result {
+            io.send(HEADER);
+            io.leave();
+            Ok(())
+        }
+
+        fn receive(&mut self, _: &mut LayerIo<'_>) -> Result {
+            unreachable!("it has left")
+        }
+
+        fn send(&mut self, _: &[u8], _: &mut LayerIo<'_>) -> Result<usize> {
+            unreachable!("it has left")
+        }
+    }
+
+    #[test]
+    fn what_is_behind_the_header_comes_whole_however_the_bytes_come() {
+        let check = LayerCheck::new(|| Proxy, ProxyHeader::default);
+        // From the header on it is a plain stream, whose end is that of TCP.
+        check.cut_is_end().run().unwrap();
+    }
+}

@@ -4,8 +4,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 use support::{Log, Peer, Recorder, SHORT, Seen, Wire, drive, each_wire, settle};
-use tidegate::{CloseReason, EventLoop, Protocol, TimeoutKind, Transport};
+use tidegate::{CloseReason, EventLoop, Layer, LayerIo, Protocol, Result, TimeoutKind, Transport};
 use tidegate_service::{ProxyError, ProxyHeader, ProxyLayer, ProxyProtocol};
+use tidegate_testkit::{LayerCheck, Side};
 
 const HEADER_1: &[u8] = b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\n";
 const HEADER_2: &[u8] =
@@ -281,5 +282,35 @@ fn as_a_layer_it_refuses_anything_else_and_waits_no_longer_than_its_time(wire: W
             settle(&mut event_loop);
             assert!(log.seen().is_empty());
         }
+    }
+}
+
+/// The proxy's end: it tells of its client, and leaves.
+struct WritesHeader(&'static [u8]);
+
+impl Layer for WritesHeader {
+    fn start(&mut self, io: &mut LayerIo<'_>) -> Result {
+        io.send(self.0);
+        io.leave();
+        Ok(())
+    }
+
+    fn receive(&mut self, _: &mut LayerIo<'_>) -> Result {
+        unreachable!("it has left")
+    }
+
+    fn send(&mut self, _: &[u8], _: &mut LayerIo<'_>) -> Result<usize> {
+        unreachable!("it has left")
+    }
+}
+
+#[test]
+fn as_a_layer_it_passes_the_check_of_layers() {
+    for header in [HEADER_1, HEADER_2] {
+        let check = LayerCheck::new(move || WritesHeader(header), ProxyLayer::new);
+        // From the header on it is a plain stream, whose end is that of TCP.
+        let report = check.cut_is_end().run();
+        let report = report.unwrap_or_else(|violation| panic!("{violation}"));
+        assert_eq!(report.bytes_to(Side::Server), header.len() + 200);
     }
 }

@@ -1,6 +1,7 @@
 //! The tests of tidegate-tls, by theme, on real sockets. The other end is rustls's buffered API over a
 //! plain socket, which can also do what TLS forbids.
 
+mod any_cut;
 mod ends;
 mod names;
 mod negotiated;
