@@ -10,6 +10,7 @@ mod pem_files;
 mod policies;
 mod records;
 mod refused;
+mod stacks;
 mod start_tls;
 
 use std::cell::RefCell;
