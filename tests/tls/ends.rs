@@ -1,14 +1,15 @@
 //! How an encrypted stream ends: cleanly with a close_notify, and in no other way.
 
-use super::{Connecting, alert, client_of, lost_by, serve, server_of, tls_error};
+use super::{Connecting, VERSIONS, alert, client_of, lost_by, serve, server_of, tls_error};
 use std::io::ErrorKind;
 use std::sync::Arc;
 use support::{
-    Authority, Log, MIB, Peer, Recorder, Served, TlsPeer, closed_of, drive, never_paused, settle,
-    stall, text,
+    Authority, BOUND, Kind, Log, MIB, Peer, Recorder, Served, TlsPeer, adopted, closed_of, drive,
+    never_paused, settle, stall, text,
 };
 use tidegate::{CloseReason, ConnectOptions, EventLoop, ListenOptions, Transport};
 use tidegate_tls::Tls;
+use tidegate_tls::prelude::*;
 use tidegate_tls::rustls::{AlertDescription, Error};
 
 /// A connection of a client to a server of the loop, whose protocol is `make`'s.
@@ -196,6 +197,39 @@ fn abort_sends_no_close_notify_and_a_reset_where_bytes_are_lost() {
     }
 }
 
+/// A Unix socket keeps what its kernel has taken, and a record counts with its last byte.
+#[test]
+fn after_an_abort_the_peer_decrypts_what_counts_as_sent_and_no_byte_more() {
+    for versions in VERSIONS {
+        let mut event_loop = EventLoop::new().unwrap();
+        let authority = Authority::new();
+        let log = Log::new();
+        let (transport, peer) = adopted(event_loop.handle(), Kind::Unix, Recorder::new(&log));
+        let config = Arc::new(authority.server_of(versions));
+        let started = transport.start_tls_server(config, b"");
+        let mut peer = TlsPeer::client(peer, &Arc::new(authority.client()));
+        peer.shake_hands(&mut event_loop);
+        event_loop.run_until(started.within(BOUND)).unwrap();
+        never_paused(&transport);
+        stall(&mut event_loop, &transport, MIB);
+        for _ in 0..5 {
+            peer.wire().read_some(33_333);
+            settle(&mut event_loop);
+        }
+        transport.abort();
+        peer.expect_end(&mut event_loop);
+        expect_lost(&mut event_loop, &log);
+        let sent = transport.sent() as usize;
+        assert!(sent > 100_000, "{sent}");
+        assert_eq!(peer.received().len(), sent);
+        assert!(peer.received() == text(0, sent));
+        assert_eq!(
+            log.closed().unsent() + transport.sent(),
+            transport.written()
+        );
+    }
+}
+
 /// A record that was changed on the way.
 fn bad_record(peer: &mut TlsPeer) -> Vec<u8> {
     let mut record = peer.records_of(b"changed on the way");
@@ -285,7 +319,7 @@ fn servers_that_close_their_clients_say_so_in_tls() {
     let authority = Authority::new();
     let served = serve(&event_loop, authority.server());
     let mut peer = client_of(&mut event_loop, &served, &Arc::new(authority.client()));
-    let shutdown = served.server.shutdown(support::BOUND);
+    let shutdown = served.server.shutdown(BOUND);
     peer.expect_end(&mut event_loop);
     assert!(peer.has_close_notify() && peer.wire().saw_eof());
     peer.wire().close();
