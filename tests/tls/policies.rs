@@ -1,5 +1,5 @@
-//! The limits of a server with TLS: they count bytes of the wire, and sockets in the handshake. In
-//! virtual time, with rustls at the other end of the simulated wire.
+//! A server with TLS in the simulated world, with rustls at the other end of the wire: its limits, which
+//! count bytes of the wire and sockets in the handshake, and peers that it refuses.
 
 use super::VERSIONS;
 use std::sync::Arc;
@@ -8,8 +8,8 @@ use support::{Authority, Log, Recorder, Served, no_limits};
 use tidegate::{CloseReason, ListenOptions, OnPause, TimeoutKind};
 use tidegate_testkit::{Host, Link, Peer, World};
 use tidegate_tls::prelude::*;
-use tidegate_tls::rustls::ClientConfig;
 use tidegate_tls::rustls::client::ClientConnection;
+use tidegate_tls::rustls::{AlertDescription, ClientConfig, Error};
 
 const LIMIT: Duration = Duration::from_secs(60);
 const INSTANT: Duration = Duration::from_nanos(1);
@@ -216,6 +216,61 @@ fn a_close_notify_that_cannot_go_is_a_part_of_the_close() {
     assert_cut(&log, TimeoutKind::Close);
     assert_eq!(log.closed().unsent(), 0);
     assert_eq!(timed.host.handle().stats().timers, 0);
+}
+
+#[test]
+fn what_is_no_tls_gets_an_alert_and_no_connection_and_the_others_are_served() {
+    const DECODE_ERROR: u8 = 50;
+    let mut timed = Timed::new(Authority::client, |options| options);
+    let mut other = timed.connect();
+    let stranger = timed.dial();
+    stranger.peer.send(b"GET / HTTP/1.1\r\n\r\n").unwrap();
+    timed.world.settle().unwrap();
+    // Fatal, and in the clear.
+    let wire = stranger.peer.take();
+    assert!(
+        matches!(wire[..], [21, 3, _, 0, 2, 2, DECODE_ERROR]),
+        "{wire:?}"
+    );
+    assert!(stranger.peer.is_ended() && !stranger.peer.is_reset());
+    let log = timed.served.log(1);
+    assert_eq!((log.words().len(), log.dropped()), (0, 1));
+    assert_eq!(timed.served.server.connection_count(), 1);
+    let record = other.record_of(b"still served");
+    other.peer.send(&record).unwrap();
+    timed.world.settle().unwrap();
+    assert_eq!(timed.served.log(0).data(), b"still served");
+    drop(stranger);
+    timed.world.run_until_idle().unwrap();
+    assert_eq!(timed.host.handle().stats().lingering, 0);
+}
+
+#[test]
+fn a_bad_record_ends_its_connection_and_the_alert_arrives_before_the_end() {
+    use std::io::{ErrorKind, Read};
+    for versions in VERSIONS {
+        let mut timed = Timed::new(|authority| authority.client_of(versions), |options| options);
+        let mut client = timed.connect();
+        let mut wire = client.record_of(b"good");
+        wire.extend(client.record_of(b"changed on the way"));
+        *wire.last_mut().unwrap() ^= 1;
+        assert_eq!(client.peer.send(&wire).unwrap(), wire.len());
+        timed.world.settle().unwrap();
+        let log = timed.served.log(0);
+        assert_eq!(log.words(), ["made", "data", "lost"]);
+        assert_eq!(log.data(), b"good");
+        let CloseReason::Io(error) = log.closed().reason().clone() else {
+            panic!("{}", log.closed());
+        };
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
+        let last = client.peer.take();
+        client.tls.read_tls(&mut &last[..]).unwrap();
+        let told = client.tls.process_new_packets().unwrap_err();
+        let alert = AlertDescription::BadRecordMac;
+        assert_eq!(told, Error::AlertReceived(alert));
+        assert!(client.tls.reader().read(&mut [0]).is_err());
+        assert!(client.peer.is_ended() && !client.peer.is_reset());
+    }
 }
 
 #[test]
