@@ -18,5 +18,13 @@ models_of_threads() {
     grep -q '^test event_loop::remote::loom::.* ok$' "$scratch/models"
 }
 
+# tls_of FEATURES: the tests within tidegate-tls, whose helpers choose a provider by its features.
+tls_of() {
+    bounded 1200 cargo test -p tidegate-tls --lib --no-default-features --features "$1"
+}
+
 step tests "" "the README's commands; all tests" readme_commands
 step thread-models "" "models of threads" models_of_threads
+for features in aws-lc-rs,tls12 ring,aws-lc-rs,tls12; do
+    step "tests-tls-$features" "" "tidegate-tls, features: $features" tls_of "$features"
+done

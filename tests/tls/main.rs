@@ -8,6 +8,7 @@ mod negotiated;
 mod opening;
 mod pem_files;
 mod policies;
+mod providers;
 mod records;
 mod refused;
 mod stacks;

@@ -107,7 +107,7 @@ fn trusting(roots: RootCertStore) -> io::Result<ClientConfig> {
 }
 
 /// The one that a feature names. With both it is ring, which needs no more than a compiler for C.
-fn provider() -> Arc<CryptoProvider> {
+pub(crate) fn provider() -> Arc<CryptoProvider> {
     #[cfg(feature = "ring")]
     use rustls::crypto::ring as chosen;
 
@@ -164,3 +164,6 @@ fn malformed(path: &Path, error: &pem::Error) -> io::Error {
 fn invalid_data(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, error)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,9 @@
 //! Two engines beside each other, with the bytes between them in segments of any size.
 
 use super::*;
+use crate::config::provider;
 use proptest::prelude::*;
 use rcgen::{CertificateParams, KeyPair, PKCS_ED25519};
-use rustls::crypto::ring::default_provider;
 use rustls::pki_types::PrivateKeyDer;
 use rustls::version::{TLS12, TLS13};
 use rustls::{
@@ -20,7 +20,7 @@ fn configs(versions: &[&'static SupportedProtocolVersion]) -> (ClientConfig, Ser
     let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
     let mut roots = RootCertStore::empty();
     roots.add(certificate.clone()).unwrap();
-    let provider = Arc::new(default_provider());
+    let provider = provider();
     let client = ClientConfig::builder_with_provider(provider.clone())
         .with_protocol_versions(versions)
         .unwrap()
