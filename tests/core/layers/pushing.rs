@@ -2,6 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 use support::seal::{Calls, Said, Seal, end_of_seal, hello, sealed};
@@ -9,7 +10,7 @@ use support::{
     Hooked, Kind, Log, Recorder, SHORT, Scene, closed_of, drive, each_kind, limits, no_limits,
     once, pattern, settle, text,
 };
-use tidegate::{CloseReason, Flow, TimeoutKind, Transport, WriteError};
+use tidegate::{CloseReason, Flow, Layer, LayerIo, Result, TimeoutKind, Transport, WriteError};
 
 fn data(bytes: &[u8]) -> Said {
     Said::Data(bytes.to_vec())
@@ -318,6 +319,51 @@ fn a_layer_is_refused_when_it_could_not_open_and_nothing_changes(kind: Kind) {
     }
 }
 each_kind!(a_layer_is_refused_when_it_could_not_open_and_nothing_changes);
+
+/// Has no limit.
+struct Unlimited(Rc<Cell<u32>>);
+
+impl Layer for Unlimited {
+    fn receive(&mut self, _: &mut LayerIo<'_>) -> Result {
+        panic!("it is called")
+    }
+
+    fn send(&mut self, _: &[u8], _: &mut LayerIo<'_>) -> Result<usize> {
+        panic!("it is called")
+    }
+
+    fn open_limit(&self) -> Duration {
+        panic!("provoked")
+    }
+}
+
+impl Drop for Unlimited {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() + 1);
+    }
+}
+
+fn a_panic_of_open_limit_goes_to_the_caller_and_nothing_changes(kind: Kind) {
+    let (mut event_loop, log, transport, mut peer) = Scene::of(kind).strict().set();
+    transport.write(b"first ").unwrap();
+    let before = (format!("{transport:?}"), log.words());
+    let drops = Rc::new(Cell::new(0));
+    let layer = Unlimited(drops.clone());
+    let pushed = catch_unwind(AssertUnwindSafe(|| {
+        transport.push_layer(layer, b"unread").detach();
+    }));
+    let payload = pushed.unwrap_err();
+    assert_eq!(payload.downcast_ref(), Some(&"provoked"));
+    assert_eq!(drops.get(), 1);
+    assert_eq!((format!("{transport:?}"), log.words()), before);
+    peer.send(b"plain");
+    drive(&mut event_loop, "the data", || log.data() == b"plain");
+    transport.write(b"second").unwrap();
+    transport.close();
+    peer.expect_end(&mut event_loop);
+    assert_eq!(peer.received(), b"first second");
+}
+each_kind!(a_panic_of_open_limit_goes_to_the_caller_and_nothing_changes);
 
 fn a_layer_is_refused_when_the_peer_has_ended_its_side(kind: Kind) {
     let (mut event_loop, log, transport, mut peer) =

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::io::ErrorKind;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 use support::seal::Seal;
@@ -53,10 +54,27 @@ fn contexts(told: &Rc<RefCell<Vec<tidegate::Failure>>>) -> Vec<&'static str> {
         .collect()
 }
 
-/// The layer that is made third.
-type Third = fn(&RefCell<Option<Server>>) -> Seal;
+/// Must open in this time. Panics when it is asked and has none.
+struct Limited(Option<Duration>);
 
-const THIRDS: [(&str, Third, &[&str]); 3] = [
+impl Layer for Limited {
+    fn receive(&mut self, _: &mut LayerIo<'_>) -> Result {
+        panic!("the third is called")
+    }
+
+    fn send(&mut self, _: &[u8], _: &mut LayerIo<'_>) -> Result<usize> {
+        panic!("the third is called")
+    }
+
+    fn open_limit(&self) -> Duration {
+        self.0.expect("provoked")
+    }
+}
+
+/// The layer that is made third.
+type Third = fn(&RefCell<Option<Server>>) -> Limited;
+
+const THIRDS: [(&str, Third, &[&str]); 4] = [
     (
         "a panic",
         |_| panic!("provoked"),
@@ -64,7 +82,12 @@ const THIRDS: [(&str, Third, &[&str]); 3] = [
     ),
     (
         "a limit of zero",
-        |_| Seal::server().limit(Duration::ZERO),
+        |_| Limited(Some(Duration::ZERO)),
+        &["a server's layer", "a drop"],
+    ),
+    (
+        "a panic when it is asked for its limit",
+        |_| Limited(None),
         &["a server's layer", "a drop"],
     ),
     (
@@ -73,7 +96,7 @@ const THIRDS: [(&str, Third, &[&str]); 3] = [
             if let Some(server) = server.borrow().as_ref() {
                 server.close();
             }
-            Seal::server()
+            Limited(Some(BOUND))
         },
         &["a drop"],
     ),
@@ -183,6 +206,16 @@ fn those_of_a_connect_that_finds_no_socket_are_dropped_by_the_loop() {
         assert_eq!(contexts(&told), ["a drop"], "{name}");
         assert_eq!(event_loop.handle().stats().connecting, 0, "{name}");
     }
+}
+
+/// Nothing was begun yet.
+#[test]
+fn those_of_a_connect_with_one_that_panics_when_it_is_asked_for_its_limit_are_dropped_at_once() {
+    let drops = Drops::default();
+    let options = ConnectOptions::new("127.0.0.1:9").layer(Unused::new("second", &drops));
+    let asked = catch_unwind(AssertUnwindSafe(|| options.layer(Limited(None))));
+    assert!(asked.is_err());
+    assert_eq!(*drops.borrow(), ["second"]);
 }
 
 /// The completion still waits for it.
