@@ -128,6 +128,7 @@ mod layers {
     mod accounting;
     mod budget;
     mod calls;
+    mod drops;
     mod early;
     mod ending;
     mod half_records;
