@@ -2,10 +2,17 @@
 
 use super::early::polls_in_a_while;
 use std::cell::Cell;
+use std::io::ErrorKind;
 use std::rc::Rc;
 use support::seal::{Seal, end_of_seal, hello, sealed};
-use support::{Hooked, Kind, Peer, Scene, Served, TempDir, drive, each_kind, settle, strict_loop};
-use tidegate::{EventLoop, Layer, LayerIo, ListenOptions, Result};
+use support::{
+    Hooked, Kind, Log, Peer, Recorder, Scene, Served, TempDir, drive, each_kind, failures, settle,
+    strict_loop,
+};
+use tidegate::{CloseReason, EventLoop, Layer, LayerIo, ListenOptions, Result};
+
+/// The number of bytes that a layer may leave unconsumed.
+const MAX_INPUT: usize = 112 * 1024;
 
 /// The length of a unit.
 const UNIT: usize = 10;
@@ -146,6 +153,49 @@ fn the_loop_sleeps_when_the_kernel_takes_nothing(kind: Kind) {
     assert_eq!((calls.get(), log.data_len()), (1, 0));
 }
 each_kind!(the_loop_sleeps_when_the_kernel_takes_nothing);
+
+/// Waits for ever.
+struct Greedy;
+
+impl Layer for Greedy {
+    fn receive(&mut self, _: &mut LayerIo<'_>) -> Result {
+        Ok(())
+    }
+
+    fn send(&mut self, data: &[u8], io: &mut LayerIo<'_>) -> Result<usize> {
+        io.send(data);
+        Ok(data.len())
+    }
+}
+
+fn a_layer_that_never_consumes_ends_its_connection_alone(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let told = failures(event_loop.handle());
+    let log = Log::new();
+    let (transport, mut peer) = Scene::of(kind).on(&mut event_loop, Recorder::new(&log));
+    let (other, mut other_peer) = Scene::of(kind).on(&mut event_loop, Recorder::echo(&Log::new()));
+    transport.push_layer(Greedy, b"").detach();
+    settle(&mut event_loop);
+    let (part, mut sent) = (vec![1; 200_000], 0);
+    drive(&mut event_loop, "the end", || {
+        sent += peer.try_write(&part[sent..]).unwrap_or(0);
+        log.is_lost()
+    });
+    assert!(sent > MAX_INPUT, "{sent}");
+    let closed = log.closed();
+    let CloseReason::Io(error) = closed.reason() else {
+        panic!("{closed:?}");
+    };
+    assert_eq!(error.kind(), ErrorKind::InvalidData, "{error}");
+    assert!(error.to_string().contains("maximum"), "{error}");
+    settle(&mut event_loop);
+    assert_eq!(log.words(), ["made", "lost"]);
+    assert!(told.borrow().is_empty(), "{told:?}");
+    other_peer.send(b"still served");
+    other_peer.expect(&mut event_loop, 12);
+    assert!(other.closed().is_none());
+}
+each_kind!(a_layer_that_never_consumes_ends_its_connection_alone);
 
 #[test]
 fn a_hundred_half_records_cost_the_loop_nothing() {
