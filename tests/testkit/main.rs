@@ -22,5 +22,6 @@ mod world {
     mod network;
     mod repeating;
     mod running;
+    mod trace;
     mod write_budget;
 }
