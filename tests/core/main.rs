@@ -142,6 +142,8 @@ mod layers {
     mod policies;
     mod pushing;
     mod records;
+    mod simulated;
+    mod simulated_ends;
     mod small_buffers;
     mod stacks;
     mod unused;
