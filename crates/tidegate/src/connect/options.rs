@@ -162,6 +162,10 @@ impl ConnectOptions {
     /// with [`TimedOut`](io::ErrorKind::TimedOut) after the layer's
     /// [`open_limit`](crate::Layer::open_limit). No other address is tried then. The completion
     /// fails with [`InvalidInput`](io::ErrorKind::InvalidInput) when a limit is zero.
+    ///
+    /// # Panics
+    ///
+    /// A panic of the layer's `open_limit`, which this call asks, goes to the caller.
     pub fn layer(mut self, layer: impl Layer) -> Self {
         self.layers.push(NewLayer::new(layer));
         self

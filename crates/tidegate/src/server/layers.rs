@@ -34,8 +34,8 @@ impl ListenOptions {
     /// is logged at `debug`, at most ten times a second. Until then the connection counts in
     /// [`Server::connection_count`](crate::Server::connection_count).
     ///
-    /// When `make` panics, or makes a layer whose `open_limit` is zero, the connection is closed, and
-    /// the [error handler](crate::Handle::set_error_handler) gets the failure.
+    /// When `make` panics, or makes a layer whose `open_limit` panics or is zero, the connection is
+    /// closed, and the [error handler](crate::Handle::set_error_handler) gets the failure.
     pub fn layer<L: Layer>(mut self, mut make: impl FnMut() -> L + 'static) -> Self {
         self.layers.0.push(Box::new(move || NewLayer::new(make())));
         self
