@@ -24,10 +24,10 @@ use support::{Kind, Peer, Scene, strict_loop};
 use tidegate::{BoxError, Closed, EventLoop, OnEof, Result, Transport};
 use tidegate_framing::{
     Decode, Delimiter, Fixed, FrameProtocol, Framed, LengthPrefix, Lines, Netstring, Piece, Raw,
-    TokioCodec,
+    Step, TokioCodec,
 };
 use tidegate_streams::{FramedError, FramedReader};
-use tokio_util::codec::LinesCodec;
+use tokio_util::codec::{LengthDelimitedCodec, LinesCodec};
 
 /// Anything that a protocol was told.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +86,38 @@ macro_rules! noted {
     };
 }
 
-noted!(Lines, Delimiter, Fixed, LengthPrefix, Netstring);
+noted!(Lines, Delimiter, Fixed, LengthPrefix, Netstring, Packets);
+
+/// Packets of 188 bytes, each of which counts when the two behind it have begun, or the stream ends.
+#[derive(Debug, Clone)]
+struct Packets;
+
+impl Packets {
+    const LEN: usize = 188;
+}
+
+impl Decode for Packets {
+    type Frame<'a> = &'a [u8];
+    type Error = BoxError;
+
+    fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Step<&'a [u8]>> {
+        Ok(match (2 * Self::LEN + 1).checked_sub(input.len()) {
+            None | Some(0) => Step::Frame(&input[..Self::LEN], Self::LEN),
+            Some(missing) => Step::Need(missing),
+        })
+    }
+
+    fn decode_eof<'a>(&mut self, input: &'a [u8]) -> Result<Step<&'a [u8]>> {
+        let packet = input.get(..Self::LEN);
+        Ok(packet.map_or(Step::Need(0), |packet| Step::Frame(packet, Self::LEN)))
+    }
+}
+
+impl Noted for TokioCodec<LengthDelimitedCodec> {
+    fn note(bytes: bytes::BytesMut) -> Note {
+        frame(&bytes)
+    }
+}
 
 impl Noted for TokioCodec<LinesCodec> {
     fn note(line: String) -> Note {

@@ -1,10 +1,10 @@
 //! Frames that are lent, and frames that are kept.
 
-use crate::{Notes, Reader, connection, frame};
+use crate::{Notes, Packets, Reader, connection, frame};
 use std::cell::RefCell;
 use std::rc::Rc;
 use support::{Kind, drive, each_kind, settle};
-use tidegate_framing::{Framed, LengthPrefix, Lines, Netstring, Prefix, framed};
+use tidegate_framing::{Fixed, Framed, LengthPrefix, Lines, Netstring, Prefix, framed};
 
 each_kind!(a_whole_frame_is_lent_from_the_loops_buffer_also_behind_a_torn_one);
 fn a_whole_frame_is_lent_from_the_loops_buffer_also_behind_a_torn_one(kind: Kind) {
@@ -66,6 +66,27 @@ fn a_length_above_the_maximum_is_refused_when_its_head_is_there(kind: Kind) {
     drive(&mut event_loop, "the end", || netstrings.len() == 3);
     assert_eq!(netstrings.all()[0], frame(b"a"));
     assert_eq!(netstrings.failed(), [too_long(1024 * 1024)]);
+}
+
+each_kind!(a_codec_that_looks_at_later_frames_is_bounded_by_the_limit_of_framed_too);
+fn a_codec_that_looks_at_later_frames_is_bounded_by_the_limit_of_framed_too(kind: Kind) {
+    let notes = Notes::default();
+    let protocol = Framed::new(Reader::new(Packets, &notes)).limit(2 * Packets::LEN + 1);
+    let (mut event_loop, transport, mut peer) = connection(kind, protocol);
+    let packets: Vec<_> = (0..=u8::MAX).map(|n| [n; Packets::LEN]).collect();
+    for packet in &packets {
+        peer.send(packet);
+        settle(&mut event_loop);
+    }
+    assert_eq!(notes.len(), packets.len() - 2);
+    // The bytes that are kept come to a protocol that takes over, and no others.
+    let next = Framed::new(Reader::new(Fixed::new(Packets::LEN), &notes));
+    transport.set_protocol(next, b"").unwrap();
+    drive(&mut event_loop, "the others", || {
+        notes.len() == packets.len()
+    });
+    let expected: Vec<_> = packets.iter().map(|packet| frame(packet)).collect();
+    assert_eq!(notes.all(), expected);
 }
 
 each_kind!(a_codec_without_a_maximum_is_bounded_by_the_limit_of_framed);

@@ -1,6 +1,6 @@
 //! Random streams of frames, of each codec.
 
-use crate::{Note, Noted, frame};
+use crate::{Note, Noted, Packets, frame};
 use support::Rng;
 use tidegate_framing::{
     Delimiter, Fixed, LengthPrefix, LineEnd, Lines, Netstring, Overlong, Prefix, Raw, TokioCodec,
@@ -8,7 +8,7 @@ use tidegate_framing::{
 use tokio_util::codec::LinesCodec;
 
 /// The number of codecs.
-pub(crate) const STREAMS: usize = 9;
+pub(crate) const STREAMS: usize = 10;
 
 /// A check of a stream, and of its frames.
 pub(crate) trait Check {
@@ -98,6 +98,12 @@ pub(crate) fn check_stream(rng: &mut Rng, which: usize, check: &mut impl Check) 
             check.check(rng, Netstring::new(), &stream, frames(&payloads));
         }
         7 => {
+            let len = Packets::LEN * rng.magnitude(500.0);
+            let stream: Vec<_> = (0..len).map(|at| at as u8).collect();
+            let expected = stream.chunks(Packets::LEN).map(frame).collect();
+            check.check(rng, Packets, &stream, expected);
+        }
+        8 => {
             let payloads = payloads(rng, b"abc");
             let stream = joined(&payloads, |line| [line, &b"\n"[..]].concat());
             let codec = TokioCodec::new(LinesCodec::new());

@@ -11,9 +11,6 @@ use tidegate::{BoxError, Result};
 /// then as long as a read of 64 KiB.
 pub(crate) const MAX_FRAMES: usize = 4096;
 
-/// Minimum number of bytes that are copied to a torn frame of unknown length.
-const MIN_PIECE: usize = 64;
-
 /// The taker of frames.
 pub(crate) trait Target {
     type Codec: Decode;
@@ -125,7 +122,7 @@ impl Assembly {
         let Some(torn) = self.torn.take() else {
             return Vec::new();
         };
-        let bytes = torn.pending().to_vec();
+        let bytes = torn.bytes.clone();
         torn.free();
         bytes
     }
@@ -196,7 +193,7 @@ impl Assembly {
         mut torn: Box<Torn>,
         need: usize,
     ) -> Result {
-        if torn.pending().len().saturating_add(need.max(1)) > self.limit {
+        if torn.bytes.len().saturating_add(need.max(1)) > self.limit {
             torn.free();
             let error = FrameError::TooLong { max: self.limit };
             return self.fail(target, source, error.into());
@@ -219,7 +216,7 @@ impl Assembly {
         &mut self,
         target: &mut T,
         source: &T::Source,
-        mut data: &'d [u8],
+        data: &'d [u8],
     ) -> ControlFlow<Result, (&'d [u8], usize)> {
         if self.failed {
             return ControlFlow::Break(Ok(()));
@@ -227,54 +224,44 @@ impl Assembly {
         let Some(mut torn) = self.torn.take() else {
             return ControlFlow::Continue((data, 0));
         };
-        let mut given = 0;
+        let before = torn.bytes.len();
+        let (mut taken, mut given) = (0, 0);
         let mut need = torn.need;
         let mut copies = true;
         loop {
-            let mut copied = 0;
             if copies {
-                if data.is_empty() {
+                let copied = torn.copy(taken, need, &data[torn.bytes.len() - before..]);
+                if copied == 0 || copied < need && !target.codec().is_changed() {
+                    torn.bytes.drain(..taken);
+                    let need = need.saturating_sub(copied);
                     return ControlFlow::Break(self.keep(target, source, torn, need));
                 }
-                let piece = match need {
-                    0 | 1 => torn.pending().len().max(MIN_PIECE),
-                    _ => need,
-                };
-                copied = piece.min(data.len());
-                // Without room for more than has come: an announced length takes no memory.
-                torn.bytes.extend_from_slice(&data[..copied]);
             }
-            let before = torn.pending().len() - copied;
-            let (rest, ended) = give(target, source, torn.pending(), 1, false);
-            let used = torn.pending().len() - rest.len();
-            if used >= before {
-                // The rest lies in `data` too.
-                data = &data[used - before..];
-                torn.bytes.truncate(torn.start + used);
-            } else {
-                data = &data[copied..];
-            }
-            torn.start += used;
-            // The bytes that are torn still, then `data`.
+            let (rest, ended) = give(target, source, &torn.bytes[taken..], 1, false);
+            taken = torn.bytes.len() - rest.len();
+            // The bytes that are torn still, and those behind them. When none of the torn ones are left,
+            // all the others lie in `data`.
+            let (begun, behind) = match taken.checked_sub(before) {
+                Some(taken) => (&[][..], &data[taken..]),
+                None => (rest, &data[torn.bytes.len() - before..]),
+            };
             match ended {
-                Ended::Need(missing) if !torn.pending().is_empty() => {
-                    (need, copies) = (missing, true)
-                }
-                Ended::Need(_) => {
+                Ended::Need(_) if rest.is_empty() => {
                     torn.free();
-                    return ControlFlow::Continue((data, given));
+                    return ControlFlow::Continue((behind, given));
                 }
+                Ended::Need(missing) => (need, copies) = (missing, true),
                 Ended::Stopped(Ok(())) if given + 1 < MAX_FRAMES && T::wants_more(source) => {
                     given += 1;
-                    if torn.pending().is_empty() {
+                    if begun.is_empty() {
                         torn.free();
-                        return ControlFlow::Continue((data, given));
+                        return ControlFlow::Continue((behind, given));
                     }
                     (copies, torn.since) = (false, None);
                 }
                 Ended::Stopped(_) | Ended::Failed(_) => {
-                    T::give_back(source, data);
-                    let result = self.rest(target, source, torn.pending(), ended);
+                    T::give_back(source, behind);
+                    let result = self.rest(target, source, begun, ended);
                     torn.free();
                     return ControlFlow::Break(result);
                 }

@@ -42,6 +42,8 @@ use tidegate::BoxError;
 ///   be of another part of the stream.
 /// * The frames do not depend on how the stream is cut. The driver asks with any number of bytes, also
 ///   with none, and again after a frame of no bytes.
+/// * Within a frame that has begun the driver asks again when the bytes of [`Need`](Step::Need) are there,
+///   or at the end of the stream.
 /// * A codec that takes more bytes than its input has is a bug, and the driver panics.
 /// * After an error a codec is not asked again.
 pub trait Decode {
@@ -78,6 +80,22 @@ pub trait Decode {
     /// a frame. The default implementation returns `None`: each [`Skip`](Step::Skip) is over at once.
     fn skipping(&self) -> Option<u64> {
         None
+    }
+
+    /// Forgets what it remembers of the input: these bytes go elsewhere, and the next input begins with a
+    /// frame.
+    ///
+    /// Called by codecs around this one, such as [`Raw`](crate::Raw). The default implementation does
+    /// nothing, as is right for a codec that remembers nothing.
+    fn restart(&mut self) {}
+
+    /// Returns whether the codec was changed since its last step. Then the driver asks as soon as a byte has
+    /// come, whatever the step has needed.
+    ///
+    /// A codec whose user changes it within a frame, as by a timer, answers so. The default implementation
+    /// returns false.
+    fn is_changed(&self) -> bool {
+        false
     }
 }
 

@@ -91,4 +91,8 @@ impl Decode for Delimiter {
         self.searched = 0;
         Ok(Step::Frame(&input[..len], len + self.delimiter.len()))
     }
+
+    fn restart(&mut self) {
+        self.searched = 0;
+    }
 }

@@ -253,4 +253,8 @@ impl Decode for Lines {
     fn skipping(&self) -> Option<u64> {
         self.skipping.then_some(self.skipped)
     }
+
+    fn restart(&mut self) {
+        self.begin();
+    }
 }

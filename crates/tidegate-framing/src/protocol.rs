@@ -66,7 +66,8 @@ use tidegate::{BoxError, Closed, OnEof, OnPause, Protocol, Result, Transport};
 ///   [`Truncated`](crate::FrameError::Truncated) frame.
 /// * After an error of the codec nothing is decoded, and what follows is discarded. Only
 ///   `pause_writing`, `resume_writing` and `connection_lost` come then.
-/// * A change of the codec holds from the next frame on, also for bytes that have arrived.
+/// * A change of the codec holds from the next frame on, also for bytes that have arrived. Within a frame
+///   that has begun it holds when the codec is [asked again](Decode::is_changed).
 pub trait FrameProtocol: 'static {
     /// The codec.
     type Codec: Decode;

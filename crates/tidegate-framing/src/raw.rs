@@ -27,6 +27,7 @@ pub struct Raw<C> {
     codec: C,
     /// The number of bytes that are still to come; `u64::MAX`: all.
     expected: u64,
+    is_changed: bool,
 }
 
 /// A frame, or bytes between frames.
@@ -47,15 +48,11 @@ pub enum Piece<'a, F> {
 impl<C> Raw<C> {
     /// Makes a codec that begins with frames of `codec`.
     pub fn new(codec: C) -> Self {
-        Self { codec, expected: 0 }
-    }
-
-    /// Makes the next `len` bytes come as they arrive; `u64::MAX` stands for all that follow, and 0 for
-    /// none: there is no empty piece. An earlier call that is not fulfilled has no effect any more.
-    ///
-    /// A stream that ends before all of them are there is an error.
-    pub fn expect(&mut self, len: u64) {
-        self.expected = len;
+        Self {
+            codec,
+            expected: 0,
+            is_changed: false,
+        }
     }
 
     /// Returns the codec of the frames.
@@ -64,11 +61,27 @@ impl<C> Raw<C> {
     }
 }
 
+impl<C: Decode> Raw<C> {
+    /// Makes the next `len` bytes come as they arrive; `u64::MAX` stands for all that follow, and 0 for
+    /// none: there is no empty piece. An earlier call that is not fulfilled has no effect any more.
+    ///
+    /// From a timer, the bytes of a frame that has begun are the first of them. They come when the next
+    /// byte arrives.
+    ///
+    /// A stream that ends before all of them are there is an error.
+    pub fn expect(&mut self, len: u64) {
+        self.expected = len;
+        self.is_changed = true;
+        self.codec.restart();
+    }
+}
+
 impl<C: Decode> Decode for Raw<C> {
     type Frame<'a> = Piece<'a, C::Frame<'a>>;
     type Error = BoxError;
 
     fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Step<Self::Frame<'a>>, BoxError> {
+        self.is_changed = false;
         if self.expected == 0 {
             return self.codec.decode(input).map(framed).map_err(Into::into);
         }
@@ -96,6 +109,15 @@ impl<C: Decode> Decode for Raw<C> {
 
     fn skipping(&self) -> Option<u64> {
         self.codec.skipping()
+    }
+
+    fn restart(&mut self) {
+        self.expected = 0;
+        self.codec.restart();
+    }
+
+    fn is_changed(&self) -> bool {
+        self.is_changed || self.codec.is_changed()
     }
 }
 

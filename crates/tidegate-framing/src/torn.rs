@@ -9,13 +9,14 @@ const MAX_CAPACITY: usize = 16 * 1024;
 /// Maximum number of buffers in the pool of a thread: at most half a MiB.
 const MAX_POOLED: usize = 32;
 
+/// Minimum number of bytes that are copied to a torn frame of unknown length.
+const MIN_PIECE: usize = 64;
+
 /// The first part of a frame.
 #[derive(Debug, Default)]
 pub(crate) struct Torn {
     pub(crate) bytes: Vec<u8>,
-    /// The number of bytes that were taken already.
-    pub(crate) start: usize,
-    /// The number of bytes that the codec misses, if it is above 1.
+    /// The number of bytes that the codec misses; 0 and 1: unknown.
     pub(crate) need: usize,
     /// The time from which it is late, if that is watched.
     pub(crate) since: Option<Instant>,
@@ -41,7 +42,7 @@ impl Torn {
             return;
         }
         self.bytes.clear();
-        (self.start, self.need, self.since) = (0, 0, None);
+        (self.need, self.since) = (0, None);
         // At the end of the thread there is none.
         let _ = POOL.try_with(|pool| {
             let mut pool = pool.borrow_mut();
@@ -51,9 +52,18 @@ impl Torn {
         });
     }
 
-    /// The bytes that were not taken yet.
-    pub(crate) fn pending(&self) -> &[u8] {
-        &self.bytes[self.start..]
+    /// Copies the first bytes of `data`, as many as are needed. Returns their number.
+    ///
+    /// It doubles the bytes that are not `taken` when the number is unknown. There is no room for more than
+    /// has come: an announced length takes no memory.
+    pub(crate) fn copy(&mut self, taken: usize, need: usize, data: &[u8]) -> usize {
+        let piece = match need {
+            0 | 1 => (self.bytes.len() - taken).max(MIN_PIECE),
+            _ => need,
+        };
+        let copied = piece.min(data.len());
+        self.bytes.extend_from_slice(&data[..copied]);
+        copied
     }
 
     /// Returns the number of buffers in the pool, and the number of bytes in them.

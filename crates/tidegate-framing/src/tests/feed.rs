@@ -1,9 +1,11 @@
 //! Gives the pieces of a stream to a codec, as a connection would, and notes the frames.
 
+use super::asked::Asked;
 use crate::assembly::{Assembly, Ending, Target};
-use crate::{Decode, Delimiter, Fixed, LengthPrefix, Lines, Netstring, Piece, Raw};
+use crate::{Decode, Delimiter, Fixed, LengthPrefix, Lines, Netstring, Piece, Raw, Step};
 use std::cell::{Cell, RefCell};
 use std::mem;
+use std::rc::Rc;
 use tidegate::{BoxError, Result};
 
 /// A frame, as it was seen.
@@ -34,7 +36,35 @@ macro_rules! tested {
     };
 }
 
-tested!(Lines, Delimiter, Fixed, LengthPrefix, Netstring);
+tested!(Lines, Delimiter, Fixed, LengthPrefix, Netstring, Packets);
+
+/// Packets of 188 bytes, each of which counts when the two behind it have begun, or the stream ends.
+#[derive(Debug, Clone)]
+pub(super) struct Packets {
+    pub(super) says_what_it_needs: bool,
+}
+
+impl Packets {
+    pub(super) const LEN: usize = 188;
+    const SEEN: usize = 2 * Self::LEN + 1;
+}
+
+impl Decode for Packets {
+    type Frame<'a> = &'a [u8];
+    type Error = BoxError;
+
+    fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Step<&'a [u8]>> {
+        Ok(match Self::SEEN.checked_sub(input.len()) {
+            None | Some(0) => Step::Frame(&input[..Self::LEN], Self::LEN),
+            Some(missing) => Step::Need(if self.says_what_it_needs { missing } else { 0 }),
+        })
+    }
+
+    fn decode_eof<'a>(&mut self, input: &'a [u8]) -> Result<Step<&'a [u8]>> {
+        let packet = input.get(..Self::LEN);
+        Ok(packet.map_or(Step::Need(0), |packet| Step::Frame(packet, Self::LEN)))
+    }
+}
 
 #[cfg(feature = "tokio-util")]
 impl Tested for crate::TokioCodec<tokio_util::codec::LinesCodec> {
@@ -217,7 +247,8 @@ pub(super) fn run<C: Tested>(
     pieces: &[usize],
     stops: &[bool],
 ) -> (Vec<Seen>, End, C) {
-    let mut feed = Feed::new(codec, stops);
+    let is_ended = Rc::default();
+    let mut feed = Feed::new(Asked::new(codec, &is_ended), stops);
     let (mut rest, mut lengths) = (stream, pieces.iter().cycle());
     while !rest.is_empty() {
         let len = lengths
@@ -227,6 +258,7 @@ pub(super) fn run<C: Tested>(
         rest = later;
         feed.give(piece);
     }
+    is_ended.set(true);
     let end = feed.end();
-    (mem::take(&mut feed.taker.seen), end, feed.taker.codec)
+    (mem::take(&mut feed.taker.seen), end, feed.taker.codec.codec)
 }

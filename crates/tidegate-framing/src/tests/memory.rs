@@ -1,6 +1,6 @@
 //! The memory of torn frames.
 
-use super::feed::{Feed, Seen};
+use super::feed::{Feed, Packets, Seen};
 use crate::torn::Torn;
 use crate::{LengthPrefix, Lines, Overlong, Prefix};
 
@@ -71,6 +71,27 @@ fn a_torn_frame_of_unknown_length_is_copied_in_pieces_that_double() {
     assert_eq!(feed.taker.seen, [Seen::Bytes(vec![b'a'; 1000])]);
     let (_, bytes) = Torn::pooled();
     assert!(bytes < 4096, "{bytes}");
+}
+
+#[test]
+fn a_codec_that_looks_at_later_frames_keeps_none_of_the_earlier_ones() {
+    for says_what_it_needs in [false, true] {
+        for read in [1, 100, 188, 1000, 65_536] {
+            let mut feed = Feed::new(Packets { says_what_it_needs }, &[]);
+            feed.assembly.set_limit(400);
+            let mut received = 0;
+            while received < 200_000 {
+                feed.give(&vec![7; read]);
+                received += read;
+                let capacity = feed.assembly.torn_capacity();
+                assert!(capacity <= 2000, "{capacity} of {received} in {read}");
+            }
+            let packets = (received - Packets::LEN - 1) / Packets::LEN;
+            assert_eq!(feed.taker.seen.len(), packets);
+            feed.end();
+            assert_eq!(feed.taker.seen.len(), received / Packets::LEN);
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Tests of codecs, and of the way in which frames are made of pieces, without connections.
 
+mod asked;
 mod cuts;
 mod feed;
 mod fuzz;
