@@ -5,8 +5,9 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 use tidegate::Transport;
-use tidegate_framing::{FrameError, Framed, Lines};
+use tidegate_framing::{FrameError, Framed, Lines, TokioCodec};
 use tidegate_testkit::{Peer, World};
+use tokio_util::codec::LengthDelimitedCodec;
 
 const LIMIT: Duration = Duration::from_secs(10);
 const STEP: Duration = Duration::from_millis(1);
@@ -138,6 +139,42 @@ fn a_protocol_that_handles_the_failure_replies_and_closes() {
     served.world.run_until_idle().unwrap();
     assert_eq!(served.peer.take(), b"too slow");
     assert_eq!(served.notes.all()[2..], [Note::Lost]);
+}
+
+#[test]
+fn a_protocol_that_takes_over_has_one_timer_also_when_it_is_of_the_same_type() {
+    let mut served = Served::new(|reader| reader);
+    let transport = served.transport.take().unwrap();
+    served.send(b"to");
+    for _ in 0..5 {
+        let next = Framed::new(Reader::new(Lines::new(), &served.notes)).frame_timeout(LIMIT);
+        transport.set_protocol(next, b"").unwrap();
+        // It gets what has come of the frame.
+        served.send(b"r");
+        assert_eq!(transport.handle().stats().timers, 1);
+    }
+    served.expect_late_after(LIMIT);
+}
+
+#[test]
+fn a_head_that_a_decoder_of_tokio_util_has_taken_is_late_too() {
+    let mut world = World::new();
+    let host = world.add_host("host").unwrap();
+    let notes = Notes::default();
+    let noted = notes.clone();
+    let make = move || {
+        let codec = TokioCodec::new(LengthDelimitedCodec::new());
+        Framed::new(Reader::new(codec, &noted)).frame_timeout(LIMIT)
+    };
+    host.handle().create_server(host.addr(7), make).unwrap();
+    let peer = world.network().dial(host.addr(7)).unwrap();
+    world.pump().unwrap();
+    peer.send(b"\0\0\0\x04body\0\0\0\x04").unwrap();
+    world.pump().unwrap();
+    world.advance(LIMIT - STEP).unwrap();
+    assert_eq!(notes.all(), [frame(b"body")]);
+    world.advance(STEP).unwrap();
+    assert_eq!(notes.failed(), ["a frame was not complete within 10s"]);
 }
 
 #[test]

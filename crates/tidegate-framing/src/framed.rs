@@ -7,7 +7,7 @@ use crate::protocol::FrameProtocol;
 use std::any::Any;
 use std::fmt;
 use std::time::{Duration, Instant};
-use tidegate::{BoxError, Closed, OnEof, OnPause, Protocol, Result, Transport};
+use tidegate::{BoxError, CallbackHandle, Closed, OnEof, OnPause, Protocol, Result, Transport};
 
 /// Maximum size of a torn frame by default: a net for codecs that have no maximum of their own.
 const DEFAULT_LIMIT: usize = 16 * 1024 * 1024;
@@ -31,11 +31,20 @@ pub struct Framed<P> {
 /// The time in which a frame has to be complete.
 struct FrameTimeout {
     limit: Duration,
-    /// Whether the timer runs.
-    is_running: bool,
+    /// The timer, while it runs.
+    timer: Option<CallbackHandle>,
     /// The part of the stream that was skipped last, and the time from which it is late.
     skipped: Option<u64>,
     skipped_since: Option<Instant>,
+}
+
+/// A protocol of the same type that takes over has a timer of its own.
+impl Drop for FrameTimeout {
+    fn drop(&mut self) {
+        if let Some(timer) = &self.timer {
+            timer.cancel();
+        }
+    }
 }
 
 impl<P: FrameProtocol> Framed<P> {
@@ -73,7 +82,7 @@ impl<P: FrameProtocol> Framed<P> {
     pub fn frame_timeout(mut self, limit: Duration) -> Self {
         self.timeout = Some(Box::new(FrameTimeout {
             limit,
-            is_running: false,
+            timer: None,
             skipped: None,
             skipped_since: None,
         }));
@@ -98,10 +107,9 @@ impl<P: FrameProtocol> Framed<P> {
         if let Some(since @ None) = self.begun() {
             *since = Some(transport.handle().now());
             if let Some(timeout) = &mut self.timeout
-                && !timeout.is_running
+                && timeout.timer.is_none()
             {
-                timeout.is_running = true;
-                transport.call_later(timeout.limit, Self::check_time);
+                timeout.timer = Some(transport.call_later(timeout.limit, Self::check_time));
             }
         }
     }
@@ -110,7 +118,7 @@ impl<P: FrameProtocol> Framed<P> {
     /// costs more.
     fn check_time(&mut self, transport: &Transport) -> Result {
         if let Some(timeout) = &mut self.timeout {
-            timeout.is_running = false;
+            timeout.timer = None;
         }
         let Some(Some(since)) = self.begun() else {
             return Ok(());
@@ -133,8 +141,7 @@ impl<P: FrameProtocol> Framed<P> {
                 .assembly
                 .abandon(&mut self.protocol, transport, error.into());
         }
-        timeout.is_running = true;
-        transport.call_later(left, Self::check_time);
+        timeout.timer = Some(transport.call_later(left, Self::check_time));
         Ok(())
     }
 }

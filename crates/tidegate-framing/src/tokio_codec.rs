@@ -18,6 +18,14 @@ const MIN_SHOWN: usize = 64;
 /// of the frame before at first, then twice as many, until there is an item. A decoder may reserve room
 /// for a length that was only announced, so set its maximum.
 ///
+/// Bytes that a decoder takes without an item, such as a head, belong to the frame that has begun. They
+/// are kept until its item is there, in memory and against its deadline. A protocol that takes over gets
+/// them, and a stream that ends behind them is [`Truncated`](crate::FrameError::Truncated). So a decoder
+/// that takes bytes between frames, such as heartbeats, must not be used with a deadline for frames.
+///
+/// A decoder remembers what it took, and nothing resets it. So [`Raw::expect`](crate::Raw::expect) must not
+/// be called within a frame that its decoder has begun.
+///
 /// ```
 /// use tidegate_framing::{Decode, Step, TokioCodec};
 /// use tokio_util::codec::LinesCodec;
@@ -30,7 +38,9 @@ const MIN_SHOWN: usize = 64;
 #[derive(Debug, Clone)]
 pub struct TokioCodec<D> {
     codec: D,
-    /// The first bytes of the input, as long as the decoder looks for the item that begins there.
+    /// The first bytes of the input, this many, were taken by the decoder for an item that is not there.
+    taken: usize,
+    /// The bytes behind these, as long as the decoder looks for the item.
     shown: BytesMut,
     /// The number of bytes of the last item.
     usual: usize,
@@ -57,6 +67,7 @@ impl<D> TokioCodec<D> {
     pub fn new(codec: D) -> Self {
         Self {
             codec,
+            taken: 0,
             shown: BytesMut::new(),
             usual: 0,
         }
@@ -92,16 +103,15 @@ impl<D: Decoder<Error: Into<BoxError>>> TokioCodec<D> {
     ) -> std::result::Result<Step<D::Item>, D::Error> {
         let before = self.shown.len();
         let item = ask(&mut self.codec, &mut self.shown)?;
-        let taken = before.saturating_sub(self.shown.len());
+        self.taken += before.saturating_sub(self.shown.len());
         if item.is_some() || self.shown.is_empty() {
             give_spare(std::mem::take(&mut self.shown));
         }
         Ok(match item {
             Some(item) => {
-                self.usual = taken;
-                Step::Frame(item, taken)
+                self.usual = std::mem::take(&mut self.taken);
+                Step::Frame(item, self.usual)
             }
-            None if taken > 0 => Step::Skip(taken),
             None => Step::Need(0),
         })
     }
@@ -111,8 +121,13 @@ impl<D: Decoder<Error: Into<BoxError>>> TokioCodec<D> {
         if self.shown.capacity() == 0 {
             self.shown = take_spare();
         }
-        let shown = self.shown.len();
-        self.shown.extend_from_slice(&input[shown..len]);
+        let seen = self.seen();
+        self.shown.extend_from_slice(&input[seen..len]);
+    }
+
+    /// The number of bytes of the input that the decoder has seen.
+    fn seen(&self) -> usize {
+        self.taken + self.shown.len()
     }
 }
 
@@ -123,7 +138,7 @@ impl<D: Decoder<Error: Into<BoxError>>> Decode for TokioCodec<D> {
     fn decode(&mut self, input: &[u8]) -> std::result::Result<Step<D::Item>, D::Error> {
         let mut len = input.len().min(self.usual.max(MIN_SHOWN));
         loop {
-            len = len.max(self.shown.len()).min(input.len());
+            len = len.max(self.seen()).min(input.len());
             self.show(input, len);
             let step = self.ask(D::decode)?;
             if !matches!(step, Step::Need(_)) || len == input.len() {
@@ -136,6 +151,11 @@ impl<D: Decoder<Error: Into<BoxError>>> Decode for TokioCodec<D> {
     fn decode_eof(&mut self, _: &[u8]) -> std::result::Result<Step<D::Item>, D::Error> {
         // `decode` has shown all of it.
         self.ask(D::decode_eof)
+    }
+
+    fn restart(&mut self) {
+        self.taken = 0;
+        self.shown = BytesMut::new();
     }
 }
 

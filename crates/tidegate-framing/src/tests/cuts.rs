@@ -1,6 +1,6 @@
 //! A stream has the same frames however it is cut, and wherever its reader stops.
 
-use super::feed::{End, Feed, Seen, Tested, run};
+use super::feed::{End, Feed, Packets, Seen, Tested, run};
 use crate::{
     Delimiter, Fixed, LengthPrefix, LineEnd, Lines, Netstring, Overlong, Prefix, Raw, Step,
 };
@@ -177,6 +177,31 @@ fn frames_of_one_length_come_whole() {
 }
 
 #[test]
+fn frames_that_are_known_by_later_ones_come_whole() {
+    let stream: Vec<u8> = (0..1000).map(|at| at as u8).collect();
+    let packets: Vec<_> = stream.chunks_exact(Packets::LEN).collect();
+    let expected: Vec<_> = packets
+        .iter()
+        .map(|one| Seen::Bytes(one.to_vec()))
+        .collect();
+    for says_what_it_needs in [false, true] {
+        for first in 1..stream.len() {
+            for second in [1, 2, 100, 188, 189, 377, 1000] {
+                for stops in [&[][..], &[true], &[true, false]] {
+                    let codec = Packets { says_what_it_needs };
+                    let (seen, end, _) = run(codec, &stream, &[first, second], stops);
+                    assert_eq!(
+                        (&seen, end),
+                        (&expected, truncated(60)),
+                        "{first}, {second}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
 fn lengths_of_every_form_are_read() {
     let stream = b"\0\0\x02hi\0\0\0\0\0\x01!";
     check(
@@ -340,6 +365,37 @@ fn codecs_of_tokio_util_see_the_same_bytes() {
                 (&expected[..], truncated(0)),
                 "{pieces:?}"
             );
+        }
+    }
+}
+
+#[cfg(feature = "tokio-util")]
+#[test]
+fn bytes_that_a_decoder_of_tokio_util_has_taken_belong_to_its_frame_until_it_is_there() {
+    use crate::TokioCodec;
+    use tokio_util::codec::LengthDelimitedCodec;
+    let frame = b"\0\0\0\x04body";
+    for cut in 1..frame.len() {
+        let (begun, rest) = frame.split_at(cut);
+        let feed = |piece: usize| {
+            let mut feed = Feed::new(TokioCodec::new(LengthDelimitedCodec::new()), &[]);
+            begun.chunks(piece).for_each(|piece| feed.give(piece));
+            assert!(feed.assembly.is_torn(), "cut at {cut}");
+            feed
+        };
+        for piece in 1..=cut {
+            let mut whole = feed(piece);
+            whole.give(rest);
+            assert_eq!(whole.taker.seen, [Seen::Bytes(b"body".to_vec())]);
+            assert!(!whole.assembly.is_torn());
+            // For a protocol that takes over.
+            assert_eq!(feed(piece).assembly.take_torn(), begun);
+            // The error of the decoder, unless it has taken all that was there.
+            let expected = match cut {
+                4 => truncated(4),
+                _ => End::Failed("bytes remaining on stream".to_owned()),
+            };
+            assert_eq!(feed(piece).end(), expected, "cut at {cut}");
         }
     }
 }
