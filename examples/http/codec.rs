@@ -5,6 +5,10 @@ use crate::reply::Status;
 use httparse::EMPTY_HEADER;
 use tidegate_framing::{Decode, Step};
 
+/// Maximum number of bytes in the empty lines before a head. RFC 9112, section 2.2: some clients send one
+/// behind a body.
+const MAX_EMPTY_LINES: usize = 8;
+
 /// Maximum length of the line before a chunk: its size, and extensions, which nobody sends.
 const MAX_SIZE_LINE: usize = 256;
 
@@ -57,9 +61,10 @@ impl Codec {
 
     #[inline]
     fn head<'a>(&mut self, input: &'a [u8]) -> Result<Step<Unit<'a>>, Status> {
-        // RFC 9112, section 2.2: some clients send an empty line behind a body.
-        if input.starts_with(b"\r\n") {
-            return Ok(Step::Skip(2));
+        // httparse skips empty lines. They are a part of the head, so that its time and its maximum hold.
+        let is_of_empty_line = |byte: &&u8| matches!(byte, b'\r' | b'\n');
+        if input.iter().take_while(is_of_empty_line).count() > MAX_EMPTY_LINES {
+            return Err(Status::BadRequest);
         }
         let seen = &input[..input.len().min(self.limits.head)];
         let Some((head, len)) = head::parse(seen)? else {

@@ -6,12 +6,18 @@ use crate::reply::{Persistence, Status};
 use crate::site::{Site, put_length};
 use std::io::{IoSlice, Write};
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 use tidegate::{BoxError, ReadHold, Result, Transport};
 use tidegate_framing::{FrameError, FrameProtocol, Piece, Raw};
 
 /// Maximum number of writes of a long reply in one go: a client that reads as fast as we write must not
 /// keep the others waiting. It is a MiB.
 const MAX_WRITES: usize = 16;
+
+/// Time that a body has at least, and the number of bytes for which it has a second more: one that comes more
+/// slowly in the long run is refused, in whatever pieces it comes. Apache has the same rule and numbers.
+pub(crate) const BODY_TIME: Duration = Duration::from_secs(20);
+pub(crate) const BODY_RATE: u64 = 500;
 
 /// The wish of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,6 +63,11 @@ pub(crate) struct Http {
     exchange: Option<Exchange>,
     /// The number of bytes that a long reply still has, and the hold that keeps the next request away.
     sending: Option<(u64, Persistence, ReadHold)>,
+    /// The time from which the body is late, and the number of its bytes that came since.
+    body_since: Option<Instant>,
+    came: u64,
+    /// Whether the timer of slow bodies runs.
+    is_watching: bool,
 }
 
 impl Http {
@@ -66,6 +77,9 @@ impl Http {
             codec: Raw::new(Codec::new(site.limits)),
             exchange: None,
             sending: None,
+            body_since: None,
+            came: 0,
+            is_watching: false,
         }
     }
 
@@ -91,6 +105,32 @@ impl Http {
             transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
         self.exchange = Some(exchange);
+        (self.body_since, self.came) = (Some(transport.handle().now()), 0);
+        // One timer runs on, whatever number of bodies comes.
+        if !self.is_watching {
+            self.is_watching = true;
+            transport.call_later(BODY_TIME, Self::check_body);
+        }
+        Ok(())
+    }
+
+    fn check_body(&mut self, transport: &Transport) -> Result {
+        self.is_watching = false;
+        let (Some(since), Some(_)) = (&mut self.body_since, &self.exchange) else {
+            return Ok(());
+        };
+        let now = transport.handle().now();
+        if !transport.wants_input() {
+            // The write timeout watches the peer then.
+            (*since, self.came) = (now, 0);
+        }
+        let time = BODY_TIME + Duration::from_secs(self.came / BODY_RATE);
+        let left = time.saturating_sub(now.saturating_duration_since(*since));
+        if left.is_zero() {
+            return self.frame_failed(transport, Status::RequestTimeout.into());
+        }
+        self.is_watching = true;
+        transport.call_later(left, Self::check_body);
         Ok(())
     }
 
@@ -99,6 +139,7 @@ impl Http {
         let Some(exchange) = &mut self.exchange else {
             return Ok(());
         };
+        self.came += bytes.len() as u64;
         if exchange.action != Action::Echo {
             return Ok(());
         }

@@ -53,9 +53,27 @@ const MAX_BODY: u64 = 64 * 1024 * 1024;
 /// Time in which a head has to come, and the line before a chunk.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Maximum number of connections. Others wait in the backlog.
+const MAX_CONNECTIONS: usize = 10_000;
+
+/// Time without a byte, as between two requests; without a byte that the client takes of a reply; and of the
+/// rest of a reply behind the close.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
+
 /// Makes the protocol of a connection.
 fn connection(site: &Rc<Site>) -> Framed<Http> {
     Framed::new(Http::new(site)).frame_timeout(HEAD_TIMEOUT)
+}
+
+/// The limits of a server that strangers may reach.
+fn limits(at: impl Into<ListenOptions>) -> ListenOptions {
+    at.into()
+        .max_connections(MAX_CONNECTIONS)
+        .idle_timeout(IDLE_TIMEOUT)
+        .write_timeout(WRITE_TIMEOUT)
+        .close_timeout(CLOSE_TIMEOUT)
 }
 
 fn run() -> Result {
@@ -72,11 +90,7 @@ fn run() -> Result {
         .call_every(Duration::from_secs(1), move |_| {
             clock.set_date(reply::http_date(SystemTime::now()));
         });
-    let at = ListenOptions::new(args.listen("127.0.0.1:8080"))
-        .max_connections(10_000)
-        .idle_timeout(Duration::from_secs(60))
-        .write_timeout(Duration::from_secs(30))
-        .close_timeout(Duration::from_secs(10));
+    let at = limits(args.listen("127.0.0.1:8080"));
     let make = move || connection(&site);
     let server = event_loop.handle().create_server(at, make)?;
     print_addresses(server.local_addrs())?;
