@@ -62,8 +62,8 @@ fn bucket() -> Bucket {
     Bucket::new(u64::MAX, u64::MAX)
 }
 
-/// Each order of the three.
-const ORDERS: [Make; 5] = [
+/// Each order of the three, and one with boxes.
+const ORDERS: [Make; 7] = [
     |log, times| {
         Box::new(ProxyProtocol::new(move |_| {
             let protocol = lines(&log);
@@ -82,6 +82,18 @@ const ORDERS: [Make; 5] = [
     },
     |log, times| {
         let protocol = ProxyProtocol::new(move |_| Throttle::new(bucket(), lines(&log)));
+        Box::new(Tap { protocol, times })
+    },
+    |log, times| {
+        let protocol = ProxyProtocol::new(move |_| Tap {
+            protocol: lines(&log),
+            times,
+        });
+        Box::new(Throttle::new(bucket(), protocol))
+    },
+    |log, times| {
+        let protocol = ProxyProtocol::new(move |_| lines(&log));
+        let protocol = Throttle::new(bucket(), protocol);
         Box::new(Tap { protocol, times })
     },
     |log, times| {

@@ -1,12 +1,18 @@
 //! The PROXY protocol as a wrapper and as a layer.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
-use support::{Log, Peer, Recorder, SHORT, Seen, Wire, drive, each_wire, settle};
-use tidegate::{CloseReason, EventLoop, Layer, LayerIo, Protocol, Result, TimeoutKind, Transport};
+use support::{
+    Authority, Log, Peer, Recorder, SHORT, Seen, Served, TlsPeer, Wire, drive, each_wire, settle,
+};
+use tidegate::{
+    CloseReason, EventLoop, Layer, LayerIo, ListenOptions, Protocol, Result, TimeoutKind, Transport,
+};
 use tidegate_service::{ProxyError, ProxyHeader, ProxyLayer, ProxyProtocol};
 use tidegate_testkit::{LayerCheck, Side};
+use tidegate_tls::prelude::*;
 
 const HEADER_1: &[u8] = b"PROXY TCP4 192.0.2.1 192.0.2.2 56324 443\r\n";
 const HEADER_2: &[u8] =
@@ -211,6 +217,16 @@ fn a_header_that_does_not_come_in_time_ends_the_connection(wire: Wire) {
     peer.send(&HEADER_1[..9]);
     drive(&mut event_loop, "the end", || transport.closed().is_some());
     assert_eq!(reason(&transport), Some(ProxyError::TooLate));
+    // Nor without a byte, if it is told.
+    let mut event_loop = EventLoop::new().unwrap();
+    let (transport, _peer) = wire.scene().on(&mut event_loop, Recorder::default());
+    settle(&mut event_loop);
+    let (protocol, _) = recorded(&Log::new().switched_in());
+    let protocol = protocol.within(SHORT).start(&transport);
+    transport.set_protocol(protocol, b"").unwrap();
+    drive(&mut event_loop, "the end", || transport.closed().is_some());
+    assert_eq!(reason(&transport), Some(ProxyError::TooLate));
+    assert_eq!(event_loop.handle().stats().timers, 0);
 }
 
 each_wire!(another_protocol_gets_what_there_is_of_a_header);
@@ -274,9 +290,10 @@ fn as_a_layer_it_refuses_anything_else_and_waits_no_longer_than_its_time(wire: W
             );
             let waits = !ends && stream.len() < 16;
             assert_eq!(late, waits, "{closed}");
+            let is_refused = !waits && !stream.is_empty();
             assert_eq!(
                 closed.to_string().contains("PROXY header"),
-                !waits,
+                is_refused,
                 "{closed}"
             );
             settle(&mut event_loop);
@@ -313,4 +330,106 @@ fn as_a_layer_it_passes_the_check_of_layers() {
         let report = report.unwrap_or_else(|violation| panic!("{violation}"));
         assert_eq!(report.bytes_to(Side::Server), header.len() + 200);
     }
+}
+
+/// A server whose options put layers on.
+fn listening(options: impl FnOnce(ListenOptions) -> ListenOptions) -> (EventLoop, Served) {
+    let event_loop = EventLoop::new().unwrap();
+    let options = options(ListenOptions::new("127.0.0.1:0"));
+    let served = Served::new(event_loop.handle(), options, greets);
+    (event_loop, served)
+}
+
+/// A layer that changes each byte.
+struct Xor;
+
+impl Xor {
+    const KEY: u8 = 0x5a;
+
+    fn of(data: &[u8]) -> Vec<u8> {
+        data.iter().map(|byte| byte ^ Self::KEY).collect()
+    }
+}
+
+impl Layer for Xor {
+    fn receive(&mut self, io: &mut LayerIo<'_>) -> Result {
+        let plain = Self::of(io.input());
+        io.consume(plain.len());
+        io.deliver(&plain);
+        Ok(())
+    }
+
+    fn send(&mut self, data: &[u8], io: &mut LayerIo<'_>) -> Result<usize> {
+        io.send(&Self::of(data));
+        Ok(data.len())
+    }
+}
+
+/// Sends back what comes, behind the client's address.
+fn greets(recorder: Recorder) -> Recorder {
+    recorder.on_data(|transport, data| {
+        let client =
+            transport.with_layer(|layer: &mut ProxyLayer, _| layer.header().and_then(client));
+        transport.write(client.flatten().unwrap().as_bytes())?;
+        transport.write(data)?;
+        Ok(())
+    })
+}
+
+#[test]
+fn as_a_layer_of_a_server_it_is_below_tls_and_other_layers_and_tells_the_header() {
+    const CLIENT: &[u8] = b"192.0.2.1:56324";
+    let authority = Authority::new();
+    let config = Arc::new(authority.server());
+    let clients = Arc::new(authority.client());
+    let (mut event_loop, served) = listening(|options| options.layer(ProxyLayer::new).tls(config));
+    for cut in [1, 20, HEADER_1.len()] {
+        let mut peer = Peer::connect(&served.address());
+        peer.send(&HEADER_1[..cut]);
+        settle(&mut event_loop);
+        peer.send(&HEADER_1[cut..]);
+        let mut peer = TlsPeer::client(peer, &clients);
+        peer.shake_hands(&mut event_loop);
+        peer.send(b"hello");
+        peer.expect(&mut event_loop, CLIENT.len() + 5);
+        assert_eq!(peer.received(), [CLIENT, b"hello"].concat());
+    }
+    // Without a header the handshake is none of TLS.
+    let peer = Peer::connect(&served.address());
+    let mut peer = TlsPeer::client(peer, &clients);
+    peer.expect_end(&mut event_loop);
+    assert!(peer.received().is_empty() && served.accepted() == 3);
+
+    let (mut event_loop, served) =
+        listening(|options| options.layer(ProxyLayer::new).layer(|| Xor));
+    let mut peer = Peer::connect(&served.address());
+    peer.send(&[HEADER_2, &Xor::of(b"hello")].concat());
+    peer.expect(&mut event_loop, CLIENT.len() + 5);
+    assert_eq!(Xor::of(peer.received()), [CLIENT, b"hello"].concat());
+}
+
+#[test]
+fn for_a_check_of_the_servers_health_no_protocol_is_made_nor_told() {
+    let (mut event_loop, served) = listening(|options| options.layer(ProxyLayer::new));
+    let handle = event_loop.handle().clone();
+    let made: Rc<Cell<usize>> = Rc::default();
+    let counted = made.clone();
+    let make = move || {
+        let made = counted.clone();
+        ProxyProtocol::new(move |_| {
+            made.set(made.get() + 1);
+            Recorder::default()
+        })
+    };
+    let server = handle.create_server("127.0.0.1:0", make).unwrap();
+    for address in [served.address(), server.local_addrs()[0].clone()] {
+        let mut peer = Peer::connect(&address);
+        settle(&mut event_loop);
+        assert_eq!(handle.stats().connections, 1);
+        peer.close();
+        drive(&mut event_loop, "the end", || {
+            handle.stats().connections == 0
+        });
+    }
+    assert_eq!((made.get(), served.accepted()), (0, 0));
 }

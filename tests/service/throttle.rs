@@ -293,3 +293,37 @@ fn a_hold_of_the_protocols_own_is_another_one(wire: Wire) {
     settle(&mut event_loop);
     assert!(!transport.is_reading());
 }
+
+#[test]
+fn a_debt_that_lasts_longer_than_the_idle_limit_does_not_end_an_honest_sender() {
+    const LIMIT: Duration = Duration::from_secs(10);
+    let mut world = World::new();
+    let host = world.add_host("host").unwrap();
+    let options = tidegate::ListenOptions::new(host.addr(7)).idle_timeout(LIMIT);
+    let received = Rc::new(Cell::new(0));
+    let counted = received.clone();
+    let make = move || {
+        let received = counted.clone();
+        let protocol = Counts {
+            received,
+            buffer: None,
+        };
+        Throttle::new(Bucket::new(100, 100), protocol)
+    };
+    let server = host.handle().create_server(options, make).unwrap();
+    let peer = world.network().dial(host.addr(7)).unwrap();
+    world.settle().unwrap();
+    // The debt of each piece lasts six times the limit.
+    for piece in 1..=3 {
+        assert_eq!(peer.send(&[0; 6000]).unwrap(), 6000);
+        world.settle().unwrap();
+        world.advance(6 * LIMIT).unwrap();
+        assert_eq!(
+            (received.get(), server.connection_count()),
+            (6000 * piece, 1)
+        );
+    }
+    // Silent without a debt.
+    world.advance(2 * LIMIT).unwrap();
+    assert_eq!(server.connection_count(), 0);
+}

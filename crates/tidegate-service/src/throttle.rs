@@ -15,6 +15,9 @@ use tidegate::{Protocol, ReadHold, Result, Transport, Wrap};
 /// So in any time of `t` seconds they receive at most `burst + rate * t` bytes, and one read for each
 /// connection (128 KiB).
 ///
+/// The debt is no idleness of the peer: while reading is held back and nothing is unsent, the
+/// [`idle_timeout`](tidegate::ListenOptions::idle_timeout) of a server stands still.
+///
 /// Bytes that the protocol gives [back](Transport::unread) count once. Writes are not limited: what a
 /// protocol may not write yet, it must keep itself. While the bucket has bytes left, a message costs no
 /// look at the clock.

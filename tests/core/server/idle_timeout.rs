@@ -197,6 +197,24 @@ fn a_connection_whose_reading_is_stopped_is_idle_too() {
 }
 
 #[test]
+fn a_hold_on_reading_is_no_idleness_of_the_peer_unless_it_does_not_read() {
+    let mut timed = Timed::new(LIMIT, |options| options, |recorder| recorder);
+    let (peer, _deaf) = (timed.dial(), timed.dial());
+    let holds = [0, 1].map(|n| timed.served.transport(n).hold_reading());
+    never_paused(&timed.served.transport(1))
+        .write(&[1; 3000])
+        .unwrap();
+    peer.send(b"x").unwrap();
+    timed.assert_ends_after(1, LIMIT);
+    timed.pass(10 * LIMIT);
+    assert!(!timed.served.log(0).is_lost());
+    drop(holds);
+    timed.world.settle().unwrap();
+    assert_eq!(timed.served.log(0).data(), b"x");
+    timed.assert_ends_after(0, LIMIT);
+}
+
+#[test]
 fn a_close_that_is_still_sending_is_idle_too() {
     let mut timed = Timed::new(LIMIT, |options| options, |recorder| recorder);
     let _peer = timed.dial();

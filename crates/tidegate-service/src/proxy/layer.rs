@@ -7,8 +7,10 @@ use tidegate::{Layer, LayerIo, Result};
 /// Reads the header of the PROXY protocol below other layers, such as TLS, and leaves.
 ///
 /// `connection_made` comes when the header is there. The protocol asks for it by
-/// [`with_layer`](tidegate::Transport::with_layer). A stream that begins without a header ends with a
-/// [`ProxyError`]. Without TLS, [`ProxyProtocol`](crate::ProxyProtocol) makes the protocol with the header.
+/// [`with_layer`](tidegate::Transport::with_layer). A stream that begins otherwise ends with a
+/// [`ProxyError`]. One without a byte, as of a check of the server's health, ends as a connection whose peer
+/// has left, which is no failure. Without TLS, [`ProxyProtocol`](crate::ProxyProtocol) makes the protocol
+/// with the header.
 ///
 /// ```
 /// use tidegate::{EventLoop, ListenOptions, Protocol, Result, Transport};
@@ -82,7 +84,11 @@ impl Layer for ProxyLayer {
         Ok(())
     }
 
-    fn input_ended(&mut self, _: &mut LayerIo<'_>) -> Result {
+    fn input_ended(&mut self, io: &mut LayerIo<'_>) -> Result {
+        if io.input().is_empty() {
+            io.end_of_stream();
+            return Ok(());
+        }
         Err(ProxyError::Ended.into())
     }
 

@@ -76,11 +76,23 @@ impl<P: Protocol> ProxyProtocol<P> {
         })))
     }
 
-    /// Sets the time in which the header must be there. It counts from the beginning of the connection.
+    /// Sets the time in which the header must be there. It counts from the beginning of the connection; when
+    /// the protocol takes over from another one, from [`start`](Self::start).
     #[must_use]
     pub fn within(mut self, limit: Duration) -> Self {
         if let State::Waiting(waiting) = &mut self.0 {
             waiting.within = limit;
+        }
+        self
+    }
+
+    /// Starts the time for the header, for a protocol that takes over by
+    /// [`set_protocol`](Transport::set_protocol): no `connection_made` comes then. Without this call, the
+    /// time starts with the first byte.
+    #[must_use]
+    pub fn start(mut self, transport: &Transport) -> Self {
+        if let State::Waiting(waiting) = &mut self.0 {
+            waiting.set_deadline(transport);
         }
         self
     }

@@ -31,6 +31,8 @@ impl ListenOptions {
     /// * The end of the peer's stream counts as a byte. A read that finds nothing does not.
     /// * A connection whose reading is stopped, or whose peer does not read, is idle too when no byte
     ///   moves for `limit`. Its unsent bytes are counted in [`Closed::unsent`](crate::Closed::unsent).
+    /// * A [`ReadHold`](crate::ReadHold) is no idleness of the peer: while there is one and nothing is unsent,
+    ///   the time stands still. It begins anew when the hold is dropped.
     /// * A look visits all connections of the loop, also those of other servers. It takes place at most
     ///   once in a millisecond, so a `limit` below 4 ms may end up to 2 ms later.
     /// * The time begins when the connection is accepted, and the limit still holds after a

@@ -6,6 +6,9 @@ use std::fmt;
 
 /// Holds reading back until it is dropped. Made by [`Transport::hold_reading`].
 ///
+/// A connection is not [idle](crate::ListenOptions::idle_timeout) while it is held, unless its peer leaves
+/// unsent bytes.
+///
 /// It outlives neither the connection nor its loop in any way that matters: after their end, dropping
 /// it does nothing.
 #[must_use = "reading goes on when it is dropped"]

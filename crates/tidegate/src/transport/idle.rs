@@ -66,8 +66,10 @@ impl Transport {
     /// A look: returns whether no byte has moved for the limit. Calls no code of the user's.
     pub(crate) fn is_idle_in(&self, limit: IdleLimit) -> bool {
         let conn = self.conn();
-        let moved =
-            !conn.is(State::SILENT) | conn.has_sent_since_look() | conn.progress_of_layers();
+        let moved = !conn.is(State::SILENT)
+            | conn.has_sent_since_look()
+            | conn.progress_of_layers()
+            | conn.waits_for_us();
         let silent_looks = if moved {
             0
         } else {
@@ -99,6 +101,11 @@ impl Conn {
     /// The next byte that comes clears the flag.
     fn note_silence(&self, looks: u8) {
         self.state.set(self.state.get().silent_for(looks));
+    }
+
+    /// Returns whether the peer can do nothing: reading is held back, and all that was written is sent.
+    fn waits_for_us(&self) -> bool {
+        self.is(State::READ_HOLD) && !self.is(State::QUEUED | State::OUTPUT)
     }
 
     /// Returns whether the kernel has given or taken bytes since the last look that layers keep to
