@@ -89,10 +89,10 @@ pub trait Decode {
     /// nothing, as is right for a codec that remembers nothing.
     fn restart(&mut self) {}
 
-    /// Returns whether the codec was changed since its last step. Then the driver asks as soon as a byte has
-    /// come, whatever the step has needed.
+    /// Returns true when the codec was changed since its last step. Then the driver asks as soon as a byte
+    /// has come, whatever the step has needed.
     ///
-    /// A codec whose user changes it within a frame, as by a timer, answers so. The default implementation
+    /// For codecs whose user changes them within a frame, as by a timer. The default implementation
     /// returns false.
     fn is_changed(&self) -> bool {
         false
