@@ -29,8 +29,8 @@ use std::rc::Rc;
 use std::time::Duration;
 use store::{Refused, Store};
 use tidegate::{
-    BoxError, CloseReason, Closed, EventLoop, ListenOptions, OnEof, Result, Server, Transport,
-    WriteLimits,
+    BoxError, CloseReason, Closed, EventLoop, Handle, ListenOptions, OnEof, Result, Server,
+    Transport, WriteLimits,
 };
 use tidegate_examples::{Args, LISTEN, exit_code, print_addresses};
 use tidegate_framing::{FrameProtocol, Framed};
@@ -40,6 +40,12 @@ use tidegate_framing::{FrameProtocol, Framed};
 pub(crate) const CAP: usize = 1 << 20;
 /// Maximum time in which a client takes nothing of what is sent to it, and in which it leaves.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Maximum time of a request, from its first byte to its last. Until then a part of one keeps its memory.
+pub(crate) const REQUEST_TIME: Duration = Duration::from_secs(30);
+/// Maximum time without a byte. A subscriber that expects longer silence sends `PING`.
+pub(crate) const IDLE: Duration = Duration::from_secs(600);
+/// Maximum number of bytes that wait for all clients together.
+const WRITE_BUDGET: usize = 256 << 20;
 
 /// The state that connections share.
 struct Shared {
@@ -145,7 +151,9 @@ impl FrameProtocol for Client {
         self.subscriptions.leave_all(transport);
         let peer = transport.peer_addr();
         match closed.reason() {
-            CloseReason::LocalAbort | CloseReason::Timeout(_) => {
+            CloseReason::LocalAbort | CloseReason::Memory | CloseReason::Timeout(_)
+                if closed.unsent() > 0 =>
+            {
                 let unsent = closed.unsent();
                 log::warn!("{peer} read too slowly: cut, {unsent} bytes unsent");
             }
@@ -167,23 +175,31 @@ pub(crate) fn clients(memory: usize) -> impl Fn() -> Framed<Client> + 'static {
             shared: shared.clone(),
             subscriptions: Subscriptions::new(&shared.channels),
         })
+        .frame_timeout(REQUEST_TIME)
     }
 }
 
 /// Makes a server, whose store has this number of bytes.
-fn serve(event_loop: &EventLoop, at: &str, memory: usize) -> std::io::Result<Server> {
+pub(crate) fn serve(
+    handle: &Handle,
+    at: impl Into<ListenOptions>,
+    memory: usize,
+) -> std::io::Result<Server> {
     let limits = WriteLimits::new().with_cap(CAP);
-    let options = ListenOptions::new(at)
+    let options = at
+        .into()
         .write_limits(limits)
-        .max_connections(10_000);
-    event_loop.handle().create_server(options, clients(memory))
+        .max_connections(10_000)
+        .idle_timeout(IDLE);
+    handle.create_server(options, clients(memory))
 }
 
 fn run() -> Result {
     let args = Args::from_env(&[LISTEN, ("memory", "MIB")])?;
     let memory = args.number("memory", 1..=1 << 20, 64)? << 20;
-    let mut event_loop = EventLoop::new()?;
-    let server = serve(&event_loop, &args.listen("127.0.0.1:6379"), memory)?;
+    let mut event_loop = EventLoop::builder().write_budget(WRITE_BUDGET).build()?;
+    let at = args.listen("127.0.0.1:6379");
+    let server = serve(event_loop.handle(), at, memory)?;
     print_addresses(server.local_addrs())?;
     event_loop.run_forever()?;
     Ok(())

@@ -4,8 +4,26 @@ use lru::LruCache;
 use std::collections::VecDeque;
 use tidegate::CallbackHandle;
 
-/// The memory of a key or an element of a list beside its bytes, about.
-const OVERHEAD: usize = 64;
+/// The memory of an entry beside its key and its value: its node with two links and the length that the
+/// allocator notes, and its place in the map, which is twice as large as need be after it has grown.
+const ENTRY: usize = size_of::<(Box<[u8]>, Entry)>() + 2 * 8 + 16 + 40;
+
+/// The memory of an element of a list beside its bytes.
+const ELEMENT: usize = size_of::<Box<[u8]>>();
+
+/// The memory of a timer beside its copy of the key: the closure, and its places among the timers of the loop.
+const TIMER: usize = 256;
+
+/// A value that becomes shorter keeps its memory if this, and its length, are left over at the most.
+const SPARE: usize = 64;
+
+/// The memory that the allocator takes for this number of bytes.
+fn allocated(len: usize) -> usize {
+    match len {
+        0 => 0,
+        _ => (len + 8).next_multiple_of(16).max(32),
+    }
+}
 
 /// The text of an error reply.
 pub(crate) type Refused = &'static str;
@@ -15,14 +33,26 @@ pub(crate) const NOT_A_NUMBER: Refused = "ERR value is not an integer or out of 
 
 enum Value {
     Text(Vec<u8>),
-    List(VecDeque<Box<[u8]>>),
+    /// The memory of the elements is beside them.
+    List(VecDeque<Box<[u8]>>, usize),
 }
 
 struct Entry {
     value: Value,
-    /// The memory that it is taken for.
-    bytes: usize,
     expiry: Option<Expiry>,
+}
+
+impl Entry {
+    /// The memory that it takes.
+    fn cost(&self, key: &[u8]) -> usize {
+        let key = allocated(key.len());
+        let value = match &self.value {
+            Value::Text(text) => allocated(text.capacity()),
+            Value::List(list, elements) => allocated(list.capacity() * ELEMENT) + elements,
+        };
+        let timer = self.expiry.as_ref().map_or(0, |_| TIMER + key);
+        ENTRY + key + value + timer
+    }
 }
 
 /// The timer that removes a key. When an entry goes, its timer goes: another one may have the key then.
@@ -37,6 +67,7 @@ impl Drop for Expiry {
 pub(crate) struct Store {
     /// The crate `lru` has a map and a list in one: with one of std, the oldest key would be searched.
     entries: LruCache<Box<[u8]>, Entry>,
+    /// The memory of all entries.
     bytes: usize,
     /// Maximum of `bytes`.
     limit: usize,
@@ -62,14 +93,14 @@ impl Store {
     pub(crate) fn text(&mut self, key: &[u8]) -> Result<Option<&[u8]>, Refused> {
         match self.entries.get(key).map(|entry| &entry.value) {
             Some(Value::Text(text)) => Ok(Some(text)),
-            Some(Value::List(_)) => Err(WRONG_TYPE),
+            Some(Value::List(..)) => Err(WRONG_TYPE),
             None => Ok(None),
         }
     }
 
     pub(crate) fn list(&mut self, key: &[u8]) -> Result<Option<&VecDeque<Box<[u8]>>>, Refused> {
         match self.entries.get(key).map(|entry| &entry.value) {
-            Some(Value::List(list)) => Ok(Some(list)),
+            Some(Value::List(list, _)) => Ok(Some(list)),
             Some(Value::Text(_)) => Err(WRONG_TYPE),
             None => Ok(None),
         }
@@ -78,8 +109,8 @@ impl Store {
     /// Sets a value, which does not expire.
     pub(crate) fn set(&mut self, key: &[u8], text: &[u8]) {
         match self.overwrite(key, text) {
-            Some(entry) => entry.expiry = None,
-            None => self.insert(key, Value::Text(text.to_vec()), text.len()),
+            true => drop(self.change(key, |entry| entry.expiry.take())),
+            false => self.insert(key, Value::Text(text.to_vec())),
         }
         self.evict();
     }
@@ -93,7 +124,7 @@ impl Store {
         let new = old.and_then(|old: i64| old.checked_add(change));
         let new = new.ok_or(NOT_A_NUMBER)?;
         let text = new.to_string();
-        if self.overwrite(key, text.as_bytes()).is_none() {
+        if !self.overwrite(key, text.as_bytes()) {
             self.set(key, text.as_bytes());
         }
         Ok(new)
@@ -102,71 +133,75 @@ impl Store {
     /// Puts elements in front of a list, one after the other. Returns its length.
     pub(crate) fn push_front(&mut self, key: &[u8], elements: &[&[u8]]) -> Result<usize, Refused> {
         if self.list(key)?.is_none() {
-            self.insert(key, Value::List(VecDeque::new()), 0);
+            self.insert(key, Value::List(VecDeque::new(), 0));
         }
-        let Some(entry) = self.entries.get_mut(key) else {
-            return Ok(0);
-        };
-        let Value::List(list) = &mut entry.value else {
-            return Err(WRONG_TYPE);
-        };
-        for &element in elements {
-            list.push_front(element.into());
-            entry.bytes += element.len() + OVERHEAD;
-            self.bytes += element.len() + OVERHEAD;
-        }
-        let len = list.len();
+        let len = self.change(key, |entry| {
+            let Value::List(list, bytes) = &mut entry.value else {
+                return 0;
+            };
+            for &element in elements {
+                list.push_front(element.into());
+                *bytes += allocated(element.len());
+            }
+            list.len()
+        });
         self.evict();
-        Ok(len)
+        Ok(len.unwrap_or(0))
     }
 
     /// Keeps the timer that removes a key.
     pub(crate) fn expire(&mut self, key: &[u8], expiry: Expiry) {
-        if let Some(entry) = self.entries.get_mut(key) {
-            entry.expiry = Some(expiry);
-        }
+        self.change(key, |entry| entry.expiry = Some(expiry));
+        self.evict();
     }
 
     /// Returns whether the key was there.
     pub(crate) fn remove(&mut self, key: &[u8]) -> bool {
         let entry = self.entries.pop(key);
-        self.bytes -= entry.as_ref().map_or(0, |entry| entry.bytes);
+        self.bytes -= entry.as_ref().map_or(0, |entry| entry.cost(key));
         entry.is_some()
     }
 
-    /// Puts a text in the place of another one, whose memory it takes.
-    fn overwrite(&mut self, key: &[u8], text: &[u8]) -> Option<&mut Entry> {
+    /// Changes an entry, if it is there, and counts what it takes then.
+    fn change<T>(&mut self, key: &[u8], change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         let entry = self.entries.get_mut(key)?;
-        let Value::Text(old) = &mut entry.value else {
-            return None;
-        };
-        self.bytes = self.bytes - old.len() + text.len();
-        entry.bytes = entry.bytes - old.len() + text.len();
-        old.clear();
-        old.extend_from_slice(text);
-        old.shrink_to(2 * text.len() + OVERHEAD);
-        Some(entry)
+        let before = entry.cost(key);
+        let result = change(entry);
+        self.bytes = self.bytes - before + entry.cost(key);
+        Some(result)
     }
 
-    fn insert(&mut self, key: &[u8], value: Value, len: usize) {
+    /// Puts a text in the place of another one, whose memory it takes. Returns whether there was one.
+    fn overwrite(&mut self, key: &[u8], text: &[u8]) -> bool {
+        let is_text = self.change(key, |entry| {
+            let Value::Text(old) = &mut entry.value else {
+                return false;
+            };
+            if old.capacity() > 2 * text.len() + SPARE {
+                // In place it would leave a hole that the next long value has no room in.
+                *old = text.to_vec();
+            } else {
+                old.clear();
+                old.extend_from_slice(text);
+            }
+            true
+        });
+        is_text.unwrap_or(false)
+    }
+
+    fn insert(&mut self, key: &[u8], value: Value) {
         self.remove(key);
-        // A timer has the key too.
-        let bytes = 2 * key.len() + len + 2 * OVERHEAD;
-        self.bytes += bytes;
         let expiry = None;
-        let entry = Entry {
-            value,
-            bytes,
-            expiry,
-        };
+        let entry = Entry { value, expiry };
+        self.bytes += entry.cost(key);
         self.entries.put(key.into(), entry);
     }
 
     fn evict(&mut self) {
         while self.bytes > self.limit
-            && let Some((_, entry)) = self.entries.pop_lru()
+            && let Some((key, entry)) = self.entries.pop_lru()
         {
-            self.bytes -= entry.bytes;
+            self.bytes -= entry.cost(&key);
         }
     }
 }

@@ -4,11 +4,11 @@
 #[expect(dead_code, reason = "the main program")]
 mod key_value;
 
-use key_value::clients;
 use key_value::resp::Requests;
+use key_value::{IDLE, REQUEST_TIME, clients, serve};
 use std::time::Duration;
 use tidegate_framing::{Decode, Step};
-use tidegate_testkit::{Conversation, Script, check_protocol};
+use tidegate_testkit::{Conversation, Script, World, check_protocol};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -194,4 +194,32 @@ fn the_codec_tells_what_it_misses() {
         step(b" PING\t \r\nrest"),
         Step::Frame(vec![&b"PING"[..]], 9)
     );
+}
+
+#[test]
+fn a_request_that_is_not_complete_in_time_is_refused_and_its_memory_given_back() {
+    let script = Script::new().send("*2\r\n$3\r\nGET\r\n$1000\r\n");
+    // A byte now and then does not help.
+    let script = (2..REQUEST_TIME.as_secs())
+        .fold(script, |script, _| script.send("x").expect_nothing(SECOND));
+    script
+        .expect_nothing(SECOND)
+        .wait(SECOND)
+        .expect("-ERR Protocol error: a frame was not complete within 30s\r\n")
+        .expect_eof()
+        .play(clients(1 << 20)())
+        .unwrap();
+}
+
+#[test]
+fn a_client_that_is_silent_for_long_makes_room_for_others() {
+    let mut world = World::new();
+    let host = world.add_host("host").unwrap();
+    let server = serve(host.handle(), host.addr(7), 1 << 20).unwrap();
+    let _silent = world.network().dial(host.addr(7)).unwrap();
+    world.settle().unwrap();
+    world.advance(IDLE - SECOND).unwrap();
+    assert_eq!(server.connection_count(), 1);
+    world.advance(IDLE / 4 + 2 * SECOND).unwrap();
+    assert_eq!(server.connection_count(), 0);
 }
