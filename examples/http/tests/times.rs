@@ -259,7 +259,7 @@ fn a_client_that_is_silent_that_does_not_read_and_that_does_not_take_the_last_re
 fn clients_above_the_maximum_wait() {
     let mut limited = Limited::new();
     let dial = |_| limited.world.network().dial(limited.at).unwrap();
-    let mut peers: Vec<_> = (0..MAX_CONNECTIONS + 1).map(dial).collect();
+    let mut peers: Vec<_> = (0..=MAX_CONNECTIONS).map(dial).collect();
     limited.world.settle().unwrap();
     assert_eq!(limited.server.connection_count(), MAX_CONNECTIONS);
     peers.truncate(1);
