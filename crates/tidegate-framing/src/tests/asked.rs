@@ -1,7 +1,7 @@
 //! When a codec is asked, and for which bytes.
 
 use super::feed::{Feed, Seen, Tested};
-use crate::{Decode, Delimiter, LengthPrefix, Lines, Piece, Prefix, Raw, Step};
+use crate::{Decode, Delimiter, LengthPrefix, Lines, Prefix, Raw, Step};
 use std::cell::Cell;
 use std::rc::Rc;
 use tidegate::BoxError;
