@@ -87,7 +87,7 @@ impl DatagramTransport {
         let endpoint = self.endpoint();
         add(&endpoint.core().counters.reads, 1);
         let mut socket = endpoint.socket.borrow_mut();
-        if let Some(udp) = Datagrams::udp(&socket) {
+        if let Some(udp) = Datagrams::plain_udp(&socket) {
             let received = udp.recv_from(buffer);
             drop(socket);
             return self.take(received.map(Received::of_udp), buffer, share);

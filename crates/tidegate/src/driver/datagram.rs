@@ -163,11 +163,22 @@ impl Datagrams {
         }
     }
 
-    /// Returns the socket if it is one of UDP, each of whose receives brings one datagram without control messages. The engine
-    /// has a way of its own for it.
+    /// Returns the socket if it is one of UDP: as a rule. The engine has a way of its own for it.
     #[inline(always)]
     pub(crate) fn udp(socket: &Option<Self>) -> Option<&UdpSocket> {
         // In one pattern: it is one comparison then.
+        match socket {
+            Some(Self::Os(OsDatagrams {
+                kind: Kind::Udp(socket),
+                ..
+            })) => Some(socket),
+            _ => None,
+        }
+    }
+
+    /// As [`udp`](Self::udp), if each receive brings one datagram without control messages.
+    #[inline(always)]
+    pub(crate) fn plain_udp(socket: &Option<Self>) -> Option<&UdpSocket> {
         match socket {
             Some(Self::Os(OsDatagrams {
                 kind: Kind::Udp(socket),
@@ -188,7 +199,7 @@ impl Datagrams {
         }
     }
 
-    /// Receives from one that is no [`udp`](Self::udp). An interrupted call is not made again in here.
+    /// Receives from one that is no [`plain_udp`](Self::plain_udp). An interrupted call is not made again in here.
     #[inline(never)]
     pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
         match self {

@@ -164,17 +164,19 @@ impl OsDatagrams {
         }
     }
 
+    /// Receives from one of Unix, or with control messages.
     pub(crate) fn receive(&mut self, buffer: &mut [u8]) -> io::Result<Received> {
-        let (len, from) = match &self.kind {
+        let socket = match &self.kind {
+            Kind::Unix(socket) => socket,
+            #[cfg(feature = "offload")]
             Kind::Udp(socket) => {
-                #[cfg(feature = "offload")]
-                if let Some(arrival) = &mut self.arrival {
-                    return control_messages::receive(socket, self.v6, buffer, arrival);
-                }
-                return socket.recv_from(buffer).map(Received::of_udp);
+                let arrival = self.arrival.get_or_insert_default();
+                return control_messages::receive(socket, self.v6, buffer, arrival);
             }
-            Kind::Unix(socket) => socket.recv_from(buffer)?,
+            #[cfg(not(feature = "offload"))]
+            Kind::Udp(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
+        let (len, from) = socket.recv_from(buffer)?;
         let path = from.as_pathname();
         let path = path.map(|path| Address::Unix(path.to_owned()));
         Ok(Received {
