@@ -125,6 +125,10 @@ impl Limits {
                 it.moved = moved;
                 it.since = (before.max(it.since.0), now);
             }
+            if !it.transport.is_reading() && stats.write_buffer_size == 0 {
+                // Perhaps a throttle holds it back, and its time stands still.
+                it.since.1 = now;
+            }
             if now > before + step {
                 // The server has looked once in all this time.
                 it.since.1 = now;
