@@ -8,6 +8,7 @@ mod transport {
     mod cap;
     mod closing;
     mod credentials;
+    mod detaching;
     mod endings;
     mod eof_deadline;
     mod failure_names;
@@ -96,6 +97,7 @@ mod server {
     mod closing;
     mod fairness;
     mod given_sockets;
+    mod handing_over;
     pub(crate) mod idle_timeout;
     mod listen;
     mod listen_names;

@@ -18,6 +18,7 @@ mod world {
     mod faults;
     mod hosts;
     mod like_linux;
+    mod moving;
     mod names;
     mod network;
     mod repeating;

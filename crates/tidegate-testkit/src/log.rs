@@ -372,6 +372,7 @@ fn reason_word(reason: &CloseReason) -> &'static str {
         CloseReason::Callback(_) => "callback",
         CloseReason::Panic(_) => "panic",
         CloseReason::Memory => "memory",
+        CloseReason::Detached => "detached",
         CloseReason::Shutdown => "shutdown",
         _ => "unknown",
     }

@@ -2,10 +2,9 @@
 
 use crate::driver::{OsStream, Socket};
 use crate::event_loop::Deferred;
-use crate::flow::WriteLimits;
 use crate::protocol::boxed;
-use crate::transport::{NewConnection, Transport};
-use crate::{Address, Handle, LoopClosed, Protocol};
+use crate::transport::Transport;
+use crate::{Address, Detached, Handle, LoopClosed, Protocol};
 use std::io;
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
@@ -40,37 +39,23 @@ impl Handle {
     /// Those of the system; [`LoopClosed`].
     #[doc(alias = "connect_accepted_socket")]
     pub fn adopt(&self, stream: impl StdStream, protocol: impl Protocol) -> io::Result<Transport> {
-        let protocol = boxed(protocol);
-        let prepared = if self.core().is_closed() {
+        let detached = if self.core().is_closed() {
             Err(LoopClosed.into())
         } else {
-            WriteLimits::new()
-                .resolve()
-                .and_then(|marks| Ok((stream.into_socket()?, marks)))
+            Detached::of(stream)
         };
-        let ((mut socket, peer), marks) = match prepared {
-            Ok(prepared) => prepared,
+        match detached {
+            Ok(detached) => Ok(self.attach(detached, protocol)?),
             Err(error) => {
+                let protocol = boxed(protocol);
                 self.core().defer_drop(Deferred::Protocol(protocol));
-                return Err(error);
+                Err(error)
             }
-        };
-        socket.set_nodelay_at_start(&peer);
-        let connection = NewConnection {
-            socket,
-            peer,
-            protocol,
-            accepted: true,
-            marks,
-            server: None,
-        };
-        let transport = Transport::start(self, connection)?;
-        transport.touch();
-        Ok(transport)
+        }
     }
 }
 
-/// A connected stream that [`Handle::adopt`] takes: [`TcpStream`] and
+/// A connected stream that [`Handle::adopt`] and [`Detached::of`] take: [`TcpStream`] and
 /// [`UnixStream`] of the standard library.
 pub trait StdStream: Adopt {}
 

@@ -86,8 +86,8 @@ impl Closed {
     ///
     /// Bytes that the kernel took do not count, also when the peer never got them. Nor do those of a
     /// [refused](WriteError::BufferFull) write, which were never taken. Those of the write that
-    /// [ended](WriteError::Closed) the connection do. When the number is not 0, a TCP
-    /// peer saw a reset and no EOF. A peer of a Unix socket saw an EOF, for such sockets have no reset.
+    /// [ended](WriteError::Closed) the connection do. When the number is not 0 and the reason is not
+    /// [`Detached`](CloseReason::Detached), a TCP peer saw a reset and no EOF. A peer of a Unix socket saw an EOF, for such sockets have no reset.
     pub fn unsent(&self) -> u64 {
         self.unsent
     }
@@ -199,6 +199,9 @@ pub enum CloseReason {
     /// These are lost, and counted as [unsent](Closed::unsent). The error of a completion is then of the
     /// kind [`OutOfMemory`](io::ErrorKind::OutOfMemory).
     Memory,
+    /// [`Transport::detach`](crate::Transport::detach): the connection lives on, without this loop. The
+    /// [unsent](Closed::unsent) bytes go along.
+    Detached,
     /// The end of the event loop, or the end of the grace of
     /// [`Server::shutdown`](crate::Server::shutdown).
     Shutdown,
@@ -230,6 +233,7 @@ impl PartialEq for CloseReason {
             | (Self::LocalAbort, Self::LocalAbort)
             | (Self::PeerEof, Self::PeerEof)
             | (Self::Memory, Self::Memory)
+            | (Self::Detached, Self::Detached)
             | (Self::Shutdown, Self::Shutdown) => true,
             (Self::Timeout(one), Self::Timeout(other)) => one == other,
             (Self::Io(one), Self::Io(other)) => is_same_error(one, other),
@@ -279,6 +283,7 @@ impl fmt::Display for CloseReason {
             Self::Memory => {
                 f.write_str("the write budget was used up, and the most was buffered here")
             }
+            Self::Detached => f.write_str("taken out of its loop"),
             Self::Shutdown => f.write_str("shut down"),
         }
     }

@@ -152,6 +152,18 @@ pub(crate) enum Crossing {
     Resume,
 }
 
+/// Those of limits that nobody has set.
+impl Default for Watermarks {
+    fn default() -> Self {
+        let limits = WriteLimits::new();
+        Self {
+            high: limits.high(),
+            low: limits.low(),
+            cap: limits.cap(),
+        }
+    }
+}
+
 impl Watermarks {
     pub(crate) fn limits(&self) -> WriteLimits {
         WriteLimits {

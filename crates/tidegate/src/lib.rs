@@ -109,6 +109,8 @@ mod connect;
 
 mod adopt;
 
+mod detached;
+
 // From the system to the loop, and through a connection.
 #[cfg(feature = "unstable-driver")]
 #[doc(hidden)]
@@ -177,6 +179,7 @@ pub use datagram::{
     DatagramError, DatagramOptions, DatagramProtocol, DatagramStats, DatagramTransport,
     Destination, Interface, WhenFull,
 };
+pub use detached::{AttachError, Detached};
 pub use event_loop::{
     EventLoop, EventLoopBuilder, Failure, Handle, LoopClosed, LoopStats, PanicPolicy, RemoteHandle,
 };

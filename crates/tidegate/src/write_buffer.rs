@@ -98,6 +98,20 @@ impl WriteBuffer {
         }
     }
 
+    /// Returns everything as owned bytes, uncopied.
+    pub(crate) fn into_bytes(self) -> Vec<Bytes> {
+        let mut offset = self.offset;
+        let chunks = self.chunks.into_iter();
+        let owned = chunks.map(|chunk| {
+            let bytes = match chunk {
+                Chunk::Copied(bytes) => Bytes::from(bytes),
+                Chunk::Shared(bytes) => bytes,
+            };
+            bytes.slice(std::mem::take(&mut offset)..)
+        });
+        owned.collect()
+    }
+
     /// Forgets the first `taken` bytes. Owned chunks that are sent go to `spent`, because dropping them can
     /// run code of their owner.
     pub(crate) fn advance(&mut self, mut taken: usize, spent: &mut Vec<Bytes>) {

@@ -86,16 +86,22 @@ impl Driver for SimulatedDriver {
 
     fn register(&mut self, socket: &mut Socket, token: Token) -> io::Result<()> {
         let id = socket.of::<SimulatedStream>()?.id;
-        self.with(|state, _| {
+        self.with(|state, host| {
             let Some(endpoint) = state.endpoint(id) else {
                 return;
             };
-            endpoint.token = Some(token);
+            endpoint.watch = Some((host, token));
             let ready = endpoint.readiness();
             if ready != Readiness::new() {
                 state.tell(id, ready);
             }
         });
+        Ok(())
+    }
+
+    fn deregister(&mut self, socket: &mut Socket) -> io::Result<()> {
+        let id = socket.of::<SimulatedStream>()?.id;
+        self.with(|state, _| state.unwatch(id));
         Ok(())
     }
 

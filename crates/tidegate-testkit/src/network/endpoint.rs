@@ -44,8 +44,9 @@ pub(super) struct Endpoint {
     pub(super) peer: Option<EndpointId>,
     pub(super) local: SocketAddr,
     pub(super) remote: SocketAddr,
-    /// The token of the events for its loop.
-    pub(super) token: Option<Token>,
+    /// The host whose loop has its events, and their token. A connection may have moved to the loop of
+    /// another host.
+    pub(super) watch: Option<(HostId, Token)>,
     pub(super) phase: Phase,
     /// The descriptor was closed; the kernel still sends the bytes that it took.
     pub(super) orphan: bool,
@@ -83,7 +84,7 @@ impl Endpoint {
             peer: None,
             local,
             remote,
-            token: None,
+            watch: None,
             phase: Phase::Connecting,
             orphan: false,
             reset_on_close: false,
@@ -327,7 +328,7 @@ impl State {
         let abrupt = endpoint.reset_on_close || !endpoint.incoming.is_empty();
         let is_open = endpoint.phase == Phase::Open && !endpoint.is_over();
         let fin = endpoint.fin;
-        endpoint.token = None;
+        endpoint.watch = None;
         endpoint.orphan = true;
         if endpoint.fin == Fin::Open {
             endpoint.fin = Fin::Wanted;

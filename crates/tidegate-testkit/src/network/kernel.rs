@@ -161,27 +161,29 @@ impl State {
     /// Puts an event of a change at a source, with everything else that is ready there, as epoll does. A
     /// source without a token has none: unregistered, closed, or in a test's hand.
     pub(super) fn tell(&mut self, source: impl Into<Source>, changed: Readiness) {
-        let (host, token, ready) = match source.into() {
+        let (watch, ready) = match source.into() {
             Source::Endpoint(id) => {
                 let Some(endpoint) = self.endpoint(id) else {
                     return;
                 };
-                (endpoint.host, endpoint.token, endpoint.readiness())
+                (endpoint.watch, endpoint.readiness())
             }
             Source::Listener(id) => {
                 let Some(listener) = self.listeners.get(&id) else {
                     return;
                 };
-                (listener.host, listener.token, Readiness::new())
+                let watch = listener.token.map(|token| (listener.host, token));
+                (watch, Readiness::new())
             }
             Source::Port(id) => {
                 let Some(port) = self.ports.get(&id) else {
                     return;
                 };
-                (port.host, port.token, port.readiness())
+                let watch = port.token.map(|token| (port.host, token));
+                (watch, port.readiness())
             }
         };
-        let Some(token) = token else { return };
+        let Some((host, token)) = watch else { return };
         let kernel = self.host(host);
         let told = match kernel.events.entry(token) {
             Entry::Vacant(entry) => {
@@ -239,16 +241,24 @@ impl State {
         taken
     }
 
+    /// The loop of a stream's events gets none of them any more.
+    pub(super) fn unwatch(&mut self, id: EndpointId) {
+        let watch = self.endpoint(id).and_then(|endpoint| endpoint.watch.take());
+        if let Some((host, token)) = watch {
+            let kernel = self.host(host);
+            kernel.events.remove(&token);
+            kernel.order.retain(|other| *other != token);
+        }
+    }
+
     fn some_token(&mut self, host: HostId) -> Option<Token> {
-        let ends = self
-            .endpoints
-            .values()
-            .filter(|endpoint| endpoint.host == host);
+        let watches = self.endpoints.values().filter_map(|end| end.watch);
+        let ends = watches.filter(|(watching, _)| *watching == host);
         let listeners = self.listeners.values();
         let listeners = listeners.filter(|listener| listener.host == host);
         let ports = self.ports.values().filter(|port| port.host == host);
         let tokens: Vec<_> = ends
-            .filter_map(|endpoint| endpoint.token)
+            .map(|(_, token)| token)
             .chain(listeners.filter_map(|listener| listener.token))
             .chain(ports.filter_map(|port| port.token))
             .collect();

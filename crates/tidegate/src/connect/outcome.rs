@@ -55,7 +55,7 @@ impl Connecting {
             }
         } else {
             transport.made_for(self.id);
-            transport.begin_layered(layers);
+            transport.begin_layered(layers, Vec::new());
             self.opening.replace(Some(transport.clone()));
             transport.settle();
         }

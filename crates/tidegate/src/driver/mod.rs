@@ -6,6 +6,7 @@
 //! names has a parameter for it. Public only with the feature `unstable-driver`, and outside
 //! semver.
 
+mod carried;
 mod datagram;
 mod events;
 mod job;
@@ -23,6 +24,7 @@ use std::time::{Duration, Instant};
 
 use os::OsEvents;
 
+pub(crate) use carried::Carried;
 pub use datagram::{
     DatagramBindOptions, DatagramOption, DatagramSocket, Datagrams, Received, Transmit,
 };
@@ -61,6 +63,13 @@ pub trait Driver: fmt::Debug {
 
     /// Reports events of a stream from now on, what is ready already included.
     fn register(&mut self, socket: &mut Socket, token: Token) -> io::Result<()>;
+
+    /// Reports no more events of a stream, which another driver of this kind may register then.
+    fn deregister(&mut self, socket: &mut Socket) -> io::Result<()> {
+        let _ = socket;
+        let message = "in this world under the loop, connections stay in their loops";
+        Err(io::Error::new(io::ErrorKind::Unsupported, message))
+    }
 
     /// Makes a socket of datagrams that is bound to `local` and connected to `remote`, as far as they are
     /// given.

@@ -186,6 +186,15 @@ impl Socket {
         }
     }
 
+    /// Closes a stream that no driver knows, for copies of its descriptor too.
+    pub(crate) fn close_unwatched(self) {
+        if let Self::Os(stream) = &self
+            && stream.is_shared()
+        {
+            stream.end_for_all();
+        }
+    }
+
     /// TCP_NODELAY, as every TCP connection has it from the start.
     pub(crate) fn set_nodelay_at_start(&mut self, peer: &Address) {
         if let Err(error) = self.set_option(SocketOption::NoDelay(true)) {

@@ -13,7 +13,7 @@ use crate::event_loop::{Deferred, Failure, add};
 use crate::log::guarded;
 use crate::protocol::boxed;
 use crate::transport::{NewConnection, NewLayer, Transport};
-use crate::{Address, CloseReason, Handle, Protocol};
+use crate::{Address, CloseReason, Detached, Handle, Protocol};
 use std::fmt;
 use std::io;
 use std::rc::Rc;
@@ -23,17 +23,46 @@ use std::sync::Arc;
 pub(super) struct Factory {
     accept_if: Option<AcceptIf>,
     layers: MakeLayers,
-    make: MakeProtocol,
+    make: Make,
+}
+
+/// The use of an accepted connection.
+enum Make {
+    Protocol(MakeProtocol),
+    /// Another loop has it.
+    GiveAway(Take),
 }
 
 type MakeProtocol = Box<dyn FnMut(&Address) -> Option<Box<dyn Protocol>>>;
+type Take = Box<dyn FnMut(&Handle, Detached)>;
 
 impl Factory {
     pub(super) fn new(make: MakeProtocol) -> Self {
+        Self::of(Make::Protocol(make))
+    }
+
+    pub(super) fn giving_away(take: Take) -> Self {
+        Self::of(Make::GiveAway(take))
+    }
+
+    fn of(make: Make) -> Self {
         Self {
             accept_if: None,
             layers: MakeLayers::default(),
             make,
+        }
+    }
+
+    pub(super) fn gives_away(&self) -> bool {
+        matches!(self.make, Make::GiveAway(_))
+    }
+
+    /// Gives an accepted connection away, if that is what becomes of them.
+    pub(super) fn give(&mut self, handle: &Handle, detached: Detached) {
+        if let Make::GiveAway(take) = &mut self.make {
+            handle
+                .core()
+                .guard("accept_with", || take(handle, detached));
         }
     }
 
@@ -55,7 +84,7 @@ impl fmt::Debug for AcceptIf {
     }
 }
 
-enum Admission {
+pub(super) enum Admission {
     Admitted(Box<dyn Protocol>, Vec<NewLayer>),
     Refused,
     /// A panic, which was reported; or the server was closed meanwhile.
@@ -246,12 +275,15 @@ impl ServerState {
         mut socket: driver::Socket,
         peer: Address,
     ) -> bool {
+        if self.gives_away {
+            return self.give_away(socket, peer);
+        }
         if self.has_enough(&peer) {
             reset(socket);
             self.add_refusal();
             return false;
         }
-        let (protocol, layers) = match self.admit(&peer) {
+        let (protocol, layers) = match self.admit(&peer, true) {
             Admission::Admitted(protocol, layers) => (protocol, layers),
             Admission::Refused => {
                 reset(socket);
@@ -273,16 +305,16 @@ impl ServerState {
         self.connection_begins(&from);
         match Transport::start(self.handle(), connection) {
             Ok(transport) => {
-                transport.begin_layered(layers);
+                transport.begin_layered(layers, Vec::new());
                 transport.settle();
                 if self.is_shutting_down() {
                     transport.close();
                 }
                 true
             }
-            Err(error) => {
-                self.drop_layers(layers);
-                let reason = CloseReason::Io(Arc::new(error));
+            Err(refused) => {
+                self.handle().core().defer_drop_layers(layers);
+                let reason = CloseReason::Io(Arc::new(refused.error));
                 let failure = Failure::new("taking an accepted connection", reason);
                 self.connection_never_began(&from);
                 self.handle().core().report(failure.of_peer(from));
@@ -291,39 +323,47 @@ impl ServerState {
         }
     }
 
-    /// Asks the user.
-    fn admit(&self, peer: &Address) -> Admission {
-        let core = self.handle().core();
-        let taken = self.factory.take();
-        let Some(mut factory) = taken else {
-            return Admission::Failed;
-        };
-        let admission = self.ask(&mut factory, peer);
-        if self.is_done_with_factory() {
-            core.defer_drop(Deferred::Value(Box::new(factory)));
-        } else {
-            self.factory.replace(Some(factory));
-        }
-        match admission {
+    /// Asks the user; `accepted`: also whether to accept the peer.
+    pub(super) fn admit(&self, peer: &Address, accepted: bool) -> Admission {
+        let admission = self.with_factory(|factory| self.ask(factory, peer, accepted));
+        match admission.unwrap_or(Admission::Failed) {
             Admission::Admitted(protocol, layers) if self.was_closed() => {
+                let core = self.handle().core();
                 core.defer_drop(Deferred::Protocol(protocol));
-                self.drop_layers(layers);
+                core.defer_drop_layers(layers);
                 Admission::Failed
             }
             admission => admission,
         }
     }
 
-    fn ask(&self, factory: &mut Factory, peer: &Address) -> Admission {
+    /// Calls with the factory, unless it runs already. It is out of its place meanwhile.
+    pub(super) fn with_factory<R>(&self, call: impl FnOnce(&mut Factory) -> R) -> Option<R> {
+        let taken = self.factory.take();
+        let mut factory = taken?;
+        let result = call(&mut factory);
+        if self.is_done_with_factory() {
+            let core = self.handle().core();
+            core.defer_drop(Deferred::Value(Box::new(factory)));
+        } else {
+            self.factory.replace(Some(factory));
+        }
+        Some(result)
+    }
+
+    fn ask(&self, factory: &mut Factory, peer: &Address, accepted: bool) -> Admission {
         let core = self.handle().core();
-        if let Some(AcceptIf(accept)) = &mut factory.accept_if {
-            match core.guard("a server's accept_if", || accept(peer)) {
+        if accepted {
+            match self.is_accepted(factory, peer) {
                 Some(true) => {}
                 Some(false) => return Admission::Refused,
                 None => return Admission::Failed,
             }
         }
-        match core.guard("a server's factory", || (factory.make)(peer)) {
+        let Make::Protocol(make) = &mut factory.make else {
+            return Admission::Failed;
+        };
+        match core.guard("a server's factory", || make(peer)) {
             Some(Some(protocol)) => match self.make_layers(&mut factory.layers, peer) {
                 Some(layers) => Admission::Admitted(protocol, layers),
                 None => {
@@ -336,12 +376,21 @@ impl ServerState {
         }
     }
 
-    fn add_refusal(&self) {
+    /// Asks [`ListenOptions::accept_if`]. `None` after a panic, which was reported.
+    pub(super) fn is_accepted(&self, factory: &mut Factory, peer: &Address) -> Option<bool> {
+        let Some(AcceptIf(accept)) = &mut factory.accept_if else {
+            return Some(true);
+        };
+        let core = self.handle().core();
+        core.guard("a server's accept_if", || accept(peer))
+    }
+
+    pub(super) fn add_refusal(&self) {
         self.refused.set(self.refused.get() + 1);
         add(&self.handle().core().counters.refused, 1);
     }
 
-    fn count_refusal(&self, peer: &Address) {
+    pub(super) fn count_refusal(&self, peer: &Address) {
         let core = self.handle().core();
         self.add_refusal();
         guarded(|| {

@@ -30,7 +30,7 @@ impl ListenOptions {
                 ListenAt::Target(Target::Name { host, port }) => binding.bind_name(&host, port)?,
             }
         }
-        if binding.bound.is_empty() {
+        if binding.bound.is_empty() && !self.nowhere {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
                 "a server needs at least one address to listen on",

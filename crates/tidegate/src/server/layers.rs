@@ -55,7 +55,7 @@ impl ServerState {
         for make in &mut make.0 {
             let made = core.guard(CONTEXT, make);
             let Some(layer) = made else {
-                self.drop_layers(layers);
+                core.defer_drop_layers(layers);
                 return None;
             };
             let checked = layer.check();
@@ -63,18 +63,11 @@ impl ServerState {
             if let Err(error) = checked {
                 let reason = CloseReason::Io(Arc::new(error));
                 core.report(Failure::new(CONTEXT, reason).of_peer(peer.clone()));
-                self.drop_layers(layers);
+                core.defer_drop_layers(layers);
                 return None;
             }
         }
         Some(layers)
-    }
-
-    /// Leaves layers that were not put on a connection to the loop.
-    pub(super) fn drop_layers(&self, layers: Vec<NewLayer>) {
-        for layer in layers {
-            self.handle().core().defer_drop(layer.into_deferred());
-        }
     }
 
     /// Logs that a connection was not made, unless it was ended here.

@@ -27,6 +27,10 @@ pub(super) struct Limits {
 }
 
 impl Limits {
+    pub(super) fn most_connections(&self) -> Option<usize> {
+        self.connections
+    }
+
     pub(super) fn check(&self) -> io::Result<()> {
         if self.connections == Some(0) {
             return Err(io::Error::new(

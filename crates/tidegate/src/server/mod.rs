@@ -3,12 +3,14 @@
 //! [`options`] says where to listen, [`bind`] binds there, [`listener`] accepts, [`accepting`] makes
 //! connections of what is accepted or refuses it, [`layers`] is what stands on those, [`state`] counts
 //! them, [`limits`] is their maximum, [`timeouts`] bounds their lives, [`idle`] finds the idle ones,
+//! [`hand_over`] is for connections that another loop keeps or has accepted,
 //! [`backlog`] takes what waits when a server stops listening,
 //! [`shutdown`] is how it ends within a time.
 
 mod accepting;
 mod backlog;
 mod bind;
+mod hand_over;
 mod idle;
 mod layers;
 mod limits;

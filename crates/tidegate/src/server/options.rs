@@ -43,6 +43,8 @@ const DEFAULT_BACKLOG: u32 = 1024;
 #[must_use]
 pub struct ListenOptions {
     pub(super) at: Vec<ListenAt>,
+    /// No address is needed.
+    pub(super) nowhere: bool,
     pub(super) backlog: u32,
     pub(super) start_serving: bool,
     pub(super) write_limits: WriteLimits,
@@ -70,9 +72,10 @@ impl ListenOptions {
         at.into()
     }
 
-    fn at(at: Vec<ListenAt>) -> Self {
+    pub(super) fn at(at: Vec<ListenAt>) -> Self {
         Self {
             at,
+            nowhere: false,
             backlog: DEFAULT_BACKLOG,
             start_serving: true,
             write_limits: WriteLimits::new(),

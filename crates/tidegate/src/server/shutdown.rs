@@ -37,9 +37,10 @@ impl Shutdown {
         self.waiters.push(completer);
     }
 
-    /// Counts a connection that has ended, while the shutdown is under way.
+    /// Counts a connection that has ended, while the shutdown is under way. One that has left the loop has not.
     pub(super) fn count(&mut self, closed: &Closed) {
-        if !self.is_under_way() {
+        let left = matches!(closed.reason(), CloseReason::Detached);
+        if !self.is_under_way() || left {
             return;
         }
         self.report.unsent += closed.unsent();

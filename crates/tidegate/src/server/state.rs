@@ -45,6 +45,8 @@ pub(crate) struct ServerState {
     pub(super) stage: RefCell<Stage>,
     /// Taken out while it runs.
     pub(super) factory: RefCell<Option<Factory>>,
+    /// The factory makes no protocols, but gives connections away.
+    pub(super) gives_away: bool,
     /// A connection is being made.
     pub(super) making: Cell<bool>,
     pub(super) paused: Cell<bool>,
@@ -82,6 +84,7 @@ impl ServerState {
             timeouts: bound.timeouts,
             idle: Idle::new(bound.timeouts.idle),
             stage: RefCell::new(Stage::Bound(bound.listeners)),
+            gives_away: factory.gives_away(),
             factory: RefCell::new(Some(factory)),
             making: Cell::new(false),
             paused: Cell::new(false),
@@ -193,7 +196,7 @@ impl ServerState {
 
     // The factory.
 
-    fn is_closed(&self) -> bool {
+    pub(super) fn is_closed(&self) -> bool {
         matches!(*self.stage.borrow(), Stage::Closed)
     }
 

@@ -198,7 +198,7 @@ impl Transport {
     }
 
     /// The one place that decides how the connection ended. The first call counts.
-    fn fix_closed(&self, reason: CloseReason) -> Closed {
+    pub(super) fn fix_closed(&self, reason: CloseReason) -> Closed {
         let conn = self.conn();
         if let Some(closed) = conn.closed() {
             return closed;
@@ -248,6 +248,7 @@ impl Transport {
         // It is there still when the connection was not made.
         let next = conn.with_extra(|extra| extra.next.take());
         core.drop_value(next);
+        self.refuse_detach(&closed);
         let watch = conn.with_extra(|extra| extra.write_failed.take());
         core.drop_value(watch);
         self.release_socket(graceful, &closed);

@@ -15,7 +15,7 @@ use crate::flow::{Flow, Watermarks};
 use crate::server::ServerState;
 use crate::timers::TimerId;
 use crate::write_buffer::{MAX_OFFER, WriteBuffer};
-use crate::{Address, CloseReason, Closed, Handle, Protocol, TransportId, WriteError};
+use crate::{Address, CloseReason, Closed, Detached, Handle, Protocol, TransportId, WriteError};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -67,6 +67,8 @@ pub(super) struct Extra {
     /// empty buffer refuses nothing.
     pub(super) refused_at: u64,
     pub(super) next: Option<Next>,
+    /// Of `detach`, until the running callback has returned.
+    pub(super) detaching: Option<Completer<Detached>>,
     /// Calls of `set_protocol`.
     pub(super) switches: u64,
     pub(super) unread: Unread,

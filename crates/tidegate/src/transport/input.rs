@@ -41,7 +41,8 @@ impl Transport {
     ///   in between.
     /// * While reading is stopped, they come when it goes on.
     /// * After [`set_protocol`](Transport::set_protocol) the new protocol gets them, behind the bytes
-    ///   of that call, and without waiting for a tick.
+    ///   of that call, and without waiting for a tick. After [`detach`](Transport::detach) the protocol
+    ///   in the next loop does.
     /// * After [`eof_received`](crate::Protocol::eof_received) too: that is called again behind them, and
     ///   only its last result counts.
     /// * After [`push_layer`](Transport::push_layer) they are input of the layer: the peer sent them
@@ -73,7 +74,8 @@ impl Transport {
     ///
     /// * [`pause_reading`](Transport::pause_reading), or a [`ReadHold`];
     /// * [`close`](Transport::close), [`abort`](Transport::abort), or another end;
-    /// * [`set_protocol`](Transport::set_protocol), or [`push_layer`](Transport::push_layer);
+    /// * [`set_protocol`](Transport::set_protocol), [`push_layer`](Transport::push_layer), or
+    ///   [`detach`](Transport::detach);
     /// * the crossing of the high-water mark, until `pause_writing` was called. After it has
     ///   returned [`KeepReading`](crate::OnPause::KeepReading) it is `true` again, also while the
     ///   transport is paused.

@@ -9,16 +9,19 @@
 //! the loop. [`close`] ends it,
 //! [`refused`] keeps a write that the cap refused, [`linger`] waits for the peer, [`waiters`] completes
 //! `drain`, `flush` and `wait_closed`, [`write_timeout`] cuts a peer that does not read, and [`idle`] a
-//! connection without bytes. [`layers`] stand between the socket and the protocol. [`options`], [`schedule`] and [`stats`] do the work of the
+//! connection without bytes. [`detach`] takes one out of its loop, and [`arrive`] puts it into another.
+//! [`layers`] stand between the socket and the protocol. [`options`], [`schedule`] and [`stats`] do the work of the
 //! remaining public methods, [`unread`] those for input that comes again, and [`hold`] holds on reading.
-//! All public methods are in this file, but for those in [`input`], and in the files `push_layer.rs`,
+//! All public methods are in this file, but for those in [`input`] and [`detach`], and in the files `push_layer.rs`,
 //! `socket.rs` and `credentials.rs` of the crate.
 
 mod account;
+mod arrive;
 mod box_cell;
 mod callback_frame;
 mod close;
 mod conn;
+mod detach;
 mod flush;
 mod hold;
 mod id;
@@ -56,6 +59,7 @@ use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::time::Duration;
 
+pub(crate) use arrive::Arrival;
 pub(crate) use box_cell::BoxCell;
 pub use hold::ReadHold;
 pub use id::TransportId;

@@ -20,7 +20,7 @@ pub enum WithProtocolError {
     /// The protocol is in use: the call came from one of its own callbacks, or from within another
     /// `with_protocol`.
     InCallback,
-    /// The connection has ended, up to and including `connection_lost`.
+    /// The connection has ended, up to and including `connection_lost`, or it leaves its loop.
     Ended,
     /// The protocol is of another type, and none of the expected one is found by
     /// [`Protocol::inner`] and [`Protocol::user`].
@@ -107,16 +107,27 @@ impl Transport {
         Ok(())
     }
 
-    /// Puts the protocol that `set_protocol` brought in its place.
+    /// Puts the protocol that `set_protocol` brought in its place, and takes the connection out of the loop
+    /// if `detach` asked for that.
     pub(super) fn switch(&self) {
         let conn = self.conn();
-        conn.clear(State::SWITCH | State::PAUSE_TOLD | State::EOF_TOLD | State::KEPT_OPEN);
+        conn.clear(State::SWITCH);
+        let (next, detaching) =
+            conn.with_extra(|extra| (extra.next.take(), extra.detaching.take()));
+        if let Some(next) = next {
+            self.put_in_place(next);
+        }
+        if let Some(detaching) = detaching {
+            self.leave_loop(detaching);
+        }
+    }
+
+    fn put_in_place(&self, next: Next) {
+        let conn = self.conn();
+        conn.clear(State::PAUSE_TOLD | State::EOF_TOLD | State::KEPT_OPEN);
         if !conn.is(State::PAUSED) {
             conn.clear(State::HELD);
         }
-        let Some(next) = conn.with_extra(|extra| extra.next.take()) else {
-            return;
-        };
         let unread = self.with_leftover(next.unread);
         conn.with_extra(|extra| {
             extra.unread.come_next(unread);
@@ -150,6 +161,9 @@ impl Transport {
         }
         // Before `connection_made` the one in place is the one that will get it.
         if conn.is(State::SWITCH) && !conn.is(State::CONNECTING) && !self.is_borrowed() {
+            if self.is_detaching() {
+                return Err(WithProtocolError::Ended);
+            }
             self.switch();
             self.touch();
         }

@@ -25,6 +25,12 @@ pub(crate) struct NewConnection {
     pub(crate) server: Option<Rc<ServerState>>,
 }
 
+/// The driver refused to watch a socket.
+pub(crate) struct NotStarted {
+    pub(crate) error: io::Error,
+    pub(super) socket: Option<Socket>,
+}
+
 impl Transport {
     pub(crate) fn new(handle: &Handle, id: TransportId, new: NewConnection) -> Self {
         let side = if new.accepted {
@@ -57,8 +63,8 @@ impl Transport {
         }))
     }
 
-    /// Registers a new connection with the loop.
-    pub(crate) fn start(handle: &Handle, new: NewConnection) -> io::Result<Self> {
+    /// Registers a new connection with the loop. The error has the socket still.
+    pub(crate) fn start(handle: &Handle, new: NewConnection) -> Result<Self, NotStarted> {
         let core = handle.core();
         let mut registry = core.registry.borrow_mut();
         let transport = registry.insert(Slot::Connection, |id| Self::new(handle, id, new));
@@ -69,7 +75,8 @@ impl Transport {
             if let Some(protocol) = transport.conn().protocol.take() {
                 core.defer_drop(Deferred::Protocol(protocol));
             }
-            return Err(error);
+            let socket = transport.conn().socket.take();
+            return Err(NotStarted { error, socket });
         }
         Ok(transport)
     }

@@ -7,6 +7,7 @@ use super::state::State;
 use crate::WriteError;
 use crate::flow::Flow;
 use crate::write_buffer::{CHUNK_OVERHEAD, WriteBuffer};
+use bytes::Bytes;
 use std::fmt;
 
 /// A write of this size with nothing buffered goes to the kernel at once, uncopied. Below it, the
@@ -142,7 +143,7 @@ impl Conn {
     fn queue_rest(&self, payload: Payload<'_>) {
         match payload {
             Payload::Owned(data) if data.is_empty() => self.core().defer_drop_bytes(data),
-            Payload::Owned(data) => self.with_queue(data.len(), |queue| queue.push_shared(data)),
+            Payload::Owned(data) => self.queue_owned(data),
             payload if payload.len() == 0 => {}
             payload => self.with_queue(payload.len(), |queue| {
                 payload.visit(|data| {
@@ -151,6 +152,10 @@ impl Conn {
                 });
             }),
         }
+    }
+
+    pub(super) fn queue_owned(&self, data: Bytes) {
+        self.with_queue(data.len(), |queue| queue.push_shared(data));
     }
 
     /// Queues `len` bytes.

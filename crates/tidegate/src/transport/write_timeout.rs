@@ -125,7 +125,7 @@ impl Transport {
 }
 
 impl Conn {
-    fn keep_write_timeout(&self, limit: Option<Duration>) {
+    pub(super) fn keep_write_timeout(&self, limit: Option<Duration>) {
         let kept = limit.map_or(WriteTimeout::NONE, WriteTimeout::of);
         self.write_timeout.set(kept);
         if kept == WriteTimeout::IN_EXTRA {
@@ -139,6 +139,12 @@ impl Conn {
             WriteTimeout::IN_EXTRA => self.with_extra(|extra| extra.write_timeout),
             short => short.millis(),
         }
+    }
+
+    /// Returns the limit, or that there is none, if that was set on the connection itself.
+    pub(super) fn own_write_timeout(&self) -> Option<Option<Duration>> {
+        let own = self.write_timeout.get() != WriteTimeout::OF_SERVER;
+        own.then(|| self.write_timeout())
     }
 
     /// The number of bytes that the kernel has taken, in which those count that layers made.

@@ -203,6 +203,14 @@ impl Driver for OsDriver {
         self.watch(stream.fd(), token, stream.interest())
     }
 
+    fn deregister(&mut self, socket: &mut Socket) -> io::Result<()> {
+        let Socket::Os(stream) = socket else {
+            return Err(of_another_driver());
+        };
+        let fd = stream.fd();
+        self.poll.registry().deregister(&mut SourceFd(&fd))
+    }
+
     fn bind_datagrams(
         &mut self,
         local: Option<&Address>,

@@ -94,13 +94,13 @@ impl OsStream {
     }
 
     /// Returns whether a copy of the descriptor may be open elsewhere.
-    pub(super) fn is_shared(&self) -> bool {
+    pub(crate) fn is_shared(&self) -> bool {
         self.shared
     }
 
     /// Ends the connection for every copy of the descriptor, as far as that can be. A reset waits
     /// for the last copy to be closed: shut down first, it would look like EOF to the peer.
-    pub(super) fn end_for_all(&self) {
+    pub(crate) fn end_for_all(&self) {
         if !self.resets {
             // It fails when the connection has ended already.
             let _ = self.socket.shutdown(Shutdown::Both);

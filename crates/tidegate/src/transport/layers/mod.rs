@@ -98,10 +98,11 @@ struct Opening {
 }
 
 impl Transport {
-    /// Puts the layers of a new connection on its socket, from the wire up.
-    pub(crate) fn begin_layered(&self, layers: Vec<NewLayer>) {
+    /// Puts the layers of a new connection on its socket, from the wire up. The first one gets the bytes
+    /// that were received before.
+    pub(crate) fn begin_layered(&self, layers: Vec<NewLayer>, mut unread: Vec<u8>) {
         for layer in layers {
-            self.put_on(layer, Vec::new(), None);
+            self.put_on(layer, mem::take(&mut unread), None);
         }
     }
 
