@@ -4,3 +4,4 @@ mod composed;
 mod conversations;
 mod proxy;
 mod throttle;
+mod workers;

@@ -1,0 +1,182 @@
+//! A server on all loops.
+
+use super::Workers;
+use super::door::{Door, To};
+use super::gate::Gate;
+use super::spread::{Spread, Turns};
+use super::thread::LoopThread;
+use super::worker::Home;
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tidegate::{Address, Handle, ListenOptions, LoopClosed, Protocol, RemoteHandle};
+
+/// The number of the next server of this process.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// A server whose connections are spread over the loops of [`Workers`]. Dropping it does nothing: the
+/// workers serve on until their [`shutdown`](Workers::shutdown). Clones name the same server.
+#[derive(Clone)]
+pub struct WorkersServer {
+    addrs: Arc<[Address]>,
+    gate: Arc<Gate>,
+}
+
+impl WorkersServer {
+    /// Returns the addresses that it listens on, with the port that was taken for port 0.
+    pub fn local_addrs(&self) -> &[Address] {
+        &self.addrs
+    }
+
+    /// Returns the number of connections on each loop, in the order of the threads. One that is on its way
+    /// to a loop counts.
+    pub fn connections(&self) -> Vec<usize> {
+        self.gate.connections()
+    }
+}
+
+impl fmt::Debug for WorkersServer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkersServer")
+            .field("addrs", &self.local_addrs())
+            .field("connections", &self.connections())
+            .finish_non_exhaustive()
+    }
+}
+
+type Change = Arc<dyn Fn(ListenOptions) -> ListenOptions + Send + Sync>;
+
+impl Workers {
+    /// Listens, and spreads the accepted connections over the loops.
+    ///
+    /// `options` runs once on each loop and once on the one that accepts: settings of connections, such as
+    /// timeouts and [layers](ListenOptions::layer), hold where the connection is, and those of
+    /// accepting, such as [`accept_if`](ListenOptions::accept_if), where it is accepted.
+    ///
+    /// `factory` runs once on each loop, and returns a closure that makes the protocols of the
+    /// connections there. That closure stays on its loop, so what it shares among connections may be an
+    /// [`Rc`](std::rc::Rc).
+    ///
+    /// [`ListenOptions::max_connections`] is a maximum of all loops together, without the sockets that linger.
+    /// With [`Spread::ReusePort`] each loop may have accepted one more, which waits for a place.
+    /// [`ListenOptions::max_connections_per_peer`] holds for each loop.
+    ///
+    /// `at` is what [`ListenOptions`] is made of. For addresses that differ in their settings, or another
+    /// [`String`] than a constant one, see its conversions.
+    ///
+    /// # Errors
+    ///
+    /// As [`Handle::create_server`]; [`LoopClosed`] when every worker has ended. Nothing listens then.
+    pub fn create_server<P: Protocol, F: FnMut() -> P + 'static>(
+        &self,
+        at: impl Into<ListenOptions> + Send + 'static,
+        options: impl Fn(ListenOptions) -> ListenOptions + Send + Sync + 'static,
+        spread: Spread,
+        factory: impl Fn(&Handle) -> F + Send + Sync + 'static,
+    ) -> io::Result<WorkersServer> {
+        let gate = Gate::new(NEXT.fetch_add(1, Ordering::Relaxed), self.threads().len());
+        let change: Change = Arc::new(options);
+        let opened = self
+            .open_homes(&gate, &change, factory)
+            .and_then(|()| match spread {
+                Spread::ReusePort => self.listen_on_each(at, &change, &gate),
+                spread => self.listen_apart(at, &change, spread, &gate),
+            });
+        let number = gate.server();
+        match opened {
+            Ok(addrs) => {
+                self.gates().push(gate.clone());
+                let addrs = addrs.into();
+                Ok(WorkersServer { addrs, gate })
+            }
+            Err(error) => {
+                self.on_each(move |_| {
+                    Door::close(number);
+                    Home::close(number);
+                });
+                Err(error)
+            }
+        }
+    }
+
+    fn open_homes<P: Protocol, F: FnMut() -> P + 'static>(
+        &self,
+        gate: &Arc<Gate>,
+        change: &Change,
+        factory: impl Fn(&Handle) -> F + Send + Sync + 'static,
+    ) -> io::Result<()> {
+        let (gate, change) = (gate.clone(), change.clone());
+        let opened = self.on_each(move |handle| {
+            let options = change(ListenOptions::nowhere());
+            Home::open(handle, options, factory(handle), &gate)
+        });
+        if opened.is_empty() {
+            return Err(LoopClosed.into());
+        }
+        opened.into_iter().collect()
+    }
+
+    /// Has every loop listen: the first one where it is told to, the others at the addresses that it got.
+    fn listen_on_each(
+        &self,
+        at: impl Into<ListenOptions> + Send + 'static,
+        change: &Change,
+        gate: &Arc<Gate>,
+    ) -> io::Result<Vec<Address>> {
+        let threads = self.threads();
+        let Some((first, others)) = threads.split_first() else {
+            return Err(LoopClosed.into());
+        };
+        let addrs = listen(first, at, change, To::Own(0), gate)?;
+        for (number, thread) in others.iter().enumerate() {
+            listen(thread, addrs.clone(), change, To::Own(number + 1), gate)?;
+        }
+        Ok(addrs)
+    }
+
+    /// Has a thread of its own listen.
+    fn listen_apart(
+        &self,
+        at: impl Into<ListenOptions> + Send + 'static,
+        change: &Change,
+        spread: Spread,
+        gate: &Arc<Gate>,
+    ) -> io::Result<Vec<Address>> {
+        let accepting = self.start_thread("accept")?;
+        let remotes: Vec<RemoteHandle> = self.remotes();
+        let to = To::Loops(Turns::new(spread, remotes.len()), remotes);
+        match listen(&accepting, at, change, to, gate) {
+            Ok(addrs) => {
+                self.accepting().push(accepting);
+                Ok(addrs)
+            }
+            Err(error) => {
+                accepting.end();
+                Err(error)
+            }
+        }
+    }
+}
+
+fn listen(
+    thread: &LoopThread,
+    at: impl Into<ListenOptions> + Send + 'static,
+    change: &Change,
+    to: To,
+    gate: &Arc<Gate>,
+) -> io::Result<Vec<Address>> {
+    let (change, gate) = (change.clone(), gate.clone());
+    let opened = thread.ask(move |handle, told| {
+        let shared = matches!(to, To::Own(_));
+        let options = change(at.into());
+        let options = if shared {
+            options.reuse_port(true)
+        } else {
+            options
+        };
+        // Somebody waits for it.
+        let _ = told.send(Door::open(handle, options, to, &gate));
+    });
+    opened.recv().unwrap_or_else(|_| Err(LoopClosed.into()))
+}
