@@ -466,6 +466,23 @@ worker_threads() {
     bounded 60 python3 .ci/peers/worker_threads.py "$address"
 }
 
+# A member on each of four loops, twice.
+workers() {
+    start_server workers --listen 127.0.0.1:0 --threads 4 || return 1
+    echo "server at $address"
+    bounded 60 python3 .ci/peers/workers.py "$address" || return 1
+    cat "$scratch/server.err"
+    [ ! -s "$scratch/server.err" ]
+}
+
+broadcast() {
+    start_server broadcast --listen 127.0.0.1:0 --producers 3 --rate 500 || return 1
+    echo "server at $address"
+    bounded 60 python3 .ci/peers/broadcast.py "$address" || return 1
+    cat "$scratch/server.err"
+    [ ! -s "$scratch/server.err" ]
+}
+
 # Its own parent, so that a signal reaches it once: timeout(1) would send two.
 shutdown_by_signal() {
     bounded 120 python3 .ci/peers/shutdown.py
@@ -587,4 +604,6 @@ example_step chat-tcp "chat over TCP" chat_at 127.0.0.1:0
 example_step chat-unix "chat over a Unix socket" chat_at "unix:$scratch/chat.sock"
 example_step backpressure "the table and the chart" backpressure
 example_step worker-threads "replies from other threads" worker_threads
+example_step workers "a chat on several loops" workers
+example_step broadcast "threads that produce" broadcast
 example_step shutdown "shutdown by signals" shutdown_by_signal

@@ -11,11 +11,14 @@ readme_commands() {
 models_of_threads() {
     local -x RUSTFLAGS="--cfg loom -D warnings"
     local quick='profile.dev.package."*".opt-level=0'
-    local models=(cargo test -p tidegate --lib --target-dir "$target/loom" --config "$quick")
+    local models=(cargo test -p tidegate -p tidegate-service --lib --target-dir "$target/loom"
+        --config "$quick")
     bounded 900 "${models[@]}" --no-run &&
-        bounded 60 "${models[@]}" remote::loom >"$scratch/models" || return 1
+        bounded 120 "${models[@]}" ::loom:: >"$scratch/models" || return 1
     cat "$scratch/models"
-    grep -q '^test event_loop::remote::loom::.* ok$' "$scratch/models"
+    grep -q '^test event_loop::remote::loom::.* ok$' "$scratch/models" &&
+        grep -q '^test mailbox::queue::loom::.* ok$' "$scratch/models" &&
+        grep -q '^test remote_writer::queue::loom::.* ok$' "$scratch/models"
 }
 
 # tls_of FEATURES: the tests within tidegate-tls, whose helpers choose a provider by its features.

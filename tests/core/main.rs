@@ -78,6 +78,7 @@ mod event_loop {
     mod jobs_values;
     mod loop_end;
     mod loop_end_values;
+    mod mailbox;
     mod mapped_completions;
     mod remote;
     mod repeating;

@@ -3,5 +3,6 @@
 mod composed;
 mod conversations;
 mod proxy;
+mod remote_writer;
 mod throttle;
 mod workers;

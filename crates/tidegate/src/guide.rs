@@ -8,6 +8,7 @@
 //! [dependencies]
 //! tidegate = "0.1"
 //! tidegate-framing = "0.1"
+//! tidegate-service = "0.1"
 //! tidegate-streams = "0.1"
 //! tidegate-testkit = "0.1"
 //! tidegate-tls = "0.1"
@@ -24,6 +25,7 @@
 //! | [`datagrams`] | UDP and Unix datagrams: asking again, errors of one datagram |
 //! | [`framing`] | lines and other messages, with limits |
 //! | [`shared_state`] | several connections, blocking work, other threads |
+//! | [`threads`] | a loop on each core, mailboxes, connections that move |
 //! | [`streams`] | async code on the same loop |
 //! | [`tls`] | TLS on any connection, and layers of your own |
 //! | [`testing`] | simulated networks, virtual time, faults |
@@ -64,6 +66,10 @@ pub mod framing {}
 #[doc = include_str!("../docs/guide/links.txt")]
 #[doc = include_str!("../docs/guide/shared_state.md")]
 pub mod shared_state {}
+
+#[doc = include_str!("../docs/guide/links.txt")]
+#[doc = include_str!("../docs/guide/threads.md")]
+pub mod threads {}
 
 #[doc = include_str!("../docs/guide/links.txt")]
 #[doc = include_str!("../docs/guide/streams.md")]

@@ -152,6 +152,7 @@ mod write_buffer;
 mod callback;
 mod completion;
 mod jobs;
+mod mailbox;
 mod repeating;
 mod resolve;
 mod timeouts;
@@ -186,6 +187,7 @@ pub use event_loop::{
 pub use flow::{Flow, WriteLimits};
 pub use jobs::JobPanicked;
 pub use layer::{Above, Below, Layer, LayerIo};
+pub use mailbox::{Mailbox, SendError};
 #[cfg(feature = "unstable-driver")]
 #[doc(hidden)]
 pub use protocol::Internal;

@@ -246,5 +246,5 @@ impl fmt::Display for ProxyError {
 
 impl Error for ProxyError {}
 
-#[cfg(test)]
+#[cfg(all(test, not(loom)))]
 mod tests;

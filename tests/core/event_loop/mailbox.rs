@@ -1,0 +1,143 @@
+//! Mailboxes: messages of other threads for a closure that stays on its loop.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::thread;
+use std::time::Duration;
+use support::{drive, failures, settle, tick};
+use tidegate::{EventLoop, Mailbox, SendError};
+
+const BOUND: Duration = Duration::from_secs(30);
+
+type Heard = Rc<RefCell<Vec<u32>>>;
+
+fn mailbox(event_loop: &EventLoop, capacity: usize) -> (Mailbox<u32>, Heard) {
+    let heard = Heard::default();
+    let into = heard.clone();
+    let mailbox = event_loop.handle().mailbox(capacity, move |_, message| {
+        into.borrow_mut().push(message);
+    });
+    (mailbox, heard)
+}
+
+#[test]
+fn messages_of_threads_come_once_and_in_the_order_of_the_thread() {
+    const THREADS: u32 = 4;
+    const MESSAGES: u32 = 20_000;
+    let mut event_loop = EventLoop::new().unwrap();
+    let (mailbox, heard) = mailbox(&event_loop, 100);
+    let threads: Vec<_> = (0..THREADS)
+        .map(|thread| {
+            let mailbox = mailbox.clone();
+            thread::spawn(move || {
+                for n in 0..MESSAGES {
+                    mailbox.send_within(thread * MESSAGES + n, BOUND).unwrap();
+                }
+            })
+        })
+        .collect();
+    drive(&mut event_loop, "all messages", || {
+        heard.borrow().len() as u32 == THREADS * MESSAGES
+    });
+    for thread in threads {
+        thread.join().unwrap();
+    }
+    for thread in 0..THREADS {
+        let heard = heard.borrow();
+        let of_it = heard.iter().filter(|n| **n / MESSAGES == thread);
+        assert!(of_it.map(|n| n % MESSAGES).eq(0..MESSAGES));
+    }
+}
+
+#[test]
+fn no_more_than_the_capacity_waits_and_the_others_are_given_back() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let (mailbox, heard) = mailbox(&event_loop, 3);
+    assert!((0..3).all(|n| mailbox.send(n).is_ok()));
+    assert_eq!(
+        (mailbox.send(3), mailbox.waiting()),
+        (Err(SendError::Full(3)), 3)
+    );
+    let own = mailbox.send_within(4, BOUND);
+    assert_eq!(own, Err(SendError::OnItsOwnLoop(4)));
+    let other = mailbox.clone();
+    let timed = thread::spawn(move || other.send_within(5, Duration::from_millis(1)));
+    assert_eq!(timed.join().unwrap(), Err(SendError::Full(5)));
+    assert_eq!(*heard.borrow(), [], "the closure runs on the loop alone");
+    settle(&mut event_loop);
+    assert_eq!(*heard.borrow(), [0, 1, 2]);
+    mailbox.send(6).unwrap();
+    settle(&mut event_loop);
+    assert_eq!(*heard.borrow(), [0, 1, 2, 6]);
+}
+
+#[test]
+fn a_flood_leaves_turns_for_others_and_wakes_the_loop_once() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let (mailbox, heard) = mailbox(&event_loop, 1000);
+    settle(&mut event_loop);
+    for n in 0..1000 {
+        mailbox.send(n).unwrap();
+    }
+    let (mut ticks, mut most) = (0, 0);
+    while heard.borrow().len() < 1000 {
+        let before = heard.borrow().len();
+        tick(&mut event_loop);
+        most = most.max(heard.borrow().len() - before);
+        ticks += 1;
+        assert!(ticks < 100);
+    }
+    assert_eq!(most, 64);
+}
+
+#[test]
+fn a_panic_is_reported_and_the_next_message_comes() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let told = failures(event_loop.handle());
+    let heard = Rc::new(Cell::new(0));
+    let into = heard.clone();
+    let mailbox = event_loop.handle().mailbox(10, move |_, message: u32| {
+        assert!(message != 1, "panicking on purpose");
+        into.set(into.get() + message);
+    });
+    for n in 0..4 {
+        mailbox.send(n).unwrap();
+    }
+    settle(&mut event_loop);
+    assert_eq!((heard.get(), told.borrow().len()), (5, 1));
+}
+
+#[test]
+fn the_closure_is_dropped_when_the_last_sender_is_gone_and_every_message_has_come() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let (mailbox, heard) = mailbox(&event_loop, 1000);
+    let other = mailbox.clone();
+    for n in 0..200 {
+        mailbox.send(n).unwrap();
+    }
+    drop(mailbox);
+    settle(&mut event_loop);
+    assert_eq!((heard.borrow().len(), Rc::strong_count(&heard)), (200, 2));
+    thread::spawn(move || drop(other)).join().unwrap();
+    settle(&mut event_loop);
+    assert_eq!(Rc::strong_count(&heard), 1);
+}
+
+#[test]
+fn a_loop_that_is_dropped_ends_every_wait_and_drops_the_closure() {
+    let event_loop = EventLoop::new().unwrap();
+    let (mailbox, heard) = mailbox(&event_loop, 1);
+    mailbox.send(0).unwrap();
+    let waiting = {
+        let mailbox = mailbox.clone();
+        thread::spawn(move || mailbox.send_within(1, BOUND))
+    };
+    let handle = event_loop.handle().clone();
+    drop(event_loop);
+    assert_eq!(waiting.join().unwrap(), Err(SendError::Closed(1)));
+    assert_eq!(mailbox.send(2), Err(SendError::Closed(2)));
+    assert_eq!((heard.borrow().len(), Rc::strong_count(&heard)), (0, 1));
+    // One that is made after the end.
+    let late = handle.mailbox(1, |_, _: u32| ());
+    assert_eq!(late.send(3), Err(SendError::Closed(3)));
+}
