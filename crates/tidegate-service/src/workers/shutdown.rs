@@ -4,6 +4,7 @@ use super::Workers;
 use super::door::Door;
 use super::thread::WorkerPanicked;
 use super::worker::Home;
+use std::sync::mpsc::Sender;
 use std::time::Duration;
 use tidegate::{Completion, Handle, ShutdownReport};
 
@@ -39,13 +40,7 @@ impl Workers {
                         Door::close_all(),
                         Vec::new(),
                         move |handle, taken| {
-                            let shutdowns = Home::shut_down_all(grace);
-                            after_all(handle, shutdowns, Vec::new(), move |_, reports| {
-                                let mut sum = ShutdownReport::default();
-                                sum.from_backlog = taken.into_iter().sum();
-                                reports.iter().for_each(|report| add(&mut sum, report));
-                                let _ = told.send(sum);
-                            });
+                            shut_down_made(handle, grace, taken.into_iter().sum(), told);
                         },
                     );
                 })
@@ -60,6 +55,26 @@ impl Workers {
         }
         (sum, self.panicked())
     }
+}
+
+/// Shuts the servers of the loop of this thread down, in its next tick: connections that came in this one have
+/// had their `connection_made` then, so what they write there is sent before the close.
+fn shut_down_made(
+    handle: &Handle,
+    grace: Duration,
+    from_backlog: usize,
+    told: Sender<ShutdownReport>,
+) {
+    handle.call_soon(move |handle| {
+        let shutdowns = Home::shut_down_all(grace);
+        after_all(handle, shutdowns, Vec::new(), move |_, reports| {
+            let mut sum = ShutdownReport::default();
+            sum.from_backlog = from_backlog;
+            reports.iter().for_each(|report| add(&mut sum, report));
+            // Somebody waits for it.
+            let _ = told.send(sum);
+        });
+    });
 }
 
 /// Calls with the results, when all of these are complete. An error has no result.

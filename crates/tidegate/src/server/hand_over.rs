@@ -90,9 +90,9 @@ impl Server {
     /// Takes a connection as if the server had accepted it: it gets a protocol of the factory, the layers,
     /// and everything else that the options say of connections.
     ///
-    /// The factory runs within this call. When it refuses the peer, or the peer has its
-    /// [maximum](ListenOptions::max_connections_per_peer), the connection is reset and counted as
-    /// refused, which is no error. [`ListenOptions::accept_if`] is not asked, and
+    /// The factory runs within this call, and `connection_made` comes from the loop. A peer that the factory
+    /// refuses, or that has its [maximum](ListenOptions::max_connections_per_peer), is reset and counted
+    /// as refused, which is no error. [`ListenOptions::accept_if`] is not asked, and
     /// [`ListenOptions::max_connections`] may be exceeded.
     ///
     /// # Errors
