@@ -6,3 +6,4 @@ mod proxy;
 mod remote_writer;
 mod throttle;
 mod workers;
+mod workers_streams;

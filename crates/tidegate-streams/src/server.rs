@@ -116,10 +116,10 @@ fn start<F>(
 where
     F: AsyncFn(StreamReader, StreamWriter) -> Result + 'static,
 {
-    let handlers = Handlers::with(options, handler);
-    let served = handlers.serves.served.clone();
-    let server = handle.create_server(at, move || handlers.protocol())?;
-    Ok(StreamServer { server, served })
+    let handlers = Rc::new(Handlers::with(options, handler));
+    let own = handlers.clone();
+    let server = handle.create_server(at, move || own.protocol())?;
+    Ok(handlers.server(server))
 }
 
 /// Serves connections with a handler, each by a protocol that it makes: a server without a listener.
@@ -148,6 +148,12 @@ where
     /// Returns a protocol that runs the handler for its connection.
     pub fn protocol(&self) -> impl Protocol + use<F> {
         StreamProtocol::new(Incoming::new(self.options), Some(self.serves.clone()))
+    }
+
+    /// Returns the server of these handlers, whose factory makes their protocols.
+    pub fn server(&self, server: Server) -> StreamServer {
+        let served = self.serves.served.clone();
+        StreamServer { server, served }
     }
 
     /// Returns the number of handlers that have not ended.

@@ -2,7 +2,7 @@
 //!
 //! [`thread`] is one loop, [`server`] the making of a server, [`door`] its accepting side and [`worker`] its
 //! keeping side. [`gate`] counts for all loops, [`counted`] tells it of ends, [`spread`] chooses the loop,
-//! and [`shutdown`] is the end.
+//! and [`shutdown`] is the end. With the feature `streams`, `streams` has servers of async handlers.
 
 mod counted;
 mod door;
@@ -10,6 +10,8 @@ mod gate;
 mod server;
 mod shutdown;
 mod spread;
+#[cfg(feature = "streams")]
+mod streams;
 mod thread;
 mod worker;
 

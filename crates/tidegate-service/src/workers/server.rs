@@ -8,6 +8,7 @@ use super::thread::LoopThread;
 use super::worker::Home;
 use std::fmt;
 use std::io;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use tidegate::{Address, Handle, ListenOptions, LoopClosed, Protocol, RemoteHandle};
@@ -75,10 +76,26 @@ impl Workers {
         spread: Spread,
         factory: impl Fn(&Handle) -> F + Send + Sync + 'static,
     ) -> io::Result<WorkersServer> {
+        self.serve(at, options, spread, move |handle, options, gate| {
+            Home::open(handle, options, factory(handle), gate, |server| {
+                let server = server.clone();
+                Rc::new(move |grace| server.shutdown(grace))
+            })
+        })
+    }
+
+    /// Listens, with a part of the server on each loop, which `open` makes.
+    pub(super) fn serve(
+        &self,
+        at: impl Into<ListenOptions> + Send + 'static,
+        options: impl Fn(ListenOptions) -> ListenOptions + Send + Sync + 'static,
+        spread: Spread,
+        open: impl Fn(&Handle, ListenOptions, &Arc<Gate>) -> io::Result<()> + Send + Sync + 'static,
+    ) -> io::Result<WorkersServer> {
         let gate = Gate::new(NEXT.fetch_add(1, Ordering::Relaxed), self.threads().len());
         let change: Change = Arc::new(options);
         let opened = self
-            .open_homes(&gate, &change, factory)
+            .open_homes(&gate, &change, open)
             .and_then(|()| match spread {
                 Spread::ReusePort => self.listen_on_each(at, &change, &gate),
                 spread => self.listen_apart(at, &change, spread, &gate),
@@ -100,17 +117,15 @@ impl Workers {
         }
     }
 
-    fn open_homes<P: Protocol, F: FnMut() -> P + 'static>(
+    fn open_homes(
         &self,
         gate: &Arc<Gate>,
         change: &Change,
-        factory: impl Fn(&Handle) -> F + Send + Sync + 'static,
+        open: impl Fn(&Handle, ListenOptions, &Arc<Gate>) -> io::Result<()> + Send + Sync + 'static,
     ) -> io::Result<()> {
         let (gate, change) = (gate.clone(), change.clone());
-        let opened = self.on_each(move |handle| {
-            let options = change(ListenOptions::nowhere());
-            Home::open(handle, options, factory(handle), &gate)
-        });
+        let opened =
+            self.on_each(move |handle| open(handle, change(ListenOptions::nowhere()), &gate));
         if opened.is_empty() {
             return Err(LoopClosed.into());
         }

@@ -16,10 +16,14 @@ thread_local! {
     static HOMES: RefCell<BTreeMap<u64, Home>> = const { RefCell::new(BTreeMap::new()) };
 }
 
+/// Shuts a server down, within a grace.
+pub(super) type ShutDown = Rc<dyn Fn(Duration) -> Completion<ShutdownReport>>;
+
 /// The part of a server on one loop.
 #[derive(Clone)]
 pub(super) struct Home {
     server: Server,
+    shut_down: ShutDown,
     /// Of the connection that is being given a protocol.
     arriving: Rc<Cell<Option<Place>>>,
 }
@@ -31,6 +35,7 @@ impl Home {
         options: ListenOptions,
         mut factory: impl FnMut() -> P + 'static,
         gate: &Arc<Gate>,
+        shut_down: impl FnOnce(&Server) -> ShutDown,
     ) -> io::Result<()> {
         let most = options.most_connections();
         let arriving: Rc<Cell<Option<Place>>> = Rc::default();
@@ -43,7 +48,11 @@ impl Home {
         if let Some(most) = most {
             gate.limit(most);
         }
-        let home = Self { server, arriving };
+        let home = Self {
+            shut_down: shut_down(&server),
+            server,
+            arriving,
+        };
         HOMES.with_borrow_mut(|homes| homes.insert(gate.server(), home));
         Ok(())
     }
@@ -72,7 +81,7 @@ impl Home {
     /// Shuts every server of the loop of this thread down.
     pub(super) fn shut_down_all(grace: Duration) -> Vec<Completion<ShutdownReport>> {
         let homes = HOMES.with_borrow_mut(mem::take);
-        let shut_down = |home: Self| home.server.shutdown(grace);
+        let shut_down = |home: Self| (home.shut_down)(grace);
         homes.into_values().map(shut_down).collect()
     }
 }
