@@ -69,6 +69,10 @@ for features in none tokio-util; do
     step "clippy-framing-$features" "" "tidegate-framing, features: $features" \
         clippy -p tidegate-framing --no-default-features --features "${features#none}"
 done
+for features in none streams; do
+    step "clippy-service-$features" "" "tidegate-service, features: $features" \
+        clippy -p tidegate-service --no-default-features --features "${features#none}"
+done
 step docs "" "documentation without warnings" warnings_of_docs
 step dependencies "" "tidegate has six" dependencies
 step file-length "" "no source file above 500 lines" length_of_files
