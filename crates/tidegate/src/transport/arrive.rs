@@ -9,7 +9,7 @@ use crate::detached::{Parts, Progress};
 use crate::event_loop::{Core, Deferred};
 use crate::flow::Watermarks;
 use crate::server::ServerState;
-use crate::{AttachError, Detached, Handle, LoopClosed, Protocol};
+use crate::{AttachError, Bytes, Detached, Handle, LoopClosed, Protocol};
 use std::io;
 use std::mem;
 use std::rc::Rc;
@@ -80,9 +80,7 @@ impl Transport {
         let before = self.core().account.used();
         conn.go_on_from(&parts.progress);
         conn.with_settings(parts);
-        for bytes in mem::take(&mut parts.unsent) {
-            conn.queue_owned(bytes);
-        }
+        conn.queue_all(mem::take(&mut parts.unsent));
         let unread = mem::take(&mut parts.unread);
         if !layers.is_empty() {
             self.begin_layered(layers, unread);
@@ -104,6 +102,19 @@ impl Core {
 }
 
 impl Conn {
+    fn queue_all(&self, unsent: Vec<Bytes>) {
+        if unsent.is_empty() {
+            return;
+        }
+        let mut queue = self.core().take_buffer();
+        unsent
+            .into_iter()
+            .for_each(|bytes| queue.push_shared(bytes));
+        self.core().account.add(queue.len());
+        self.queue.with(|place| *place = Some(queue));
+        self.set(State::QUEUED);
+    }
+
     fn go_on_from(&self, progress: &Progress) {
         self.written.set(progress.written);
         self.sent.set(progress.sent);

@@ -7,7 +7,6 @@ use super::state::State;
 use crate::WriteError;
 use crate::flow::Flow;
 use crate::write_buffer::{CHUNK_OVERHEAD, WriteBuffer};
-use bytes::Bytes;
 use std::fmt;
 
 /// A write of this size with nothing buffered goes to the kernel at once, uncopied. Below it, the
@@ -143,7 +142,7 @@ impl Conn {
     fn queue_rest(&self, payload: Payload<'_>) {
         match payload {
             Payload::Owned(data) if data.is_empty() => self.core().defer_drop_bytes(data),
-            Payload::Owned(data) => self.queue_owned(data),
+            Payload::Owned(data) => self.with_queue(data.len(), |queue| queue.push_shared(data)),
             payload if payload.len() == 0 => {}
             payload => self.with_queue(payload.len(), |queue| {
                 payload.visit(|data| {
@@ -152,10 +151,6 @@ impl Conn {
                 });
             }),
         }
-    }
-
-    pub(super) fn queue_owned(&self, data: Bytes) {
-        self.with_queue(data.len(), |queue| queue.push_shared(data));
     }
 
     /// Queues `len` bytes.
