@@ -483,6 +483,29 @@ broadcast() {
     [ ! -s "$scratch/server.err" ]
 }
 
+# pipeline_into COMMAND...: megabytes in small letters go through it; sets report to what it says.
+pipeline_into() {
+    head -c 20000000 /dev/zero | tr '\0' x |
+        bounded 60 cargo run --quiet --example pipeline 2>"$scratch/report" | "$@"
+    local codes=("${PIPESTATUS[@]}")
+    report=$(<"$scratch/report")
+    echo "$report"
+    [ "${codes[2]}${codes[3]}" = 00 ]
+}
+
+# All of it to a reader that is slow at first, and a line to one that then leaves.
+pipeline() {
+    local report kib
+    pipeline_into bash -c 'sleep 1; tr -d X | wc -c' >"$scratch/rest" &&
+        [ "$(head -n 1 "$scratch/rest")" = 0 ] || return 1
+    kib=$(sed -n 's/^20000000 bytes written, at most \([0-9]*\) KiB buffered; connection closed: closed here$/\1/p' \
+        "$scratch/report")
+    [ -n "$kib" ] && [ "$kib" -gt 64 ] && [ "$kib" -le 320 ] || return 1
+    pipeline_into head -c 5 >"$scratch/begin" &&
+        [ "$(head -c 5 "$scratch/begin")" = XXXXX ] && grep -q "Broken pipe" "$scratch/report" &&
+        fails_with 2 pipeline --loud && fails_with 2 pipeline <Cargo.toml
+}
+
 # Its own parent, so that a signal reaches it once: timeout(1) would send two.
 shutdown_by_signal() {
     bounded 120 python3 .ci/peers/shutdown.py
@@ -552,6 +575,7 @@ example_step hello "a server and a client" hello_as hello
 example_step hello-streams "the same as async code" hello_as hello_streams
 example_step mixed "callbacks and async code on one loop" mixed
 example_step virtual-time "ten minutes in milliseconds" virtual_time
+example_step pipeline "a program in a shell's pipe" pipeline
 example_step wrong-arguments "exit code 2 and one line" wrong_arguments
 example_step connect-fails "nobody listens" nobody_listens
 example_step output-fails "a full device and a closed pipe" full_device_and_closed_pipe

@@ -67,6 +67,15 @@ mod datagrams {
     mod system_errors;
 }
 
+/// Pipes, FIFOs, terminals: connections of one direction.
+mod pipes {
+    mod kinds;
+    mod reading;
+    mod shared;
+    mod terminals;
+    mod writing;
+}
+
 /// The loop: its ticks, timers, callbacks from elsewhere, jobs, and its end.
 mod event_loop {
     pub(crate) mod by_hand;

@@ -12,6 +12,7 @@ mod layers_worlds;
 mod limits;
 mod losses;
 mod open;
+mod pipes;
 mod random;
 mod reader;
 mod reader_cancel;

@@ -42,7 +42,7 @@
 //! # Where to go next
 //!
 //! * [`StreamReader`] and [`StreamWriter`] are the halves of a connection, [`StreamServer`] runs a task
-//!   for each. [`relay()`] makes one stream of two.
+//!   for each. [`relay()`] makes one stream of two. [`read_pipe`] and [`write_pipe`] are for pipes.
 //! * [`from_asyncio`] has asyncio's calls beside these.
 //! * The [guide](https://docs.rs/tidegate/latest/tidegate/guide/) of `tidegate` has chapters on streams,
 //!   on testing and on operating, and one on callback protocols
@@ -190,7 +190,7 @@
 //!
 //! # Non-goals
 //!
-//! * Things that the core does not have: pipes, signals, subprocesses, files.
+//! * Things that the core does not have: signals, subprocesses, files.
 //! * Locks, channels, `select`, `join` and task groups, which other crates have.
 //! * Many threads: many cores are many loops.
 //!
@@ -210,6 +210,7 @@ mod handling;
 mod label;
 mod open;
 mod options;
+mod pipe;
 mod read_buffer;
 mod reader;
 mod relay;
@@ -230,6 +231,7 @@ pub use error::FramedError;
 pub use error::{IncompleteRead, LimitOverrun, NoEventLoop, ReadError};
 pub use open::{open_connection, open_connection_with};
 pub use options::StreamOptions;
+pub use pipe::{read_pipe, write_pipe};
 #[cfg(feature = "framing")]
 pub use reader::FramedReader;
 pub use reader::{Feed, Limited, Lines, StreamReader};

@@ -53,7 +53,7 @@ pub use limited::{Limited, Lines};
 /// # Dropping
 ///
 /// Bytes that arrive later are discarded, so that a peer that goes on sending does not stand in the way
-/// of our writes.
+/// of our writes. The reader of a [pipe](crate::read_pipe) has no writer, and closes it.
 pub struct StreamReader {
     incoming: Rc<Incoming>,
     /// `None` for a detached reader.
@@ -455,6 +455,11 @@ impl StreamReader {
 impl Drop for StreamReader {
     fn drop(&mut self) {
         self.incoming.abandon();
+        if self.incoming.is_alone
+            && let Some(transport) = &self.transport
+        {
+            transport.close();
+        }
     }
 }
 

@@ -26,6 +26,8 @@ pub(crate) struct Incoming {
     paused: Cell<Option<Transport>>,
     /// The reader is gone: bytes that come are discarded.
     abandoned: Cell<bool>,
+    /// There is no writer: the connection ends with its reader.
+    pub(crate) is_alone: bool,
     /// The task that waited last in a read.
     reader: RefCell<Option<Reader>>,
     /// Since a read has begun to wait, until it is woken.
@@ -52,7 +54,16 @@ impl Reader {
 
 impl Incoming {
     pub(crate) fn new(options: StreamOptions) -> Rc<Self> {
-        Rc::new(Self {
+        Rc::new(Self::with(options, false))
+    }
+
+    /// Of a connection that is only read.
+    pub(crate) fn without_writer() -> Rc<Self> {
+        Rc::new(Self::with(StreamOptions::new(), true))
+    }
+
+    fn with(options: StreamOptions, is_alone: bool) -> Self {
+        Self {
             buffer: RefCell::default(),
             lent: Cell::new(0),
             limit: Cell::new(options.limit),
@@ -64,7 +75,8 @@ impl Incoming {
             reader: RefCell::default(),
             waiting: Cell::new(false),
             executor: OnceCell::new(),
-        })
+            is_alone,
+        }
     }
 
     /// Returns the number of bytes that wait to be read.

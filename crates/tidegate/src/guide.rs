@@ -23,6 +23,7 @@
 //! | [`servers`] | listening, refusing, a limit of connections, graceful shutdown |
 //! | [`connecting`] | clients, names, connecting again |
 //! | [`datagrams`] | UDP and Unix datagrams: asking again, errors of one datagram |
+//! | [`pipes`] | a program in a shell's pipe, FIFOs, terminals, the standard streams |
 //! | [`framing`] | lines and other messages, with limits |
 //! | [`shared_state`] | several connections, blocking work, other threads |
 //! | [`threads`] | a loop on each core, mailboxes, connections that move |
@@ -58,6 +59,10 @@ pub mod connecting {}
 #[doc = include_str!("../docs/guide/links.txt")]
 #[doc = include_str!("../docs/guide/datagrams.md")]
 pub mod datagrams {}
+
+#[doc = include_str!("../docs/guide/links.txt")]
+#[doc = include_str!("../docs/guide/pipes.md")]
+pub mod pipes {}
 
 #[doc = include_str!("../docs/guide/links.txt")]
 #[doc = include_str!("../docs/guide/framing.md")]

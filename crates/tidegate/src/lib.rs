@@ -87,7 +87,7 @@
 //!
 //! # Non-goals, for now
 //!
-//! Pipes, signals, subprocesses, files, Windows. TLS and the framing of messages are crates of their
+//! Signals, subprocesses, files, Windows. TLS and the framing of messages are crates of their
 //! own.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::missing_errors_doc)]
@@ -110,6 +110,8 @@ mod connect;
 mod adopt;
 
 mod detached;
+
+mod pipe;
 
 // From the system to the loop, and through a connection.
 #[cfg(feature = "unstable-driver")]
@@ -188,6 +190,7 @@ pub use flow::{Flow, WriteLimits};
 pub use jobs::JobPanicked;
 pub use layer::{Above, Below, Layer, LayerIo};
 pub use mailbox::{Mailbox, SendError};
+pub use pipe::PipeEnd;
 #[cfg(feature = "unstable-driver")]
 #[doc(hidden)]
 pub use protocol::Internal;

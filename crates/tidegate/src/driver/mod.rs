@@ -31,7 +31,7 @@ pub use datagram::{
 pub use events::{Events, Readiness, Token, WAKE};
 pub use job::{Job, JobId, JobStart};
 pub use listener::{BindOptions, Listener, ListenerSocket, UnixFileOptions};
-pub(crate) use os::{OsDatagrams, OsDriver, OsListener, OsStream};
+pub(crate) use os::{OsDatagrams, OsDriver, OsListener, OsPipe, OsStream};
 pub use stream::{Socket, SocketOption, StreamSocket};
 
 /// A world for the loop to run in.
@@ -249,7 +249,8 @@ impl AnyDriver {
     pub(crate) fn retire_stream(&self, socket: &Socket) -> bool {
         match (self, socket) {
             (Self::Os(driver), Socket::Os(stream)) => driver.retire_stream(stream),
-            _ => false,
+            (Self::Os(driver), Socket::Foreign(_)) => driver.retire_pipe(socket),
+            (Self::Foreign(_), _) => false,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Streams: the trait of one of another world, and the type that stands for both.
 
-use super::os::OsStream;
+use super::os::{OsPipe, OsStream};
 use super::{of_another_driver, uninterrupted};
 #[cfg(feature = "peer-credentials")]
 use crate::PeerCredentials;
@@ -39,6 +39,14 @@ pub trait StreamSocket: Any + fmt::Debug {
     fn set_option(&mut self, option: SocketOption) -> io::Result<()> {
         let _ = option;
         Ok(())
+    }
+    /// Whether a close is to wait for the end of the peer's input, which is discarded.
+    fn lingers(&self) -> bool {
+        true
+    }
+    /// Whether a read may return less than there is and than its buffer holds.
+    fn reads_in_parts(&self) -> bool {
+        false
     }
 }
 
@@ -212,6 +220,20 @@ impl Socket {
         }
     }
 
+    pub(crate) fn lingers(&self) -> bool {
+        match self {
+            Self::Os(_) => true,
+            Self::Foreign(stream) => stream.lingers(),
+        }
+    }
+
+    pub(crate) fn reads_in_parts(&self) -> bool {
+        match self {
+            Self::Os(_) => false,
+            Self::Foreign(stream) => stream.reads_in_parts(),
+        }
+    }
+
     #[cfg(feature = "peer-credentials")]
     pub(crate) fn peer_credentials(&self) -> io::Result<PeerCredentials> {
         match self {
@@ -245,7 +267,7 @@ impl Configure for Socket {
     fn expose(&mut self) -> Option<BorrowedFd<'_>> {
         match self {
             Self::Os(stream) => Some(stream.expose()),
-            Self::Foreign(_) => None,
+            Self::Foreign(_) => self.foreign_mut().map(OsPipe::expose),
         }
     }
 }

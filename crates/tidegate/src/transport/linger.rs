@@ -149,6 +149,7 @@ impl Transport {
                 None => reset_on_close(&mut socket),
                 Some(rest)
                     if lingers
+                        && socket.lingers()
                         && !core.is_closed()
                         && !limits.time.is_zero()
                         && (!rest.is_empty()

@@ -236,11 +236,15 @@ impl Transport {
         if conn.is(State::LAYERED) {
             return self.receive_layered(buffer);
         }
-        let result = match conn.socket.borrow_mut().as_mut() {
-            Some(socket) => socket.read(buffer),
-            None => Err(io::ErrorKind::NotConnected.into()),
+        let mut socket = conn.socket.borrow_mut();
+        let Some(socket) = socket.as_mut() else {
+            return Err(io::ErrorKind::NotConnected.into());
         };
+        let result = socket.read(buffer);
         if let Ok(len) = result {
+            if socket.reads_in_parts() {
+                conn.set(State::READ_TO_END);
+            }
             conn.note_received(len, buffer.len());
         }
         result

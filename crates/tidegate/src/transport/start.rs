@@ -8,6 +8,7 @@ use super::write_timeout::WriteTimeout;
 use crate::driver::Socket;
 use crate::event_loop::{Deferred, Slot, add};
 use crate::flow::Watermarks;
+use crate::pipe::Way;
 use crate::server::ServerState;
 use crate::write_buffer::MAX_OFFER;
 use crate::{Address, Handle, Protocol, TransportId};
@@ -79,6 +80,14 @@ impl Transport {
             return Err(NotStarted { error, socket });
         }
         Ok(transport)
+    }
+
+    /// Takes away one direction of a connection that has just started, as if it had ended.
+    pub(crate) fn make_one_way(&self, way: Way) {
+        self.conn().set(match way {
+            Way::Read => State::EOF_ASKED | State::EOF_SENT,
+            Way::Write => State::EOF_SEEN | State::EOF_TOLD | State::KEPT_OPEN,
+        });
     }
 
     /// Tells the kernel to report events of it; once in its life.

@@ -9,6 +9,7 @@ mod datagram;
 mod executor_pool;
 mod listener;
 mod path_lock;
+mod pipe;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod segmentation;
 mod socket_options;
@@ -35,6 +36,7 @@ use std::time::{Duration, Instant};
 
 pub(crate) use datagram::{Kind, OsDatagrams};
 pub(crate) use listener::OsListener;
+pub(crate) use pipe::OsPipe;
 pub(crate) use stream::OsStream;
 
 const EVENTS_PER_POLL: usize = 1024;
@@ -70,6 +72,17 @@ impl OsDriver {
             stream.end_for_all();
         }
         shared
+    }
+
+    /// As [`retire_stream`](Self::retire_stream), of a pipe: others may always have it open, and go on with
+    /// it.
+    #[cold]
+    pub(super) fn retire_pipe(&self, socket: &Socket) -> bool {
+        let pipe = socket.foreign_ref::<OsPipe>();
+        if let Some(pipe) = pipe {
+            self.forget(pipe.fd());
+        }
+        pipe.is_some()
     }
 
     /// Stops reporting events of a listener of which a copy may be open elsewhere. The copy goes on
@@ -197,10 +210,12 @@ impl Driver for OsDriver {
     }
 
     fn register(&mut self, socket: &mut Socket, token: Token) -> io::Result<()> {
-        let Socket::Os(stream) = socket else {
-            return Err(of_another_driver());
-        };
-        self.watch(stream.fd(), token, stream.interest())
+        if let Socket::Os(stream) = socket {
+            return self.watch(stream.fd(), token, stream.interest());
+        }
+        let pipe: &mut OsPipe = socket.of()?;
+        let watched = self.watch(pipe.fd(), token, pipe.interest());
+        watched.map_err(|error| pipe.explained(error))
     }
 
     fn deregister(&mut self, socket: &mut Socket) -> io::Result<()> {
