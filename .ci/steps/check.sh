@@ -53,11 +53,11 @@ python_scripts() {
 step formatting "" "rustfmt changes nothing" bounded 120 cargo fmt --all --check
 step clippy "" "everything, all features" clippy --workspace --all-targets --all-features
 step clippy-core "" "tidegate alone, features off" clippy -p tidegate --no-default-features
-for features in offload peer-credentials; do
+for features in offload peer-credentials process; do
     step "clippy-core-$features" "" "tidegate alone, features: $features" \
         clippy -p tidegate --features "$features"
 done
-for features in none futures-io framing tokio hyper; do
+for features in none futures-io framing process tokio hyper; do
     step "clippy-streams-$features" "" "tidegate-streams, features: $features" \
         clippy -p tidegate-streams --no-default-features --features "${features#none}"
 done

@@ -511,6 +511,11 @@ shutdown_by_signal() {
     bounded 120 python3 .ci/peers/shutdown.py
 }
 
+supervisor() {
+    bounded 120 python3 .ci/peers/supervisor.py && fails_with 2 supervisor &&
+        fails_with 2 supervisor --run : --count 0
+}
+
 # fails_with CODE EXAMPLE ARGUMENT...: that exit code, and one line on stderr and nothing else.
 fails_with() {
     local expected=$1 name=$2 code
@@ -630,4 +635,5 @@ example_step backpressure "the table and the chart" backpressure
 example_step worker-threads "replies from other threads" worker_threads
 example_step workers "a chat on several loops" workers
 example_step broadcast "threads that produce" broadcast
+example_step supervisor "programs that are kept running" supervisor
 example_step shutdown "shutdown by signals" shutdown_by_signal

@@ -76,6 +76,13 @@ mod pipes {
     mod writing;
 }
 
+/// Child processes, watched in both ways.
+mod processes {
+    mod children;
+    mod life;
+    mod told;
+}
+
 /// The loop: its ticks, timers, callbacks from elsewhere, jobs, and its end.
 mod event_loop {
     pub(crate) mod by_hand;

@@ -13,6 +13,7 @@ mod limits;
 mod losses;
 mod open;
 mod pipes;
+mod processes;
 mod random;
 mod reader;
 mod reader_cancel;

@@ -149,6 +149,7 @@
 //! | `futures-io` | on | `AsyncRead`, `AsyncBufRead` and `AsyncWrite` of futures-io |
 //! | `offload` | off | that of tidegate: `DatagramOptions::coalesce` for [`DatagramSocket`] |
 //! | `tokio` | off | `AsyncRead` and `AsyncWrite` of tokio |
+//! | `process` | off | `Process`: child processes with streams as pipes; `process` of `tidegate`, which brings rustix |
 //! | `hyper` | off | `Read` and `Write` of hyper 1; an `Executor` and a `Timer` for it, in the module `hyper` |
 //!
 //! The traits are on the halves and on [`Connection`], which is both in one. A feature adds
@@ -190,7 +191,7 @@
 //!
 //! # Non-goals
 //!
-//! * Things that the core does not have: signals, subprocesses, files.
+//! * Things that the core does not have: signals, files.
 //! * Locks, channels, `select`, `join` and task groups, which other crates have.
 //! * Many threads: many cores are many loops.
 //!
@@ -211,6 +212,8 @@ mod label;
 mod open;
 mod options;
 mod pipe;
+#[cfg(feature = "process")]
+mod process;
 mod read_buffer;
 mod reader;
 mod relay;
@@ -232,6 +235,8 @@ pub use error::{IncompleteRead, LimitOverrun, NoEventLoop, ReadError};
 pub use open::{open_connection, open_connection_with};
 pub use options::StreamOptions;
 pub use pipe::{read_pipe, write_pipe};
+#[cfg(feature = "process")]
+pub use process::Process;
 #[cfg(feature = "framing")]
 pub use reader::FramedReader;
 pub use reader::{Feed, Limited, Lines, StreamReader};

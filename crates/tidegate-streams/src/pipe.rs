@@ -47,14 +47,14 @@ pub fn write_pipe(end: impl Into<PipeEnd>) -> io::Result<StreamWriter> {
     write_pipe_on(&Handle::current().ok_or(NoEventLoop)?, end)
 }
 
-fn read_pipe_on(handle: &Handle, end: impl Into<PipeEnd>) -> io::Result<StreamReader> {
+pub(crate) fn read_pipe_on(handle: &Handle, end: impl Into<PipeEnd>) -> io::Result<StreamReader> {
     let incoming = Incoming::without_writer();
     let protocol = StreamProtocol::new(incoming.clone(), None);
     let transport = handle.connect_read_pipe(end, protocol)?;
     Ok(StreamReader::new(incoming, transport))
 }
 
-fn write_pipe_on(handle: &Handle, end: impl Into<PipeEnd>) -> io::Result<StreamWriter> {
+pub(crate) fn write_pipe_on(handle: &Handle, end: impl Into<PipeEnd>) -> io::Result<StreamWriter> {
     let protocol = StreamProtocol::new(Incoming::new(StreamOptions::new()), None);
     Ok(StreamWriter::new(handle.connect_write_pipe(end, protocol)?))
 }

@@ -24,6 +24,7 @@
 //! | [`connecting`] | clients, names, connecting again |
 //! | [`datagrams`] | UDP and Unix datagrams: asking again, errors of one datagram |
 //! | [`pipes`] | a program in a shell's pipe, FIFOs, terminals, the standard streams |
+//! | [`processes`] | child processes, with the feature `process` |
 //! | [`framing`] | lines and other messages, with limits |
 //! | [`shared_state`] | several connections, blocking work, other threads |
 //! | [`threads`] | a loop on each core, mailboxes, connections that move |
@@ -63,6 +64,11 @@ pub mod datagrams {}
 #[doc = include_str!("../docs/guide/links.txt")]
 #[doc = include_str!("../docs/guide/pipes.md")]
 pub mod pipes {}
+
+// Empty without the feature: its programs would not compile.
+#[cfg_attr(feature = "process", doc = include_str!("../docs/guide/links.txt"))]
+#[cfg_attr(feature = "process", doc = include_str!("../docs/guide/processes.md"))]
+pub mod processes {}
 
 #[doc = include_str!("../docs/guide/links.txt")]
 #[doc = include_str!("../docs/guide/framing.md")]

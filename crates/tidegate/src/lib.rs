@@ -67,6 +67,7 @@
 //! | --- | --- | --- |
 //! | `offload` | off | `DatagramOptions::coalesce`: one read brings several datagrams of UDP; `DatagramTransport::arrival`: the ECN and the destination address of received ones; brings the crate `nix` |
 //! | `peer-credentials` | off | `Transport::peer_credentials`: the process, user and group at the other end of a Unix socket; brings the crate `nix` |
+//! | `process` | off | child processes: `Handle::subprocess_exec`, `Handle::watch_child`; brings the crates `rustix`, `bitflags` and `linux-raw-sys` |
 //! | `unstable-driver` | off | a hidden module, with which another world takes the place of the operating system under the loop; for `tidegate-testkit`, outside semver |
 //!
 //! A feature adds something and changes nothing that is there without it.
@@ -82,12 +83,13 @@
 //! | `tidegate::server` | warn, info | accepting stopped because the system is out of descriptors or memory, and goes on again; a socket file could not be removed |
 //! | `tidegate::server` | debug | [refused](ListenOptions::accept_if) peers, and connections whose [layers](ListenOptions::layer) did not open; ten of each a second at most for each server |
 //! | `tidegate::transport` | debug | an option that could not be set on a new connection |
+//! | `tidegate::process` | warn | a child that was reaped elsewhere; one that did not end when the end of the loop killed it |
 //! | `tidegate::failure` | error | errors and panics of user code when there is no [error handler](Handle::set_error_handler), ten a second at most, and the number of those left out; panics of wakers |
 //! | `tidegate::slow` | warn | callbacks longer than [`EventLoopBuilder::slow_callback`], off by default |
 //!
 //! # Non-goals, for now
 //!
-//! Signals, subprocesses, files, Windows. TLS and the framing of messages are crates of their
+//! Signals, files, Windows. TLS and the framing of messages are crates of their
 //! own.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::missing_errors_doc)]
@@ -131,6 +133,9 @@ mod event_loop;
 mod transport;
 
 mod datagram;
+
+#[cfg(feature = "process")]
+mod process;
 
 // After `transport`, whose methods come first.
 
@@ -191,6 +196,8 @@ pub use jobs::JobPanicked;
 pub use layer::{Above, Below, Layer, LayerIo};
 pub use mailbox::{Mailbox, SendError};
 pub use pipe::PipeEnd;
+#[cfg(feature = "process")]
+pub use process::{ChildHandle, Pipe, SubprocessProtocol, SubprocessTransport};
 #[cfg(feature = "unstable-driver")]
 #[doc(hidden)]
 pub use protocol::Internal;

@@ -7,6 +7,8 @@
 //! semver.
 
 mod carried;
+#[cfg(feature = "process")]
+mod child;
 mod datagram;
 mod events;
 mod job;
@@ -31,6 +33,8 @@ pub use datagram::{
 pub use events::{Events, Readiness, Token, WAKE};
 pub use job::{Job, JobId, JobStart};
 pub use listener::{BindOptions, Listener, ListenerSocket, UnixFileOptions};
+#[cfg(feature = "process")]
+pub(crate) use os::{ExitWatch, signal_group};
 pub(crate) use os::{OsDatagrams, OsDriver, OsListener, OsPipe, OsStream};
 pub use stream::{Socket, SocketOption, StreamSocket};
 

@@ -36,6 +36,8 @@ pub struct EventLoopBuilder {
     write_budget: Option<usize>,
     #[cfg(feature = "unstable-driver")]
     driver: Option<Box<dyn crate::driver::Driver>>,
+    #[cfg(all(feature = "process", feature = "unstable-driver"))]
+    children_by_threads: bool,
 }
 
 impl EventLoopBuilder {
@@ -149,6 +151,14 @@ impl EventLoopBuilder {
         self
     }
 
+    /// Has threads watch children, as where there are no descriptors of processes; for tests.
+    #[cfg(all(feature = "process", feature = "unstable-driver"))]
+    #[doc(hidden)]
+    pub fn children_by_threads(mut self) -> Self {
+        self.children_by_threads = true;
+        self
+    }
+
     /// Makes the loop.
     ///
     /// # Errors
@@ -190,6 +200,9 @@ impl EventLoopBuilder {
             ));
         }
         let grace = self.executor_grace.unwrap_or(EXECUTOR_GRACE);
-        Ok(AnyDriver::Os(OsDriver::new(threads, grace)?))
+        let driver = OsDriver::new(threads, grace)?;
+        #[cfg(all(feature = "process", feature = "unstable-driver"))]
+        let driver = driver.with_children_by_threads(self.children_by_threads);
+        Ok(AnyDriver::Os(driver))
     }
 }

@@ -411,6 +411,13 @@ impl Core {
         self.closed.set(true);
     }
 
+    /// Has sources begin what takes a while at the end.
+    pub(crate) fn begin_end(&self) {
+        for source in self.registry.borrow().others() {
+            source.begin_end();
+        }
+    }
+
     /// Drops, uncalled, everything of the user's that the loop still holds.
     pub(crate) fn drop_user_values(&self) {
         self.end_holders();

@@ -28,6 +28,9 @@ macro_rules! counters {
             pub completions: usize,
             /// Jobs, and names being resolved, whose results are awaited.
             pub jobs: usize,
+            /// Child processes that were not reaped yet.
+            #[cfg(feature = "process")]
+            pub children: usize,
             /// Bytes in all write buffers, as [`write_budget`](crate::EventLoopBuilder::write_budget) counts
             /// them.
             pub buffered: u64,

@@ -335,6 +335,7 @@ impl Drop for EventLoop {
         for connecting in connects {
             connecting.end();
         }
+        core.begin_end();
         let ids = core.registry.borrow().ids();
         for id in ids {
             if let Some(slot) = core.slot(id) {

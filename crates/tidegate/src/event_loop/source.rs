@@ -25,6 +25,9 @@ pub(crate) trait Source: fmt::Debug {
         let _ = core;
     }
 
+    /// The loop ends: begins what takes a while. Called of every source before the first [`end`](Source::end).
+    fn begin_end(&self) {}
+
     /// Closes the descriptor and lets go of the slot. The loop calls it when it is dropped.
     fn end(self: Rc<Self>, core: &Core);
 

@@ -1,6 +1,8 @@
 //! The real world: mio for readiness, socket2 for sockets. TCP and Unix sockets differ only here.
 
 mod address;
+#[cfg(feature = "process")]
+mod child;
 #[cfg(feature = "offload")]
 mod control_messages;
 #[cfg(feature = "peer-credentials")]
@@ -34,6 +36,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "process")]
+pub(crate) use child::{ExitWatch, signal_group};
 pub(crate) use datagram::{Kind, OsDatagrams};
 pub(crate) use listener::OsListener;
 pub(crate) use pipe::OsPipe;
@@ -47,6 +51,9 @@ pub(crate) struct OsDriver {
     waker: Arc<mio::Waker>,
     jobs: ExecutorPool,
     job_grace: Duration,
+    /// Children are watched by threads, also where there are descriptors of processes.
+    #[cfg(feature = "process")]
+    children_by_threads: bool,
 }
 
 impl OsDriver {
@@ -59,6 +66,8 @@ impl OsDriver {
             waker: Arc::new(waker),
             jobs: ExecutorPool::new(jobs),
             job_grace,
+            #[cfg(feature = "process")]
+            children_by_threads: false,
         })
     }
 

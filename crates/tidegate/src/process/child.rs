@@ -1,0 +1,317 @@
+//! A child process and its exit.
+
+use super::subprocess::SubprocessTransport;
+use crate::completion::{Completer, Completion};
+use crate::driver::{ExitWatch, Readiness, signal_group};
+use crate::event_loop::{Core, LoopStats, Slot, Source};
+use crate::log::guarded;
+use crate::{Handle, LoopClosed, TransportId};
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{self, ExitStatus};
+use std::rc::Rc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long the end of the loop waits for a child that it has killed.
+const REAP_GRACE: Duration = Duration::from_secs(1);
+
+/// The status of a child that another part of the program has reaped; the one of asyncio.
+const UNKNOWN: i32 = 255;
+
+/// A child process.
+///
+/// Clones name the same child, and dropping one does nothing: the loop reaps the child when it ends, whether
+/// anybody waits or not.
+#[derive(Clone)]
+pub struct ChildHandle(Rc<Child>);
+
+pub(super) struct Child {
+    id: TransportId,
+    handle: Handle,
+    pid: u32,
+    /// There until it was reaped.
+    process: RefCell<Option<process::Child>>,
+    watch: RefCell<Option<ExitWatch>>,
+    status: Cell<Option<ExitStatus>>,
+    is_detached: Cell<bool>,
+    waiters: RefCell<Vec<Completer<ExitStatus>>>,
+    /// Of the process, until it has exited: nobody else may hold it.
+    subprocess: RefCell<Option<SubprocessTransport>>,
+}
+
+impl ChildHandle {
+    pub(super) fn watch(handle: &Handle, mut process: process::Child) -> io::Result<Self> {
+        let core = handle.core();
+        if core.is_closed() {
+            end_at_once(&mut process);
+            return Err(LoopClosed.into());
+        }
+        let pid = process.id();
+        let child = core.registry.borrow_mut().insert(Slot::other, |id| {
+            Rc::new(Child {
+                id,
+                handle: handle.clone(),
+                pid,
+                process: RefCell::new(Some(process)),
+                watch: RefCell::default(),
+                status: Cell::new(None),
+                is_detached: Cell::new(false),
+                waiters: RefCell::default(),
+                subprocess: RefCell::default(),
+            })
+        });
+        let (remote, id) = (handle.remote(), child.id);
+        let exited = move || {
+            // Refused when the loop is gone, which has reaped the child.
+            let _ = remote.call_soon_threadsafe(move |handle| handle.core().push_leftover(id));
+        };
+        let watched = core.with_driver(|driver| driver.watch_exit(pid, id.token(), exited));
+        match watched {
+            Ok(watch) => {
+                child.watch.replace(Some(watch));
+                Ok(Self(child))
+            }
+            Err(error) => {
+                let gone = core.registry.borrow_mut().remove(child.id);
+                drop(gone);
+                if let Some(mut process) = child.process.take() {
+                    end_at_once(&mut process);
+                }
+                Err(error)
+            }
+        }
+    }
+
+    pub(super) fn set_subprocess(&self, subprocess: SubprocessTransport) {
+        self.0.subprocess.replace(Some(subprocess));
+    }
+
+    pub(super) fn handle(&self) -> &Handle {
+        &self.0.handle
+    }
+
+    /// Has the loop look at it before it sleeps.
+    pub(super) fn touch(&self) {
+        self.0.handle.core().push_dirty(self.0.id);
+    }
+
+    /// Returns the number of the process. After the exit another process may have it.
+    pub fn pid(&self) -> u32 {
+        self.0.pid
+    }
+
+    /// Returns how the process ended, or `None` while it runs. An exit code and a signal are told apart by
+    /// [`ExitStatus::code`] and [`ExitStatusExt::signal`].
+    #[doc(alias = "returncode")]
+    pub fn status(&self) -> Option<ExitStatus> {
+        self.0.status.get()
+    }
+
+    /// Completes when the process has ended and was reaped. It waits for no pipe, which a child of the child may
+    /// keep open.
+    ///
+    /// # Errors
+    ///
+    /// [`LoopClosed`] when the loop ends before, and cannot end the process.
+    pub fn wait(&self) -> Completion<ExitStatus> {
+        if let Some(status) = self.status() {
+            return Completion::ready(&self.0.handle, Ok(status));
+        }
+        let (completer, completion) = Completion::pair(&self.0.handle);
+        Completer::push_live(&mut self.0.waiters.borrow_mut(), completer);
+        completion
+    }
+
+    /// Sends a signal by its number (signal(7)). Nothing is sent to a process that has ended, which is no error.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a number that is no signal;
+    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) for a process that has become another user's.
+    pub fn send_signal(&self, signal: impl Into<i32>) -> io::Result<()> {
+        self.0.signal(signal.into())
+    }
+
+    /// Sends a signal to the process group that the process leads, so to its own children too. The command has
+    /// made it a leader by [`process_group(0)`](std::os::unix::process::CommandExt::process_group). Nothing is sent
+    /// when the process has ended.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_signal`](Self::send_signal). ESRCH when the process leads no group.
+    #[doc(alias = "killpg")]
+    pub fn send_signal_to_group(&self, signal: impl Into<i32>) -> io::Result<()> {
+        match self.status() {
+            None => signal_group(self.0.pid, signal.into()),
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Sends SIGTERM.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_signal`](Self::send_signal).
+    pub fn terminate(&self) -> io::Result<()> {
+        self.send_signal(libc::SIGTERM)
+    }
+
+    /// Sends SIGKILL.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_signal`](Self::send_signal).
+    pub fn kill(&self) -> io::Result<()> {
+        self.send_signal(libc::SIGKILL)
+    }
+
+    /// Exempts the process from being killed at the end of the loop. Nobody reaps it then before our own process
+    /// ends, and a protocol gets no further callback.
+    pub fn detach(&self) {
+        self.0.is_detached.set(true);
+    }
+}
+
+/// A child that nobody will watch.
+fn end_at_once(process: &mut process::Child) {
+    // It fails for one that somebody else has reaped.
+    let _ = process.kill().and_then(|()| process.wait());
+}
+
+impl Child {
+    /// Reaps it if it has ended, and tells.
+    fn look(&self, core: &Core, buffer: Option<&mut [u8]>) {
+        let Some(status) = self.reap() else { return };
+        self.status.set(Some(status));
+        let watch = self.watch.take();
+        if let Some(watch) = watch {
+            core.with_driver(|driver| driver.forget_exit(&watch));
+        }
+        let gone = core.registry.borrow_mut().remove(self.id);
+        drop(gone);
+        let subprocess = self.subprocess.take();
+        if let Some(subprocess) = &subprocess {
+            subprocess.read_rest(buffer);
+        }
+        for waiting in self.waiters.take() {
+            waiting.complete(Ok(status));
+        }
+        if let Some(subprocess) = subprocess {
+            subprocess.exited(status);
+        }
+    }
+
+    fn reap(&self) -> Option<ExitStatus> {
+        let mut slot = self.process.borrow_mut();
+        let status = match slot.as_mut()?.try_wait() {
+            Ok(status) => status?,
+            Err(error) => {
+                let pid = self.pid;
+                guarded(|| {
+                    log::warn!(
+                        target: "tidegate::process",
+                        "the exit code of child {pid} is unknown, it was reaped elsewhere: {error}"
+                    );
+                });
+                ExitStatus::from_raw(UNKNOWN << 8)
+            }
+        };
+        drop(slot.take());
+        Some(status)
+    }
+
+    fn signal(&self, signal: i32) -> io::Result<()> {
+        match &*self.watch.borrow() {
+            Some(watch) => watch.signal(self.pid, signal),
+            // It was reaped, and the number may be another's.
+            None => Ok(()),
+        }
+    }
+
+    /// Waits a bounded time for the exit of a child that was killed.
+    fn await_exit(&self, core: &Core) {
+        let deadline = Instant::now() + REAP_GRACE;
+        let mut pause = Duration::from_micros(50);
+        while self.status.get().is_none() {
+            self.look(core, None);
+            if Instant::now() > deadline {
+                break;
+            }
+            if self.status.get().is_none() {
+                thread::sleep(pause);
+                pause = (pause * 2).min(Duration::from_millis(10));
+            }
+        }
+    }
+}
+
+impl Source for Child {
+    fn on_event(self: Rc<Self>, core: &Core, _: Readiness, buffer: &mut [u8]) {
+        self.look(core, Some(buffer));
+    }
+
+    /// The thread that waits has told.
+    fn on_leftover(self: Rc<Self>, core: &Core, buffer: &mut [u8]) {
+        self.look(core, Some(buffer));
+    }
+
+    fn on_dirty(self: Rc<Self>, _: &Core) {
+        let subprocess = self.subprocess.borrow().clone();
+        if let Some(subprocess) = subprocess {
+            subprocess.make();
+        }
+    }
+
+    fn begin_end(&self) {
+        if !self.is_detached.get() {
+            // It fails for a process that is another user's now.
+            let _ = self.signal(libc::SIGKILL);
+        }
+    }
+
+    fn end(self: Rc<Self>, core: &Core) {
+        if !self.is_detached.get() {
+            self.await_exit(core);
+            if self.status.get().is_none() {
+                let pid = self.pid;
+                guarded(|| {
+                    log::warn!(
+                        target: "tidegate::process",
+                        "child {pid} was killed, and has not ended within {REAP_GRACE:?}"
+                    );
+                });
+            }
+        }
+        let gone = core.registry.borrow_mut().remove(self.id);
+        drop(gone);
+        let (subprocess, waiters) = (self.subprocess.take(), self.waiters.take());
+        for waiting in waiters {
+            waiting.complete(Err(LoopClosed.into()));
+        }
+        if let Some(subprocess) = subprocess {
+            subprocess.abandon();
+        }
+    }
+
+    fn count(&self, stats: &mut LoopStats) {
+        stats.children += 1;
+    }
+}
+
+impl fmt::Debug for ChildHandle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Child {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ChildHandle")
+            .field("pid", &self.pid)
+            .field("status", &self.status.get())
+            .finish_non_exhaustive()
+    }
+}

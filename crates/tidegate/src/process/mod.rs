@@ -1,0 +1,106 @@
+//! Child processes: their exit, their pipes, and a protocol for both.
+//!
+//! [`child`] is the exit alone. [`subprocess`] puts a protocol over it and over three pipes, each of which is an
+//! ordinary transport with a [`pipe_protocol`] that hands on.
+
+mod child;
+mod pipe_protocol;
+mod protocol;
+mod subprocess;
+
+use crate::Handle;
+use crate::event_loop::Deferred;
+use std::io;
+use std::process::{Child, Command};
+
+pub use child::ChildHandle;
+pub use protocol::{Pipe, SubprocessProtocol};
+pub use subprocess::SubprocessTransport;
+
+/// # Child processes
+///
+/// The loop alone reaps its children, at once when they end, whether anybody waits or not. So none stays a
+/// zombie, and none is signalled after its number may be another's. There is no handler of SIGCHLD: the loop
+/// watches a descriptor of the process (pidfd_open(2)), or a thread waits where there is none.
+///
+/// A child has no descriptor of ours but its own three.
+impl Handle {
+    /// Starts a program, and drives its pipes with a protocol.
+    ///
+    /// `command` says what each of the three standard streams is. Those that are
+    /// [`Stdio::piped`](std::process::Stdio::piped) are pipes of the protocol; unlike in asyncio the others
+    /// are inherited unless set.
+    ///
+    /// Starting happens within this call and holds the loop: 0.1 ms up to some milliseconds. Where
+    /// that is too long, start the program in a [job](Handle::run_in_executor), and give the
+    /// [`Child`] to [`watch_child`](Handle::watch_child).
+    ///
+    /// The end of the loop kills the process, unless it is [detached](ChildHandle::detach).
+    ///
+    /// ```
+    /// use std::process::{Command, Stdio};
+    /// use tidegate::{EventLoop, Pipe, Result, SubprocessProtocol, SubprocessTransport};
+    ///
+    /// struct Upper;
+    ///
+    /// impl SubprocessProtocol for Upper {
+    ///     fn connection_made(&mut self, process: &SubprocessTransport) -> Result {
+    ///         if let Some(stdin) = process.stdin() {
+    ///             stdin.write(b"hello\n")?;
+    ///             stdin.write_eof()?;
+    ///         }
+    ///         Ok(())
+    ///     }
+    ///
+    ///     fn pipe_data_received(
+    ///         &mut self,
+    ///         _: &SubprocessTransport,
+    ///         _: Pipe,
+    ///         data: &[u8],
+    ///     ) -> Result {
+    ///         assert_eq!(data, b"HELLO\n");
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result {
+    /// let mut event_loop = EventLoop::new()?;
+    /// let mut command = Command::new("tr");
+    /// command.args(["a-z", "A-Z"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+    /// let process = event_loop.handle().subprocess_exec(&mut command, Upper)?;
+    /// let status = event_loop.run_until(process.wait_closed())?;
+    /// assert!(status.success());
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Command::spawn`]: [`NotFound`](io::ErrorKind::NotFound) for a program that does not exist,
+    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) for one that must not be run or is a folder; those
+    /// of the system; [`LoopClosed`](crate::LoopClosed). No process is left then.
+    #[doc(alias = "subprocess_shell")]
+    pub fn subprocess_exec(
+        &self,
+        command: &mut Command,
+        protocol: impl SubprocessProtocol,
+    ) -> io::Result<SubprocessTransport> {
+        SubprocessTransport::start(self, command, protocol)
+    }
+
+    /// Watches a child that was started elsewhere, without a protocol.
+    ///
+    /// Its pipes, if it has some, stay in place for the caller to take before: see
+    /// [`connect_read_pipe`](Handle::connect_read_pipe). The loop reaps it from now on. The end of the loop
+    /// kills it, unless it is [detached](ChildHandle::detach).
+    ///
+    /// # Errors
+    ///
+    /// Those of the system; [`LoopClosed`](crate::LoopClosed). The child is then killed and reaped.
+    pub fn watch_child(&self, child: Child) -> io::Result<ChildHandle> {
+        ChildHandle::watch(self, child)
+    }
+
+    fn defer_drop_of(&self, value: impl Sized + 'static) {
+        self.core().defer_drop(Deferred::Value(Box::new(value)));
+    }
+}

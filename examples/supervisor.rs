@@ -1,0 +1,221 @@
+//! A supervisor: keeps copies of a program running, starts them again when they end, and passes on what they
+//! write, line by line. SIGINT (Ctrl-C) or SIGTERM ends all of them within a time.
+//!
+//! Run:
+//!
+//!     cargo run --example supervisor -- --count 2 --grace 2 --run 'echo hello; sleep 1; exit 3'
+//!
+//! Expect `1 started as process N`, `1: hello`, `1 ended: exit status: 3, again in 100 ms`, and so on. The pause
+//! doubles up to 10 s, and begins anew after a run of 10 s. At Ctrl-C each program gets SIGTERM with all of its own
+//! children. The one that is left after the grace is killed, and named. The exit code is 3 then.
+//!
+//! Each program leads a process group of its own, so the terminal's Ctrl-C reaches the supervisor alone.
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
+use std::cell::{Cell, RefCell};
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::rc::Rc;
+use std::thread;
+use std::time::{Duration, Instant};
+use tidegate::{
+    Completer, EventLoop, Handle, Pipe, Result, SubprocessProtocol, SubprocessTransport,
+};
+use tidegate_examples::{Args, exit_code, say};
+
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// A program that has run this long is well.
+const WELL: Duration = Duration::from_secs(10);
+/// A longer line is passed on in pieces.
+const LONGEST_LINE: usize = 64 * 1024;
+/// The exit code of a supervisor that had to kill.
+const KILLED: u8 = 3;
+
+struct Supervisor {
+    handle: Handle,
+    run: String,
+    places: Vec<Place>,
+    stopping: Cell<bool>,
+    /// There while all programs are being ended.
+    done: RefCell<Option<Completer<()>>>,
+    killed: Cell<usize>,
+}
+
+#[derive(Default)]
+struct Place {
+    process: RefCell<Option<SubprocessTransport>>,
+    pause: Cell<Duration>,
+}
+
+/// One run of a program.
+struct Program {
+    supervisor: Rc<Supervisor>,
+    place: usize,
+    started: Instant,
+    /// Lines that have begun, of stdout and stderr.
+    begun: [Vec<u8>; 2],
+}
+
+impl Supervisor {
+    fn start(self: &Rc<Self>, place: usize) {
+        if self.stopping.get() {
+            return;
+        }
+        let mut command = Command::new("sh");
+        command.arg("-c").arg(&self.run).process_group(0);
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let program = Program {
+            supervisor: self.clone(),
+            place,
+            started: self.handle.now(),
+            begun: Default::default(),
+        };
+        match self.handle.subprocess_exec(&mut command, program) {
+            Ok(process) => {
+                say!("{} started as process {}", place + 1, process.pid());
+                self.places[place].process.replace(Some(process));
+            }
+            Err(error) => self.start_later(place, &format!("cannot be started: {error}")),
+        }
+    }
+
+    fn start_later(self: &Rc<Self>, place: usize, why: &str) {
+        let pause = self.places[place].pause.get().max(FIRST_PAUSE);
+        self.places[place].pause.set((pause * 2).min(LONGEST_PAUSE));
+        say!("{} {why}, again in {} ms", place + 1, pause.as_millis());
+        let supervisor = self.clone();
+        self.handle
+            .call_later(pause, move |_| supervisor.start(place));
+    }
+
+    fn ended(self: &Rc<Self>, place: usize, status: ExitStatus, ran: Duration) {
+        self.places[place].process.take();
+        if self.stopping.get() {
+            say!("{} ended: {status}", place + 1);
+            self.look();
+            return;
+        }
+        if ran >= WELL {
+            self.places[place].pause.set(Duration::ZERO);
+        }
+        self.start_later(place, &format!("ended: {status}"));
+    }
+
+    fn signal_all(&self, signal: i32) {
+        for place in &self.places {
+            if let Some(process) = &*place.process.borrow() {
+                // It fails for a group that has just ended.
+                let _ = process.child().send_signal_to_group(signal);
+            }
+        }
+    }
+
+    /// Ends all: `done` completes when they have ended.
+    fn stop(&self, done: Completer<()>) {
+        self.stopping.set(true);
+        self.done.replace(Some(done));
+        self.signal_all(SIGTERM);
+        self.look();
+    }
+
+    fn kill(&self) {
+        for (place, number) in self.places.iter().zip(1..) {
+            if place.process.borrow().is_some() {
+                say!("{number} had to be killed");
+                self.killed.set(self.killed.get() + 1);
+            }
+        }
+        self.signal_all(signal_hook::consts::SIGKILL);
+    }
+
+    fn look(&self) {
+        let left = self
+            .places
+            .iter()
+            .any(|place| place.process.borrow().is_some());
+        if !left && let Some(done) = self.done.take() {
+            done.complete(Ok(()));
+        }
+    }
+}
+
+impl Program {
+    fn say(&self, line: &[u8]) {
+        say!("{}: {}", self.place + 1, String::from_utf8_lossy(line));
+    }
+}
+
+impl SubprocessProtocol for Program {
+    fn pipe_data_received(&mut self, _: &SubprocessTransport, pipe: Pipe, data: &[u8]) -> Result {
+        let stream = usize::from(pipe == Pipe::Stderr);
+        for piece in data.split_inclusive(|&byte| byte == b'\n') {
+            self.begun[stream].extend_from_slice(piece);
+            if piece.ends_with(b"\n") || self.begun[stream].len() >= LONGEST_LINE {
+                let line = std::mem::take(&mut self.begun[stream]);
+                self.say(line.strip_suffix(b"\n").unwrap_or(&line));
+            }
+        }
+        Ok(())
+    }
+
+    fn process_exited(&mut self, process: &SubprocessTransport, status: ExitStatus) -> Result {
+        for line in std::mem::take(&mut self.begun)
+            .iter()
+            .filter(|line| !line.is_empty())
+        {
+            self.say(line);
+        }
+        let ran = process
+            .handle()
+            .now()
+            .saturating_duration_since(self.started);
+        self.supervisor.ended(self.place, status, ran);
+        Ok(())
+    }
+}
+
+fn run() -> Result<ExitCode> {
+    let args = Args::from_env(&[("run", "COMMAND"), ("count", "N"), ("grace", "SECONDS")])?;
+    let count = args.number("count", 1..=1000, 2)?;
+    let grace = Duration::from_secs_f64(args.number("grace", 0.0..=1e9, 5.0)?);
+    let mut event_loop = EventLoop::new()?;
+    let handle = event_loop.handle().clone();
+    let mut signals = Signals::new([SIGINT, SIGTERM])?;
+    let remote = handle.remote();
+    thread::Builder::new()
+        .name("signals".to_owned())
+        .spawn(move || signals.forever().for_each(|_| remote.stop()))?;
+    let supervisor = Rc::new(Supervisor {
+        handle: handle.clone(),
+        run: args.required("run")?.to_owned(),
+        places: (0..count).map(|_| Place::default()).collect(),
+        stopping: Cell::new(false),
+        done: RefCell::default(),
+        killed: Cell::new(0),
+    });
+    for place in 0..count {
+        supervisor.start(place);
+    }
+    event_loop.run_forever()?;
+
+    say!("ending all within {} s", grace.as_secs_f64());
+    let (done, all_ended) = handle.completion();
+    supervisor.stop(done);
+    let late = supervisor.clone();
+    handle.call_later(grace, move |_| late.kill());
+    // An error: a second signal. The end of the loop kills what is left.
+    if event_loop.run_until(all_ended).is_err() {
+        supervisor.kill();
+    }
+    let killed = supervisor.killed.get() > 0;
+    Ok(ExitCode::from(if killed { KILLED } else { 0 }))
+}
+
+fn main() -> ExitCode {
+    exit_code(run)
+}

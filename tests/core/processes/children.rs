@@ -1,0 +1,286 @@
+//! Children: starting, signals, reaping, and the end of the loop.
+
+use super::told::{Told, Watch, each_watch, exists, shell, until_zombie};
+use log::LevelFilter;
+use rustix::process::{Pid, WaitOptions, waitpid};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+use support::logs::{keep_log, logged};
+use support::{TempDir, drive, settle};
+use tidegate::{EventLoop, LoopClosed};
+
+/// A child that ends when its input does.
+fn cat() -> Command {
+    let mut command = Command::new("cat");
+    command.stdin(Stdio::piped()).stdout(Stdio::null());
+    command
+}
+
+each_watch!(a_child_that_nobody_waits_for_is_reaped_at_once);
+fn a_child_that_nobody_waits_for_is_reaped_at_once(watch: Watch) {
+    let mut event_loop = watch.event_loop();
+    let child = cat().spawn().unwrap();
+    let pid = child.id();
+    let mut child = child;
+    let stdin = child.stdin.take();
+    drop(event_loop.handle().watch_child(child).unwrap());
+    settle(&mut event_loop);
+    assert!(exists(pid), "dropping the handle does nothing");
+    assert_eq!(event_loop.handle().stats().children, 1);
+    drop(stdin);
+    drive(&mut event_loop, "reaped", || !exists(pid));
+    assert_eq!(event_loop.handle().stats().children, 0);
+}
+
+each_watch!(a_child_that_has_ended_before_it_is_watched_is_reaped);
+fn a_child_that_has_ended_before_it_is_watched_is_reaped(watch: Watch) {
+    let mut event_loop = watch.event_loop();
+    let child = Command::new("true").spawn().unwrap();
+    until_zombie(child.id());
+    let child = event_loop.handle().watch_child(child).unwrap();
+    assert!(event_loop.run_until(child.wait()).unwrap().success());
+    assert!(!exists(child.pid()));
+}
+
+each_watch!(a_child_that_was_started_in_a_job_is_watched);
+fn a_child_that_was_started_in_a_job_is_watched(watch: Watch) {
+    let mut event_loop = watch.event_loop();
+    let handle = event_loop.handle().clone();
+    let starting = handle.run_in_executor(|| Command::new("sh").args(["-c", "exit 5"]).spawn());
+    let child = event_loop.run_until(starting).unwrap().unwrap();
+    let child = handle.watch_child(child).unwrap();
+    assert_eq!(event_loop.run_until(child.wait()).unwrap().code(), Some(5));
+}
+
+each_watch!(a_start_that_fails_says_why_and_leaves_nothing);
+fn a_start_that_fails_says_why_and_leaves_nothing(watch: Watch) {
+    let dir = TempDir::new();
+    let not_executable = dir.path("text");
+    fs::write(&not_executable, "text").unwrap();
+    let programs = [
+        ("/nowhere/at/all", ErrorKind::NotFound),
+        ("no-such-program", ErrorKind::NotFound),
+        ("/", ErrorKind::PermissionDenied),
+        (
+            not_executable.to_str().unwrap(),
+            ErrorKind::PermissionDenied,
+        ),
+    ];
+    for (program, kind) in programs {
+        let mut event_loop = watch.event_loop();
+        let told = Told::default();
+        let mut command = Command::new(program);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let started = event_loop
+            .handle()
+            .subprocess_exec(&mut command, told.protocol());
+        assert_eq!(started.unwrap_err().kind(), kind, "{program}");
+        settle(&mut event_loop);
+        let stats = event_loop.handle().stats();
+        assert_eq!((stats.children, stats.connections), (0, 0));
+        assert!(told.with(|notes| notes.dropped) && told.words().is_empty());
+    }
+}
+
+each_watch!(signals_reach_a_child_and_none_is_sent_after_it_was_reaped);
+fn signals_reach_a_child_and_none_is_sent_after_it_was_reaped(watch: Watch) {
+    let mut event_loop = watch.event_loop();
+    let handle = event_loop.handle().clone();
+    for signal in [1, 2, 9, 10, 15] {
+        let mut process = cat().spawn().unwrap();
+        let stdin = process.stdin.take();
+        let child = handle.watch_child(process).unwrap();
+        child.send_signal(signal).unwrap();
+        let status = event_loop.run_until(child.wait()).unwrap();
+        assert_eq!(status.signal(), Some(signal));
+        for _ in 0..2 {
+            child.send_signal(signal).unwrap();
+            child.send_signal_to_group(signal).unwrap();
+            child.terminate().unwrap();
+            child.kill().unwrap();
+        }
+        drop(stdin);
+    }
+    let mut process = cat().spawn().unwrap();
+    let stdin = process.stdin.take();
+    let child = handle.watch_child(process).unwrap();
+    for signal in [-1, 0, 1000] {
+        assert_eq!(
+            child.send_signal(signal).unwrap_err().kind(),
+            ErrorKind::InvalidInput
+        );
+    }
+    drop(stdin);
+    event_loop.run_until(child.wait()).unwrap();
+}
+
+each_watch!(a_signal_to_a_child_that_has_ended_and_was_not_reaped_is_no_error);
+fn a_signal_to_a_child_that_has_ended_and_was_not_reaped_is_no_error(watch: Watch) {
+    let mut event_loop = watch.event_loop();
+    let child = Command::new("true").spawn().unwrap();
+    let child = event_loop.handle().watch_child(child).unwrap();
+    until_zombie(child.pid());
+    child.terminate().unwrap();
+    assert!(event_loop.run_until(child.wait()).unwrap().success());
+}
+
+each_watch!(a_signal_to_the_group_reaches_the_children_of_the_child);
+fn a_signal_to_the_group_reaches_the_children_of_the_child(watch: Watch) {
+    let mut event_loop = watch.event_loop();
+    let told = Told::default();
+    let mut command = shell("exec 3<&0; (read line <&3) & echo started; wait");
+    command.process_group(0);
+    let process = event_loop
+        .handle()
+        .subprocess_exec(&mut command, told.protocol())
+        .unwrap();
+    drive(&mut event_loop, "both", || told.stdout() == "started\n");
+    process.child().send_signal_to_group(15).unwrap();
+    // The grandchild too: else it would keep the pipe.
+    event_loop.run_until(process.wait_closed()).unwrap();
+    assert_eq!(process.status().unwrap().signal(), Some(15));
+    let alone = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
+    let alone = event_loop.handle().watch_child(alone).unwrap();
+    assert!(alone.send_signal_to_group(15).is_err(), "it leads no group");
+}
+
+each_watch!(a_child_that_somebody_else_has_reaped_has_the_code_255_and_a_line_in_the_log);
+fn a_child_that_somebody_else_has_reaped_has_the_code_255_and_a_line_in_the_log(watch: Watch) {
+    keep_log(LevelFilter::Warn);
+    let mut event_loop = watch.event_loop();
+    let child = Command::new("true").spawn().unwrap();
+    let pid = Pid::from_raw(child.id() as i32);
+    let child = event_loop.handle().watch_child(child).unwrap();
+    waitpid(pid, WaitOptions::empty()).unwrap();
+    let status = event_loop.run_until(child.wait()).unwrap();
+    assert_eq!(status.code(), Some(255));
+    let lines = logged();
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert!(
+        format!("{:?}", lines[0]).contains("reaped elsewhere"),
+        "{lines:?}"
+    );
+}
+
+each_watch!(close_kills_and_ends_the_pipes);
+fn close_kills_and_ends_the_pipes(watch: Watch) {
+    let mut event_loop = watch.event_loop();
+    let told = Told::default();
+    let mut command = shell("trap '' TERM; echo deaf; while :; do sleep 1; done");
+    let process = event_loop
+        .handle()
+        .subprocess_exec(&mut command, told.protocol())
+        .unwrap();
+    drive(&mut event_loop, "the trap", || told.stdout() == "deaf\n");
+    process.terminate().unwrap();
+    settle(&mut event_loop);
+    assert!(process.status().is_none());
+    process.close();
+    let status = event_loop.run_until(process.wait_closed()).unwrap();
+    assert_eq!(status.signal(), Some(9));
+    assert!(told.has("end stdin: aborted here"), "{:?}", told.words());
+}
+
+each_watch!(the_end_of_the_loop_kills_and_reaps_all_and_tells_them);
+fn the_end_of_the_loop_kills_and_reaps_all_and_tells_them(watch: Watch) {
+    let mut event_loop = watch.event_loop();
+    let handle = event_loop.handle().clone();
+    let told = Told::default();
+    let mut command = shell("trap '' TERM; echo up; exec cat");
+    let process = handle
+        .subprocess_exec(&mut command, told.protocol())
+        .unwrap();
+    drive(&mut event_loop, "up", || told.stdout() == "up\n");
+    let mut alone = cat().spawn().unwrap();
+    let stdin = alone.stdin.take();
+    let alone = handle.watch_child(alone).unwrap();
+    let begun = Instant::now();
+    drop(event_loop);
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert!(!exists(process.pid()) && !exists(alone.pid()), "reaped");
+    assert_eq!(alone.status().unwrap().signal(), Some(9));
+    let words = told.words();
+    assert!(
+        told.has("exited") && told.has("end stdout: shut down"),
+        "{words:?}"
+    );
+    assert_eq!(words.last().unwrap(), "lost");
+    assert!(told.with(|notes| notes.dropped));
+    // All that comes after the end fails, and leaves no process.
+    let late = handle.subprocess_exec(&mut cat(), Told::default().protocol());
+    assert!(is_closed(&late.unwrap_err()));
+    let child = cat().spawn().unwrap();
+    let pid = child.id();
+    assert!(is_closed(&handle.watch_child(child).unwrap_err()));
+    assert!(!exists(pid));
+    drop(stdin);
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    error
+        .get_ref()
+        .is_some_and(|inner| inner.is::<LoopClosed>())
+}
+
+each_watch!(a_detached_child_outlives_the_loop);
+fn a_detached_child_outlives_the_loop(watch: Watch) {
+    let event_loop = watch.event_loop();
+    let mut process = cat().spawn().unwrap();
+    let stdin = process.stdin.take();
+    let child = event_loop.handle().watch_child(process).unwrap();
+    child.detach();
+    drop(event_loop);
+    assert!(exists(child.pid()) && child.status().is_none());
+    drop(stdin);
+    let ended = waitpid(Pid::from_raw(child.pid() as i32), WaitOptions::empty());
+    let (_, status) = ended.unwrap().unwrap();
+    assert_eq!(status.exit_status(), Some(0), "by itself");
+}
+
+each_watch!(a_child_has_no_descriptor_of_ours_but_its_three);
+fn a_child_has_no_descriptor_of_ours_but_its_three(watch: Watch) {
+    let mut event_loop = watch.event_loop();
+    let handle = event_loop.handle().clone();
+    let server = handle.create_server("127.0.0.1:0", || {
+        support::Recorder::new(&support::Log::new())
+    });
+    let others: Vec<_> = (0..5)
+        .map(|_| {
+            handle
+                .subprocess_exec(&mut shell("exec cat"), Told::default().protocol())
+                .unwrap()
+        })
+        .collect();
+    let told = Told::default();
+    let mut command = Command::new("ls");
+    command.arg("/proc/self/fd").stdin(Stdio::piped());
+    // With those that this process was given itself, and the folder that it reads.
+    let without_a_loop = command.output().unwrap().stdout;
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let process = handle
+        .subprocess_exec(&mut command, told.protocol())
+        .unwrap();
+    event_loop.run_until(process.wait_closed()).unwrap();
+    assert_eq!(told.stdout().as_bytes(), without_a_loop);
+    drop((server, others));
+}
+
+#[test]
+fn a_world_without_processes_says_so() {
+    let mut world = tidegate_testkit::World::new();
+    let host = world.add_host("host").unwrap();
+    let child = cat().spawn().unwrap();
+    let pid = child.id();
+    let refused = host.handle().watch_child(child).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unsupported);
+    assert!(!exists(pid), "it was killed and reaped");
+    let event_loop = EventLoop::new().unwrap();
+    assert_eq!(event_loop.handle().stats().children, 0);
+}
