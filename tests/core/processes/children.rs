@@ -1,6 +1,6 @@
 //! Children: starting, signals, reaping, and the end of the loop.
 
-use super::told::{Told, Watch, each_watch, exists, shell, until_zombie};
+use super::told::{Told, Watch, each_watch, exists, shell, until_zombie, within};
 use log::LevelFilter;
 use rustix::process::{Pid, WaitOptions, waitpid};
 use std::fs;
@@ -41,7 +41,7 @@ fn a_child_that_has_ended_before_it_is_watched_is_reaped(watch: Watch) {
     let child = Command::new("true").spawn().unwrap();
     until_zombie(child.id());
     let child = event_loop.handle().watch_child(child).unwrap();
-    assert!(event_loop.run_until(child.wait()).unwrap().success());
+    assert!(within(&mut event_loop, child.wait()).unwrap().success());
     assert!(!exists(child.pid()));
 }
 
@@ -50,9 +50,12 @@ fn a_child_that_was_started_in_a_job_is_watched(watch: Watch) {
     let mut event_loop = watch.event_loop();
     let handle = event_loop.handle().clone();
     let starting = handle.run_in_executor(|| Command::new("sh").args(["-c", "exit 5"]).spawn());
-    let child = event_loop.run_until(starting).unwrap().unwrap();
+    let child = within(&mut event_loop, starting).unwrap().unwrap();
     let child = handle.watch_child(child).unwrap();
-    assert_eq!(event_loop.run_until(child.wait()).unwrap().code(), Some(5));
+    assert_eq!(
+        within(&mut event_loop, child.wait()).unwrap().code(),
+        Some(5)
+    );
 }
 
 each_watch!(a_start_that_fails_says_why_and_leaves_nothing);
@@ -94,7 +97,7 @@ fn signals_reach_a_child_and_none_is_sent_after_it_was_reaped(watch: Watch) {
         let stdin = process.stdin.take();
         let child = handle.watch_child(process).unwrap();
         child.send_signal(signal).unwrap();
-        let status = event_loop.run_until(child.wait()).unwrap();
+        let status = within(&mut event_loop, child.wait()).unwrap();
         assert_eq!(status.signal(), Some(signal));
         for _ in 0..2 {
             child.send_signal(signal).unwrap();
@@ -114,7 +117,7 @@ fn signals_reach_a_child_and_none_is_sent_after_it_was_reaped(watch: Watch) {
         );
     }
     drop(stdin);
-    event_loop.run_until(child.wait()).unwrap();
+    within(&mut event_loop, child.wait()).unwrap();
 }
 
 each_watch!(a_signal_to_a_child_that_has_ended_and_was_not_reaped_is_no_error);
@@ -124,7 +127,7 @@ fn a_signal_to_a_child_that_has_ended_and_was_not_reaped_is_no_error(watch: Watc
     let child = event_loop.handle().watch_child(child).unwrap();
     until_zombie(child.pid());
     child.terminate().unwrap();
-    assert!(event_loop.run_until(child.wait()).unwrap().success());
+    assert!(within(&mut event_loop, child.wait()).unwrap().success());
 }
 
 each_watch!(a_signal_to_the_group_reaches_the_children_of_the_child);
@@ -140,7 +143,7 @@ fn a_signal_to_the_group_reaches_the_children_of_the_child(watch: Watch) {
     drive(&mut event_loop, "both", || told.stdout() == "started\n");
     process.child().send_signal_to_group(15).unwrap();
     // The grandchild too: else it would keep the pipe.
-    event_loop.run_until(process.wait_closed()).unwrap();
+    within(&mut event_loop, process.wait_closed()).unwrap();
     assert_eq!(process.status().unwrap().signal(), Some(15));
     let alone = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
     let alone = event_loop.handle().watch_child(alone).unwrap();
@@ -155,7 +158,7 @@ fn a_child_that_somebody_else_has_reaped_has_the_code_255_and_a_line_in_the_log(
     let pid = Pid::from_raw(child.id() as i32);
     let child = event_loop.handle().watch_child(child).unwrap();
     waitpid(pid, WaitOptions::empty()).unwrap();
-    let status = event_loop.run_until(child.wait()).unwrap();
+    let status = within(&mut event_loop, child.wait()).unwrap();
     assert_eq!(status.code(), Some(255));
     let lines = logged();
     assert_eq!(lines.len(), 1, "{lines:?}");
@@ -179,7 +182,7 @@ fn close_kills_and_ends_the_pipes(watch: Watch) {
     settle(&mut event_loop);
     assert!(process.status().is_none());
     process.close();
-    let status = event_loop.run_until(process.wait_closed()).unwrap();
+    let status = within(&mut event_loop, process.wait_closed()).unwrap();
     assert_eq!(status.signal(), Some(9));
     assert!(told.has("end stdin: aborted here"), "{:?}", told.words());
 }
@@ -267,7 +270,7 @@ fn a_child_has_no_descriptor_of_ours_but_its_three(watch: Watch) {
     let process = handle
         .subprocess_exec(&mut command, told.protocol())
         .unwrap();
-    event_loop.run_until(process.wait_closed()).unwrap();
+    within(&mut event_loop, process.wait_closed()).unwrap();
     assert_eq!(told.stdout().as_bytes(), without_a_loop);
     drop((server, others));
 }

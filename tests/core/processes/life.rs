@@ -1,6 +1,6 @@
 //! A process and its protocol: the order of the callbacks, output before the exit, ends.
 
-use super::told::{Told, Watch, each_watch, exists, shell, until_zombie};
+use super::told::{Told, Watch, each_watch, exists, shell, until_zombie, within};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use support::{Log, MIB, Recorder, drive, pattern, settle};
@@ -17,7 +17,7 @@ fn made_comes_first_lost_comes_last_and_once(watch: Watch) {
         .unwrap();
     assert!(exists(process.pid()) && process.status().is_none());
     process.stdin().unwrap().write(b"put\n").unwrap();
-    let status = event_loop.run_until(process.wait_closed()).unwrap();
+    let status = within(&mut event_loop, process.wait_closed()).unwrap();
     assert_eq!(status.code(), Some(7));
     assert!(!exists(process.pid()), "it was reaped");
     let words = told.words();
@@ -45,9 +45,12 @@ fn made_comes_first_lost_comes_last_and_once(watch: Watch) {
         (0, 0, 0)
     );
     // Once more, after the end.
-    assert_eq!(event_loop.run_until(process.wait_closed()).unwrap(), status);
     assert_eq!(
-        event_loop.run_until(process.child().wait()).unwrap(),
+        within(&mut event_loop, process.wait_closed()).unwrap(),
+        status
+    );
+    assert_eq!(
+        within(&mut event_loop, process.child().wait()).unwrap(),
         status
     );
 }
@@ -62,7 +65,7 @@ fn all_that_the_process_wrote_comes_before_process_exited(watch: Watch) {
             .handle()
             .subprocess_exec(&mut command, told.protocol())
             .unwrap();
-        event_loop.run_until(process.child().wait()).unwrap();
+        within(&mut event_loop, process.child().wait()).unwrap();
         drive(&mut event_loop, "exited", || told.has("exited"));
         assert_eq!(
             told.with(|notes| notes.at_exit),
@@ -119,7 +122,7 @@ fn output_whose_event_has_passed_comes_before_process_exited(watch: Watch) {
     drive(&mut event_loop, "exited", || told.has("exited"));
     assert_eq!(told.with(|notes| notes.at_exit), Some(6));
     process.close();
-    event_loop.run_until(process.wait_closed()).unwrap();
+    within(&mut event_loop, process.wait_closed()).unwrap();
 }
 
 each_watch!(connection_made_comes_before_any_byte_is_read);
@@ -155,13 +158,13 @@ fn a_grandchild_that_keeps_the_pipe_does_not_hold_wait(watch: Watch) {
         .handle()
         .subprocess_exec(&mut command, told.protocol())
         .unwrap();
-    let status = event_loop.run_until(process.child().wait()).unwrap();
+    let status = within(&mut event_loop, process.child().wait()).unwrap();
     assert!(status.success());
     drive(&mut event_loop, "exited", || told.has("exited"));
     assert_eq!(told.stdout(), "early\n");
     assert!(!told.has("lost"));
     process.stdin().unwrap().write(b"go on\n").unwrap();
-    event_loop.run_until(process.wait_closed()).unwrap();
+    within(&mut event_loop, process.wait_closed()).unwrap();
     assert_eq!(told.stdout(), "early\nlate\n");
 }
 
@@ -176,7 +179,7 @@ fn close_does_not_wait_for_a_grandchild(watch: Watch) {
         .unwrap();
     drive(&mut event_loop, "exited", || told.has("exited"));
     process.close();
-    event_loop.run_until(process.wait_closed()).unwrap();
+    within(&mut event_loop, process.wait_closed()).unwrap();
     assert!(told.has("end stdout: aborted here"), "{:?}", told.words());
 }
 
@@ -211,7 +214,7 @@ fn a_process_without_pipes_is_made_exited_and_lost(watch: Watch) {
         .subprocess_exec(&mut command, told.protocol())
         .unwrap();
     assert!(process.stdin().is_none() && process.pipe(Pipe::Stderr).is_none());
-    event_loop.run_until(process.wait_closed()).unwrap();
+    within(&mut event_loop, process.wait_closed()).unwrap();
     assert_eq!(told.words(), ["made", "exited", "lost"]);
 }
 
@@ -228,7 +231,7 @@ fn an_exit_code_and_a_signal_are_told_apart(watch: Watch) {
             .handle()
             .subprocess_exec(&mut command, told.protocol())
             .unwrap();
-        let status = event_loop.run_until(process.wait_closed()).unwrap();
+        let status = within(&mut event_loop, process.wait_closed()).unwrap();
         assert_eq!((status.code(), status.signal()), (code, signal), "{script}");
     }
 }
@@ -253,7 +256,7 @@ fn writing_to_stdin_pauses_and_resumes(watch: Watch) {
     drive(&mut event_loop, "the pause", || told.has("pause"));
     stdin.write(b"\nrest").unwrap();
     stdin.write_eof().unwrap();
-    event_loop.run_until(process.wait_closed()).unwrap();
+    within(&mut event_loop, process.wait_closed()).unwrap();
     assert!(
         told.has("resume") || told.has("end stdin: closed here"),
         "{:?}",
@@ -279,7 +282,7 @@ fn a_write_to_a_child_that_does_not_read_ends_that_pipe_alone(watch: Watch) {
         .handle()
         .subprocess_exec(&mut command, protocol)
         .unwrap();
-    let status = event_loop.run_until(process.wait_closed()).unwrap();
+    let status = within(&mut event_loop, process.wait_closed()).unwrap();
     assert!(status.success(), "{status}");
     assert!(
         told.has("end stdin: Broken pipe (os error 32)"),
@@ -311,7 +314,7 @@ fn an_error_or_a_panic_is_reported_and_the_process_is_killed(watch: Watch) {
                 .handle()
                 .subprocess_exec(&mut command, protocol)
                 .unwrap();
-            let status = event_loop.run_until(process.wait_closed()).unwrap();
+            let status = within(&mut event_loop, process.wait_closed()).unwrap();
             assert_eq!(status.signal(), Some(9), "{at}");
             assert!(told.has("exited") && told.has("lost"));
             let failures = failures.borrow();
@@ -340,7 +343,7 @@ fn a_pipe_that_another_protocol_takes_over_holds_the_end_no_more(watch: Watch) {
         log.data() == b"to the other one\n"
     });
     process.stdin().unwrap().write_eof().unwrap();
-    event_loop.run_until(process.wait_closed()).unwrap();
+    within(&mut event_loop, process.wait_closed()).unwrap();
     drive(&mut event_loop, "the end of the pipe", || log.is_lost());
     assert_eq!(told.stdout(), "");
 }

@@ -1,11 +1,14 @@
 //! For the tests of processes: both ways to watch, and a protocol that notes its callbacks.
 
 use std::cell::RefCell;
+use std::io;
 use std::process::{Command, ExitStatus, Stdio};
 use std::rc::Rc;
 use std::time::Instant;
 use support::BOUND;
-use tidegate::{Closed, EventLoop, Pipe, Result, SubprocessProtocol, SubprocessTransport};
+use tidegate::{
+    Closed, Completion, EventLoop, Pipe, Result, SubprocessProtocol, SubprocessTransport,
+};
 
 /// How the exit of a child is noticed.
 #[derive(Debug, Clone, Copy)]
@@ -193,4 +196,12 @@ pub(super) fn until_zombie(pid: u32) {
         assert!(begun.elapsed() < BOUND, "it does not end: {stat}");
         std::thread::yield_now();
     }
+}
+
+/// Runs the loop until there is a result, for a bounded time.
+pub(super) fn within<T: 'static>(
+    event_loop: &mut EventLoop,
+    completion: Completion<T>,
+) -> io::Result<T> {
+    event_loop.run_until_within(completion, BOUND)
 }
