@@ -210,7 +210,7 @@ impl Handle {
             marks,
             server: None,
         };
-        let transport = Transport::start(self, connection)?;
+        let transport = Transport::start(self, connection).map_err(|refused| refused.error)?;
         transport.make_one_way(way);
         transport.touch();
         Ok(transport)

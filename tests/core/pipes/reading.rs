@@ -139,6 +139,15 @@ fn a_layer_needs_both_directions() {
 }
 
 #[test]
+fn a_pipe_stays_with_its_loop_when_it_is_to_be_detached() {
+    let (mut event_loop, log, transport, mut writer) = reading(|recorder| recorder);
+    let refused = event_loop.run_until(transport.detach()).unwrap_err();
+    assert_eq!(refused.kind(), ErrorKind::Unsupported, "{refused}");
+    writer.write_all(b"more").unwrap();
+    drive(&mut event_loop, "the data", || log.data() == b"more");
+}
+
+#[test]
 fn a_loop_that_ends_ends_its_pipes() {
     let (mut event_loop, log, transport, mut writer) = reading(|recorder| recorder);
     tick(&mut event_loop);

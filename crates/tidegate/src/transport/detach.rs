@@ -8,6 +8,7 @@ use super::conn::Conn;
 use super::state::State;
 use crate::completion::{Completer, Completion};
 use crate::detached::{Parts, Progress, Settings};
+use crate::driver::OsPipe;
 use crate::event_loop::add;
 use crate::{Bytes, CloseReason, Closed, Detached};
 use std::io;
@@ -40,6 +41,7 @@ impl Transport {
     /// * [`Unsupported`](io::ErrorKind::Unsupported): the connection has a [layer](crate::Layer), which
     ///   stays with its loop. Detach it before a layer is put on: the loop that keeps the connection
     ///   [puts it on](crate::ListenOptions::layer).
+    /// * `Unsupported` as well for a [pipe](crate::PipeEnd).
     /// * [`ResourceBusy`](io::ErrorKind::ResourceBusy): an earlier call waits already.
     pub fn detach(&self) -> Completion<Detached> {
         let conn = self.conn();
@@ -54,6 +56,15 @@ impl Transport {
     }
 }
 
+impl Conn {
+    fn is_pipe(&self) -> bool {
+        let socket = self.socket.borrow();
+        socket
+            .as_ref()
+            .is_some_and(|socket| socket.foreign_ref::<OsPipe>().is_some())
+    }
+}
+
 impl Transport {
     fn check_detach(&self) -> io::Result<()> {
         let conn = self.conn();
@@ -63,6 +74,11 @@ impl Transport {
         if conn.is(State::LAYERED) {
             let message = "the connection has a layer, which stays with its loop: detach it before a layer \
                            is put on";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, message));
+        }
+        if conn.is_pipe() {
+            let message =
+                "a pipe stays with its loop: connect it to the other one in the first place";
             return Err(io::Error::new(io::ErrorKind::Unsupported, message));
         }
         if self.is_detaching() {

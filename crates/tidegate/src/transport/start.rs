@@ -50,7 +50,6 @@ impl Transport {
             marks: Cell::new(new.marks),
             write_timeout: Cell::new(WriteTimeout::OF_SERVER),
             resume_tick: Cell::new(0),
-            // The birth counts as a byte that moves, or a look for idle ones would take it for one.
             read_tick: Cell::new(tick),
             budget: Cell::new((tick, MAX_OFFER as u32)),
             handle: handle.clone(),
