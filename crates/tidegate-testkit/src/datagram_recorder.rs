@@ -14,7 +14,7 @@ type LostHook = Option<Box<dyn FnMut(&DatagramTransport, &Closed)>>;
 
 /// Records every callback of an endpoint of datagrams in a [`Log`], then calls the test's closures.
 ///
-/// To record the callbacks of a protocol of your own, see [`Watched`](crate::Watched).
+/// To record the callbacks of a protocol of your own, see [`Watched`].
 ///
 /// ```
 /// use tidegate::{Address, DatagramOptions};

@@ -65,9 +65,11 @@ pub mod datagrams {}
 #[doc = include_str!("../docs/guide/pipes.md")]
 pub mod pipes {}
 
-// Empty without the feature: its programs would not compile.
+// Without the feature its programs would not compile.
 #[cfg_attr(feature = "process", doc = include_str!("../docs/guide/links.txt"))]
+#[cfg_attr(feature = "process", doc = include_str!("../docs/guide/process_links.txt"))]
 #[cfg_attr(feature = "process", doc = include_str!("../docs/guide/processes.md"))]
+#[cfg_attr(not(feature = "process"), doc = "Child processes, with the feature `process`.")]
 pub mod processes {}
 
 #[doc = include_str!("../docs/guide/links.txt")]

@@ -57,7 +57,7 @@ impl Workers {
     ///
     /// `factory` runs once on each loop, and returns a closure that makes the protocols of the
     /// connections there. That closure stays on its loop, so what it shares among connections may be an
-    /// [`Rc`](std::rc::Rc).
+    /// [`Rc`].
     ///
     /// [`ListenOptions::max_connections`] is a maximum of all loops together, without the sockets that linger.
     /// With [`Spread::ReusePort`] each loop may have accepted one more, which waits for a place.

@@ -60,7 +60,7 @@ impl DatagramReport {
     }
 
     /// Returns the number of runs of one kind, by the word with which the text of their
-    /// [`DatagramCase`](crate::DatagramCase) begins.
+    /// [`DatagramCase`] begins.
     pub fn runs_of(&self, word: &str) -> u64 {
         self.runs.get(word).copied().unwrap_or(0)
     }
