@@ -7,13 +7,18 @@ use quinn_proto::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
+use std::ops::Bound;
 use std::sync::Arc;
 use tidegate::{
-    Address, CallbackHandle, DatagramProtocol, DatagramTransport, Ecn, Flow, OnPause, Result,
+    Address, CallbackHandle, DatagramError, DatagramProtocol, DatagramTransport, Ecn, Flow,
+    OnPause, Result,
 };
 
 /// The most datagrams that a connection makes at a time.
 const SEGMENTS: usize = 64;
+
+/// The most connections at a time. Each has buffers of its own.
+const MAX_CONNECTIONS: usize = 1_000;
 
 struct Link {
     connection: Connection,
@@ -25,9 +30,12 @@ pub(crate) struct Quic {
     pub(crate) endpoint: Endpoint,
     /// The number of bytes that a server sends.
     len: u64,
+    pub(crate) max_connections: usize,
     links: BTreeMap<ConnectionHandle, Link>,
     /// Those to drive in this tick.
     due: BTreeSet<ConnectionHandle>,
+    /// The one that has sent last.
+    served: Option<ConnectionHandle>,
     buffer: Vec<u8>,
     /// The mark of the datagrams that are sent.
     ecn: Option<EcnCodepoint>,
@@ -39,8 +47,10 @@ impl Quic {
             // Without the search for longer datagrams, which must not be fragmented.
             endpoint: Endpoint::new(Arc::default(), server.map(Arc::new), false, None),
             len,
+            max_connections: MAX_CONNECTIONS,
             links: BTreeMap::new(),
             due: BTreeSet::new(),
+            served: None,
             buffer: Vec::new(),
             ecn: None,
         }
@@ -59,12 +69,18 @@ impl Quic {
     /// Drives a connection once everything of this tick has come in.
     fn drive_soon(&mut self, transport: &DatagramTransport, key: ConnectionHandle) {
         if self.due.is_empty() {
-            transport.call_soon(|this: &mut Self, transport| {
-                let mut due = mem::take(&mut this.due).into_iter();
-                due.try_for_each(|key| this.drive(transport, key))
-            });
+            transport.call_soon(Self::drive_due);
         }
         self.due.insert(key);
+    }
+
+    /// Returns the first error; the other connections go on.
+    fn drive_due(&mut self, transport: &DatagramTransport) -> Result {
+        let due = mem::take(&mut self.due);
+        // A pause may come at any of them: the next one is first after it.
+        let order = order(&due, self.served);
+        let outcomes = order.into_iter().map(|key| self.drive(transport, key));
+        outcomes.fold(Ok(()), Result::and)
     }
 
     /// Has a connection do everything that it can do now.
@@ -96,12 +112,14 @@ impl Quic {
                 }
             }
         }
+        let mut sent = Ok(());
         // A connection keeps what it has while the endpoint is paused.
-        while transport.flow() == Flow::Open {
+        while sent.is_ok() && transport.flow() == Flow::Open {
             self.buffer.clear();
             let transmit = connection.poll_transmit(now, SEGMENTS, &mut self.buffer);
             let Some(transmit) = transmit else { break };
-            send(transport, &transmit, &self.buffer, &mut self.ecn)?;
+            self.served = Some(key);
+            sent = send(transport, &transmit, &self.buffer, &mut self.ecn);
         }
         if drained {
             self.links.remove(&key);
@@ -116,7 +134,7 @@ impl Quic {
                 );
             }
         }
-        Ok(())
+        sent
     }
 
     fn time_out(&mut self, transport: &DatagramTransport, key: ConnectionHandle) -> Result {
@@ -127,6 +145,18 @@ impl Quic {
     }
 }
 
+/// Returns those that are due, from the one after `served` on.
+fn order(
+    due: &BTreeSet<ConnectionHandle>,
+    served: Option<ConnectionHandle>,
+) -> Vec<ConnectionHandle> {
+    let Some(served) = served else {
+        return due.iter().copied().collect();
+    };
+    let after = due.range((Bound::Excluded(served), Bound::Unbounded));
+    after.chain(due.range(..=served)).copied().collect()
+}
+
 /// Sends datagrams of one length: the endpoint gathers them, and makes one system call.
 fn send(
     transport: &DatagramTransport,
@@ -135,8 +165,8 @@ fn send(
     ecn: &mut Option<EcnCodepoint>,
 ) -> Result {
     if *ecn != transmit.ecn {
+        transport.set_traffic_class(transmit.ecn.map_or(0, |ecn| ecn as u32))?;
         *ecn = transmit.ecn;
-        transport.set_traffic_class(ecn.map_or(0, |ecn| ecn as u32))?;
     }
     let segment = transmit.segment_size.unwrap_or(transmit.size);
     for datagram in data[..transmit.size].chunks(segment) {
@@ -169,6 +199,11 @@ impl DatagramProtocol for Quic {
                 }
                 None
             }
+            Some(DatagramEvent::NewConnection(incoming))
+                if self.links.len() >= self.max_connections =>
+            {
+                Some(endpoint.refuse(incoming, buffer))
+            }
             Some(DatagramEvent::NewConnection(incoming)) => {
                 match endpoint.accept(incoming, now, buffer, None) {
                     Ok(made) => {
@@ -188,6 +223,16 @@ impl DatagramProtocol for Quic {
         }
     }
 
+    fn error_received(&mut self, transport: &DatagramTransport, error: &DatagramError) -> Result {
+        // A server has other clients, and QUIC sends again what is lost.
+        if transport.remote_addr().is_some() && error.is_refused() {
+            for link in self.links.values_mut() {
+                link.transfer.fail(error.to_string().into());
+            }
+        }
+        Ok(())
+    }
+
     fn pause_writing(&mut self, _: &DatagramTransport) -> Result<OnPause> {
         // Acknowledgements have to come in.
         Ok(OnPause::KeepReading)
@@ -198,5 +243,25 @@ impl DatagramProtocol for Quic {
             self.drive_soon(transport, key);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_connection_after_the_last_one_that_has_sent_is_the_next() {
+        let due: BTreeSet<_> = [1, 4, 7].map(ConnectionHandle).into();
+        let order = |served: Option<usize>| order(&due, served.map(ConnectionHandle));
+        for (served, expected) in [
+            (None, [1, 4, 7]),
+            (Some(0), [1, 4, 7]),
+            (Some(1), [4, 7, 1]),
+            (Some(5), [7, 1, 4]),
+            (Some(7), [1, 4, 7]),
+        ] {
+            assert_eq!(order(served), expected.map(ConnectionHandle), "{served:?}");
+        }
     }
 }
