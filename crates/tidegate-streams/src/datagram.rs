@@ -326,6 +326,9 @@ impl DatagramSocket {
     }
 
     /// Returns the transport, for options, numbers and the end.
+    ///
+    /// Its `arrival` tells of the datagram that came last, not of the one that [`recv_from`](Self::recv_from)
+    /// returned: others may wait unread. For ECN and destination addresses, use a [`DatagramProtocol`].
     pub fn transport(&self) -> &DatagramTransport {
         &self.transport
     }
