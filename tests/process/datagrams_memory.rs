@@ -1,12 +1,14 @@
 //! Counts the allocations of the process.
 //!
-//! The memory of an endpoint of datagrams that has nothing to do.
+//! The memory of an endpoint of datagrams that has nothing to do, or nothing more to do.
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use std::alloc::System;
 use support::datagrams::{DatagramPeer, Datagrams};
 use support::{TempDir, drive, settle, that_fit};
-use tidegate::{Address, DatagramProtocol, DatagramTransport, EventLoop, Result};
+use tidegate::{
+    Address, DatagramOptions, DatagramProtocol, DatagramTransport, EventLoop, OnPause, Result,
+};
 
 #[global_allocator]
 static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -31,7 +33,12 @@ impl DatagramProtocol for Echo {
 
 /// One test, because others would be counted.
 #[test]
-fn an_endpoint_that_has_sent_its_replies_has_little_memory_beside_its_protocol() {
+fn an_endpoint_without_a_queue_has_little_memory_beside_its_protocol() {
+    that_have_sent_their_replies();
+    that_had_a_long_queue();
+}
+
+fn that_have_sent_their_replies() {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
     let peer = DatagramPeer::new(Datagrams::V4, &dir, "b");
@@ -69,4 +76,67 @@ fn used(event_loop: &mut EventLoop, peer: &DatagramPeer) -> DatagramTransport {
     }
     settle(event_loop);
     transport
+}
+
+/// The size of each queue, in datagrams of 1,000 bytes.
+const LONG: usize = 150;
+
+struct Silent;
+
+impl DatagramProtocol for Silent {
+    fn datagram_received(&mut self, _: &DatagramTransport, _: &[u8], _: &Address) -> Result {
+        Ok(())
+    }
+
+    fn pause_writing(&mut self, _: &DatagramTransport) -> Result<OnPause> {
+        Ok(OnPause::KeepReading)
+    }
+}
+
+/// Endpoints whose receiver took nothing for a time.
+fn that_had_a_long_queue() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let dir = TempDir::new();
+    let peer = DatagramPeer::new(Datagrams::Unix, &dir, "b");
+    let count = that_fit(20, 1);
+    let endpoints: Vec<_> = (0..count)
+        .map(|_| {
+            let options = DatagramOptions::connected(peer.address());
+            let handle = event_loop.handle();
+            handle.create_datagram_endpoint(options, Silent).unwrap()
+        })
+        .collect();
+    settle(&mut event_loop);
+    let allocated = |region: &Region<'_, System>| {
+        let change = region.change();
+        change.bytes_allocated as isize - change.bytes_deallocated as isize
+    };
+    let region = Region::new(GLOBAL);
+    for transport in &endpoints {
+        for _ in 0..LONG {
+            transport.send(&[7; 1000]).unwrap();
+        }
+    }
+    settle(&mut event_loop);
+    let queued = |of: &[DatagramTransport]| of.iter().map(|one| one.stats().queued).sum::<u64>();
+    assert!(
+        queued(&endpoints) as usize > count * (LONG - 20),
+        "{endpoints:?}"
+    );
+    let full = allocated(&region);
+    assert!(full > 100_000 * count as isize, "{full} bytes of queues");
+    for _ in 0..count * LONG {
+        let sent = || endpoints.iter().map(|one| one.stats().sent).sum::<u64>();
+        let before = sent();
+        peer.receive();
+        if queued(&endpoints) > 0 {
+            drive(&mut event_loop, "another is sent", || sent() > before);
+        }
+    }
+    settle(&mut event_loop);
+    assert_eq!(queued(&endpoints), 0);
+    // The loop keeps one queue, of at most 128 KiB.
+    let left = allocated(&region) - 128 * 1024;
+    let each = left / count as isize;
+    assert!(each <= 1024, "{each} bytes for each of {count}");
 }
