@@ -33,6 +33,22 @@ impl Address {
             _ => None,
         }
     }
+
+    /// Returns whether the addresses name one place, however they are spelled: an IPv4 address may be written as one
+    /// of IPv6, and only some IPv6 addresses need a zone.
+    pub(crate) fn is_same_place(&self, other: &Self) -> bool {
+        let (Self::Inet(one), Self::Inet(two)) = (self, other) else {
+            return self == other;
+        };
+        let zone = |addr: &SocketAddr| match addr {
+            SocketAddr::V6(addr) => addr.scope_id(),
+            SocketAddr::V4(_) => 0,
+        };
+        let zones = (zone(one), zone(two));
+        one.port() == two.port()
+            && one.ip().to_canonical() == two.ip().to_canonical()
+            && (zones.0 == zones.1 || zones.0 == 0 || zones.1 == 0)
+    }
 }
 
 /// The form that `create_server` and `create_connection` take, but for `unnamed`.
@@ -276,6 +292,24 @@ mod tests {
         let error = parse(text).unwrap_err();
         assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
         error.to_string()
+    }
+
+    #[test]
+    fn a_place_is_the_same_in_every_spelling_of_its_address() {
+        for (one, two, same) in [
+            ("192.0.2.1:5", "[::ffff:192.0.2.1]:5", true),
+            ("192.0.2.1:5", "192.0.2.1:6", false),
+            ("192.0.2.1:5", "192.0.2.2:5", false),
+            ("[2001:db8::1]:5", "[2001:db8::1%3]:5", true),
+            ("[fe80::1%2]:5", "[fe80::1%3]:5", false),
+            ("[::1]:5", "127.0.0.1:5", false),
+        ] {
+            let [one, two] = [one, two].map(|text| Address::Inet(text.parse().unwrap()));
+            assert_eq!(one.is_same_place(&two), same, "{one} {two}");
+        }
+        let [one, two] = ["/a", "/b"].map(|path| Address::Unix(path.into()));
+        assert!(one.is_same_place(&one) && !one.is_same_place(&two));
+        assert!(!one.is_same_place(&Address::Unnamed));
     }
 
     #[test]

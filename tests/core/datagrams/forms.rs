@@ -241,3 +241,53 @@ fn an_ipv6_endpoint_hears_ipv4_only_if_it_is_asked_to() {
         assert_eq!(peer.receive(), b"four");
     }
 }
+
+#[test]
+fn options_of_an_endpoint_of_both_families_hold_for_both() {
+    if !support::has_ipv6() {
+        return;
+    }
+    let event_loop = EventLoop::new().unwrap();
+    let given = socket2::Socket::new(socket2::Domain::IPV6, socket2::Type::DGRAM, None).unwrap();
+    given.set_only_v6(false).unwrap();
+    let any: SocketAddr = "[::]:0".parse().unwrap();
+    given.bind(&any.into()).unwrap();
+    let copy = given.try_clone().unwrap();
+    let transport = endpoint(
+        &event_loop,
+        UdpSocket::from(given),
+        &DatagramRecorder::default(),
+    );
+    transport.set_hops(7).unwrap();
+    transport.set_traffic_class(0x20).unwrap();
+    transport.set_multicast_hops(3).unwrap();
+    transport.set_multicast_loop(false).unwrap();
+    let v4 = (copy.ttl_v4().unwrap(), copy.tos_v4().unwrap());
+    let v6 = (copy.unicast_hops_v6().unwrap(), copy.tclass_v6().unwrap());
+    assert_eq!((v4, v6), ((7, 0x20), (7, 0x20)));
+    let v4 = (
+        copy.multicast_ttl_v4().unwrap(),
+        copy.multicast_loop_v4().unwrap(),
+    );
+    let v6 = (
+        copy.multicast_hops_v6().unwrap(),
+        copy.multicast_loop_v6().unwrap(),
+    );
+    assert_eq!((v4, v6), ((3, false), (3, false)));
+    let at = Ipv4Addr::LOCALHOST;
+    let set = transport.set_multicast_interface(Interface::Address(at));
+    set.unwrap();
+    assert_eq!(copy.multicast_if_v4().unwrap(), at);
+    transport
+        .set_multicast_interface(Interface::Index(1))
+        .unwrap();
+    assert_eq!(copy.multicast_if_v6().unwrap(), 1);
+    transport.set_multicast_interface(Interface::Any).unwrap();
+    assert_eq!(
+        (
+            copy.multicast_if_v4().unwrap(),
+            copy.multicast_if_v6().unwrap()
+        ),
+        (Ipv4Addr::UNSPECIFIED, 0)
+    );
+}

@@ -312,3 +312,95 @@ fn a_unix_socket_has_none_of_it_and_making_the_endpoint_says_so() {
         assert!(error.to_string().contains("one of UDP"), "{error}");
     }
 }
+
+/// Two endpoints on a loop of their own that each send a run to `to`.
+fn two_runs(to: &Address) {
+    let mut event_loop = EventLoop::new().unwrap();
+    for _ in 0..2 {
+        let from = endpoint(&event_loop, "127.0.0.1:0", &DatagramRecorder::default());
+        settle(&mut event_loop);
+        send_run(&mut event_loop, &from, to);
+    }
+}
+
+#[test]
+fn the_replies_to_a_coalesced_read_go_in_one_call_also_when_it_is_the_second_sender_of_a_tick() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let options = DatagramOptions::new("127.0.0.1:0").coalesce(true);
+    let echo = endpoint(&event_loop, options, &DatagramRecorder::echo());
+    settle(&mut event_loop);
+    two_runs(echo.local_addr());
+    let before = event_loop.handle().stats().writes;
+    drive(&mut event_loop, "all echoes", || echo.stats().sent == 20);
+    assert_eq!(event_loop.handle().stats().writes - before, 2);
+}
+
+#[test]
+fn the_share_of_a_tick_cuts_no_coalesced_read() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let protocol = DatagramRecorder::default();
+    let options = DatagramOptions::new("127.0.0.1:0")
+        .coalesce(true)
+        .receive_buffer(1 << 20);
+    let to = endpoint(&event_loop, options, &protocol);
+    settle(&mut event_loop);
+    let mut senders = EventLoop::new().unwrap();
+    let from = endpoint(&senders, "127.0.0.1:0", &DatagramRecorder::default());
+    for sent in 1..=3 {
+        for i in 0..50 {
+            from.send_to(&[i; 100], to.local_addr()).unwrap();
+        }
+        drive(&mut senders, "a run is sent", || {
+            from.stats().sent == 50 * sent
+        });
+    }
+    let mut ticks = Vec::new();
+    drive(&mut event_loop, "all of them", || {
+        ticks.push(to.stats().received);
+        to.stats().received == 150
+    });
+    ticks.retain(|received| *received > 0);
+    assert_eq!(ticks, [100, 150]);
+    let each: Vec<_> = (0..3).flat_map(|_| 0..50).map(|i| vec![i; 100]).collect();
+    assert_eq!(protocol.datagrams(), each);
+}
+
+#[test]
+fn a_given_socket_that_coalesces_already_delivers_its_datagrams_one_by_one() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let given = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let copy = given.try_clone().unwrap();
+    let asked = DatagramOptions::new(copy).coalesce(true);
+    let gone = endpoint(&event_loop, asked, &DatagramRecorder::default());
+    gone.abort();
+    settle(&mut event_loop);
+    let protocol = DatagramRecorder::default();
+    let to = Address::Inet(given.local_addr().unwrap());
+    let from = endpoint(&event_loop, "127.0.0.1:0", &DatagramRecorder::default());
+    settle(&mut event_loop);
+    // It has come before the socket is given.
+    send_run(&mut event_loop, &from, &to);
+    let to = endpoint(&event_loop, given, &protocol);
+    drive(&mut event_loop, "the run", || {
+        to.stats().received_bytes == 9 * 1_200 + 100
+    });
+    assert_eq!(protocol.datagrams(), run());
+}
+
+#[test]
+fn a_traffic_class_holds_for_what_is_sent_after_it_and_not_for_what_is_queued() {
+    for wire in wires() {
+        let mut event_loop = EventLoop::new().unwrap();
+        let (protocol, arrivals) = noting();
+        let to = endpoint(&event_loop, at(wire).receive_ecn(true), &protocol);
+        let from = endpoint(&event_loop, at(wire), &DatagramRecorder::default());
+        settle(&mut event_loop);
+        for mark in [Ecn::Capable0, Ecn::Capable1, Ecn::NotCapable] {
+            from.set_traffic_class(mark.bits().into()).unwrap();
+            from.send_to(b"x", to.local_addr()).unwrap();
+        }
+        drive(&mut event_loop, "three", || arrivals.borrow().len() == 3);
+        let marks = [Ecn::Capable0, Ecn::Capable1, Ecn::NotCapable];
+        assert_eq!(ecn(&arrivals), marks.map(Some), "{wire:?}");
+    }
+}

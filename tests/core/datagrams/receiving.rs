@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use support::datagrams::{DatagramPeer, DatagramRecorder, Datagrams, Heard, endpoint};
 use support::{TempDir, drive, settle};
-use tidegate::EventLoop;
+use tidegate::{DatagramOptions, EventLoop};
 
 #[test]
 fn at_most_64_datagrams_are_received_in_a_tick_and_the_rest_in_the_next_without_a_sleep() {
@@ -143,6 +143,43 @@ fn at_most_a_mebibyte_and_one_datagram_is_received_in_a_tick() {
         for ticks in 1..=3 {
             event_loop.run_once(Some(support::BOUND)).unwrap();
             assert_eq!(transport.stats().received, share * ticks, "{wire:?}");
+        }
+    }
+}
+
+#[test]
+fn what_others_sent_before_the_connect_is_dropped_and_counted() {
+    for wire in Datagrams::each() {
+        for coalesce in [false, true] {
+            if coalesce && wire == Datagrams::Unix {
+                continue;
+            }
+            let mut event_loop = EventLoop::new().unwrap();
+            let dir = TempDir::new();
+            let peer = DatagramPeer::new(wire, &dir, "b");
+            let other = DatagramPeer::new(wire, &dir, "c");
+            let given = DatagramPeer::new(wire, &dir, "a");
+            let at = given.address();
+            other.send_to(b"stranger", &at);
+            other.send_to(b"", &at);
+            peer.send_to(b"first", &at);
+            let options: DatagramOptions = match given {
+                DatagramPeer::Udp(socket) => socket.into(),
+                DatagramPeer::Unix(socket) => socket.into(),
+            };
+            let options = options.coalesce(coalesce).remote(peer.address());
+            let protocol = DatagramRecorder::default();
+            let transport = endpoint(&event_loop, options, &protocol);
+            peer.send_to(b"second", &at);
+            drive(&mut event_loop, "those of the peer", || {
+                protocol.datagrams().len() > 1
+            });
+            settle(&mut event_loop);
+            let expected: [&[u8]; 2] = [b"first", b"second"];
+            assert_eq!(protocol.datagrams(), expected, "{wire:?}");
+            let stats = transport.stats();
+            assert_eq!((stats.received, stats.strangers), (2, 2), "{wire:?}");
+            assert_eq!(protocol.errors(), []);
         }
     }
 }

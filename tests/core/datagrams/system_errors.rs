@@ -17,6 +17,7 @@ use tidegate::driver::{
 use tidegate::{Address, CloseReason, DatagramOptions, DatagramTransport, EventLoop};
 
 const EINTR: i32 = 4;
+const EIO: i32 = 5;
 const EBADF: i32 = 9;
 const EAGAIN: i32 = 11;
 const ENOMEM: i32 = 12;
@@ -291,5 +292,75 @@ fn no_error_of_a_send_ends_the_endpoint() {
         assert_eq!(scene.protocol.closed(), None, "errno {errno}");
         assert_eq!(scene.protocol.errors().len(), 1, "errno {errno}");
         assert_eq!(scene.transport.stats().sent, 1);
+    }
+}
+
+fn another() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 3))
+}
+
+impl Scene {
+    /// Sends datagrams of one length to `to`, while calls fail so. Returns the lengths of the calls.
+    fn burst(&mut self, to: SocketAddr, count: usize, len: usize, errors: &[i32]) -> Vec<usize> {
+        self.script.calls.borrow_mut().clear();
+        self.script.sends.borrow_mut().extend(errors);
+        for _ in 0..count {
+            self.transport.send_to(&vec![0; len], &to).unwrap();
+        }
+        for _ in 0..3 {
+            tick(&mut self.event_loop);
+        }
+        assert_accounted(&self.transport);
+        let calls = self.script.calls.borrow();
+        calls.iter().map(|(_, len)| *len).collect()
+    }
+}
+
+#[test]
+fn a_run_whose_datagrams_are_refused_one_by_one_too_teaches_nothing() {
+    for errno in [EINVAL, EMSGSIZE, EIO] {
+        let mut scene = Scene::new(false);
+        let calls = scene.burst(peer(), 3, 10, &[errno; 4]);
+        assert_eq!(calls, [30, 10, 10, 10]);
+        assert_eq!(scene.burst(another(), 1, 10, &[]), [10]);
+        for to in [another(), peer()] {
+            assert_eq!(scene.burst(to, 3, 10, &[]), [30], "errno {errno}");
+        }
+        // Others of the run do not make up for its first.
+        let calls = scene.burst(peer(), 3, 10, &[errno, errno, 0, 0]);
+        assert_eq!(calls, [30, 10, 10, 10]);
+        assert_eq!(scene.burst(peer(), 3, 10, &[]), [30], "errno {errno}");
+    }
+}
+
+#[test]
+fn a_destination_that_takes_no_runs_gets_single_datagrams_and_the_others_get_runs() {
+    for (errno, shorter) in [(EMSGSIZE, vec![15]), (EINVAL, vec![15]), (EIO, vec![5; 3])] {
+        let mut scene = Scene::new(false);
+        let calls = scene.burst(peer(), 3, 10, &[errno]);
+        assert_eq!(calls, [30, 10, 10, 10], "errno {errno}");
+        assert_eq!(scene.burst(peer(), 3, 10, &[]), [10; 3], "errno {errno}");
+        assert_eq!(scene.burst(peer(), 3, 12, &[]), [12; 3], "errno {errno}");
+        assert_eq!(scene.burst(peer(), 3, 5, &[]), shorter, "errno {errno}");
+        assert_eq!(scene.burst(another(), 3, 10, &[]), [30], "errno {errno}");
+        assert_eq!(scene.burst(peer(), 3, 10, &[]), [10; 3], "errno {errno}");
+    }
+}
+
+#[test]
+fn runs_to_a_destination_that_took_none_are_tried_again_after_a_thousand_datagrams() {
+    for connected in [false, true] {
+        let mut scene = Scene::new(connected);
+        // With a remote address, the call is made again for an error that may be an earlier datagram's.
+        let refused = [EMSGSIZE; 2];
+        let errors = &refused[..1 + usize::from(connected)];
+        scene.burst(peer(), 30, 10, errors);
+        let mut singly = 0;
+        while scene.burst(peer(), 30, 10, &[]) == [10; 30] {
+            singly += 30;
+            assert!(singly < 3_000, "runs are not tried again");
+        }
+        assert!((1_000..1_100).contains(&singly), "after {singly}");
+        assert_eq!(scene.burst(peer(), 30, 10, &[]), [300]);
     }
 }

@@ -142,17 +142,20 @@ fn bind(handle: &Handle, options: DatagramOptions) -> io::Result<(Settings, Data
         socket.set_option(option)?;
     }
     let segments = if options.segmentation {
-        socket.max_segments().clamp(1, usize::from(u16::MAX))
+        socket.max_segments().clamp(1, usize::from(u8::MAX))
     } else {
         1
     };
+    let remote = remote.or(connected);
+    let of_kernel = remote.as_ref().and_then(|_| socket.remote_addr());
     let settings = Settings {
         handle: handle.clone(),
         local: socket.local_addr()?,
-        remote: remote.or(connected),
+        remote_of_kernel: of_kernel.filter(|addr| Some(addr) != remote.as_ref()),
+        remote,
         marks,
         when_full: options.when_full,
-        segments,
+        segments: segments as u8,
     };
     Ok((settings, socket))
 }

@@ -3,6 +3,7 @@
 use super::DatagramError;
 use super::options::{Settings, WhenFull};
 use super::queue::Queue;
+use super::runs::{Lesson, Runs};
 use super::stats::Numbers;
 use super::{DatagramProtocol, DatagramTransport};
 use crate::completion::Completer;
@@ -33,13 +34,8 @@ pub(crate) struct Endpoint {
     pub(super) marks: Cell<Watermarks>,
     pub(super) when_full: WhenFull,
     /// The maximum number of datagrams of one call.
-    pub(super) segments: Cell<u16>,
-    /// The number of datagrams at the front of the queue that go one by one, for their run was refused.
-    pub(super) singly: Cell<u16>,
-    /// The length of the datagrams of a run that was too long, until one of them has gone by itself.
-    pub(super) too_long_run: Cell<u32>,
-    /// Datagrams of this length or longer go one by one.
-    pub(super) singly_from: Cell<u32>,
+    pub(super) segments: u8,
+    pub(super) runs: Runs,
     /// The kernel tells of room.
     pub(super) watches_room: Cell<bool>,
     /// The tick that delivered the last `resume_writing`.
@@ -62,6 +58,10 @@ pub(super) struct Extra {
     pub(super) errors: VecDeque<DatagramError>,
     /// Datagrams that came in one call with others, and wait for the protocol to read on.
     pub(super) kept: Option<Kept>,
+    /// The remote address as the kernel spells it, if it does so in another way.
+    pub(super) remote_of_kernel: Option<Address>,
+    /// What a refused run has taught.
+    pub(super) lesson: Option<Lesson>,
     pub(super) drains: Vec<Completer<()>>,
     /// With the number of datagrams that must have gone; in order.
     pub(super) flushes: VecDeque<(u64, Completer<()>)>,
@@ -82,6 +82,8 @@ pub(super) struct Extra {
 pub(super) struct Kept {
     pub(super) from: Address,
     pub(super) data: Vec<u8>,
+    /// Where those begin that have not been delivered.
+    pub(super) at: usize,
     pub(super) segment: usize,
 }
 
@@ -92,6 +94,7 @@ impl Endpoint {
         protocol: Box<dyn DatagramProtocol>,
     ) -> DatagramTransport {
         let core = settings.handle.core().clone();
+        let remote_of_kernel = settings.remote_of_kernel;
         let endpoint = core.registry.borrow_mut().insert(Slot::other, |id| {
             Rc::new(Self {
                 state: Cell::new(State::CONNECTING.with(State::WRITABLE)),
@@ -105,10 +108,8 @@ impl Endpoint {
                 extra: BoxCell::default(),
                 marks: Cell::new(settings.marks),
                 when_full: settings.when_full,
-                segments: Cell::new(settings.segments as u16),
-                singly: Cell::new(0),
-                too_long_run: Cell::new(0),
-                singly_from: Cell::new(u32::MAX),
+                segments: settings.segments,
+                runs: Runs::default(),
                 watches_room: Cell::new(false),
                 resume_tick: Cell::new(0),
                 read_tick: Cell::new(core.tick().wrapping_sub(1)),
@@ -116,6 +117,9 @@ impl Endpoint {
                 numbers: Numbers::default(),
             })
         });
+        if let Some(remote) = remote_of_kernel {
+            endpoint.with_extra(|extra| extra.remote_of_kernel = Some(remote));
+        }
         DatagramTransport(endpoint)
     }
 

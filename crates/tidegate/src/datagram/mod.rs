@@ -2,7 +2,7 @@
 //!
 //! The way of a datagram: [`receive`] takes it from the kernel and calls the protocol with it, [`send`]
 //! takes the datagrams of a reply into the [`queue`], from which those of one address and one length go in
-//! one system call. [`room`] waits while the kernel refuses.
+//! one system call. [`room`] waits while the kernel refuses, and [`runs`] knows of those that it does not take.
 //!
 //! The steps that are owed to an endpoint follow from the same [`State`] as for
 //! connections, and [`settle`] carries them out. [`bind`] makes an endpoint, and [`close`] ends it.
@@ -23,6 +23,7 @@ mod protocol;
 mod queue;
 mod receive;
 mod room;
+mod runs;
 mod schedule;
 mod send;
 mod settle;

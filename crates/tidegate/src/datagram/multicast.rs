@@ -9,6 +9,11 @@ use std::net::IpAddr;
 ///
 /// Each method fails with the system's error, with [`InvalidInput`](io::ErrorKind::InvalidInput) on a
 /// Unix socket, and with the [`Closed`](crate::Closed) of an endpoint that has ended.
+///
+/// The kernel sends a datagram with the options that hold then, not with those of its `send_to`. So the queue is
+/// offered before an option of sent datagrams changes. Those that the kernel refuses, or that are beyond this
+/// tick's share, leave with the new option. [`flush`](Self::flush) completes when none of them wait. On an endpoint of
+/// both families ([`v6only(false)`](crate::DatagramOptions::v6only)) an option is set for both.
 #[allow(clippy::missing_errors_doc, reason = "the heading has them")]
 impl DatagramTransport {
     /// Joins a multicast group on an interface (IP_ADD_MEMBERSHIP, ip(7); IPV6_JOIN_GROUP, ipv6(7)).
@@ -31,7 +36,8 @@ impl DatagramTransport {
         self.set_option(DatagramOption::MulticastHops(hops))
     }
 
-    /// Sets the interface that datagrams to groups leave by.
+    /// Sets the interface that datagrams to groups leave by. IPv6 names it by its index, IPv4 by an address of
+    /// it. An endpoint of both families takes one of each.
     pub fn set_multicast_interface(&self, interface: Interface) -> io::Result<()> {
         self.set_option(DatagramOption::MulticastInterface(interface))
     }
@@ -55,6 +61,10 @@ impl DatagramTransport {
         let endpoint = self.endpoint();
         if let Some(closed) = endpoint.closed() {
             return Err(closed.into());
+        }
+        if option.is_of_sent() {
+            self.offer();
+            self.touch();
         }
         match endpoint.socket.borrow_mut().as_mut() {
             Some(socket) => socket.set_option(option),

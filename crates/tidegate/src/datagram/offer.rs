@@ -57,7 +57,8 @@ impl DatagramTransport {
         let (count, len) = (front.count, front.transmit.data.len());
         match endpoint.call_to_send(front.transmit, budget) {
             Ok(()) => {
-                endpoint.note_sent(count, len);
+                endpoint.count_sent(count, len);
+                endpoint.end_trial(front.transmit.to);
                 endpoint.pop(queue, count)
             }
             Err(error) => {
@@ -79,7 +80,8 @@ impl DatagramTransport {
         );
         match self.outcome_of(error, front.transmit) {
             Offered::Sent => {
-                endpoint.note_sent(count, len);
+                endpoint.count_sent(count, len);
+                endpoint.end_trial(front.transmit.to);
                 endpoint.pop(queue, count);
             }
             Offered::Refused => {
@@ -89,18 +91,12 @@ impl DatagramTransport {
             Offered::Failed(error) if count > 1 => {
                 endpoint.queue.put(queue);
                 // Each gets a verdict of its own.
-                endpoint.singly.set(count as u16);
-                match error.raw_os_error() {
-                    Some(libc::EMSGSIZE | libc::EINVAL) => {
-                        endpoint.too_long_run.set(segment as u32);
-                    }
-                    Some(libc::EIO) => endpoint.segments.set(1),
-                    _ => {}
-                }
+                endpoint.runs.refused(count, segment, &error);
             }
             Offered::Failed(error) => {
                 add(&endpoint.numbers.failed, 1);
                 let to = front.transmit.to.or(endpoint.remote.as_ref()).cloned();
+                endpoint.runs.forget_trial();
                 endpoint.pop(queue, 1);
                 self.note_error(DatagramError::new(error, to, Some(len)));
             }
@@ -205,9 +201,9 @@ impl Endpoint {
 
     /// Returns the maximum number of datagrams of the next call.
     fn at_once(&self) -> usize {
-        match self.singly.get() {
-            0 => usize::from(self.segments.get()),
-            _ => 1,
+        match self.runs.goes_singly() {
+            true => 1,
+            false => usize::from(self.segments),
         }
     }
 
@@ -237,17 +233,9 @@ impl Endpoint {
         add(&self.core().counters.bytes_sent, len);
     }
 
-    fn note_sent(&self, count: usize, len: usize) {
-        self.count_sent(count, len);
-        if count == 1 && self.too_long_run.get() > 0 && self.too_long_run.take() == len as u32 {
-            // It was the length of the run, not the destination.
-            let limit = self.singly_from.get().min(len as u32);
-            self.singly_from.set(limit);
-        }
-    }
-
     /// Removes datagrams that wait no more from the front of the queue.
     pub(super) fn remove(&self, count: usize) {
+        self.runs.forget_trial();
         if let Some(queue) = self.queue.take() {
             self.pop(queue, count);
         }
@@ -258,13 +246,12 @@ impl Endpoint {
     fn pop(&self, mut queue: Box<Queue>, count: usize) -> bool {
         if count < queue.len() {
             queue.pop(count);
-            let singly = self.singly.get().saturating_sub(count as u16);
-            self.singly.set(singly);
+            self.runs.gone(count);
             self.queue.put(queue);
             return false;
         }
         self.clear(State::QUEUED);
-        self.singly.set(0);
+        self.runs.queue_is_empty();
         self.give_back(queue);
         true
     }
@@ -279,7 +266,7 @@ impl Endpoint {
     /// Drops what is queued.
     pub(super) fn drop_queue(&self) {
         self.clear(State::QUEUED);
-        self.singly.set(0);
+        self.runs.queue_is_empty();
         if let Some(queue) = self.queue.take() {
             self.give_back(queue);
         }

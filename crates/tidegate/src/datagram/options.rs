@@ -101,7 +101,9 @@ impl DatagramOptions {
     }
 
     /// Exchanges datagrams with `remote` alone: the kernel drops those of others, and reports refusals
-    /// (connect(2)). Only the address of `remote` counts, which must be no name: resolve it first.
+    /// (connect(2)). Those of others that a bound socket got before the connect are dropped here, and counted
+    /// in [`DatagramStats::strangers`](super::DatagramStats::strangers). Only the address of `remote` counts,
+    /// which must be no name: resolve it first.
     pub fn remote(mut self, remote: impl Into<Self>) -> Self {
         self.remote = Some(match remote.into().local {
             Local::Target(target) => Ok(target),
@@ -175,11 +177,15 @@ impl DatagramOptions {
         self
     }
 
-    /// Sets whether one read may bring several datagrams of a sender (UDP_GRO, udp(7)); off unless set.
+    /// Sets whether one read may bring several datagrams of a sender (UDP_GRO, udp(7)); off unless set, here or on
+    /// a given socket.
     ///
-    /// The protocol is called with each of them. Those that are left when it stops reading come first when it
-    /// goes on. Bulk data costs a fraction of the processor time then, but the read of a single datagram
-    /// costs more. Linux has it since 5.0; without it, and on a Unix socket, making the endpoint fails.
+    /// The protocol is called with each of them. Those that are left when it stops reading, at most 64 KiB, are
+    /// copied, and come first when it goes on. The share of a tick ends between reads, so the last read goes
+    /// beyond it, by at most 127 datagrams.
+    ///
+    /// Bulk data costs a fraction of the processor time then, but the read of a single datagram costs more. Linux
+    /// has it since 5.0; without it, and on a Unix socket, making the endpoint fails.
     #[cfg(feature = "offload")]
     pub fn coalesce(self, on: bool) -> Self {
         self.asking(DatagramOption::Coalesce, on)
@@ -222,7 +228,9 @@ impl DatagramOptions {
 
 from_addresses!(DatagramOptions, DatagramOptions::parsed);
 
-/// A socket that is connected has its peer as the remote address.
+/// A socket that is connected has its peer as the remote address. One that receives several datagrams in one call
+/// (UDP_GRO, udp(7)) goes on to do so, as with `coalesce`. That needs the feature `offload`: without it, they come as
+/// one.
 impl From<UdpSocket> for DatagramOptions {
     fn from(socket: UdpSocket) -> Self {
         Self::given(OsDatagrams::from_udp(socket))
@@ -241,7 +249,9 @@ pub(super) struct Settings {
     pub(super) handle: Handle,
     pub(super) local: Address,
     pub(super) remote: Option<Address>,
+    /// The same, if the kernel spells it in another way.
+    pub(super) remote_of_kernel: Option<Address>,
     pub(super) marks: crate::flow::Watermarks,
     pub(super) when_full: WhenFull,
-    pub(super) segments: usize,
+    pub(super) segments: u8,
 }

@@ -101,7 +101,7 @@ impl Queue {
     }
 
     /// Adds a datagram, and returns the new [`cost`](Self::cost). At most `segments` of them go in one call,
-    /// and only those of a length below `below`.
+    /// and to its address only those of a length below `below`.
     pub(super) fn push(
         &mut self,
         to: Option<&Address>,

@@ -12,23 +12,23 @@ use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 
-/// The maximum number of datagrams that one endpoint receives in a tick, errors included.
-const DATAGRAMS_PER_TICK: u32 = 64;
+/// The number of datagrams, errors included, after which one endpoint makes no more reads in a tick.
+const DATAGRAMS_PER_TICK: i32 = 64;
 
-/// The maximum number of bytes after which one endpoint receives no more in a tick.
+/// The number of bytes after which one endpoint makes no more reads in a tick.
 const BYTES_PER_TICK: isize = 1024 * 1024;
 
 /// The maximum number of datagrams of one sender after which the replies to them are sent. Beyond it
 /// fewer system calls gain little, and the first reply waits for the others.
 const BATCH: u32 = 16;
 
-/// The rest of an endpoint's share of a tick, and of a batch.
+/// The rest of an endpoint's share of a tick, and of a batch. It ends between reads: a rest would be copied, so
+/// the last read goes beyond it, by the datagrams of one call at the most.
 struct Share {
-    datagrams: u32,
+    datagrams: i32,
+    bytes: isize,
     /// The number of the datagrams of one sender whose replies have not been sent.
     batch: u32,
-    /// Below 0 when the last datagram went beyond it.
-    bytes: isize,
     /// The sender of those datagrams.
     sender: Option<Address>,
 }
@@ -44,7 +44,7 @@ impl Share {
     }
 
     fn is_used_up(&self) -> bool {
-        self.datagrams == 0 || self.bytes <= 0
+        self.datagrams <= 0 || self.bytes <= 0
     }
 
     fn take(&mut self, len: usize) {
@@ -152,37 +152,65 @@ impl DatagramTransport {
     #[inline(always)]
     fn deliver(&self, data: &[u8], received: Received, share: &mut Share) {
         let Received { segment, from, .. } = received;
-        if segment < data.len() {
-            self.deliver_several(data, segment, from, share);
-        } else if let Some(remote) = &self.endpoint().remote {
-            // The kernel drops datagrams of others; it may spell the address in another way.
-            self.begin_batch(remote, data.len(), share);
-            self.deliver_one(data, remote);
+        let endpoint = self.endpoint();
+        if let Some(remote) = &endpoint.remote {
+            if from != *remote && !endpoint.is_remote(&from) {
+                self.drop_of_stranger(data, segment, share);
+            } else if segment < data.len() {
+                self.deliver_read(data, segment, remote.clone(), share);
+            } else {
+                self.begin_batch(remote, data.len(), share);
+                self.deliver_one(data, remote);
+            }
+        } else if segment < data.len() {
+            self.deliver_read(data, segment, from, share);
         } else {
             self.begin_batch(&from, data.len(), share);
             self.deliver_one(data, share.sender.insert(from));
         }
     }
 
-    /// Those that are left when reading stops are kept.
+    /// The kernel drops datagrams of others from the connect(2) on, but keeps those that came before.
+    #[cold]
+    fn drop_of_stranger(&self, data: &[u8], segment: usize, share: &mut Share) {
+        let count = data.len().div_ceil(segment.max(1)).max(1);
+        add(&self.endpoint().numbers.strangers, count);
+        share.take(data.len());
+    }
+
+    /// Delivers several that came in one call. Those that are left when reading stops are kept.
     #[inline(never)]
-    fn deliver_several(&self, mut data: &[u8], segment: usize, from: Address, share: &mut Share) {
-        let endpoint = self.endpoint();
-        let from = endpoint.remote.clone().unwrap_or(from);
-        loop {
-            let (datagram, rest) = data.split_at(segment.min(data.len()));
-            data = rest;
-            self.begin_batch(&from, datagram.len(), share);
-            self.deliver_one(datagram, &from);
-            if data.is_empty() {
+    fn deliver_read(&self, data: &[u8], segment: usize, from: Address, share: &mut Share) {
+        let end = self.deliver_several(data, segment, &from, share);
+        if end < data.len() {
+            self.keep(Kept {
+                from,
+                data: data[end..].to_vec(),
+                at: 0,
+                segment,
+            });
+        }
+    }
+
+    /// Returns where those begin that were not delivered, because reading has stopped.
+    fn deliver_several(
+        &self,
+        data: &[u8],
+        segment: usize,
+        from: &Address,
+        share: &mut Share,
+    ) -> usize {
+        self.begin_sender(from, share);
+        let mut end = 0;
+        for datagram in data.chunks(segment.max(1)) {
+            if end > 0 && self.endpoint().is(State::NO_READ) {
                 break;
             }
-            if endpoint.is(State::NO_READ) || share.is_used_up() {
-                self.keep(data, segment, from);
-                return;
-            }
+            self.begin_batch(from, datagram.len(), share);
+            self.deliver_one(datagram, from);
+            end += datagram.len();
         }
-        share.sender = Some(from);
+        end
     }
 
     #[inline(always)]
@@ -200,19 +228,26 @@ impl DatagramTransport {
     }
 
     /// Keeps datagrams that came in one call with others, until they can be delivered.
-    fn keep(&self, data: &[u8], segment: usize, from: Address) {
+    fn keep(&self, kept: Kept) {
         let endpoint = self.endpoint();
         if endpoint.is(State::ENDING) {
             return;
         }
-        endpoint.with_extra(|extra| {
-            extra.kept = Some(Kept {
-                from,
-                data: data.to_vec(),
-                segment,
-            });
-        });
+        endpoint.with_extra(|extra| extra.kept = Some(kept));
         endpoint.set(State::UNREAD);
+    }
+
+    /// Sends the replies to another sender before several datagrams of `from` are delivered.
+    fn begin_sender(&self, from: &Address, share: &mut Share) {
+        match &share.sender {
+            Some(last) if last == from => return,
+            Some(_) => {
+                self.offer();
+                share.batch = 0;
+            }
+            None => {}
+        }
+        share.sender = Some(from.clone());
     }
 
     /// Takes a datagram of `len` bytes off the share. Sends the replies to another sender, or to a full batch,
@@ -232,8 +267,12 @@ impl DatagramTransport {
     fn deliver_kept(&self, share: &mut Share) {
         let endpoint = self.endpoint();
         endpoint.clear(State::UNREAD);
-        if let Some(kept) = endpoint.with_extra(|extra| extra.kept.take()) {
-            self.deliver_several(&kept.data, kept.segment, kept.from, share);
+        if let Some(mut kept) = endpoint.with_extra(|extra| extra.kept.take()) {
+            let rest = &kept.data[kept.at..];
+            kept.at += self.deliver_several(rest, kept.segment, &kept.from, share);
+            if kept.at < kept.data.len() {
+                self.keep(kept);
+            }
         }
     }
 
@@ -248,6 +287,17 @@ impl DatagramTransport {
 }
 
 impl Endpoint {
+    /// Whether this is the remote address, in another spelling.
+    #[cold]
+    fn is_remote(&self, from: &Address) -> bool {
+        let is = |remote: &Address| remote.is_same_place(from);
+        let of_kernel = self.extra.with(|extra| {
+            let extra = extra.as_deref()?;
+            extra.remote_of_kernel.as_ref().map(is)
+        });
+        of_kernel.unwrap_or_else(|| self.remote.as_ref().is_some_and(is))
+    }
+
     /// Whether something is owed before the next datagram, beside offering the queue: the replies to a
     /// sender go together.
     #[inline(always)]

@@ -170,9 +170,8 @@ impl Endpoint {
         let Some(mut queue) = self.queue.take() else {
             return self.push_first(to, data);
         };
-        let segments = usize::from(self.segments.get());
-        let below = self.singly_from.get() as usize;
-        let cost = queue.push(to, data, segments, below);
+        let segments = usize::from(self.segments);
+        let cost = queue.push(to, data, segments, self.run_limit(to, data.len()));
         self.queue.put(queue);
         cost
     }

@@ -50,6 +50,9 @@ numbers! {
     sent_bytes,
     /// Datagrams that were longer than the loop's buffer, and were not delivered.
     truncated,
+    /// Datagrams of others than the remote address: they had come before the socket was connected to it, and
+    /// were not delivered.
+    strangers,
     /// Datagrams that the kernel has refused for good.
     failed,
     /// Datagrams that were dropped by [`DropOldest`](super::WhenFull::DropOldest), or at an end.

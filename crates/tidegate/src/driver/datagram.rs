@@ -59,6 +59,21 @@ pub enum DatagramOption {
     ReceiveDestination,
 }
 
+impl DatagramOption {
+    /// Returns whether datagrams leave in another way with it.
+    pub(crate) fn is_of_sent(self) -> bool {
+        matches!(
+            self,
+            Self::Broadcast(_)
+                | Self::Hops(_)
+                | Self::TrafficClass(_)
+                | Self::MulticastLoop(_)
+                | Self::MulticastHops(_)
+                | Self::MulticastInterface(_)
+        )
+    }
+}
+
 /// A datagram that was received, or several of one sender that came in one call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[allow(clippy::exhaustive_structs, reason = "outside semver")]
@@ -229,6 +244,14 @@ impl Datagrams {
         match self {
             Self::Os(socket) => socket.local_addr(),
             Self::Foreign(socket) => socket.local_addr(),
+        }
+    }
+
+    /// Returns the address that it is connected to, as the kernel spells it.
+    pub(crate) fn remote_addr(&self) -> Option<Address> {
+        match self {
+            Self::Os(socket) => socket.remote_addr(),
+            Self::Foreign(_) => None,
         }
     }
 

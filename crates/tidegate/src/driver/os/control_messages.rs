@@ -2,17 +2,17 @@
 //! their ECN and their destination address.
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
-pub(super) use elsewhere::{ask, receive};
+pub(super) use elsewhere::{ask, coalesces, receive};
 #[cfg(any(target_os = "linux", target_os = "android"))]
-pub(super) use linux::{ask, receive};
+pub(super) use linux::{ask, coalesces, receive};
 
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod linux {
     use crate::driver::{DatagramOption, Received};
     use crate::{Address, Arrival, Ecn};
     use nix::sys::socket::{
-        ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrLike, recvmsg, setsockopt,
-        sockopt,
+        ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrLike, getsockopt, recvmsg,
+        setsockopt, sockopt,
     };
     use socket2::Socket;
     use std::io::{self, IoSliceMut};
@@ -48,6 +48,12 @@ mod linux {
             _ => {}
         }
         Ok(())
+    }
+
+    /// Returns whether a call may receive several datagrams. Those that have come stay together, so the option
+    /// of a given socket cannot be taken back.
+    pub(in super::super) fn coalesces(socket: &UdpSocket) -> bool {
+        getsockopt(socket, sockopt::UdpGroSegment).unwrap_or(false)
     }
 
     /// Receives a datagram, or several of one sender that the kernel joined, and notes how they arrived.
@@ -122,6 +128,10 @@ mod elsewhere {
 
     pub(in super::super) fn ask(_: &Socket, _: bool, _: DatagramOption) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub(in super::super) fn coalesces(_: &UdpSocket) -> bool {
+        false
     }
 
     pub(in super::super) fn receive(

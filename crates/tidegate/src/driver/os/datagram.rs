@@ -32,6 +32,8 @@ pub(crate) enum Kind {
 pub(crate) struct OsDatagrams {
     pub(in crate::driver) kind: Kind,
     v6: bool,
+    /// It is of IPv6, and speaks IPv4 too.
+    both: bool,
     /// A copy of the descriptor may be open elsewhere.
     shared: bool,
     /// Rare: boxed to keep the others small.
@@ -96,6 +98,7 @@ impl OsDatagrams {
         let bound = Self {
             kind,
             v6,
+            both: v6 && !options.only_v6,
             shared: false,
             file,
             #[cfg(feature = "offload")]
@@ -109,7 +112,16 @@ impl OsDatagrams {
         socket.set_nonblocking(true)?;
         let v6 = socket.local_addr()?.is_ipv6();
         let remote = socket.peer_addr().ok().map(Address::Inet);
-        Ok((Self::given(Kind::Udp(socket), v6), remote))
+        let both = v6 && !SockRef::from(&socket).only_v6()?;
+        #[cfg(feature = "offload")]
+        let coalesces = control_messages::coalesces(&socket);
+        let mut given = Self::given(Kind::Udp(socket), v6);
+        given.both = both;
+        #[cfg(feature = "offload")]
+        if coalesces {
+            given.arrival = Some(Box::default());
+        }
+        Ok((given, remote))
     }
 
     /// As [`from_udp`](Self::from_udp).
@@ -129,6 +141,7 @@ impl OsDatagrams {
         Self {
             kind,
             v6,
+            both: false,
             shared: true,
             file: None,
             #[cfg(feature = "offload")]
@@ -152,6 +165,21 @@ impl OsDatagrams {
 
     pub(super) fn is_shared(&self) -> bool {
         self.shared
+    }
+
+    /// Sets an option that both families have, for those that the socket speaks.
+    fn of_each_family(
+        &self,
+        v4: impl FnOnce() -> io::Result<()>,
+        v6: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<()> {
+        if self.v6 {
+            v6()?;
+        }
+        if !self.v6 || self.both {
+            v4()?;
+        }
+        Ok(())
     }
 
     /// Returns the events that the loop wants of it. With room for output watched, the kernel reports each
@@ -240,6 +268,11 @@ impl OsDatagrams {
         self.socket().local_addr().map(|addr| address_of(&addr))
     }
 
+    pub(crate) fn remote_addr(&self) -> Option<Address> {
+        let addr = self.socket().peer_addr().ok()?;
+        Some(address_of(&addr))
+    }
+
     pub(crate) fn set_option(&mut self, option: DatagramOption) -> io::Result<()> {
         let socket = self.socket();
         match option {
@@ -250,19 +283,30 @@ impl OsDatagrams {
                 "a Unix socket has no such option: it is one of UDP",
             )),
             DatagramOption::Broadcast(on) => socket.set_broadcast(on),
-            DatagramOption::Hops(hops) if self.v6 => socket.set_unicast_hops_v6(hops),
-            DatagramOption::Hops(hops) => socket.set_ttl_v4(hops),
-            DatagramOption::TrafficClass(class) if self.v6 => socket.set_tclass_v6(class),
-            DatagramOption::TrafficClass(class) => socket.set_tos_v4(class),
-            DatagramOption::MulticastLoop(on) if self.v6 => socket.set_multicast_loop_v6(on),
-            DatagramOption::MulticastLoop(on) => socket.set_multicast_loop_v4(on),
-            DatagramOption::MulticastHops(hops) if self.v6 => socket.set_multicast_hops_v6(hops),
-            DatagramOption::MulticastHops(hops) => socket.set_multicast_ttl_v4(hops),
+            DatagramOption::Hops(hops) => self.of_each_family(
+                || socket.set_ttl_v4(hops),
+                || socket.set_unicast_hops_v6(hops),
+            ),
+            DatagramOption::TrafficClass(class) => {
+                self.of_each_family(|| socket.set_tos_v4(class), || socket.set_tclass_v6(class))
+            }
+            DatagramOption::MulticastLoop(on) => self.of_each_family(
+                || socket.set_multicast_loop_v4(on),
+                || socket.set_multicast_loop_v6(on),
+            ),
+            DatagramOption::MulticastHops(hops) => self.of_each_family(
+                || socket.set_multicast_ttl_v4(hops),
+                || socket.set_multicast_hops_v6(hops),
+            ),
             DatagramOption::MulticastInterface(at) => match at {
-                Interface::Any if self.v6 => socket.set_multicast_if_v6(0),
-                Interface::Any => socket.set_multicast_if_v4(&Ipv4Addr::UNSPECIFIED),
+                Interface::Any => self.of_each_family(
+                    || socket.set_multicast_if_v4(&Ipv4Addr::UNSPECIFIED),
+                    || socket.set_multicast_if_v6(0),
+                ),
                 Interface::Index(index) if self.v6 => socket.set_multicast_if_v6(index),
-                Interface::Address(address) if !self.v6 => socket.set_multicast_if_v4(&address),
+                Interface::Address(address) if !self.v6 || self.both => {
+                    socket.set_multicast_if_v4(&address)
+                }
                 _ => Err(wrong_interface(at, self.v6)),
             },
             DatagramOption::Join(IpAddr::V4(group), at) => {
