@@ -14,7 +14,9 @@ use tidegate::driver::{
     BindOptions, DatagramBindOptions, DatagramSocket, Datagrams, Driver, Events, Listener,
     Readiness, Received, Socket, Token, Transmit, Wake,
 };
-use tidegate::{Address, CloseReason, DatagramOptions, DatagramTransport, EventLoop};
+use tidegate::{
+    Address, CloseReason, DatagramOptions, DatagramTransport, EventLoop, WhenFull, WriteLimits,
+};
 
 const EINTR: i32 = 4;
 const EIO: i32 = 5;
@@ -39,6 +41,8 @@ struct Script {
     /// The first bytes and the lengths of the calls that send.
     calls: RefCell<Vec<(u8, usize)>>,
     registered: Cell<Option<Token>>,
+    /// There is room, which the kernel has not told.
+    room: Cell<bool>,
 }
 
 fn peer() -> SocketAddr {
@@ -54,6 +58,11 @@ impl Driver for Scripted {
             && !self.0.receives.borrow().is_empty()
         {
             events.push(token, Readiness::new().with_readable());
+        }
+        if let Some(token) = self.0.registered.get()
+            && self.0.room.take()
+        {
+            events.push(token, Readiness::new().with_writable());
         }
         Ok(())
     }
@@ -151,14 +160,18 @@ struct Scene {
 
 impl Scene {
     fn new(connected: bool) -> Self {
+        let options = DatagramOptions::new("127.0.0.1:1");
+        Self::of(match connected {
+            true => options.remote(peer()),
+            false => options,
+        })
+    }
+
+    fn of(options: DatagramOptions) -> Self {
         let script: Rc<Script> = Rc::default();
         let driver = Scripted(script.clone());
         let mut event_loop = EventLoop::builder().driver(driver).build().unwrap();
         let protocol = DatagramRecorder::default();
-        let mut options = DatagramOptions::new("127.0.0.1:1");
-        if connected {
-            options = options.remote(peer());
-        }
         let transport = endpoint(&event_loop, options, &protocol);
         tick(&mut event_loop);
         Self {
@@ -331,6 +344,25 @@ fn a_run_whose_datagrams_are_refused_one_by_one_too_teaches_nothing() {
         assert_eq!(calls, [30, 10, 10, 10]);
         assert_eq!(scene.burst(peer(), 3, 10, &[]), [30], "errno {errno}");
     }
+}
+
+#[test]
+fn a_refused_run_whose_first_datagram_is_dropped_teaches_nothing() {
+    let options = DatagramOptions::new("127.0.0.1:1").when_full(WhenFull::DropOldest);
+    // Room for two datagrams and one that crosses the cap; each counts 64 beside its bytes.
+    let limits = WriteLimits::new().with_low(0).with_high(200).with_cap(200);
+    let mut scene = Scene::of(options.write_limits(limits));
+    assert_eq!(scene.burst(peer(), 3, 10, &[EINVAL, EAGAIN]), [30, 10]);
+    assert_eq!(scene.burst(another(), 1, 20, &[]), [0; 0]);
+    assert_eq!(scene.transport.stats().dropped, 1);
+    scene.script.room.set(true);
+    let calls = scene.burst(another(), 0, 0, &[]);
+    assert_eq!(calls, [10, 10, 20]);
+    scene
+        .transport
+        .set_write_limits(WriteLimits::new())
+        .unwrap();
+    assert_eq!(scene.burst(peer(), 3, 10, &[]), [30]);
 }
 
 #[test]

@@ -60,7 +60,7 @@ pub(super) struct Extra {
     pub(super) kept: Option<Kept>,
     /// The remote address as the kernel spells it, if it does so in another way.
     pub(super) remote_of_kernel: Option<Address>,
-    /// What a refused run has taught.
+    /// The lesson of the last refused run.
     pub(super) lesson: Option<Lesson>,
     pub(super) drains: Vec<Completer<()>>,
     /// With the number of datagrams that must have gone; in order.
