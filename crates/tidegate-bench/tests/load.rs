@@ -39,8 +39,9 @@ const SERVERS_OVER_TLS: [(&str, &[&str]); 5] = [
 ];
 
 /// Those over UDP.
-const SERVERS_OVER_UDP: [(&str, &[&str]); 3] = [
+const SERVERS_OVER_UDP: [(&str, &[&str]); 4] = [
     (env!("CARGO_BIN_EXE_serve"), &["--udp"]),
+    (env!("CARGO_BIN_EXE_serve"), &["--udp", "--coalesce"]),
     (env!("CARGO_BIN_EXE_serve_mio"), &["--udp"]),
     (env!("CARGO_BIN_EXE_serve_tokio"), &["--udp"]),
 ];
@@ -77,6 +78,7 @@ const LOADS_OVER_UDP: &Loads = &[
     (Mode::Pipeline, "echo", [4, 64, 16, 5000]),
     (Mode::Pipeline, "echo", [1, 9000, 4, 200]),
     (Mode::Sink, "sink", [1, 1200, 1, 1000]),
+    (Mode::SegmentedSink, "sink", [1, 1200, 1, 1000]),
     (Mode::Source, "source", [3, 1200, 1, 1000]),
 ];
 

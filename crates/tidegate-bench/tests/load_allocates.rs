@@ -28,6 +28,7 @@ fn nothing_is_allocated_while_measuring() {
         (Mode::PingPong, "echo", 1),
         (Mode::Pipeline, "echo", 16),
         (Mode::Sink, "sink", 1),
+        (Mode::SegmentedSink, "sink", 1),
         (Mode::Source, "source", 1),
     ] {
         check(mode, service, depth, Carrier::Udp, 1);

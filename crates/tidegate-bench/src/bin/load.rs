@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Modes: `pingpong`, `pipeline`, `churn`, `idle` and `slow-reader` of an `echo` server, `lines`
-//! of a `lines` server, `sink` and `source` of those. `connected` on standard error means that the
+//! of a `lines` server, `sink` and `source` of those, `segmented-sink` of a `sink` over UDP. `connected` on standard error means that the
 //! warm-up is over. It ends with status 1 when a connection failed or a byte was wrong.
 
 use std::process::ExitCode;
@@ -17,7 +17,8 @@ const USAGE: &str = "\
 usage: load MODE --connect IP:PORT (--seconds S | --messages N)
             [--connections 1] [--size 64] [--depth 1] [--warmup 0] [--tls full|resumed | --udp]
 
-Modes: pingpong, pipeline, churn, idle and slow-reader of an echo server; lines, sink and source.
+Modes: pingpong, pipeline, churn, idle and slow-reader of an echo server; lines, sink and source;
+segmented-sink of a sink over UDP.
 Sizes are bytes; --warmup is the number of messages before those that count. --tls is TLS 1.3;
 with `resumed` each connection of churn but the first resumes a session. --udp is for pingpong,
 pipeline, and with --size 1200 sink and source, which wait for each window of datagrams.";

@@ -1,10 +1,12 @@
 //! One socket of the load generator over UDP.
 
 use super::Plan;
+use super::segmentation;
 use super::tally::Tally;
 use mio::net::UdpSocket;
 use mio::{Interest, Registry, Token};
-use std::io;
+use socket2::{MsgHdr, SockRef};
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 
 /// The result of a receive.
@@ -52,6 +54,15 @@ impl DatagramSocket {
     pub(super) fn send(&self, datagram: &[u8]) -> bool {
         let socket = self.0.as_ref();
         socket.is_some_and(|socket| socket.send(datagram).is_ok())
+    }
+
+    /// Sends datagrams of one length that lie one behind the other, by one call. Returns false on an error.
+    pub(super) fn send_segmented(&self, datagrams: &[u8], len: usize) -> bool {
+        let bytes = [IoSlice::new(datagrams)];
+        let control = segmentation::control_message(len);
+        let message = MsgHdr::new().with_buffers(&bytes).with_control(&control);
+        let socket = self.0.as_ref();
+        socket.is_some_and(|socket| SockRef::from(socket).sendmsg(&message, 0).is_ok())
     }
 
     /// Makes one receive.

@@ -1,6 +1,7 @@
 //! Datagrams in one direction, a window of them at a time: none is lost for want of room.
 
 use super::datagram::{DatagramSocket, Received};
+use super::segmentation;
 use super::tally::Tally;
 use super::{Drive, Mode, Plan};
 use crate::page_buffer::PageBuffer;
@@ -15,6 +16,7 @@ pub(super) struct DatagramWindows {
     /// The datagrams that have a window go one way or the other, and those that come back.
     sent: Datagrams,
     received: Datagrams,
+    is_segmented: bool,
     /// The number of messages that one received datagram completes.
     completed: usize,
     buffer: PageBuffer,
@@ -51,6 +53,11 @@ impl Datagrams {
         &self.bytes[index * self.len..][..self.len]
     }
 
+    /// Returns as many at once as the kernel can cut out of one call.
+    fn runs(&self) -> impl Iterator<Item = &[u8]> {
+        self.bytes.chunks(segmentation::MOST / self.len * self.len)
+    }
+
     fn count(&self) -> usize {
         self.bytes.len() / self.len
     }
@@ -73,6 +80,7 @@ impl DatagramWindows {
             clients: sockets.into_iter().map(client).collect(),
             sent,
             received,
+            is_segmented: plan.mode == Mode::SegmentedSink,
             completed,
             buffer: PageBuffer::new(READ_BUFFER),
         })
@@ -81,6 +89,10 @@ impl DatagramWindows {
     /// Returns false on an error.
     fn send(&self, index: usize) -> bool {
         let socket = &self.clients[index].socket;
+        if self.is_segmented {
+            let mut runs = self.sent.runs();
+            return runs.all(|run| socket.send_segmented(run, self.sent.len));
+        }
         (0..self.sent.count()).all(|index| socket.send(self.sent.at(index)))
     }
 

@@ -3,7 +3,8 @@
 //! `plan` is what was asked for. A mode (`echo`, `bulk`, `churn`, `slow_reader`) keeps
 //! the connections busy and tells the `tally` what came of it; `pattern` is what is sent, and
 //! what must come back; a `stream` is the socket, or TLS on it. Over UDP the modes are `datagram_echo` and
-//! `datagram_windows`, each on the socket of `datagram`. Nothing is allocated between
+//! `datagram_windows`, each on the socket of `datagram`, which has the
+//! kernel cut datagrams out of one call with the control message of `segmentation`. Nothing is allocated between
 //! [`Load::warm_up`] and the end of [`Load::measure`], so that what is measured is the server. Over
 //! TLS this is true of the generator itself, and not of rustls: that allocates for each record.
 //!
@@ -21,6 +22,7 @@ mod echo;
 mod pattern;
 mod plan;
 mod report;
+mod segmentation;
 mod slow_reader;
 mod stream;
 mod tally;
@@ -74,7 +76,7 @@ impl Load {
     /// Those of connecting.
     pub fn connect(plan: Plan) -> io::Result<Self> {
         let drive: Box<dyn Drive> = match plan.mode {
-            Mode::Sink | Mode::Source if plan.carrier == Carrier::Udp => {
+            mode if mode.is_stream() && plan.carrier == Carrier::Udp => {
                 Box::new(datagram_windows::DatagramWindows::connect(&plan)?)
             }
             _ if plan.carrier == Carrier::Udp => {
@@ -83,7 +85,9 @@ impl Load {
             Mode::PingPong | Mode::Pipeline | Mode::Lines | Mode::Idle => {
                 Box::new(echo::Echoes::connect(&plan)?)
             }
-            Mode::Sink | Mode::Source => Box::new(bulk::Bulk::connect(&plan)?),
+            Mode::Sink | Mode::SegmentedSink | Mode::Source => {
+                Box::new(bulk::Bulk::connect(&plan)?)
+            }
             Mode::Churn => Box::new(churn::Churn::new(&plan)),
             Mode::SlowReader => Box::new(slow_reader::SlowReaders::connect(&plan)?),
         };

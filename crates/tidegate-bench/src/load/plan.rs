@@ -23,6 +23,8 @@ pub enum Mode {
     Lines,
     /// The client sends and nothing comes back.
     Sink,
+    /// As `Sink`, over UDP, where the kernel cuts many datagrams out of one call of the client.
+    SegmentedSink,
     /// The client only receives.
     Source,
     /// Connections that live for one message.
@@ -31,6 +33,13 @@ pub enum Mode {
     Idle,
     /// Echoes are read much more slowly than messages are sent.
     SlowReader,
+}
+
+impl Mode {
+    /// Whether messages go in one direction, so that bytes a second are of interest.
+    pub fn is_stream(self) -> bool {
+        matches!(self, Self::Sink | Self::SegmentedSink | Self::Source)
+    }
 }
 
 /// When a measurement ends.
@@ -132,17 +141,20 @@ impl Plan {
         if self.depth > 1 && !deep {
             return Err(format!("{:?} has a depth of 1", self.mode).into());
         }
-        let is_stream = matches!(self.mode, Mode::Sink | Mode::Source);
+        let is_stream = self.mode.is_stream();
         if self.carrier == Carrier::Tls && is_stream {
             return Err("--tls is for the modes in which messages come back".into());
         }
         if self.carrier == Carrier::Udp {
             if !is_stream && !matches!(self.mode, Mode::PingPong | Mode::Pipeline) {
-                return Err("--udp is for pingpong, pipeline, sink and source".into());
+                return Err("--udp is for pingpong, pipeline and the sinks and sources".into());
             }
             if is_stream && self.size != DATAGRAM {
                 return Err(format!("over UDP these have a --size of {DATAGRAM}").into());
             }
+        }
+        if self.mode == Mode::SegmentedSink && self.carrier != Carrier::Udp {
+            return Err("segmented-sink is for --udp".into());
         }
         if self.mode == Mode::Idle && matches!(self.until, Until::Messages(_)) {
             return Err("idle connections end after --seconds".into());
@@ -193,6 +205,8 @@ mod tests {
         assert_eq!(plan.handshake, Handshake::Resumed);
         let plan = parse("sink --udp --connect 127.0.0.1:9 --size 1200 --messages 1").unwrap();
         assert_eq!(plan.carrier, Carrier::Udp);
+        let line = "segmented-sink --udp --connect 127.0.0.1:9 --size 1200 --messages 1";
+        assert_eq!(parse(line).unwrap().mode, Mode::SegmentedSink);
         let plan = parse("--connect=127.0.0.1:9 slow-reader --seconds=0.5").unwrap();
         assert_eq!(plan.mode, Mode::SlowReader);
         assert_eq!(plan.until, Until::Seconds(Duration::from_millis(500)));
@@ -211,6 +225,7 @@ mod tests {
         assert!(parse(&format!("sink {at} --seconds 1 --size 0")).is_err());
         assert!(parse(&format!("sink {at} --seconds 1 --tls full")).is_err());
         assert!(parse(&format!("sink {at} --seconds 1 --udp")).is_err());
+        assert!(parse(&format!("segmented-sink {at} --seconds 1 --size 1200")).is_err());
         assert!(parse(&format!("lines {at} --seconds 1 --udp")).is_err());
         assert!(parse(&format!("pingpong {at} --seconds 1 --udp --tls full")).is_err());
         assert!(parse(&format!("churn {at} --seconds 1 --tls never")).is_err());

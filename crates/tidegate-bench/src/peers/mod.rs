@@ -211,8 +211,13 @@ const IN_RUST_OVER_TLS: [InRust; 6] = [
 ];
 
 /// Those over UDP.
-const IN_RUST_OVER_UDP: [InRust; 3] = [
+const IN_RUST_OVER_UDP: [InRust; 4] = [
     (OUR_UDP, "serve {mode} --udp", None),
+    (
+        "tidegate-udp-coalesce",
+        "serve {mode} --udp --coalesce",
+        Some("sink"),
+    ),
     (MIO_UDP, "serve_mio {mode} --udp", None),
     ("tokio-udp", "serve_tokio {mode} --udp", None),
 ];

@@ -84,7 +84,7 @@ impl Cell {
 
     /// Whether the figure is bytes a second, in messages of `size`.
     pub(crate) fn is_stream(&self) -> bool {
-        matches!(self.kind, Kind::Load(Mode::Sink | Mode::Source))
+        matches!(self.kind, Kind::Load(mode) if mode.is_stream())
     }
 }
 
@@ -131,8 +131,13 @@ pub(crate) fn cells(quick: bool, descriptors: u64) -> Vec<Cell> {
 fn cells_over_udp() -> impl Iterator<Item = Cell> {
     let echoes = [(1, 1), (64, 1), (1, 16)];
     let echoes = echoes.map(|(connections, depth)| Cell::echo(connections, 64, depth));
-    let windows = [(Mode::Sink, "sink"), (Mode::Source, "source")].map(|(mode, server)| {
-        let name = format!("{server}-{DATAGRAM}B");
+    let windows = [
+        (Mode::Sink, "sink", ""),
+        (Mode::SegmentedSink, "sink", "-segmented"),
+        (Mode::Source, "source", ""),
+    ]
+    .map(|(mode, server, behind)| {
+        let name = format!("{server}-{DATAGRAM}B{behind}");
         Cell {
             size: DATAGRAM,
             ..Cell::new(&name, Kind::Load(mode), server, 1)
@@ -192,7 +197,7 @@ mod tests {
     fn no_two_cells_have_one_name() {
         let mut names: Vec<String> = cells(false, 20_000).into_iter().map(|c| c.name).collect();
         let all = names.len();
-        assert_eq!(all, 34);
+        assert_eq!(all, 35);
         names.sort();
         names.dedup();
         assert_eq!(names.len(), all);

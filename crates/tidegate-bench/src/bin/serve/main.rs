@@ -2,13 +2,14 @@
 //!
 //! ```sh
 //! serve echo --api protocol|buffered|streams|framed|framed-ready|framed-next
-//!     [--write copy|owned] [--write-timeout] [--limits] [--tls | --udp] --listen 127.0.0.1:7000
+//!     [--write copy|owned] [--write-timeout] [--limits] [--tls | --udp [--coalesce]]
+//!     --listen 127.0.0.1:7000
 //! ```
 //!
 //! They are written as the first page of the documentation suggests: no options, and a write for
 //! each of many small replies. With `--write-timeout` an echo, and the lines, of `--api protocol` set
 //! one. With `--limits` the server has the timeouts and the maxima that the guide names. `--udp` is for
-//! `echo`, `sink` and `source`, which have one form.
+//! `echo`, `sink` and `source`, which have one form. With `--coalesce` one read may bring several datagrams.
 
 mod buffered;
 mod framed;
@@ -21,7 +22,7 @@ use pico_args::Arguments;
 use serde::Deserialize;
 use std::process::ExitCode;
 use std::time::Duration;
-use tidegate::{Address, EventLoop, ListenOptions, Transport};
+use tidegate::{Address, DatagramOptions, EventLoop, ListenOptions, Transport};
 use tidegate_bench::program::{self, Result, named};
 use tidegate_bench::service::{ServerArguments, announce};
 use tidegate_bench::{tls, usage};
@@ -30,7 +31,8 @@ use tidegate_tls::ListenTls;
 const USAGE: &str = "\
 usage: serve echo|lines|sink|source|megabyte
              [--api protocol|buffered|streams|framed|framed-ready|framed-next]
-             [--write copy|owned] [--write-timeout] [--limits] [--tls | --udp] [--listen IP:PORT]";
+             [--write copy|owned] [--write-timeout] [--limits] [--tls | --udp [--coalesce]]
+             [--listen IP:PORT]";
 
 /// The interface that is used.
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -77,6 +79,7 @@ struct Options {
     limits: bool,
     tls: bool,
     udp: bool,
+    coalesce: bool,
 }
 
 fn parse(words: &mut Arguments) -> Result<(Options, ServerArguments)> {
@@ -89,6 +92,7 @@ fn parse(words: &mut Arguments) -> Result<(Options, ServerArguments)> {
         limits: words.contains("--limits"),
         tls: words.contains("--tls"),
         udp: words.contains("--udp"),
+        coalesce: words.contains("--coalesce"),
     };
     Ok((options, ServerArguments::parse(words)?))
 }
@@ -111,9 +115,10 @@ fn run((options, arguments): &(Options, ServerArguments)) -> Result<ExitCode> {
     if options.tls {
         listen = listen.tls(tls::server_config());
     }
+    let datagrams = DatagramOptions::new(arguments.listen).coalesce(options.coalesce);
     let (writes, timed) = (options.writes, options.write_timeout);
     let addresses = match options.api {
-        _ if options.udp => udp::bind(&handle, service, arguments.listen)?,
+        _ if options.udp => udp::bind(&handle, service, datagrams)?,
         Api::Protocol => protocol::listen(&handle, service, writes, timed, listen)?,
         Api::Buffered => buffered::listen(&handle, service, writes, listen)?,
         Api::Streams => streams::listen(&handle, service, writes, listen)?,

@@ -8,7 +8,7 @@ use tidegate_bench::service::{ASKS, DATAGRAM, Service, window};
 pub(crate) fn bind(
     handle: &Handle,
     service: Service,
-    at: impl Into<DatagramOptions>,
+    at: DatagramOptions,
 ) -> io::Result<Vec<Address>> {
     let endpoint = match service {
         Service::Echo => handle.create_datagram_endpoint(at, Echo),
