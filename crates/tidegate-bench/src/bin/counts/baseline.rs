@@ -52,6 +52,13 @@ pub(crate) fn judge(recorded: &Figures, counted: &Figures) -> Vec<String> {
     faults
 }
 
+/// Returns the fault of a figure that is above a bound which holds whatever is recorded.
+pub(crate) fn above(name: &str, figure: f64, most: f64) -> Option<String> {
+    // A figure that is no number is a fault too.
+    let is_within = figure <= most;
+    (!is_within).then(|| format!("{name}: {figure:.1}, at most {most}"))
+}
+
 /// As TOML: a table for each server and traffic.
 pub(crate) fn write(figures: &Figures) -> String {
     let mut text = String::from(
@@ -140,6 +147,15 @@ mod tests {
                 faults.len() == 1 && faults[0].starts_with(name),
                 "{faults:?}"
             );
+        }
+    }
+
+    #[test]
+    fn a_bound_holds_whatever_is_recorded() {
+        assert_eq!(above("protocol.echo-x1", 700.0, 700.0), None);
+        for figure in [700.1, f64::NAN] {
+            let fault = above("protocol.echo-x1", figure, 700.0);
+            assert!(fault.is_some_and(|fault| fault.starts_with("protocol.echo-x1: ")));
         }
     }
 

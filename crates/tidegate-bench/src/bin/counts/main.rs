@@ -4,7 +4,7 @@
 //!
 //! Instructions are those of user code, as callgrind counts them, and are compared as a multiple
 //! of what the raw mio server takes for the same traffic in the same run, over TLS of what
-//! tokio-rustls takes: another compiler changes both. The processor that callgrind shows to a program
+//! tokio-rustls takes: another compiler changes both. Over UDP ours have a bound of their own too. The processor that callgrind shows to a program
 //! has no VAES. Allocations are the calls of malloc and its
 //! kin that callgrind saw. System calls are those that strace saw. Each is the difference of two
 //! runs of different length, so that start and end do not count. A handshake is that of a
@@ -54,6 +54,7 @@ const PING_PONG: Traffic = Traffic {
     runs: [6_400, 38_400],
     floor: "mio",
     traffic_of_floor: None,
+    most_instructions: None,
     has_exact_allocations: true,
 };
 
@@ -115,6 +116,7 @@ const SOCKETS_OVER_UDP: Traffic = Traffic {
     carrier: Carrier::Udp,
     connections: 64,
     floor: peers::MIO_UDP,
+    most_instructions: Some(600.0),
     ..PING_PONG
 };
 
@@ -124,6 +126,7 @@ const PING_PONG_OVER_UDP: Traffic = Traffic {
     name: "udp-echo-x1",
     connections: 1,
     traffic_of_floor: Some(&SOCKETS_OVER_UDP),
+    most_instructions: Some(700.0),
     ..SOCKETS_OVER_UDP
 };
 
@@ -134,6 +137,7 @@ const TRAFFIC_OVER_UDP: [Traffic; 3] = [
         name: "udp-echo-x1-depth16",
         load: Mode::Pipeline,
         depth: 16,
+        most_instructions: Some(500.0),
         ..PING_PONG_OVER_UDP
     },
 ];
@@ -206,7 +210,7 @@ fn parse(words: &mut pico_args::Arguments) -> Result<Arguments> {
     Ok(arguments)
 }
 
-/// Counts, and returns the figures that are worse than recorded.
+/// Counts, and returns the figures that are worse than recorded or above their bound.
 fn run(arguments: &Arguments) -> Result<Vec<String>> {
     for (tool, option) in [("valgrind", "--version"), ("strace", "--version")] {
         println!("{}", tools::version(tool, option)?);
@@ -265,7 +269,7 @@ fn run(arguments: &Arguments) -> Result<Vec<String>> {
         others,
     };
 
-    let mut figures = Figures::new();
+    let (mut figures, mut faults) = (Figures::new(), Vec::new());
     let groups = match arguments.carrier {
         None => vec![plain, over_tls, over_udp],
         Some(Carrier::Tcp) => vec![plain],
@@ -273,14 +277,14 @@ fn run(arguments: &Arguments) -> Result<Vec<String>> {
         Some(Carrier::Udp) => vec![over_udp],
     };
     for group in groups {
-        per_message(&scratch, &group, &mut figures)?;
+        per_message(&scratch, &group, &mut figures, &mut faults)?;
         system_calls(&scratch, &group, &mut figures)?;
         idle(&group, &mut figures)?;
     }
     if arguments.record {
         fs::write(&arguments.baseline, baseline::write(&figures))?;
         println!("recorded in {}", arguments.baseline.display());
-        return Ok(Vec::new());
+        return Ok(faults);
     }
     let text = fs::read_to_string(&arguments.baseline)
         .map_err(|error| format!("{}: {error}", arguments.baseline.display()))?;
@@ -288,10 +292,16 @@ fn run(arguments: &Arguments) -> Result<Vec<String>> {
     if arguments.carrier.is_some() {
         recorded.retain(|name, _| figures.contains_key(name));
     }
-    Ok(baseline::judge(&recorded, &figures))
+    faults.extend(baseline::judge(&recorded, &figures));
+    Ok(faults)
 }
 
-fn per_message(scratch: &Path, group: &Group<'_>, figures: &mut Figures) -> Result<()> {
+fn per_message(
+    scratch: &Path,
+    group: &Group<'_>,
+    figures: &mut Figures,
+    faults: &mut Vec<String>,
+) -> Result<()> {
     println!("\nuser-space instructions and heap allocations for each message (callgrind):");
     for &traffic in group.traffic {
         let of_floor = *traffic.traffic_of_floor.unwrap_or(&traffic);
@@ -311,6 +321,10 @@ fn per_message(scratch: &Path, group: &Group<'_>, figures: &mut Figures) -> Resu
             let name = format!("{}.{}", peer.name(), traffic.name);
             let instructions = format!("{name}.{INSTRUCTIONS}{}", traffic.floor.replace('-', "_"));
             figures.insert(instructions, ratio);
+            if let Some(most) = traffic.most_instructions {
+                let name = format!("{name}.instructions");
+                faults.extend(baseline::above(&name, counted.instructions, most));
+            }
             if traffic.has_exact_allocations {
                 figures.insert(format!("{name}.{ALLOCATIONS}"), counted.allocations);
             }

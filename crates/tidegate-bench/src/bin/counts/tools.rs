@@ -31,6 +31,8 @@ pub(crate) struct Traffic {
     pub(crate) floor: &'static str,
     /// The traffic for which that server is counted, if it is another one.
     pub(crate) traffic_of_floor: Option<&'static Traffic>,
+    /// Maximum number of instructions of ours for each message, whatever is recorded.
+    pub(crate) most_instructions: Option<f64>,
     /// Whether the number of allocations is the same in each run.
     pub(crate) has_exact_allocations: bool,
 }
