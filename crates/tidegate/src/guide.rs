@@ -69,7 +69,10 @@ pub mod pipes {}
 #[cfg_attr(feature = "process", doc = include_str!("../docs/guide/links.txt"))]
 #[cfg_attr(feature = "process", doc = include_str!("../docs/guide/process_links.txt"))]
 #[cfg_attr(feature = "process", doc = include_str!("../docs/guide/processes.md"))]
-#[cfg_attr(not(feature = "process"), doc = "Child processes, with the feature `process`.")]
+#[cfg_attr(
+    not(feature = "process"),
+    doc = "Child processes, with the feature `process`."
+)]
 pub mod processes {}
 
 #[doc = include_str!("../docs/guide/links.txt")]
