@@ -9,7 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use support::{Log, MIB, Recorder, TempDir, drive, pattern, settle, strict_loop};
-use tidegate::{EventLoop, PipeEnd};
+use tidegate::{EventLoop, PipeEnd, Transport};
 
 fn refusal_of(end: impl Into<PipeEnd>, reads: bool) -> io::Error {
     let event_loop = EventLoop::new().unwrap();
@@ -46,6 +46,23 @@ pub(super) fn both_ends(path: &Path) -> (File, File) {
     let opening = std::thread::spawn(move || OpenOptions::new().write(true).open(of_writer));
     let reader = File::open(path).unwrap();
     (reader, opening.join().unwrap().unwrap())
+}
+
+/// Connects both ends of one pipe to a loop. Returns the log of each, and the end that is written.
+pub(super) fn connected(
+    event_loop: &EventLoop,
+    reader: impl Into<PipeEnd>,
+    writer: impl Into<PipeEnd>,
+) -> (Log, Log, Transport) {
+    let handle = event_loop.handle();
+    let (from, to) = (Log::new(), Log::new());
+    handle
+        .connect_read_pipe(reader, Recorder::new(&from))
+        .unwrap();
+    let writing = handle
+        .connect_write_pipe(writer, Recorder::new(&to))
+        .unwrap();
+    (from, to, writing)
 }
 
 #[test]
@@ -89,14 +106,7 @@ fn a_fifo_is_read_and_written() {
     let dir = TempDir::new();
     let (reader, writer) = both_ends(&fifo(&dir));
     let mut event_loop = strict_loop();
-    let handle = event_loop.handle().clone();
-    let (from, to) = (Log::new(), Log::new());
-    handle
-        .connect_read_pipe(reader, Recorder::new(&from))
-        .unwrap();
-    let writing = handle
-        .connect_write_pipe(writer, Recorder::new(&to))
-        .unwrap();
+    let (from, to, writing) = connected(&event_loop, reader, writer);
     let sent = pattern(0, MIB);
     writing.write(&sent).unwrap();
     writing.close();
@@ -186,14 +196,7 @@ fn a_socket_is_read_and_written_one_way() {
     ];
     for (reader, writer) in pairs {
         let mut event_loop = strict_loop();
-        let handle = event_loop.handle().clone();
-        let (from, to) = (Log::new(), Log::new());
-        handle
-            .connect_read_pipe(reader, Recorder::new(&from))
-            .unwrap();
-        let writing = handle
-            .connect_write_pipe(writer, Recorder::new(&to))
-            .unwrap();
+        let (from, to, writing) = connected(&event_loop, reader, writer);
         let sent = pattern(0, MIB);
         writing.write(&sent).unwrap();
         writing.write_eof().unwrap();

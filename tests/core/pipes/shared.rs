@@ -1,6 +1,6 @@
 //! Files that others have open too: neither their flags change, nor do they bring events after the end.
 
-use super::kinds::{both_ends, fifo};
+use super::kinds::{both_ends, connected, fifo};
 use socket2::SockRef;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -28,14 +28,7 @@ fn a_pipe_and_a_fifo_are_opened_anew_so_that_their_flags_stay() {
     for (reader, writer) in ends {
         let copies = [reader.try_clone().unwrap(), writer.try_clone().unwrap()];
         let mut event_loop = strict_loop();
-        let handle = event_loop.handle().clone();
-        let (from, to) = (Log::new(), Log::new());
-        handle
-            .connect_read_pipe(reader, Recorder::new(&from))
-            .unwrap();
-        let writing = handle
-            .connect_write_pipe(writer, Recorder::new(&to))
-            .unwrap();
+        let (from, to, writing) = connected(&event_loop, reader, writer);
         writing.write(b"there").unwrap();
         drive(&mut event_loop, "data", || from.data() == b"there");
         assert!(copies.iter().all(blocks), "while it is used");
