@@ -8,6 +8,7 @@ mod report;
 mod rule;
 mod run;
 mod subject;
+mod tally;
 mod violation;
 
 use crate::check::rule::{judge, judge_case, judge_flow, judge_plain};
@@ -24,6 +25,7 @@ pub(crate) use conversation::Step;
 pub(crate) use health::{Health, remains};
 pub use report::Report;
 pub use rule::Rule;
+pub(crate) use tally::Tally;
 pub use violation::Violation;
 
 /// Maximum number of bytes of which all chunkings are tried: 2,048 of them.

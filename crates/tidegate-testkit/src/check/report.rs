@@ -2,7 +2,7 @@
 
 use super::case::Variation;
 use super::run::Outcome;
-use std::collections::BTreeMap;
+use super::tally::Tally;
 use std::fmt;
 
 /// Counts the runs of a protocol that kept every rule, by their kind, and keeps its reply.
@@ -19,8 +19,7 @@ use std::fmt;
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Report {
-    runs: BTreeMap<&'static str, u64>,
-    pauses: u64,
+    tally: Tally,
     reply: Vec<u8>,
     errors: Vec<String>,
 }
@@ -40,12 +39,11 @@ impl Report {
     }
 
     pub(super) fn count(&mut self, variation: Variation, pauses: u64) {
-        *self.runs.entry(variation.kind()).or_default() += 1;
-        self.pauses += pauses;
+        self.tally.count(variation.kind(), pauses);
     }
 
     fn of(&self, kind: &str) -> u64 {
-        self.runs.get(kind).copied().unwrap_or(0)
+        self.tally.of(kind)
     }
 
     /// Returns the bytes that the protocol sent in the plain run, with which the others were compared.
@@ -61,7 +59,7 @@ impl Report {
 
     /// Returns the number of all runs.
     pub fn runs(&self) -> u64 {
-        self.runs.values().sum()
+        self.tally.runs()
     }
 
     /// Returns the number of runs that only cut the stream.
@@ -96,17 +94,12 @@ impl Report {
 
     /// Returns the number of calls of `pause_writing`. It is 0 if the conversation has no reply to pause.
     pub fn pauses(&self) -> u64 {
-        self.pauses
+        self.tally.pauses()
     }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} runs:", self.runs())?;
-        for (n, (kind, count)) in self.runs.iter().enumerate() {
-            let comma = if n == 0 { "" } else { "," };
-            write!(f, "{comma} {count} {kind}")?;
-        }
-        write!(f, "; pause_writing came {} times", self.pauses)
+        self.tally.fmt(f)
     }
 }

@@ -2,7 +2,7 @@
 
 use super::case::DatagramCase;
 use super::outcome::Outcome;
-use std::collections::BTreeMap;
+use crate::check::Tally;
 use std::fmt;
 
 /// Counts the runs of a protocol of datagrams that kept every rule, by their kind, and keeps its replies.
@@ -18,8 +18,7 @@ use std::fmt;
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DatagramReport {
-    runs: BTreeMap<&'static str, u64>,
-    pauses: u64,
+    tally: Tally,
     replies: Vec<Vec<u8>>,
     errors: Vec<String>,
 }
@@ -39,8 +38,7 @@ impl DatagramReport {
     }
 
     pub(super) fn count(&mut self, case: DatagramCase, pauses: u64) {
-        *self.runs.entry(case.word()).or_default() += 1;
-        self.pauses += pauses;
+        self.tally.count(case.word(), pauses);
     }
 
     /// Returns the datagrams that the protocol sent in the plain run, with which the others were compared.
@@ -56,28 +54,23 @@ impl DatagramReport {
 
     /// Returns the number of all runs.
     pub fn runs(&self) -> u64 {
-        self.runs.values().sum()
+        self.tally.runs()
     }
 
     /// Returns the number of runs of one kind, by the word with which the text of their
     /// [`DatagramCase`] begins.
     pub fn runs_of(&self, word: &str) -> u64 {
-        self.runs.get(word).copied().unwrap_or(0)
+        self.tally.of(word)
     }
 
     /// Returns the number of calls of `pause_writing`. It is 0 if there are no replies to pause.
     pub fn pauses(&self) -> u64 {
-        self.pauses
+        self.tally.pauses()
     }
 }
 
 impl fmt::Display for DatagramReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} runs:", self.runs())?;
-        for (n, (word, count)) in self.runs.iter().enumerate() {
-            let comma = if n == 0 { "" } else { "," };
-            write!(f, "{comma} {count} {word}")?;
-        }
-        write!(f, "; pause_writing came {} times", self.pauses)
+        self.tally.fmt(f)
     }
 }
