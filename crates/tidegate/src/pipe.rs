@@ -113,8 +113,8 @@ impl From<UnixStream> for PipeEnd {
 /// An end is that of a pipe, a FIFO, a terminal or a socket of the kind SOCK_STREAM. Pipes, FIFOs and
 /// terminals are opened once more, and the loop uses the new file: O_NONBLOCK belongs to an open file, which
 /// a shell, a child or our own `println!` may share. Where that cannot be, the flag is set, and taken back
-/// at the end. That is so for sockets, for the master of a pseudoterminal, and without the right to open the
-/// file. Packet mode (O_DIRECT, pipe(2)) is not supported.
+/// when no end of that file is left. That is so for sockets, for the master of a pseudoterminal, and without the
+/// right to open the file. Packet mode (O_DIRECT, pipe(2)) is not supported.
 ///
 /// A write to a pipe that nobody reads raises SIGPIPE, which the main function of every Rust program ignores.
 /// A host in another language has to ignore it too.

@@ -1,6 +1,7 @@
 //! Files that others have open too: neither their flags change, nor do they bring events after the end.
 
 use super::kinds::{both_ends, connected, fifo};
+use super::terminals::terminal;
 use socket2::SockRef;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -72,6 +73,43 @@ fn the_flag_of_a_socket_is_taken_back_at_the_end() {
         .close();
     drive(&mut event_loop, "lost", || log.is_lost());
     assert!(!blocks(&copy));
+}
+
+#[test]
+fn the_flag_of_a_file_with_two_ends_is_taken_back_with_the_last_of_them() {
+    for reader_ends_first in [true, false] {
+        let (ours, _theirs) = UnixStream::pair().unwrap();
+        let (master, _slave) = terminal();
+        let (one, _other) = UnixStream::pair().unwrap();
+        one.set_nonblocking(true).unwrap();
+        let files: [(OwnedFd, bool); 3] = [
+            (ours.into(), true),
+            (master.into(), true),
+            (one.into(), false),
+        ];
+        for (file, blocked) in files {
+            let mut event_loop = strict_loop();
+            let (from, to) = (Log::new(), Log::new());
+            let handle = event_loop.handle().clone();
+            let reading = handle
+                .connect_read_pipe(file.try_clone().unwrap(), Recorder::new(&from))
+                .unwrap();
+            let writing = handle
+                .connect_write_pipe(file.try_clone().unwrap(), Recorder::new(&to))
+                .unwrap();
+            assert!(!blocks(&file));
+            let ((first, first_log), (second, second_log)) = match reader_ends_first {
+                true => ((reading, from), (writing, to)),
+                false => ((writing, to), (reading, from)),
+            };
+            first.close();
+            drive(&mut event_loop, "the first end", || first_log.is_lost());
+            assert!(!blocks(&file), "the loop would wait in the other end");
+            second.close();
+            drive(&mut event_loop, "the second end", || second_log.is_lost());
+            assert_eq!(blocks(&file), blocked);
+        }
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use support::{Log, MIB, Recorder, Seen, drive, pattern, settle, strict_loop};
 use tidegate::CloseReason;
 
 /// A pseudoterminal that neither echoes nor changes what is written.
-fn terminal() -> (File, File) {
+pub(super) fn terminal() -> (File, File) {
     let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let master = openpt(flags).unwrap();
     grantpt(&master).unwrap();

@@ -10,6 +10,7 @@ mod credentials;
 mod datagram;
 mod executor_pool;
 mod listener;
+mod nonblocking;
 mod path_lock;
 mod pipe;
 #[cfg(any(target_os = "linux", target_os = "android"))]

@@ -1,5 +1,6 @@
 //! Pipes, FIFOs, terminals and given sockets, used in one direction.
 
+use super::nonblocking::{Borrowed, set_nonblocking};
 use super::stream::OsStream;
 use crate::driver::{SocketOption, StreamSocket};
 use crate::pipe::Way;
@@ -7,6 +8,7 @@ use mio::Interest;
 use socket2::{Domain, SockRef, Type};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, IoSlice, IsTerminal, Read, Write};
+use std::mem;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 
@@ -22,8 +24,8 @@ pub(crate) struct OsPipe {
     way: Way,
     /// The file that epoll(7) watches, where that is another than the one that is read and written.
     watched: Option<File>,
-    /// O_NONBLOCK was set on a file that others may have open.
-    blocks_again: bool,
+    /// Of O_NONBLOCK on a file that others may have open.
+    flag: Borrowed,
 }
 
 #[derive(Debug)]
@@ -52,7 +54,7 @@ impl OsPipe {
             }));
         }
         if metadata.file_type().is_socket() {
-            return Self::of_socket(file.into(), way);
+            return Self::of_socket(file.into(), &metadata, way);
         }
         let kind = kind_of(&file, &metadata)?;
         let may_open = match kind {
@@ -61,12 +63,17 @@ impl OsPipe {
             FileKind::Device => false,
         };
         let Some(again) = may_open.then(|| open_again(&file, way)).flatten() else {
-            let blocks_again = make_nonblocking(&file)? && !is_private;
+            let flag = if is_private {
+                set_nonblocking(file.as_fd())?;
+                Borrowed::default()
+            } else {
+                Borrowed::set(&file, &metadata)?
+            };
             return Ok(Self {
                 end: End::File(file, kind),
                 way,
                 watched: None,
-                blocks_again,
+                flag,
             });
         };
         Ok(Self {
@@ -74,11 +81,11 @@ impl OsPipe {
             way,
             // A FIFO tells a file of the writers that have left only when it was opened before they did.
             watched: (kind == FileKind::Pipe && is_named(&file)).then_some(file),
-            blocks_again: false,
+            flag: Borrowed::default(),
         })
     }
 
-    fn of_socket(end: OwnedFd, way: Way) -> io::Result<Self> {
+    fn of_socket(end: OwnedFd, metadata: &Metadata, way: Way) -> io::Result<Self> {
         let socket = SockRef::from(&end);
         if socket.r#type()? != Type::STREAM {
             return Err(invalid(
@@ -86,12 +93,12 @@ impl OsPipe {
             ));
         }
         let tcp = matches!(socket.domain()?, Domain::IPV4 | Domain::IPV6);
-        let blocks_again = make_nonblocking(&end)?;
+        let flag = Borrowed::set(&end, metadata)?;
         Ok(Self {
             end: End::Socket(OsStream::new(end, tcp)),
             way,
             watched: None,
-            blocks_again,
+            flag,
         })
     }
 
@@ -130,12 +137,8 @@ impl OsPipe {
 
 impl Drop for OsPipe {
     fn drop(&mut self) {
-        if !self.blocks_again {
-            return;
-        }
-        let fd = self.expose();
-        // It fails for no open descriptor.
-        let _ = SockRef::from(&fd).set_nonblocking(false);
+        let mut flag = mem::take(&mut self.flag);
+        flag.take_back(self.expose());
     }
 }
 
@@ -255,17 +258,6 @@ fn open_again(file: &File, way: Way) -> Option<File> {
         .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
         .open(link_to(file))
         .ok()
-}
-
-/// Returns whether it did block.
-fn make_nonblocking(file: &impl AsFd) -> io::Result<bool> {
-    let fd = file.as_fd();
-    let flags = SockRef::from(&fd);
-    let blocks = !flags.nonblocking()?;
-    if blocks {
-        flags.set_nonblocking(true)?;
-    }
-    Ok(blocks)
 }
 
 fn invalid(message: &str) -> io::Error {
