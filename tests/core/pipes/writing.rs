@@ -159,3 +159,26 @@ fn a_socket_whose_other_end_is_gone_is_told_without_a_write() {
     drive(&mut event_loop, "lost", || log.is_lost());
     assert_eq!(error_kind(&log), ErrorKind::BrokenPipe);
 }
+
+#[test]
+fn another_protocol_writes_on_to_a_write_pipe_and_is_told_of_no_eof() {
+    let (mut event_loop, log, transport, reader) = writing();
+    settle(&mut event_loop);
+    for text in ["by the second", " by the third"] {
+        let next = Log::new().switched_in();
+        transport.set_protocol(Recorder::new(&next), b"").unwrap();
+        settle(&mut event_loop);
+        assert_eq!(next.words(), ["made"], "{text}");
+        assert!(!transport.is_closing(), "{text}");
+        transport.write(text.as_bytes()).unwrap();
+    }
+    let last = Log::new().switched_in();
+    transport.set_protocol(Recorder::new(&last), b"").unwrap();
+    transport.write_eof().unwrap();
+    let all = all_of(reader);
+    drive(&mut event_loop, "lost", || last.is_lost());
+    assert_eq!(all.join().unwrap(), b"by the second by the third");
+    assert_eq!(last.words(), ["made", "lost"]);
+    assert!(last.closed().is_clean());
+    assert_eq!((log.words().len(), log.dropped()), (1, 1));
+}

@@ -168,6 +168,11 @@ impl Conn {
         !self.is(State::NO_READ.without(passing)) && !self.is(State::EOF_TOLD)
     }
 
+    /// Whether it is a write pipe: its input counts as ended, and no protocol is told of that end.
+    pub(super) fn is_write_only(&self) -> bool {
+        self.is(State::EOF_TOLD) && !self.is(State::EOF_DELIVERED)
+    }
+
     pub(super) fn local_addr(&self) -> &Address {
         if self.is(State::IN_LAYER) {
             // The socket is out of its cell, so the address is not known yet.

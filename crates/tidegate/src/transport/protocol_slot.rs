@@ -124,7 +124,10 @@ impl Transport {
 
     fn put_in_place(&self, next: Next) {
         let conn = self.conn();
-        conn.clear(State::PAUSE_TOLD | State::EOF_TOLD | State::KEPT_OPEN);
+        conn.clear(State::PAUSE_TOLD);
+        if !conn.is_write_only() {
+            conn.clear(State::EOF_TOLD | State::KEPT_OPEN);
+        }
         if !conn.is(State::PAUSED) {
             conn.clear(State::HELD);
         }
