@@ -1,10 +1,10 @@
 //! Children: starting, signals, reaping, and the end of the loop.
 
-use super::told::{Told, Watch, each_watch, exists, shell, until_zombie, within};
+use super::told::{Told, Watch, each_watch, exists, shell, until_ended, within};
 use log::LevelFilter;
 use rustix::process::{Pid, WaitOptions, waitpid};
 use std::fs;
-use std::io::{self, ErrorKind};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -39,7 +39,7 @@ each_watch!(a_child_that_has_ended_before_it_is_watched_is_reaped);
 fn a_child_that_has_ended_before_it_is_watched_is_reaped(watch: Watch) {
     let mut event_loop = watch.event_loop();
     let child = Command::new("true").spawn().unwrap();
-    until_zombie(child.id());
+    until_ended(child.id());
     let child = event_loop.handle().watch_child(child).unwrap();
     assert!(within(&mut event_loop, child.wait()).unwrap().success());
     assert!(!exists(child.pid()));
@@ -92,7 +92,8 @@ each_watch!(signals_reach_a_child_and_none_is_sent_after_it_was_reaped);
 fn signals_reach_a_child_and_none_is_sent_after_it_was_reaped(watch: Watch) {
     let mut event_loop = watch.event_loop();
     let handle = event_loop.handle().clone();
-    for signal in [1, 2, 9, 10, 15] {
+    // Those that nohup(1) or a shell's background may have had ignored are left out.
+    for signal in [9, 10, 12, 14, 15] {
         let mut process = cat().spawn().unwrap();
         let stdin = process.stdin.take();
         let child = handle.watch_child(process).unwrap();
@@ -116,6 +117,11 @@ fn signals_reach_a_child_and_none_is_sent_after_it_was_reaped(watch: Watch) {
             ErrorKind::InvalidInput
         );
     }
+    for signal in [34, 64] {
+        let refused = child.send_signal(signal).unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidInput);
+        assert!(refused.to_string().contains("real-time"), "{refused}");
+    }
     drop(stdin);
     within(&mut event_loop, child.wait()).unwrap();
 }
@@ -123,10 +129,54 @@ fn signals_reach_a_child_and_none_is_sent_after_it_was_reaped(watch: Watch) {
 each_watch!(a_signal_to_a_child_that_has_ended_and_was_not_reaped_is_no_error);
 fn a_signal_to_a_child_that_has_ended_and_was_not_reaped_is_no_error(watch: Watch) {
     let mut event_loop = watch.event_loop();
-    let child = Command::new("true").spawn().unwrap();
-    let child = event_loop.handle().watch_child(child).unwrap();
-    until_zombie(child.pid());
+    let mut process = cat().spawn().unwrap();
+    let stdin = process.stdin.take();
+    let child = event_loop.handle().watch_child(process).unwrap();
+    drop(stdin);
+    until_ended(child.pid());
+    assert!(exists(child.pid()));
     child.terminate().unwrap();
+    assert!(within(&mut event_loop, child.wait()).unwrap().success());
+}
+
+each_watch!(a_child_that_was_waited_for_before_is_watched_without_its_number);
+fn a_child_that_was_waited_for_before_is_watched_without_its_number(watch: Watch) {
+    let mut event_loop = watch.event_loop();
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "exec 3<&0; cat <&3 & exit 7"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .process_group(0);
+    let mut process = command.spawn().unwrap();
+    let (mut stdin, mut stdout) = (
+        process.stdin.take().unwrap(),
+        process.stdout.take().unwrap(),
+    );
+    assert_eq!(process.wait().unwrap().code(), Some(7));
+    let child = event_loop.handle().watch_child(process).unwrap();
+    // The number is still that of the group, and might be that of another process.
+    child.send_signal_to_group(9).unwrap();
+    child.kill().unwrap();
+    stdin.write_all(b"it lives").unwrap();
+    drop(stdin);
+    let mut echo = String::new();
+    stdout.read_to_string(&mut echo).unwrap();
+    assert_eq!(echo, "it lives");
+    assert_eq!(
+        within(&mut event_loop, child.wait()).unwrap().code(),
+        Some(7)
+    );
+    assert_eq!(event_loop.handle().stats().children, 0);
+}
+
+each_watch!(a_standard_input_that_nobody_took_is_closed_so_that_the_child_ends);
+fn a_standard_input_that_nobody_took_is_closed_so_that_the_child_ends(watch: Watch) {
+    let mut event_loop = watch.event_loop();
+    let child = event_loop
+        .handle()
+        .watch_child(cat().spawn().unwrap())
+        .unwrap();
     assert!(within(&mut event_loop, child.wait()).unwrap().success());
 }
 
@@ -154,9 +204,11 @@ each_watch!(a_child_that_somebody_else_has_reaped_has_the_code_255_and_a_line_in
 fn a_child_that_somebody_else_has_reaped_has_the_code_255_and_a_line_in_the_log(watch: Watch) {
     keep_log(LevelFilter::Warn);
     let mut event_loop = watch.event_loop();
-    let child = Command::new("true").spawn().unwrap();
-    let pid = Pid::from_raw(child.id() as i32);
-    let child = event_loop.handle().watch_child(child).unwrap();
+    let mut process = cat().spawn().unwrap();
+    let stdin = process.stdin.take();
+    let pid = Pid::from_raw(process.id() as i32);
+    let child = event_loop.handle().watch_child(process).unwrap();
+    drop(stdin);
     waitpid(pid, WaitOptions::empty()).unwrap();
     let status = within(&mut event_loop, child.wait()).unwrap();
     assert_eq!(status.code(), Some(255));
@@ -224,12 +276,6 @@ fn the_end_of_the_loop_kills_and_reaps_all_and_tells_them(watch: Watch) {
     assert!(is_closed(&handle.watch_child(child).unwrap_err()));
     assert!(!exists(pid));
     drop(stdin);
-}
-
-fn is_closed(error: &io::Error) -> bool {
-    error
-        .get_ref()
-        .is_some_and(|inner| inner.is::<LoopClosed>())
 }
 
 each_watch!(a_detached_child_outlives_the_loop);

@@ -1,6 +1,6 @@
 //! A process and its protocol: the order of the callbacks, output before the exit, ends.
 
-use super::told::{Told, Watch, each_watch, exists, shell, until_zombie, within};
+use super::told::{Told, Watch, each_watch, exists, shell, until_ended, within};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
 use support::{Log, MIB, Recorder, drive, pattern, settle};
@@ -117,7 +117,7 @@ fn output_whose_event_has_passed_comes_before_process_exited(watch: Watch) {
     });
     settle(&mut event_loop);
     process.kill().unwrap();
-    until_zombie(process.pid());
+    until_ended(process.pid());
     stdout.resume_reading();
     drive(&mut event_loop, "exited", || told.has("exited"));
     assert_eq!(told.with(|notes| notes.at_exit), Some(6));
@@ -141,7 +141,7 @@ fn connection_made_comes_before_any_byte_is_read(watch: Watch) {
         .subprocess_exec(&mut command, protocol)
         .unwrap();
     // Its output is there before the loop has run once.
-    until_zombie(process.pid());
+    until_ended(process.pid());
     drive(&mut event_loop, "exited", || told.has("exited"));
     settle(&mut event_loop);
     assert_eq!(told.stdout(), "");

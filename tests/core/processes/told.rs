@@ -185,11 +185,10 @@ pub(super) fn exists(pid: u32) -> bool {
     std::fs::exists(format!("/proc/{pid}")).unwrap()
 }
 
-/// Waits, without running a loop, until a process has ended and was not reaped.
-pub(super) fn until_zombie(pid: u32) {
+/// Waits, without running a loop, until a process has ended. One that had ended when it was watched was reaped then.
+pub(super) fn until_ended(pid: u32) {
     let begun = Instant::now();
-    loop {
-        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    while let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) {
         if stat.contains(") Z ") {
             return;
         }

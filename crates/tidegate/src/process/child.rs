@@ -50,6 +50,8 @@ impl ChildHandle {
             return Err(LoopClosed.into());
         }
         let pid = process.id();
+        // The number of a process that was reaped may be another's.
+        let has_ended = !matches!(process.try_wait(), Ok(None));
         let child = core.registry.borrow_mut().insert(Slot::other, |id| {
             Rc::new(Child {
                 id,
@@ -63,6 +65,10 @@ impl ChildHandle {
                 subprocess: RefCell::default(),
             })
         });
+        if has_ended {
+            core.push_leftover(child.id);
+            return Ok(Self(child));
+        }
         let (remote, id) = (handle.remote(), child.id);
         let exited = move || {
             // Refused when the loop is gone, which has reaped the child.
@@ -129,7 +135,7 @@ impl ChildHandle {
     ///
     /// # Errors
     ///
-    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a number that is no signal;
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for a number that is no signal, or a real-time one;
     /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) for a process that has become another user's.
     pub fn send_signal(&self, signal: impl Into<i32>) -> io::Result<()> {
         self.0.signal(signal.into())
@@ -144,9 +150,9 @@ impl ChildHandle {
     /// As [`send_signal`](Self::send_signal). ESRCH when the process leads no group.
     #[doc(alias = "killpg")]
     pub fn send_signal_to_group(&self, signal: impl Into<i32>) -> io::Result<()> {
-        match self.status() {
-            None => signal_group(self.0.pid, signal.into()),
-            Some(_) => Ok(()),
+        match &*self.0.watch.borrow() {
+            Some(_) => signal_group(self.0.pid, signal.into()),
+            None => Ok(()),
         }
     }
 
@@ -226,7 +232,7 @@ impl Child {
     fn signal(&self, signal: i32) -> io::Result<()> {
         match &*self.watch.borrow() {
             Some(watch) => watch.signal(self.pid, signal),
-            // It was reaped, and the number may be another's.
+            // It was reaped.
             None => Ok(()),
         }
     }
@@ -253,7 +259,7 @@ impl Source for Child {
         self.look(core, Some(buffer));
     }
 
-    /// The thread that waits has told.
+    /// The thread that waits has told, or it had ended before.
     fn on_leftover(self: Rc<Self>, core: &Core, buffer: &mut [u8]) {
         self.look(core, Some(buffer));
     }

@@ -89,15 +89,19 @@ impl Handle {
 
     /// Watches a child that was started elsewhere, without a protocol.
     ///
-    /// Its pipes, if it has some, stay in place for the caller to take before: see
-    /// [`connect_read_pipe`](Handle::connect_read_pipe). The loop reaps it from now on. The end of the loop
-    /// kills it, unless it is [detached](ChildHandle::detach).
+    /// Its pipes, if it has some, are for the caller to take before: see
+    /// [`connect_read_pipe`](Handle::connect_read_pipe). A standard input that is left is closed, as
+    /// [`Child::wait`] does. The loop reaps the child from now on. The end of the loop kills it, unless it is
+    /// [detached](ChildHandle::detach).
     ///
     /// # Errors
     ///
     /// Those of the system; [`LoopClosed`](crate::LoopClosed). The child is then killed and reaped.
-    pub fn watch_child(&self, child: Child) -> io::Result<ChildHandle> {
-        ChildHandle::watch(self, child)
+    pub fn watch_child(&self, mut child: Child) -> io::Result<ChildHandle> {
+        let stdin = child.stdin.take();
+        let watched = ChildHandle::watch(self, child);
+        drop(stdin);
+        watched
     }
 
     fn defer_drop_of(&self, value: impl Sized + 'static) {

@@ -88,7 +88,12 @@ pub(crate) fn signal_group(pid: u32, signal: i32) -> io::Result<()> {
 
 fn named(signal: i32) -> io::Result<Signal> {
     Signal::from_named_raw(signal).ok_or_else(|| {
-        let message = format!("there is no signal of the number {signal}");
+        let message = match signal {
+            32..=64 => {
+                format!("a real-time signal ({signal}) cannot be sent, only one with a name")
+            }
+            _ => format!("there is no signal of the number {signal}"),
+        };
         io::Error::new(io::ErrorKind::InvalidInput, message)
     })
 }
