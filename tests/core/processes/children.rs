@@ -9,7 +9,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use support::logs::{keep_log, logged};
-use support::{TempDir, drive, settle};
+use support::{Log, Recorder, TempDir, drive, settle};
 use tidegate::{EventLoop, LoopClosed};
 
 /// A child that ends when its input does.
@@ -263,7 +263,7 @@ fn the_end_of_the_loop_kills_and_reaps_all_and_tells_them(watch: Watch) {
     assert_eq!(alone.status().unwrap().signal(), Some(9));
     let words = told.words();
     assert!(
-        told.has("exited") && told.has("end stdout: shut down"),
+        told.has("exited") && told.has("end stdin: shut down"),
         "{words:?}"
     );
     assert_eq!(words.last().unwrap(), "lost");
@@ -276,6 +276,49 @@ fn the_end_of_the_loop_kills_and_reaps_all_and_tells_them(watch: Watch) {
     assert!(is_closed(&handle.watch_child(child).unwrap_err()));
     assert!(!exists(pid));
     drop(stdin);
+}
+
+each_watch!(what_a_child_wrote_comes_before_its_exit_at_the_end_of_the_loop_too);
+fn what_a_child_wrote_comes_before_its_exit_at_the_end_of_the_loop_too(watch: Watch) {
+    // The pipes get places of the loop in front of, or behind, that of the child.
+    for before in [0, 8] {
+        let mut event_loop = watch.event_loop();
+        let handle = event_loop.handle().clone();
+        free_places(&mut event_loop, before);
+        let told = Told::default();
+        let mut command = shell("echo the last words");
+        let process = handle
+            .subprocess_exec(&mut command, told.protocol())
+            .unwrap();
+        until_ended(process.pid());
+        drop(event_loop);
+        let words = told.words();
+        assert_eq!(told.with(|notes| notes.at_exit), Some(15), "{words:?}");
+        assert!(told.with(|notes| notes.status.unwrap().success()));
+        let place_of = |start: &str| words.iter().position(|word| word.starts_with(start));
+        assert!(place_of("exited") < place_of("end stdin"), "{words:?}");
+        assert_eq!(words.last().unwrap(), "lost");
+    }
+}
+
+/// Leaves free places in the loop, of which the last is taken first.
+fn free_places(event_loop: &mut EventLoop, count: usize) {
+    let handle = event_loop.handle().clone();
+    let pipes: Vec<_> = (0..count).map(|_| io::pipe().unwrap()).collect();
+    let (readers, writers): (Vec<_>, Vec<_>) = pipes.into_iter().unzip();
+    let connect = |reader| handle.connect_read_pipe(reader, Recorder::new(&Log::new()));
+    let transports: Vec<_> = readers.into_iter().map(connect).collect();
+    for transport in transports {
+        transport.unwrap().close();
+        settle(event_loop);
+    }
+    drop(writers);
+}
+
+fn is_closed(error: &io::Error) -> bool {
+    error
+        .get_ref()
+        .is_some_and(|inner| inner.is::<LoopClosed>())
 }
 
 each_watch!(a_detached_child_outlives_the_loop);
@@ -291,6 +334,27 @@ fn a_detached_child_outlives_the_loop(watch: Watch) {
     let ended = waitpid(Pid::from_raw(child.pid() as i32), WaitOptions::empty());
     let (_, status) = ended.unwrap().unwrap();
     assert_eq!(status.exit_status(), Some(0), "by itself");
+}
+
+each_watch!(the_protocol_of_a_detached_process_is_told_nothing_at_the_end_of_the_loop);
+fn the_protocol_of_a_detached_process_is_told_nothing_at_the_end_of_the_loop(watch: Watch) {
+    for before in [0, 8] {
+        let mut event_loop = watch.event_loop();
+        free_places(&mut event_loop, before);
+        let told = Told::default();
+        let process = event_loop
+            .handle()
+            .subprocess_exec(&mut shell("exec cat"), told.protocol())
+            .unwrap();
+        process.child().detach();
+        drive(&mut event_loop, "made", || told.has("made"));
+        drop(event_loop);
+        assert_eq!(told.words(), ["made"]);
+        assert!(told.with(|notes| notes.dropped));
+        // It has lost its pipes with the loop.
+        let ended = waitpid(Pid::from_raw(process.pid() as i32), WaitOptions::empty());
+        assert_eq!(ended.unwrap().unwrap().1.exit_status(), Some(0));
+    }
 }
 
 each_watch!(a_child_has_no_descriptor_of_ours_but_its_three);

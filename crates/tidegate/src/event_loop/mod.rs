@@ -337,7 +337,10 @@ impl Drop for EventLoop {
         }
         core.begin_end();
         let ids = core.registry.borrow().ids();
-        for id in ids {
+        let (first, rest): (Vec<_>, Vec<_>) = ids
+            .into_iter()
+            .partition(|id| core.other(*id).is_some_and(|source| source.ends_first()));
+        for id in first.into_iter().chain(rest) {
             if let Some(slot) = core.slot(id) {
                 slot.end(&core);
             }

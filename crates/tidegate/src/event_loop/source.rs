@@ -28,6 +28,11 @@ pub(crate) trait Source: fmt::Debug {
     /// The loop ends: begins what takes a while. Called of every source before the first [`end`](Source::end).
     fn begin_end(&self) {}
 
+    /// Whether it ends before the connections of the loop, of which it still delivers the input.
+    fn ends_first(&self) -> bool {
+        false
+    }
+
     /// Closes the descriptor and lets go of the slot. The loop calls it when it is dropped.
     fn end(self: Rc<Self>, core: &Core);
 

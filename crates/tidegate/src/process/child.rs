@@ -15,8 +15,11 @@ use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How long the end of the loop waits for a child that it has killed.
+/// How long the end of the loop waits for the children that it has killed.
 const REAP_GRACE: Duration = Duration::from_secs(1);
+
+/// The room for one read of what a process wrote before the end of the loop.
+const LAST_READ: usize = 64 * 1024;
 
 /// The status of a child that another part of the program has reaped; the one of asyncio.
 const UNKNOWN: i32 = 255;
@@ -37,6 +40,8 @@ pub(super) struct Child {
     watch: RefCell<Option<ExitWatch>>,
     status: Cell<Option<ExitStatus>>,
     is_detached: Cell<bool>,
+    /// When the end of the loop gives it up.
+    given_up_at: Cell<Option<Instant>>,
     waiters: RefCell<Vec<Completer<ExitStatus>>>,
     /// Of the process, until it has exited: nobody else may hold it.
     subprocess: RefCell<Option<SubprocessTransport>>,
@@ -61,6 +66,7 @@ impl ChildHandle {
                 watch: RefCell::default(),
                 status: Cell::new(None),
                 is_detached: Cell::new(false),
+                given_up_at: Cell::new(None),
                 waiters: RefCell::default(),
                 subprocess: RefCell::default(),
             })
@@ -189,7 +195,7 @@ fn end_at_once(process: &mut process::Child) {
 
 impl Child {
     /// Reaps it if it has ended, and tells.
-    fn look(&self, core: &Core, buffer: Option<&mut [u8]>) {
+    fn look(&self, core: &Core, buffer: &mut [u8]) {
         let Some(status) = self.reap() else { return };
         self.status.set(Some(status));
         let watch = self.watch.take();
@@ -239,11 +245,18 @@ impl Child {
 
     /// Waits a bounded time for the exit of a child that was killed.
     fn await_exit(&self, core: &Core) {
-        let deadline = Instant::now() + REAP_GRACE;
+        let mut buffer = match self.subprocess.borrow().is_some() {
+            true => vec![0; LAST_READ],
+            false => Vec::new(),
+        };
         let mut pause = Duration::from_micros(50);
         while self.status.get().is_none() {
-            self.look(core, None);
-            if Instant::now() > deadline {
+            self.look(core, &mut buffer);
+            if self
+                .given_up_at
+                .get()
+                .is_none_or(|deadline| Instant::now() > deadline)
+            {
                 break;
             }
             if self.status.get().is_none() {
@@ -256,12 +269,12 @@ impl Child {
 
 impl Source for Child {
     fn on_event(self: Rc<Self>, core: &Core, _: Readiness, buffer: &mut [u8]) {
-        self.look(core, Some(buffer));
+        self.look(core, buffer);
     }
 
     /// The thread that waits has told, or it had ended before.
     fn on_leftover(self: Rc<Self>, core: &Core, buffer: &mut [u8]) {
-        self.look(core, Some(buffer));
+        self.look(core, buffer);
     }
 
     fn on_dirty(self: Rc<Self>, _: &Core) {
@@ -271,8 +284,13 @@ impl Source for Child {
         }
     }
 
+    fn ends_first(&self) -> bool {
+        true
+    }
+
     fn begin_end(&self) {
         if !self.is_detached.get() {
+            self.given_up_at.set(Some(Instant::now() + REAP_GRACE));
             // It fails for a process that is another user's now.
             let _ = self.signal(libc::SIGKILL);
         }
@@ -286,7 +304,7 @@ impl Source for Child {
                 guarded(|| {
                     log::warn!(
                         target: "tidegate::process",
-                        "child {pid} was killed, and has not ended within {REAP_GRACE:?}"
+                        "child {pid} has not ended within {REAP_GRACE:?} at the end of its loop"
                     );
                 });
             }

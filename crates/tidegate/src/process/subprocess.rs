@@ -276,8 +276,7 @@ impl SubprocessTransport {
     }
 
     /// Delivers what the process wrote before its end, whatever events have told.
-    pub(super) fn read_rest(&self, buffer: Option<&mut [u8]>) {
-        let Some(buffer) = buffer else { return };
+    pub(super) fn read_rest(&self, buffer: &mut [u8]) {
         for pipe in [Pipe::Stdout, Pipe::Stderr] {
             if let Some(transport) = self.pipe(pipe) {
                 transport.on_event(Readiness::new().with_read_to_end(), buffer);
