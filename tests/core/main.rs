@@ -81,6 +81,7 @@ mod processes {
     mod children;
     mod life;
     mod told;
+    mod within_callbacks;
 }
 
 /// The loop: its ticks, timers, callbacks from elsewhere, jobs, and its end.

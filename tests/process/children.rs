@@ -1,7 +1,9 @@
-//! Counts the descriptors, the threads and the children of its process.
+//! Counts the descriptors, the threads and the children of its process, and lowers its limit on descriptors.
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use std::cell::Cell;
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::process::{Command, ExitStatus, Stdio};
 use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
@@ -37,6 +39,20 @@ fn children() -> usize {
         rest.split(' ').nth(1).map(str::to_owned)
     });
     stats.filter(|parent| *parent == own).count()
+}
+
+fn counts() -> (usize, usize, usize) {
+    (descriptors(), threads(), children())
+}
+
+/// The counts, as soon as they are these, and at the bound whatever they are: a thread that has told of an exit
+/// ends a moment later.
+fn counts_back_at(before: (usize, usize, usize)) -> (usize, usize, usize) {
+    let begun = Instant::now();
+    while counts() != before && begun.elapsed() < BOUND {
+        std::thread::yield_now();
+    }
+    counts()
 }
 
 /// Says a word to `cat`, and ends it when the word has come back.
@@ -90,7 +106,7 @@ fn a_thousand_children_leave_no_zombie_no_descriptor_and_no_thread() {
         let mut event_loop = event_loop(by_threads);
         settle(&mut event_loop);
         let failures = support::failures(event_loop.handle());
-        let before = (descriptors(), threads(), children());
+        let before = counts();
         let ended = Rc::new(Cell::new(0));
         for group in 0..CHILDREN / AT_A_TIME {
             for _ in 0..AT_A_TIME {
@@ -110,16 +126,7 @@ fn a_thousand_children_leave_no_zombie_no_descriptor_and_no_thread() {
         }
         assert!(failures.borrow().is_empty(), "{failures:?}");
         settle(&mut event_loop);
-        let begun = Instant::now();
-        // A thread that has told ends a moment later.
-        while threads() != before.1 && begun.elapsed() < BOUND {
-            std::thread::yield_now();
-        }
-        assert_eq!(
-            (descriptors(), threads(), children()),
-            before,
-            "threads: {by_threads}"
-        );
+        assert_eq!(counts_back_at(before), before, "threads: {by_threads}");
         let stats = event_loop.handle().stats();
         assert_eq!(
             (stats.children, stats.connections, stats.stale_events),
@@ -173,7 +180,7 @@ fn a_start_that_fails_leaves_no_descriptor() {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut event_loop = event_loop(false);
     settle(&mut event_loop);
-    let before = (descriptors(), threads(), children());
+    let before = counts();
     for _ in 0..10 {
         let mut command = Command::new("/nowhere/at/all");
         command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -187,5 +194,46 @@ fn a_start_that_fails_leaves_no_descriptor() {
             .unwrap_err();
     }
     settle(&mut event_loop);
-    assert_eq!((descriptors(), threads(), children()), before);
+    assert_eq!(counts(), before);
+}
+
+#[test]
+fn a_start_that_runs_out_of_descriptors_leaves_nothing_and_one_that_succeeds_is_watched() {
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut event_loop = event_loop(false);
+    settle(&mut event_loop);
+    let before = counts();
+    let usual = getrlimit(Resource::Nofile);
+    let next = File::open("/dev/null").unwrap().as_raw_fd() as u64;
+    let (mut failed, mut succeeded) = (0, 0);
+    for room in 0..16 {
+        let ended = Rc::new(Cell::new(0));
+        let protocol = Speak {
+            ended: ended.clone(),
+            heard: 0,
+        };
+        let limit = Rlimit {
+            current: Some(next + room),
+            maximum: usual.maximum,
+        };
+        setrlimit(Resource::Nofile, limit).unwrap();
+        let started = event_loop.handle().subprocess_exec(&mut cat(), protocol);
+        match started {
+            Ok(_) => {
+                drive(&mut event_loop, "its end", || ended.get() == 1);
+                succeeded += 1;
+            }
+            Err(error) => {
+                assert!(error.to_string().contains("open files"), "{error}");
+                failed += 1;
+            }
+        }
+        settle(&mut event_loop);
+        setrlimit(Resource::Nofile, usual).unwrap();
+        assert_eq!(counts_back_at(before), before, "room for {room}");
+    }
+    assert!(
+        failed > 0 && succeeded > 0,
+        "{failed} failed, {succeeded} did not"
+    );
 }

@@ -2,9 +2,10 @@
 
 use std::io::{self, ErrorKind};
 use std::os::unix::process::ExitStatusExt;
+use std::pin::pin;
 use std::process::{Command, Stdio};
 use std::time::Duration;
-use support::{drive, finish, pattern, settle, strict_loop};
+use support::{drive, finish, pattern, poll_once, settle, strict_loop};
 use tidegate_streams::{NoEventLoop, Process, timeout};
 
 fn shell(script: &str) -> Command {
@@ -89,6 +90,25 @@ fn more_output_than_the_most_is_an_error_and_stays_to_be_read() {
         Ok::<_, io::Error>(rest.len())
     };
     assert_eq!(finish(&mut event_loop, "the rest", talk).unwrap(), 5000);
+}
+
+#[test]
+fn a_communicate_that_is_dropped_has_closed_the_input_and_taken_no_output() {
+    let mut event_loop = strict_loop();
+    let input = pattern(0, 1_000_000);
+    let talk = async move {
+        let mut process = Process::spawn(&mut shell("echo first; cat >/dev/null; echo second"))?;
+        {
+            let communicating = pin!(process.communicate(&input, 1000));
+            assert!(poll_once(communicating).is_pending());
+        }
+        assert!(process.stdin.is_none());
+        let output = process.communicate(b"nothing takes it", 1000).await?;
+        Ok::<_, io::Error>(output)
+    };
+    let output = finish(&mut event_loop, "the rest", talk).unwrap();
+    assert!(output.status.success());
+    assert_eq!(output.stdout, b"first\nsecond\n");
 }
 
 #[test]

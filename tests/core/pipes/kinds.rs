@@ -75,7 +75,7 @@ fn a_regular_file_is_refused_with_advice() {
 }
 
 #[test]
-fn a_folder_and_a_block_device_are_refused_with_advice() {
+fn a_folder_is_refused_with_advice() {
     assert_advice(&refusal_of(File::open("/").unwrap(), true));
 }
 
