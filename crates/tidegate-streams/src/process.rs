@@ -83,7 +83,8 @@ impl Process {
         self.kill_on_drop = kills;
     }
 
-    /// Waits until the process has ended. A pipe that nobody reads may keep it from that.
+    /// Waits until the process has ended. An output that nobody reads may keep it from that, and so may a standard
+    /// input that is still open.
     ///
     /// # Errors
     ///
@@ -100,7 +101,8 @@ impl Process {
     /// process.
     ///
     /// All of it goes on at once, so a process that writes before it reads is no deadlock. Of each output at
-    /// most `most` bytes are taken. A pipe that was taken out of the value is left alone. A process that ends
+    /// most `most` bytes are taken. A pipe that was taken out of the value is left alone. A standard input that is
+    /// no pipe gets nothing of `input`, and an output that is none counts as empty. A process that ends
     /// without having read its input is no error. A child of the process that keeps an output open holds the
     /// call.
     ///
