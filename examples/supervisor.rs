@@ -9,11 +9,15 @@
 //! doubles up to 10 s, and begins anew after a run of 10 s. At Ctrl-C each program gets SIGTERM with all of its own
 //! children. The one that is left after the grace is killed, and named. The exit code is 3 then.
 //!
+//! When nobody reads its lines any more, it ends all programs too, with the exit code 1.
+//!
 //! Each program leads a process group of its own, so the terminal's Ctrl-C reaches the supervisor alone.
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::rc::Rc;
@@ -22,7 +26,7 @@ use std::time::{Duration, Instant};
 use tidegate::{
     Completer, EventLoop, Handle, Pipe, Result, SubprocessProtocol, SubprocessTransport,
 };
-use tidegate_examples::{Args, exit_code, say};
+use tidegate_examples::{Args, exit_code};
 
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
@@ -41,6 +45,8 @@ struct Supervisor {
     /// There while all programs are being ended.
     done: RefCell<Option<Completer<()>>>,
     killed: Cell<usize>,
+    /// Nobody reads the lines any more.
+    is_unread: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -59,6 +65,15 @@ struct Program {
 }
 
 impl Supervisor {
+    /// Prints a line. When nobody reads them, all programs are ended.
+    fn say(&self, line: fmt::Arguments<'_>) {
+        let mut out = io::stdout().lock();
+        let said = writeln!(out, "{line}").and_then(|()| out.flush());
+        if said.is_err() && !self.is_unread.replace(true) && !self.stopping.get() {
+            self.handle.stop();
+        }
+    }
+
     fn start(self: &Rc<Self>, place: usize) {
         if self.stopping.get() {
             return;
@@ -77,7 +92,8 @@ impl Supervisor {
         };
         match self.handle.subprocess_exec(&mut command, program) {
             Ok(process) => {
-                say!("{} started as process {}", place + 1, process.pid());
+                let pid = process.pid();
+                self.say(format_args!("{} started as process {pid}", place + 1));
                 self.places[place].process.replace(Some(process));
             }
             Err(error) => self.start_later(place, &format!("cannot be started: {error}")),
@@ -87,7 +103,8 @@ impl Supervisor {
     fn start_later(self: &Rc<Self>, place: usize, why: &str) {
         let pause = self.places[place].pause.get().max(FIRST_PAUSE);
         self.places[place].pause.set((pause * 2).min(LONGEST_PAUSE));
-        say!("{} {why}, again in {} ms", place + 1, pause.as_millis());
+        let ms = pause.as_millis();
+        self.say(format_args!("{} {why}, again in {ms} ms", place + 1));
         let supervisor = self.clone();
         self.handle
             .call_later(pause, move |_| supervisor.start(place));
@@ -96,7 +113,7 @@ impl Supervisor {
     fn ended(self: &Rc<Self>, place: usize, status: ExitStatus, ran: Duration) {
         self.places[place].process.take();
         if self.stopping.get() {
-            say!("{} ended: {status}", place + 1);
+            self.say(format_args!("{} ended: {status}", place + 1));
             self.look();
             return;
         }
@@ -126,7 +143,7 @@ impl Supervisor {
     fn kill(&self) {
         for (place, number) in self.places.iter().zip(1..) {
             if place.process.borrow().is_some() {
-                say!("{number} had to be killed");
+                self.say(format_args!("{number} had to be killed"));
                 self.killed.set(self.killed.get() + 1);
             }
         }
@@ -146,7 +163,17 @@ impl Supervisor {
 
 impl Program {
     fn say(&self, line: &[u8]) {
-        say!("{}: {}", self.place + 1, String::from_utf8_lossy(line));
+        let (number, line) = (self.place + 1, String::from_utf8_lossy(line));
+        self.supervisor.say(format_args!("{number}: {line}"));
+    }
+
+    /// Passes on the lines that have no end.
+    fn say_begun(&mut self) {
+        for line in std::mem::take(&mut self.begun) {
+            if !line.is_empty() {
+                self.say(&line);
+            }
+        }
     }
 }
 
@@ -164,18 +191,18 @@ impl SubprocessProtocol for Program {
     }
 
     fn process_exited(&mut self, process: &SubprocessTransport, status: ExitStatus) -> Result {
-        for line in std::mem::take(&mut self.begun)
-            .iter()
-            .filter(|line| !line.is_empty())
-        {
-            self.say(line);
-        }
+        self.say_begun();
         let ran = process
             .handle()
             .now()
             .saturating_duration_since(self.started);
         self.supervisor.ended(self.place, status, ran);
         Ok(())
+    }
+
+    /// A child of the program may have written after its end.
+    fn connection_lost(&mut self, _: &SubprocessTransport) {
+        self.say_begun();
     }
 }
 
@@ -197,13 +224,15 @@ fn run() -> Result<ExitCode> {
         stopping: Cell::new(false),
         done: RefCell::default(),
         killed: Cell::new(0),
+        is_unread: Cell::new(false),
     });
     for place in 0..count {
         supervisor.start(place);
     }
     event_loop.run_forever()?;
 
-    say!("ending all within {} s", grace.as_secs_f64());
+    let seconds = grace.as_secs_f64();
+    supervisor.say(format_args!("ending all within {seconds} s"));
     let (done, all_ended) = handle.completion();
     supervisor.stop(done);
     let late = supervisor.clone();
@@ -213,7 +242,11 @@ fn run() -> Result<ExitCode> {
         supervisor.kill();
     }
     let killed = supervisor.killed.get() > 0;
-    Ok(ExitCode::from(if killed { KILLED } else { 0 }))
+    let unread = supervisor.is_unread.get();
+    Ok(ExitCode::from(match killed {
+        true => KILLED,
+        false => u8::from(unread),
+    }))
 }
 
 fn main() -> ExitCode {

@@ -54,3 +54,12 @@ with supervisor("--count", "1", "--run", "echo -n no end of line; exit 4") as ru
     until(running, r"1 ended: exit status: 4, again in 200 ms")
     running.send_signal(signal.SIGTERM)
     assert running.wait(30) == 0, running.returncode
+
+# When nobody reads its lines, no program is left running without it.
+with supervisor("--count", "2", "--run", "echo up; exec sleep 1000") as running:
+    pids = [int(until(running, r"[12] started as process (\d+)")[1]) for _ in range(2)]
+    until(running, r"[12]: up")
+    running.stdout.close()
+    os.kill(pids[0], signal.SIGKILL)
+    assert running.wait(30) == 1, running.returncode
+    assert gone(pids[0]) and gone(pids[1])
