@@ -127,7 +127,7 @@ impl ChildHandle {
     ///
     /// # Errors
     ///
-    /// [`LoopClosed`] when the loop ends before, and cannot end the process.
+    /// [`LoopClosed`] when the loop ends before, and the process was [detached](Self::detach) or cannot be killed.
     pub fn wait(&self) -> Completion<ExitStatus> {
         if let Some(status) = self.status() {
             return Completion::ready(&self.0.handle, Ok(status));

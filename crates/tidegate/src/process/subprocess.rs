@@ -168,7 +168,7 @@ impl SubprocessTransport {
         self.0.child.kill()
     }
 
-    /// Kills the process and closes its pipes now. Buffered input is lost.
+    /// Kills the process and closes its pipes now. Buffered input is lost, and so is output that was not read.
     pub fn close(&self) {
         for pipe in self.0.pipes.iter().filter_map(OnceCell::get) {
             pipe.abort();
@@ -179,7 +179,7 @@ impl SubprocessTransport {
 
     /// Completes after `connection_lost`, with the status of the process.
     ///
-    /// A process that our process does not have to itself may keep its pipes open after the exit:
+    /// A child of the process may keep its pipes open after the exit, and holds this back meanwhile:
     /// [`ChildHandle::wait`] completes at the exit.
     ///
     /// # Errors
