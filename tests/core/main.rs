@@ -9,6 +9,7 @@ mod transport {
     mod closing;
     mod credentials;
     mod detaching;
+    mod detaching_code;
     mod endings;
     mod eof_deadline;
     mod failure_names;

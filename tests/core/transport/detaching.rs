@@ -54,6 +54,7 @@ fn unsent_bytes_go_along_and_are_sent_before_all_else(kind: Kind) {
     assert_eq!(first.handle().stats().buffered, 0);
 
     let (mut second, log, transport) = attach(detached);
+    assert_eq!(second.handle().stats().buffered, closed.unsent());
     assert_eq!(transport.written(), written);
     assert!(transport.flow().is_paused());
     drive(&mut second, "connection_made", || !log.seen().is_empty());
@@ -62,6 +63,7 @@ fn unsent_bytes_go_along_and_are_sent_before_all_else(kind: Kind) {
     peer.expect(&mut second, total);
     assert!(peer.received().ends_with(b"the last, and a new one"));
     assert_eq!(transport.sent(), transport.written());
+    assert_eq!(second.handle().stats().buffered, 0);
 }
 
 each_kind!(bytes_arrive_in_the_order_set_protocol_leftover_given_back_kernel);

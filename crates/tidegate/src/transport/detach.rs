@@ -28,8 +28,12 @@ impl Transport {
     /// `connection_lost`. Later writes, and what waits for this transport, see
     /// [`CloseReason::Detached`]. [`Server`](crate::Server)s do not count the connection any more.
     ///
-    /// A call before `connection_made` takes effect behind that. Dropping the completion before it is
-    /// complete leaves the connection where it is. A completion that is dropped with the connection closes it.
+    /// A call before `connection_made` takes effect behind that. One in `eof_received` needs
+    /// [`KeepOpen`](crate::OnEof::KeepOpen) as the result, for a connection that closes stays.
+    ///
+    /// Dropping the completion before it is complete leaves the connection where it is. A completion that is dropped
+    /// with the connection closes it. So does [`then_on`](Completion::then_on) of the same transport: by then that has
+    /// left.
     ///
     #[doc = include_str!("../../docs/transport/detach.md")]
     ///
@@ -67,6 +71,16 @@ impl Conn {
 
 impl Transport {
     fn check_detach(&self) -> io::Result<()> {
+        self.check_movable()?;
+        if self.is_detaching() {
+            let message = "detach was called already";
+            return Err(io::Error::new(io::ErrorKind::ResourceBusy, message));
+        }
+        Ok(())
+    }
+
+    /// Returns why the connection stays, if it does.
+    fn check_movable(&self) -> io::Result<()> {
         let conn = self.conn();
         if conn.is(State::ENDING) {
             return Err(conn.refusal().into());
@@ -81,10 +95,6 @@ impl Transport {
                 "a pipe stays with its loop: connect it to the other one in the first place";
             return Err(io::Error::new(io::ErrorKind::Unsupported, message));
         }
-        if self.is_detaching() {
-            let message = "detach was called already";
-            return Err(io::Error::new(io::ErrorKind::ResourceBusy, message));
-        }
         Ok(())
     }
 
@@ -97,7 +107,7 @@ impl Transport {
         })
     }
 
-    /// The connection has ended before it could leave.
+    /// The connection has ended before it could leave, or has left for another call.
     pub(super) fn refuse_detach(&self, closed: &Closed) {
         if let Some(completer) = self.conn().take_detaching() {
             completer.complete(Err(closed.clone().into()));
@@ -109,29 +119,25 @@ impl Transport {
         if completer.is_cancelled() {
             return;
         }
-        let left = self.check_detach().and_then(|()| self.take_out());
+        let left = self.check_movable().and_then(|()| self.take_out());
         completer.complete(left);
     }
 
     fn take_out(&self) -> io::Result<Detached> {
         let conn = self.conn();
         let core = conn.core();
-        add(&core.counters.registrations, 1);
-        let socket = conn.socket.borrow_mut().take();
-        let Some(mut socket) = socket else {
-            return Err(conn.refusal().into());
-        };
-        let forgotten = core.with_driver(|driver| driver.as_dyn().deregister(&mut socket));
-        conn.socket.replace(Some(socket));
-        forgotten?;
         let left_over = self.with_leftover(Vec::new());
-        if let Some(closed) = conn.closed() {
-            // By a panic in there.
-            return Err(closed.into());
-        }
-        conn.with_extra(|extra| extra.unread.come_next(left_over));
+        conn.put_unread_in_front(left_over);
+        // That was code of the user's, which may have ended the connection, or put a layer on it.
+        self.check_movable()?;
+        self.deregister()?;
         let closed = self.fix_closed(CloseReason::Detached);
         conn.set(State::LOST_CALLED);
+        let next = conn.with_extra(|extra| extra.next.take());
+        if let Some(next) = next {
+            conn.put_unread_in_front(next.unread);
+            core.drop_value(next.protocol);
+        }
         let parts = conn.pack();
         for timer in conn.with_extra(|extra| mem::take(&mut extra.timers)) {
             core.cancel_timer(timer);
@@ -142,6 +148,7 @@ impl Transport {
         core.drop_value(watch);
         let gone = core.registry.borrow_mut().remove(conn.id);
         drop(gone);
+        self.refuse_detach(&closed);
         self.fail_waiters(&closed);
         self.answer_closes(&closed);
         if let Some(server) = &conn.server {
@@ -149,12 +156,30 @@ impl Transport {
         }
         parts.map(Detached::from)
     }
+
+    /// Has the kernel report no more events of it.
+    fn deregister(&self) -> io::Result<()> {
+        let conn = self.conn();
+        let core = conn.core();
+        add(&core.counters.registrations, 1);
+        match conn.socket.borrow_mut().as_mut() {
+            Some(socket) => core.with_driver(|driver| driver.as_dyn().deregister(socket)),
+            None => Err(conn.refusal().into()),
+        }
+    }
 }
 
 impl Conn {
     fn take_detaching(&self) -> Option<Completer<Detached>> {
         self.extra
             .with(|extra| extra.as_mut().and_then(|extra| extra.detaching.take()))
+    }
+
+    fn put_unread_in_front(&self, bytes: Vec<u8>) {
+        if !bytes.is_empty() {
+            self.with_extra(|extra| extra.unread.come_next(bytes));
+            self.set(State::UNREAD);
+        }
     }
 
     /// Moves everything out that goes along.
