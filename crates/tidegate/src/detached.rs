@@ -21,8 +21,9 @@ use std::time::Duration;
 /// standard library. There are two ways on: [`Handle::attach`] gives it a protocol, and
 /// [`Server::attach`](crate::Server::attach) has a server do so.
 ///
-/// Nothing is read and nothing is sent meanwhile. Dropping it closes the connection. If bytes are
-/// [unsent](Self::unsent), a TCP peer sees a reset, and otherwise an EOF.
+/// Nothing is read and nothing is sent meanwhile, and no timeout runs. Dropping it closes the connection. If bytes
+/// are [unsent](Self::unsent), or the kernel has bytes that nobody read (RFC 2525, 2.17), a TCP peer sees a reset, and
+/// otherwise an EOF.
 ///
 /// A connection of a simulated network stays on its thread, where it moves between loops. Another thread
 /// can only give the value back.
@@ -270,12 +271,13 @@ impl Handle {
     /// These go along from the loop before: bytes that are [unsent](Detached::unsent), a
     /// [`write_eof`](Transport::write_eof), the counters of bytes, which side
     /// [opened](Transport::is_accepted) the connection, the write limits, and the write timeout and the linger limits
-    /// that were set on the transport itself. Timers, waiters, pauses of reading and the
-    /// [id](Transport::id) stay behind.
+    /// that were set on the transport itself. Timers, waiters, pauses of reading, the
+    /// [id](Transport::id), and the timeouts for idleness and for closing of
+    /// [`ConnectOptions`](crate::ConnectOptions) stay behind.
     ///
     /// # Errors
     ///
-    /// [`AttachError`], with the connection: errors of the system, [`LoopClosed`](crate::LoopClosed), and
+    /// [`AttachError`], with the connection; the protocol is dropped: errors of the system, [`LoopClosed`](crate::LoopClosed), and
     /// [`Unsupported`](io::ErrorKind::Unsupported) for a connection of a simulated network on another
     /// thread.
     pub fn attach(

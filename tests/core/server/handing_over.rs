@@ -5,7 +5,9 @@ use std::io;
 use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
-use support::{Hooked, Kind, Log, Peer, Recorder, TempDir, drive, each_kind, failures, settle};
+use support::{
+    Hooked, Kind, Log, MIB, Peer, Recorder, Scene, TempDir, drive, each_kind, failures, settle,
+};
 use tidegate::{
     Detached, EventLoop, Handle, ListenOptions, Protocol, Result, Server, ShutdownReport,
     Transport, WriteLimits,
@@ -266,6 +268,98 @@ fn options_of_the_keeping_server_hold_and_its_layers_get_what_was_unread(kind: K
     peer.expect(&mut second, 22);
     assert_eq!(peer.received(), b"plain, through a layer");
     assert!(calls.get() > 0);
+}
+
+each_kind!(unsent_bytes_go_past_the_layers_of_the_keeping_server);
+fn unsent_bytes_go_past_the_layers_of_the_keeping_server(kind: Kind) {
+    let (mut first, _, transport, mut peer) = Scene::of(kind).stalled(MIB).set();
+    let written = transport.written() as usize;
+    let detached = first.run_until(transport.detach()).unwrap();
+    let mut second = EventLoop::new().unwrap();
+    let sends = Rc::new(Cell::new(0));
+    let count = sends.clone();
+    let options = ListenOptions::nowhere().layer(move || {
+        let count = count.clone();
+        Hooked::new(move |method, io| {
+            match method {
+                "start" => io.send(b"hello of the layer, "),
+                "send" => count.set(count.get() + 1),
+                _ => {}
+            }
+            Ok(())
+        })
+    });
+    let handle = second.handle();
+    let server = handle
+        .create_server(options, || Recorder::echo(&Log::new()))
+        .unwrap();
+    server.attach(detached).unwrap();
+    peer.send(b"through it");
+    peer.expect(&mut second, written + 30);
+    let (old, new) = peer.received().split_at(written);
+    assert_eq!(new, b"hello of the layer, through it");
+    assert!(!old.windows(5).any(|five| five == b"hello"));
+    assert_eq!(sends.get(), 1);
+}
+
+each_kind!(write_limits_of_the_keeping_server_hold_for_connections_without_a_loop_before);
+fn write_limits_of_the_keeping_server_hold_for_connections_without_a_loop_before(kind: Kind) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let limits: Rc<RefCell<Vec<usize>>> = Rc::default();
+    let into = limits.clone();
+    let options = ListenOptions::nowhere().write_limits(WriteLimits::new().with_high(12_345));
+    let handle = event_loop.handle();
+    let server = handle.create_server(options, move || {
+        let into = into.clone();
+        Recorder::new(&Log::new()).on_made(move |transport| {
+            into.borrow_mut().push(transport.write_limits().high());
+            Ok(())
+        })
+    });
+    let server = server.unwrap();
+    let (_other_end, new) = std::os::unix::net::UnixStream::pair().unwrap();
+    server.attach(Detached::of(new).unwrap()).unwrap();
+    let scene = Scene::of(kind).limits(WriteLimits::new().with_high(777));
+    let (transport, _peer) = scene.on(&mut event_loop, Recorder::new(&Log::new()));
+    let moved = event_loop.run_until(transport.detach()).unwrap();
+    server.attach(moved).unwrap();
+    drive(&mut event_loop, "both", || limits.borrow().len() == 2);
+    assert_eq!(*limits.borrow(), [12_345, 777]);
+}
+
+#[test]
+fn a_peer_has_its_maximum_on_the_server_where_the_connection_is() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let made: Rc<RefCell<Vec<Transport>>> = Rc::default();
+    let [first, second] = [(); 2].map(|()| {
+        let into = made.clone();
+        let options = ListenOptions::nowhere().max_connections_per_peer(1);
+        let factory = move || {
+            let into = into.clone();
+            Recorder::new(&Log::new()).on_made(move |transport| {
+                into.borrow_mut().push(transport.clone());
+                Ok(())
+            })
+        };
+        event_loop.handle().create_server(options, factory).unwrap()
+    });
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut peers = Vec::new();
+    let mut accept = || {
+        peers.push(std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap());
+        Detached::of(listener.accept().unwrap().0).unwrap()
+    };
+    first.attach(accept()).unwrap();
+    first.attach(accept()).unwrap();
+    assert_eq!((first.connection_count(), first.refused_count()), (1, 1));
+    drive(&mut event_loop, "the first", || made.borrow().len() == 1);
+    let transport = made.borrow()[0].clone();
+    let moved = event_loop.run_until(transport.detach()).unwrap();
+    second.attach(moved).unwrap();
+    second.attach(accept()).unwrap();
+    assert_eq!((second.connection_count(), second.refused_count()), (1, 1));
+    first.attach(accept()).unwrap();
+    assert_eq!((first.connection_count(), first.refused_count()), (1, 1));
 }
 
 /// Replies with its name, and with that of its thread.

@@ -70,8 +70,8 @@ impl ListenOptions {
     /// Listens nowhere: for a server whose connections others accept, and
     /// [`attach`](Server::attach) to it.
     ///
-    /// Settings of connections hold for these, such as timeouts, write limits and
-    /// [layers](Self::layer). A [maximum](Self::max_connections) and [`accept_if`](Self::accept_if) do not:
+    /// Settings of connections hold for these, such as timeouts and [layers](Self::layer), and the write limits
+    /// unless others have [come along](Server::attach). A [maximum](Self::max_connections) and [`accept_if`](Self::accept_if) do not:
     /// the loop that has accepted a connection has decided that.
     pub fn nowhere() -> Self {
         let mut options = Self::at(Vec::new());
@@ -92,8 +92,11 @@ impl Server {
     ///
     /// The factory runs within this call, and `connection_made` comes from the loop. A peer that the factory
     /// refuses, or that has its [maximum](ListenOptions::max_connections_per_peer), is reset and counted
-    /// as refused, which is no error. [`ListenOptions::accept_if`] is not asked, and
+    /// as refused, which is no error. Nor is a panic of the factory, which closes the connection and goes to the
+    /// [error handler](Handle::set_error_handler). [`ListenOptions::accept_if`] is not asked, and
     /// [`ListenOptions::max_connections`] may be exceeded.
+    ///
+    /// Settings that [go along](Handle::attach) with a connection of another loop stay, such as its write limits.
     ///
     /// # Errors
     ///
