@@ -6,4 +6,5 @@ mod proxy;
 mod remote_writer;
 mod throttle;
 mod workers;
+mod workers_ends;
 mod workers_streams;

@@ -12,17 +12,21 @@ use tidegate::{
 };
 use tidegate_service::{Spread, Workers, WorkersServer};
 
-const SPREADS: [Spread; 3] = [
+pub(super) const SPREADS: [Spread; 3] = [
     Spread::LeastConnections,
     Spread::RoundRobin,
     Spread::ReusePort,
 ];
 
-const BOUND: Duration = Duration::from_secs(30);
+pub(super) const BOUND: Duration = Duration::from_secs(30);
 
 /// Waits until `done` says so; fails with `state` when it never does.
 #[track_caller]
-fn until<S: std::fmt::Debug>(what: &str, state: impl Fn() -> S, done: impl Fn(&S) -> bool) {
+pub(super) fn until<S: std::fmt::Debug>(
+    what: &str,
+    state: impl Fn() -> S,
+    done: impl Fn(&S) -> bool,
+) {
     let start = Instant::now();
     loop {
         let now = state();
@@ -39,7 +43,7 @@ fn until<S: std::fmt::Debug>(what: &str, state: impl Fn() -> S, done: impl Fn(&S
 
 /// Replies to each byte: `p` panics, `n` tells the name of the thread, `s` how many bytes its loop has had,
 /// `x` changes the protocol; others come back.
-struct Server {
+pub(super) struct Server {
     bytes: Rc<Cell<usize>>,
 }
 
@@ -71,14 +75,14 @@ struct Other;
 
 impl Protocol for Other {}
 
-fn factory(_: &Handle) -> impl FnMut() -> Server + use<> {
+pub(super) fn factory(_: &Handle) -> impl FnMut() -> Server + use<> {
     let bytes = Rc::new(Cell::new(0));
     move || Server {
         bytes: bytes.clone(),
     }
 }
 
-fn serve(
+pub(super) fn serve(
     workers: &Workers,
     spread: Spread,
     options: impl Fn(ListenOptions) -> ListenOptions + Send + Sync + 'static,
@@ -89,31 +93,31 @@ fn serve(
     (server, addr)
 }
 
-fn workers(number: usize) -> Workers {
+pub(super) fn workers(number: usize) -> Workers {
     Workers::start(number, "web", EventLoop::builder).unwrap()
 }
 
 /// A peer whose connection has its protocol.
-fn served(addr: SocketAddr) -> TcpStream {
+pub(super) fn served(addr: SocketAddr) -> TcpStream {
     let mut peer = dial(addr);
     expect(&mut peer, b"!");
     peer
 }
 
-fn dial(addr: SocketAddr) -> TcpStream {
+pub(super) fn dial(addr: SocketAddr) -> TcpStream {
     let peer = TcpStream::connect(addr).unwrap();
     peer.set_read_timeout(Some(BOUND)).unwrap();
     peer
 }
 
 #[track_caller]
-fn expect(peer: &mut TcpStream, bytes: &[u8]) {
+pub(super) fn expect(peer: &mut TcpStream, bytes: &[u8]) {
     let mut read = vec![0; bytes.len()];
     peer.read_exact(&mut read).unwrap();
     assert_eq!(read, bytes);
 }
 
-fn line(peer: &mut TcpStream, ask: u8) -> String {
+pub(super) fn line(peer: &mut TcpStream, ask: u8) -> String {
     peer.write_all(&[ask]).unwrap();
     let mut line = Vec::new();
     while line.last() != Some(&b'\n') {

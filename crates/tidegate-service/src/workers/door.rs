@@ -51,6 +51,8 @@ impl Door {
             accepting.waiting.borrow_mut().push_back(detached);
             accepting.admit();
         })?;
+        // Whatever the options say: there is no other call for it.
+        server.start_serving()?;
         let addresses = server.local_addrs().to_vec();
         door.server.replace(Some(server));
         gate.add_door(handle.remote());
@@ -96,11 +98,29 @@ impl Door {
             return;
         };
         if !send(&loops[worker], number, detached, entered.on(worker)) {
+            turns.drop_loop(worker);
+            let are_over = turns.are_over();
+            drop(to);
             log::error!(
                 target: "tidegate::workers",
                 "worker {worker} has ended: it gets no more connections, and one is closed"
             );
-            turns.drop_loop(worker);
+            if are_over {
+                self.stop();
+            }
+        }
+    }
+
+    /// No worker is left: peers are refused by the kernel, not accepted for nobody.
+    fn stop(&self) {
+        let server = self.server.borrow().clone();
+        if let Some(server) = server {
+            server.close();
+            log::error!(
+                target: "tidegate::workers",
+                "every worker has ended: {:?} is closed",
+                server.local_addrs()
+            );
         }
     }
 

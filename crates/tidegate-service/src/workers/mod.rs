@@ -82,7 +82,7 @@ pub struct Workers {
     accepting: RefCell<Vec<LoopThread>>,
     gates: RefCell<Vec<Arc<Gate>>>,
     ended: (Sender<Ended>, Receiver<Ended>),
-    /// The number of threads whose end was not told yet.
+    /// The number of workers whose end was not told yet.
     running: Cell<usize>,
     panicked: RefCell<Vec<WorkerPanicked>>,
     stays_on_its_thread: PhantomData<Rc<()>>,
@@ -94,8 +94,9 @@ impl Workers {
     ///
     /// # Errors
     ///
-    /// Those of the system, for a thread or for a loop; [`InvalidInput`](io::ErrorKind::InvalidInput) for no
-    /// threads. All threads have ended then.
+    /// Those of the system, for a thread or for a loop; a panic of `make`;
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) for no threads, and for a name with a byte of 0. All threads
+    /// have ended then.
     pub fn start(
         number: usize,
         name: &str,
@@ -103,6 +104,10 @@ impl Workers {
     ) -> io::Result<Self> {
         if number == 0 {
             let message = "workers need at least one thread";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
+        if name.contains('\0') {
+            let message = "the name of a thread has no byte of 0";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
         }
         let workers = Self {
@@ -117,8 +122,11 @@ impl Workers {
             stays_on_its_thread: PhantomData,
         };
         for n in 0..number {
-            match workers.start_thread(&n.to_string()) {
-                Ok(thread) => workers.threads.borrow_mut().push(thread),
+            match workers.start_thread(&n.to_string(), true) {
+                Ok(thread) => {
+                    workers.running.set(n + 1);
+                    workers.threads().push(thread);
+                }
                 Err(error) => {
                     workers.take_threads().into_iter().for_each(LoopThread::end);
                     return Err(error);
@@ -134,19 +142,7 @@ impl Workers {
         &self,
         call: impl Fn(&Handle) -> T + Send + Sync + 'static,
     ) -> Vec<T> {
-        let call = Arc::new(call);
-        let asked: Vec<_> = self
-            .threads()
-            .iter()
-            .map(|thread| {
-                let call = call.clone();
-                thread.ask(move |handle, told| {
-                    // Somebody waits for it.
-                    let _ = told.send(call(handle));
-                })
-            })
-            .collect();
-        asked.iter().filter_map(|asked| asked.recv().ok()).collect()
+        self.ask_each(call).into_iter().flatten().collect()
     }
 
     /// Returns a handle of each loop, in the order of the threads.
@@ -158,8 +154,11 @@ impl Workers {
             .collect()
     }
 
-    /// Blocks until a thread has ended by a panic, which it returns, or until all have ended.
+    /// Blocks until a thread has ended by a panic, which it returns, or until all loops have ended. A thread
+    /// that [accepts](Spread) for them is not waited for.
     ///
+    /// A loop ends by [`stop`](RemoteHandle::stop), too, which cuts its connections;
+    /// [`shutdown`](Self::shutdown) closes them.
     /// The others serve on. A loop ends by a panic when its builder says so
     /// ([`PanicPolicy::Propagate`](tidegate::PanicPolicy::Propagate)); otherwise a panic ends a
     /// connection and no more. No thread is started again: a program that propagates panics wants the process to end.
@@ -172,8 +171,10 @@ impl Workers {
             let Ok(ended) = self.ended.1.recv() else {
                 break;
             };
-            self.running.set(self.running.get() - 1);
-            if let Some(panicked) = ended {
+            if ended.is_worker {
+                self.running.set(self.running.get() - 1);
+            }
+            if let Some(panicked) = ended.panicked {
                 self.panicked.borrow_mut().push(panicked.clone());
                 return Err(panicked);
             }
@@ -183,11 +184,29 @@ impl Workers {
 }
 
 impl Workers {
-    fn start_thread(&self, suffix: &str) -> io::Result<LoopThread> {
+    fn start_thread(&self, suffix: &str, is_worker: bool) -> io::Result<LoopThread> {
         let name = format!("{}-{suffix}", self.name);
-        let thread = LoopThread::start(name, self.make.clone(), self.ended.0.clone())?;
-        self.running.set(self.running.get() + 1);
-        Ok(thread)
+        LoopThread::start(name, is_worker, self.make.clone(), self.ended.0.clone())
+    }
+
+    /// As [`on_each`](Self::on_each), with `None` in the place of a loop that has no result.
+    fn ask_each<T: Send + 'static>(
+        &self,
+        call: impl Fn(&Handle) -> T + Send + Sync + 'static,
+    ) -> Vec<Option<T>> {
+        let call = Arc::new(call);
+        let asked: Vec<_> = self
+            .threads()
+            .iter()
+            .map(|thread| {
+                let call = call.clone();
+                thread.ask(move |handle, told| {
+                    // Somebody waits for it.
+                    let _ = told.send(call(handle));
+                })
+            })
+            .collect();
+        asked.iter().map(|asked| asked.recv().ok()).collect()
     }
 
     fn threads(&self) -> RefMut<'_, Vec<LoopThread>> {
@@ -208,7 +227,7 @@ impl Workers {
 
     /// Returns the threads that have ended by a panic.
     fn panicked(&self) -> Vec<WorkerPanicked> {
-        let told = self.ended.1.try_iter().flatten();
+        let told = self.ended.1.try_iter().filter_map(|ended| ended.panicked);
         self.panicked.borrow_mut().extend(told);
         self.panicked.take()
     }

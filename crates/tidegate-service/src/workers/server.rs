@@ -4,17 +4,20 @@ use super::Workers;
 use super::door::{Door, To};
 use super::gate::Gate;
 use super::spread::{Spread, Turns};
-use super::thread::LoopThread;
+use super::thread::{LoopThread, caught};
 use super::worker::Home;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use tidegate::{Address, Handle, ListenOptions, LoopClosed, Protocol, RemoteHandle};
+use tidegate::{Address, Handle, ListenOptions, LoopClosed, Protocol};
 
 /// The number of the next server of this process.
 static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// In the error of a panic.
+const CLOSURE: &str = "a closure of the server";
 
 /// A server whose connections are spread over the loops of [`Workers`]. Dropping it does nothing: the
 /// workers serve on until their [`shutdown`](Workers::shutdown). Clones name the same server.
@@ -51,9 +54,9 @@ type Change = Arc<dyn Fn(ListenOptions) -> ListenOptions + Send + Sync>;
 impl Workers {
     /// Listens, and spreads the accepted connections over the loops.
     ///
-    /// `options` runs once on each loop and once on the one that accepts: settings of connections, such as
+    /// `options` runs on each loop, and once more on each that accepts: settings of connections, such as
     /// timeouts and [layers](ListenOptions::layer), hold where the connection is, and those of
-    /// accepting, such as [`accept_if`](ListenOptions::accept_if), where it is accepted.
+    /// accepting, such as [`accept_if`](ListenOptions::accept_if), where it is accepted. It adds no addresses.
     ///
     /// `factory` runs once on each loop, and returns a closure that makes the protocols of the
     /// connections there. That closure stays on its loop, so what it shares among connections may be an
@@ -68,7 +71,9 @@ impl Workers {
     ///
     /// # Errors
     ///
-    /// As [`Handle::create_server`]; [`LoopClosed`] when every worker has ended. Nothing listens then.
+    /// As [`Handle::create_server`]; a panic of one of the closures, on any loop;
+    /// [`InvalidInput`](io::ErrorKind::InvalidInput) when `options` adds an address; [`LoopClosed`] when every worker
+    /// has ended. Nothing listens then. A worker that has ended before is left out.
     pub fn create_server<P: Protocol, F: FnMut() -> P + 'static>(
         &self,
         at: impl Into<ListenOptions> + Send + 'static,
@@ -96,9 +101,9 @@ impl Workers {
         let change: Change = Arc::new(options);
         let opened = self
             .open_homes(&gate, &change, open)
-            .and_then(|()| match spread {
-                Spread::ReusePort => self.listen_on_each(at, &change, &gate),
-                spread => self.listen_apart(at, &change, spread, &gate),
+            .and_then(|living| match spread {
+                Spread::ReusePort => self.listen_on_each(at, &change, &living, &gate),
+                spread => self.listen_apart(at, &change, Turns::new(spread, &living), &gate),
             });
         let number = gate.server();
         match opened {
@@ -117,19 +122,24 @@ impl Workers {
         }
     }
 
+    /// Makes the part of each loop. Returns, in the order of the threads, which loops live.
     fn open_homes(
         &self,
         gate: &Arc<Gate>,
         change: &Change,
         open: impl Fn(&Handle, ListenOptions, &Arc<Gate>) -> io::Result<()> + Send + Sync + 'static,
-    ) -> io::Result<()> {
+    ) -> io::Result<Vec<bool>> {
         let (gate, change) = (gate.clone(), change.clone());
-        let opened =
-            self.on_each(move |handle| open(handle, change(ListenOptions::nowhere()), &gate));
-        if opened.is_empty() {
+        let opened = self.ask_each(move |handle| {
+            caught(CLOSURE, || {
+                open(handle, change(ListenOptions::nowhere()), &gate)
+            })
+        });
+        if opened.iter().all(Option::is_none) {
             return Err(LoopClosed.into());
         }
-        opened.into_iter().collect()
+        let opened = opened.into_iter().map(Option::transpose);
+        opened.map(|opened| Ok(opened?.is_some())).collect()
     }
 
     /// Has every loop listen: the first one where it is told to, the others at the addresses that it got.
@@ -137,15 +147,17 @@ impl Workers {
         &self,
         at: impl Into<ListenOptions> + Send + 'static,
         change: &Change,
+        living: &[bool],
         gate: &Arc<Gate>,
     ) -> io::Result<Vec<Address>> {
         let threads = self.threads();
-        let Some((first, others)) = threads.split_first() else {
+        let mut living = threads.iter().enumerate().filter(|(n, _)| living[*n]);
+        let Some((number, first)) = living.next() else {
             return Err(LoopClosed.into());
         };
-        let addrs = listen(first, at, change, To::Own(0), gate)?;
-        for (number, thread) in others.iter().enumerate() {
-            listen(thread, addrs.clone(), change, To::Own(number + 1), gate)?;
+        let addrs = listen(first, at, change, To::Own(number), gate)?;
+        for (number, thread) in living {
+            listen(thread, addrs.clone(), change, To::Own(number), gate)?;
         }
         Ok(addrs)
     }
@@ -155,13 +167,17 @@ impl Workers {
         &self,
         at: impl Into<ListenOptions> + Send + 'static,
         change: &Change,
-        spread: Spread,
+        turns: Turns,
         gate: &Arc<Gate>,
     ) -> io::Result<Vec<Address>> {
-        let accepting = self.start_thread("accept")?;
-        let remotes: Vec<RemoteHandle> = self.remotes();
-        let to = To::Loops(Turns::new(spread, remotes.len()), remotes);
-        match listen(&accepting, at, change, to, gate) {
+        let accepting = self.start_thread("accept", false)?;
+        match listen(
+            &accepting,
+            at,
+            change,
+            To::Loops(turns, self.remotes()),
+            gate,
+        ) {
             Ok(addrs) => {
                 self.accepting().push(accepting);
                 Ok(addrs)
@@ -183,15 +199,18 @@ fn listen(
 ) -> io::Result<Vec<Address>> {
     let (change, gate) = (change.clone(), gate.clone());
     let opened = thread.ask(move |handle, told| {
-        let shared = matches!(to, To::Own(_));
-        let options = change(at.into());
-        let options = if shared {
-            options.reuse_port(true)
-        } else {
-            options
-        };
+        let opened = caught(CLOSURE, || {
+            let shared = matches!(to, To::Own(_));
+            let options = change(at.into());
+            let options = if shared {
+                options.reuse_port(true)
+            } else {
+                options
+            };
+            Door::open(handle, options, to, &gate)
+        });
         // Somebody waits for it.
-        let _ = told.send(Door::open(handle, options, to, &gate));
+        let _ = told.send(opened);
     });
     opened.recv().unwrap_or_else(|_| Err(LoopClosed.into()))
 }

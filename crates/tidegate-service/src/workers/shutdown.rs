@@ -9,12 +9,14 @@ use std::time::Duration;
 use tidegate::{Completion, Handle, ShutdownReport};
 
 impl Workers {
-    /// Stops accepting, closes every connection gracefully, ends those that are left when `grace` is over, and
-    /// ends the threads. Returns the sum of the reports of all servers, and the threads that had ended before.
+    /// Stops accepting, closes every connection of the servers gracefully, ends those that are left when `grace`
+    /// is over, and ends the threads. Returns the sum of the reports of all servers, and the threads that had ended
+    /// before.
     ///
     /// It blocks until all that is done. Connections in the backlog are served, and then closed as the others,
-    /// also above a maximum. [`Server::shutdown`](tidegate::Server::shutdown) has the rest. A loop that
-    /// is held by a callback is waited for.
+    /// also above a maximum. [`Server::shutdown`](tidegate::Server::shutdown) has the rest. Connections that belong
+    /// to no server of these, such as [attached](Handle::attach) ones, end with their loop, behind the others. A
+    /// loop that is held by a callback is waited for.
     pub fn shutdown(self, grace: Duration) -> (ShutdownReport, Vec<WorkerPanicked>) {
         for gate in self.gates().iter() {
             gate.open();

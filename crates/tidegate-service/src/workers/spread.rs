@@ -18,6 +18,9 @@ pub enum Spread {
     /// No connection goes from thread to thread, which saves a few microseconds for each: for many
     /// short ones. The loops are loaded unevenly. The kernel does not know which loop is busy, so a connection
     /// may wait for a slow callback. Elsewhere than on Linux the kernel may give all to one loop.
+    ///
+    /// A path of a Unix socket has one listener, and a listener of the standard library is one. With several
+    /// workers these fail with [`AddrInUse`](std::io::ErrorKind::AddrInUse).
     ReusePort,
 }
 
@@ -30,11 +33,11 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    pub(super) fn new(spread: Spread, loops: usize) -> Self {
+    pub(super) fn new(spread: Spread, living: &[bool]) -> Self {
         Self {
             spread,
             next: 0,
-            gone: vec![false; loops],
+            gone: living.iter().map(|lives| !lives).collect(),
         }
     }
 
@@ -59,6 +62,10 @@ impl Turns {
     pub(super) fn drop_loop(&mut self, number: usize) {
         self.gone[number] = true;
     }
+
+    pub(super) fn are_over(&self) -> bool {
+        self.gone.iter().all(|gone| *gone)
+    }
 }
 
 #[cfg(test)]
@@ -67,7 +74,7 @@ mod tests {
 
     #[test]
     fn the_loop_with_the_fewest_is_next_and_equal_ones_take_turns() {
-        let mut turns = Turns::new(Spread::LeastConnections, 3);
+        let mut turns = Turns::new(Spread::LeastConnections, &[true; 3]);
         let chosen = [
             [0, 0, 0],
             [1, 0, 0],
@@ -82,13 +89,15 @@ mod tests {
 
     #[test]
     fn round_robin_looks_at_no_count_and_leaves_out_loops_that_are_gone() {
-        let mut turns = Turns::new(Spread::RoundRobin, 3);
-        let choose = |turns: &mut Turns| turns.choose_of(&[9, 0, 0]);
+        let mut turns = Turns::new(Spread::RoundRobin, &[true, true, true, false]);
+        let choose = |turns: &mut Turns| turns.choose_of(&[9, 0, 0, 0]);
         assert_eq!([(); 4].map(|()| choose(&mut turns)), [0, 1, 2, 0].map(Some));
         turns.drop_loop(1);
         assert_eq!([(); 3].map(|()| choose(&mut turns)), [2, 0, 2].map(Some));
         turns.drop_loop(0);
+        assert!(!turns.are_over());
         turns.drop_loop(2);
         assert_eq!(choose(&mut turns), None);
+        assert!(turns.are_over());
     }
 }

@@ -4,16 +4,22 @@ use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::io;
+use std::mem;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
-use tidegate::{EventLoopBuilder, Handle, RemoteHandle};
+use tidegate::{EventLoop, EventLoopBuilder, Handle, LoopClosed, RemoteHandle};
 
 pub(super) type MakeLoop = Arc<dyn Fn() -> EventLoopBuilder + Send + Sync>;
 
-/// How a thread has ended: with the panic that ended it, if one did.
-pub(super) type Ended = Option<WorkerPanicked>;
+/// The end of a thread.
+pub(super) struct Ended {
+    /// It kept connections: it did not accept for others.
+    pub(super) is_worker: bool,
+    /// The panic that ended it, if one did.
+    pub(super) panicked: Option<WorkerPanicked>,
+}
 
 pub(super) struct LoopThread {
     remote: RemoteHandle,
@@ -21,29 +27,46 @@ pub(super) struct LoopThread {
 }
 
 impl LoopThread {
-    /// Starts a thread, and waits until its loop is there. `ended` is told of its end.
-    pub(super) fn start(name: String, make: MakeLoop, ended: Sender<Ended>) -> io::Result<Self> {
+    /// Starts a thread, and waits until its loop is there. `ended` is told of its end, if it has begun.
+    pub(super) fn start(
+        name: String,
+        is_worker: bool,
+        make: MakeLoop,
+        ended: Sender<Ended>,
+    ) -> io::Result<Self> {
         let (started, loops) = mpsc::channel();
         let own_name = name.clone();
         let run = move || {
-            let run = AssertUnwindSafe(|| run_loop(&*make, &started));
-            let outcome = catch_unwind(run);
-            drop(started);
-            let end = match outcome {
+            let event_loop = match caught("making the event loop", || make().build()) {
+                Ok(event_loop) => event_loop,
+                Err(error) => {
+                    let _ = started.send(Err(error));
+                    return;
+                }
+            };
+            let _ = started.send(Ok(event_loop.handle().remote()));
+            let outcome = run_loop(event_loop);
+            let message = match &outcome {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(format!("the loop failed: {error}")),
-                Err(payload) => Some(message_of(&*payload)),
+                Err(payload) => Some(message_of(&**payload)),
             };
-            // Nobody may want to know.
-            let _ = ended.send(end.map(|message| WorkerPanicked {
+            let panicked = message.map(|message| WorkerPanicked {
                 thread: own_name,
                 message,
-            }));
+            });
+            // Nobody may want to know.
+            let _ = ended.send(Ended {
+                is_worker,
+                panicked,
+            });
+            // Behind that: this may panic, too.
+            drop(outcome);
         };
         let thread = thread::Builder::new().name(name).spawn(run)?;
         match loops.recv() {
             Ok(started) => started.map(|remote| Self { remote, thread }),
-            Err(_) => Err(io::Error::other("making the event loop panicked")),
+            Err(_) => Err(LoopClosed.into()),
         }
     }
 
@@ -67,24 +90,25 @@ impl LoopThread {
     /// Stops the loop, and waits for the thread.
     pub(super) fn end(self) {
         self.remote.stop();
-        // It ends by no panic: those of its loop are caught.
+        // A panic of its loop was told already.
         let _ = self.thread.join();
     }
 }
 
-fn run_loop(
-    make: &(dyn Fn() -> EventLoopBuilder + Send + Sync),
-    started: &Sender<io::Result<RemoteHandle>>,
-) -> io::Result<()> {
-    let mut event_loop = match make().build() {
-        Ok(event_loop) => event_loop,
-        Err(error) => {
-            let _ = started.send(Err(error));
-            return Ok(());
+/// Drops the loop, too, before it returns.
+fn run_loop(mut event_loop: EventLoop) -> thread::Result<io::Result<()>> {
+    catch_unwind(AssertUnwindSafe(move || event_loop.run_forever()))
+}
+
+/// Makes an error of a panic of the user's code.
+pub(super) fn caught<T>(what: &str, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
+    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
+        let error = io::Error::other(format!("{what} panicked: {}", message_of(&*payload)));
+        if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+            mem::forget(another);
         }
-    };
-    let _ = started.send(Ok(event_loop.handle().remote()));
-    event_loop.run_forever()
+        Err(error)
+    })
 }
 
 fn message_of(payload: &(dyn Any + Send)) -> String {

@@ -45,6 +45,12 @@ impl Home {
             Counted::new(factory(), place)
         };
         let server = handle.create_server(options, counted)?;
+        if !server.local_addrs().is_empty() {
+            server.close();
+            let message =
+                "the options of workers add an address: name all of them where it is to listen";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        }
         if let Some(most) = most {
             gate.limit(most);
         }
@@ -70,11 +76,13 @@ impl Home {
         }
     }
 
-    /// Takes a server off the loop of this thread, before it has connections.
+    /// Takes a server off the loop of this thread, because it cannot listen on another one. It may have
+    /// connections by then.
     pub(super) fn close(server: u64) {
         let home = HOMES.with_borrow_mut(|homes| homes.remove(&server));
         if let Some(home) = home {
             home.server.close();
+            home.server.abort_clients();
         }
     }
 
