@@ -109,6 +109,26 @@ fn what_waits_is_bounded_here_and_in_the_transport(kind: Kind) {
     assert_eq!((writer.flow(), writer.waiting()), (Flow::Open, 0));
 }
 
+each_kind!(pieces_of_a_byte_are_bounded_by_the_memory_that_they_take);
+fn pieces_of_a_byte_are_bounded_by_the_memory_that_they_take(kind: Kind) {
+    const CAP: usize = 128 * 1024;
+    let mut event_loop = EventLoop::new().unwrap();
+    let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&Log::new()));
+    let limits = RemoteLimits::new().cap(CAP);
+    let writer = RemoteWriter::new(&transport, limits).unwrap();
+    let taken = (0..CAP)
+        .take_while(|_| writer.write_owned("x").is_ok())
+        .count();
+    // A piece is a pointer, a length and more, and may be one to memory of its own.
+    assert_eq!(taken, CAP / 128);
+    assert_eq!(
+        writer.write_owned("x"),
+        Err(RemoteWriteError::Full("x".into()))
+    );
+    peer.expect(&mut event_loop, taken);
+    assert_eq!(writer.write_owned("x"), Ok(Flow::Open));
+}
+
 each_kind!(many_writes_between_two_ticks_are_one_call_of_the_loop_and_one_system_call);
 fn many_writes_between_two_ticks_are_one_call_of_the_loop_and_one_system_call(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
@@ -162,6 +182,31 @@ fn async_code_is_woken_when_the_flow_is_open_again(kind: Kind) {
     peer.expect(&mut event_loop, all);
     assert!(woken.0.load(Ordering::SeqCst));
     assert_eq!(ready.as_mut().poll(&mut context), Poll::Ready(Ok(())));
+}
+
+each_kind!(a_wait_that_is_dropped_keeps_no_waker);
+fn a_wait_that_is_dropped_keeps_no_waker(kind: Kind) {
+    let (mut event_loop, transport, mut peer, writer) = paused(kind);
+    let [dropped, kept] = [(); 2].map(|()| Arc::new(Woken::default()));
+    let mut stays = Box::pin(writer.ready());
+    let kept_waker = Waker::from(kept.clone());
+    let mut context = Context::from_waker(&kept_waker);
+    assert!(stays.as_mut().poll(&mut context).is_pending());
+    for _ in 0..100 {
+        let waker = Waker::from(dropped.clone());
+        let waits = pin!(writer.ready());
+        let mut context = Context::from_waker(&waker);
+        assert!(waits.poll(&mut context).is_pending());
+    }
+    assert_eq!(Arc::strong_count(&dropped), 1);
+    // Polled with another one, it is woken by that alone.
+    let other = Arc::new(Woken::default());
+    let waker = Waker::from(other.clone());
+    let mut context = Context::from_waker(&waker);
+    assert!(stays.as_mut().poll(&mut context).is_pending());
+    let all = transport.written() as usize + writer.waiting();
+    peer.expect(&mut event_loop, all);
+    assert!(other.0.load(Ordering::SeqCst) && !kept.0.load(Ordering::SeqCst));
 }
 
 /// A thread that waits, and then writes.

@@ -9,17 +9,20 @@ use pump::Pump;
 use queue::Queue;
 use std::error::Error;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 use tidegate::{Bytes, Closed, Flow, Handle, RemoteHandle, Transport, TransportId};
 
 /// The limits of a [`RemoteWriter`], in bytes that wait for the loop.
 ///
-/// Above `high` its flow is paused, and at `low` or below it is open again. At `cap` a write is refused. They are
-/// beside the [`WriteLimits`](tidegate::WriteLimits) of the connection.
+/// Above `high` its flow is paused, and at `low` or below it is open again. At `cap` a write is refused, and also
+/// when a piece waits for each 128 bytes of it: tiny pieces take more memory than their bytes. They are beside the
+/// [`WriteLimits`](tidegate::WriteLimits) of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[must_use = "limits do nothing until they are given to a writer"]
 pub struct RemoteLimits {
@@ -188,8 +191,34 @@ impl RemoteWriter {
     ///
     /// [`Closed`](RemoteWriteError::Closed).
     pub fn ready(&self) -> impl Future<Output = Result<(), RemoteWriteError>> + Send + use<> {
-        let queue = self.queue.clone();
-        poll_fn(move |context| queue.poll_open(context.waker()))
+        Ready {
+            queue: self.queue.clone(),
+            number: None,
+        }
+    }
+}
+
+/// A wait for an open flow. Its waker goes with it.
+struct Ready {
+    queue: Arc<Queue>,
+    /// Since it waits.
+    number: Option<u64>,
+}
+
+impl Future for Ready {
+    type Output = Result<(), RemoteWriteError>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let Self { queue, number } = &mut *self;
+        queue.poll_open(number, context.waker())
+    }
+}
+
+impl Drop for Ready {
+    fn drop(&mut self) {
+        if let Some(number) = self.number {
+            self.queue.forget(number);
+        }
     }
 }
 

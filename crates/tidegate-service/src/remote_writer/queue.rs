@@ -22,6 +22,11 @@ use ::loom::sync::{Condvar, Mutex, MutexGuard};
 #[cfg(not(all(test, loom)))]
 use std::sync::{Condvar, Mutex, MutexGuard};
 
+/// The memory of a piece in bytes, beside its payload: 32 in the queue, three times as in a buffer of a transport
+/// that has just doubled, and the allocator's for the payload. At the cap these count apart from the payload.
+const PIECE: usize = 128;
+const _: () = assert!(3 * size_of::<Bytes>() < PIECE);
+
 pub(super) struct Queue {
     state: Mutex<State>,
     changed: Condvar,
@@ -37,12 +42,20 @@ struct State {
     called: bool,
     /// The end, with its reason if the connection had one.
     closed: Option<Option<Closed>>,
-    wakers: Vec<Waker>,
+    /// Of futures that wait, by the numbers of these.
+    wakers: Vec<(u64, Waker)>,
+    /// The number of the next future that waits.
+    next: u64,
 }
 
 impl State {
     fn end(&self) -> Option<RemoteWriteError> {
         self.closed.clone().map(RemoteWriteError::Closed)
+    }
+
+    fn take_waker(&mut self, number: u64) -> Option<Waker> {
+        let place = self.wakers.iter().position(|(own, _)| *own == number)?;
+        Some(self.wakers.swap_remove(place).1)
     }
 
     fn flow(&self) -> Flow {
@@ -80,7 +93,8 @@ impl Queue {
         if piece.is_empty() {
             return Ok(state.flow());
         }
-        if state.bytes >= self.limits.cap {
+        let most = self.limits.cap.div_ceil(PIECE);
+        if state.bytes >= self.limits.cap || state.pieces.len() >= most {
             return Err(RemoteWriteError::Full(piece));
         }
         if !state.called && !call() {
@@ -125,9 +139,14 @@ impl Queue {
         }
     }
 
-    /// Whether the flow is open; else the waker is woken when it is.
-    pub(super) fn poll_open(&self, waker: &Waker) -> Poll<Result<(), RemoteWriteError>> {
-        // Cloned without the lock, for this runs code of its owner.
+    /// Whether the flow is open; else the waker is woken when it is. `number` is that of the future, once it
+    /// waits.
+    pub(super) fn poll_open(
+        &self,
+        number: &mut Option<u64>,
+        waker: &Waker,
+    ) -> Poll<Result<(), RemoteWriteError>> {
+        // Cloned without the lock, and dropped so, for these run code of its owner.
         let waker = waker.clone();
         let mut state = self.lock();
         if let Some(end) = state.end() {
@@ -136,10 +155,19 @@ impl Queue {
         if !state.paused {
             return Poll::Ready(Ok(()));
         }
-        if !state.wakers.iter().any(|known| known.will_wake(&waker)) {
-            state.wakers.push(waker);
-        }
+        let own = *number.get_or_insert(state.next);
+        state.next = state.next.max(own + 1);
+        let before = state.take_waker(own);
+        state.wakers.push((own, waker));
+        drop(state);
+        drop(before);
         Poll::Pending
+    }
+
+    /// A future waits no longer.
+    pub(super) fn forget(&self, number: u64) {
+        let waker = self.lock().take_waker(number);
+        drop(waker);
     }
 
     /// Takes the next piece, for the loop. With `None` no call is under way any more.
@@ -175,6 +203,6 @@ impl Queue {
         let wakers = mem::take(&mut state.wakers);
         drop(state);
         self.changed.notify_all();
-        wakers.into_iter().for_each(Waker::wake);
+        wakers.into_iter().for_each(|(_, waker)| waker.wake());
     }
 }

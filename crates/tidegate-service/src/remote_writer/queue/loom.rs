@@ -28,7 +28,7 @@ struct World {
 impl World {
     /// Pauses behind the first piece, and goes on when there is none.
     fn new() -> Arc<Self> {
-        let limits = RemoteLimits::new().high(1).low(0).cap(64);
+        let limits = RemoteLimits::new().high(1).low(0).cap(1024);
         Arc::new(Self {
             queue: Queue::new(limits),
             called: Mutex::new(false),
