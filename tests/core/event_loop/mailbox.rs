@@ -141,3 +141,52 @@ fn a_loop_that_is_dropped_ends_every_wait_and_drops_the_closure() {
     let late = handle.mailbox(1, |_, _: u32| ());
     assert_eq!(late.send(3), Err(SendError::Closed(3)));
 }
+
+#[test]
+fn a_closure_may_send_to_its_own_mailbox_and_drop_it() {
+    let mut event_loop = EventLoop::new().unwrap();
+    let heard = Heard::default();
+    let own: Rc<RefCell<Option<Mailbox<u32>>>> = Rc::default();
+    let (into, taken) = (heard.clone(), own.clone());
+    let mailbox = event_loop.handle().mailbox(2, move |_, message| {
+        into.borrow_mut().push(message);
+        if message < 5 {
+            let own = taken.borrow();
+            own.as_ref().unwrap().send(message + 1).unwrap();
+        } else {
+            taken.take();
+        }
+    });
+    mailbox.send(0).unwrap();
+    own.replace(Some(mailbox));
+    drive(&mut event_loop, "the last sender is gone", || {
+        Rc::strong_count(&heard) == 1
+    });
+    assert_eq!(*heard.borrow(), [0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn messages_that_never_come_are_dropped_on_the_thread_of_the_loop() {
+    struct Named(std::sync::mpsc::Sender<thread::ThreadId>);
+    impl Drop for Named {
+        fn drop(&mut self) {
+            self.0.send(thread::current().id()).unwrap();
+        }
+    }
+    let event_loop = EventLoop::new().unwrap();
+    let mailbox = event_loop.handle().mailbox(3, |_, _: Named| ());
+    let (dropped, threads) = std::sync::mpsc::channel();
+    let sender = thread::spawn(move || {
+        for _ in 0..2 {
+            assert!(mailbox.send(Named(dropped.clone())).is_ok());
+        }
+        mailbox
+    });
+    let mailbox = sender.join().unwrap();
+    drop(event_loop);
+    assert_eq!(
+        threads.try_iter().collect::<Vec<_>>(),
+        [thread::current().id(); 2]
+    );
+    assert_eq!(mailbox.waiting(), 0);
+}

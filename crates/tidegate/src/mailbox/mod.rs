@@ -26,7 +26,7 @@ impl Handle {
     /// The [`Mailbox`] goes to other threads, and so do the messages. `call` stays here, so it may hold an
     /// [`Rc`], a [`Handle`] or a [`Transport`](crate::Transport). At most `capacity` messages wait,
     /// at least one; others are given back to the sender. The messages of a thread come in their
-    /// order, at most 64 in a tick.
+    /// order, at most 64 in a tick. Those of a tick make room when the first of them comes.
     ///
     /// A panic of `call` is [reported](Self::set_error_handler), and the next message comes all the same.
     /// `call` is dropped when the last clone of the mailbox is gone and every message has come, or with
