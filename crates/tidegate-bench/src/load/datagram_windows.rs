@@ -53,9 +53,9 @@ impl Datagrams {
         &self.bytes[index * self.len..][..self.len]
     }
 
-    /// Returns as many at once as the kernel can cut out of one call.
+    /// Returns those of one call at a time.
     fn runs(&self) -> impl Iterator<Item = &[u8]> {
-        self.bytes.chunks(segmentation::MOST / self.len * self.len)
+        self.bytes.chunks(segmentation::RUN * self.len)
     }
 
     fn count(&self) -> usize {
@@ -68,11 +68,15 @@ impl DatagramWindows {
         let (sent, received, completed) = if plan.mode == Mode::Source {
             (Datagrams::one(b"."), Datagrams::window(window()), 1)
         } else {
-            let mut window = vec![0; WINDOW * DATAGRAM];
-            let last = &mut window[(WINDOW - 1) * DATAGRAM..];
+            let count = match plan.mode {
+                Mode::SegmentedSink => segmentation::WINDOW,
+                _ => WINDOW,
+            };
+            let mut window = vec![0; count * DATAGRAM];
+            let last = &mut window[(count - 1) * DATAGRAM..];
             last[0] = ASKS;
             let acknowledgement = Datagrams::one(last);
-            (Datagrams::window(window), acknowledgement, WINDOW)
+            (Datagrams::window(window), acknowledgement, count)
         };
         let client = |socket| Client { socket, come: 0 };
         let sockets = DatagramSocket::open_all(plan)?;

@@ -1,5 +1,6 @@
 //! Datagrams that the kernel cuts out of one call (UDP_SEGMENT, udp(7)).
 
+use crate::service::DATAGRAM;
 use socket2::Protocol;
 
 /// The option of UDP, and of a control message, for the length of segments.
@@ -9,8 +10,14 @@ const UDP_SEGMENT: i32 = 103;
 const HEADER: usize = 16;
 const WHOLE: usize = HEADER + size_of::<u16>();
 
-/// Maximum number of bytes of one call over IPv4: those of the largest datagram.
-pub(super) const MOST: usize = 65_507;
+/// The number of datagrams of one call.
+pub(super) const RUN: usize = 48;
+
+/// The number of datagrams of a window: full calls, so that a server which reads them coalesced gets full reads. A
+/// receive buffer of the default size has room for 104 that were cut out of calls.
+pub(super) const WINDOW: usize = 2 * RUN;
+
+const _: () = assert!(RUN * DATAGRAM <= 65_507, "of one call over IPv4");
 
 /// Returns the control message that asks for segments of this length.
 pub(super) fn control_message(len: usize) -> [u8; 24] {
