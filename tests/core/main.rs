@@ -55,6 +55,7 @@ mod transport {
 /// Endpoints of datagrams.
 mod datagrams {
     mod accounting;
+    mod batches;
     mod broadcast;
     mod callbacks;
     mod errors;

@@ -39,6 +39,20 @@ fn each_peer_has_an_address_of_its_own_and_keeps_what_came_for_it() {
 }
 
 #[test]
+fn a_batch_ends_behind_the_datagrams_of_a_tick() {
+    let log = Log::new();
+    let noted = log.clone();
+    let protocol = DatagramRecorder::new(&log).on_batch(move |_| {
+        noted.note("batch");
+        Ok(())
+    });
+    let script = DatagramScript::new().send("one").wait(SECOND).send("two");
+    script.play(protocol).unwrap();
+    let words = log.words().join(" ");
+    assert_eq!(words, "made datagram batch datagram batch lost");
+}
+
+#[test]
 fn an_endpoint_with_a_remote_address_hears_peer_0_alone_and_is_told_when_it_is_gone() {
     let greeter = DatagramRecorder::new(&Log::new())
         .on_made(|transport| {

@@ -51,6 +51,7 @@ pub struct DatagramRecorder(Watched<Hooks>);
 struct Hooks {
     made: Hook<()>,
     datagram: DatagramHook,
+    batch: Hook<()>,
     error: ErrorHook,
     pause: Hook<OnPause>,
     resume: Hook<()>,
@@ -83,6 +84,12 @@ impl DatagramRecorder {
         hook: impl FnMut(&DatagramTransport, &[u8], &Address) -> Result + 'static,
     ) -> Self {
         self.0.protocol.datagram = Some(Box::new(hook));
+        self
+    }
+
+    /// Calls `hook` in `batch_received`, of which the record has nothing: a [note](Log::note) can tell of it.
+    pub fn on_batch(mut self, hook: impl FnMut(&DatagramTransport) -> Result + 'static) -> Self {
+        self.0.protocol.batch = Some(Box::new(hook));
         self
     }
 
@@ -150,6 +157,10 @@ impl DatagramProtocol for Hooks {
         hook.map_or(Ok(()), |hook| hook(transport, data, from))
     }
 
+    fn batch_received(&mut self, transport: &DatagramTransport) -> Result {
+        self.batch.as_mut().map_or(Ok(()), |hook| hook(transport))
+    }
+
     fn error_received(&mut self, transport: &DatagramTransport, error: &DatagramError) -> Result {
         let hook = self.error.as_mut();
         hook.map_or(Ok(()), |hook| hook(transport, error))
@@ -185,6 +196,10 @@ impl DatagramProtocol for DatagramRecorder {
         from: &Address,
     ) -> Result {
         self.0.datagram_received(transport, data, from)
+    }
+
+    fn batch_received(&mut self, transport: &DatagramTransport) -> Result {
+        self.0.batch_received(transport)
     }
 
     fn error_received(&mut self, transport: &DatagramTransport, error: &DatagramError) -> Result {

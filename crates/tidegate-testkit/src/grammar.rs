@@ -8,6 +8,8 @@ pub(crate) enum Call {
     Data(usize),
     Eof,
     Datagram,
+    /// The end of a batch of datagrams.
+    Batch,
     /// The error of a datagram.
     Error,
     Pause,
@@ -17,12 +19,14 @@ pub(crate) enum Call {
 
 /// `made (data | pause resume)* eof? (pause resume)* lost`, one call after the other. An EOF whose
 /// callback gave back bytes does not count. Of an endpoint of datagrams: `made (datagram | error | pause resume)*
-/// lost`.
+/// lost`, with the end of a batch behind datagrams.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Grammar {
     made: bool,
     eof: bool,
     paused: bool,
+    /// A datagram has come since the last end of a batch.
+    in_batch: bool,
     lost: bool,
 }
 
@@ -46,7 +50,9 @@ impl Grammar {
         let violation = self.violation(call);
         match call {
             Call::Made => self.made = true,
-            Call::Data(_) | Call::Datagram | Call::Error => {}
+            Call::Data(_) | Call::Error => {}
+            Call::Datagram => self.in_batch = true,
+            Call::Batch => self.in_batch = false,
             Call::Eof => self.eof = true,
             Call::Pause => self.paused = true,
             Call::Resume => self.paused = false,
@@ -66,7 +72,8 @@ impl Grammar {
             Call::Eof if self.eof => Some("eof twice"),
             Call::Pause if self.paused => Some("pause twice"),
             Call::Resume if !self.paused => Some("resume without pause"),
-            Call::Data(_) | Call::Eof | Call::Datagram | Call::Error => None,
+            Call::Batch if !self.in_batch => Some("a batch without a datagram"),
+            Call::Data(_) | Call::Eof | Call::Datagram | Call::Batch | Call::Error => None,
             Call::Pause | Call::Resume | Call::Lost => None,
         }
     }
@@ -93,6 +100,9 @@ mod tests {
             &[Made, Eof, Pause, Resume, Lost],
             &[Made, Pause, Lost],
             &[Made, Datagram, Pause, Error, Datagram, Resume, Lost],
+            &[
+                Made, Datagram, Datagram, Batch, Datagram, Error, Batch, Lost,
+            ],
         ] {
             assert_eq!(violations(calls), [""; 0], "{calls:?}");
         }
@@ -108,6 +118,11 @@ mod tests {
             (&[Lost], "before made"),
             (&[Datagram], "before made"),
             (&[Made, Lost, Error], "after lost"),
+            (&[Made, Batch], "a batch without a datagram"),
+            (
+                &[Made, Datagram, Batch, Batch],
+                "a batch without a datagram",
+            ),
             (&[Made, Data(0)], "empty data"),
             (&[Made, Eof, Data(1)], "data after eof"),
             (&[Made, Eof, Eof], "eof twice"),

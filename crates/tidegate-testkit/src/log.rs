@@ -230,6 +230,11 @@ impl Log {
         }
     }
 
+    /// Called for `batch_received`. The record has the datagrams alone: most protocols know of no batch.
+    pub(crate) fn batch_ended(&self) {
+        self.check("batch_received", Call::Batch);
+    }
+
     /// Lets the record start in the middle of the grammar: for a protocol that takes the place of another.
     #[must_use]
     pub fn switched_in(self) -> Self {
@@ -248,14 +253,20 @@ impl Log {
     // Written by the recording protocols.
 
     pub(crate) fn push(&self, seen: Seen) {
+        if let Some(call) = seen.call() {
+            self.check(&seen, call);
+        }
+        self.0.seen.borrow_mut().push(seen);
+    }
+
+    fn check(&self, seen: impl fmt::Debug, call: Call) {
         let mut grammar = self.0.grammar.get();
-        let violation = seen.call().and_then(|call| grammar.next(call));
+        let violation = grammar.next(call);
         self.0.grammar.set(grammar);
         if let Some(violation) = violation {
             let before = self.0.seen.borrow();
             self.violated(format!("{seen:?}: {violation}; seen {before:?}"));
         }
-        self.0.seen.borrow_mut().push(seen);
     }
 
     /// Records `connection_made` of a connection.

@@ -2,6 +2,7 @@
 
 use crate::log::{Log, Seen};
 use std::any::Any;
+use std::fmt;
 use tidegate::{
     Address, Closed, DatagramError, DatagramProtocol, DatagramTransport, Internal, OnEof, OnPause,
     Protocol, Result, Transport,
@@ -62,25 +63,31 @@ impl<P> Watched<P> {
 
     /// Records a callback that comes neither first nor last, and so not once the connection is ending.
     fn see(&self, transport: &Transport, seen: Seen) {
-        self.see_unless(transport.is_closing(), seen);
+        self.check_unless(transport.is_closing(), &seen);
+        self.log.push(seen);
     }
 
-    /// As [`see`](Self::see), of an endpoint, each datagram of which is somewhere at any time.
+    /// As [`see`](Self::see), of an endpoint.
     fn see_at(&self, transport: &DatagramTransport, seen: Seen) {
+        self.check_at(transport, &seen);
+        self.log.push(seen);
+    }
+
+    /// Each datagram of an endpoint is somewhere at any time.
+    fn check_at(&self, transport: &DatagramTransport, seen: impl fmt::Debug) {
         let stats = transport.stats();
         if stats.taken != stats.sent + stats.failed + stats.dropped + stats.queued {
             self.log
                 .violated(format!("{seen:?}: {stats:?} does not add up"));
         }
-        self.see_unless(transport.is_closing(), seen);
+        self.check_unless(transport.is_closing(), seen);
     }
 
-    fn see_unless(&self, is_closing: bool, seen: Seen) {
+    fn check_unless(&self, is_closing: bool, seen: impl fmt::Debug) {
         if is_closing {
             self.log
                 .violated(format!("{seen:?}: the connection is ending"));
         }
-        self.log.push(seen);
     }
 }
 
@@ -185,6 +192,13 @@ impl<P: DatagramProtocol> DatagramProtocol for Watched<P> {
         let _running = self.log.enter("datagram_received");
         self.see_at(transport, Seen::Datagram(data.to_vec(), from.clone()));
         self.protocol.datagram_received(transport, data, from)
+    }
+
+    fn batch_received(&mut self, transport: &DatagramTransport) -> Result {
+        let _running = self.log.enter("batch_received");
+        self.check_at(transport, "batch_received");
+        self.log.batch_ended();
+        self.protocol.batch_received(transport)
     }
 
     fn error_received(&mut self, transport: &DatagramTransport, error: &DatagramError) -> Result {

@@ -9,9 +9,10 @@ use tidegate::{
     Flow, OnPause, Result, WriteError,
 };
 
-const CALLBACKS: [&str; 6] = [
+const CALLBACKS: [&str; 7] = [
     "connection_made",
     "datagram_received",
+    "batch_received",
     "error_received",
     "pause_writing",
     "resume_writing",
@@ -50,6 +51,10 @@ impl DatagramProtocol for Failing {
 
     fn datagram_received(&mut self, _: &DatagramTransport, _: &[u8], _: &Address) -> Result {
         self.run("datagram_received")
+    }
+
+    fn batch_received(&mut self, _: &DatagramTransport) -> Result {
+        self.run("batch_received")
     }
 
     fn error_received(&mut self, _: &DatagramTransport, _: &DatagramError) -> Result {
@@ -96,7 +101,7 @@ fn life(at: &'static str, how: Fails) -> (Heard, Closed) {
         });
     };
     peer.send_to(b"x", transport.local_addr());
-    drive_to(&mut event_loop, "datagram_received");
+    drive_to(&mut event_loop, "batch_received");
     // Longer than any datagram of UDP.
     let _ = transport.send_to(&vec![0; 65_508], &peer.address());
     drive_to(&mut event_loop, "error_received");
@@ -124,7 +129,7 @@ fn life(at: &'static str, how: Fails) -> (Heard, Closed) {
 
 #[test]
 fn an_error_of_a_callback_is_reported_and_the_endpoint_goes_on() {
-    for at in &CALLBACKS[1..5] {
+    for at in &CALLBACKS[1..6] {
         let ((heard, reports), closed) = life(at, Fails::Error);
         assert_eq!(heard, CALLBACKS, "{at}");
         assert_eq!(reports, [*at]);
@@ -145,7 +150,7 @@ fn a_panic_of_any_callback_is_reported_and_ends_the_endpoint() {
     for (n, at) in CALLBACKS.iter().enumerate() {
         let ((heard, reports), closed) = life(at, Fails::Panic);
         assert_eq!(heard[..=n], CALLBACKS[..=n], "{at}");
-        let rest = if n == 5 {
+        let rest = if n == 6 {
             &[][..]
         } else {
             &["connection_lost"]
@@ -154,7 +159,7 @@ fn a_panic_of_any_callback_is_reported_and_ends_the_endpoint() {
         assert_eq!(reports, [*at]);
         // The last one cannot change how the endpoint ended.
         let panicked = matches!(closed.reason(), CloseReason::Panic(_));
-        assert_eq!(panicked, n < 5, "{at}: {closed}");
+        assert_eq!(panicked, n < 6, "{at}: {closed}");
     }
 }
 

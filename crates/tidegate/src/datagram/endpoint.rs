@@ -38,6 +38,8 @@ pub(crate) struct Endpoint {
     pub(super) runs: Runs,
     /// The kernel tells of room.
     pub(super) watches_room: Cell<bool>,
+    /// The protocol is called at the end of a batch, as far as is known.
+    pub(super) hears_of_batches: Cell<bool>,
     /// The tick that delivered the last `resume_writing`.
     pub(super) resume_tick: Cell<u32>,
     /// The tick that received last.
@@ -111,6 +113,7 @@ impl Endpoint {
                 segments: settings.segments,
                 runs: Runs::default(),
                 watches_room: Cell::new(false),
+                hears_of_batches: Cell::new(true),
                 resume_tick: Cell::new(0),
                 read_tick: Cell::new(core.tick().wrapping_sub(1)),
                 budget: Cell::new((core.tick(), MAX_OFFER as u32)),

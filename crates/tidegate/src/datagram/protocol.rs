@@ -3,7 +3,7 @@
 use super::{DatagramError, DatagramTransport};
 use crate::protocol::Internal;
 use crate::{Address, Closed, OnPause, Result};
-use std::any::Any;
+use std::any::{Any, TypeId};
 
 /// The callbacks of an endpoint of datagrams; only `datagram_received` is required.
 ///
@@ -58,6 +58,23 @@ pub trait DatagramProtocol: Any {
         data: &[u8],
         from: &Address,
     ) -> Result;
+
+    /// Called after the last datagram of a batch: those that the endpoint receives in one tick, which are at most 64
+    /// and the rest of the last read. It is the place for what is done once for several datagrams, as netty's
+    /// `channelReadComplete` is.
+    ///
+    /// The datagrams that it sends leave with the replies to the last sender, at the latest when it returns. It does not come
+    /// without a datagram, nor when the endpoint is ending. The default implementation does nothing, and costs
+    /// nothing.
+    ///
+    /// # Errors
+    ///
+    /// An error is reported, and the endpoint goes on.
+    fn batch_received(&mut self, transport: &DatagramTransport) -> Result {
+        // From now on it is not called.
+        transport.ignores_batches(TypeId::of::<Self>());
+        Ok(())
+    }
 
     /// Called when the system reports an error of one datagram, sent or received. The endpoint goes on.
     ///

@@ -8,6 +8,7 @@ use crate::event_loop::{Core, LoopStats, Source, add};
 use crate::timers::TimerId;
 use crate::transport::{Input, State, Step};
 use crate::{Address, CloseReason};
+use std::any::{Any, TypeId};
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -20,15 +21,15 @@ const BYTES_PER_TICK: isize = 1024 * 1024;
 
 /// The maximum number of datagrams of one sender after which the replies to them are sent. Beyond it
 /// fewer system calls gain little, and the first reply waits for the others.
-const BATCH: u32 = 16;
+const BURST: u32 = 16;
 
-/// The rest of an endpoint's share of a tick, and of a batch. It ends between reads: a rest would be copied, so
+/// The rest of an endpoint's share of a tick, and of a burst. It ends between reads: a rest would be copied, so
 /// the last read goes beyond it, by the datagrams of one call at the most.
 struct Share {
     datagrams: i32,
     bytes: isize,
-    /// The number of the datagrams of one sender whose replies have not been sent.
-    batch: u32,
+    /// The number of the datagrams of one sender whose replies have not been sent: not 0 from the first one on.
+    burst: u32,
     /// The sender of those datagrams.
     sender: Option<Address>,
 }
@@ -37,7 +38,7 @@ impl Share {
     fn new() -> Self {
         Self {
             datagrams: DATAGRAMS_PER_TICK,
-            batch: 0,
+            burst: 0,
             bytes: BYTES_PER_TICK,
             sender: None,
         }
@@ -78,6 +79,33 @@ impl DatagramTransport {
             if share.is_used_up() {
                 break;
             }
+        }
+        if endpoint.hears_of_batches.get() && share.burst > 0 {
+            self.end_batch();
+        }
+    }
+
+    /// Calls the protocol after the last datagram of the share, unless something has ended the endpoint.
+    #[inline(never)]
+    fn end_batch(&self) {
+        let endpoint = self.endpoint();
+        if endpoint.is(State::ENDING) {
+            return;
+        }
+        self.call("batch_received", |protocol, transport| {
+            let of = (&*protocol as &dyn Any).type_id();
+            endpoint.core().batch_of.set(Some((endpoint.id, of)));
+            protocol.batch_received(transport)
+        });
+        endpoint.core().batch_of.set(None);
+    }
+
+    /// The default implementation of `batch_received` was called, of a protocol of this type. When that is the
+    /// endpoint's own, and not one within another, there is nobody to call any more.
+    pub(super) fn ignores_batches(&self, of: TypeId) {
+        let endpoint = self.endpoint();
+        if endpoint.core().batch_of.get() == Some((endpoint.id, of)) {
+            endpoint.hears_of_batches.set(false);
         }
     }
 
@@ -159,13 +187,13 @@ impl DatagramTransport {
             } else if segment < data.len() {
                 self.deliver_read(data, segment, remote.clone(), share);
             } else {
-                self.begin_batch(remote, data.len(), share);
+                self.begin_burst(remote, data.len(), share);
                 self.deliver_one(data, remote);
             }
         } else if segment < data.len() {
             self.deliver_read(data, segment, from, share);
         } else {
-            self.begin_batch(&from, data.len(), share);
+            self.begin_burst(&from, data.len(), share);
             self.deliver_one(data, share.sender.insert(from));
         }
     }
@@ -206,7 +234,7 @@ impl DatagramTransport {
             if end > 0 && self.endpoint().is(State::NO_READ) {
                 break;
             }
-            self.begin_batch(from, datagram.len(), share);
+            self.begin_burst(from, datagram.len(), share);
             self.deliver_one(datagram, from);
             end += datagram.len();
         }
@@ -243,23 +271,23 @@ impl DatagramTransport {
             Some(last) if last == from => return,
             Some(_) => {
                 self.offer();
-                share.batch = 0;
+                share.burst = 0;
             }
             None => {}
         }
         share.sender = Some(from.clone());
     }
 
-    /// Takes a datagram of `len` bytes off the share. Sends the replies to another sender, or to a full batch,
+    /// Takes a datagram of `len` bytes off the share. Sends the replies to another sender, or to a full burst,
     /// before a datagram of `from` is delivered.
     #[inline(always)]
-    fn begin_batch(&self, from: &Address, len: usize, share: &mut Share) {
+    fn begin_burst(&self, from: &Address, len: usize, share: &mut Share) {
         share.take(len);
-        let goes_on = share.batch < BATCH && share.sender.as_ref().is_none_or(|last| last == from);
+        let goes_on = share.burst < BURST && share.sender.as_ref().is_none_or(|last| last == from);
         if goes_on {
-            share.batch += 1;
+            share.burst += 1;
         } else {
-            share.batch = 1;
+            share.burst = 1;
             self.offer();
         }
     }

@@ -25,6 +25,7 @@ use crate::timers::{TimerId, Timers};
 use crate::transport::Transport;
 use crate::write_buffer::MAX_OFFER;
 use crate::{DatagramTransport, Handle, TransportId};
+use std::any::TypeId;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
@@ -77,6 +78,8 @@ pub(crate) struct Core {
     /// The callback of a read that is running, if another than `data_received`. Set for the log of slow
     /// callbacks, or when it has failed.
     pub(crate) read_callback: Cell<Option<&'static str>>,
+    /// The endpoint whose `batch_received` is running, and the type of its protocol.
+    pub(crate) batch_of: Cell<Option<(TransportId, TypeId)>>,
     pub(super) spare: Spare,
 
     pub(crate) account: Account,
@@ -126,6 +129,7 @@ impl Core {
             gather: RefCell::new(Vec::with_capacity(MAX_GATHERED)),
             read_error: Cell::new(None),
             read_callback: Cell::new(None),
+            batch_of: Cell::new(None),
             spare: Spare::default(),
             account: Account::new(write_budget),
             counters: Counters::default(),
