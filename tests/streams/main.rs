@@ -2,6 +2,7 @@
 
 mod closing;
 mod datagrams;
+mod detaching;
 mod failures;
 mod feed;
 mod handing_over;

@@ -202,7 +202,8 @@ impl ReadBuffer {
     /// As [`find`](Self::find) with this one byte, of which lines are made.
     #[inline]
     pub(crate) fn find_byte(&self, separator: u8, from: usize, limit: usize) -> Search {
-        let found = find(separator, &self.bytes()[from..]);
+        // The bytes may have left the reader, with its connection, since an earlier search.
+        let found = find(separator, self.bytes().get(from..).unwrap_or_default());
         let found = found.map(|at| (from + at + 1, from + at));
         self.judge(found, from, 1, limit)
     }

@@ -18,7 +18,7 @@ pub(crate) struct Incoming {
     pub(crate) limit: Cell<usize>,
     /// The peer's end of stream.
     pub(crate) ended: Cell<bool>,
-    /// The connection has ended.
+    /// The connection has ended, or has left its loop or this protocol.
     pub(crate) lost: Cell<bool>,
     /// Reading is paused because of the limit.
     full: Cell<bool>,
@@ -323,6 +323,14 @@ impl Protocol for StreamProtocol {
         if let Some(server) = &self.server {
             server.lost(closed);
         }
+    }
+}
+
+/// A connection that leaves its loop has no `connection_lost`, and its reads end here: how it ended is known by now.
+impl Drop for StreamProtocol {
+    fn drop(&mut self) {
+        self.incoming.lost.set(true);
+        self.incoming.wake();
     }
 }
 

@@ -81,7 +81,7 @@ impl StreamReader {
         self.poll_some(context).is_ready() && self.buffered() > 0
     }
 
-    /// Returns whether `connection_lost` has been called, and so the server was told.
+    /// Returns whether the connection has ended, so that its server was told, or has left its protocol.
     pub(crate) fn is_lost(&self) -> bool {
         self.incoming.lost.get()
     }
