@@ -64,6 +64,7 @@ mod datagrams {
     mod offload;
     mod pausing;
     mod receiving;
+    mod runs;
     mod sending;
     mod simulated;
     mod system_errors;

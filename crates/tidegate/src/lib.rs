@@ -182,10 +182,10 @@ pub use connect::{ConnectError, ConnectOptions};
 #[cfg(feature = "peer-credentials")]
 pub use credentials::PeerCredentials;
 #[cfg(feature = "offload")]
-pub use datagram::{Arrival, Ecn};
+pub use datagram::Arrival;
 pub use datagram::{
-    DatagramError, DatagramOptions, DatagramProtocol, DatagramStats, DatagramTransport,
-    Destination, Interface, WhenFull,
+    DatagramError, DatagramOptions, DatagramProtocol, DatagramStats, DatagramTransport, Departure,
+    Destination, Ecn, Interface, WhenFull,
 };
 pub use detached::{AttachError, Detached};
 pub use event_loop::{

@@ -1,9 +1,10 @@
 //! The numbers: every datagram that was taken is somewhere, at every moment.
 
+use std::net::IpAddr;
 use std::time::Duration;
-use support::datagrams::{DatagramPeer, DatagramRecorder, Datagrams, assert_accounted, endpoint};
+use support::datagrams::{DatagramPeer, Datagrams, Heard, assert_accounted, endpoint};
 use support::{Rng, TempDir};
-use tidegate::{Address, DatagramOptions, EventLoop, WhenFull, WriteLimits};
+use tidegate::{Address, DatagramOptions, Departure, Ecn, EventLoop, WhenFull, WriteLimits};
 
 #[test]
 fn taken_is_sent_and_failed_and_dropped_and_queued_whatever_comes() {
@@ -25,7 +26,7 @@ fn taken_is_sent_and_failed_and_dropped_and_queued_whatever_comes() {
                 DatagramPeer::Unix(socket) => socket.set_nonblocking(true).unwrap(),
             }
         }
-        let protocol = DatagramRecorder::echo().keeps_reading();
+        let protocol = Heard::echo().keeps_reading();
         let options: DatagramOptions = wire.local(&dir, "a");
         let options = options
             .write_limits(WriteLimits::new().with_high(5_000).with_cap(20_000))
@@ -39,7 +40,7 @@ fn taken_is_sent_and_failed_and_dropped_and_queued_whatever_comes() {
         for _ in 0..300 {
             let peer = &peers[rng.below(2)];
             let data = vec![0; rng.below(1_500)];
-            match rng.below(7) {
+            match rng.below(8) {
                 0 | 1 => drop(transport.send_to(&data, &peer.address())),
                 2 => drop(transport.try_send_to(&data, &peer.address())),
                 3 => drop(peer.try_send_to(&data, transport.local_addr())),
@@ -51,6 +52,16 @@ fn taken_is_sent_and_failed_and_dropped_and_queued_whatever_comes() {
                     DatagramPeer::Udp(socket) => drop(socket.recv(&mut buffer)),
                     DatagramPeer::Unix(socket) => drop(socket.recv(&mut buffer)),
                 },
+                6 => {
+                    let segment = rng.below(400);
+                    let departure = match rng.below(3) {
+                        0 => Departure::new().ecn(Ecn::Capable0),
+                        // An address of none, which the system refuses.
+                        1 => Departure::new().source(IpAddr::from([192, 0, 2, 1])),
+                        _ => Departure::new(),
+                    };
+                    drop(transport.send_run_to(&data, segment, &peer.address(), departure));
+                }
                 _ => event_loop.run_once(Some(Duration::ZERO)).unwrap(),
             }
             assert_accounted(&transport);

@@ -43,6 +43,16 @@ fn assert_caught<P: DatagramProtocol>(
 // Right protocols.
 
 #[test]
+fn a_protocol_that_replies_at_the_end_of_a_batch_passes() {
+    let conversation = DatagramConversation::new()
+        .say("one")
+        .answer("one")
+        .say("two")
+        .answer("two");
+    check_datagram_protocol(InBatches::default, &conversation).unwrap();
+}
+
+#[test]
 fn an_echo_passes_and_each_datagram_is_treated_in_every_way() {
     let logs: Rc<RefCell<Vec<Log>>> = Rc::default();
     let made = logs.clone();

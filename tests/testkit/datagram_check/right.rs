@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::time::Duration;
-use tidegate::{Address, DatagramError, DatagramProtocol, DatagramTransport, OnPause, Result};
+use tidegate::{
+    Address, DatagramError, DatagramProtocol, DatagramTransport, Departure, OnPause, Result,
+};
 
 /// Sends back the bytes that a length in front counts, and nothing for what is no such message.
 pub(crate) struct Counted;
@@ -18,6 +20,24 @@ impl DatagramProtocol for Counted {
             && rest.len() == usize::from(*len)
         {
             transport.send_to(rest, from)?;
+        }
+        Ok(())
+    }
+}
+
+/// Sends back each datagram, at the end of the batch.
+#[derive(Default)]
+pub(crate) struct InBatches(Vec<(Address, Vec<u8>)>);
+
+impl DatagramProtocol for InBatches {
+    fn datagram_received(&mut self, _: &DatagramTransport, data: &[u8], from: &Address) -> Result {
+        self.0.push((from.clone(), data.to_vec()));
+        Ok(())
+    }
+
+    fn batch_received(&mut self, transport: &DatagramTransport) -> Result {
+        for (from, data) in self.0.drain(..) {
+            transport.send_run_to(&data, 0, &from, Departure::new())?;
         }
         Ok(())
     }

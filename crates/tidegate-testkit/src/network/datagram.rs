@@ -84,13 +84,18 @@ impl State {
 
     pub(super) fn send_datagrams(&mut self, id: PortId, transmit: Transmit<'_>) -> io::Result<()> {
         self.port_call_fails(id, "send")?;
-        let Transmit { to, data, segment } = transmit;
+        let Transmit {
+            to, data, segment, ..
+        } = transmit;
         let port = self.port(id)?;
         let to = match to {
             Some(to) => inet(to)?,
             None => port.remote.ok_or_else(|| os_error(libc::EDESTADDRREQ))?,
         };
-        let (host, local, options) = (port.host, port.local, port.options);
+        let (host, mut local, options) = (port.host, port.local, port.options);
+        if let Some(source) = transmit.departure.and_then(|departure| departure.source) {
+            local.set_ip(source.to_canonical());
+        }
         let ip = self.source(host, local, to, options)?;
         let to = destination(to);
         let from = SocketAddr::new(ip, local.port());

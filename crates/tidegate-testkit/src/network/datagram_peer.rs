@@ -56,6 +56,7 @@ impl DatagramPeer {
             to: Some(&Address::Inet(to)),
             data,
             segment: data.len(),
+            departure: None,
         };
         self.network
             .with(|state| state.send_datagrams(self.id, transmit))

@@ -13,7 +13,9 @@
 mod arrival;
 mod bind;
 mod close;
+mod departure;
 mod destination;
+mod ecn;
 mod endpoint;
 mod error;
 mod multicast;
@@ -45,8 +47,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 #[cfg(feature = "offload")]
-pub use arrival::{Arrival, Ecn};
+pub use arrival::Arrival;
+pub use departure::Departure;
 pub use destination::Destination;
+pub use ecn::Ecn;
 pub use error::DatagramError;
 pub use options::{DatagramOptions, Interface, WhenFull};
 pub use protocol::DatagramProtocol;
@@ -106,6 +110,66 @@ impl DatagramTransport {
     /// As [`send_to`](Self::send_to); [`WriteError::Destination`] without a remote address.
     pub fn send(&self, data: &[u8]) -> Result<Flow, WriteError> {
         self.enqueue(None, data)
+    }
+
+    /// Sends `data` as datagrams of `segment_size` bytes each, of which the last may be shorter: takes all of
+    /// them, or none. [`Departure`] has their marks and their source.
+    ///
+    /// It is one call for what protocols such as QUIC make at a time; the datagrams are the same as with
+    /// [`send_to`](Self::send_to) for each, and so are their order, their cost, their numbers and their errors. The
+    /// kernel gets at most 64 of them in one system call. A `segment_size` of 0 makes one datagram, as does one
+    /// that is more than `data` has.
+    ///
+    /// ```
+    /// use tidegate::{Address, DatagramProtocol, DatagramTransport, Departure, Ecn, Result};
+    ///
+    /// struct Blocks;
+    ///
+    /// impl DatagramProtocol for Blocks {
+    ///     fn datagram_received(
+    ///         &mut self,
+    ///         transport: &DatagramTransport,
+    ///         _: &[u8],
+    ///         from: &Address,
+    ///     ) -> Result {
+    ///         let marked = Departure::new().ecn(Ecn::Capable0);
+    ///         // Four datagrams, the last of 400 bytes.
+    ///         transport.send_run_to(&[7; 4_000], 1_200, from, marked)?;
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`send_to`](Self::send_to): with the queue at its cap
+    /// ([`WriteError::BufferFull`]) all of them are refused. [`WriteError::Destination`] for marks or a source on a
+    /// Unix socket, and for a source of IPv6 on an endpoint of IPv4. The system's error, such as that for a source
+    /// which is no address of this machine, comes to [`error_received`](DatagramProtocol::error_received) for each.
+    pub fn send_run_to(
+        &self,
+        data: &[u8],
+        segment_size: usize,
+        to: &(impl Destination + ?Sized),
+        departure: Departure,
+    ) -> Result<Flow, WriteError> {
+        WithAddress::with_address(to, |to| {
+            self.enqueue_run(Some(to), data, segment_size, departure)
+        })
+    }
+
+    /// Sends datagrams to the remote address, as [`send_run_to`](Self::send_run_to) does.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_run_to`](Self::send_run_to); [`WriteError::Destination`] without a remote address.
+    pub fn send_run(
+        &self,
+        data: &[u8],
+        segment_size: usize,
+        departure: Departure,
+    ) -> Result<Flow, WriteError> {
+        self.enqueue_run(None, data, segment_size, departure)
     }
 
     /// Sends a datagram now, and returns the system's verdict. It never overtakes a queued one.

@@ -55,7 +55,7 @@ impl DatagramTransport {
         };
         let front = queue.front(|| endpoint.at_once());
         let (count, len) = (front.count, front.transmit.data.len());
-        match endpoint.call_to_send(front.transmit, budget) {
+        match endpoint.call_to_send(front.transmit, front.is_plain, budget) {
             Ok(()) => {
                 endpoint.count_sent(count, len);
                 endpoint.end_trial(front.transmit.to);
@@ -106,7 +106,7 @@ impl DatagramTransport {
     /// Sends what is no part of the queue.
     pub(super) fn transmit(&self, transmit: Transmit<'_>) -> Offered {
         let endpoint = self.endpoint();
-        match endpoint.call_to_send(transmit, endpoint.budget()) {
+        match endpoint.call_to_send(transmit, transmit.is_plain(), endpoint.budget()) {
             Ok(()) => Offered::Sent,
             Err(error) => self.outcome_of(error, transmit),
         }
@@ -128,7 +128,7 @@ impl DatagramTransport {
                 }
                 _ => break Offered::Failed(error),
             }
-            match endpoint.call_to_send(transmit, endpoint.budget()) {
+            match endpoint.call_to_send(transmit, transmit.is_plain(), endpoint.budget()) {
                 Ok(()) => break Offered::Sent,
                 Err(next) => error = next,
             }
@@ -207,22 +207,39 @@ impl Endpoint {
         }
     }
 
-    /// `budget`: what is left of it in this tick.
+    /// `is_plain`: [`Transmit::is_plain`]. `budget`: what is left of it in this tick.
     #[inline(always)]
-    fn call_to_send(&self, transmit: Transmit<'_>, budget: usize) -> io::Result<()> {
+    fn call_to_send(
+        &self,
+        transmit: Transmit<'_>,
+        is_plain: bool,
+        budget: usize,
+    ) -> io::Result<()> {
+        let Transmit {
+            to,
+            data,
+            segment,
+            departure,
+        } = transmit;
         let core = self.core();
         add(&core.counters.writes, 1);
-        let left = budget.saturating_sub(transmit.data.len().max(LEAST_COST));
+        let left = budget.saturating_sub(data.len().max(LEAST_COST));
         self.budget.set((core.tick(), left as u32));
         let mut socket = self.socket.borrow_mut();
-        if let Some(Address::Inet(to)) = transmit.to
-            && !transmit.is_segmented()
+        if let Some(Address::Inet(to)) = to
+            && is_plain
             && let Some(udp) = Datagrams::udp(&socket)
         {
-            return udp.send_to(transmit.data, to).map(|_| ());
+            return udp.send_to(data, to).map(|_| ());
         }
         match socket.as_mut() {
-            Some(socket) => socket.send(transmit),
+            // Put together here: the way above needs none in memory.
+            Some(socket) => socket.send(Transmit {
+                to,
+                data,
+                segment,
+                departure,
+            }),
             None => Err(io::ErrorKind::NotConnected.into()),
         }
     }

@@ -2,8 +2,8 @@
 //!
 //! Pure: it takes datagrams, and tells which of them go in the next system call.
 
-use crate::Address;
 use crate::driver::Transmit;
+use crate::{Address, Departure};
 use std::collections::VecDeque;
 
 /// The cost of a datagram in memory beside its bytes, as the watermarks count it.
@@ -13,6 +13,9 @@ pub(super) const OVERHEAD: usize = 64;
 /// less 20 of its header for IPv4 (udp(7)).
 const MAX_RUN: usize = 65_487;
 
+/// Set in [`Run::tally`] for datagrams that leave in a way of their own.
+const MARKED: usize = 1 << (usize::BITS - 1);
+
 /// Consecutive datagrams to one address, of one length but for the last, which may be shorter. One
 /// system call sends them.
 #[derive(Debug, Default)]
@@ -21,26 +24,51 @@ struct Run {
     /// The length of each but the last.
     segment: usize,
     last: usize,
-    count: usize,
+    /// Their number, and [`MARKED`]: one comparison tells whether it is one datagram that leaves as all others do.
+    tally: usize,
+    /// How they leave; of an earlier run without [`MARKED`].
+    departure: Departure,
 }
 
 impl Run {
+    /// Begins with a datagram of `len` bytes.
     #[inline(always)]
-    fn of(to: Option<&Address>, len: usize) -> Self {
-        Self {
-            to: match to {
-                // As a rule: costs less than a clone that looks for what it is.
-                Some(Address::Inet(to)) => Some(Address::Inet(*to)),
-                to => to.cloned(),
-            },
-            segment: len,
-            last: len,
-            count: 1,
+    fn begin(&mut self, to: Option<&Address>, len: usize) {
+        self.to = match to {
+            // As a rule: costs less than a clone that looks for what it is.
+            Some(Address::Inet(to)) => Some(Address::Inet(*to)),
+            to => to.cloned(),
+        };
+        self.segment = len;
+        self.last = len;
+        self.tally = 1;
+    }
+
+    fn of(to: Option<&Address>, len: usize, departure: Option<&Departure>) -> Self {
+        let mut run = Self::default();
+        run.begin(to, len);
+        run.mark(departure);
+        run
+    }
+
+    /// Sets how its datagrams leave, if not as all others do.
+    fn mark(&mut self, departure: Option<&Departure>) {
+        if let Some(departure) = departure {
+            self.departure = *departure;
+            self.tally |= MARKED;
         }
     }
 
+    fn count(&self) -> usize {
+        self.tally & !MARKED
+    }
+
+    fn departure(&self) -> Option<&Departure> {
+        (self.tally & MARKED != 0).then_some(&self.departure)
+    }
+
     fn bytes(&self) -> usize {
-        self.segment * self.count.saturating_sub(1) + self.last
+        self.segment * self.count().saturating_sub(1) + self.last
     }
 
     /// Returns the number of the first datagrams, at most `most`, their bytes, and the length of each but the
@@ -48,19 +76,33 @@ impl Run {
     fn part(&self, most: usize) -> (usize, usize, usize) {
         match most.max(1) {
             1 => (1, self.segment, self.segment),
-            most if most < self.count => (most, self.segment * most, self.segment),
-            _ => (self.count, self.bytes(), self.segment),
+            most if most < self.count() => (most, self.segment * most, self.segment),
+            _ => (self.count(), self.bytes(), self.segment),
         }
     }
 
-    /// Whether a datagram may be the next of this run.
-    fn takes(&self, to: Option<&Address>, len: usize, most: usize, below: usize) -> bool {
-        self.count < most
+    /// Whether a datagram of `len` bytes may be the next of this run, which has at most `most`.
+    #[inline(always)]
+    fn takes(
+        &self,
+        to: Option<&Address>,
+        departure: Option<&Departure>,
+        len: usize,
+        most: usize,
+        below: usize,
+    ) -> bool {
+        let count = match departure {
+            // Of a marked run it is more than any maximum.
+            None => self.tally,
+            Some(_) if self.departure() != departure => return false,
+            Some(_) => self.count(),
+        };
+        count < most
             && self.segment < below
             && self.last == self.segment
             && len <= self.segment
             && len > 0
-            && self.bytes() + len <= MAX_RUN
+            && self.segment * count.saturating_sub(1) + self.last + len <= MAX_RUN
             && self.to.as_ref() == to
     }
 }
@@ -70,6 +112,8 @@ impl Run {
 pub(super) struct Front<'a> {
     pub(super) transmit: Transmit<'a>,
     pub(super) count: usize,
+    /// [`Transmit::is_plain`].
+    pub(super) is_plain: bool,
 }
 
 /// The datagrams that wait.
@@ -109,27 +153,43 @@ impl Queue {
         segments: usize,
         below: usize,
     ) -> usize {
+        self.push_departing(to, None, data, segments, below)
+    }
+
+    /// As [`push`](Self::push), of a datagram that leaves in a way of its own, if `departure` has one.
+    #[inline(always)]
+    pub(super) fn push_departing(
+        &mut self,
+        to: Option<&Address>,
+        departure: Option<&Departure>,
+        data: &[u8],
+        segments: usize,
+        below: usize,
+    ) -> usize {
         if self.count == 0 {
-            return self.push_first(to, data);
+            let cost = self.push_first(to, data);
+            self.first.mark(departure);
+            return cost;
         }
         self.bytes.extend_from_slice(data);
         self.count += 1;
         let last = self.behind.back_mut().unwrap_or(&mut self.first);
-        if last.takes(to, data.len(), segments, below) {
-            last.count += 1;
+        if last.takes(to, departure, data.len(), segments, below) {
+            last.tally += 1;
             last.last = data.len();
         } else {
-            self.behind.push_back(Run::of(to, data.len()));
+            let run = Run::of(to, data.len(), departure);
+            self.behind.push_back(run);
         }
         self.cost()
     }
 
-    /// As [`push`](Self::push), to an empty queue.
+    /// As [`push`](Self::push), to an empty queue, of a datagram that leaves as all others do.
     #[inline(always)]
     pub(super) fn push_first(&mut self, to: Option<&Address>, data: &[u8]) -> usize {
         self.bytes.extend_from_slice(data);
         self.count = 1;
-        self.first = Run::of(to, data.len());
+        self.first.begin(to, data.len());
         data.len() + OVERHEAD
     }
 
@@ -137,33 +197,36 @@ impl Queue {
     #[inline(always)]
     pub(super) fn front(&self, at_once: impl FnOnce() -> usize) -> Front<'_> {
         let run = &self.first;
-        let (count, len, segment) = if run.count == 1 {
-            (1, run.last, run.last)
+        let ((count, len, segment), departure, is_plain) = if run.tally == 1 {
+            ((1, run.last, run.last), None, true)
         } else {
-            run.part(at_once())
+            let (part, departure) = (run.part(at_once()), run.departure());
+            (part, departure, part.0 == 1 && departure.is_none())
         };
         Front {
             transmit: Transmit {
                 to: run.to.as_ref(),
                 data: &self.bytes[self.gone..self.gone + len],
                 segment,
+                departure,
             },
             count,
+            is_plain,
         }
     }
 
     /// Removes datagrams of the run at the front. Returns the number of their bytes.
     pub(super) fn pop(&mut self, count: usize) -> usize {
         let run = &mut self.first;
-        let gone = count.min(run.count);
-        let len = if gone == run.count {
+        let gone = count.min(run.count());
+        let len = if gone == run.count() {
             run.bytes()
         } else {
             run.segment * gone
         };
         self.count -= gone;
-        run.count -= gone;
-        match run.count {
+        run.tally -= gone;
+        match run.count() {
             0 => self.first = self.behind.pop_front().unwrap_or_default(),
             1 => run.segment = run.last,
             _ => {}
@@ -183,7 +246,7 @@ impl Queue {
         self.bytes.clear();
         self.gone = 0;
         self.first.to = None;
-        self.first.count = 0;
+        self.first.tally = 0;
         if !self.behind.is_empty() {
             self.behind.clear();
         }
@@ -199,6 +262,7 @@ impl Queue {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::Ecn;
     use std::net::SocketAddr;
 
     fn address(port: u16) -> Address {
@@ -228,7 +292,8 @@ mod tests {
                 (state % limit as u64) as usize
             };
             let mut queue = Queue::default();
-            let mut model: VecDeque<(u16, Vec<u8>)> = VecDeque::new();
+            let mut model: VecDeque<(u16, Option<Departure>, Vec<u8>)> = VecDeque::new();
+            let marked = Departure::new().ecn(Ecn::Capable0);
             let segments = 1 + below(64);
             for step in 0..200 {
                 if below(3) > 0 {
@@ -239,23 +304,33 @@ mod tests {
                         _ => 100,
                     };
                     let data = vec![step as u8; len];
-                    queue.push(Some(&address(to)), &data, segments, usize::MAX);
-                    model.push_back((to, data));
+                    let departure = (below(4) == 0).then_some(&marked);
+                    let at = address(to);
+                    queue.push_departing(Some(&at), departure, &data, segments, usize::MAX);
+                    model.push_back((to, departure.copied(), data));
                 } else if queue.len() > 0 {
                     let front = queue.front(|| segments);
-                    let Transmit { to, data, .. } = front.transmit;
+                    let Transmit {
+                        to,
+                        data,
+                        departure,
+                        ..
+                    } = front.transmit;
+                    let departure = departure.copied();
                     let cut = datagrams(front.transmit);
                     assert_eq!(cut.len(), front.count, "seed {seed}");
                     assert!(front.count <= segments && data.len() <= MAX_RUN);
+                    assert_eq!(front.is_plain, front.transmit.is_plain(), "seed {seed}");
                     let gone = 1 + below(front.count);
                     let to = to.cloned();
                     for datagram in cut.into_iter().take(gone) {
-                        let (port, expected) = model.pop_front().expect("one was pushed");
+                        let (port, how, expected) = model.pop_front().expect("one was pushed");
                         assert_eq!((Some(address(port)), expected), (to.clone(), datagram));
+                        assert_eq!(how, departure, "seed {seed}");
                     }
                     queue.pop(gone);
                 }
-                let bytes: usize = model.iter().map(|(_, data)| data.len()).sum();
+                let bytes: usize = model.iter().map(|(_, _, data)| data.len()).sum();
                 assert_eq!(
                     (queue.len(), queue.bytes()),
                     (model.len(), bytes),
@@ -267,13 +342,17 @@ mod tests {
     }
 
     #[test]
-    fn a_run_has_one_address_and_one_length_and_ends_with_a_shorter_datagram() {
+    fn a_run_has_one_address_one_length_and_one_mark_and_ends_with_a_shorter_datagram() {
         let mut queue = Queue::default();
         let to = address(1);
         for len in [10, 10, 4, 10, 0, 10, 11] {
             queue.push(Some(&to), &vec![0; len], 64, usize::MAX);
         }
         queue.push(Some(&address(2)), &[0; 11], 64, usize::MAX);
+        let marked = Departure::new().ecn(Ecn::Capable1);
+        for departure in [None, Some(&marked), Some(&marked), None] {
+            queue.push_departing(Some(&to), departure, &[0; 11], 64, usize::MAX);
+        }
         let mut runs = Vec::new();
         while queue.len() > 0 {
             let Front { transmit, count } = queue.front(|| 64);
@@ -286,6 +365,10 @@ mod tests {
             (1, 0, 0),
             (1, 10, 10),
             (1, 11, 11),
+            (1, 11, 11),
+            // Of one mark.
+            (1, 11, 11),
+            (2, 22, 11),
             (1, 11, 11),
         ];
         assert_eq!(runs, expected);

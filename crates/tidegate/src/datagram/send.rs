@@ -1,6 +1,7 @@
 //! Sending: into the queue, or to the kernel at once.
 
 use super::DatagramTransport;
+use super::Departure;
 use super::endpoint::Endpoint;
 use super::offer::Offered;
 use super::options::WhenFull;
@@ -10,6 +11,7 @@ use crate::flow::Flow;
 use crate::transport::State;
 use crate::{Address, WriteError};
 use std::io;
+use std::iter;
 use std::net::SocketAddr;
 
 impl DatagramTransport {
@@ -38,7 +40,7 @@ impl DatagramTransport {
         }
         let to = self.check_destination(to)?;
         if endpoint.is(State::QUEUED) {
-            self.make_room()?;
+            self.make_room(1)?;
         }
         let cost = endpoint.push(to, data);
         endpoint.count_taken(data.len());
@@ -50,6 +52,61 @@ impl DatagramTransport {
         }
         self.touch();
         Ok(self.flow())
+    }
+
+    /// Takes datagrams of `segment` bytes each, all of them or none.
+    pub(super) fn enqueue_run(
+        &self,
+        to: Option<&Address>,
+        data: &[u8],
+        segment: usize,
+        departure: Departure,
+    ) -> Result<Flow, WriteError> {
+        let endpoint = self.endpoint();
+        if endpoint.is(State::NO_WRITE) {
+            return Err(endpoint.refusal());
+        }
+        let to = self.check_destination(to)?;
+        let departure = self.check_departure(&departure)?;
+        // `chunks` has no empty one.
+        let segment = if segment == 0 { data.len() } else { segment };
+        let (first, rest) = data.split_at(segment.min(data.len()));
+        let rest = rest.chunks(segment.max(1));
+        if endpoint.is(State::QUEUED) {
+            self.make_room(1 + rest.len())?;
+        }
+        for datagram in iter::once(first).chain(rest) {
+            endpoint.push_departing(to, departure, datagram);
+            endpoint.count_taken(datagram.len());
+        }
+        if endpoint.marks.get().above_high(endpoint.cost() as u64) {
+            self.offer();
+        } else if endpoint.is(State::PAUSED) {
+            self.update_flow();
+        }
+        self.touch();
+        Ok(self.flow())
+    }
+
+    /// Checks that datagrams can leave like that. `None` stands for as all others do.
+    fn check_departure<'a>(
+        &self,
+        departure: &'a Departure,
+    ) -> Result<Option<&'a Departure>, WriteError> {
+        let endpoint = self.endpoint();
+        let of_v6 = departure.source.is_some_and(|source| source.is_ipv6());
+        let reason = match (departure.or_none(), &endpoint.local) {
+            (None, _) => return Ok(None),
+            (_, Address::Inet(local)) if local.is_ipv4() && of_v6 => {
+                "an IPv4 endpoint cannot send from an IPv6 address"
+            }
+            (departure, Address::Inet(_)) => return Ok(departure),
+            _ => "marks and sources are of UDP",
+        };
+        Err(WriteError::Destination {
+            transport: endpoint.id,
+            reason,
+        })
     }
 
     /// Checks that there is a place to send to. A destination that is the remote address is none.
@@ -103,8 +160,8 @@ impl DatagramTransport {
         }
     }
 
-    /// Acts as set when the queue is at its cap.
-    fn make_room(&self) -> Result<(), WriteError> {
+    /// Acts as set when the queue is at its cap, and `count` datagrams are sent.
+    fn make_room(&self, count: usize) -> Result<(), WriteError> {
         let endpoint = self.endpoint();
         let marks = endpoint.marks.get();
         if !marks.at_cap(endpoint.cost() as u64) {
@@ -113,7 +170,7 @@ impl DatagramTransport {
         self.offer();
         match endpoint.when_full {
             WhenFull::Refuse if marks.at_cap(endpoint.cost() as u64) => {
-                add(&endpoint.numbers.refused, 1);
+                add(&endpoint.numbers.refused, count);
                 Err(WriteError::BufferFull {
                     transport: endpoint.id,
                 })
@@ -144,6 +201,7 @@ impl DatagramTransport {
             to,
             data,
             segment: data.len(),
+            departure: None,
         });
         match offered {
             Offered::Sent => {
@@ -174,6 +232,18 @@ impl Endpoint {
         let cost = queue.push(to, data, segments, self.run_limit(to, data.len()));
         self.queue.put(queue);
         cost
+    }
+
+    /// Puts a datagram that leaves in a way of its own, if `departure` has one, behind the others.
+    fn push_departing(&self, to: Option<&Address>, departure: Option<&Departure>, data: &[u8]) {
+        let mut queue = match self.queue.take() {
+            Some(queue) => queue,
+            None => self.core().take_datagrams(),
+        };
+        let (segments, limit) = (usize::from(self.segments), self.run_limit(to, data.len()));
+        queue.push_departing(to, departure, data, segments, limit);
+        self.queue.put(queue);
+        self.set(State::QUEUED);
     }
 
     /// As [`push`](Self::push), with none before it.

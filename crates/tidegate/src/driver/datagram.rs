@@ -4,7 +4,7 @@ use super::of_another_driver;
 use super::os::{Kind, OsDatagrams};
 #[cfg(feature = "offload")]
 use crate::Arrival;
-use crate::{Address, Interface};
+use crate::{Address, Departure, Interface};
 use std::any::Any;
 use std::fmt;
 use std::io;
@@ -107,12 +107,20 @@ pub struct Transmit<'a> {
     pub data: &'a [u8],
     /// The length of each datagram but the last, which may be shorter. `data.len()` for a single one.
     pub segment: usize,
+    /// How they leave, if not as all others do.
+    pub departure: Option<&'a Departure>,
 }
 
 impl Transmit<'_> {
     /// Returns whether the call sends several datagrams.
     pub fn is_segmented(&self) -> bool {
         self.segment < self.data.len()
+    }
+
+    /// Returns whether it is one datagram that leaves as all others do.
+    #[inline(always)]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.departure.is_none() && !self.is_segmented()
     }
 }
 

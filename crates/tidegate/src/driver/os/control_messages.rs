@@ -85,10 +85,10 @@ mod linux {
                 // Never 0; the loop over the segments relies on it.
                 ControlMessageOwned::UdpGroSegments(len) => segment = len.max(1) as usize,
                 ControlMessageOwned::Ipv4Tos(tos) => {
-                    arrival.ecn = Some(Ecn::of_traffic_class(tos));
+                    arrival.ecn = Some(Ecn::from_bits(tos));
                 }
                 ControlMessageOwned::Ipv6TClass(class) => {
-                    arrival.ecn = Some(Ecn::of_traffic_class(class as u8));
+                    arrival.ecn = Some(Ecn::from_bits(class as u8));
                 }
                 ControlMessageOwned::Ipv4PacketInfo(info) => {
                     let ip = Ipv4Addr::from(info.ipi_addr.s_addr.to_ne_bytes());

@@ -5,6 +5,8 @@ use super::address::{address_of, explained, socket_address};
 use super::control_messages;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 use super::segmentation;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+use super::send_control::Control;
 use super::unix_path::SocketFile;
 #[cfg(feature = "offload")]
 use crate::Arrival;
@@ -36,6 +38,8 @@ pub(crate) struct OsDatagrams {
     both: bool,
     /// A copy of the descriptor may be open elsewhere.
     shared: bool,
+    /// The traffic class, as far as it is known.
+    class: u8,
     /// Rare: boxed to keep the others small.
     file: Option<Box<SocketFile>>,
     /// How the last datagrams arrived, from when control messages were asked for.
@@ -100,6 +104,7 @@ impl OsDatagrams {
             v6,
             both: v6 && !options.only_v6,
             shared: false,
+            class: 0,
             file,
             #[cfg(feature = "offload")]
             arrival: None,
@@ -112,11 +117,17 @@ impl OsDatagrams {
         socket.set_nonblocking(true)?;
         let v6 = socket.local_addr()?.is_ipv6();
         let remote = socket.peer_addr().ok().map(Address::Inet);
-        let both = v6 && !SockRef::from(&socket).only_v6()?;
+        let options = SockRef::from(&socket);
+        let both = v6 && !options.only_v6()?;
+        let class = match v6 {
+            true => options.tclass_v6(),
+            false => options.tos_v4(),
+        };
+        let class = class.unwrap_or(0) as u8;
         #[cfg(feature = "offload")]
         let coalesces = control_messages::coalesces(&socket);
         let mut given = Self::given(Kind::Udp(socket), v6);
-        given.both = both;
+        (given.both, given.class) = (both, class);
         #[cfg(feature = "offload")]
         if coalesces {
             given.arrival = Some(Box::default());
@@ -143,6 +154,7 @@ impl OsDatagrams {
             v6,
             both: false,
             shared: true,
+            class: 0,
             file: None,
             #[cfg(feature = "offload")]
             arrival: None,
@@ -220,8 +232,8 @@ impl OsDatagrams {
     }
 
     pub(crate) fn send(&mut self, transmit: Transmit<'_>) -> io::Result<()> {
-        if transmit.is_segmented() {
-            return self.send_segmented(transmit);
+        if !transmit.is_plain() {
+            return self.send_with_control(transmit);
         }
         let Transmit { to, data, .. } = transmit;
         let sent = match (&self.kind, to) {
@@ -236,15 +248,15 @@ impl OsDatagrams {
         sent.map(|_| ())
     }
 
-    /// Has the kernel cut the bytes into datagrams (UDP_SEGMENT, udp(7)).
+    /// Tells the kernel how to cut the bytes into datagrams (UDP_SEGMENT, udp(7)), and how these leave.
     #[cfg(any(target_os = "linux", target_os = "android"))]
-    fn send_segmented(&mut self, transmit: Transmit<'_>) -> io::Result<()> {
-        let control = segmentation::segment_length(transmit.segment);
+    fn send_with_control(&mut self, transmit: Transmit<'_>) -> io::Result<()> {
+        let control = Control::of(&transmit, self.v6, self.class);
         let to = transmit.to.map(socket_address).transpose()?;
         let bytes = [io::IoSlice::new(transmit.data)];
         let mut message = socket2::MsgHdr::new()
             .with_buffers(&bytes)
-            .with_control(&control);
+            .with_control(control.as_bytes());
         if let Some(to) = &to {
             message = message.with_addr(to);
         }
@@ -252,7 +264,7 @@ impl OsDatagrams {
     }
 
     #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    fn send_segmented(&mut self, _: Transmit<'_>) -> io::Result<()> {
+    fn send_with_control(&mut self, _: Transmit<'_>) -> io::Result<()> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
@@ -288,7 +300,9 @@ impl OsDatagrams {
                 || socket.set_unicast_hops_v6(hops),
             ),
             DatagramOption::TrafficClass(class) => {
-                self.of_each_family(|| socket.set_tos_v4(class), || socket.set_tclass_v6(class))
+                self.of_each_family(|| socket.set_tos_v4(class), || socket.set_tclass_v6(class))?;
+                self.class = class as u8;
+                Ok(())
             }
             DatagramOption::MulticastLoop(on) => self.of_each_family(
                 || socket.set_multicast_loop_v4(on),

@@ -15,6 +15,8 @@ mod path_lock;
 mod pipe;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod segmentation;
+#[cfg(any(target_os = "linux", target_os = "android"))]
+mod send_control;
 mod socket_options;
 mod stream;
 mod unix_path;

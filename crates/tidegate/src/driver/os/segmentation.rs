@@ -1,31 +1,10 @@
 //! Datagrams that the kernel cuts out of one call (UDP_SEGMENT, udp(7)).
 
+use super::send_control::{Control, UDP_SEGMENT};
 use socket2::{Domain, MsgHdr, SockAddr, Socket, Type};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::OnceLock;
-
-/// The option of UDP, and of a control message, for the length of segments.
-const UDP_SEGMENT: i32 = 103;
-
-/// The length of `struct cmsghdr` (cmsg(3)).
-const HEADER: usize = 16;
-
-/// Returns the control message with the length of a segment.
-pub(super) fn segment_length(len: usize) -> [u8; 24] {
-    // Segments are parts of a datagram's maximum of 65,535 bytes.
-    control_message((len as u16).to_ne_bytes())
-}
-
-fn control_message<const LEN: usize>(value: [u8; LEN]) -> [u8; 24] {
-    const { assert!(size_of::<usize>() == 8, "the layout of 64-bit platforms") };
-    let mut message = [0; 24];
-    message[..8].copy_from_slice(&(HEADER + LEN).to_ne_bytes());
-    message[8..12].copy_from_slice(&libc::SOL_UDP.to_ne_bytes());
-    message[12..16].copy_from_slice(&UDP_SEGMENT.to_ne_bytes());
-    message[HEADER..HEADER + LEN].copy_from_slice(&value);
-    message
-}
 
 /// Returns whether the kernel knows of segments. Linux before 4.18 does not: it ignores the control message, and
 /// would send all of them as one datagram.
@@ -42,8 +21,10 @@ pub(super) fn is_known() -> bool {
 /// knows the control message refuses a malformed one before it looks at the address.
 fn probe() -> io::Result<bool> {
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    let mut control = Control::empty();
     // The value of a right one has two bytes.
-    let malformed = send_nowhere(&socket, &control_message([0; 4]));
+    control.add(libc::SOL_UDP, UDP_SEGMENT, &[0; 4]);
+    let malformed = send_nowhere(&socket, control.as_bytes());
     let plain = send_nowhere(&socket, &[]);
     Ok(tells_of_segments(malformed, plain))
 }
