@@ -1,7 +1,8 @@
 //! Questions by datagram: servers that reply, and clients that ask again until they have every reply.
 
 use crate::client::bytes;
-use crate::ledger::{Guard, Ledger};
+use crate::datagram_checks::Checks;
+use crate::ledger::Ledger;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::net::{Ipv6Addr, SocketAddr};
@@ -9,8 +10,8 @@ use std::ops::AddAssign;
 use std::rc::Rc;
 use std::time::Duration;
 use tidegate::{
-    Address, Closed, DatagramError, DatagramOptions, DatagramProtocol, DatagramTransport, Flow,
-    Handle, OnPause, Result, WhenFull, WriteError, WriteLimits,
+    Address, Closed, DatagramError, DatagramOptions, DatagramProtocol, DatagramTransport, Handle,
+    OnPause, Result, WhenFull, WriteLimits,
 };
 use tidegate_testkit::{Clock, Host, World};
 
@@ -59,7 +60,7 @@ impl fmt::Display for Counts {
 /// The servers and clients of a world.
 #[derive(Debug)]
 pub(crate) struct Questions {
-    ledger: Rc<Ledger>,
+    pub(crate) ledger: Rc<Ledger>,
     clock: Clock,
     /// A client that has not got its replies by then stops asking.
     last: Duration,
@@ -97,6 +98,7 @@ impl Questions {
             let server = Server {
                 checks: Checks::new(&questions),
                 holds: rng.bool(),
+                replies: rng.bool().then(Vec::new),
             };
             let server = host.handle().create_datagram_endpoint(options, server)?;
             questions.servers.borrow_mut().push(server);
@@ -141,6 +143,7 @@ impl Questions {
             missing: lengths.collect(),
             retry: Duration::from_millis(rng.u64(500..5000)),
             asked: 0,
+            in_runs: rng.bool(),
             rng,
         };
         // Without a descriptor there is none; nor on a host that is gone.
@@ -184,79 +187,13 @@ fn any_options(at: impl Into<DatagramOptions>, rng: &mut fastrand::Rng) -> Datag
     options.segmentation(rng.u32(..4) > 0)
 }
 
-/// The rules of each endpoint: the order of its callbacks, and that every datagram is somewhere.
-#[derive(Debug)]
-struct Checks {
-    questions: Rc<Questions>,
-    made: bool,
-    lost: bool,
-    paused: bool,
-    _protocol: Guard,
-}
-
-impl Checks {
-    fn new(questions: &Rc<Questions>) -> Self {
-        Self {
-            questions: questions.clone(),
-            made: false,
-            lost: false,
-            paused: false,
-            _protocol: Guard::new(&questions.ledger, |ledger| &ledger.protocols),
-        }
-    }
-
-    fn callback(&mut self, transport: &DatagramTransport, name: &str) {
-        let ledger = &self.questions.ledger;
-        if self.lost || self.made == (name == "made") {
-            ledger.violation(format!("{name} out of order: {transport:?}"));
-        }
-        self.made = true;
-        let stats = transport.stats();
-        if stats.taken != stats.sent + stats.failed + stats.dropped + stats.queued {
-            ledger.violation(format!("{name}: {stats:?} does not add up"));
-        }
-    }
-
-    fn pause(&mut self, transport: &DatagramTransport, on: bool) {
-        self.callback(transport, "pause or resume");
-        if self.paused == on {
-            let text = format!("paused, or resumed, twice: {transport:?}");
-            self.questions.ledger.violation(text);
-        }
-        self.paused = on;
-    }
-
-    fn end(&mut self, transport: &DatagramTransport, closed: &Closed) {
-        self.callback(transport, "lost");
-        self.lost = true;
-        let stats = transport.stats();
-        let unsent = stats.taken_bytes - stats.sent_bytes;
-        if stats.queued > 0 || unsent != closed.unsent() {
-            let text = format!("{closed:?} does not add up with {stats:?}");
-            self.questions.ledger.violation(text);
-        }
-    }
-
-    /// Sends. Returns whether more is wanted.
-    fn send(&self, transport: &DatagramTransport, data: &[u8], to: SocketAddr) -> bool {
-        match transport.send_to(data, &to) {
-            Ok(Flow::Open) => true,
-            Ok(Flow::Paused) | Err(WriteError::BufferFull { .. }) => false,
-            Err(_) if transport.is_closing() => false,
-            Err(error) => {
-                let text = format!("{error}: {transport:?}");
-                self.questions.ledger.violation(text);
-                false
-            }
-        }
-    }
-}
-
 /// Replies to each question.
 struct Server {
     checks: Checks,
     /// Reads on while it is paused, and leaves replies out.
     holds: bool,
+    /// The replies of a batch that go together at its end, if they do.
+    replies: Option<Vec<(SocketAddr, Vec<u8>)>>,
 }
 
 impl DatagramProtocol for Server {
@@ -271,7 +208,7 @@ impl DatagramProtocol for Server {
         data: &[u8],
         from: &Address,
     ) -> Result {
-        self.checks.callback(transport, "received");
+        self.checks.received(transport);
         let question = data.split_first_chunk::<8>().and_then(|(number, rest)| {
             let len: [u8; 2] = rest.try_into().ok()?;
             Some((u64::from_be_bytes(*number), u16::from_be_bytes(len)))
@@ -283,7 +220,27 @@ impl DatagramProtocol for Server {
         };
         let mut reply = number.to_be_bytes().to_vec();
         reply.extend(bytes(number, 0, len.into()));
-        self.checks.send(transport, &reply, from);
+        match &mut self.replies {
+            Some(replies) => replies.push((from, reply)),
+            None => {
+                self.checks.send(transport, &reply, from);
+            }
+        }
+        Ok(())
+    }
+
+    fn batch_received(&mut self, transport: &DatagramTransport) -> Result {
+        self.checks.end_batch(transport);
+        let replies = self.replies.as_mut().map(std::mem::take);
+        for replies in replies.unwrap_or_default().chunk_by(|one, next| {
+            let alike = |(to, reply): &(SocketAddr, Vec<u8>)| (*to, reply.len());
+            alike(one) == alike(next)
+        }) {
+            let (to, first) = &replies[0];
+            let run: Vec<_> = replies.iter().map(|(_, reply)| &reply[..]).collect();
+            self.checks
+                .send_run(transport, &run.concat(), first.len(), *to);
+        }
         Ok(())
     }
 
@@ -324,6 +281,8 @@ struct Client {
     retry: Duration,
     /// How often it has asked.
     asked: u32,
+    /// Its questions go together.
+    in_runs: bool,
     rng: fastrand::Rng,
 }
 
@@ -337,15 +296,21 @@ impl Client {
             transport.close();
             return;
         }
+        let mut run = Vec::new();
         for (n, len) in self.missing.iter().enumerate() {
             let Some(len) = len else { continue };
             let mut question = [0; QUESTION];
             question[..8].copy_from_slice(&(self.of << 16 | n as u64).to_be_bytes());
             question[8..].copy_from_slice(&len.to_be_bytes());
             questions.count(|counts| counts.asked += 1);
-            if !self.checks.send(transport, &question, self.server) {
+            if self.in_runs {
+                run.extend(question);
+            } else if !self.checks.send(transport, &question, self.server) {
                 break;
             }
+        }
+        if !run.is_empty() {
+            self.checks.send_run(transport, &run, QUESTION, self.server);
         }
         transport.call_later(self.retry, |this: &mut Self, transport| {
             transport.resume_reading();
@@ -403,7 +368,7 @@ impl DatagramProtocol for Client {
         data: &[u8],
         from: &Address,
     ) -> Result {
-        self.checks.callback(transport, "received");
+        self.checks.received(transport);
         if transport.is_closing() || !transport.is_reading() {
             let text = format!("a datagram that is not wanted: {transport:?}");
             self.checks.questions.ledger.violation(text);
@@ -415,6 +380,11 @@ impl DatagramProtocol for Client {
             // Until it asks again.
             transport.pause_reading();
         }
+        Ok(())
+    }
+
+    fn batch_received(&mut self, transport: &DatagramTransport) -> Result {
+        self.checks.end_batch(transport);
         Ok(())
     }
 

@@ -7,6 +7,7 @@
 mod accepting;
 mod asker;
 mod client;
+mod datagram_checks;
 mod datagrams;
 mod layers;
 mod ledger;
