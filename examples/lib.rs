@@ -120,6 +120,16 @@ impl Args {
             .ok_or_else(|| Error::from(format!("--{name} is missing")))
     }
 
+    /// Returns the value of an option that has one of these, or the first of them.
+    pub fn choice<'c>(&self, name: &str, choices: &[&'c str]) -> Result<&'c str, Error> {
+        let value = self.get(name).or(choices.first().copied());
+        let found = choices.iter().find(|choice| Some(**choice) == value);
+        found.copied().ok_or_else(|| {
+            let choices = choices.join(" or ");
+            Error::from(format!("--{name} {:?}: {choices}", value.unwrap_or("")))
+        })
+    }
+
     /// Returns the value of an option as a number in `range`, or `default`.
     pub fn number<T: FromStr + PartialOrd + Display>(
         &self,
