@@ -2,17 +2,13 @@
 
 use std::io::ErrorKind::PermissionDenied;
 use std::net::SocketAddr;
-use support::datagrams::DatagramRecorder;
+use support::datagrams::Heard;
 use tidegate::{DatagramOptions, DatagramTransport};
 use tidegate_testkit::{Host, World};
 
-fn endpoint(
-    host: &Host,
-    options: impl Into<DatagramOptions>,
-    protocol: &DatagramRecorder,
-) -> DatagramTransport {
+fn endpoint(host: &Host, options: impl Into<DatagramOptions>, heard: &Heard) -> DatagramTransport {
     host.handle()
-        .create_datagram_endpoint(options, protocol.clone())
+        .create_datagram_endpoint(options, heard.protocol())
         .unwrap()
 }
 
@@ -21,13 +17,13 @@ fn a_broadcast_reaches_every_host_and_is_refused_unless_it_was_asked_for() {
     let mut world = World::new();
     let hosts = ["a", "b", "c"].map(|name| world.add_host(name).unwrap());
     let everywhere = SocketAddr::from(([255, 255, 255, 255], 7));
-    let heard: [DatagramRecorder; 3] = Default::default();
+    let heard: [Heard; 3] = Default::default();
     for (host, heard) in hosts.iter().zip(&heard) {
         endpoint(host, "0.0.0.0:7", heard);
     }
-    let elsewhere = DatagramRecorder::default();
+    let elsewhere = Heard::default();
     endpoint(&hosts[1], hosts[1].addr(8), &elsewhere);
-    let sender = DatagramRecorder::default();
+    let sender = Heard::default();
     let transport = endpoint(&hosts[0], "0.0.0.0:0", &sender);
     let refused = transport.try_send_to(b"x", &everywhere).unwrap_err();
     assert_eq!(refused.kind(), PermissionDenied);
@@ -37,12 +33,12 @@ fn a_broadcast_reaches_every_host_and_is_refused_unless_it_was_asked_for() {
     let connected = DatagramOptions::connected(everywhere);
     let refused = hosts[0]
         .handle()
-        .create_datagram_endpoint(connected, sender.clone());
+        .create_datagram_endpoint(connected, sender.protocol());
     assert_eq!(refused.unwrap_err().kind(), PermissionDenied);
     transport.set_broadcast(true).unwrap();
     transport.try_send_to(b"all", &everywhere).unwrap();
     let options = DatagramOptions::connected(everywhere).broadcast(true);
-    let connected = DatagramRecorder::default();
+    let connected = Heard::default();
     endpoint(&hosts[0], options, &connected)
         .send(b"too")
         .unwrap();

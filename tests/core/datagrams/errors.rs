@@ -1,6 +1,6 @@
 //! Errors of single datagrams: told with the address, and the endpoint goes on.
 
-use support::datagrams::{DatagramPeer, DatagramRecorder, Datagrams, assert_accounted, endpoint};
+use support::datagrams::{DatagramPeer, Datagrams, Heard, assert_accounted, endpoint};
 use support::{TempDir, drive, settle};
 use tidegate::{Address, DatagramOptions, EventLoop};
 
@@ -11,7 +11,7 @@ fn a_refusal_is_told_and_eats_no_later_datagram() {
         let dir = TempDir::new();
         let gone = DatagramPeer::new(wire, &dir, "b");
         let remote = gone.address();
-        let protocol = DatagramRecorder::default();
+        let protocol = Heard::default();
         let options = wire.local(&dir, "a").remote(&remote);
         let transport = endpoint(&event_loop, options, &protocol);
         settle(&mut event_loop);
@@ -35,7 +35,7 @@ fn the_error_of_an_earlier_datagram_is_told_and_the_present_one_is_sent() {
         let dir = TempDir::new();
         let peer = DatagramPeer::new(wire, &dir, "b");
         let remote = peer.address();
-        let protocol = DatagramRecorder::default();
+        let protocol = Heard::default();
         let options = DatagramOptions::connected(&remote);
         let transport = endpoint(&event_loop, options, &protocol);
         settle(&mut event_loop);
@@ -64,7 +64,7 @@ fn a_datagram_that_is_too_long_is_told_with_its_length_and_the_others_go_on() {
         let mut event_loop = EventLoop::new().unwrap();
         let dir = TempDir::new();
         let peer = DatagramPeer::new(wire, &dir, "b");
-        let protocol = DatagramRecorder::default();
+        let protocol = Heard::default();
         let transport = endpoint(&event_loop, wire.local(&dir, "a"), &protocol);
         let to = peer.address();
         transport.send_to(b"before", &to).unwrap();
@@ -94,7 +94,7 @@ fn a_datagram_that_is_too_long_is_told_with_its_length_and_the_others_go_on() {
 #[test]
 fn each_datagram_of_a_run_that_is_refused_has_a_verdict_of_its_own() {
     let mut event_loop = EventLoop::new().unwrap();
-    let protocol = DatagramRecorder::default();
+    let protocol = Heard::default();
     let transport = endpoint(&event_loop, "127.0.0.1:0", &protocol);
     // Broadcast was not asked for, so the kernel refuses each.
     let broadcast = Address::Inet("255.255.255.255:9".parse().unwrap());
@@ -113,7 +113,7 @@ fn each_datagram_of_a_run_that_is_refused_has_a_verdict_of_its_own() {
 #[test]
 fn of_many_errors_64_wait_and_the_rest_are_counted() {
     let mut event_loop = EventLoop::new().unwrap();
-    let protocol = DatagramRecorder::default();
+    let protocol = Heard::default();
     let transport = endpoint(&event_loop, "127.0.0.1:0", &protocol);
     let broadcast = Address::Inet("255.255.255.255:9".parse().unwrap());
     for i in 0..100 {
@@ -132,7 +132,7 @@ fn refusals_without_end_do_not_end_an_endpoint() {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
     let gone = DatagramPeer::new(Datagrams::V4, &dir, "b");
-    let protocol = DatagramRecorder::default();
+    let protocol = Heard::default();
     let transport = endpoint(
         &event_loop,
         DatagramOptions::connected(gone.address()),
@@ -153,7 +153,7 @@ fn refusals_without_end_do_not_end_an_endpoint() {
 fn a_broadcast_is_refused_unless_it_was_asked_for() {
     let event_loop = EventLoop::new().unwrap();
     let everywhere: std::net::SocketAddr = "255.255.255.255:9".parse().unwrap();
-    let transport = endpoint(&event_loop, "127.0.0.1:0", &DatagramRecorder::default());
+    let transport = endpoint(&event_loop, "127.0.0.1:0", &Heard::default());
     let refused = transport.try_send_to(b"x", &everywhere).unwrap_err();
     assert_eq!(refused.kind(), std::io::ErrorKind::PermissionDenied);
     transport.set_broadcast(true).unwrap();
@@ -164,7 +164,7 @@ fn a_broadcast_is_refused_unless_it_was_asked_for() {
 fn errors_of_datagrams_that_a_close_sends_are_counted_and_not_told() {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
-    let protocol = DatagramRecorder::default();
+    let protocol = Heard::default();
     let transport = endpoint(&event_loop, Datagrams::Unix.local(&dir, "a"), &protocol);
     settle(&mut event_loop);
     let peer = DatagramPeer::new(Datagrams::Unix, &dir, "b");

@@ -3,9 +3,10 @@
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
 use std::os::unix::net::UnixDatagram;
-use support::datagrams::{DatagramPeer, DatagramRecorder, Datagrams, endpoint};
+use support::datagrams::{DatagramPeer, Datagrams, Heard, endpoint};
 use support::{TempDir, drive, settle};
 use tidegate::{Address, DatagramOptions, EventLoop, Interface, LoopClosed};
+use tidegate_testkit::{DatagramRecorder, Log};
 
 #[test]
 fn an_endpoint_binds_every_form_of_address_and_says_where() {
@@ -21,13 +22,13 @@ fn an_endpoint_binds_every_form_of_address_and_says_where() {
         UdpSocket::bind(loopback).unwrap().into(),
     ];
     for options in forms {
-        let transport = endpoint(&event_loop, options, &DatagramRecorder::default());
+        let transport = endpoint(&event_loop, options, &Heard::default());
         let addr = transport.local_addr().as_inet().unwrap();
         assert!(addr.ip().is_loopback() && addr.port() != 0, "{addr}");
     }
     let path = dir.path("a b");
     let text = format!("unix:{}", path.display());
-    let unix = endpoint(&event_loop, text, &DatagramRecorder::default());
+    let unix = endpoint(&event_loop, text, &Heard::default());
     assert_eq!(unix.local_addr(), &Address::Unix(path));
 }
 
@@ -62,7 +63,7 @@ fn what_cannot_be_bound_says_so_and_drops_the_protocol() {
     for (options, kind, part) in cases {
         let held = std::rc::Rc::new(());
         let inside = held.clone();
-        let protocol = DatagramRecorder::default().on_datagram(move |_, _, _| {
+        let protocol = DatagramRecorder::new(&Log::new()).on_datagram(move |_, _, _| {
             let _ = &inside;
             Ok(())
         });
@@ -80,7 +81,7 @@ fn what_cannot_be_bound_says_so_and_drops_the_protocol() {
     assert_eq!(event_loop.handle().stats().datagram_endpoints, 0);
     let handle = event_loop.handle().clone();
     drop(event_loop);
-    let late = handle.create_datagram_endpoint("127.0.0.1:0", DatagramRecorder::default());
+    let late = handle.create_datagram_endpoint("127.0.0.1:0", Heard::default().protocol());
     assert!(late.unwrap_err().get_ref().unwrap().is::<LoopClosed>());
 }
 
@@ -92,7 +93,7 @@ fn a_given_socket_keeps_its_address_and_its_peer() {
     let given = UdpSocket::bind("127.0.0.1:0").unwrap();
     given.connect(peer.address().as_inet().unwrap()).unwrap();
     let copy = given.try_clone().unwrap();
-    let protocol = DatagramRecorder::default();
+    let protocol = Heard::default();
     let transport = endpoint(&event_loop, given, &protocol);
     assert_eq!(transport.remote_addr(), Some(&peer.address()));
     transport.send(b"x").unwrap();
@@ -106,7 +107,7 @@ fn a_given_socket_keeps_its_address_and_its_peer() {
     settle(&mut event_loop);
     assert_eq!(event_loop.handle().stats().stale_events, 0);
     let (one, two) = UnixDatagram::pair().unwrap();
-    let unix = endpoint(&event_loop, one, &DatagramRecorder::echo());
+    let unix = endpoint(&event_loop, one, &Heard::echo());
     assert_eq!(unix.remote_addr(), Some(&Address::Unnamed));
     two.send(b"pair").unwrap();
     drive(&mut event_loop, "an echo", || unix.stats().received == 1);
@@ -120,11 +121,11 @@ fn the_file_of_a_dead_endpoint_gives_way_and_that_of_a_living_one_does_not() {
     let at = Address::Unix(path.clone());
     drop(UnixDatagram::bind(&path).unwrap());
     assert!(path.exists(), "a dead socket leaves its file");
-    let protocol = DatagramRecorder::default();
+    let protocol = Heard::default();
     let transport = endpoint(&event_loop, at.clone(), &protocol);
     let again = event_loop
         .handle()
-        .create_datagram_endpoint(at.clone(), DatagramRecorder::default());
+        .create_datagram_endpoint(at.clone(), Heard::default().protocol());
     assert_eq!(again.unwrap_err().kind(), ErrorKind::AddrInUse);
     transport.close();
     drive(&mut event_loop, "the end", || protocol.closed().is_some());
@@ -132,7 +133,7 @@ fn the_file_of_a_dead_endpoint_gives_way_and_that_of_a_living_one_does_not() {
     let living = UnixDatagram::bind(&path).unwrap();
     let refused = event_loop
         .handle()
-        .create_datagram_endpoint(at, DatagramRecorder::default());
+        .create_datagram_endpoint(at, Heard::default().protocol());
     assert_eq!(refused.unwrap_err().kind(), ErrorKind::AddrInUse);
     drop(living);
     assert!(path.exists(), "the file of another is not ours to remove");
@@ -143,10 +144,10 @@ fn a_datagram_to_a_group_reaches_its_members_and_none_after_they_left() {
     let mut event_loop = EventLoop::new().unwrap();
     let group = Ipv4Addr::new(239, 255, 77, 1);
     let on = Interface::Address(Ipv4Addr::LOCALHOST);
-    let protocol = DatagramRecorder::default();
+    let protocol = Heard::default();
     let member = endpoint(&event_loop, "0.0.0.0:0", &protocol);
     member.join_multicast(group.into(), on).unwrap();
-    let sender = endpoint(&event_loop, "127.0.0.1:0", &DatagramRecorder::default());
+    let sender = endpoint(&event_loop, "127.0.0.1:0", &Heard::default());
     sender.set_multicast_interface(on).unwrap();
     sender.set_multicast_loop(true).unwrap();
     sender.set_multicast_hops(0).unwrap();
@@ -172,11 +173,7 @@ fn options_are_set_and_those_of_udp_refused_on_a_unix_socket() {
     let event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
     for wire in Datagrams::each() {
-        let transport = endpoint(
-            &event_loop,
-            wire.local(&dir, "a"),
-            &DatagramRecorder::default(),
-        );
+        let transport = endpoint(&event_loop, wire.local(&dir, "a"), &Heard::default());
         let set = [
             transport.set_hops(7),
             transport.set_traffic_class(0x20),
@@ -206,11 +203,11 @@ fn an_address_is_shared_only_by_endpoints_that_all_ask_for_it() {
         for (first, second) in [(true, true), (true, false), (false, true), (false, false)] {
             let event_loop = EventLoop::new().unwrap();
             let options = shares("127.0.0.1:0".into(), first);
-            let one = endpoint(&event_loop, options, &DatagramRecorder::default());
+            let one = endpoint(&event_loop, options, &Heard::default());
             let options = shares(one.local_addr().into(), second);
             let made = event_loop
                 .handle()
-                .create_datagram_endpoint(options, DatagramRecorder::default());
+                .create_datagram_endpoint(options, Heard::default().protocol());
             assert_eq!(made.is_ok(), first && second, "{first} {second}");
         }
     }
@@ -223,13 +220,13 @@ fn an_ipv6_endpoint_hears_ipv4_only_if_it_is_asked_to() {
     }
     for v6only in [true, false] {
         let mut event_loop = EventLoop::new().unwrap();
-        let protocol = DatagramRecorder::echo();
+        let protocol = Heard::echo();
         let options = DatagramOptions::new("[::]:0").v6only(v6only);
         let transport = endpoint(&event_loop, options, &protocol);
         let port = transport.local_addr().as_inet().unwrap().port();
         let other = event_loop
             .handle()
-            .create_datagram_endpoint(("0.0.0.0", port), DatagramRecorder::default());
+            .create_datagram_endpoint(("0.0.0.0", port), Heard::default().protocol());
         assert_eq!(other.is_ok(), v6only, "the port of IPv4 is free or not");
         if v6only {
             continue;
@@ -253,11 +250,7 @@ fn options_of_an_endpoint_of_both_families_hold_for_both() {
     let any: SocketAddr = "[::]:0".parse().unwrap();
     given.bind(&any.into()).unwrap();
     let copy = given.try_clone().unwrap();
-    let transport = endpoint(
-        &event_loop,
-        UdpSocket::from(given),
-        &DatagramRecorder::default(),
-    );
+    let transport = endpoint(&event_loop, UdpSocket::from(given), &Heard::default());
     transport.set_hops(7).unwrap();
     transport.set_traffic_class(0x20).unwrap();
     transport.set_multicast_hops(3).unwrap();

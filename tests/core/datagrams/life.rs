@@ -3,21 +3,20 @@
 use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
-use support::datagrams::{
-    DatagramPeer, DatagramRecorder, Datagrams, Heard, assert_accounted, endpoint,
-};
+use support::datagrams::{DatagramPeer, Datagrams, Heard, assert_accounted, endpoint};
 use support::{TempDir, drive, settle};
 use tidegate::{
     Address, CloseReason, DatagramProtocol, DatagramTransport, EventLoop, Result, TimeoutKind,
     WithProtocolError, WriteError,
 };
+use tidegate_testkit::{DatagramRecorder, Seen};
 
 #[test]
 fn connection_made_comes_first_and_connection_lost_last_and_once() {
     for wire in Datagrams::each() {
         let mut event_loop = EventLoop::new().unwrap();
         let dir = TempDir::new();
-        let protocol = DatagramRecorder::echo();
+        let protocol = Heard::echo();
         let transport = endpoint(&event_loop, wire.local(&dir, "a"), &protocol);
         let peer = DatagramPeer::new(wire, &dir, "b");
         peer.send_to(b"one", transport.local_addr());
@@ -28,10 +27,10 @@ fn connection_made_comes_first_and_connection_lost_last_and_once() {
         peer.send_to(b"late", transport.local_addr());
         drive(&mut event_loop, "the end", || protocol.closed().is_some());
         settle(&mut event_loop);
-        let heard = protocol.heard();
+        let heard = protocol.seen();
         assert_eq!(heard.len(), 3, "{wire:?}: {heard:?}");
-        assert_eq!(heard[0], Heard::Made);
-        assert_eq!(heard[1], Heard::Datagram(b"one".into(), peer.address()));
+        assert_eq!(heard[0], Seen::Made);
+        assert_eq!(heard[1], Seen::Datagram(b"one".into(), peer.address()));
         let closed = protocol.closed().unwrap();
         assert!(closed.is_clean(), "{closed}");
         assert_eq!(transport.closed(), Some(closed));
@@ -44,7 +43,7 @@ fn close_in_a_callback_ends_receiving_and_sends_what_was_queued() {
     for wire in Datagrams::each() {
         let mut event_loop = EventLoop::new().unwrap();
         let dir = TempDir::new();
-        let protocol = DatagramRecorder::default().on_datagram(|transport, data, from| {
+        let protocol = Heard::default().on_datagram(|transport, data, from| {
             transport.send_to(data, from)?;
             transport.close();
             assert!(transport.is_closing() && !transport.is_reading());
@@ -69,7 +68,7 @@ fn abort_drops_the_queue_and_counts_it_as_unsent() {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
     let peer = DatagramPeer::new(Datagrams::V4, &dir, "b");
-    let protocol = DatagramRecorder::default();
+    let protocol = Heard::default();
     let transport = endpoint(&event_loop, "127.0.0.1:0", &protocol);
     settle(&mut event_loop);
     transport.send_to(&[1; 10], &peer.address()).unwrap();
@@ -96,7 +95,7 @@ fn an_error_that_says_that_the_endpoint_is_ending_is_no_failure() {
     event_loop
         .handle()
         .set_error_handler(move |_, failure| noted.borrow_mut().push(failure.to_string()));
-    let protocol = DatagramRecorder::default().on_datagram(|transport, _, from| {
+    let protocol = Heard::default().on_datagram(|transport, _, from| {
         transport.abort();
         transport.send_to(b"x", from)?;
         Ok(())
@@ -111,11 +110,11 @@ fn an_error_that_says_that_the_endpoint_is_ending_is_no_failure() {
 #[test]
 fn the_end_of_the_loop_ends_an_endpoint_as_shutdown() {
     let event_loop = EventLoop::new().unwrap();
-    let protocol = DatagramRecorder::default();
+    let protocol = Heard::default();
     let transport = endpoint(&event_loop, "127.0.0.1:0", &protocol);
     drop(event_loop);
-    let heard = protocol.heard();
-    assert_eq!(heard[0], Heard::Made);
+    let heard = protocol.seen();
+    assert_eq!(heard[0], Seen::Made);
     assert_eq!(protocol.closed().unwrap().reason(), &CloseReason::Shutdown);
     assert!(transport.is_closing());
 }
@@ -125,7 +124,7 @@ fn close_within_ends_an_endpoint_whose_queue_does_not_go() {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
     let peer = DatagramPeer::new(Datagrams::Unix, &dir, "full");
-    let protocol = DatagramRecorder::default();
+    let protocol = Heard::default();
     let transport = endpoint(&event_loop, Datagrams::Unix.local(&dir, "a"), &protocol);
     for _ in 0..500 {
         transport.send_to(&[0; 1_000], &peer.address()).unwrap();

@@ -4,9 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::io::ErrorKind;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::rc::Rc;
-use support::datagrams::{DatagramPeer, DatagramRecorder, Datagrams, Heard, endpoint};
+use support::datagrams::{DatagramPeer, Datagrams, Heard, endpoint};
 use support::{TempDir, drive, settle};
 use tidegate::{Address, Arrival, DatagramOptions, DatagramTransport, Ecn, EventLoop};
+use tidegate_testkit::Seen;
 
 /// UDP of both families.
 fn wires() -> impl Iterator<Item = Datagrams> {
@@ -38,10 +39,10 @@ fn send_run(event_loop: &mut EventLoop, from: &DatagramTransport, to: &Address) 
 }
 
 /// Notes how each datagram arrived.
-fn noting() -> (DatagramRecorder, Rc<RefCell<Vec<Arrival>>>) {
+fn noting() -> (Heard, Rc<RefCell<Vec<Arrival>>>) {
     let arrivals: Rc<RefCell<Vec<_>>> = Rc::default();
     let noted = arrivals.clone();
-    let protocol = DatagramRecorder::default().on_datagram(move |transport, _, _| {
+    let protocol = Heard::default().on_datagram(move |transport, _, _| {
         noted.borrow_mut().push(transport.arrival());
         Ok(())
     });
@@ -58,9 +59,9 @@ fn a_coalesced_read_brings_a_run_and_its_datagrams_are_delivered_one_by_one() {
     for wire in wires() {
         for (coalesce, most_reads) in [(false, 11), (true, 2)] {
             let mut event_loop = EventLoop::new().unwrap();
-            let protocol = DatagramRecorder::default();
+            let protocol = Heard::default();
             let to = endpoint(&event_loop, at(wire).coalesce(coalesce), &protocol);
-            let from = endpoint(&event_loop, at(wire), &DatagramRecorder::default());
+            let from = endpoint(&event_loop, at(wire), &Heard::default());
             settle(&mut event_loop);
             let reads = event_loop.handle().stats().reads;
             send_run(&mut event_loop, &from, to.local_addr());
@@ -69,9 +70,9 @@ fn a_coalesced_read_brings_a_run_and_its_datagrams_are_delivered_one_by_one() {
             });
             settle(&mut event_loop);
             assert_eq!(protocol.datagrams(), run(), "{wire:?}");
-            let senders = protocol.heard();
+            let senders = protocol.seen();
             let senders = senders.iter().filter_map(|heard| match heard {
-                Heard::Datagram(_, from) => Some(from),
+                Seen::Datagram(_, from) => Some(from),
                 _ => None,
             });
             assert!(
@@ -90,7 +91,7 @@ fn a_coalesced_read_brings_a_run_and_its_datagrams_are_delivered_one_by_one() {
 fn the_rest_of_a_coalesced_read_survives_a_pause_and_comes_first_when_reading_goes_on() {
     let mut event_loop = EventLoop::new().unwrap();
     let count = Cell::new(0);
-    let protocol = DatagramRecorder::default().on_datagram(move |transport, _, _| {
+    let protocol = Heard::default().on_datagram(move |transport, _, _| {
         count.set(count.get() + 1);
         if [3, 5].contains(&count.get()) {
             transport.pause_reading();
@@ -99,7 +100,7 @@ fn the_rest_of_a_coalesced_read_survives_a_pause_and_comes_first_when_reading_go
     });
     let options = DatagramOptions::new("127.0.0.1:0").coalesce(true);
     let to = endpoint(&event_loop, options, &protocol);
-    let from = endpoint(&event_loop, "127.0.0.1:0", &DatagramRecorder::default());
+    let from = endpoint(&event_loop, "127.0.0.1:0", &Heard::default());
     send_run(&mut event_loop, &from, to.local_addr());
     drive(&mut event_loop, "the pause", || !to.is_reading());
     let other = DatagramPeer::new(Datagrams::V4, &TempDir::new(), "b");
@@ -122,13 +123,13 @@ fn the_rest_of_a_coalesced_read_survives_a_pause_and_comes_first_when_reading_go
 #[test]
 fn nothing_of_a_coalesced_read_is_delivered_after_a_close() {
     let mut event_loop = EventLoop::new().unwrap();
-    let protocol = DatagramRecorder::default().on_datagram(|transport, _, _| {
+    let protocol = Heard::default().on_datagram(|transport, _, _| {
         transport.close();
         Ok(())
     });
     let options = DatagramOptions::new("127.0.0.1:0").coalesce(true);
     let to = endpoint(&event_loop, options, &protocol);
-    let from = endpoint(&event_loop, "127.0.0.1:0", &DatagramRecorder::default());
+    let from = endpoint(&event_loop, "127.0.0.1:0", &Heard::default());
     send_run(&mut event_loop, &from, to.local_addr());
     drive(&mut event_loop, "the end", || protocol.closed().is_some());
     assert_eq!(protocol.datagrams(), run()[..1]);
@@ -140,7 +141,7 @@ fn nothing_of_a_coalesced_read_is_delivered_after_a_close() {
 fn single_empty_and_the_longest_datagrams_arrive_with_coalesce_as_without() {
     for wire in wires() {
         let mut event_loop = EventLoop::new().unwrap();
-        let protocol = DatagramRecorder::default();
+        let protocol = Heard::default();
         let options = at(wire).coalesce(true).receive_buffer(1 << 20);
         let to = endpoint(&event_loop, options, &protocol);
         let peer = DatagramPeer::new(wire, &TempDir::new(), "b");
@@ -170,7 +171,7 @@ fn the_ecn_of_each_datagram_is_told_whatever_its_family() {
             let (protocol, arrivals) = noting();
             let to = endpoint(&event_loop, options.receive_ecn(true), &protocol);
             let port = to.local_addr().as_inet().unwrap().port();
-            let from = endpoint(&event_loop, at(wire), &DatagramRecorder::default());
+            let from = endpoint(&event_loop, at(wire), &Heard::default());
             let ip = from.local_addr().as_inet().unwrap().ip();
             for mark in marks {
                 // The other bits of the traffic class are none of them.
@@ -199,7 +200,7 @@ fn all_datagrams_of_a_coalesced_read_have_its_arrival() {
             .receive_ecn(true)
             .receive_destination(true);
         let to = endpoint(&event_loop, options, &protocol);
-        let from = endpoint(&event_loop, at(wire), &DatagramRecorder::default());
+        let from = endpoint(&event_loop, at(wire), &Heard::default());
         from.set_traffic_class(Ecn::Capable0.bits().into()).unwrap();
         assert_eq!(to.arrival(), Arrival::default(), "nothing has come");
         send_run(&mut event_loop, &from, to.local_addr());
@@ -306,7 +307,7 @@ fn a_unix_socket_has_none_of_it_and_making_the_endpoint_says_so() {
     ] {
         let made = event_loop
             .handle()
-            .create_datagram_endpoint(options, DatagramRecorder::default());
+            .create_datagram_endpoint(options, Heard::default().protocol());
         let error = made.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput);
         assert!(error.to_string().contains("one of UDP"), "{error}");
@@ -317,7 +318,7 @@ fn a_unix_socket_has_none_of_it_and_making_the_endpoint_says_so() {
 fn two_runs(to: &Address) {
     let mut event_loop = EventLoop::new().unwrap();
     for _ in 0..2 {
-        let from = endpoint(&event_loop, "127.0.0.1:0", &DatagramRecorder::default());
+        let from = endpoint(&event_loop, "127.0.0.1:0", &Heard::default());
         settle(&mut event_loop);
         send_run(&mut event_loop, &from, to);
     }
@@ -327,7 +328,7 @@ fn two_runs(to: &Address) {
 fn the_replies_to_a_coalesced_read_go_in_one_call_also_when_it_is_the_second_sender_of_a_tick() {
     let mut event_loop = EventLoop::new().unwrap();
     let options = DatagramOptions::new("127.0.0.1:0").coalesce(true);
-    let echo = endpoint(&event_loop, options, &DatagramRecorder::echo());
+    let echo = endpoint(&event_loop, options, &Heard::echo());
     settle(&mut event_loop);
     two_runs(echo.local_addr());
     let before = event_loop.handle().stats().writes;
@@ -338,14 +339,14 @@ fn the_replies_to_a_coalesced_read_go_in_one_call_also_when_it_is_the_second_sen
 #[test]
 fn the_share_of_a_tick_cuts_no_coalesced_read() {
     let mut event_loop = EventLoop::new().unwrap();
-    let protocol = DatagramRecorder::default();
+    let protocol = Heard::default();
     let options = DatagramOptions::new("127.0.0.1:0")
         .coalesce(true)
         .receive_buffer(1 << 20);
     let to = endpoint(&event_loop, options, &protocol);
     settle(&mut event_loop);
     let mut senders = EventLoop::new().unwrap();
-    let from = endpoint(&senders, "127.0.0.1:0", &DatagramRecorder::default());
+    let from = endpoint(&senders, "127.0.0.1:0", &Heard::default());
     for sent in 1..=3 {
         for i in 0..50 {
             from.send_to(&[i; 100], to.local_addr()).unwrap();
@@ -371,12 +372,12 @@ fn a_given_socket_that_coalesces_already_delivers_its_datagrams_one_by_one() {
     let given = UdpSocket::bind("127.0.0.1:0").unwrap();
     let copy = given.try_clone().unwrap();
     let asked = DatagramOptions::new(copy).coalesce(true);
-    let gone = endpoint(&event_loop, asked, &DatagramRecorder::default());
+    let gone = endpoint(&event_loop, asked, &Heard::default());
     gone.abort();
     settle(&mut event_loop);
-    let protocol = DatagramRecorder::default();
+    let protocol = Heard::default();
     let to = Address::Inet(given.local_addr().unwrap());
-    let from = endpoint(&event_loop, "127.0.0.1:0", &DatagramRecorder::default());
+    let from = endpoint(&event_loop, "127.0.0.1:0", &Heard::default());
     settle(&mut event_loop);
     // It has come before the socket is given.
     send_run(&mut event_loop, &from, &to);
@@ -393,7 +394,7 @@ fn a_traffic_class_holds_for_what_is_sent_after_it_and_not_for_what_is_queued() 
         let mut event_loop = EventLoop::new().unwrap();
         let (protocol, arrivals) = noting();
         let to = endpoint(&event_loop, at(wire).receive_ecn(true), &protocol);
-        let from = endpoint(&event_loop, at(wire), &DatagramRecorder::default());
+        let from = endpoint(&event_loop, at(wire), &Heard::default());
         settle(&mut event_loop);
         for mark in [Ecn::Capable0, Ecn::Capable1, Ecn::NotCapable] {
             from.set_traffic_class(mark.bits().into()).unwrap();

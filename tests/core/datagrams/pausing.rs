@@ -1,25 +1,16 @@
 //! Backpressure: watermarks, the cap, and waiting for room.
 
-use support::datagrams::{
-    DatagramPeer, DatagramRecorder, Datagrams, Heard, assert_accounted, endpoint,
-};
+use support::datagrams::{DatagramPeer, Datagrams, Heard, assert_accounted, endpoint};
 use support::{TempDir, drive, settle};
 use tidegate::{DatagramTransport, EventLoop, OnPause, WhenFull, WriteError, WriteLimits};
+use tidegate_testkit::Seen;
 
 /// An endpoint of a Unix socket, with the peer as its remote address or without one.
-fn beside_a_peer(
-    connected: bool,
-) -> (
-    EventLoop,
-    TempDir,
-    DatagramPeer,
-    DatagramRecorder,
-    DatagramTransport,
-) {
+fn beside_a_peer(connected: bool) -> (EventLoop, TempDir, DatagramPeer, Heard, DatagramTransport) {
     let event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
     let peer = DatagramPeer::new(Datagrams::Unix, &dir, "b");
-    let protocol = DatagramRecorder::default();
+    let protocol = Heard::default();
     let mut options = Datagrams::Unix.local(&dir, "a");
     if connected {
         options = options.remote(peer.address());
@@ -41,8 +32,8 @@ fn a_full_receiver_pauses_the_writer_and_room_resumes_it() {
             assert!(sent < 10_000);
         }
         settle(&mut event_loop);
-        assert!(protocol.heard().contains(&Heard::Pause));
-        assert!(!protocol.heard().contains(&Heard::Resume));
+        assert!(protocol.seen().contains(&Seen::Pause));
+        assert!(!protocol.seen().contains(&Seen::Resume));
         let mut received = 0_u64;
         drive(&mut event_loop, "all arrive", || {
             if transport.stats().sent > received {
@@ -53,8 +44,8 @@ fn a_full_receiver_pauses_the_writer_and_room_resumes_it() {
         });
         settle(&mut event_loop);
         assert_eq!(
-            protocol.heard().last(),
-            Some(&Heard::Resume),
+            protocol.seen().last(),
+            Some(&Seen::Resume),
             "connected: {connected}"
         );
         assert_accounted(&transport);
@@ -85,7 +76,7 @@ fn at_the_cap_a_datagram_is_refused_or_the_oldest_dropped_and_both_are_counted()
         let mut event_loop = EventLoop::new().unwrap();
         let dir = TempDir::new();
         let peer = DatagramPeer::new(Datagrams::Unix, &dir, "b");
-        let protocol = DatagramRecorder::default();
+        let protocol = Heard::default();
         let limits = WriteLimits::new()
             .with_high(1_000)
             .with_low(0)
@@ -134,7 +125,7 @@ fn a_datagram_above_the_cap_is_taken_by_an_empty_queue() {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
     let peer = DatagramPeer::new(Datagrams::V4, &dir, "b");
-    let protocol = DatagramRecorder::default();
+    let protocol = Heard::default();
     let limits = WriteLimits::new().with_high(10).with_cap(10);
     let options = Datagrams::V4.local(&dir, "a").write_limits(limits);
     let transport = endpoint(&event_loop, options, &protocol);
@@ -185,7 +176,7 @@ fn an_echo_whose_peer_reads_nothing_is_bounded() {
         unreachable!("it was made so");
     };
     socket.set_nonblocking(true).unwrap();
-    let protocol = DatagramRecorder::echo();
+    let protocol = Heard::echo();
     let transport = endpoint(&event_loop, Datagrams::Unix.local(&dir, "a"), &protocol);
     let mut refused = 0;
     drive(&mut event_loop, "the endpoint stops reading", || {
@@ -206,7 +197,7 @@ fn a_receiver_that_reads_is_not_kept_waiting_by_the_refusals_before() {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
     let peer = DatagramPeer::new(Datagrams::Unix, &dir, "b");
-    let protocol = DatagramRecorder::default();
+    let protocol = Heard::default();
     let transport = endpoint(&event_loop, Datagrams::Unix.local(&dir, "a"), &protocol);
     let all = 4_000_u64;
     for i in 0..all {
@@ -230,7 +221,7 @@ fn the_kernel_is_asked_to_report_room_once_an_episode_and_not_without() {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
     let peer = DatagramPeer::new(Datagrams::Unix, &dir, "b");
-    let protocol = DatagramRecorder::default();
+    let protocol = Heard::default();
     let options = Datagrams::Unix.local(&dir, "a").remote(peer.address());
     let transport = endpoint(&event_loop, options, &protocol);
     settle(&mut event_loop);
@@ -260,7 +251,7 @@ fn a_drain_completes_at_a_close_whose_queue_has_gone() {
     let dir = TempDir::new();
     let peer = DatagramPeer::new(Datagrams::Unix, &dir, "b");
     let options = Datagrams::Unix.local(&dir, "a").remote(peer.address());
-    let transport = endpoint(&event_loop, options, &DatagramRecorder::default());
+    let transport = endpoint(&event_loop, options, &Heard::default());
     let mut sent = 0_u64;
     while !transport.flow().is_paused() {
         transport.send(&[0; 1_000]).unwrap();
@@ -284,7 +275,7 @@ fn a_drain_completes_at_a_close_whose_queue_has_gone() {
 #[test]
 fn the_marks_are_64_and_16_kib_and_the_cap_is_a_mebibyte_unless_set_whatever_else_is() {
     let event_loop = EventLoop::new().unwrap();
-    let transport = endpoint(&event_loop, "127.0.0.1:0", &DatagramRecorder::default());
+    let transport = endpoint(&event_loop, "127.0.0.1:0", &Heard::default());
     let limits = transport.write_limits();
     let defaults = (64 << 10, 16 << 10, 1 << 20);
     assert_eq!((limits.high(), limits.low(), limits.cap()), defaults);
@@ -292,7 +283,7 @@ fn the_marks_are_64_and_16_kib_and_the_cap_is_a_mebibyte_unless_set_whatever_els
     let options = Datagrams::V4
         .local(&TempDir::new(), "a")
         .write_limits(limits);
-    let transport = endpoint(&event_loop, options, &DatagramRecorder::default());
+    let transport = endpoint(&event_loop, options, &Heard::default());
     assert_eq!(transport.write_limits().cap(), 1 << 20);
     transport
         .set_write_limits(WriteLimits::new().with_high(2 << 20))
@@ -311,7 +302,7 @@ fn dropping_the_oldest_may_open_the_flow_again() {
         .remote(peer.address())
         .write_limits(limits)
         .when_full(WhenFull::DropOldest);
-    let transport = endpoint(&event_loop, options, &DatagramRecorder::default());
+    let transport = endpoint(&event_loop, options, &Heard::default());
     while transport.try_send(&[0; 10]).is_ok() {}
     transport.send(&[0; 2_000]).unwrap();
     assert!(transport.flow().is_paused());
@@ -327,11 +318,7 @@ fn each_datagram_costs_its_bytes_and_64_an_empty_one_too() {
         let mut event_loop = EventLoop::new().unwrap();
         let dir = TempDir::new();
         let peer = DatagramPeer::new(wire, &dir, "b");
-        let transport = endpoint(
-            &event_loop,
-            wire.local(&dir, "a"),
-            &DatagramRecorder::default(),
-        );
+        let transport = endpoint(&event_loop, wire.local(&dir, "a"), &Heard::default());
         settle(&mut event_loop);
         for (len, cost) in [(0, 64), (10, 64 + 74), (0, 2 * 64 + 74)] {
             transport.send_to(&vec![0; len], &peer.address()).unwrap();

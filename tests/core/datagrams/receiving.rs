@@ -3,16 +3,17 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
-use support::datagrams::{DatagramPeer, DatagramRecorder, Datagrams, Heard, endpoint};
+use support::datagrams::{DatagramPeer, Datagrams, Heard, endpoint};
 use support::{TempDir, drive, settle};
 use tidegate::{DatagramOptions, EventLoop};
+use tidegate_testkit::Seen;
 
 #[test]
 fn at_most_64_datagrams_are_received_in_a_tick_and_the_rest_in_the_next_without_a_sleep() {
     for wire in Datagrams::of_udp() {
         let mut event_loop = EventLoop::new().unwrap();
         let dir = TempDir::new();
-        let protocol = DatagramRecorder::default();
+        let protocol = Heard::default();
         let options = wire.local(&dir, "a").receive_buffer(1 << 20);
         let transport = endpoint(&event_loop, options, &protocol);
         settle(&mut event_loop);
@@ -33,7 +34,7 @@ fn at_most_64_datagrams_are_received_in_a_tick_and_the_rest_in_the_next_without_
 fn a_flood_leaves_the_timers_of_the_loop_their_turn() {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
-    let protocol = DatagramRecorder::echo();
+    let protocol = Heard::echo();
     let transport = endpoint(&event_loop, "127.0.0.1:0", &protocol);
     let peer = DatagramPeer::new(Datagrams::V4, &dir, "b");
     let beats = Rc::new(Cell::new(0));
@@ -59,7 +60,7 @@ fn a_paused_endpoint_receives_nothing_until_it_is_resumed() {
     for wire in Datagrams::each() {
         let mut event_loop = EventLoop::new().unwrap();
         let dir = TempDir::new();
-        let protocol = DatagramRecorder::default().on_datagram(|transport, data, _| {
+        let protocol = Heard::default().on_datagram(|transport, data, _| {
             if data == b"stop" {
                 transport.pause_reading();
             }
@@ -84,7 +85,7 @@ fn a_paused_endpoint_receives_nothing_until_it_is_resumed() {
 fn a_datagram_longer_than_the_loops_buffer_is_told_of_and_not_delivered() {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
-    let protocol = DatagramRecorder::default();
+    let protocol = Heard::default();
     let transport = endpoint(&event_loop, Datagrams::Unix.local(&dir, "a"), &protocol);
     let peer = DatagramPeer::new(Datagrams::Unix, &dir, "b");
     let DatagramPeer::Unix(socket) = &peer else {
@@ -96,7 +97,7 @@ fn a_datagram_longer_than_the_loops_buffer_is_told_of_and_not_delivered() {
         .unwrap();
     socket.send_to(&vec![1; 140_000], &path).unwrap();
     socket.send_to(&vec![2; 100_000], &path).unwrap();
-    drive(&mut event_loop, "both", || protocol.heard().len() == 3);
+    drive(&mut event_loop, "both", || protocol.seen().len() == 3);
     let errors = protocol.errors();
     assert!(errors[0].0.contains("at least"), "{errors:?}");
     assert_eq!(protocol.datagrams(), [vec![2; 100_000]]);
@@ -110,17 +111,15 @@ fn a_datagram_longer_than_the_loops_buffer_is_told_of_and_not_delivered() {
 fn an_unnamed_sender_is_told_as_one() {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
-    let protocol = DatagramRecorder::default();
+    let protocol = Heard::default();
     let transport = endpoint(&event_loop, Datagrams::Unix.local(&dir, "a"), &protocol);
     let nobody = std::os::unix::net::UnixDatagram::unbound().unwrap();
     nobody
         .send_to(b"x", transport.local_addr().as_unix().unwrap())
         .unwrap();
-    drive(&mut event_loop, "a datagram", || {
-        protocol.heard().len() == 2
-    });
-    let expected = Heard::Datagram(b"x".into(), tidegate::Address::Unnamed);
-    assert_eq!(protocol.heard()[1], expected);
+    drive(&mut event_loop, "a datagram", || protocol.seen().len() == 2);
+    let expected = Seen::Datagram(b"x".into(), tidegate::Address::Unnamed);
+    assert_eq!(protocol.seen()[1], expected);
 }
 
 #[test]
@@ -132,7 +131,7 @@ fn at_most_a_mebibyte_and_one_datagram_is_received_in_a_tick() {
         let peer = Rc::new(DatagramPeer::new(wire, &dir, "b"));
         // Each datagram is followed by another one, so the socket is never empty.
         let source = peer.clone();
-        let protocol = DatagramRecorder::default().on_datagram(move |transport, _, _| {
+        let protocol = Heard::default().on_datagram(move |transport, _, _| {
             source.send_to(&[0; LEN], transport.local_addr());
             Ok(())
         });
@@ -168,7 +167,7 @@ fn what_others_sent_before_the_connect_is_dropped_and_counted() {
                 DatagramPeer::Unix(socket) => socket.into(),
             };
             let options = options.coalesce(coalesce).remote(peer.address());
-            let protocol = DatagramRecorder::default();
+            let protocol = Heard::default();
             let transport = endpoint(&event_loop, options, &protocol);
             peer.send_to(b"second", &at);
             drive(&mut event_loop, "those of the peer", || {

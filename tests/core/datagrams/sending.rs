@@ -1,6 +1,6 @@
 //! Sending: order, whole datagrams, runs in one system call, destinations.
 
-use support::datagrams::{DatagramPeer, DatagramRecorder, Datagrams, assert_accounted, endpoint};
+use support::datagrams::{DatagramPeer, Datagrams, Heard, assert_accounted, endpoint};
 use support::{TempDir, drive, settle};
 use tidegate::{Address, DatagramOptions, EventLoop, WriteError};
 
@@ -10,7 +10,7 @@ fn datagrams_arrive_whole_and_in_order_also_empty_ones() {
         let mut event_loop = EventLoop::new().unwrap();
         let dir = TempDir::new();
         let peer = DatagramPeer::new(wire, &dir, "b");
-        let protocol = DatagramRecorder::default();
+        let protocol = Heard::default();
         let transport = endpoint(&event_loop, wire.local(&dir, "a"), &protocol);
         let lengths = [5, 5, 5, 0, 5, 3, 5, 900, 900, 10, 0, 0, 1];
         for (i, len) in lengths.iter().enumerate() {
@@ -38,7 +38,7 @@ fn a_connected_endpoint_sends_without_an_address_and_hears_its_peer_alone() {
             DatagramPeer::new(wire, &dir, "b"),
             DatagramPeer::new(wire, &dir, "c"),
         );
-        let protocol = DatagramRecorder::default();
+        let protocol = Heard::default();
         let options = wire.local(&dir, "a").remote(peer.address());
         let transport = endpoint(&event_loop, options, &protocol);
         assert_eq!(transport.remote_addr(), Some(&peer.address()));
@@ -73,7 +73,7 @@ fn one_call_sends_datagrams_of_one_length_to_one_address() {
         let dir = TempDir::new();
         let peer = DatagramPeer::new(wire, &dir, "b");
         for (segmentation, calls) in [(true, 1), (false, 20)] {
-            let protocol = DatagramRecorder::default();
+            let protocol = Heard::default();
             let options = wire.local(&dir, "a").segmentation(segmentation);
             let transport = endpoint(&event_loop, options, &protocol);
             settle(&mut event_loop);
@@ -97,7 +97,7 @@ fn datagrams_go_in_one_call_also_after_an_empty_one() {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
     let peer = DatagramPeer::new(Datagrams::V4, &dir, "b");
-    let protocol = DatagramRecorder::default();
+    let protocol = Heard::default();
     let transport = endpoint(&event_loop, "127.0.0.1:0", &protocol);
     transport.send_to(&[], &peer.address()).unwrap();
     settle(&mut event_loop);
@@ -120,7 +120,7 @@ fn the_replies_to_a_burst_of_one_sender_go_in_one_call_and_before_those_to_anoth
             DatagramPeer::new(wire, &dir, "b"),
             DatagramPeer::new(wire, &dir, "c"),
         );
-        let protocol = DatagramRecorder::echo();
+        let protocol = Heard::echo();
         let transport = endpoint(&event_loop, wire.local(&dir, "a"), &protocol);
         settle(&mut event_loop);
         for peer in [&one, &two] {
@@ -153,9 +153,9 @@ fn a_destination_that_cannot_be_is_refused_and_says_why() {
     let path = Address::Unix(dir.path("x"));
     let v6 = Address::Inet("[::1]:9".parse().unwrap());
     let v4 = Address::Inet("127.0.0.1:9".parse().unwrap());
-    let protocol = DatagramRecorder::default();
+    let protocol = Heard::default();
     let udp = endpoint(&event_loop, "127.0.0.1:0", &protocol);
-    let unix_protocol = DatagramRecorder::default();
+    let unix_protocol = Heard::default();
     let unix = endpoint(
         &event_loop,
         Datagrams::Unix.local(&dir, "a"),
@@ -190,7 +190,7 @@ fn try_send_has_the_systems_verdict_and_takes_nothing_that_would_block() {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
     let peer = DatagramPeer::new(Datagrams::Unix, &dir, "b");
-    let protocol = DatagramRecorder::default();
+    let protocol = Heard::default();
     let options = Datagrams::Unix.local(&dir, "a").remote(peer.address());
     let transport = endpoint(&event_loop, options, &protocol);
     let mut sent = 0_u64;
@@ -232,7 +232,7 @@ fn a_send_loop_that_waits_for_open_flow_ends_though_the_kernel_takes_everything(
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
     let peer = DatagramPeer::new(Datagrams::V4, &dir, "b");
-    let protocol = DatagramRecorder::default();
+    let protocol = Heard::default();
     let transport = endpoint(&event_loop, "127.0.0.1:0", &protocol);
     settle(&mut event_loop);
     let mut calls = 0;
@@ -262,7 +262,7 @@ fn flush_completes_when_what_was_taken_has_gone_and_fails_when_the_end_came_firs
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
     let peer = DatagramPeer::new(Datagrams::Unix, &dir, "b");
-    let protocol = DatagramRecorder::default();
+    let protocol = Heard::default();
     let options = Datagrams::Unix.local(&dir, "a").remote(peer.address());
     let transport = endpoint(&event_loop, options, &protocol);
     for _ in 0..50 {
@@ -298,7 +298,7 @@ fn the_replies_to_one_sender_wait_for_sixteen_of_its_datagrams_at_the_most() {
         let mut event_loop = EventLoop::new().unwrap();
         let dir = TempDir::new();
         let peer = DatagramPeer::new(wire, &dir, "b");
-        let protocol = DatagramRecorder::echo();
+        let protocol = Heard::echo();
         let transport = endpoint(&event_loop, wire.local(&dir, "a"), &protocol);
         settle(&mut event_loop);
         for i in 0..40_u8 {
@@ -317,7 +317,7 @@ fn a_flush_before_a_close_completes_although_an_earlier_datagram_has_failed() {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
     let peer = DatagramPeer::new(Datagrams::V4, &dir, "b");
-    let protocol = DatagramRecorder::default();
+    let protocol = Heard::default();
     let transport = endpoint(&event_loop, "127.0.0.1:0", &protocol);
     let forbidden: std::net::SocketAddr = "255.255.255.255:9".parse().unwrap();
     transport.send_to(b"forbidden", &forbidden).unwrap();
@@ -336,7 +336,7 @@ fn a_flush_of_empty_datagrams_fails_with_the_abort_that_drops_them() {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
     let peer = DatagramPeer::new(Datagrams::V4, &dir, "b");
-    let transport = endpoint(&event_loop, "127.0.0.1:0", &DatagramRecorder::default());
+    let transport = endpoint(&event_loop, "127.0.0.1:0", &Heard::default());
     settle(&mut event_loop);
     transport.send_to(b"", &peer.address()).unwrap();
     let flush = transport.flush();
@@ -351,7 +351,7 @@ fn a_connected_endpoint_replies_to_the_sender_however_its_address_is_spelled() {
     let dir = TempDir::new();
     let peer = DatagramPeer::new(Datagrams::V4, &dir, "b");
     let port = peer.address().as_inet().unwrap().port();
-    let protocol = DatagramRecorder::echo();
+    let protocol = Heard::echo();
     let options = DatagramOptions::connected(("0.0.0.0", port));
     let transport = endpoint(&event_loop, options, &protocol);
     let at = transport.local_addr().as_inet().unwrap();
@@ -367,7 +367,7 @@ fn an_endpoint_may_have_a_broadcast_address_as_its_remote_one() {
     let to = "255.255.255.255:9";
     let refused = event_loop
         .handle()
-        .create_datagram_endpoint(DatagramOptions::connected(to), DatagramRecorder::default());
+        .create_datagram_endpoint(DatagramOptions::connected(to), Heard::default().protocol());
     let error = refused.unwrap_err();
     assert_eq!(
         error.kind(),
@@ -377,7 +377,7 @@ fn an_endpoint_may_have_a_broadcast_address_as_its_remote_one() {
     let options = DatagramOptions::connected(to).broadcast(true);
     match event_loop
         .handle()
-        .create_datagram_endpoint(options, DatagramRecorder::default())
+        .create_datagram_endpoint(options, Heard::default().protocol())
     {
         Ok(transport) => assert!(transport.remote_addr().is_some()),
         // A machine without a route to a network.
@@ -396,7 +396,7 @@ fn at_most_a_mebibyte_is_sent_in_a_tick_and_a_short_datagram_counts_as_4_kib() {
             let mut event_loop = EventLoop::new().unwrap();
             let dir = TempDir::new();
             let peer = DatagramPeer::new(wire, &dir, "b");
-            let protocol = DatagramRecorder::default();
+            let protocol = Heard::default();
             let transport = endpoint(&event_loop, wire.local(&dir, "a"), &protocol);
             settle(&mut event_loop);
             for ticks in 1..=3 {

@@ -3,19 +3,15 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
-use support::datagrams::{Asker, DatagramRecorder, Heard, assert_accounted};
+use support::datagrams::{Asker, Heard, assert_accounted};
 use tidegate::{Address, Arrival, CloseReason, DatagramOptions, DatagramTransport, TimeoutKind};
-use tidegate_testkit::{Fault, Faults, Host, Link, World};
+use tidegate_testkit::{Fault, Faults, Host, Link, Seen, World};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-fn endpoint(
-    host: &Host,
-    options: impl Into<DatagramOptions>,
-    protocol: &DatagramRecorder,
-) -> DatagramTransport {
+fn endpoint(host: &Host, options: impl Into<DatagramOptions>, heard: &Heard) -> DatagramTransport {
     host.handle()
-        .create_datagram_endpoint(options, protocol.clone())
+        .create_datagram_endpoint(options, heard.protocol())
         .unwrap()
 }
 
@@ -24,7 +20,7 @@ struct Scene {
     world: World,
     hosts: [Host; 2],
     ends: [DatagramTransport; 2],
-    heard: [DatagramRecorder; 2],
+    heard: [Heard; 2],
 }
 
 impl Scene {
@@ -40,7 +36,7 @@ impl Scene {
     fn with(link: Link, segmentation: bool) -> Self {
         let mut world = World::builder().link(link).build();
         let hosts = ["a", "b"].map(|name| world.add_host(name).unwrap());
-        let heard: [DatagramRecorder; 2] = Default::default();
+        let heard: [Heard; 2] = Default::default();
         let ends = [0, 1].map(|n| {
             let at = DatagramOptions::from(hosts[n].addr(7)).segmentation(segmentation);
             endpoint(&hosts[n], at, &heard[n])
@@ -96,7 +92,7 @@ fn datagrams_keep_their_order_and_lengths_whatever_latency_and_jitter() {
     let expected = lengths.iter().enumerate();
     let expected: Vec<_> = expected.map(|(i, len)| vec![i as u8; *len]).collect();
     assert_eq!(scene.heard[1].datagrams(), expected);
-    let [Heard::Made, Heard::Datagram(_, from), ..] = &scene.heard[1].heard()[..] else {
+    let [Seen::Made, Seen::Datagram(_, from), ..] = &scene.heard[1].seen()[..] else {
         panic!("{:?}", scene.heard[1]);
     };
     assert_eq!(*from, Address::Inet(scene.hosts[0].addr(7)));
@@ -187,8 +183,8 @@ fn a_slow_link_holds_the_writer_back_and_loses_nothing() {
     scene.run();
     assert_eq!(scene.arrived(), numbers(200));
     assert_eq!(scene.world.elapsed(), 20 * SECOND);
-    let heard = scene.heard[0].heard();
-    assert_eq!(heard[1..], [Heard::Pause, Heard::Resume]);
+    let heard = scene.heard[0].seen();
+    assert_eq!(heard[1..], [Seen::Pause, Seen::Resume]);
 }
 
 #[test]
@@ -315,7 +311,7 @@ fn a_close_drops_the_datagrams_of_one_call_that_were_not_delivered() {
 fn a_refusal_comes_over_the_link_and_to_connected_endpoints_only() {
     let mut scene = Scene::new(Link::new().latency(SECOND));
     let nowhere = scene.hosts[1].addr(9);
-    let connected = DatagramRecorder::default();
+    let connected = Heard::default();
     let options = DatagramOptions::connected(nowhere);
     let transport = endpoint(&scene.hosts[0], options, &connected);
     transport.send(b"x").unwrap();
@@ -333,7 +329,7 @@ fn a_refusal_comes_over_the_link_and_to_connected_endpoints_only() {
     );
     assert_eq!(scene.heard[0].errors(), []);
     // It goes on, and a socket that comes later hears it.
-    let late = DatagramRecorder::default();
+    let late = Heard::default();
     endpoint(&scene.hosts[1], nowhere, &late);
     transport.send(b"again").unwrap();
     scene.run();
@@ -345,13 +341,13 @@ fn a_refusal_comes_over_the_link_and_to_connected_endpoints_only() {
 fn the_error_of_an_earlier_datagram_eats_no_later_one_in_a_world() {
     let mut scene = Scene::new(Link::new().latency(SECOND));
     let nowhere = scene.hosts[1].addr(9);
-    let connected = DatagramRecorder::default();
+    let connected = Heard::default();
     let options = DatagramOptions::connected(nowhere);
     let transport = endpoint(&scene.hosts[0], options, &connected);
     transport.pause_reading();
     transport.send(b"lost").unwrap();
     scene.run();
-    let late = DatagramRecorder::default();
+    let late = Heard::default();
     endpoint(&scene.hosts[1], nowhere, &late);
     transport.send(b"arrives").unwrap();
     scene.run();
@@ -386,28 +382,28 @@ fn a_close_sends_the_queue_and_a_deadline_ends_it_in_virtual_time() {
 fn sockets_are_bound_by_host_and_port_and_both_families() {
     let mut world = World::new();
     let (a, b) = (world.add_host("a").unwrap(), world.add_host("b").unwrap());
-    let [one, other] = [DatagramRecorder::echo(), DatagramRecorder::default()];
+    let [one, other] = [Heard::echo(), Heard::default()];
     let everywhere = DatagramOptions::new("[::]:7").v6only(false);
     let server = endpoint(&b, everywhere, &one);
     let taken = b
         .handle()
-        .create_datagram_endpoint(b.addr(7), other.clone());
+        .create_datagram_endpoint(b.addr(7), other.protocol());
     assert_eq!(taken.unwrap_err().kind(), std::io::ErrorKind::AddrInUse);
     let strange = a
         .handle()
-        .create_datagram_endpoint(b.addr(7), other.clone());
+        .create_datagram_endpoint(b.addr(7), other.protocol());
     assert_eq!(
         strange.unwrap_err().kind(),
         std::io::ErrorKind::AddrNotAvailable
     );
     let unix = a
         .handle()
-        .create_datagram_endpoint("unix:/x", other.clone());
+        .create_datagram_endpoint("unix:/x", other.protocol());
     assert_eq!(unix.unwrap_err().kind(), std::io::ErrorKind::Unsupported);
     let client = endpoint(&a, DatagramOptions::connected(b.addr(7)), &other);
     assert_eq!(client.local_addr().as_inet().unwrap().ip(), a.ip());
     client.send(b"four").unwrap();
-    let v6 = DatagramRecorder::default();
+    let v6 = Heard::default();
     let to = std::net::SocketAddr::new(b.ipv6(), 7);
     endpoint(&a, DatagramOptions::connected(to), &v6)
         .send(b"six")
@@ -427,7 +423,7 @@ fn a_client_that_asks_again_is_answered_under_every_fault() {
     for seed in 0..50 {
         let mut world = World::builder().seed(seed).build();
         let (a, b) = (world.add_host("a").unwrap(), world.add_host("b").unwrap());
-        let server = endpoint(&b, b.addr(7), &DatagramRecorder::echo());
+        let server = endpoint(&b, b.addr(7), &Heard::echo());
         let faults = Faults::all()
             .with(Fault::DatagramLost, 0.5)
             .with(Fault::NoDescriptor, 0.0);
@@ -454,9 +450,9 @@ fn a_simulated_network_takes_the_options_of_offload_and_tells_nothing() {
         .coalesce(true)
         .receive_ecn(true)
         .receive_destination(true);
-    let heard = DatagramRecorder::default();
+    let heard = Heard::default();
     let to = endpoint(&hosts[1], options, &heard);
-    let from = endpoint(&hosts[0], hosts[0].addr(7), &DatagramRecorder::default());
+    let from = endpoint(&hosts[0], hosts[0].addr(7), &Heard::default());
     from.send_to(b"x", &hosts[1].addr(7)).unwrap();
     world.run_until_idle().unwrap();
     assert_eq!(heard.datagrams(), [b"x"]);

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use support::datagrams::{DatagramRecorder, assert_accounted, endpoint};
+use support::datagrams::{Heard, assert_accounted, endpoint};
 use support::{failures, tick};
 use tidegate::driver::{
     BindOptions, DatagramBindOptions, DatagramSocket, Datagrams, Driver, Events, Listener,
@@ -154,7 +154,7 @@ impl DatagramSocket for ScriptedSocket {
 struct Scene {
     event_loop: EventLoop,
     script: Rc<Script>,
-    protocol: DatagramRecorder,
+    protocol: Heard,
     transport: DatagramTransport,
 }
 
@@ -171,7 +171,7 @@ impl Scene {
         let script: Rc<Script> = Rc::default();
         let driver = Scripted(script.clone());
         let mut event_loop = EventLoop::builder().driver(driver).build().unwrap();
-        let protocol = DatagramRecorder::default();
+        let protocol = Heard::default();
         let transport = endpoint(&event_loop, options, &protocol);
         tick(&mut event_loop);
         Self {

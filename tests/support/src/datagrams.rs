@@ -1,4 +1,4 @@
-//! Endpoints of datagrams in tests: a protocol that records its callbacks, and plain sockets as peers.
+//! Endpoints of datagrams in tests: the record of their callbacks, and plain sockets as peers.
 
 use crate::{BOUND, TempDir, has_ipv6};
 use std::cell::{Cell, RefCell};
@@ -9,9 +9,10 @@ use std::os::unix::net::UnixDatagram;
 use std::rc::Rc;
 use std::time::Duration;
 use tidegate::{
-    Address, Closed, DatagramError, DatagramOptions, DatagramProtocol, DatagramTransport,
-    EventLoop, OnPause, Result,
+    Address, Closed, DatagramOptions, DatagramProtocol, DatagramTransport, EventLoop, OnPause,
+    Result,
 };
+use tidegate_testkit::{DatagramRecorder, Log, Seen};
 
 /// The wire under an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -122,32 +123,22 @@ impl DatagramPeer {
     }
 }
 
-/// A callback, as it was noted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[allow(missing_docs, reason = "named after the callbacks")]
-#[expect(clippy::exhaustive_enums, reason = "tests list all of them")]
-pub enum Heard {
-    Made,
-    Datagram(Vec<u8>, Address),
-    /// The error's text, the address and the length.
-    Error(String, Option<Address>, Option<usize>),
-    Pause,
-    Resume,
-    Lost(Closed),
-}
+/// An error of a datagram: its text, the address and the length.
+pub type HeardError = (String, Option<Address>, Option<usize>);
 
 /// The action on a datagram.
 type OnDatagram = Box<dyn FnMut(&DatagramTransport, &[u8], &Address) -> Result>;
 
-/// Notes its callbacks. The test sets the action on a datagram.
+/// The record of an endpoint's [protocol](Self::protocol). The test sets the action on a datagram. A clone is the same.
 #[derive(Clone, Default)]
-pub struct DatagramRecorder {
-    heard: Rc<RefCell<Vec<Heard>>>,
+pub struct Heard {
+    log: Log,
+    errors: Rc<RefCell<Vec<HeardError>>>,
     action: Rc<RefCell<Option<OnDatagram>>>,
     keeps_reading: bool,
 }
 
-impl DatagramRecorder {
+impl Heard {
     /// Sets the action on a datagram.
     #[must_use]
     pub fn on_datagram(
@@ -173,96 +164,52 @@ impl DatagramRecorder {
         self
     }
 
+    /// The protocol, for one endpoint.
+    pub fn protocol(&self) -> DatagramRecorder {
+        let (errors, action) = (self.errors.clone(), self.action.clone());
+        let recorder = DatagramRecorder::new(&self.log)
+            .on_datagram(
+                move |transport, data, from| match &mut *action.borrow_mut() {
+                    Some(action) => action(transport, data, from),
+                    None => Ok(()),
+                },
+            )
+            .on_error(move |_, error| {
+                let text = error.error().to_string();
+                let heard = (text, error.to().cloned(), error.len());
+                errors.borrow_mut().push(heard);
+                Ok(())
+            });
+        if self.keeps_reading {
+            return recorder.on_pause(|_| Ok(OnPause::KeepReading));
+        }
+        recorder
+    }
+
     /// Everything so far.
-    pub fn heard(&self) -> Vec<Heard> {
-        self.heard.borrow().clone()
+    pub fn seen(&self) -> Vec<Seen> {
+        self.log.seen()
     }
 
     /// The datagrams so far.
     pub fn datagrams(&self) -> Vec<Vec<u8>> {
-        let heard = self.heard.borrow();
-        let datagrams = heard.iter().filter_map(|heard| match heard {
-            Heard::Datagram(data, _) => Some(data.clone()),
-            _ => None,
-        });
-        datagrams.collect()
+        self.log.datagrams()
     }
 
     /// The errors so far.
-    pub fn errors(&self) -> Vec<(String, Option<Address>, Option<usize>)> {
-        let heard = self.heard.borrow();
-        let errors = heard.iter().filter_map(|heard| match heard {
-            Heard::Error(text, to, len) => Some((text.clone(), to.clone(), *len)),
-            _ => None,
-        });
-        errors.collect()
+    pub fn errors(&self) -> Vec<HeardError> {
+        self.errors.borrow().clone()
     }
 
     /// How it ended.
     pub fn closed(&self) -> Option<Closed> {
-        match self.heard.borrow().last() {
-            Some(Heard::Lost(closed)) => Some(closed.clone()),
-            _ => None,
-        }
-    }
-
-    fn note(&self, heard: Heard) {
-        let mut all = self.heard.borrow_mut();
-        assert!(
-            !matches!(all.last(), Some(Heard::Lost(_))),
-            "{heard:?} after connection_lost"
-        );
-        assert_eq!(heard == Heard::Made, all.is_empty(), "{heard:?} in {all:?}");
-        all.push(heard);
+        self.log.is_lost().then(|| self.log.closed())
     }
 }
 
-impl fmt::Debug for DatagramRecorder {
+impl fmt::Debug for Heard {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.heard.fmt(f)
-    }
-}
-
-impl DatagramProtocol for DatagramRecorder {
-    fn connection_made(&mut self, _: &DatagramTransport) -> Result {
-        self.note(Heard::Made);
-        Ok(())
-    }
-
-    fn datagram_received(
-        &mut self,
-        transport: &DatagramTransport,
-        data: &[u8],
-        from: &Address,
-    ) -> Result {
-        self.note(Heard::Datagram(data.to_vec(), from.clone()));
-        match &mut *self.action.borrow_mut() {
-            Some(action) => action(transport, data, from),
-            None => Ok(()),
-        }
-    }
-
-    fn error_received(&mut self, _: &DatagramTransport, error: &DatagramError) -> Result {
-        let text = error.error().to_string();
-        self.note(Heard::Error(text, error.to().cloned(), error.len()));
-        Ok(())
-    }
-
-    fn pause_writing(&mut self, transport: &DatagramTransport) -> Result<OnPause> {
-        self.note(Heard::Pause);
-        if self.keeps_reading || transport.remote_addr().is_some() {
-            return Ok(OnPause::KeepReading);
-        }
-        Ok(OnPause::StopReading)
-    }
-
-    fn resume_writing(&mut self, _: &DatagramTransport) -> Result {
-        self.note(Heard::Resume);
-        Ok(())
-    }
-
-    fn connection_lost(&mut self, _: &DatagramTransport, closed: &Closed) {
-        self.note(Heard::Lost(closed.clone()));
+        self.seen().fmt(f)
     }
 }
 
@@ -320,17 +267,15 @@ impl DatagramProtocol for Asker {
     }
 }
 
-/// Makes an endpoint whose protocol the test keeps a copy of.
+/// Makes an endpoint whose callbacks the test hears of.
 #[track_caller]
 pub fn endpoint(
     event_loop: &EventLoop,
     options: impl Into<DatagramOptions>,
-    protocol: &DatagramRecorder,
+    heard: &Heard,
 ) -> DatagramTransport {
-    let made = event_loop
-        .handle()
-        .create_datagram_endpoint(options, protocol.clone());
-    ok(made)
+    let handle = event_loop.handle();
+    ok(handle.create_datagram_endpoint(options, heard.protocol()))
 }
 
 /// Checks that every datagram that was taken is somewhere.

@@ -3,10 +3,10 @@
 use std::cell::Cell;
 use std::rc::Rc;
 use std::time::Duration;
-use support::datagrams::{Asker, DatagramRecorder};
+use support::datagrams::Asker;
 use support::{Log, Recorder, pattern};
 use tidegate::{ConnectOptions, OnEof, Transport};
-use tidegate_testkit::{Fault, Faults, Host, Link, World};
+use tidegate_testkit::{DatagramRecorder, Fault, Faults, Host, Link, World};
 
 const LEN: usize = 20_000;
 const CLIENTS: usize = 3;
@@ -20,7 +20,7 @@ fn echo(seed: u64, faults: &Faults, fault: Fault) -> (usize, u64) {
     let (a, b) = (world.add_host("a").unwrap(), world.add_host("b").unwrap());
     let protocol = || Recorder::echo(&Log::new());
     let server = b.handle().create_server(b.addr(7), protocol).unwrap();
-    let echo = DatagramRecorder::echo();
+    let echo = DatagramRecorder::echo(&Log::new());
     let datagrams = b
         .handle()
         .create_datagram_endpoint(b.addr(7), echo)
