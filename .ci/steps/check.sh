@@ -13,7 +13,7 @@ pages_of_docs() {
 
 # The public pages last: the step `links` finds them.
 warnings_of_docs() {
-    pages_of_docs --document-private-items --features tidegate/offload,tidegate/peer-credentials &&
+    pages_of_docs --document-private-items --features tidegate/offload,tidegate/peer-credentials,tidegate/splice &&
         pages_of_docs
 }
 
@@ -53,7 +53,7 @@ python_scripts() {
 step formatting "" "rustfmt changes nothing" bounded 120 cargo fmt --all --check
 step clippy "" "everything, all features" clippy --workspace --all-targets --all-features
 step clippy-core "" "tidegate alone, features off" clippy -p tidegate --no-default-features
-for features in offload peer-credentials process; do
+for features in offload peer-credentials process splice; do
     step "clippy-core-$features" "" "tidegate alone, features: $features" \
         clippy -p tidegate --features "$features"
 done

@@ -68,6 +68,7 @@
 //! | `offload` | off | `DatagramOptions::coalesce`: one read brings several datagrams of UDP; `DatagramTransport::arrival`: the ECN and the destination address of received ones; brings the crate `nix` |
 //! | `peer-credentials` | off | `Transport::peer_credentials`: the process, user and group at the other end of a Unix socket; brings the crate `nix` |
 //! | `process` | off | child processes: `Handle::subprocess_exec`, `Handle::watch_child`; brings the crates `rustix`, `bitflags` and `linux-raw-sys` |
+//! | `splice` | off | Linux: a [`Relay`] moves bulk data by splice(2), uncopied; brings the crates of `process` |
 //! | `unstable-driver` | off | a hidden module, with which another world takes the place of the operating system under the loop; for `tidegate-testkit`, outside semver |
 //!
 //! A feature adds something and changes nothing that is there without it.

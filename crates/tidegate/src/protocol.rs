@@ -298,6 +298,14 @@ pub trait Protocol: Any {
     fn __type_name(&self, _: Internal) -> &'static str {
         std::any::type_name::<Self>()
     }
+
+    /// Splices the bytes that have come, and returns whether it did. A protocol around another does not pass
+    /// this on: it is to see the bytes.
+    #[cfg(feature = "splice")]
+    #[doc(hidden)]
+    fn __splice(&mut self, _: &Transport, _: Internal) -> bool {
+        false
+    }
 }
 
 /// An argument that users cannot name, so that they neither call nor override the method that takes
@@ -377,6 +385,11 @@ impl Protocol for Box<dyn Protocol> {
 
     fn __type_name(&self, internal: Internal) -> &'static str {
         (**self).__type_name(internal)
+    }
+
+    #[cfg(feature = "splice")]
+    fn __splice(&mut self, transport: &Transport, internal: Internal) -> bool {
+        (**self).__splice(transport, internal)
     }
 }
 

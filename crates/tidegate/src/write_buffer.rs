@@ -87,6 +87,16 @@ impl WriteBuffer {
         self.chunks.push_back(Chunk::Shared(data));
     }
 
+    /// Puts bytes in front of those that wait, none of which was taken.
+    #[cfg(feature = "splice")]
+    pub(crate) fn push_in_front(&mut self, data: Vec<u8>) {
+        debug_assert_eq!(self.offset, 0, "they come before bytes that were taken");
+        if !data.is_empty() {
+            self.len += data.len();
+            self.chunks.push_front(Chunk::Copied(data));
+        }
+    }
+
     /// Adds the front of the queue to an offer, as much as fits.
     pub(crate) fn fill<'a, const N: usize>(&'a self, offer: &mut Offer<'a, N>) {
         let mut offset = self.offset;

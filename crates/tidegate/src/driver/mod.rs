@@ -36,6 +36,8 @@ pub use listener::{BindOptions, Listener, ListenerSocket, UnixFileOptions};
 #[cfg(feature = "process")]
 pub(crate) use os::{ExitWatch, signal_group};
 pub(crate) use os::{OsDatagrams, OsDriver, OsListener, OsPipe, OsStream};
+#[cfg(feature = "splice")]
+pub(crate) use os::{SplicePipe, is_sigpipe_harmless};
 pub use stream::{Socket, SocketOption, StreamSocket};
 
 /// A world for the loop to run in.

@@ -413,6 +413,8 @@ impl Core {
 
     pub(crate) fn close(&self) {
         self.closed.set(true);
+        #[cfg(feature = "splice")]
+        self.close_spare_pipes();
     }
 
     /// Has sources begin what takes a while at the end.
@@ -458,6 +460,10 @@ impl Core {
         self.registry.borrow().count(&mut stats);
         stats.connecting = self.connects.borrow().len();
         stats.timers = self.timers.borrow().len();
+        #[cfg(feature = "splice")]
+        {
+            stats.timers -= self.timers_of_pipes();
+        }
         stats.completions = self.completions.get();
         stats.jobs = self.jobs.borrow().len();
         stats.buffered = self.account.used();

@@ -12,6 +12,8 @@ mod registry;
 mod remote;
 mod source;
 mod spare;
+#[cfg(feature = "splice")]
+mod spare_pipes;
 mod todo;
 mod user_code;
 

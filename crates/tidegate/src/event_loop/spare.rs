@@ -1,6 +1,8 @@
 //! Emptied buffers that wait for the next source that needs one.
 
 use super::core::Core;
+#[cfg(feature = "splice")]
+use super::spare_pipes::SparePipes;
 use crate::datagram::DatagramQueue;
 use crate::write_buffer::WriteBuffer;
 use std::cell::{Cell, RefCell};
@@ -22,6 +24,8 @@ pub(super) struct Spare {
     )]
     buffers: RefCell<Vec<Box<WriteBuffer>>>,
     datagrams: Cell<Option<Box<DatagramQueue>>>,
+    #[cfg(feature = "splice")]
+    pub(super) pipes: SparePipes,
 }
 
 impl Core {

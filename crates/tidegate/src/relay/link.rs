@@ -21,6 +21,8 @@
 use super::RelayReport;
 use super::limits::Limits;
 use super::route::{Arrival, Route};
+#[cfg(feature = "splice")]
+use super::splice::Bulk;
 use crate::event_loop::Failure;
 use crate::{CloseReason, Closed, Completion, Handle, Transport, WriteError};
 use std::cell::{Cell, OnceCell, RefCell};
@@ -88,9 +90,11 @@ pub(super) struct End {
     pub(super) received: Cell<u64>,
     /// The number of the other side's bytes that its transport took, and the time of the last.
     pub(super) taken: Cell<u64>,
-    taken_at: Cell<Option<Instant>>,
+    pub(super) taken_at: Cell<Option<Instant>>,
     /// Bytes of the other side that its transport did not take yet.
     held: RefCell<Vec<u8>>,
+    #[cfg(feature = "splice")]
+    pub(super) bulk: Bulk,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -284,6 +288,8 @@ impl Link {
             connecting.detach();
         }
         self.start_limits(back.handle());
+        #[cfg(feature = "splice")]
+        self.splice_all();
         self.retry(Side::Front);
     }
 
@@ -456,12 +462,12 @@ impl End {
     }
 
     /// It has another protocol, or will have once the running callback has returned.
-    fn has_left(&self) -> bool {
+    pub(super) fn has_left(&self) -> bool {
         let transport = self.transport.get();
         self.gone.get() || transport.is_some_and(|it| it.switches() != self.switches.get())
     }
 
-    fn holds(&self) -> bool {
+    pub(super) fn holds(&self) -> bool {
         !self.held.borrow().is_empty()
     }
 }

@@ -10,8 +10,12 @@ mod limits;
 mod link;
 mod report;
 mod route;
+#[cfg(feature = "splice")]
+mod splice;
 
 use crate::connect;
+#[cfg(feature = "splice")]
+use crate::protocol::Internal;
 use crate::protocol::boxed;
 use crate::{
     Closed, Completion, ConnectOptions, Handle, OnEof, OnPause, Protocol, Result, Transport,
@@ -165,6 +169,33 @@ impl Relay {
         self
     }
 
+    /// Sets how many bytes have to come at a time for splice(2) to move the next ones. Unless set, 16 KiB.
+    ///
+    /// Bytes that splice(2) moves are not copied: they go from one TCP connection through a pipe to the other.
+    /// That is cheaper for bulk data, and dearer for small messages. So bytes are copied, until two reads
+    /// one after the other have brought `bytes` or more each. They are spliced from then on, until fewer
+    /// have come when the kernel has no more. 0 splices all of them, [`usize::MAX`] none.
+    ///
+    /// All rules hold either way. Bytes that the other side does not take stay in the pipe, at most 128 KiB.
+    /// They count as [buffered](Transport::write_buffer_size), and pause that side until none is left,
+    /// whatever its [marks](crate::WriteLimits) are. A pipe is closed within a second after it was used last.
+    ///
+    /// Bytes are copied all the same
+    ///
+    /// * on Unix sockets, under a [layer](crate::Layer), and in another world under the loop;
+    /// * when another protocol is [around](crate::Wrap) the relay, for it is to see them;
+    /// * when the system opens no more pipes;
+    /// * unless the thread ignores or blocks SIGPIPE when the loop first splices, as Rust's programs do.
+    ///   It may not change that later: splice(2) into a broken connection raises the signal.
+    #[cfg(feature = "splice")]
+    #[doc(alias = "splice-auto")]
+    pub fn splice_from(self, bytes: usize) -> Self {
+        for side in Side::BOTH {
+            self.link.end(side).bulk.set_from(bytes);
+        }
+        self
+    }
+
     /// Ties two connections together, in any state: it [gives](Transport::set_protocol) both another
     /// protocol. Dropping the completion changes nothing.
     ///
@@ -233,6 +264,8 @@ impl Relay {
             link.steer(side);
         }
         link.start_limits(front.handle());
+        #[cfg(feature = "splice")]
+        link.splice_all();
         completion
     }
 
@@ -267,6 +300,8 @@ impl Protocol for Relay {
         let received = &self.link.end(self.side).received;
         received.set(received.get() + data.len() as u64);
         self.link.note_progress(transport.handle());
+        #[cfg(feature = "splice")]
+        self.link.note_read(self.side, transport, data.len());
         self.link.pass(self.side, data);
         Ok(())
     }
@@ -292,6 +327,12 @@ impl Protocol for Relay {
     fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
         self.to = None;
         self.link.lost(self.side, transport.handle(), closed);
+    }
+
+    #[cfg(feature = "splice")]
+    fn __splice(&mut self, transport: &Transport, _: Internal) -> bool {
+        self.begin(transport);
+        self.link.splice(self.side, transport)
     }
 }
 

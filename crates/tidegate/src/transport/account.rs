@@ -92,6 +92,10 @@ impl Core {
                 .queue
                 .with(|queue| queue.as_ref().map_or(0, |it| it.len()));
             sum += conn.output();
+            #[cfg(feature = "splice")]
+            {
+                sum += conn.piped();
+            }
         }
         debug_assert_eq!(self.account.used(), sum as u64, "the account is the sum");
     }

@@ -10,6 +10,8 @@ use super::write_timeout::{Stall, WriteTimeout};
 use crate::callback::Run;
 use crate::completion::Completer;
 use crate::driver::Socket;
+#[cfg(feature = "splice")]
+use crate::driver::SplicePipe;
 use crate::event_loop::Core;
 use crate::flow::{Flow, Watermarks};
 use crate::server::ServerState;
@@ -96,6 +98,9 @@ pub(super) struct Extra {
     pub(super) stall: Option<Stall>,
     /// There since the first layer.
     pub(super) layers: Option<Box<Layers>>,
+    /// There while `PIPED` is set.
+    #[cfg(feature = "splice")]
+    pub(super) pipe: Option<SplicePipe>,
 }
 
 impl Extra {

@@ -131,6 +131,8 @@ impl Transport {
         // That was code of the user's, which may have ended the connection, or put a layer on it.
         self.check_movable()?;
         self.deregister()?;
+        #[cfg(feature = "splice")]
+        self.unpipe();
         let closed = self.fix_closed(CloseReason::Detached);
         conn.set(State::LOST_CALLED);
         let next = conn.with_extra(|extra| extra.next.take());

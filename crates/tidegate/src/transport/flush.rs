@@ -125,6 +125,14 @@ impl Transport {
     /// sent, or `limit` bytes are; a call counts as [`LEAST_COST`] at least. Takes the sent bytes from the
     /// payload.
     pub(super) fn offer(&self, payload: &mut Payload<'_>, limit: usize) {
+        #[cfg(feature = "splice")]
+        if self.conn().is(State::PIPED) {
+            return self.offer_behind_pipe(payload, limit);
+        }
+        self.offer_buffered(payload, limit);
+    }
+
+    pub(super) fn offer_buffered(&self, payload: &mut Payload<'_>, limit: usize) {
         let chunks = self.conn().chunks();
         if chunks + payload.parts() <= FEW_SLICES {
             self.offer_slices::<FEW_SLICES>(payload, limit);
@@ -187,7 +195,7 @@ impl Transport {
     /// Records one system call that was offered `offered` bytes. The caller completes the waiters
     /// once everything is in its place: a waker may write.
     #[inline]
-    fn record_sent(&self, sent: usize, offered: usize, result: io::Result<usize>) {
+    pub(super) fn record_sent(&self, sent: usize, offered: usize, result: io::Result<usize>) {
         let conn = self.conn();
         if sent > 0 {
             conn.spend(conn.budget(), sent.max(LEAST_COST));
@@ -250,11 +258,9 @@ impl Transport {
         let paused = conn.is(State::PAUSED);
         match conn.marks_in_force().crossing(paused, conn.buffered()) {
             Crossing::None => {}
-            Crossing::Pause => {
-                conn.state.set(conn.state.get().paused());
-                conn.pauses.set(conn.pauses.get().wrapping_add(1));
-                add(&conn.core().counters.pauses, 1);
-            }
+            Crossing::Pause => conn.begin_pause(),
+            #[cfg(feature = "splice")]
+            Crossing::Resume if conn.is(State::PIPED) => {}
             Crossing::Resume => {
                 conn.state.set(conn.state.get().resumed());
                 add(&conn.core().counters.resumes, 1);
@@ -342,6 +348,12 @@ impl Conn {
         add(&self.core().counters.bytes_sent, sent);
     }
 
+    pub(super) fn begin_pause(&self) {
+        self.state.set(self.state.get().paused());
+        self.pauses.set(self.pauses.get().wrapping_add(1));
+        add(&self.core().counters.pauses, 1);
+    }
+
     /// Gives the buffer's memory back to the loop once it is empty.
     fn release_queue(&self) {
         let empty = self
@@ -360,6 +372,8 @@ impl Conn {
             core.gather.borrow_mut().clear();
         }
         self.end_stall();
+        #[cfg(feature = "splice")]
+        self.drop_pipe();
         if let Some(queue) = self.queue.take() {
             core.account.take(queue.len());
             self.clear(State::QUEUED);

@@ -10,7 +10,7 @@
 //! [`refused`] keeps a write that the cap refused, [`linger`] waits for the peer, [`waiters`] completes
 //! `drain`, `flush` and `wait_closed`, [`write_timeout`] cuts a peer that does not read, and [`idle`] a
 //! connection without bytes. [`detach`] takes one out of its loop, and [`arrive`] puts it into another.
-//! [`layers`] stand between the socket and the protocol. [`options`], [`schedule`] and [`stats`] do the work of the
+//! [`layers`] stand between the socket and the protocol. `splice` moves bytes past the protocol. [`options`], [`schedule`] and [`stats`] do the work of the
 //! remaining public methods, [`unread`] those for input that comes again, and [`hold`] holds on reading.
 //! All public methods are in this file, but for those in [`input`] and [`detach`], and in the files `push_layer.rs`,
 //! `socket.rs` and `credentials.rs` of the crate.
@@ -36,6 +36,8 @@ mod read;
 mod refused;
 mod schedule;
 mod settle;
+#[cfg(feature = "splice")]
+mod splice;
 mod start;
 mod state;
 mod stats;
@@ -67,6 +69,8 @@ pub(crate) use idle::IdleLimit;
 pub(crate) use layers::NewLayer;
 pub use linger::LingerLimits;
 pub use protocol_slot::WithProtocolError;
+#[cfg(feature = "splice")]
+pub(crate) use splice::Spliced;
 pub(crate) use start::NewConnection;
 pub(crate) use state::State;
 pub use stats::TransportStats;

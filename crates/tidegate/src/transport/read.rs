@@ -76,7 +76,7 @@ impl Transport {
                 match self.deliver_other() {
                     Input::Kernel => {}
                     Input::Nothing => break,
-                    Input::Layers | Input::Unread | Input::Eof => continue,
+                    _ => continue,
                 }
             }
             self.read_once(buffer);
@@ -108,7 +108,9 @@ impl Transport {
             Input::Unread if self.has_yielded() => return Input::Nothing,
             Input::Unread => self.deliver_unread(),
             Input::Eof => self.deliver_eof(),
-            Input::Kernel | Input::Nothing => {}
+            #[cfg(feature = "splice")]
+            Input::Spliced if !self.splice() => return Input::Kernel,
+            _ => {}
         }
         input
     }

@@ -88,6 +88,10 @@ impl State {
     /// Code of a layer has ended the connection: it ends when that code has returned.
     pub(crate) const END_NOTED: Self = Self(1 << 30);
 
+    /// The bytes that the kernel has are to be spliced, and not read. The mask that joins it is only compared,
+    /// which takes no operand with a sign.
+    pub(crate) const SPLICED: Self = Self(1 << 31);
+
     /// We accepted or adopted the connection; clear when we opened it.
     pub(crate) const ACCEPTED: Self = Self(1 << 32);
     /// Out of kernel memory: a timer will set READABLE and WRITABLE again.
@@ -125,6 +129,8 @@ impl State {
 
     /// `eof_received` of this protocol returned `KeepOpen`.
     pub(crate) const KEPT_OPEN: Self = Self(1 << 44);
+    /// Bytes in a pipe are the front of the transport's own buffer.
+    pub(crate) const PIPED: Self = Self(1 << 51);
 
     /// Any of these refuses a write.
     pub(crate) const NO_WRITE: Self = Self(
@@ -174,7 +180,8 @@ impl State {
     /// With none of these, there is nothing to read.
     pub(crate) const TO_READ: Self = Self(Self::READABLE.0 | Self::UNREAD.0 | Self::EOF_SEEN.0);
     /// Of these just [`READABLE`](Self::READABLE) is set when there is nothing to do but to read.
-    const PLAIN_READ: Self = Self(Self::OWED.0 | Self::NO_READ.0 | Self::TO_READ.0);
+    const PLAIN_READ: Self =
+        Self(Self::OWED.0 | Self::NO_READ.0 | Self::TO_READ.0 | Self::SPLICED.0);
     /// With none of these, bytes that the kernel has taken are only counted.
     pub(crate) const WATCHED: Self = Self(Self::PAUSED.0 | Self::STALL_TIMED.0 | Self::AWAITED.0);
     /// Of these just [`RUNNING`](Self::RUNNING) is set while small writes are gathered.
@@ -349,7 +356,7 @@ impl BitOr for State {
 }
 
 /// The flags by name, for logs.
-const NAMES: [(State, &str); 47] = [
+const NAMES: [(State, &str); 49] = [
     (State::CONNECTING, "connecting"),
     (State::READABLE, "readable"),
     (State::READ_TO_END, "read-to-end"),
@@ -397,6 +404,8 @@ const NAMES: [(State, &str); 47] = [
     (State::LAYER_FED, "layer-fed"),
     (State::KEPT_OPEN, "kept-open"),
     (State::OUTPUT_COUNTED, "output-counted"),
+    (State::SPLICED, "spliced"),
+    (State::PIPED, "piped"),
 ];
 
 impl std::fmt::Debug for State {

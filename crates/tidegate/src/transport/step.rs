@@ -19,6 +19,9 @@ pub(crate) enum Input {
     Eof,
     /// The bytes of the kernel.
     Kernel,
+    /// The bytes of the kernel, which the protocol splices.
+    #[cfg(feature = "splice")]
+    Spliced,
 }
 
 /// The shares of this tick that one connection has used up.
@@ -81,10 +84,24 @@ impl State {
                 Input::Nothing
             }
         } else if self.any(Self::READABLE) || self.any(Self::LAYER_FED) {
-            Input::Kernel
+            self.input_of_kernel()
         } else {
             Input::Nothing
         }
+    }
+
+    #[cfg(feature = "splice")]
+    fn input_of_kernel(self) -> Input {
+        if self.any(Self::SPLICED) {
+            Input::Spliced
+        } else {
+            Input::Kernel
+        }
+    }
+
+    #[cfg(not(feature = "splice"))]
+    fn input_of_kernel(self) -> Input {
+        Input::Kernel
     }
 
     /// Whether layers read although the protocol does not.
@@ -392,6 +409,23 @@ mod tests {
         ];
         for (state, expected) in table {
             assert_eq!(state.wants_input(), expected, "{state:?}");
+        }
+    }
+
+    #[cfg(feature = "splice")]
+    #[test]
+    fn bytes_of_the_kernel_alone_are_spliced() {
+        type S = State;
+        let table = [
+            (S::READABLE, Input::Kernel),
+            (S::READABLE | S::SPLICED, Input::Spliced),
+            (S::SPLICED, Input::Nothing),
+            (S::READABLE | S::SPLICED | S::UNREAD, Input::Unread),
+            (S::READABLE | S::SPLICED | S::READ_HOLD, Input::Nothing),
+        ];
+        for (state, expected) in table {
+            assert_eq!(state.input(), expected, "{state:?}");
+            assert_eq!(state.is_plain_read(), expected == Input::Kernel);
         }
     }
 

@@ -139,6 +139,17 @@ impl Conn {
         }
     }
 
+    /// Puts bytes in front of the buffer that are in the account already.
+    #[cfg(feature = "splice")]
+    pub(super) fn queue_in_front(&self, bytes: Vec<u8>) {
+        let taken = bytes.len();
+        self.with_queue(0, |queue| queue.push_in_front(bytes));
+        debug_assert!(
+            taken as u64 <= self.buffered(),
+            "bytes that were not written"
+        );
+    }
+
     fn queue_rest(&self, payload: Payload<'_>) {
         match payload {
             Payload::Owned(data) if data.is_empty() => self.core().defer_drop_bytes(data),

@@ -18,6 +18,8 @@ mod segmentation;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod send_control;
 mod socket_options;
+#[cfg(feature = "splice")]
+mod splice;
 mod stream;
 mod unix_path;
 
@@ -44,6 +46,8 @@ pub(crate) use child::{ExitWatch, signal_group};
 pub(crate) use datagram::{Kind, OsDatagrams};
 pub(crate) use listener::OsListener;
 pub(crate) use pipe::OsPipe;
+#[cfg(feature = "splice")]
+pub(crate) use splice::{SplicePipe, is_sigpipe_harmless};
 pub(crate) use stream::OsStream;
 
 const EVENTS_PER_POLL: usize = 1024;

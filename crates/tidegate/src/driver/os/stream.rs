@@ -87,6 +87,16 @@ impl OsStream {
         (self.socket, self.shared)
     }
 
+    #[cfg(feature = "splice")]
+    pub(crate) fn is_tcp(&self) -> bool {
+        self.tcp
+    }
+
+    #[cfg(feature = "splice")]
+    pub(super) fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+
     /// Returns the descriptor for the user, and takes it for copied from now on.
     pub(crate) fn expose(&mut self) -> BorrowedFd<'_> {
         self.shared = true;

@@ -112,6 +112,8 @@ impl Transport {
             conn.core().defer_drop(new.into_deferred());
             return Completion::ready(&conn.handle, Err(refusal));
         }
+        #[cfg(feature = "splice")]
+        self.unpipe();
         let mut input = unread.to_vec();
         conn.take_unread(&mut input);
         let (completer, completion) = Completion::pair(&conn.handle);
