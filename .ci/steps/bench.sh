@@ -33,6 +33,15 @@ comparison_http() {
     [ "$(grep -c '^| hyper | [1-9]' "$scratch/compare_http")" = 2 ]
 }
 
+# The same, of proxies; without those that are not installed.
+comparison_relay() {
+    bounded 1200 cargo build --release -p tidegate-bench --bin compare_relay &&
+        bounded 1300 cargo run --release -p tidegate-bench --bin compare_relay -- \
+            --rounds 1 --seconds 0.1 >"$scratch/compare_relay" || return 1
+    cat "$scratch/compare_relay"
+    grep -q "^| connect, 64 B, close | " "$scratch/compare_relay"
+}
+
 # The same, of timers, callbacks and wake-ups.
 micro() {
     bounded 1200 cargo build --release -p tidegate-bench --bins &&
@@ -46,4 +55,5 @@ step counts "counting_programs" "system calls, instructions, allocations, memory
 step comparison "python counting_programs" "a short comparison" comparison
 step comparison-redis redis "a short comparison with redis-server" comparison_redis
 step comparison-http "network_programs" "a short comparison of HTTP" comparison_http
+step comparison-relay "" "a short comparison of proxies" comparison_relay
 step micro "" "timers, callbacks and wake-ups, in short" micro
