@@ -183,4 +183,5 @@ mod relay {
     mod limits;
     mod random;
     mod relaying;
+    mod splicing;
 }

@@ -3,7 +3,7 @@
 use std::cell::RefCell;
 use std::io::ErrorKind;
 use std::rc::Rc;
-use support::{Kind, Peer, TempDir, accept, adopted, drive, each_kind, failures, settle};
+use support::{Kind, Peer, TempDir, accept, adopted, drive, each_way, failures, relayed, settle};
 use tidegate::{Address, CloseReason, EventLoop, Relay, RelayReport, Transport};
 
 /// A relay that notes the calls of `on_back_end` and the report.
@@ -26,7 +26,7 @@ impl Told {
         let calls: Rc<RefCell<Vec<bool>>> = Rc::default();
         let report: Rc<RefCell<Option<RelayReport>>> = Rc::default();
         let (called, told) = (calls.clone(), report.clone());
-        let relay = Relay::to(&address)
+        let relay = relayed(Relay::to(&address))
             .on_back_end(move |front| called.borrow_mut().push(front.is_closing()))
             .on_end(move |_, report| {
                 told.replace(Some(report.clone()));
@@ -64,7 +64,7 @@ impl Told {
     }
 }
 
-each_kind!(a_front_that_waits_idle_gets_the_eof_of_its_back_although_it_is_not_read);
+each_way!(a_front_that_waits_idle_gets_the_eof_of_its_back_although_it_is_not_read);
 fn a_front_that_waits_idle_gets_the_eof_of_its_back_although_it_is_not_read(kind: Kind) {
     for paused in [false, true] {
         let mut told = Told::new(kind);
@@ -85,7 +85,7 @@ fn a_front_that_waits_idle_gets_the_eof_of_its_back_although_it_is_not_read(kind
     }
 }
 
-each_kind!(a_front_that_waits_idle_is_reset_with_its_back_although_it_is_not_read);
+each_way!(a_front_that_waits_idle_is_reset_with_its_back_although_it_is_not_read);
 fn a_front_that_waits_idle_is_reset_with_its_back_although_it_is_not_read(kind: Kind) {
     for paused in [false, true] {
         let mut told = Told::new(kind);
@@ -107,7 +107,7 @@ fn a_front_that_waits_idle_is_reset_with_its_back_although_it_is_not_read(kind: 
     }
 }
 
-each_kind!(the_end_of_the_back_is_told_while_the_front_does_not_read);
+each_way!(the_end_of_the_back_is_told_while_the_front_does_not_read);
 fn the_end_of_the_back_is_told_while_the_front_does_not_read(kind: Kind) {
     let mut told = Told::new(kind);
     told.front
@@ -125,7 +125,7 @@ fn the_end_of_the_back_is_told_while_the_front_does_not_read(kind: Kind) {
     told.ended();
 }
 
-each_kind!(the_end_of_a_back_is_not_told_to_a_front_that_ended_first);
+each_way!(the_end_of_a_back_is_not_told_to_a_front_that_ended_first);
 fn the_end_of_a_back_is_not_told_to_a_front_that_ended_first(kind: Kind) {
     let mut told = Told::new(kind);
     told.transport.abort();
@@ -142,13 +142,13 @@ fn refusing() -> Address {
     Kind::Tcp.listen(&TempDir::new()).1
 }
 
-each_kind!(a_front_without_a_back_may_be_given_a_last_word_and_closed);
+each_way!(a_front_without_a_back_may_be_given_a_last_word_and_closed);
 fn a_front_without_a_back_may_be_given_a_last_word_and_closed(kind: Kind) {
     for closes in [true, false] {
         let mut event_loop = EventLoop::new().unwrap();
         let report = Rc::new(RefCell::new(None));
         let told = report.clone();
-        let relay = Relay::to(refusing())
+        let relay = relayed(Relay::to(refusing()))
             .on_back_end(move |front| {
                 front.write(b"502 no back").unwrap();
                 if closes {
@@ -174,13 +174,13 @@ fn a_front_without_a_back_may_be_given_a_last_word_and_closed(kind: Kind) {
     }
 }
 
-each_kind!(a_panic_at_the_end_of_the_back_is_reported_and_the_end_carried_over);
+each_way!(a_panic_at_the_end_of_the_back_is_reported_and_the_end_carried_over);
 fn a_panic_at_the_end_of_the_back_is_reported_and_the_end_carried_over(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let failures = failures(event_loop.handle());
     let dir = TempDir::new();
     let (listener, address) = kind.listen(&dir);
-    let relay = Relay::to(&address).on_back_end(|_| panic!("at the end"));
+    let relay = relayed(Relay::to(&address)).on_back_end(|_| panic!("at the end"));
     let (_, mut front) = adopted(event_loop.handle(), kind, relay);
     let back = accept(&mut event_loop, &listener);
     back.shutdown_write();

@@ -6,8 +6,8 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::Duration;
 use support::{
-    Kind, Log, Peer, Recorder, Reports, TempDir, accept, adopted, drive, each_kind, failures,
-    pattern, relay_server, settle,
+    Kind, Log, Peer, Recorder, Reports, TempDir, accept, adopted, drive, each_way, failures,
+    pattern, relay_server, relayed, settle,
 };
 use tidegate::{
     Address, CloseReason, ConnectOptions, EventLoop, Failure, Relay, RelayReport, Server,
@@ -90,7 +90,7 @@ fn refusing() -> Address {
     Kind::Tcp.listen(&dir).1
 }
 
-each_kind!(a_front_that_is_reset_cancels_the_connect_however_much_it_has_sent);
+each_way!(a_front_that_is_reset_cancels_the_connect_however_much_it_has_sent);
 fn a_front_that_is_reset_cancels_the_connect_however_much_it_has_sent(back: Kind) {
     for amount in [0, 100, 4 << 20] {
         let mut hanging = Hanging::new(back);
@@ -109,7 +109,7 @@ fn a_front_that_is_reset_cancels_the_connect_however_much_it_has_sent(back: Kind
     }
 }
 
-each_kind!(a_front_that_is_closed_or_aborted_here_cancels_the_connect);
+each_way!(a_front_that_is_closed_or_aborted_here_cancels_the_connect);
 fn a_front_that_is_closed_or_aborted_here_cancels_the_connect(back: Kind) {
     let ways: [fn(&Server); 3] = [Server::close_clients, Server::abort_clients, |server| {
         server.shutdown(Duration::from_secs(9)).detach()
@@ -132,7 +132,7 @@ fn a_front_that_is_closed_or_aborted_here_cancels_the_connect(back: Kind) {
     }
 }
 
-each_kind!(the_front_s_bytes_wait_in_the_kernel_during_the_connect_and_come_with_eof);
+each_way!(the_front_s_bytes_wait_in_the_kernel_during_the_connect_and_come_with_eof);
 fn the_front_s_bytes_wait_in_the_kernel_during_the_connect_and_come_with_eof(back: Kind) {
     let mut hanging = Hanging::new(back);
     let mut front = hanging.front();
@@ -157,7 +157,7 @@ fn the_front_s_bytes_wait_in_the_kernel_during_the_connect_and_come_with_eof(bac
     hanging.assert_nothing_is_left();
 }
 
-each_kind!(the_end_of_the_loop_gives_up_a_connect_and_the_closures_of_the_relay);
+each_way!(the_end_of_the_loop_gives_up_a_connect_and_the_closures_of_the_relay);
 fn the_end_of_the_loop_gives_up_a_connect_and_the_closures_of_the_relay(back: Kind) {
     let mut hanging = Hanging::new(back);
     let mut front = hanging.front();
@@ -182,7 +182,7 @@ fn a_refused_connect_resets_the_front_with_its_error_and_is_reported_once() {
             .handle()
             .create_server("127.0.0.1:0", move || {
                 let told = told.clone();
-                let relay = Relay::to(&to);
+                let relay = relayed(Relay::to(&to));
                 if asked {
                     relay.on_end(move |_, report| told.borrow_mut().push(report.clone()))
                 } else {
@@ -233,7 +233,7 @@ fn a_wrong_address_and_a_timeout_are_told_like_a_refusal() {
         } else {
             ConnectOptions::new(address).timeout(Duration::from_millis(20))
         };
-        let relay = Relay::to(to).on_end(move |_, report| {
+        let relay = relayed(Relay::to(to)).on_end(move |_, report| {
             tell.replace(Some(report.clone()));
         });
         let (transport, mut peer) = adopted(event_loop.handle(), Kind::Tcp, relay);
@@ -278,12 +278,12 @@ fn what_is_wrong_with_a_target_can_be_asked_before_the_first_client() {
     assert_eq!((stats.connecting, stats.jobs), (0, 0));
 }
 
-each_kind!(bytes_that_were_read_too_far_are_lost_with_a_refused_connect_and_counted);
+each_way!(bytes_that_were_read_too_far_are_lost_with_a_refused_connect_and_counted);
 fn bytes_that_were_read_too_far_are_lost_with_a_refused_connect_and_counted(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let told = Rc::new(RefCell::new(None));
     let tell = told.clone();
-    let relay = Relay::to(refusing()).on_end(move |_, report| {
+    let relay = relayed(Relay::to(refusing())).on_end(move |_, report| {
         tell.replace(Some(report.clone()));
     });
     let relay = Cell::new(Some(relay));
@@ -301,7 +301,7 @@ fn bytes_that_were_read_too_far_are_lost_with_a_refused_connect_and_counted(kind
     assert!(report.back.is_err());
 }
 
-each_kind!(a_front_that_gets_another_protocol_meanwhile_goes_on_without_a_back);
+each_way!(a_front_that_gets_another_protocol_meanwhile_goes_on_without_a_back);
 fn a_front_that_gets_another_protocol_meanwhile_goes_on_without_a_back(back: Kind) {
     let mut hanging = Hanging::new(back);
     let address = match hanging.listener.local_addr().unwrap().as_socket() {
@@ -311,7 +311,7 @@ fn a_front_that_gets_another_protocol_meanwhile_goes_on_without_a_back(back: Kin
     let handle = hanging.event_loop.handle().clone();
     let kept = Rc::new(());
     let keep = kept.clone();
-    let relay = Relay::to(address).on_end(move |_, _| drop(keep));
+    let relay = relayed(Relay::to(address)).on_end(move |_, _| drop(keep));
     let (front, mut peer) = adopted(&handle, Kind::Tcp, relay);
     drive(&mut hanging.event_loop, "a connect under way", || {
         handle.stats().connecting == 1

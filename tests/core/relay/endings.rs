@@ -5,8 +5,8 @@ use std::io::ErrorKind;
 use std::rc::Rc;
 use std::time::Duration;
 use support::{
-    BOUND, Kind, Peer, TempDir, Tied, accept, adopted, drive, each_kind, failures, pattern, settle,
-    untied,
+    BOUND, Kind, Peer, TempDir, Tied, accept, adopted, drive, each_way, failures, pattern, relayed,
+    settle, tie, untied,
 };
 use tidegate::{
     CloseReason, Closed, EventLoop, OnEof, OnPause, Protocol, Relay, RelayReport, Result,
@@ -26,12 +26,12 @@ fn back(report: &RelayReport) -> Closed {
     report.back.clone().unwrap()
 }
 
-each_kind!(a_reset_of_one_side_becomes_a_reset_of_the_other_behind_what_was_received);
+each_way!(a_reset_of_one_side_becomes_a_reset_of_the_other_behind_what_was_received);
 fn a_reset_of_one_side_becomes_a_reset_of_the_other_behind_what_was_received(kind: Kind) {
     for front_dies in [true, false] {
         let mut event_loop = EventLoop::new().unwrap();
         let [(a, a_peer), (b, b_peer)] = untied(&mut event_loop, kind);
-        let report = Relay::between(&a, &b);
+        let report = tie(&a, &b);
         let (mut dying, mut other) = if front_dies {
             (a_peer, b_peer)
         } else {
@@ -75,7 +75,7 @@ fn a_side_that_nothing_was_sent_to_is_reset_at_once() {
     assert_eq!(event_loop.handle().stats().timers, 0);
 }
 
-each_kind!(an_early_answer_before_a_reset_arrives_although_the_front_was_still_sending);
+each_way!(an_early_answer_before_a_reset_arrives_although_the_front_was_still_sending);
 fn an_early_answer_before_a_reset_arrives_although_the_front_was_still_sending(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let mut tied = Tied::new(&mut event_loop, kind);
@@ -100,7 +100,7 @@ fn an_early_answer_before_a_reset_arrives_although_the_front_was_still_sending(k
     assert_eq!(report.to_front.sent, answer.len() as u64);
 }
 
-each_kind!(what_the_kernel_still_has_for_a_peer_gets_through_before_the_reset);
+each_way!(what_the_kernel_still_has_for_a_peer_gets_through_before_the_reset);
 /// The kernel still has much of it for a slow reader when the relay has nothing more to send.
 fn what_the_kernel_still_has_for_a_peer_gets_through_before_the_reset(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
@@ -127,12 +127,12 @@ fn what_the_kernel_still_has_for_a_peer_gets_through_before_the_reset(kind: Kind
     assert_eq!(report.to_front.lost, 0);
 }
 
-each_kind!(when_both_sides_die_while_both_are_stalled_nothing_is_left);
+each_way!(when_both_sides_die_while_both_are_stalled_nothing_is_left);
 fn when_both_sides_die_while_both_are_stalled_nothing_is_left(kind: Kind) {
     for front_first in [true, false] {
         let mut event_loop = EventLoop::new().unwrap();
         let [(a, a_peer), (b, b_peer)] = untied(&mut event_loop, kind);
-        let report = Relay::between(&a, &b);
+        let report = tie(&a, &b);
         let (mut first, mut second) = if front_first {
             (a_peer, b_peer)
         } else {
@@ -156,7 +156,7 @@ fn when_both_sides_die_while_both_are_stalled_nothing_is_left(kind: Kind) {
     }
 }
 
-each_kind!(every_byte_that_was_received_is_reported_as_sent_or_lost);
+each_way!(every_byte_that_was_received_is_reported_as_sent_or_lost);
 fn every_byte_that_was_received_is_reported_as_sent_or_lost(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let mut tied = Tied::new(&mut event_loop, kind);
@@ -175,11 +175,11 @@ fn every_byte_that_was_received_is_reported_as_sent_or_lost(kind: Kind) {
     assert!(back(&report).unsent() > 0);
 }
 
-each_kind!(a_close_of_one_side_closes_the_other_once_it_has_all);
+each_way!(a_close_of_one_side_closes_the_other_once_it_has_all);
 fn a_close_of_one_side_closes_the_other_once_it_has_all(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
-    let report = Relay::between(&a, &b);
+    let report = tie(&a, &b);
     let sent = a_peer.fill(&mut event_loop);
     assert!(b.write_buffer_size() > 0);
     let received = a.stats().received as usize;
@@ -197,19 +197,22 @@ fn a_close_of_one_side_closes_the_other_once_it_has_all(kind: Kind) {
     assert_eq!(a_peer.received(), b"answer");
 }
 
-each_kind!(a_side_that_closes_slowly_stops_the_reading_of_the_other);
+each_way!(a_side_that_closes_slowly_stops_the_reading_of_the_other);
 fn a_side_that_closes_slowly_stops_the_reading_of_the_other(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
     a.set_write_limits(WriteLimits::new().with_high(1 << 30).with_cap(1 << 30))
         .unwrap();
-    let report = Relay::between(&a, &b);
+    let report = tie(&a, &b);
     // The kernel for the front is full, and the relay has some.
     let mut sent = 0;
     while a.write_buffer_size() == 0 {
         sent += b_peer.write(&pattern(sent as u64, 64 * 1024));
         settle(&mut event_loop);
     }
+    let received = b.stats().received as usize;
+    // Bytes in a pipe have stopped it already.
+    let lost = if b.is_reading() { 8 } else { 0 };
     a.close();
     b_peer.send(b"too late");
     settle(&mut event_loop);
@@ -219,16 +222,16 @@ fn a_side_that_closes_slowly_stops_the_reading_of_the_other(kind: Kind) {
     settle(&mut event_loop);
     assert_eq!(event_loop.handle().stats().bytes_received, before);
     a_peer.expect_end(&mut event_loop);
-    assert!(a_peer.received() == pattern(0, sent));
+    assert!(a_peer.received() == pattern(0, received));
     assert!(a_peer.saw_eof());
     b_peer.expect_end(&mut event_loop);
     let report = event_loop.run_until(report.within(BOUND)).unwrap();
-    assert_eq!(report.to_front.lost, 8);
+    assert_eq!(report.to_front.lost, lost);
     assert!(report.front.is_clean() && back(&report).is_clean());
-    assert!(!report.is_clean(), "bytes were lost");
+    assert_eq!(report.is_clean(), lost == 0, "bytes were lost");
 }
 
-each_kind!(an_abort_a_timeout_and_a_shutdown_of_one_side_reset_the_other);
+each_way!(an_abort_a_timeout_and_a_shutdown_of_one_side_reset_the_other);
 fn an_abort_a_timeout_and_a_shutdown_of_one_side_reset_the_other(kind: Kind) {
     let ways: [fn(&Transport); 3] = [
         Transport::abort,
@@ -239,7 +242,7 @@ fn an_abort_a_timeout_and_a_shutdown_of_one_side_reset_the_other(kind: Kind) {
     for (n, way) in ways.into_iter().enumerate() {
         let mut event_loop = EventLoop::new().unwrap();
         let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
-        let report = Relay::between(&a, &b);
+        let report = tie(&a, &b);
         a_peer.send(b"before");
         b_peer.expect(&mut event_loop, 6);
         b_peer.fill(&mut event_loop);
@@ -255,7 +258,7 @@ fn an_abort_a_timeout_and_a_shutdown_of_one_side_reset_the_other(kind: Kind) {
     }
 }
 
-each_kind!(a_shutdown_of_the_front_s_server_closes_the_backs_after_what_is_buffered);
+each_way!(a_shutdown_of_the_front_s_server_closes_the_backs_after_what_is_buffered);
 fn a_shutdown_of_the_front_s_server_closes_the_backs_after_what_is_buffered(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let mut tied = Tied::new(&mut event_loop, kind);
@@ -277,7 +280,7 @@ fn a_shutdown_of_the_front_s_server_closes_the_backs_after_what_is_buffered(kind
     assert_eq!(event_loop.handle().stats().connections, 0);
 }
 
-each_kind!(a_front_that_is_cut_at_the_end_of_the_grace_takes_its_back_along);
+each_way!(a_front_that_is_cut_at_the_end_of_the_grace_takes_its_back_along);
 fn a_front_that_is_cut_at_the_end_of_the_grace_takes_its_back_along(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let mut tied = Tied::new(&mut event_loop, kind);
@@ -292,14 +295,14 @@ fn a_front_that_is_cut_at_the_end_of_the_grace_takes_its_back_along(kind: Kind) 
     assert!(report.to_front.lost > 0);
 }
 
-each_kind!(the_end_of_the_loop_ends_both_sides_tells_it_and_keeps_nothing);
+each_way!(the_end_of_the_loop_ends_both_sides_tells_it_and_keeps_nothing);
 fn the_end_of_the_loop_ends_both_sides_tells_it_and_keeps_nothing(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let mut tied = Tied::new(&mut event_loop, kind);
     tied.front.fill(&mut event_loop);
     tied.back.fill(&mut event_loop);
     let [(a, _a_peer), (b, _b_peer)] = untied(&mut event_loop, kind);
-    let mut between = Relay::between(&a, &b);
+    let mut between = tie(&a, &b);
     settle(&mut event_loop);
     let reports = tied.reports.clone();
     assert_eq!(Rc::strong_count(&reports), 4, "test, factory, relay");
@@ -316,7 +319,7 @@ fn the_end_of_the_loop_ends_both_sides_tells_it_and_keeps_nothing(kind: Kind) {
     assert!(tied.front.is_ended() && tied.back.is_ended());
 }
 
-each_kind!(a_connection_that_has_ended_before_the_tie_ends_the_other);
+each_way!(a_connection_that_has_ended_before_the_tie_ends_the_other);
 fn a_connection_that_has_ended_before_the_tie_ends_the_other(kind: Kind) {
     for clean in [true, false] {
         let mut event_loop = EventLoop::new().unwrap();
@@ -328,9 +331,7 @@ fn a_connection_that_has_ended_before_the_tie_ends_the_other(kind: Kind) {
         }
         let closed = event_loop.run_until(a.wait_closed()).unwrap();
         assert_eq!(closed.is_clean(), clean);
-        let report = event_loop
-            .run_until(Relay::between(&a, &b).within(BOUND))
-            .unwrap();
+        let report = event_loop.run_until(tie(&a, &b).within(BOUND)).unwrap();
         b_peer.expect_end(&mut event_loop);
         if clean {
             assert!(b_peer.saw_eof());
@@ -341,7 +342,7 @@ fn a_connection_that_has_ended_before_the_tie_ends_the_other(kind: Kind) {
     }
 }
 
-each_kind!(no_end_of_a_connection_counts_as_an_error_of_the_relays_own);
+each_way!(no_end_of_a_connection_counts_as_an_error_of_the_relays_own);
 fn no_end_of_a_connection_counts_as_an_error_of_the_relays_own(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let failures = failures(event_loop.handle());
@@ -392,12 +393,12 @@ impl Protocol for Wrapper {
     }
 }
 
-each_kind!(a_relay_works_within_another_protocol);
+each_way!(a_relay_works_within_another_protocol);
 fn a_relay_works_within_another_protocol(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
     let (listener, address) = kind.listen(&dir);
-    let relay = Wrapper(Relay::to(&address));
+    let relay = Wrapper(relayed(Relay::to(&address)));
     let (front, mut front_peer) = adopted(event_loop.handle(), kind, relay);
     let mut back_peer = accept(&mut event_loop, &listener);
     front_peer.fill(&mut event_loop);

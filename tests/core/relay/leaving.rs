@@ -2,16 +2,16 @@
 
 use std::io;
 use std::time::Duration;
-use support::{BOUND, Kind, Log, Recorder, drive, each_kind, flood, settle, untied};
-use tidegate::{EventLoop, OnPause, Relay, WriteLimits};
+use support::{BOUND, Kind, Log, Recorder, drive, each_way, flood, settle, tie, untied};
+use tidegate::{EventLoop, OnPause, WriteLimits};
 
-each_kind!(what_the_other_side_still_sends_does_not_reach_a_side_that_has_left);
+each_way!(what_the_other_side_still_sends_does_not_reach_a_side_that_has_left);
 fn what_the_other_side_still_sends_does_not_reach_a_side_that_has_left(kind: Kind) {
     // The number of ticks after the change, during which the relay ends.
     for ticks in 0..3 {
         let mut event_loop = EventLoop::new().unwrap();
         let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
-        Relay::between(&a, &b).detach();
+        tie(&a, &b).detach();
         settle(&mut event_loop);
         let log = Log::new().switched_in();
         a.set_protocol(Recorder::new(&log), b"").unwrap();
@@ -31,14 +31,14 @@ fn what_the_other_side_still_sends_does_not_reach_a_side_that_has_left(kind: Kin
     }
 }
 
-each_kind!(a_relay_that_has_lost_a_side_says_so_although_that_side_lives_on);
+each_way!(a_relay_that_has_lost_a_side_says_so_although_that_side_lives_on);
 fn a_relay_that_has_lost_a_side_says_so_although_that_side_lives_on(kind: Kind) {
     for full in [false, true] {
         let mut event_loop = EventLoop::new().unwrap();
         let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
         a.set_write_limits(WriteLimits::new().with_cap(64 * 1024))
             .unwrap();
-        let report = Relay::between(&a, &b);
+        let report = tie(&a, &b);
         settle(&mut event_loop);
         // Both wait for each other.
         flood(&a);

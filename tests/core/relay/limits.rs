@@ -5,7 +5,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 use support::{
-    BOUND, Kind, Log, Recorder, TempDir, accept, adopted, drive, each_kind, pattern, untied,
+    BOUND, Kind, Log, Recorder, TempDir, accept, adopted, drive, each_way, pattern, relayed, untied,
 };
 use tidegate::{CloseReason, ConnectOptions, EventLoop, Relay, RelayReport, TimeoutKind};
 use tidegate_testkit::{Host, Link, Peer, World};
@@ -328,12 +328,12 @@ fn two_connections_that_were_there_are_tied_with_limits_too() {
     }
 }
 
-each_kind!(on_real_sockets_an_idle_relay_ends_both_sides);
+each_way!(on_real_sockets_an_idle_relay_ends_both_sides);
 fn on_real_sockets_an_idle_relay_ends_both_sides(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
     let report = Relay::between_with(&a, &b, |relay| {
-        relay.idle_timeout(Duration::from_millis(20))
+        relayed(relay).idle_timeout(Duration::from_millis(20))
     });
     a_peer.send(b"through");
     b_peer.expect(&mut event_loop, 7);
@@ -347,14 +347,14 @@ fn on_real_sockets_an_idle_relay_ends_both_sides(kind: Kind) {
     assert_eq!(event_loop.handle().stats().timers, 0);
 }
 
-each_kind!(on_real_sockets_a_half_closed_relay_ends_both_sides);
+each_way!(on_real_sockets_a_half_closed_relay_ends_both_sides);
 fn on_real_sockets_a_half_closed_relay_ends_both_sides(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
     let (listener, address) = kind.listen(&dir);
     let report = Rc::new(RefCell::new(None));
     let told = report.clone();
-    let relay = Relay::to(&address)
+    let relay = relayed(Relay::to(&address))
         .half_closed_timeout(Duration::from_millis(20))
         .on_end(move |_, report| {
             told.replace(Some(report.clone()));

@@ -2,7 +2,7 @@
 
 use proptest::prelude::*;
 use std::time::Duration;
-use support::{Kind, Peer, Tied, drive, pattern};
+use support::{Kind, Peer, Tied, drive, pattern, splicing_from};
 use tidegate::{EventLoop, WriteLimits};
 
 #[derive(Debug, Clone)]
@@ -32,6 +32,11 @@ fn write_limits() -> impl Strategy<Value = WriteLimits> {
             .with_low(high / 4 * quarters)
             .with_cap((high + more).max(1))
     })
+}
+
+/// How many bytes at a time are spliced: all, none, or what may come with one step and not with another.
+fn splice_from() -> impl Strategy<Value = usize> {
+    prop_oneof![Just(0), Just(usize::MAX), 1..5000_usize, 5000..50_000_usize]
 }
 
 /// One peer and what it has sent, which is the pattern from its own start.
@@ -116,10 +121,12 @@ proptest! {
     #[test]
     fn whatever_both_peers_do_until_they_end_each_gets_exactly_what_the_other_sent(
         tcp in any::<bool>(),
+        splice_from in splice_from(),
         limits in write_limits(),
         buffer in prop_oneof![Just(16_384_usize), Just(65_536)],
         steps in prop::collection::vec(step(), 1..200),
     ) {
-        run(if tcp { Kind::Tcp } else { Kind::Unix }, limits, buffer, &steps);
+        let kind = if tcp { Kind::Tcp } else { Kind::Unix };
+        splicing_from(splice_from, || run(kind, limits, buffer, &steps));
     }
 }

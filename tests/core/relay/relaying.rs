@@ -6,7 +6,7 @@ use std::rc::Rc;
 use support::wakers::{leave, local_waker};
 use support::{
     BOUND, Kind, Log, Peer, Recorder, Scene, Served, TempDir, Tied, adopted, drive, each_kind,
-    no_limits, pattern, relay_server, settle, untied,
+    each_way, no_limits, pattern, relay_server, relayed, settle, tie, untied,
 };
 use tidegate::{EventLoop, Flow, Relay, RelayReport, WriteLimits};
 
@@ -20,7 +20,7 @@ fn feed(peer: &mut Peer, data: &[u8], sent: &mut usize) {
     }
 }
 
-each_kind!(what_each_side_sends_arrives_at_the_other_unchanged);
+each_way!(what_each_side_sends_arrives_at_the_other_unchanged);
 fn what_each_side_sends_arrives_at_the_other_unchanged(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let mut tied = Tied::new(&mut event_loop, kind);
@@ -43,7 +43,7 @@ fn what_each_side_sends_arrives_at_the_other_unchanged(kind: Kind) {
     assert_eq!(report.to_front.sent, down.len() as u64);
 }
 
-each_kind!(a_side_that_does_not_read_stops_reading_from_the_other_and_no_more);
+each_way!(a_side_that_does_not_read_stops_reading_from_the_other_and_no_more);
 fn a_side_that_does_not_read_stops_reading_from_the_other_and_no_more(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let mut tied = Tied::with(
@@ -66,7 +66,7 @@ fn a_side_that_does_not_read_stops_reading_from_the_other_and_no_more(kind: Kind
     assert!(tied.back.received() == pattern(0, sent));
 }
 
-each_kind!(both_directions_stalled_at_once_lose_nothing);
+each_way!(both_directions_stalled_at_once_lose_nothing);
 fn both_directions_stalled_at_once_lose_nothing(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let mut tied = Tied::new(&mut event_loop, kind);
@@ -89,7 +89,7 @@ fn both_directions_stalled_at_once_lose_nothing(kind: Kind) {
     assert!(report.is_clean(), "{report:?}");
 }
 
-each_kind!(the_end_of_one_direction_is_carried_over_and_the_other_direction_goes_on);
+each_way!(the_end_of_one_direction_is_carried_over_and_the_other_direction_goes_on);
 fn the_end_of_one_direction_is_carried_over_and_the_other_direction_goes_on(kind: Kind) {
     for front_first in [true, false] {
         let mut event_loop = EventLoop::new().unwrap();
@@ -137,7 +137,7 @@ fn the_end_of_one_direction_is_carried_over_and_the_other_direction_goes_on(kind
     }
 }
 
-each_kind!(an_end_of_stream_waits_for_the_bytes_before_it);
+each_way!(an_end_of_stream_waits_for_the_bytes_before_it);
 fn an_end_of_stream_waits_for_the_bytes_before_it(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let mut tied = Tied::new(&mut event_loop, kind);
@@ -149,7 +149,7 @@ fn an_end_of_stream_waits_for_the_bytes_before_it(kind: Kind) {
     assert!(tied.back.received() == pattern(0, sent));
 }
 
-each_kind!(relays_can_be_chained);
+each_way!(relays_can_be_chained);
 fn relays_can_be_chained(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let handle = event_loop.handle().clone();
@@ -186,14 +186,14 @@ fn relays_can_be_chained(kind: Kind) {
     assert!(first_ends.borrow()[0].is_clean() && second_ends.borrow()[0].is_clean());
 }
 
-each_kind!(two_connections_that_are_there_can_be_tied_and_what_was_paused_is_resumed);
+each_way!(two_connections_that_are_there_can_be_tied_and_what_was_paused_is_resumed);
 fn two_connections_that_are_there_can_be_tied_and_what_was_paused_is_resumed(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
     a.pause_reading();
     a_peer.send(b"sent before");
     settle(&mut event_loop);
-    let mut report = Relay::between(&a, &b);
+    let mut report = tie(&a, &b);
     b_peer.expect(&mut event_loop, 11);
     b_peer.send(b"answer");
     a_peer.expect(&mut event_loop, 6);
@@ -209,7 +209,7 @@ fn two_connections_that_are_there_can_be_tied_and_what_was_paused_is_resumed(kin
     assert_eq!((report.to_back.sent, report.to_front.sent), (11, 6));
 }
 
-each_kind!(an_end_of_stream_from_before_the_tie_is_carried_over_too);
+each_way!(an_end_of_stream_from_before_the_tie_is_carried_over_too);
 fn an_end_of_stream_from_before_the_tie_is_carried_over_too(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let log = Log::new();
@@ -223,7 +223,7 @@ fn an_end_of_stream_from_before_the_tie_is_carried_over_too(kind: Kind) {
     let (b, mut b_peer) = Scene::of(kind)
         .connected()
         .on(&mut event_loop, Recorder::new(&Log::new()));
-    let report = Relay::between(&a, &b);
+    let report = tie(&a, &b);
     b_peer.expect_end(&mut event_loop);
     assert!(b_peer.saw_eof());
     b_peer.send(b"late");
@@ -244,7 +244,7 @@ fn limits_that_refuse_a_write_without_a_pause_lose_nothing(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
     b.set_write_limits(no_limits()).unwrap();
-    let report = Relay::between(&a, &b);
+    let report = tie(&a, &b);
     let mut sent: usize = 0;
     while b.write_buffer_size() == 0 {
         sent += a_peer.write(&pattern(sent as u64, 64 * 1024));
@@ -281,7 +281,7 @@ fn one_connection_cannot_be_tied_to_itself() {
     assert!(!a.is_closing());
 }
 
-each_kind!(a_relay_that_replaces_a_protocol_gets_the_bytes_that_were_read_too_far);
+each_way!(a_relay_that_replaces_a_protocol_gets_the_bytes_that_were_read_too_far);
 fn a_relay_that_replaces_a_protocol_gets_the_bytes_that_were_read_too_far(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let dir = TempDir::new();
@@ -290,7 +290,7 @@ fn a_relay_that_replaces_a_protocol_gets_the_bytes_that_were_read_too_far(kind: 
     let protocol = Recorder::new(&Log::new()).on_data(move |transport, data| {
         assert_eq!(&data[..5], b"HELLO");
         if let Some(address) = address.take() {
-            transport.set_protocol(Relay::to(address), &data[5..])?;
+            transport.set_protocol(relayed(Relay::to(address)), &data[5..])?;
         }
         Ok(())
     });
@@ -303,11 +303,11 @@ fn a_relay_that_replaces_a_protocol_gets_the_bytes_that_were_read_too_far(kind: 
     assert!(peer.saw_eof());
 }
 
-each_kind!(a_side_with_a_new_protocol_leaves_the_relay_and_the_other_is_closed);
+each_way!(a_side_with_a_new_protocol_leaves_the_relay_and_the_other_is_closed);
 fn a_side_with_a_new_protocol_leaves_the_relay_and_the_other_is_closed(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
-    let report = Relay::between(&a, &b);
+    let report = tie(&a, &b);
     a_peer.send(b"through");
     b_peer.expect(&mut event_loop, 7);
     let log = Log::new();
@@ -322,11 +322,11 @@ fn a_side_with_a_new_protocol_leaves_the_relay_and_the_other_is_closed(kind: Kin
     assert_eq!(error.kind(), std::io::ErrorKind::BrokenPipe);
 }
 
-each_kind!(both_sides_can_get_other_protocols_and_live_on);
+each_way!(both_sides_can_get_other_protocols_and_live_on);
 fn both_sides_can_get_other_protocols_and_live_on(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let [(a, mut a_peer), (b, mut b_peer)] = untied(&mut event_loop, kind);
-    Relay::between(&a, &b).detach();
+    tie(&a, &b).detach();
     a_peer.send(b"through");
     b_peer.expect(&mut event_loop, 7);
     let logs = [Log::new().switched_in(), Log::new().switched_in()];
@@ -342,11 +342,11 @@ fn both_sides_can_get_other_protocols_and_live_on(kind: Kind) {
     assert_eq!(b_peer.received(), b"through");
 }
 
-each_kind!(what_is_written_to_a_side_by_others_does_not_count_as_relayed);
+each_way!(what_is_written_to_a_side_by_others_does_not_count_as_relayed);
 fn what_is_written_to_a_side_by_others_does_not_count_as_relayed(kind: Kind) {
     let mut event_loop = EventLoop::new().unwrap();
     let [(a, mut a_peer), (b, b_peer)] = untied(&mut event_loop, kind);
-    let report = Relay::between(&a, &b);
+    let report = tie(&a, &b);
     settle(&mut event_loop);
     // It waits for the end of the tick, unless a write before takes it along and wakes.
     b.write(b"first").unwrap();

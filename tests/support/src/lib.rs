@@ -35,7 +35,7 @@ pub use scale::{Rng, descriptors, that_fit, thread_time};
 pub use scene::{Scene, Wire, adopted, stalled};
 pub use served::{Served, answer_of, assert_refused, assert_serves};
 pub use streamed::{Polled, Streamed, echo_stream, give_up, now, wait};
-pub use tied::{Reports, Tied, accept, relay_server, untied};
+pub use tied::{Reports, Tied, accept, relay_server, relayed, splicing_from, tie, untied};
 pub use tls_peer::TlsPeer;
 pub use writer::{
     How, answer, limits, no_limits, note_answer, put, run_in, strict_loop, text, writes,

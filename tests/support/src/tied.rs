@@ -2,13 +2,64 @@
 
 use crate::{Kind, Log, Peer, Recorder, Scene, TempDir, adopted, drive};
 use socket2::{SockRef, Socket};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::rc::Rc;
 use tidegate::{
-    Address, ConnectOptions, EventLoop, Handle, ListenOptions, Relay, RelayReport, Server,
-    Transport, WriteLimits,
+    Address, Completion, ConnectOptions, EventLoop, Handle, ListenOptions, Relay, RelayReport,
+    Server, Transport, WriteLimits,
 };
+
+thread_local! {
+    /// From how many bytes on relays splice.
+    static SPLICE_FROM: Cell<usize> = const { Cell::new(usize::MAX) };
+}
+
+/// Runs a test whose relays splice from `bytes` on; other tests copy.
+pub fn splicing_from(bytes: usize, test: impl FnOnce()) {
+    struct Again(usize);
+    impl Drop for Again {
+        fn drop(&mut self) {
+            SPLICE_FROM.set(self.0);
+        }
+    }
+    let _again = Again(SPLICE_FROM.replace(bytes));
+    test();
+}
+
+/// Has a relay splice as the test wants it.
+pub fn relayed(relay: Relay) -> Relay {
+    relay.splice_from(SPLICE_FROM.get())
+}
+
+/// Ties two connections together, by a relay that splices as the test wants it.
+pub fn tie(front: &Transport, back: &Transport) -> Completion<RelayReport> {
+    Relay::between_with(front, back, relayed)
+}
+
+/// Makes three tests of a function that takes the kind of socket: `NAME::tcp`, `NAME::tcp_spliced`, whose
+/// relays splice all bytes, and `NAME::unix`.
+#[macro_export]
+macro_rules! each_way {
+    ($test:ident) => {
+        mod $test {
+            #[test]
+            fn tcp() {
+                super::$test($crate::Kind::Tcp);
+            }
+
+            #[test]
+            fn tcp_spliced() {
+                $crate::splicing_from(0, || super::$test($crate::Kind::Tcp));
+            }
+
+            #[test]
+            fn unix() {
+                super::$test($crate::Kind::Unix);
+            }
+        }
+    };
+}
 
 /// How relays ended, in the order of their ends.
 pub type Reports = Rc<RefCell<Vec<RelayReport>>>;
@@ -41,7 +92,7 @@ pub fn relay_server(
     let (told, to) = (reports.clone(), to.clone());
     let created = handle.create_server(listen.into().write_limits(limits), move || {
         let told = told.clone();
-        Relay::to(ConnectOptions::new(&to).write_limits(limits))
+        relayed(Relay::to(ConnectOptions::new(&to).write_limits(limits)))
             .on_end(move |_, report| told.borrow_mut().push(report.clone()))
     });
     match created {
