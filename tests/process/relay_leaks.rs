@@ -3,7 +3,7 @@
 //! However a relay ends, no descriptor is left of it.
 
 use std::fs;
-use support::{Kind, Peer, TempDir, Tied, drive, relay_server, settle};
+use support::{Kind, Peer, TempDir, Tied, drive, relay_server, settle, splicing_from};
 use tidegate::{EventLoop, WriteLimits};
 
 fn descriptors() -> usize {
@@ -69,6 +69,7 @@ fn however_a_relay_ends_no_descriptor_is_left() {
         for round in 0..2 {
             for way in 0..6 {
                 one(&mut event_loop, kind, way);
+                splicing_from(0, || one(&mut event_loop, kind, way));
             }
             unconnected(&mut event_loop, kind, round % 2 == 0);
         }
@@ -76,6 +77,11 @@ fn however_a_relay_ends_no_descriptor_is_left() {
     drive(&mut event_loop, "the end of lingering", || {
         handle.stats().lingering == 0
     });
+    drive(
+        &mut event_loop,
+        "the pipes of the relays to be closed",
+        || descriptors() <= before,
+    );
     settle(&mut event_loop);
     let stats = handle.stats();
     assert_eq!((stats.connections, stats.connecting), (0, 0));

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::thread;
 use std::time::{Duration, Instant};
-use support::{BOUND, Rng, drive, pattern, relay_server, settle};
+use support::{BOUND, Rng, drive, pattern, relay_server, settle, splicing_from};
 use tidegate::{
     Address, Closed, Completion, EventLoop, OnEof, Protocol, Result, Transport, WriteLimits,
 };
@@ -116,6 +116,12 @@ fn run_clients(address: &Address, sizes: &[usize]) -> usize {
 
 #[test]
 fn a_thousand_connections_at_once_get_their_own_bytes_back_and_leave_nothing() {
+    for splice_from in [usize::MAX, 0] {
+        splicing_from(splice_from, all_at_once);
+    }
+}
+
+fn all_at_once() {
     let sizes = sizes(connections());
     let count = sizes.len();
     let bytes: usize = sizes.iter().sum();
