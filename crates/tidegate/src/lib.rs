@@ -69,6 +69,7 @@
 //! | `peer-credentials` | off | `Transport::peer_credentials`: the process, user and group at the other end of a Unix socket; brings the crate `nix` |
 //! | `process` | off | child processes: `Handle::subprocess_exec`, `Handle::watch_child`; brings the crates `rustix`, `bitflags` and `linux-raw-sys` |
 //! | `splice` | off | Linux: a [`Relay`] moves bulk data by splice(2), uncopied; brings the crates of `process` |
+//! | `signal` | off | signals of the process: `Handle::add_signal_handler`, `Handle::wait_signal`; brings the crates `signal-hook`, `signal-hook-registry` and `errno` |
 //! | `unstable-driver` | off | a hidden module, with which another world takes the place of the operating system under the loop; for `tidegate-testkit`, outside semver |
 //!
 //! A feature adds something and changes nothing that is there without it.
@@ -90,7 +91,7 @@
 //!
 //! # Non-goals, for now
 //!
-//! Signals, files, Windows. TLS and the framing of messages are crates of their
+//! Files, Windows. TLS and the framing of messages are crates of their
 //! own.
 #![cfg_attr(docsrs, feature(doc_cfg))]
 #![warn(clippy::missing_errors_doc)]
@@ -137,6 +138,9 @@ mod datagram;
 
 #[cfg(feature = "process")]
 mod process;
+
+#[cfg(feature = "signal")]
+mod signal;
 
 // After `transport`, whose methods come first.
 
@@ -205,6 +209,8 @@ pub use protocol::Internal;
 pub use protocol::{OnEof, OnPause, Protocol};
 pub use relay::{Relay, RelayReport, Relayed};
 pub use server::{ListenOptions, Server, ShutdownReport};
+#[cfg(feature = "signal")]
+pub use signal::{Signal, SignalHandle};
 pub use socket_options::Keepalive;
 pub use transport::{
     LingerLimits, ReadHold, Transport, TransportId, TransportStats, WithProtocolError,

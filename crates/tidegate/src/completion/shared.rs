@@ -27,6 +27,9 @@ struct OnDrop<T> {
 pub(crate) enum Work {
     Connect(ConnectId),
     Job(JobId),
+    /// A wait for signals, by its key.
+    #[cfg(feature = "signal")]
+    Signal(u64),
 }
 
 pub(super) struct Shared<T: 'static> {

@@ -17,6 +17,8 @@ mod os;
 mod stream;
 
 use crate::Address;
+#[cfg(feature = "signal")]
+use crate::Signal;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -99,6 +101,29 @@ pub trait Driver: fmt::Debug {
     fn watch_room(&mut self, socket: &mut Datagrams, token: Token, on: bool) -> io::Result<()> {
         let _ = (socket, token, on);
         Err(without_datagrams())
+    }
+
+    /// Takes a signal of the process: reports from now on, by an event of `token`, that it has come. All signals
+    /// of a loop have one token. One that is taken already stays as it is.
+    #[cfg(feature = "signal")]
+    fn watch_signal(&mut self, signal: Signal, token: Token) -> io::Result<()> {
+        let _ = (signal, token);
+        Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "this world under the loop has no signals",
+        ))
+    }
+
+    /// Gives back a signal that this loop has taken. It is forgotten if it has come and was not told.
+    #[cfg(feature = "signal")]
+    fn forget_signal(&mut self, signal: Signal) {
+        let _ = signal;
+    }
+
+    /// Returns the signals that have come since the last call, in the order of their numbers.
+    #[cfg(feature = "signal")]
+    fn take_signals(&mut self) -> Vec<Signal> {
+        Vec::new()
     }
 
     /// Returns the number of a network interface, for the zone of an IPv6 address (RFC 4007).

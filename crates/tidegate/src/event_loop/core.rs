@@ -82,6 +82,10 @@ pub(crate) struct Core {
     pub(crate) batch_of: Cell<Option<(TransportId, TypeId)>>,
     pub(super) spare: Spare,
 
+    /// The source of this loop's signals, while there is one.
+    #[cfg(feature = "signal")]
+    pub(crate) signals: RefCell<Option<Rc<crate::signal::SignalSource>>>,
+
     pub(crate) account: Account,
     pub(crate) counters: Counters,
     tick: Cell<u32>,
@@ -131,6 +135,8 @@ impl Core {
             read_callback: Cell::new(None),
             batch_of: Cell::new(None),
             spare: Spare::default(),
+            #[cfg(feature = "signal")]
+            signals: RefCell::default(),
             account: Account::new(write_budget),
             counters: Counters::default(),
             tick: Cell::new(0),
@@ -367,6 +373,13 @@ impl Core {
             Work::Connect(id) => {
                 if let Some(connecting) = self.connecting(id) {
                     connecting.cancel();
+                }
+            }
+            #[cfg(feature = "signal")]
+            Work::Signal(key) => {
+                let source = self.signals.borrow().clone();
+                if let Some(source) = source {
+                    source.remove(key);
                 }
             }
         }

@@ -31,6 +31,10 @@ macro_rules! counters {
             /// Child processes that were not reaped yet.
             #[cfg(feature = "process")]
             pub children: usize,
+            /// Signals that [handlers](crate::Handle::add_signal_handler) and
+            /// [waits](crate::Handle::wait_signal) have taken.
+            #[cfg(feature = "signal")]
+            pub signals: usize,
             /// Bytes in all write buffers, as [`write_budget`](crate::EventLoopBuilder::write_budget) counts
             /// them.
             pub buffered: u64,

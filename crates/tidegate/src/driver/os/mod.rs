@@ -17,6 +17,8 @@ mod pipe;
 mod segmentation;
 #[cfg(any(target_os = "linux", target_os = "android"))]
 mod send_control;
+#[cfg(feature = "signal")]
+mod signal;
 mod socket_options;
 #[cfg(feature = "splice")]
 mod splice;
@@ -28,6 +30,8 @@ use super::{
     Readiness, Socket, Token, WAKE, Wake, of_another_driver,
 };
 use crate::Address;
+#[cfg(feature = "signal")]
+use crate::Signal;
 use crate::log::guarded;
 use executor_pool::ExecutorPool;
 use mio::unix::SourceFd;
@@ -61,6 +65,9 @@ pub(crate) struct OsDriver {
     /// Children are watched by threads, also where there are descriptors of processes.
     #[cfg(feature = "process")]
     children_by_threads: bool,
+    /// There while this loop has taken a signal.
+    #[cfg(feature = "signal")]
+    signals: Option<signal::OsSignals>,
 }
 
 impl OsDriver {
@@ -75,6 +82,8 @@ impl OsDriver {
             job_grace,
             #[cfg(feature = "process")]
             children_by_threads: false,
+            #[cfg(feature = "signal")]
+            signals: None,
         })
     }
 
@@ -265,6 +274,24 @@ impl Driver for OsDriver {
         let (fd, token) = (socket.fd(), mio::Token(token_word(token)));
         let registry = self.poll.registry();
         registry.reregister(&mut SourceFd(&fd), token, OsDatagrams::interest(on))
+    }
+
+    #[cfg(feature = "signal")]
+    fn watch_signal(&mut self, signal: Signal, token: Token) -> io::Result<()> {
+        self.take_signal(signal, token)
+    }
+
+    #[cfg(feature = "signal")]
+    fn forget_signal(&mut self, signal: Signal) {
+        self.release_signal(signal);
+    }
+
+    #[cfg(feature = "signal")]
+    fn take_signals(&mut self) -> Vec<Signal> {
+        self.signals
+            .as_mut()
+            .map(signal::OsSignals::take_raised)
+            .unwrap_or_default()
     }
 
     fn interface_index(&mut self, name: &str) -> io::Result<u32> {
