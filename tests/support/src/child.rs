@@ -4,13 +4,16 @@
 //! Both talk in lines. The child ends when its standard input does, so it never outlives the
 //! test, however that ends.
 
-use crate::TempDir;
+use crate::own_process::started_by;
+use crate::{BOUND, TempDir};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{self, ChildStdin, ChildStdout, Command, Stdio};
+use std::process::{self, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::str::FromStr;
 use std::sync::mpsc::{self, Receiver};
+use std::thread;
+use std::time::Instant;
 use tidegate::{EventLoop, Handle};
 
 /// Names the part that the child takes.
@@ -44,6 +47,15 @@ impl Child {
                 command.envs(variables.iter().copied());
                 Self::spawn(&mut command, test, part)
             }
+            Err(error) => panic!("cannot find this test's binary: {error}"),
+        }
+    }
+
+    /// As `start`, started by another program with these arguments.
+    #[track_caller]
+    pub fn start_under(starter: &[&str], test: &str, part: &str) -> Self {
+        match std::env::current_exe() {
+            Ok(binary) => Self::spawn(&mut started_by(starter, &binary), test, part),
             Err(error) => panic!("cannot find this test's binary: {error}"),
         }
     }
@@ -123,6 +135,25 @@ impl Child {
         }
     }
 
+    /// The number of its process.
+    pub fn pid(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Waits until it has ended by itself.
+    #[track_caller]
+    pub fn ended(mut self) -> ExitStatus {
+        let begun = Instant::now();
+        loop {
+            match self.process.try_wait() {
+                Ok(Some(status)) => return status,
+                Ok(None) => thread::yield_now(),
+                Err(error) => panic!("the child's end: {error}"),
+            }
+            assert!(begun.elapsed() < BOUND, "the child does not end");
+        }
+    }
+
     /// Gives a command whose reply is a list of numbers.
     #[track_caller]
     pub fn numbers<T: FromStr, const N: usize>(&mut self, command: &str) -> [T; N] {
@@ -165,7 +196,7 @@ impl Commands {
     pub fn of(event_loop: &EventLoop) -> Self {
         let (sender, receiver) = mpsc::channel();
         let remote = event_loop.handle().remote();
-        std::thread::spawn(move || {
+        thread::spawn(move || {
             for line in std::io::stdin().lines().map_while(Result::ok) {
                 let given = sender.send(line);
                 if given.is_err() || remote.call_soon_threadsafe(Handle::stop).is_err() {

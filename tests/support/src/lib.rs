@@ -12,6 +12,7 @@ mod hosts;
 #[cfg(feature = "interop")]
 pub mod interop;
 pub mod logs;
+mod own_process;
 mod peer;
 mod scale;
 mod scene;
@@ -30,6 +31,7 @@ pub use fill::{MIB, flood, never_paused, stall};
 pub use finish::{finish, opened, poll_once};
 pub use hooked::{Hooked, METHODS};
 pub use hosts::{Fate, Gate, Host, V6, has_ipv6, knows, v4};
+pub use own_process::{WITH_DEFAULT_SIGNALS, alone, alone_under};
 pub use peer::{Kind, Peer, TempDir, dial, pattern};
 pub use scale::{Rng, descriptors, that_fit, thread_time};
 pub use scene::{Scene, Wire, adopted, stalled};
