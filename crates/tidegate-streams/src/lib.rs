@@ -150,6 +150,7 @@
 //! | `offload` | off | that of tidegate: `DatagramOptions::coalesce` for [`DatagramSocket`] |
 //! | `tokio` | off | `AsyncRead` and `AsyncWrite` of tokio |
 //! | `process` | off | `Process`: child processes with streams as pipes; `process` of `tidegate`, which brings rustix |
+//! | `signal` | off | `ctrl_c`, `wait_signal` and `signal`: signals of the process; `signal` of `tidegate`, which brings signal-hook |
 //! | `hyper` | off | `Read` and `Write` of hyper 1; an `Executor` and a `Timer` for it, in the module `hyper` |
 //!
 //! The traits are on the halves and on [`Connection`], which is both in one. A feature adds
@@ -191,7 +192,7 @@
 //!
 //! # Non-goals
 //!
-//! * Things that the core does not have: signals, files.
+//! * Things that the core does not have, such as files.
 //! * Locks, channels, `select`, `join` and task groups, which other crates have.
 //! * Many threads: many cores are many loops.
 //!
@@ -220,6 +221,8 @@ mod relay;
 mod runner;
 mod separators;
 mod server;
+#[cfg(feature = "signal")]
+mod signal;
 mod stream;
 mod task;
 mod time;
@@ -246,6 +249,8 @@ pub use separators::Separators;
 #[doc(hidden)]
 pub use server::Handlers;
 pub use server::{StreamServer, start_server, start_server_on, start_server_with};
+#[cfg(feature = "signal")]
+pub use signal::{Signals, ctrl_c, signal, wait_signal};
 pub use task::{JoinError, JoinHandle, spawn, spawn_named, spawn_named_on, spawn_on};
 pub use tidegate::{RelayReport, Relayed, ShutdownReport};
 pub use time::{Elapsed, Sleep, sleep, sleep_until, timeout, timeout_at, yield_now};

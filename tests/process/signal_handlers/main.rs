@@ -1,7 +1,9 @@
 //! Takes signals, which belong to the process: tests that raise one run in a process of their own.
 
+mod awaited;
 mod default_action;
 mod handlers;
+mod shutdown;
 
 use signal_hook::low_level;
 use std::cell::RefCell;
