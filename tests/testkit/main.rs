@@ -23,6 +23,7 @@ mod world {
     mod network;
     mod repeating;
     mod running;
+    mod signals;
     mod trace;
     mod write_budget;
 }

@@ -131,6 +131,8 @@ impl State {
                     .is_none_or(|endpoint| endpoint.orphan),
                 Source::Listener(id) => !self.listeners.contains_key(id),
                 Source::Port(id) => !self.ports.contains_key(id),
+                #[cfg(feature = "signal")]
+                Source::Signals(_) => false,
             },
             Event::Room { port, .. } => !self.ports.contains_key(port),
             Event::Job { host, id } => !self.hosts[host.0].has_job(*id),

@@ -12,6 +12,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidegate::Address;
+#[cfg(feature = "signal")]
+use tidegate::Signal;
 use tidegate::driver::{
     BindOptions, DatagramBindOptions, DatagramOption, DatagramSocket, Datagrams, Driver, Events,
     Job, JobId, JobStart, Listener, ListenerSocket, Readiness, Received, Socket, SocketOption,
@@ -125,6 +127,22 @@ impl Driver for SimulatedDriver {
     fn watch_room(&mut self, socket: &mut Datagrams, _: Token, on: bool) -> io::Result<()> {
         let id = socket.of::<SimulatedDatagrams>()?.id;
         self.with(|state, _| state.watch_room(id, on))
+    }
+
+    #[cfg(feature = "signal")]
+    fn watch_signal(&mut self, signal: Signal, token: Token) -> io::Result<()> {
+        self.with(|state, host| state.watch_signal(host, signal, token));
+        Ok(())
+    }
+
+    #[cfg(feature = "signal")]
+    fn forget_signal(&mut self, signal: Signal) {
+        self.with(|state, host| state.forget_signal(host, signal));
+    }
+
+    #[cfg(feature = "signal")]
+    fn take_signals(&mut self) -> Vec<Signal> {
+        self.with(|state, host| state.take_signals(host))
     }
 
     fn start_job(&mut self, id: JobId, job: Job) -> JobStart {

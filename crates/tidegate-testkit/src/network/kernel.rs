@@ -30,6 +30,9 @@ pub(super) enum Source {
     Endpoint(EndpointId),
     Listener(ListenerId),
     Port(PortId),
+    /// The signals of a host.
+    #[cfg(feature = "signal")]
+    Signals(HostId),
 }
 
 impl From<EndpointId> for Source {
@@ -62,6 +65,8 @@ pub(super) struct Kernel {
     pub(super) limit: Option<usize>,
     next_port: u16,
     jobs: BTreeMap<JobId, Waiting>,
+    #[cfg(feature = "signal")]
+    pub(super) signals: super::signal::HostSignals,
 }
 
 impl Kernel {
@@ -74,11 +79,24 @@ impl Kernel {
             limit: None,
             next_port: FIRST_PORT,
             jobs: BTreeMap::new(),
+            #[cfg(feature = "signal")]
+            signals: Default::default(),
         }
     }
 
     pub(super) fn has_job(&self, id: JobId) -> bool {
         self.jobs.contains_key(&id)
+    }
+
+    /// No event of a source that is not registered any more is reported.
+    pub(super) fn drop_event(&mut self, token: Token) {
+        self.events.remove(&token);
+        self.order.retain(|other| *other != token);
+    }
+
+    #[cfg(not(feature = "signal"))]
+    fn signal_token(&self) -> Option<Token> {
+        None
     }
 }
 
@@ -182,6 +200,12 @@ impl State {
                 let watch = port.token.map(|token| (port.host, token));
                 (watch, port.readiness())
             }
+            #[cfg(feature = "signal")]
+            Source::Signals(host) => {
+                let token = self.hosts[host.0].signal_token();
+                let watch = token.map(|token| (host, token));
+                (watch, Readiness::new())
+            }
         };
         let Some((host, token)) = watch else { return };
         let kernel = self.host(host);
@@ -245,9 +269,7 @@ impl State {
     pub(super) fn unwatch(&mut self, id: EndpointId) {
         let watch = self.endpoint(id).and_then(|endpoint| endpoint.watch.take());
         if let Some((host, token)) = watch {
-            let kernel = self.host(host);
-            kernel.events.remove(&token);
-            kernel.order.retain(|other| *other != token);
+            self.host(host).drop_event(token);
         }
     }
 
@@ -261,6 +283,7 @@ impl State {
             .map(|(_, token)| token)
             .chain(listeners.filter_map(|listener| listener.token))
             .chain(ports.filter_map(|port| port.token))
+            .chain(self.hosts[host.0].signal_token())
             .collect();
         if tokens.is_empty() {
             return None;

@@ -12,6 +12,8 @@ mod listener;
 mod names;
 mod peer;
 mod port;
+#[cfg(feature = "signal")]
+mod signal;
 mod state;
 mod transmit;
 
