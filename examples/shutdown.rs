@@ -13,18 +13,16 @@
 //! The exit code is 0 when nothing was cut, 3 when something was, 1 after an error, 2 when the
 //! arguments are wrong.
 //!
-//! The signals are taken by a thread, with the crate `signal-hook`, which does what a signal
-//! handler may: it writes into a pipe that the thread reads. The thread stops the loop through a
-//! `RemoteHandle`; the server is then shut down here, on the loop's thread.
+//! `wait_signal` takes both signals when it is called, and gives them back when one has come. Waited for once more, the
+//! second one stops the loop. A third one has its default action: it kills.
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use std::io::{self, Write};
 use std::process::ExitCode;
-use std::thread;
 use std::time::Duration;
-use tidegate::{EventLoop, Protocol, Result, Transport};
+use tidegate::{EventLoop, Protocol, Result, Signal, Transport};
 use tidegate_examples::{Args, LISTEN, exit_code, print_addresses, say};
+
+const SIGNALS: [Signal; 2] = [Signal::SIGINT, Signal::SIGTERM];
 
 /// The exit code of a program that had to cut connections.
 const CUT: u8 = 3;
@@ -44,22 +42,18 @@ fn run() -> Result<ExitCode> {
     let mut event_loop = EventLoop::builder()
         .slow_callback(Duration::from_millis(100))
         .build()?;
+    let handle = event_loop.handle().clone();
     // Before the address is printed: from now on a signal does not kill us.
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let remote = event_loop.handle().remote();
-    thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || signals.forever().for_each(|_| remote.stop()))?;
-    let server = event_loop
-        .handle()
-        .create_server(args.listen("127.0.0.1:8888"), || Echo)?;
+    let signal = handle.wait_signal(&SIGNALS);
+    let server = handle.create_server(args.listen("127.0.0.1:8888"), || Echo)?;
     print_addresses(server.local_addrs())?;
-    event_loop.run_forever()?;
+    event_loop.run_until(signal)?;
 
+    handle.wait_signal(&SIGNALS).then(|handle, _| handle.stop());
     say!("shutting down within {} s", grace.as_secs_f64());
     io::stdout().flush()?;
     let report = event_loop.run_until(server.shutdown(grace));
-    // An error: stopped again. The shortest grace holds.
+    // An error: stopped by the second signal. The shortest grace holds.
     let report = report.or_else(|_| event_loop.run_until(server.shutdown(Duration::ZERO)))?;
     let (closed, aborted) = (report.closed, report.aborted);
     say!(

@@ -13,21 +13,19 @@
 //!
 //! Each program leads a process group of its own, so the terminal's Ctrl-C reaches the supervisor alone.
 
-use signal_hook::consts::{SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io::{self, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::rc::Rc;
-use std::thread;
 use std::time::{Duration, Instant};
 use tidegate::{
-    Completer, EventLoop, Handle, Pipe, Result, SubprocessProtocol, SubprocessTransport,
+    Completer, EventLoop, Handle, Pipe, Result, Signal, SubprocessProtocol, SubprocessTransport,
 };
 use tidegate_examples::{Args, exit_code};
 
+const SIGNALS: [Signal; 2] = [Signal::SIGINT, Signal::SIGTERM];
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// A program that has run this long is well.
@@ -123,7 +121,7 @@ impl Supervisor {
         self.start_later(place, &format!("ended: {status}"));
     }
 
-    fn signal_all(&self, signal: i32) {
+    fn signal_all(&self, signal: Signal) {
         for place in &self.places {
             if let Some(process) = &*place.process.borrow() {
                 // It fails for a group that has just ended.
@@ -136,7 +134,7 @@ impl Supervisor {
     fn stop(&self, done: Completer<()>) {
         self.stopping.set(true);
         self.done.replace(Some(done));
-        self.signal_all(SIGTERM);
+        self.signal_all(Signal::SIGTERM);
         self.look();
     }
 
@@ -147,7 +145,7 @@ impl Supervisor {
                 self.killed.set(self.killed.get() + 1);
             }
         }
-        self.signal_all(signal_hook::consts::SIGKILL);
+        self.signal_all(Signal::SIGKILL);
     }
 
     fn look(&self) {
@@ -212,11 +210,7 @@ fn run() -> Result<ExitCode> {
     let grace = Duration::from_secs_f64(args.number("grace", 0.0..=1e9, 5.0)?);
     let mut event_loop = EventLoop::new()?;
     let handle = event_loop.handle().clone();
-    let mut signals = Signals::new([SIGINT, SIGTERM])?;
-    let remote = handle.remote();
-    thread::Builder::new()
-        .name("signals".to_owned())
-        .spawn(move || signals.forever().for_each(|_| remote.stop()))?;
+    let signal = handle.wait_signal(&SIGNALS);
     let supervisor = Rc::new(Supervisor {
         handle: handle.clone(),
         run: args.required("run")?.to_owned(),
@@ -229,8 +223,12 @@ fn run() -> Result<ExitCode> {
     for place in 0..count {
         supervisor.start(place);
     }
-    event_loop.run_forever()?;
+    let stopped = event_loop.run_until(signal);
+    if !supervisor.is_unread.get() {
+        stopped?;
+    }
 
+    handle.wait_signal(&SIGNALS).then(|handle, _| handle.stop());
     let seconds = grace.as_secs_f64();
     supervisor.say(format_args!("ending all within {seconds} s"));
     let (done, all_ended) = handle.completion();
