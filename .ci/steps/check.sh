@@ -53,11 +53,11 @@ python_scripts() {
 step formatting "" "rustfmt changes nothing" bounded 120 cargo fmt --all --check
 step clippy "" "everything, all features" clippy --workspace --all-targets --all-features
 step clippy-core "" "tidegate alone, features off" clippy -p tidegate --no-default-features
-for features in offload peer-credentials process splice; do
+for features in offload peer-credentials process signal splice; do
     step "clippy-core-$features" "" "tidegate alone, features: $features" \
         clippy -p tidegate --features "$features"
 done
-for features in none futures-io framing process tokio hyper; do
+for features in none futures-io framing process signal tokio hyper; do
     step "clippy-streams-$features" "" "tidegate-streams, features: $features" \
         clippy -p tidegate-streams --no-default-features --features "${features#none}"
 done
@@ -72,6 +72,10 @@ done
 for features in none streams; do
     step "clippy-service-$features" "" "tidegate-service, features: $features" \
         clippy -p tidegate-service --no-default-features --features "${features#none}"
+done
+for features in none signal; do
+    step "clippy-testkit-$features" "" "tidegate-testkit, features: $features" \
+        clippy -p tidegate-testkit --no-default-features --features "${features#none}"
 done
 step docs "" "documentation without warnings" warnings_of_docs
 step dependencies "" "tidegate has six" dependencies

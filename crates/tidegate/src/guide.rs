@@ -25,6 +25,7 @@
 //! | [`datagrams`] | UDP and Unix datagrams: asking again, errors of one datagram |
 //! | [`pipes`] | a program in a shell's pipe, FIFOs, terminals, the standard streams |
 //! | [`processes`] | child processes, with the feature `process` |
+//! | [`signals`] | Ctrl-C and SIGTERM, with the feature `signal` |
 //! | [`framing`] | lines and other messages, with limits |
 //! | [`shared_state`] | several connections, blocking work, other threads |
 //! | [`threads`] | a loop on each core, mailboxes, connections that move |
@@ -74,6 +75,15 @@ pub mod pipes {}
     doc = "Child processes, with the feature `process`."
 )]
 pub mod processes {}
+
+#[cfg_attr(feature = "signal", doc = include_str!("../docs/guide/links.txt"))]
+#[cfg_attr(feature = "signal", doc = include_str!("../docs/guide/signal_links.txt"))]
+#[cfg_attr(feature = "signal", doc = include_str!("../docs/guide/signals.md"))]
+#[cfg_attr(
+    not(feature = "signal"),
+    doc = "Signals of the process, with the feature `signal`."
+)]
+pub mod signals {}
 
 #[doc = include_str!("../docs/guide/links.txt")]
 #[doc = include_str!("../docs/guide/framing.md")]

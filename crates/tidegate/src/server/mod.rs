@@ -211,7 +211,7 @@ impl Server {
     /// report.
     ///
     /// A connection that is cut looks to its peer as after [`abort`](crate::Transport::abort).
-    /// Ended from another thread, which may be one that waits for a signal:
+    /// Ended from another thread; with the feature `signal`, `Handle::wait_signal` ends it at Ctrl-C:
     ///
     /// ```
     /// use std::{thread, time::Duration};
