@@ -245,6 +245,33 @@ fn a_handler_may_remove_itself_and_one_that_it_adds_waits_for_the_next_signal() 
 }
 
 #[test]
+fn a_handler_that_another_one_adds_is_not_told_of_a_signal_that_has_come_before() {
+    assert_ends_well(alone(
+        a_handler_that_another_one_adds_is_not_told_of_a_signal_that_has_come_before,
+        || {
+            let mut event_loop = EventLoop::new().unwrap();
+            let (known, added) = (Told::default(), Told::default());
+            note(event_loop.handle(), Signal::SIGUSR2, &known);
+            let told = added.clone();
+            let call = move |handle: &_, _| drop(note(handle, Signal::SIGUSR2, &told));
+            let adding = event_loop
+                .handle()
+                .add_signal_handler(Signal::SIGUSR1, call);
+            adding.unwrap();
+            // The first is told first, by its number.
+            for signal in [Signal::SIGUSR2, Signal::SIGUSR1] {
+                raise(signal);
+            }
+            tick(&mut event_loop);
+            assert_eq!((known.borrow().len(), added.borrow().len()), (1, 0));
+            raise(Signal::SIGUSR2);
+            tick(&mut event_loop);
+            assert_eq!((known.borrow().len(), added.borrow().len()), (2, 1));
+        },
+    ));
+}
+
+#[test]
 fn a_handler_that_was_removed_is_not_called_for_a_signal_that_has_come_before() {
     assert_ends_well(alone(
         a_handler_that_was_removed_is_not_called_for_a_signal_that_has_come_before,
