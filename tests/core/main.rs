@@ -79,6 +79,14 @@ mod pipes {
     mod writing;
 }
 
+/// Descriptors of the user's that the loop watches.
+mod watches {
+    mod calls;
+    mod ends;
+    mod heard;
+    mod refusals;
+}
+
 /// Child processes, watched in both ways.
 mod processes {
     mod children;

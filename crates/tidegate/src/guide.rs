@@ -23,7 +23,7 @@
 //! | [`servers`] | listening, refusing, a limit of connections, graceful shutdown |
 //! | [`connecting`] | clients, names, connecting again |
 //! | [`datagrams`] | UDP and Unix datagrams: asking again, errors of one datagram |
-//! | [`pipes`] | a program in a shell's pipe, FIFOs, terminals, the standard streams |
+//! | [`pipes`] | a program in a shell's pipe, FIFOs, terminals, the standard streams, other descriptors |
 //! | [`processes`] | child processes, with the feature `process` |
 //! | [`signals`] | Ctrl-C and SIGTERM, with the feature `signal` |
 //! | [`framing`] | lines and other messages, with limits |

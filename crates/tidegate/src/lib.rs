@@ -117,6 +117,8 @@ mod detached;
 
 mod pipe;
 
+mod watch;
+
 // From the system to the loop, and through a connection.
 #[cfg(feature = "unstable-driver")]
 #[doc(hidden)]
@@ -215,4 +217,5 @@ pub use socket_options::Keepalive;
 pub use transport::{
     LingerLimits, ReadHold, Transport, TransportId, TransportStats, WithProtocolError,
 };
+pub use watch::{Watch, WatchFor};
 pub use wrap::Wrap;

@@ -15,6 +15,7 @@ mod job;
 mod listener;
 mod os;
 mod stream;
+mod watch;
 
 use crate::Address;
 #[cfg(feature = "signal")]

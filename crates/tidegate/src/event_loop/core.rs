@@ -353,7 +353,7 @@ impl Core {
         self.registry.borrow().get(id)
     }
 
-    pub(super) fn other(&self, id: TransportId) -> Option<Rc<dyn Source>> {
+    pub(crate) fn other(&self, id: TransportId) -> Option<Rc<dyn Source>> {
         self.registry.borrow().other(id).cloned()
     }
 

@@ -18,6 +18,8 @@ macro_rules! counters {
             pub listeners: usize,
             /// Endpoints of datagrams.
             pub datagram_endpoints: usize,
+            /// Descriptors that are [watched](crate::Handle::watch).
+            pub watches: usize,
             /// Connects under way.
             pub connecting: usize,
             /// Sockets of closed connections that wait for the peer's end of stream.

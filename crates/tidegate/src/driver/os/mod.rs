@@ -24,6 +24,7 @@ mod socket_options;
 mod splice;
 mod stream;
 mod unix_path;
+mod watch;
 
 use super::{
     BindOptions, DatagramBindOptions, Datagrams, Driver, Events, Job, JobId, JobStart, Listener,
@@ -129,7 +130,7 @@ impl OsDriver {
         shared
     }
 
-    fn forget(&self, fd: RawFd) {
+    pub(super) fn forget(&self, fd: RawFd) {
         // It fails when the descriptor was never registered.
         let _ = self.poll.registry().deregister(&mut SourceFd(&fd));
     }
