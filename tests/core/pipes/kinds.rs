@@ -4,10 +4,12 @@ use rustix::fs::{CWD, FileType, Mode, mknodat};
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, UdpSocket};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::process::Command;
+use support::child::part;
 use support::{Log, MIB, Recorder, TempDir, drive, pattern, settle, strict_loop};
 use tidegate::{EventLoop, PipeEnd, Transport};
 
@@ -84,6 +86,25 @@ fn a_device_that_epoll_refuses_is_refused_with_advice() {
     assert_advice(&refusal_of(File::open("/dev/null").unwrap(), true));
     let null = OpenOptions::new().write(true).open("/dev/null").unwrap();
     assert_advice(&refusal_of(null, false));
+}
+
+#[test]
+fn a_standard_stream_that_was_closed_is_refused_with_advice() {
+    const DONE: i32 = 7;
+    if part().is_some() {
+        let input = io::stdin().as_fd().try_clone_to_owned().unwrap();
+        assert_advice(&refusal_of(input, true));
+        let output = io::stdout().as_fd().try_clone_to_owned().unwrap();
+        assert_advice(&refusal_of(output, false));
+        std::process::exit(DONE);
+    }
+    let mut shell = Command::new("sh");
+    shell.args(["-c", "exec \"$0\" \"$@\" <&- >&-"]);
+    shell.arg(std::env::current_exe().unwrap());
+    shell.args(["--exact", "--nocapture", "--test-threads=1"]);
+    shell.arg("pipes::kinds::a_standard_stream_that_was_closed_is_refused_with_advice");
+    let status = shell.env("TIDEGATE_TEST_CHILD", "closed").status();
+    assert_eq!(status.unwrap().code(), Some(DONE));
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use support::logs::{keep_log, logged};
-use support::{Log, Recorder, TempDir, drive, settle};
+use support::{BOUND, Log, Recorder, TempDir, drive, settle};
 use tidegate::{EventLoop, LoopClosed};
 
 /// A child that ends when its input does.
@@ -80,12 +80,65 @@ fn a_start_that_fails_says_why_and_leaves_nothing(watch: Watch) {
         let started = event_loop
             .handle()
             .subprocess_exec(&mut command, told.protocol());
-        assert_eq!(started.unwrap_err().kind(), kind, "{program}");
+        let error = started.unwrap_err();
+        assert_eq!(error.kind(), kind, "{program}");
+        let (text, advice) = (error.to_string(), advice(kind));
+        assert!(text.contains(program) && text.contains(advice), "{text}");
+        let system = error.get_ref().and_then(|inner| inner.source());
+        let system = system.and_then(|source| source.downcast_ref::<io::Error>());
+        assert_eq!(system.map(io::Error::kind), Some(kind));
         settle(&mut event_loop);
         let stats = event_loop.handle().stats();
         assert_eq!((stats.children, stats.connections), (0, 0));
         assert!(told.with(|notes| notes.dropped) && told.words().is_empty());
     }
+}
+
+fn advice(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::NotFound => "PATH",
+        _ => "chmod +x",
+    }
+}
+
+each_watch!(subprocess_exec_returns_when_the_program_runs);
+fn subprocess_exec_returns_when_the_program_runs(watch: Watch) {
+    let event_loop = watch.event_loop();
+    let told = Told::default();
+    let process = event_loop
+        .handle()
+        .subprocess_exec(&mut cat(), told.protocol())
+        .unwrap();
+    // Without a tick of the loop. The name comes a moment after the memory of execve(2).
+    let name = || fs::read_to_string(format!("/proc/{}/comm", process.pid())).unwrap();
+    let begun = Instant::now();
+    while name().trim() != "cat" {
+        assert!(begun.elapsed() < BOUND, "{}", name());
+        std::thread::yield_now();
+    }
+    assert!(process.status().is_none() && told.words().is_empty());
+}
+
+each_watch!(a_child_of_a_job_is_spoken_to_through_its_pipes);
+fn a_child_of_a_job_is_spoken_to_through_its_pipes(watch: Watch) {
+    let mut event_loop = watch.event_loop();
+    let handle = event_loop.handle().clone();
+    let starting = handle.run_in_executor(|| cat().stdout(Stdio::piped()).spawn());
+    let mut child = within(&mut event_loop, starting).unwrap().unwrap();
+    let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let child = handle.watch_child(child).unwrap();
+    let (from, to) = (Log::new(), Log::new());
+    handle
+        .connect_read_pipe(stdout, Recorder::new(&from))
+        .unwrap();
+    let stdin = handle
+        .connect_write_pipe(stdin, Recorder::new(&to))
+        .unwrap();
+    stdin.write(b"through a job's child").unwrap();
+    stdin.write_eof().unwrap();
+    drive(&mut event_loop, "the output", || from.is_lost());
+    assert_eq!(from.data(), b"through a job's child");
+    assert!(within(&mut event_loop, child.wait()).unwrap().success());
 }
 
 each_watch!(signals_reach_a_child_and_none_is_sent_after_it_was_reaped);
@@ -361,9 +414,7 @@ each_watch!(a_child_has_no_descriptor_of_ours_but_its_three);
 fn a_child_has_no_descriptor_of_ours_but_its_three(watch: Watch) {
     let mut event_loop = watch.event_loop();
     let handle = event_loop.handle().clone();
-    let server = handle.create_server("127.0.0.1:0", || {
-        support::Recorder::new(&support::Log::new())
-    });
+    let server = handle.create_server("127.0.0.1:0", || Recorder::new(&Log::new()));
     let others: Vec<_> = (0..5)
         .map(|_| {
             handle

@@ -6,6 +6,7 @@
 mod child;
 mod pipe_protocol;
 mod protocol;
+mod start_error;
 mod subprocess;
 
 use crate::Handle;
@@ -76,8 +77,9 @@ impl Handle {
     /// # Errors
     ///
     /// Those of [`Command::spawn`]: [`NotFound`](io::ErrorKind::NotFound) for a program that does not exist,
-    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) for one that must not be run or is a folder; those
-    /// of the system; [`LoopClosed`](crate::LoopClosed). No process is left then.
+    /// [`PermissionDenied`](io::ErrorKind::PermissionDenied) for one that must not be run or is a folder. The
+    /// text names the program and says what to look at; the source is the system's error. Others of the system;
+    /// [`LoopClosed`](crate::LoopClosed). No process is left then.
     #[doc(alias = "subprocess_shell")]
     pub fn subprocess_exec(
         &self,

@@ -3,6 +3,7 @@
 use super::child::ChildHandle;
 use super::pipe_protocol::PipeProtocol;
 use super::protocol::{Pipe, SubprocessProtocol};
+use super::start_error::explained;
 use crate::completion::{Completer, Completion};
 use crate::driver::Readiness;
 use crate::event_loop::{Core, Deferred, Failure, add};
@@ -58,7 +59,7 @@ impl SubprocessTransport {
             Ok(spawned) => spawned,
             Err(error) => {
                 handle.defer_drop_of(protocol);
-                return Err(error);
+                return Err(explained(command, error));
             }
         };
         let ends: [Option<PipeEnd>; 3] = [

@@ -1,0 +1,41 @@
+//! Why a program could not be started.
+
+use std::error::Error;
+use std::ffi::OsString;
+use std::fmt;
+use std::io::{self, ErrorKind};
+use std::process::Command;
+
+/// The error of [`Command::spawn`], with the program and advice. It is the source.
+#[derive(Debug)]
+struct StartError {
+    program: OsString,
+    error: io::Error,
+}
+
+/// Adds to an error of a start what it is about. The kind stays.
+pub(super) fn explained(command: &Command, error: io::Error) -> io::Error {
+    let program = command.get_program().to_owned();
+    io::Error::new(error.kind(), StartError { program, error })
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot start {:?}: {}", self.program, self.error)?;
+        f.write_str(match self.error.kind() {
+            ErrorKind::NotFound => {
+                "; give a path or a name that PATH has, and a folder (current_dir) and an interpreter (#!) that exist"
+            }
+            ErrorKind::PermissionDenied => {
+                "; it has to be a file, and this user needs the right to execute it (chmod +x)"
+            }
+            _ => "",
+        })
+    }
+}
+
+impl Error for StartError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.error)
+    }
+}
