@@ -305,6 +305,22 @@ starttls() {
     [ ! -s "$scratch/server.err" ]
 }
 
+# A pipe as its standard input, more than all buffers hold in both directions, and files that no loop waits for; then
+# a terminal.
+terminal() {
+    start_server lines --listen 127.0.0.1:0 || return 1
+    printf 'one\nthree' | example 30 terminal --connect "$address" |
+        diff <(printf '1: 3 bytes\n2: 5 bytes\n') - || return 1
+    start_server echo_server --listen "unix:$scratch/terminal.sock" || return 1
+    seq 1000000 | example 60 terminal --connect "$address" | cmp - <(seq 1000000) || return 1
+    fails_with 2 terminal --connect "$address" <Cargo.toml &&
+        fails_with 2 terminal --connect "$address" </dev/null &&
+        fails_with 2 terminal --connect "$address" <&- &&
+        fails_with 2 terminal --connect nowhere &&
+        fails_with 1 terminal --connect "unix:$scratch/nobody" || return 1
+    bounded 120 python3 .ci/peers/terminal.py
+}
+
 # The last line has no end; one that is too long ends the connection.
 lines() {
     start_server lines --listen 127.0.0.1:0 || return 1
@@ -635,5 +651,6 @@ example_step backpressure "the table and the chart" backpressure
 example_step worker-threads "replies from other threads" worker_threads
 example_step workers "a chat on several loops" workers
 example_step broadcast "threads that produce" broadcast
+example_step terminal "a client on a terminal and a socket" terminal
 example_step supervisor "programs that are kept running" supervisor
 example_step shutdown "shutdown by signals" shutdown_by_signal
