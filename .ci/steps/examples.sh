@@ -527,6 +527,13 @@ shutdown_by_signal() {
     bounded 120 python3 .ci/peers/shutdown.py
 }
 
+# Three processes take over, one after the other, from a copy of the program, which is replaced by a wrong one for a
+# moment.
+handover() {
+    cp "$target/debug/examples/handover" "$scratch/handover" &&
+        bounded 120 python3 .ci/peers/handover.py "$scratch/handover"
+}
+
 supervisor() {
     bounded 120 python3 .ci/peers/supervisor.py && fails_with 2 supervisor &&
         fails_with 2 supervisor --run : --count 0
@@ -555,6 +562,7 @@ wrong_arguments() {
         fails_with 2 backpressure --seconds 0 &&
         fails_with 2 worker_threads --threads 0 &&
         fails_with 2 shutdown --grace soon &&
+        fails_with 2 handover --listen nowhere &&
         fails_with 2 key_value --memory much &&
         fails_with 2 http --max-body none &&
         fails_with 2 relay &&
@@ -654,3 +662,4 @@ example_step broadcast "threads that produce" broadcast
 example_step terminal "a client on a terminal and a socket" terminal
 example_step supervisor "programs that are kept running" supervisor
 example_step shutdown "shutdown by signals" shutdown_by_signal
+example_step handover "processes that take over from each other" handover
