@@ -51,9 +51,19 @@ micro() {
     grep -q "^| insert and cancel beside live timers | 10000 | " "$scratch/micro"
 }
 
+# The same, of one loop and of two.
+scale() {
+    bounded 1200 cargo build --release -p tidegate-bench --bins &&
+        bounded 100 cargo run --release -p tidegate-bench --bin scale -- --rounds 1 --seconds 0.3 \
+            >"$scratch/scale" || return 1
+    cat "$scratch/scale"
+    [ "$(grep -c '^| .* | [1-9][0-9]* | ' "$scratch/scale")" = 5 ]
+}
+
 step counts "counting_programs" "system calls, instructions, allocations, memory" counts
 step comparison "python counting_programs" "a short comparison" comparison
 step comparison-redis redis "a short comparison with redis-server" comparison_redis
 step comparison-http "network_programs" "a short comparison of HTTP" comparison_http
 step comparison-relay "" "a short comparison of proxies" comparison_relay
 step micro "" "timers, callbacks and wake-ups, in short" micro
+step scale "" "one loop and two, in short" scale
