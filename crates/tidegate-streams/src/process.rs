@@ -58,22 +58,21 @@ impl Process {
     #[doc(alias = "create_subprocess_exec")]
     pub fn spawn(command: &mut Command) -> io::Result<Self> {
         let handle = Handle::current().ok_or(NoEventLoop)?;
-        let mut spawned = command.spawn()?;
-        let ends = (
-            spawned.stdin.take(),
-            spawned.stdout.take(),
-            spawned.stderr.take(),
-        );
+        let spawned = handle.spawn_child(command)?;
         let mut process = Self {
             stdin: None,
             stdout: None,
             stderr: None,
-            child: handle.watch_child(spawned)?,
+            child: spawned.child,
             kill_on_drop: true,
         };
-        process.stdin = ends.0.map(|end| write_pipe_on(&handle, end)).transpose()?;
-        process.stdout = ends.1.map(|end| read_pipe_on(&handle, end)).transpose()?;
-        process.stderr = ends.2.map(|end| read_pipe_on(&handle, end)).transpose()?;
+        let reader = |end| read_pipe_on(&handle, end);
+        process.stdin = spawned
+            .stdin
+            .map(|end| write_pipe_on(&handle, end))
+            .transpose()?;
+        process.stdout = spawned.stdout.map(reader).transpose()?;
+        process.stderr = spawned.stderr.map(reader).transpose()?;
         process.kill_on_drop = false;
         Ok(process)
     }

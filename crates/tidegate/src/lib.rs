@@ -67,7 +67,7 @@
 //! | --- | --- | --- |
 //! | `offload` | off | `DatagramOptions::coalesce`: one read brings several datagrams of UDP; `DatagramTransport::arrival`: the ECN and the destination address of received ones; brings the crate `nix` |
 //! | `peer-credentials` | off | `Transport::peer_credentials`: the process, user and group at the other end of a Unix socket; brings the crate `nix` |
-//! | `process` | off | child processes: `Handle::subprocess_exec`, `Handle::watch_child`; brings the crates `rustix`, `bitflags` and `linux-raw-sys` |
+//! | `process` | off | child processes: `Handle::subprocess_exec`, `spawn_child`, `watch_child`; brings the crates `rustix`, `bitflags` and `linux-raw-sys` |
 //! | `splice` | off | Linux: a [`Relay`] moves bulk data by splice(2), uncopied; brings the crates of `process` |
 //! | `signal` | off | signals of the process: `Handle::add_signal_handler`, `Handle::wait_signal`; brings the crates `signal-hook`, `signal-hook-registry` and `errno` |
 //! | `unstable-driver` | off | a hidden module, with which another world takes the place of the operating system under the loop; for `tidegate-testkit`, outside semver |
@@ -204,7 +204,7 @@ pub use layer::{Above, Below, Layer, LayerIo};
 pub use mailbox::{Mailbox, SendError};
 pub use pipe::PipeEnd;
 #[cfg(feature = "process")]
-pub use process::{ChildHandle, Pipe, SubprocessProtocol, SubprocessTransport};
+pub use process::{ChildHandle, Pipe, SpawnedChild, SubprocessProtocol, SubprocessTransport};
 #[cfg(feature = "unstable-driver")]
 #[doc(hidden)]
 pub use protocol::Internal;

@@ -35,25 +35,61 @@ pub(crate) enum Way {
 /// # Ok(()) }
 /// ```
 #[derive(Debug)]
-pub struct PipeEnd {
-    fd: OwnedFd,
-    /// Nobody else has the open file, so its flags may change.
-    is_private: bool,
+pub struct PipeEnd(End);
+
+#[derive(Debug)]
+enum End {
+    Descriptor {
+        fd: OwnedFd,
+        /// Nobody else has the open file, so its flags may change.
+        is_private: bool,
+    },
+    /// Of a program that the driver has started.
+    #[cfg(feature = "process")]
+    Socket(Socket, Way),
 }
 
 impl PipeEnd {
     fn private(fd: impl Into<OwnedFd>) -> Self {
-        Self {
+        Self(End::Descriptor {
             fd: fd.into(),
             is_private: true,
-        }
+        })
     }
 
     fn shared(fd: impl Into<OwnedFd>) -> Self {
-        Self {
+        Self(End::Descriptor {
             fd: fd.into(),
             is_private: false,
+        })
+    }
+
+    #[cfg(feature = "process")]
+    pub(crate) fn of_socket(socket: Socket, way: Way) -> Self {
+        Self(End::Socket(socket, way))
+    }
+
+    fn into_socket(self, way: Way) -> io::Result<Socket> {
+        match self.0 {
+            End::Descriptor { fd, is_private } => {
+                OsPipe::new(fd, way, is_private).map(Socket::foreign)
+            }
+            #[cfg(feature = "process")]
+            End::Socket(socket, own) if own == way => Ok(socket),
+            #[cfg(feature = "process")]
+            End::Socket(..) => Err(way.is_not_open()),
         }
+    }
+}
+
+impl Way {
+    /// Returns the error of an end that is not open for this direction.
+    pub(crate) fn is_not_open(self) -> io::Error {
+        let message = match self {
+            Self::Read => "the descriptor is not open for reading",
+            Self::Write => "the descriptor is not open for writing",
+        };
+        io::Error::new(io::ErrorKind::InvalidInput, message)
     }
 }
 
@@ -220,7 +256,6 @@ impl Handle {
         if self.core().is_closed() {
             return Err(LoopClosed.into());
         }
-        let pipe = OsPipe::new(end.fd, way, end.is_private)?;
-        Ok((Socket::foreign(pipe), WriteLimits::new().resolve()?))
+        Ok((end.into_socket(way)?, WriteLimits::new().resolve()?))
     }
 }

@@ -7,7 +7,6 @@
 //! semver.
 
 mod carried;
-#[cfg(feature = "process")]
 mod child;
 mod datagram;
 mod events;
@@ -24,12 +23,14 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use os::OsEvents;
 
 pub(crate) use carried::Carried;
+pub use child::{ChildProcess, Process, Spawned};
 pub use datagram::{
     DatagramBindOptions, DatagramOption, DatagramSocket, Datagrams, Received, Transmit,
 };
@@ -37,7 +38,7 @@ pub use events::{Events, Readiness, Token, WAKE};
 pub use job::{Job, JobId, JobStart};
 pub use listener::{BindOptions, Listener, ListenerSocket, UnixFileOptions};
 #[cfg(feature = "process")]
-pub(crate) use os::{ExitWatch, signal_group};
+pub(crate) use os::OsChild;
 pub(crate) use os::{OsDatagrams, OsDriver, OsListener, OsPipe, OsStream};
 #[cfg(feature = "splice")]
 pub(crate) use os::{SplicePipe, is_sigpipe_harmless};
@@ -133,6 +134,18 @@ pub trait Driver: fmt::Debug {
         Err(io::Error::new(io::ErrorKind::Unsupported, message))
     }
 
+    /// Starts a program.
+    fn spawn(&mut self, command: &mut Command) -> io::Result<Spawned> {
+        let _ = command;
+        Err(without_programs())
+    }
+
+    /// Reports the exit of a child that [`spawn`](Self::spawn) has started, by an event.
+    fn watch_child(&mut self, process: &mut Process, token: Token) -> io::Result<()> {
+        let _ = (process, token);
+        Err(without_programs())
+    }
+
     /// Has a job run off the loop. A world without threads gives it back, and the loop runs it.
     fn start_job(&mut self, id: JobId, job: Job) -> JobStart {
         let _ = id;
@@ -183,6 +196,13 @@ fn without_datagrams() -> io::Error {
     io::Error::new(
         io::ErrorKind::Unsupported,
         "this world under the loop has no datagrams",
+    )
+}
+
+fn without_programs() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::Unsupported,
+        "this world under the loop has no child processes",
     )
 }
 

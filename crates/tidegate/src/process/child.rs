@@ -2,7 +2,7 @@
 
 use super::subprocess::SubprocessTransport;
 use crate::completion::{Completer, Completion};
-use crate::driver::{ExitWatch, Readiness, signal_group};
+use crate::driver::{Process, Readiness};
 use crate::event_loop::{Core, LoopStats, Slot, Source};
 use crate::log::guarded;
 use crate::{Handle, LoopClosed, TransportId};
@@ -10,9 +10,8 @@ use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::os::unix::process::ExitStatusExt;
-use std::process::{self, ExitStatus};
+use std::process::ExitStatus;
 use std::rc::Rc;
-use std::thread;
 use std::time::{Duration, Instant};
 
 /// How long the end of the loop waits for the children that it has killed.
@@ -36,8 +35,7 @@ pub(super) struct Child {
     handle: Handle,
     pid: u32,
     /// There until it was reaped.
-    process: RefCell<Option<process::Child>>,
-    watch: RefCell<Option<ExitWatch>>,
+    process: RefCell<Option<Process>>,
     status: Cell<Option<ExitStatus>>,
     is_detached: Cell<bool>,
     /// When the end of the loop gives it up.
@@ -48,22 +46,21 @@ pub(super) struct Child {
 }
 
 impl ChildHandle {
-    pub(super) fn watch(handle: &Handle, mut process: process::Child) -> io::Result<Self> {
+    pub(super) fn watch(handle: &Handle, mut process: Process) -> io::Result<Self> {
         let core = handle.core();
         if core.is_closed() {
-            end_at_once(&mut process);
+            process.end_at_once();
             return Err(LoopClosed.into());
         }
         let pid = process.id();
         // The number of a process that was reaped may be another's.
-        let has_ended = !matches!(process.try_wait(), Ok(None));
+        let has_ended = process.was_waited_for();
         let child = core.registry.borrow_mut().insert(Slot::other, |id| {
             Rc::new(Child {
                 id,
                 handle: handle.clone(),
                 pid,
                 process: RefCell::new(Some(process)),
-                watch: RefCell::default(),
                 status: Cell::new(None),
                 is_detached: Cell::new(false),
                 given_up_at: Cell::new(None),
@@ -75,22 +72,13 @@ impl ChildHandle {
             core.push_leftover(child.id);
             return Ok(Self(child));
         }
-        let (remote, id) = (handle.remote(), child.id);
-        let exited = move || {
-            // Refused when the loop is gone, which has reaped the child.
-            let _ = remote.call_soon_threadsafe(move |handle| handle.core().push_leftover(id));
-        };
-        let watched = core.with_driver(|driver| driver.watch_exit(pid, id.token(), exited));
-        match watched {
-            Ok(watch) => {
-                child.watch.replace(Some(watch));
-                Ok(Self(child))
-            }
+        match child.watch(core) {
+            Ok(()) => Ok(Self(child)),
             Err(error) => {
                 let gone = core.registry.borrow_mut().remove(child.id);
                 drop(gone);
-                if let Some(mut process) = child.process.take() {
-                    end_at_once(&mut process);
+                if let Some(process) = child.process.take() {
+                    process.end_at_once();
                 }
                 Err(error)
             }
@@ -156,10 +144,8 @@ impl ChildHandle {
     /// As [`send_signal`](Self::send_signal). ESRCH when the process leads no group.
     #[doc(alias = "killpg")]
     pub fn send_signal_to_group(&self, signal: impl Into<i32>) -> io::Result<()> {
-        match &*self.0.watch.borrow() {
-            Some(_) => signal_group(self.0.pid, signal.into()),
-            None => Ok(()),
-        }
+        self.0
+            .while_unreaped(|process| process.signal_group(signal.into()))
     }
 
     /// Sends SIGTERM.
@@ -187,21 +173,24 @@ impl ChildHandle {
     }
 }
 
-/// A child that nobody will watch.
-fn end_at_once(process: &mut process::Child) {
-    // It fails for one that somebody else has reaped.
-    let _ = process.kill().and_then(|()| process.wait());
-}
-
 impl Child {
+    fn watch(&self, core: &Core) -> io::Result<()> {
+        let (remote, id) = (self.handle.remote(), self.id);
+        let exited = move || {
+            // Refused when the loop is gone, which has reaped the child.
+            let _ = remote.call_soon_threadsafe(move |handle| handle.core().push_leftover(id));
+        };
+        self.while_unreaped(|process| {
+            core.with_driver(|driver| driver.watch_exit(process, id.token(), exited))
+        })
+    }
+
     /// Reaps it if it has ended, and tells.
     fn look(&self, core: &Core, buffer: &mut [u8]) {
-        let Some(status) = self.reap() else { return };
+        let Some(status) = self.reap(core) else {
+            return;
+        };
         self.status.set(Some(status));
-        let watch = self.watch.take();
-        if let Some(watch) = watch {
-            core.with_driver(|driver| driver.forget_exit(&watch));
-        }
         let gone = core.registry.borrow_mut().remove(self.id);
         drop(gone);
         let subprocess = self.subprocess.take();
@@ -216,29 +205,33 @@ impl Child {
         }
     }
 
-    fn reap(&self) -> Option<ExitStatus> {
-        let mut slot = self.process.borrow_mut();
-        let status = match slot.as_mut()?.try_wait() {
-            Ok(status) => status?,
-            Err(error) => {
-                let pid = self.pid;
-                guarded(|| {
-                    log::warn!(
-                        target: "tidegate::process",
-                        "the exit code of child {pid} is unknown, it was reaped elsewhere: {error}"
-                    );
-                });
-                ExitStatus::from_raw(UNKNOWN << 8)
-            }
-        };
-        drop(slot.take());
+    fn reap(&self, core: &Core) -> Option<ExitStatus> {
+        let waited = self.process.borrow_mut().as_mut()?.try_wait().transpose()?;
+        let process = self.process.take();
+        if let Some(process) = process {
+            core.with_driver(|driver| driver.forget_exit(&process));
+        }
+        let status = waited.unwrap_or_else(|error| {
+            let pid = self.pid;
+            guarded(|| {
+                log::warn!(
+                    target: "tidegate::process",
+                    "the exit code of child {pid} is unknown, it was reaped elsewhere: {error}"
+                );
+            });
+            ExitStatus::from_raw(UNKNOWN << 8)
+        });
         Some(status)
     }
 
     fn signal(&self, signal: i32) -> io::Result<()> {
-        match &*self.watch.borrow() {
-            Some(watch) => watch.signal(self.pid, signal),
-            // It was reaped.
+        self.while_unreaped(|process| process.signal(signal))
+    }
+
+    /// Makes a call on the process. Once it was reaped the number may be another's.
+    fn while_unreaped(&self, call: impl FnOnce(&mut Process) -> io::Result<()>) -> io::Result<()> {
+        match &mut *self.process.borrow_mut() {
+            Some(process) => call(process),
             None => Ok(()),
         }
     }
@@ -249,21 +242,12 @@ impl Child {
             true => vec![0; LAST_READ],
             false => Vec::new(),
         };
-        let mut pause = Duration::from_micros(50);
-        while self.status.get().is_none() {
-            self.look(core, &mut buffer);
-            if self
-                .given_up_at
-                .get()
-                .is_none_or(|deadline| Instant::now() > deadline)
-            {
-                break;
-            }
-            if self.status.get().is_none() {
-                thread::sleep(pause);
-                pause = (pause * 2).min(Duration::from_millis(10));
-            }
+        if let Some(process) = &mut *self.process.borrow_mut() {
+            let now = self.handle.now();
+            let given_up_at = self.given_up_at.get().unwrap_or(now);
+            process.await_end(given_up_at.saturating_duration_since(now));
         }
+        self.look(core, &mut buffer);
     }
 }
 
@@ -290,7 +274,7 @@ impl Source for Child {
 
     fn begin_end(&self) {
         if !self.is_detached.get() {
-            self.given_up_at.set(Some(Instant::now() + REAP_GRACE));
+            self.given_up_at.set(Some(self.handle.now() + REAP_GRACE));
             // It fails for a process that is another user's now.
             let _ = self.signal(libc::SIGKILL);
         }

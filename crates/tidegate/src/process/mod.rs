@@ -1,21 +1,24 @@
 //! Child processes: their exit, their pipes, and a protocol for both.
 //!
-//! [`child`] is the exit alone. [`subprocess`] puts a protocol over it and over three pipes, each of which is an
-//! ordinary transport with a [`pipe_protocol`] that hands on.
+//! [`child`] is the exit alone. [`spawn`] starts a program without a protocol. [`subprocess`] puts one over the exit and
+//! over three pipes, each of which is an ordinary transport with a [`pipe_protocol`] that hands on.
 
 mod child;
 mod pipe_protocol;
 mod protocol;
 mod start_error;
+mod spawn;
 mod subprocess;
 
 use crate::Handle;
+use crate::driver::{OsChild, Process};
 use crate::event_loop::Deferred;
 use std::io;
 use std::process::{Child, Command};
 
 pub use child::ChildHandle;
 pub use protocol::{Pipe, SubprocessProtocol};
+pub use spawn::SpawnedChild;
 pub use subprocess::SubprocessTransport;
 
 /// # Child processes
@@ -89,6 +92,45 @@ impl Handle {
         SubprocessTransport::start(self, command, protocol)
     }
 
+    /// Starts a program without a protocol. Its pipes are for [`connect_read_pipe`](Handle::connect_read_pipe) and
+    /// [`connect_write_pipe`](Handle::connect_write_pipe); dropping one closes it.
+    ///
+    /// This is [`Command::spawn`] and [`watch_child`](Handle::watch_child), and works in a simulated world too. As with
+    /// [`subprocess_exec`](Handle::subprocess_exec), starting holds the loop, and the end of the loop kills the process.
+    ///
+    /// ```
+    /// use std::process::{Command, Stdio};
+    /// use tidegate::{EventLoop, Protocol, Result, Transport};
+    ///
+    /// struct Output(Vec<u8>);
+    ///
+    /// impl Protocol for Output {
+    ///     fn data_received(&mut self, _: &Transport, data: &[u8]) -> Result {
+    ///         self.0.extend_from_slice(data);
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result {
+    /// let mut event_loop = EventLoop::new()?;
+    /// let handle = event_loop.handle().clone();
+    /// let mut spawned = handle.spawn_child(Command::new("echo").arg("hello").stdout(Stdio::piped()))?;
+    /// let stdout = spawned.stdout.take().expect("it is piped");
+    /// let transport = handle.connect_read_pipe(stdout, Output(Vec::new()))?;
+    /// let status = event_loop.run_until(spawned.child.wait())?;
+    /// assert!(status.success());
+    /// event_loop.run_until(transport.wait_closed())?;
+    /// assert_eq!(transport.stats().received, 6);
+    /// # Ok(()) }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Those of [`subprocess_exec`](Handle::subprocess_exec).
+    pub fn spawn_child(&self, command: &mut Command) -> io::Result<SpawnedChild> {
+        SpawnedChild::start(self, command)
+    }
+
     /// Watches a child that was started elsewhere, without a protocol.
     ///
     /// Its pipes, if it has some, are for the caller to take before: see
@@ -98,10 +140,11 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// Those of the system; [`LoopClosed`](crate::LoopClosed). The child is then killed and reaped.
+    /// Those of the system; [`LoopClosed`](crate::LoopClosed); [`Unsupported`](io::ErrorKind::Unsupported) in a
+    /// simulated world. The child is then killed and reaped.
     pub fn watch_child(&self, mut child: Child) -> io::Result<ChildHandle> {
         let stdin = child.stdin.take();
-        let watched = ChildHandle::watch(self, child);
+        let watched = ChildHandle::watch(self, Process::Os(OsChild::from(child)));
         drop(stdin);
         watched
     }

@@ -4,6 +4,7 @@ use super::child::ChildHandle;
 use super::pipe_protocol::PipeProtocol;
 use super::protocol::{Pipe, SubprocessProtocol};
 use super::start_error::explained;
+use super::spawn::SpawnedChild;
 use crate::completion::{Completer, Completion};
 use crate::driver::Readiness;
 use crate::event_loop::{Core, Deferred, Failure, add};
@@ -51,31 +52,16 @@ impl SubprocessTransport {
         command: &mut Command,
         protocol: P,
     ) -> io::Result<Self> {
-        if handle.core().is_closed() {
-            handle.defer_drop_of(protocol);
-            return Err(LoopClosed.into());
-        }
-        let mut spawned = match command.spawn() {
+        let spawned = match SpawnedChild::start(handle, command) {
             Ok(spawned) => spawned,
             Err(error) => {
                 handle.defer_drop_of(protocol);
                 return Err(explained(command, error));
             }
         };
-        let ends: [Option<PipeEnd>; 3] = [
-            spawned.stdin.take().map(PipeEnd::from),
-            spawned.stdout.take().map(PipeEnd::from),
-            spawned.stderr.take().map(PipeEnd::from),
-        ];
-        let child = match handle.watch_child(spawned) {
-            Ok(child) => child,
-            Err(error) => {
-                handle.defer_drop_of(protocol);
-                return Err(error);
-            }
-        };
+        let ends = [spawned.stdin, spawned.stdout, spawned.stderr];
         let process = Self(Rc::new(Subprocess {
-            child,
+            child: spawned.child,
             pipes: Default::default(),
             protocol: RefCell::new(Some(Box::new(protocol))),
             protocol_name: std::any::type_name::<P>(),

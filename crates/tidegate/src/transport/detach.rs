@@ -8,7 +8,6 @@ use super::conn::Conn;
 use super::state::State;
 use crate::completion::{Completer, Completion};
 use crate::detached::{Parts, Progress, Settings};
-use crate::driver::OsPipe;
 use crate::event_loop::add;
 use crate::{Bytes, CloseReason, Closed, Detached};
 use std::io;
@@ -61,11 +60,10 @@ impl Transport {
 }
 
 impl Conn {
+    /// In any world a pipe is the one that never lingers.
     fn is_pipe(&self) -> bool {
         let socket = self.socket.borrow();
-        socket
-            .as_ref()
-            .is_some_and(|socket| socket.foreign_ref::<OsPipe>().is_some())
+        socket.as_ref().is_some_and(|socket| !socket.lingers())
     }
 }
 

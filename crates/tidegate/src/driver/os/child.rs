@@ -1,19 +1,31 @@
-//! How the exit of a child process is noticed, and how it is signalled.
+//! Child processes: how they are started and signalled, and how their exit is noticed.
 
-use super::OsDriver;
-use crate::driver::Token;
+use super::{OsDriver, OsPipe};
+use crate::driver::{Process, Socket, Spawned, Token};
+use crate::pipe::Way;
 use mio::Interest;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::process::{Child, Command, ExitStatus};
 use std::thread;
+use std::time::{Duration, Instant};
 
 /// A thread that waits needs little.
 const STACK: usize = 64 * 1024;
 
-/// The thing that tells of the exit of a child that nobody has reaped.
+/// A child that nobody has reaped.
 #[derive(Debug)]
-pub(crate) enum ExitWatch {
+pub(crate) struct OsChild {
+    child: Child,
+    watch: ExitWatch,
+}
+
+/// The thing that tells of the exit of a child.
+#[derive(Debug)]
+enum ExitWatch {
+    /// Nothing does: it is not watched yet, or had ended before.
+    None,
     /// A descriptor of the process, which epoll(7) watches.
     #[cfg(any(target_os = "linux", target_os = "android"))]
     Pidfd(OwnedFd),
@@ -22,20 +34,52 @@ pub(crate) enum ExitWatch {
 }
 
 impl OsDriver {
+    /// Starts a program. Its pipes are made ready for the loop.
+    pub(super) fn start(command: &mut Command) -> io::Result<Spawned> {
+        let mut child = command.spawn()?;
+        let ends = Self::pipes_of(&mut child);
+        let mut child = OsChild::from(child);
+        match ends {
+            Ok([stdin, stdout, stderr]) => Ok(Spawned {
+                process: Process::Os(child),
+                stdin,
+                stdout,
+                stderr,
+            }),
+            Err(error) => {
+                child.end_at_once();
+                Err(error)
+            }
+        }
+    }
+
+    fn pipes_of(child: &mut Child) -> io::Result<[Option<Socket>; 3]> {
+        let pipe = |end: Option<OwnedFd>, way| {
+            let end = end.map(|end| OsPipe::new(end, way, true));
+            Ok::<_, io::Error>(end.transpose()?.map(Socket::foreign))
+        };
+        Ok([
+            pipe(child.stdin.take().map(OwnedFd::from), Way::Write)?,
+            pipe(child.stdout.take().map(OwnedFd::from), Way::Read)?,
+            pipe(child.stderr.take().map(OwnedFd::from), Way::Read)?,
+        ])
+    }
+
     /// Reports the exit of a child: by an event of `token`, or by a call of `exited` from another thread.
     pub(crate) fn watch_exit(
         &mut self,
-        pid: u32,
+        child: &mut OsChild,
         token: Token,
         exited: impl FnOnce() + Send + 'static,
-    ) -> io::Result<ExitWatch> {
-        let pid = pid_of(pid)?;
+    ) -> io::Result<()> {
+        let pid = pid_of(child.id())?;
         #[cfg(any(target_os = "linux", target_os = "android"))]
         if !self.children_by_threads
             && let Ok(fd) = rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty())
         {
             self.watch(fd.as_raw_fd(), token, Interest::READABLE)?;
-            return Ok(ExitWatch::Pidfd(fd));
+            child.watch = ExitWatch::Pidfd(fd);
+            return Ok(());
         }
         thread::Builder::new()
             .name("tidegate-child".to_owned())
@@ -44,7 +88,8 @@ impl OsDriver {
                 wait_without_reaping(pid);
                 exited();
             })?;
-        Ok(ExitWatch::Thread)
+        child.watch = ExitWatch::Thread;
+        Ok(())
     }
 
     #[cfg(feature = "unstable-driver")]
@@ -53,37 +98,76 @@ impl OsDriver {
         self
     }
 
-    pub(crate) fn forget_exit(&self, watch: &ExitWatch) {
-        match watch {
+    pub(crate) fn forget_exit(&self, child: &OsChild) {
+        match &child.watch {
             #[cfg(any(target_os = "linux", target_os = "android"))]
             ExitWatch::Pidfd(fd) => self.forget(fd.as_raw_fd()),
-            ExitWatch::Thread => {}
+            ExitWatch::None | ExitWatch::Thread => {}
         }
     }
 }
 
-impl ExitWatch {
-    /// Signals a child that was not reaped. One that has ended is no error.
-    pub(crate) fn signal(&self, pid: u32, signal: i32) -> io::Result<()> {
-        let (pid, signal) = (pid_of(pid)?, named(signal)?);
-        let sent = match self {
+impl From<Child> for OsChild {
+    fn from(child: Child) -> Self {
+        Self {
+            child,
+            watch: ExitWatch::None,
+        }
+    }
+}
+
+impl OsChild {
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        self.child.try_wait()
+    }
+
+    /// Signals it. One that has ended is no error.
+    pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
+        let (pid, signal) = (pid_of(self.id())?, named(signal)?);
+        let sent = match &self.watch {
             #[cfg(any(target_os = "linux", target_os = "android"))]
-            Self::Pidfd(fd) => rustix::process::pidfd_send_signal(fd, signal),
-            Self::Thread => kill_process(pid, signal),
+            ExitWatch::Pidfd(fd) => rustix::process::pidfd_send_signal(fd, signal),
+            ExitWatch::Thread => kill_process(pid, signal),
+            ExitWatch::None => return Ok(()),
         };
         match sent {
             Err(rustix::io::Errno::SRCH) => Ok(()),
             other => Ok(other?),
         }
     }
-}
 
-/// Signals the process group that a child leads.
-pub(crate) fn signal_group(pid: u32, signal: i32) -> io::Result<()> {
-    Ok(rustix::process::kill_process_group(
-        pid_of(pid)?,
-        named(signal)?,
-    )?)
+    /// Signals the process group that it leads.
+    pub(crate) fn signal_group(&self, signal: i32) -> io::Result<()> {
+        let (pid, signal) = (pid_of(self.id())?, named(signal)?);
+        match self.watch {
+            ExitWatch::None => Ok(()),
+            _ => Ok(rustix::process::kill_process_group(pid, signal)?),
+        }
+    }
+
+    /// Waits until one that was killed has ended, at most for `grace`.
+    pub(crate) fn await_end(&mut self, grace: Duration) {
+        let deadline = Instant::now() + grace;
+        let mut pause = Duration::from_micros(50);
+        // An error: somebody else has reaped it.
+        while let Ok(None) = self.try_wait() {
+            if Instant::now() > deadline {
+                break;
+            }
+            thread::sleep(pause);
+            pause = (pause * 2).min(Duration::from_millis(10));
+        }
+    }
+
+    /// Ends one that nobody will watch.
+    pub(crate) fn end_at_once(&mut self) {
+        // It fails for one that somebody else has reaped.
+        let _ = self.child.kill().and_then(|()| self.child.wait());
+    }
 }
 
 fn named(signal: i32) -> io::Result<Signal> {

@@ -26,6 +26,8 @@ mod stream;
 mod unix_path;
 mod watch;
 
+#[cfg(feature = "process")]
+use super::Spawned;
 use super::{
     BindOptions, DatagramBindOptions, Datagrams, Driver, Events, Job, JobId, JobStart, Listener,
     Readiness, Socket, Token, WAKE, Wake, of_another_driver,
@@ -43,11 +45,13 @@ use std::net::SocketAddr;
 use std::os::fd::RawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+#[cfg(feature = "process")]
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 #[cfg(feature = "process")]
-pub(crate) use child::{ExitWatch, signal_group};
+pub(crate) use child::OsChild;
 pub(crate) use datagram::{Kind, OsDatagrams};
 pub(crate) use listener::OsListener;
 pub(crate) use pipe::OsPipe;
@@ -297,6 +301,11 @@ impl Driver for OsDriver {
 
     fn interface_index(&mut self, name: &str) -> io::Result<u32> {
         address::interface_index(name)
+    }
+
+    #[cfg(feature = "process")]
+    fn spawn(&mut self, command: &mut Command) -> io::Result<Spawned> {
+        Self::start(command)
     }
 
     fn start_job(&mut self, id: JobId, job: Job) -> JobStart {

@@ -48,10 +48,7 @@ impl OsPipe {
         let file = File::from(end);
         let metadata = file.metadata()?;
         if !is_open_for(&file, way) {
-            return Err(invalid(match way {
-                Way::Read => "the descriptor is not open for reading",
-                Way::Write => "the descriptor is not open for writing",
-            }));
+            return Err(way.is_not_open());
         }
         if metadata.file_type().is_socket() {
             return Self::of_socket(file.into(), &metadata, way);
