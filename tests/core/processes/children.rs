@@ -1,6 +1,6 @@
 //! Children: starting, signals, reaping, and the end of the loop.
 
-use super::told::{Told, Watch, each_watch, exists, shell, until_ended, within};
+use super::told::{Watch, each_watch, exists, shell, until_ended, within};
 use log::LevelFilter;
 use rustix::process::{Pid, WaitOptions, waitpid};
 use std::fs;
@@ -9,6 +9,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 use support::logs::{keep_log, logged};
+use support::processes::Told;
 use support::{BOUND, Log, Recorder, TempDir, drive, settle};
 use tidegate::{EventLoop, LoopClosed};
 

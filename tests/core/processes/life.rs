@@ -1,8 +1,9 @@
 //! A process and its protocol: the order of the callbacks, output before the exit, ends.
 
-use super::told::{Told, Watch, each_watch, exists, shell, until_ended, within};
+use super::told::{Watch, each_watch, exists, shell, until_ended, within};
 use std::os::unix::process::ExitStatusExt;
 use std::process::Stdio;
+use support::processes::Told;
 use support::{Log, MIB, Recorder, drive, pattern, settle};
 use tidegate::{Pipe, WriteError};
 

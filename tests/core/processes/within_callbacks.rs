@@ -1,9 +1,10 @@
 //! A protocol that ends its process, or fails, within each of its callbacks.
 
-use super::told::{Told, Watch, each_watch, exists, shell, within};
+use super::told::{Watch, each_watch, exists, shell, within};
 use std::cell::Cell;
 use std::process::Stdio;
 use std::rc::Rc;
+use support::processes::Told;
 use support::{BOUND, MIB, drive, failures, settle};
 use tidegate::{Pipe, Protocol, Result, SubprocessProtocol, SubprocessTransport, Transport};
 

@@ -14,6 +14,7 @@ pub mod interop;
 pub mod logs;
 mod own_process;
 mod peer;
+pub mod processes;
 mod scale;
 mod scene;
 pub mod seal;
