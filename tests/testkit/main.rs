@@ -21,6 +21,7 @@ mod world {
     mod moving;
     mod names;
     mod network;
+    mod programs;
     mod repeating;
     mod running;
     mod signals;

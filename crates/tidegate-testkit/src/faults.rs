@@ -91,7 +91,7 @@ faults! {
     SlowJob = "slow job", 0.2;
     /// A connection was reset before it was accepted: ECONNABORTED.
     AcceptAborted = "ECONNABORTED on accept", 0.03;
-    /// An accept, bind or connect finds no descriptor: EMFILE. Also counts the refusals of a host's
+    /// An accept, bind, connect or start of a program finds no descriptor: EMFILE. Also counts the refusals of a host's
     /// [limit](crate::Network::limit_descriptors).
     NoDescriptor = "EMFILE", 0.02;
     /// A read or a write finds no memory: ENOBUFS.
@@ -108,6 +108,8 @@ faults! {
     DatagramsTogether = "datagrams in one call", 0.2;
     /// A call that sends several datagrams fails with EIO, as with a network card that cuts none.
     NoSegmentation = "EIO on segmentation", 0.02;
+    /// A [program](crate::Program) does not get to run for up to [a second](Faults::SLOW_PROGRAM).
+    SlowProgram = "program kept from running", 0.02;
     /// The clock jumps forward by up to [ten minutes](Faults::CLOCK_JUMP).
     ClockJump = "clock jump", 0.0002;
 }
@@ -149,6 +151,8 @@ impl Faults {
     pub const STALL: Duration = Duration::from_secs(5);
     /// The longest time that a host does not get to run.
     pub const SLOW_HOST: Duration = Duration::from_secs(1);
+    /// The longest time that a program does not get to run.
+    pub const SLOW_PROGRAM: Duration = Duration::from_secs(1);
     /// The longest time that a host waits for more events to gather.
     pub const CROWD: Duration = Duration::from_millis(100);
     /// The longest partition that a seed makes.

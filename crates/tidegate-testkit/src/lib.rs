@@ -149,6 +149,41 @@
 //! # Ok(()) }
 //! ```
 //!
+//! # Child processes
+//!
+//! [`Network::program`] puts a scripted [`Program`] on a host, where the loop starts it as a child:
+//!
+//! ```
+//! use std::process::Command;
+//! use std::time::Duration;
+//! use tidegate_streams::{Process, sleep};
+//! use tidegate_testkit::{Program, World};
+//!
+//! /// Starts a program until it succeeds, each time after twice the pause.
+//! async fn supervise() -> tidegate::Result<u32> {
+//!     let (mut starts, mut pause) = (1, Duration::from_secs(1));
+//!     while !Process::spawn(&mut Command::new("worker"))?.wait().await?.success() {
+//!         sleep(pause).await;
+//!         starts += 1;
+//!         pause *= 2;
+//!     }
+//!     Ok(starts)
+//! }
+//!
+//! # fn main() -> tidegate::Result {
+//! let mut world = World::new();
+//! let host = world.add_host("host")?;
+//! let mut runs = 0;
+//! world.network().program(&host, "worker", move |_| {
+//!     runs += 1;
+//!     let worker = Program::new().write("at work\n").wait(Duration::from_secs(5));
+//!     if runs < 6 { worker.exit(1) } else { worker }
+//! });
+//! let starts = world.block_on(&host, supervise())??;
+//! assert_eq!((starts, world.elapsed().as_secs()), (6, 6 * 5 + 31));
+//! # Ok(()) }
+//! ```
+//!
 //! # Where to go next
 //!
 //! The [guide](https://docs.rs/tidegate/latest/tidegate/guide/testing/) of `tidegate` has a chapter on
@@ -168,6 +203,7 @@
 //! | [`pair()`] | two protocols on one connection |
 //! | [`World`] | hosts, each an event loop; servers, clients, endpoints of datagrams, async code, on one clock |
 //! | [`Network`] | the network between the hosts: [`Link`]s, partitions, resets; [`Peer`]s and [`DatagramPeer`]s without a loop |
+//! | [`Program`], [`Network::program`] | scripted child processes of a host: their pipes, signals and exits |
 //! | [`Faults`], [`FaultCounts`] | the probability of each fault, and how often it struck |
 //! | [`Recorder`], [`DatagramRecorder`], [`Watched`], [`Log`] | a protocol that records its callbacks, one that records those of any other, and the record, which checks their order |
 //! | [`Trace`], [`Dialogue`] | the events of a run, and the bytes of both sides |
@@ -209,6 +245,7 @@ mod layer_check;
 mod log;
 mod network;
 mod pair;
+mod program;
 mod recorder;
 mod script;
 mod scripted_peer;
@@ -237,8 +274,9 @@ pub use layer_check::{
     ParseLayerCaseError, Side, check_layer,
 };
 pub use log::{Log, Seen};
-pub use network::{DatagramPeer, Host, Link, Network, Peer, PeerListener};
+pub use network::{DatagramPeer, Host, InstalledProgram, Link, Network, Peer, PeerListener};
 pub use pair::{Pair, pair};
+pub use program::Program;
 pub use recorder::Recorder;
 pub use script::{DatagramScript, Mismatch, Played, Script};
 pub use trace::Trace;

@@ -1,19 +1,21 @@
 //! Every fault of a simulated world strikes, and connections live through those that they can.
 
 use std::cell::Cell;
+use std::process::Command;
 use std::rc::Rc;
 use std::time::Duration;
 use support::datagrams::Asker;
+use support::processes::Told;
 use support::{Log, Recorder, pattern};
 use tidegate::{ConnectOptions, OnEof, Transport};
-use tidegate_testkit::{DatagramRecorder, Fault, Faults, Host, Link, World};
+use tidegate_testkit::{DatagramRecorder, Fault, Faults, Host, Link, Program, World};
 
 const LEN: usize = 20_000;
 const CLIENTS: usize = 3;
 const SEEDS: u64 = 15;
 
-/// Echoes through the network with these faults, over connections and by datagrams; returns the number of
-/// clients to which all came back, and how often `fault` struck.
+/// Echoes through the network with these faults, over connections and by datagrams, and through a program; returns the
+/// number of clients to which all came back, and how often `fault` struck.
 fn echo(seed: u64, faults: &Faults, fault: Fault) -> (usize, u64) {
     let link = Link::new().send_buffer(3000).receive_buffer(2000);
     let mut world = World::builder().seed(seed).link(link).build();
@@ -29,6 +31,15 @@ fn echo(seed: u64, faults: &Faults, fault: Fault) -> (usize, u64) {
     a.handle()
         .create_datagram_endpoint("0.0.0.0:0", Asker::new(b.addr(7), 20, &asked))
         .unwrap();
+    let told = Told::default();
+    world
+        .network()
+        .program(&b, "cat", |_| Program::new().copy());
+    let mut command = Command::new("cat");
+    let cat = b.handle().subprocess_exec(&mut command, told.protocol());
+    let stdin = cat.unwrap().stdin().unwrap();
+    stdin.write(&pattern(0, LEN)).unwrap();
+    stdin.write_eof().unwrap();
     world.network().set_faults(faults);
     let clients: [Log; CLIENTS] = std::array::from_fn(|_| Log::new());
     for client in &clients {
@@ -50,6 +61,8 @@ fn echo(seed: u64, faults: &Faults, fault: Fault) -> (usize, u64) {
     world.network().heal_all();
     world.run_until_idle().unwrap();
     assert!(asked.get(), "{fault}, seed {seed}: an echo is missing");
+    let copied = told.with(|notes| notes.stdout == pattern(0, LEN));
+    assert!(copied && told.has("lost"), "{fault}, seed {seed}: {told:?}");
     let mut whole = 0;
     for client in clients {
         let got = client.data();
@@ -88,6 +101,7 @@ fn row(fault: Fault) -> (f64, bool) {
         | Fault::SlowJob
         | Fault::NoMemory
         | Fault::SlowHost
+        | Fault::SlowProgram
         | Fault::DatagramLost
         | Fault::DatagramDoubled
         | Fault::DatagramLate

@@ -4,6 +4,7 @@ use super::Network;
 use super::endpoint::{EndpointId, Phase};
 use super::kernel::Source;
 use super::port::PortId;
+use super::process::Pid;
 use super::state::{END_OF_TIME, HostId, State};
 use super::transmit::Arrival;
 use std::collections::BTreeMap;
@@ -37,6 +38,11 @@ pub(super) enum Event {
         id: JobId,
     },
     Heal(HostId, HostId),
+    /// A process goes on, unless a later event of it takes this one's place.
+    Program {
+        pid: Pid,
+        turn: u64,
+    },
     Call(Box<dyn FnOnce(&Network)>),
 }
 
@@ -55,6 +61,7 @@ impl Event {
 pub(crate) enum Deferred {
     Job(Job),
     Call(Box<dyn FnOnce(&Network)>),
+    Program(Pid),
 }
 
 #[derive(Default)]
@@ -133,11 +140,17 @@ impl State {
                 Source::Port(id) => !self.ports.contains_key(id),
                 #[cfg(feature = "signal")]
                 Source::Signals(_) => false,
+                Source::Pipe(id) => !self.pipes.contains_key(id),
+                Source::Process(pid) => !self.processes.contains_key(pid),
             },
             Event::Room { port, .. } => !self.ports.contains_key(port),
             Event::Job { host, id } => !self.hosts[host.0].has_job(*id),
             Event::Heal(one, other) => {
                 !self.wires.get(&(*one, *other)).is_some_and(|wire| wire.cut)
+            }
+            Event::Program { pid, turn } => {
+                let process = self.processes.get(pid);
+                !process.is_some_and(|process| process.is_turn(*turn))
             }
             Event::Arrival { .. } | Event::Call(_) => false,
         }
@@ -161,6 +174,7 @@ impl State {
                 return Some(Deferred::Job(job));
             }
             Event::Call(call) => return Some(Deferred::Call(call)),
+            Event::Program { pid, .. } => return Some(Deferred::Program(pid)),
             Event::Remind { source, readiness } => self.tell(source, readiness),
             Event::Room { port, len } => self.room_again(port, len),
             Event::Heal(one, other) => self.heal(one, other),

@@ -1,14 +1,17 @@
 //! The simulated kernel in the place of the real one, under a loop.
 
 use super::Network;
+use super::child::{self, SimulatedPipe};
 use super::datagram::MAX_SEGMENTS;
 use super::endpoint::EndpointId;
 use super::listener::{ListenerId, inet};
 use super::port::PortId;
+use super::process::Pid;
 use super::state::{HostId, State};
 use crate::faults::Fault;
 use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tidegate::Address;
@@ -16,8 +19,8 @@ use tidegate::Address;
 use tidegate::Signal;
 use tidegate::driver::{
     BindOptions, DatagramBindOptions, DatagramOption, DatagramSocket, Datagrams, Driver, Events,
-    Job, JobId, JobStart, Listener, ListenerSocket, Readiness, Received, Socket, SocketOption,
-    StreamSocket, Token, Transmit, WAKE, Wake,
+    Job, JobId, JobStart, Listener, ListenerSocket, Process, Readiness, Received, Socket,
+    SocketOption, Spawned, StreamSocket, Token, Transmit, WAKE, Wake,
 };
 
 /// The kernel of one host. Its polls never wait: the world runs a loop only when there is
@@ -87,6 +90,9 @@ impl Driver for SimulatedDriver {
     }
 
     fn register(&mut self, socket: &mut Socket, token: Token) -> io::Result<()> {
+        if let Ok(pipe) = socket.of::<SimulatedPipe>() {
+            return self.with(|state, _| state.register_pipe(pipe.id, token));
+        }
         let id = socket.of::<SimulatedStream>()?.id;
         self.with(|state, host| {
             let Some(endpoint) = state.endpoint(id) else {
@@ -143,6 +149,17 @@ impl Driver for SimulatedDriver {
     #[cfg(feature = "signal")]
     fn take_signals(&mut self) -> Vec<Signal> {
         self.with(|state, host| state.take_signals(host))
+    }
+
+    fn spawn(&mut self, command: &mut Command) -> io::Result<Spawned> {
+        child::spawn(&self.network, self.host, command)
+    }
+
+    fn watch_child(&mut self, process: &mut Process, token: Token) -> io::Result<()> {
+        if let Process::Foreign(child) = process {
+            let pid = Pid(child.id());
+            self.with(|state, _| state.watch_process(pid, token));
+        }
     }
 
     fn start_job(&mut self, id: JobId, job: Job) -> JobStart {

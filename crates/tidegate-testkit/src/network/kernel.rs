@@ -3,7 +3,9 @@
 use super::agenda::Event;
 use super::endpoint::EndpointId;
 use super::listener::ListenerId;
+use super::pipe::PipeId;
 use super::port::PortId;
+use super::process::Pid;
 use super::state::{HostId, State, os_error};
 use crate::faults::{Fault, Faults};
 use std::collections::btree_map::Entry;
@@ -33,6 +35,9 @@ pub(super) enum Source {
     /// The signals of a host.
     #[cfg(feature = "signal")]
     Signals(HostId),
+    Pipe(PipeId),
+    /// Its exit.
+    Process(Pid),
 }
 
 impl From<EndpointId> for Source {
@@ -206,6 +211,20 @@ impl State {
                 let watch = token.map(|token| (host, token));
                 (watch, Readiness::new())
             }
+            Source::Pipe(id) => {
+                let Some(pipe) = self.pipes.get(&id) else {
+                    return;
+                };
+                let watch = pipe.token.map(|token| (pipe.host, token));
+                (watch, pipe.readiness())
+            }
+            Source::Process(pid) => {
+                let Some(process) = self.processes.get(&pid) else {
+                    return;
+                };
+                let watch = process.token.map(|token| (process.host, token));
+                (watch, process.readiness())
+            }
         };
         let Some((host, token)) = watch else { return };
         let kernel = self.host(host);
@@ -279,11 +298,16 @@ impl State {
         let listeners = self.listeners.values();
         let listeners = listeners.filter(|listener| listener.host == host);
         let ports = self.ports.values().filter(|port| port.host == host);
+        let pipes = self.pipes.values().filter(|pipe| pipe.host == host);
+        let processes = self.processes.values();
+        let processes = processes.filter(|process| process.host == host);
         let tokens: Vec<_> = ends
             .map(|(_, token)| token)
             .chain(listeners.filter_map(|listener| listener.token))
             .chain(ports.filter_map(|port| port.token))
             .chain(self.hosts[host.0].signal_token())
+            .chain(pipes.filter_map(|pipe| pipe.token))
+            .chain(processes.filter_map(|process| process.token))
             .collect();
         if tokens.is_empty() {
             return None;

@@ -1,6 +1,7 @@
 //! The network of a simulated world: hosts, the links between them, and faults.
 
 mod agenda;
+mod child;
 mod datagram;
 mod datagram_peer;
 mod driver;
@@ -11,9 +12,12 @@ mod link;
 mod listener;
 mod names;
 mod peer;
+mod pipe;
 mod port;
 #[cfg(feature = "signal")]
 mod signal;
+mod process;
+mod program;
 mod state;
 mod transmit;
 
@@ -31,12 +35,15 @@ use tidegate::driver::{BindOptions, DatagramBindOptions, UnixFileOptions};
 
 pub(crate) use agenda::Deferred;
 pub(crate) use driver::SimulatedDriver;
+pub(crate) use pipe::Input;
+pub(crate) use process::Pid;
 pub(crate) use state::{END_OF_TIME, HostId, State, WorldId, addresses};
 
 pub use datagram_peer::DatagramPeer;
 pub use host::Host;
 pub use link::Link;
 pub use peer::{Peer, PeerListener};
+pub use program::InstalledProgram;
 
 /// The host that [`Peer`]s live on.
 const OUTSIDE: HostId = HostId(0);
@@ -122,7 +129,7 @@ impl Network {
         self.with(|state| state.host(host).limit = most);
     }
 
-    /// Returns the number of sockets that a host has open.
+    /// Returns the number of sockets that a host has open, its ends of pipes included.
     #[track_caller]
     pub fn descriptors(&self, host: &Host) -> usize {
         let host = self.id_of(host);

@@ -6,7 +6,10 @@ use super::kernel::Kernel;
 use super::link::{Link, Wire};
 use super::listener::{ListenerId, ListenerState};
 use super::names::Names;
+use super::pipe::{Pipe, PipeId};
 use super::port::{Port, PortId};
+use super::process::{Pid, Process};
+use super::program::Installed;
 use crate::clock::Clock;
 use crate::faults::{Dice, Fault, FaultCounts, Faults};
 use crate::trace::{Recording, Trace, TraceOptions};
@@ -58,6 +61,11 @@ pub(crate) struct State {
     made: usize,
     pub(super) listeners: BTreeMap<ListenerId, ListenerState>,
     pub(super) ports: BTreeMap<PortId, Port>,
+    pub(super) pipes: BTreeMap<PipeId, Pipe>,
+    pub(super) programs: BTreeMap<(HostId, String), Installed>,
+    pub(super) processes: BTreeMap<Pid, Process>,
+    /// The number of processes so far.
+    pub(super) started: u32,
     /// The number of datagrams for which a receiver had no room.
     pub(super) datagrams_dropped: u64,
     pub(super) wires: BTreeMap<(HostId, HostId), Wire>,
@@ -82,6 +90,10 @@ impl State {
             made: 0,
             listeners: BTreeMap::new(),
             ports: BTreeMap::new(),
+            pipes: BTreeMap::new(),
+            programs: BTreeMap::new(),
+            processes: BTreeMap::new(),
+            started: 0,
             datagrams_dropped: 0,
             wires: BTreeMap::new(),
             usual: link,
@@ -162,8 +174,8 @@ impl State {
         self.over
     }
 
-    /// Ends the world. Returns the events that will not happen, for the caller to drop when nothing is
-    /// borrowed: their closures may hold the network and peers.
+    /// Ends the world. Returns the events that will not happen, and the programs, for the caller to drop when nothing
+    /// is borrowed: their closures may hold the network and peers.
     pub(crate) fn finish(&mut self) -> impl Sized + use<> {
         self.over = true;
         let held = self
@@ -171,7 +183,9 @@ impl State {
             .values_mut()
             .map(|wire| std::mem::take(&mut wire.held));
         let held: Vec<_> = held.collect();
-        (std::mem::take(&mut self.agenda), held)
+        let programs = std::mem::take(&mut self.programs);
+        let processes = std::mem::take(&mut self.processes);
+        (std::mem::take(&mut self.agenda), held, programs, processes)
     }
 
     // Links.

@@ -392,6 +392,7 @@ impl World {
         match self.network.with(|state| state.run_next_event()) {
             Some(Deferred::Job(job)) => job(),
             Some(Deferred::Call(call)) => call(&self.network),
+            Some(Deferred::Program(pid)) => self.network.run_process(pid),
             None => {}
         }
     }
