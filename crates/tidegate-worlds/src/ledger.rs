@@ -1,7 +1,7 @@
 //! The counts of a world, and every violation that was found in it.
 
-use crate::datagrams::Counts;
 use crate::layers::Stack;
+use crate::{datagrams, programs};
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -87,7 +87,8 @@ pub(crate) struct Ledger {
     pub(crate) cuts: Cell<u64>,
     /// Ends of stream that layers told, with a peer to compare them with.
     pub(crate) told_ends: Cell<u64>,
-    pub(crate) datagrams: Cell<Counts>,
+    pub(crate) datagrams: Cell<datagrams::Counts>,
+    pub(crate) programs: Cell<programs::Counts>,
     violations: RefCell<Vec<String>>,
 }
 

@@ -14,6 +14,7 @@ mod ledger;
 mod limits;
 mod meter;
 mod outcome;
+mod programs;
 mod scenario;
 mod servers;
 mod service;
@@ -21,7 +22,6 @@ mod stream_client;
 mod talker;
 mod watched;
 
-use datagrams::Counts;
 use outcome::Outcome;
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -98,7 +98,8 @@ struct Sums {
     replies: u64,
     throttled: u64,
     filled: u64,
-    datagrams: Counts,
+    datagrams: datagrams::Counts,
+    programs: programs::Counts,
     reasons: BTreeMap<&'static str, u64>,
     stacks: BTreeMap<String, u64>,
 }
@@ -120,6 +121,7 @@ impl Sums {
         self.throttled += outcome.throttled;
         self.filled += outcome.filled;
         self.datagrams += outcome.datagrams;
+        self.programs += outcome.programs;
         for (layers, count) in &outcome.stacks {
             *self.stacks.entry(layers.clone()).or_default() += count;
         }
@@ -160,6 +162,7 @@ impl Sums {
         println!("{cuts} ends that lost bytes, with a peer to see it");
         println!("{told_ends} ends of stream told by layers, with a peer that ended its own");
         println!("{}", self.datagrams);
+        println!("{}", self.programs);
         println!("\nconnections ended by");
         for (reason, count) in &self.reasons {
             println!("{reason:<24} {count:>12}");

@@ -1,7 +1,7 @@
 //! The result of a world.
 
-use crate::datagrams::Counts;
 use crate::ledger::Ledger;
+use crate::{datagrams, programs};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tidegate_testkit::{FaultCounts, Trace};
@@ -23,7 +23,8 @@ pub(crate) struct Outcome {
     pub(crate) replies: u64,
     pub(crate) throttled: u64,
     pub(crate) filled: u64,
-    pub(crate) datagrams: Counts,
+    pub(crate) datagrams: datagrams::Counts,
+    pub(crate) programs: programs::Counts,
     pub(crate) stacks: BTreeMap<String, u64>,
     pub(crate) reasons: BTreeMap<&'static str, u64>,
 }
@@ -52,6 +53,7 @@ impl Outcome {
             throttled: ledger.throttled.get(),
             filled: ledger.filled.get(),
             datagrams: ledger.datagrams.get(),
+            programs: ledger.programs.get(),
             stacks: ledger.stacks.take(),
             reasons: ledger.reasons.take(),
         }
@@ -74,7 +76,8 @@ impl Outcome {
             replies: 0,
             throttled: 0,
             filled: 0,
-            datagrams: Counts::default(),
+            datagrams: datagrams::Counts::default(),
+            programs: programs::Counts::default(),
             stacks: BTreeMap::new(),
             reasons: BTreeMap::new(),
         }

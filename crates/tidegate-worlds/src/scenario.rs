@@ -8,6 +8,7 @@ use crate::layers::{Layers, Stack};
 use crate::ledger::{Guard, Ledger};
 use crate::limits::{Budget, Limits};
 use crate::outcome::Outcome;
+use crate::programs::Programs;
 use crate::servers::{BufferedEcho, Echo, echo};
 use crate::service::{self, Service};
 use crate::stream_client;
@@ -88,6 +89,7 @@ fn live(world: &mut World, ledger: &Rc<Ledger>, rng: &mut fastrand::Rng) -> io::
     accepting::schedule(world, &servers, 2 * TRAFFIC, ledger, start.rng);
     let ends = hosts.split_at(SERVERS);
     let questions = Questions::start(world, ends, 2 * TRAFFIC, ledger)?;
+    let programs = Programs::start(world, &hosts, 2 * TRAFFIC, ledger);
     world.network().set_faults(&any_faults(start.rng));
     start.clients(world);
     for host in &hosts {
@@ -108,7 +110,7 @@ fn live(world: &mut World, ledger: &Rc<Ledger>, rng: &mut fastrand::Rng) -> io::
         Ok::<_, StepLimitExceeded>(())
     };
     advance(world, TRAFFIC)?;
-    let gone = end_some_hosts(world, &hosts, rng);
+    let gone = end_some_hosts(world, &hosts, &programs, rng);
     advance(world, TRAFFIC)?;
     calm_down(world, &hosts);
     advance(world, CALM)?;
@@ -124,6 +126,7 @@ fn live(world: &mut World, ledger: &Rc<Ledger>, rng: &mut fastrand::Rng) -> io::
         }
     }
     questions.end(&left, world);
+    programs.end(&left, world);
     shut_down(world, servers, ledger)?;
     for host in &left {
         nothing_left(world, host, ledger);
@@ -404,12 +407,14 @@ fn connect(
 fn end_some_hosts<'h>(
     world: &mut World,
     hosts: &'h [Host],
+    programs: &Programs,
     rng: &mut fastrand::Rng,
 ) -> Vec<&'h str> {
     let mut gone = Vec::new();
     if rng.u32(..4) == 0 {
         for _ in 0..rng.u32(1..4) {
             let host = &hosts[rng.usize(..hosts.len())];
+            programs.host_ends(host);
             world.end_host(host);
             gone.push(host.name());
         }
