@@ -111,7 +111,7 @@ const KINDS: [Kind; 6] = [
 ];
 
 impl Programs {
-    /// Starts two for each host, in every other world. The numbers of a seed are drawn apart: the rest of the world
+    /// Starts two for each of these hosts, in every other world. The numbers of a seed are drawn apart: the rest of the world
     /// does not depend on them.
     pub(crate) fn start(
         world: &World,
@@ -149,11 +149,10 @@ impl Programs {
         let pause = Duration::from_millis(self.rng.borrow_mut().u64(1..20_000));
         let call = Guard::new(&self.ledger, |ledger| &ledger.calls);
         let programs = self.clone();
-        let timer = handle.call_later(pause, move |handle| {
+        handle.call_later(pause, move |handle| {
             drop(call);
             programs.start_one(handle);
         });
-        drop(timer);
     }
 
     fn start_one(self: &Rc<Self>, handle: &Handle) {
@@ -319,7 +318,7 @@ impl Supervised {
     fn signal_later(&self, process: &SubprocessTransport, after: Duration, signal: i32) {
         let (child, run) = (process.child().clone(), self.run.clone());
         let call = Guard::new(&self.programs.ledger, |ledger| &ledger.calls);
-        let timer = process.handle().call_later(after, move |_| {
+        process.handle().call_later(after, move |_| {
             drop(call);
             if child.status().is_none() {
                 run.signalled.set(true);
@@ -327,7 +326,6 @@ impl Supervised {
                 let _ = child.send_signal(signal);
             }
         });
-        drop(timer);
     }
 }
 
@@ -342,10 +340,14 @@ impl SubprocessProtocol for Supervised {
         self.signal_later(process, Duration::from_millis(term), SIGTERM);
         self.signal_later(process, 2 * PATIENCE, SIGKILL);
         let stdin = process.stdin().ok_or("no standard input")?;
-        if self.run.kind == Kind::Copies {
-            stdin.write(&bytes(self.run.of, 0, self.run.len))?;
+        let input = match self.run.kind {
+            Kind::Copies => bytes(self.run.of, 0, self.run.len),
+            _ => Vec::new(),
+        };
+        // Refused by the write budget of the loop: the end of the pipe tells.
+        if stdin.write(&input).is_ok() {
+            let _ = stdin.write_eof();
         }
-        stdin.write_eof()?;
         Ok(())
     }
 

@@ -89,7 +89,7 @@ fn live(world: &mut World, ledger: &Rc<Ledger>, rng: &mut fastrand::Rng) -> io::
     accepting::schedule(world, &servers, 2 * TRAFFIC, ledger, start.rng);
     let ends = hosts.split_at(SERVERS);
     let questions = Questions::start(world, ends, 2 * TRAFFIC, ledger)?;
-    let programs = Programs::start(world, &hosts, 2 * TRAFFIC, ledger);
+    let programs = Programs::start(world, ends.0, 2 * TRAFFIC, ledger);
     world.network().set_faults(&any_faults(start.rng));
     start.clients(world);
     for host in &hosts {

@@ -47,7 +47,10 @@ fn the_end_of_a_loop_kills_and_reaps_all_but_the_detached() {
     let refused = host
         .handle()
         .subprocess_exec(&mut Command::new("program"), Told::default().protocol());
-    assert_eq!(refused.unwrap_err().to_string(), "the event loop is closed");
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "the event loop was dropped"
+    );
 }
 
 /// Asks the world when it is dropped, as nothing could that is borrowed.
