@@ -59,6 +59,37 @@ fn a_child_that_was_started_in_a_job_is_watched(watch: Watch) {
     );
 }
 
+each_watch!(a_child_without_a_protocol_has_pipes_for_one_direction_each);
+fn a_child_without_a_protocol_has_pipes_for_one_direction_each(watch: Watch) {
+    let mut event_loop = watch.event_loop();
+    let handle = event_loop.handle().clone();
+    let recorder = || Recorder::new(&Log::new());
+    let wrong = handle.spawn_child(&mut shell("cat")).unwrap();
+    let refused = [
+        handle.connect_read_pipe(wrong.stdin.unwrap(), recorder()),
+        handle.connect_write_pipe(wrong.stdout.unwrap(), recorder()),
+    ];
+    for refused in refused {
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::InvalidInput);
+    }
+    // They were closed, so its input has ended.
+    within(&mut event_loop, wrong.child.wait()).unwrap();
+    let log = Log::new();
+    let right = handle.spawn_child(&mut shell("cat")).unwrap();
+    let stdin = handle.connect_write_pipe(right.stdin.unwrap(), recorder());
+    let stdin = stdin.unwrap();
+    stdin.write(b"there and back").unwrap();
+    stdin.write_eof().unwrap();
+    let stdout = handle.connect_read_pipe(right.stdout.unwrap(), Recorder::new(&log));
+    within(&mut event_loop, stdout.unwrap().wait_closed()).unwrap();
+    assert_eq!(log.data(), b"there and back");
+    let status = within(&mut event_loop, right.child.wait()).unwrap();
+    assert!(status.success());
+    drop(event_loop);
+    let late = handle.spawn_child(&mut shell("cat")).unwrap_err();
+    assert!(is_closed(&late));
+}
+
 each_watch!(a_start_that_fails_says_why_and_leaves_nothing);
 fn a_start_that_fails_says_why_and_leaves_nothing(watch: Watch) {
     let dir = TempDir::new();
