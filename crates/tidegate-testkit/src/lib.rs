@@ -228,6 +228,12 @@
 //! seen result and show the dialogue before it, in their `Debug` too: `unwrap` them. A `Log` whose
 //! callbacks came out of order panics when it is dropped, or when its world is. In a `Pair` and a
 //! `Script` a panic of a protocol fails the test.
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! | --- | --- | --- |
+//! | `signal` | off | `Network::raise`: signals of simulated hosts; `signal` of `tidegate`, which brings signal-hook |
 #![warn(clippy::missing_errors_doc)]
 
 mod check;
