@@ -13,8 +13,8 @@
 //! The exit code is 0 when nothing was cut, 3 when something was, 1 after an error, 2 when the
 //! arguments are wrong.
 //!
-//! `wait_signal` takes both signals when it is called, and gives them back when one has come. Waited for once more, the
-//! second one stops the loop. A third one has its default action: it kills.
+//! `wait_signal` takes both signals when it is called, and gives them back when one has come. Waited
+//! for once more, the second one stops the loop. A third one has its default action: it kills.
 
 use std::io::{self, Write};
 use std::process::ExitCode;

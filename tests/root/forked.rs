@@ -16,7 +16,8 @@ fn compile(library: &Path) {
     let mut arguments: Vec<OsString> = ["-shared", "-fPIC", "-O1", "-Wall", "-Werror", "-o"]
         .map(OsString::from)
         .into();
-    arguments.extend([library.into(), source.into()]);
+    arguments.push(library.into());
+    arguments.push(source.into());
     output_of("gcc", &arguments);
 }
 
