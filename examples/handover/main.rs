@@ -27,7 +27,9 @@ use std::net::TcpListener;
 use std::process::{self, ExitCode};
 use std::rc::Rc;
 use std::time::Duration;
-use tidegate::{ChildHandle, Closed, EventLoop, Handle, Protocol, Result, Server, Signal, Transport};
+use tidegate::{
+    ChildHandle, Closed, EventLoop, Handle, Protocol, Result, Server, Signal, Transport,
+};
 use tidegate_examples::{Args, exit_code, print_addresses, say};
 
 /// The exit code of a process that had to cut connections.

@@ -111,8 +111,8 @@ const KINDS: [Kind; 6] = [
 ];
 
 impl Programs {
-    /// Starts two for each of these hosts, in every other world. The numbers of a seed are drawn apart: the rest of the world
-    /// does not depend on them.
+    /// Starts two for each of these hosts, in every other world. The numbers of a seed are drawn apart: the rest of
+    /// the world does not depend on them.
     pub(crate) fn start(
         world: &World,
         hosts: &[Host],

@@ -160,6 +160,7 @@ impl Driver for SimulatedDriver {
             let pid = Pid(child.id());
             self.with(|state, _| state.watch_process(pid, token));
         }
+        Ok(())
     }
 
     fn start_job(&mut self, id: JobId, job: Job) -> JobStart {

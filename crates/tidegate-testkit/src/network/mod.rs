@@ -14,10 +14,10 @@ mod names;
 mod peer;
 mod pipe;
 mod port;
-#[cfg(feature = "signal")]
-mod signal;
 mod process;
 mod program;
+#[cfg(feature = "signal")]
+mod signal;
 mod state;
 mod transmit;
 

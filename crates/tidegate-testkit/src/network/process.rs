@@ -111,10 +111,7 @@ impl State {
             }
         }
         let ends = [LoopEnd::Writes, LoopEnd::Reads, LoopEnd::Reads];
-        let mut pipes = [None; 3];
-        for n in 0..3 {
-            pipes[n] = has_pipe[n].then(|| self.add_pipe(host, ends[n], capacity));
-        }
+        let pipes = [0, 1, 2].map(|n| has_pipe[n].then(|| self.add_pipe(host, ends[n], capacity)));
         if let Some(program) = self.programs.get_mut(&(host, name.to_owned())) {
             program.starts += 1;
         }

@@ -101,6 +101,10 @@ impl Network {
     }
 }
 
+#[expect(
+    clippy::return_self_not_must_use,
+    reason = "the program is changed in any case"
+)]
 impl InstalledProgram {
     fn key(&self) -> (HostId, String) {
         (self.host, self.name.clone())

@@ -6,8 +6,8 @@
 mod child;
 mod pipe_protocol;
 mod protocol;
-mod start_error;
 mod spawn;
+mod start_error;
 mod subprocess;
 
 use crate::Handle;

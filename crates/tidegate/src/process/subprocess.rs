@@ -3,8 +3,8 @@
 use super::child::ChildHandle;
 use super::pipe_protocol::PipeProtocol;
 use super::protocol::{Pipe, SubprocessProtocol};
-use super::start_error::explained;
 use super::spawn::SpawnedChild;
+use super::start_error::explained;
 use crate::completion::{Completer, Completion};
 use crate::driver::Readiness;
 use crate::event_loop::{Core, Deferred, Failure, add};
