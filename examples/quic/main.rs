@@ -51,20 +51,16 @@ fn fetch(handle: &Handle, from: SocketAddr, cert: Cert, offload: bool) -> Made<C
     let made = (client.endpoint).connect(handle.now(), config, from, "localhost")?;
     client.add(made, Some(done));
     let options = tuned(DatagramOptions::connected(from), offload);
-    Ok((
-        handle.create_datagram_endpoint(options, client)?,
-        completion,
-    ))
+    let client = handle.create_datagram_endpoint(options, client)?;
+    Ok((client, completion))
 }
 
 fn run() -> Result {
     let (connect, mib) = (("connect", "ADDRESS"), ("mib", "100"));
     let args = Args::from_env(&[LISTEN, connect, CERT, mib, ("offload", "on|off")])?;
     let offload = args.choice("offload", &["on", "off"])? == "on";
-    let (file, mib) = (
-        args.required("cert")?,
-        args.number("mib", 0..=1 << 20, 100)?,
-    );
+    let mib = args.number("mib", 0..=1 << 20, 100)?;
+    let file = args.required("cert")?;
     let mut event_loop = EventLoop::new()?;
     let handle = event_loop.handle().clone();
     let Some(server) = args.get("connect") else {

@@ -112,13 +112,13 @@ impl DatagramTransport {
         self.enqueue(None, data)
     }
 
-    /// Sends `data` as datagrams of `segment_size` bytes each, of which the last may be shorter: takes all of
+    /// Sends `data` as datagrams of `segment_size` bytes each, the last of which may be shorter. Takes all of
     /// them, or none. [`Departure`] has their marks and their source.
     ///
-    /// It is one call for what protocols such as QUIC make at a time; the datagrams are the same as with
-    /// [`send_to`](Self::send_to) for each, and so are their order, their cost, their numbers and their errors. The
-    /// kernel gets at most 64 of them in one system call. A `segment_size` of 0 makes one datagram, as does one
-    /// that is more than `data` has.
+    /// Protocols such as QUIC make several datagrams at a time. This call does the same as one of
+    /// [`send_to`](Self::send_to) for each: their order, their cost, their numbers and their errors are those of
+    /// single datagrams. The kernel gets at most 64 of them in one system call. A `segment_size` of 0 makes one
+    /// datagram, as does one that is not less than the length of `data`.
     ///
     /// ```
     /// use tidegate::{Address, DatagramProtocol, DatagramTransport, Departure, Ecn, Result};

@@ -59,13 +59,12 @@ pub trait DatagramProtocol: Any {
         from: &Address,
     ) -> Result;
 
-    /// Called after the last datagram of a batch: those that the endpoint receives in one tick, which are at most 64
-    /// and the rest of the last read. It is the place for what is done once for several datagrams, as netty's
-    /// `channelReadComplete` is.
+    /// Called after the last datagram of a batch, for work that is done once for several datagrams.
     ///
-    /// The datagrams that it sends leave with the replies to the last sender, at the latest when it returns. It does not come
-    /// without a datagram, nor when the endpoint is ending. The default implementation does nothing, and costs
-    /// nothing.
+    /// A batch is all that the endpoint receives in one tick: at most 64 datagrams, and the rest of the last read.
+    /// Datagrams that this callback sends leave together with the replies to the last sender. It is not called
+    /// without a datagram, nor when the endpoint is ending. netty's `channelReadComplete` is the model. The default
+    /// implementation does nothing, and costs nothing.
     ///
     /// # Errors
     ///

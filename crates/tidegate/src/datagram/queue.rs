@@ -355,7 +355,9 @@ mod tests {
         }
         let mut runs = Vec::new();
         while queue.len() > 0 {
-            let Front { transmit, count } = queue.front(|| 64);
+            let Front {
+                transmit, count, ..
+            } = queue.front(|| 64);
             runs.push((count, transmit.data.len(), transmit.segment));
             queue.pop(count);
         }

@@ -100,8 +100,8 @@ impl DatagramTransport {
         endpoint.core().batch_of.set(None);
     }
 
-    /// The default implementation of `batch_received` was called, of a protocol of this type. When that is the
-    /// endpoint's own, and not one within another, there is nobody to call any more.
+    /// The default implementation of `batch_received` was called, of a protocol of this type. If the endpoint's own
+    /// protocol is of this type, the call is made no more. A protocol within another one has no say.
     pub(super) fn ignores_batches(&self, of: TypeId) {
         let endpoint = self.endpoint();
         if endpoint.core().batch_of.get() == Some((endpoint.id, of)) {
