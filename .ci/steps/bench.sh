@@ -60,10 +60,19 @@ scale() {
     [ "$(grep -c '^| .* | [1-9][0-9]* | ' "$scratch/scale")" = 5 ]
 }
 
+# The same, of the output of children.
+comparison_children() {
+    bounded 1200 cargo run --release -p tidegate-bench --features children --bin compare_children -- \
+        --rounds 1 --mebibytes 64 >"$scratch/compare_children" || return 1
+    cat "$scratch/compare_children"
+    grep -q '^| tokio | [1-9]' "$scratch/compare_children"
+}
+
 step counts "counting_programs" "system calls, instructions, allocations, memory" counts
 step comparison "python counting_programs" "a short comparison" comparison
 step comparison-redis redis "a short comparison with redis-server" comparison_redis
 step comparison-http "network_programs" "a short comparison of HTTP" comparison_http
 step comparison-relay "" "a short comparison of proxies" comparison_relay
+step comparison-children "" "a short comparison of reading a child's output" comparison_children
 step micro "" "timers, callbacks and wake-ups, in short" micro
 step scale "" "one loop and two, in short" scale
