@@ -15,8 +15,8 @@ use tidegate::{
 const MOST: usize = 1000;
 const LARGEST: f64 = 1024.0 * 1024.0;
 
-/// A connection through the relay: the client's, the front, the back, the echo server's.
-const DESCRIPTORS_EACH: u64 = 4;
+/// A connection through the relay: the client's, the front, the back, the echo server's, and a pipe each way.
+const DESCRIPTORS_EACH: u64 = 8;
 /// For the loops, the listeners and whatever the test harness has open.
 const DESCRIPTORS_BESIDE: u64 = 64;
 

@@ -134,11 +134,12 @@ fn bytes_that_are_not_taken_stay_in_the_pipe_and_stop_reading_until_it_is_empty(
         ..
     } = piped;
     drive(&mut event_loop, "all of it", || {
-        b_peer.read_some(16 * 1024);
+        b_peer.read_some(64 * 1024);
         assert!(!is_piped(&b) || !a.is_reading(), "{a:?} {b:?}");
         b_peer.received().len() == sent
     });
     assert!(b_peer.received() == pattern(0, sent));
+    settle(&mut event_loop);
     assert!(!is_piped(&b) && a.is_reading());
     assert_eq!(event_loop.handle().stats().buffered, 0);
 }
