@@ -5,18 +5,33 @@ use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
 use std::task::{Context, Poll, Wake, Waker};
-use std::thread;
-use std::time::Duration;
-use support::{Kind, Log, Recorder, adopted, drive, each_kind, settle, tick};
-use tidegate::{Bytes, CloseReason, EventLoop, Flow, WriteLimits};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+use support::{Kind, Log, Peer, Recorder, adopted, drive, each_kind, settle, tick};
+use tidegate::{Bytes, CloseReason, EventLoop, Flow, Transport, WriteLimits};
 use tidegate_service::{RemoteLimits, RemoteWriteError, RemoteWriter};
 
 const BOUND: Duration = Duration::from_secs(30);
 
+/// Longer than any test waits: a wait that ends was ended.
+const LONG: Duration = Duration::from_secs(24 * 3600);
+
 /// Joins a thread while the loop runs.
-fn join<T>(event_loop: &mut EventLoop, thread: thread::JoinHandle<T>) -> T {
+fn join<T>(event_loop: &mut EventLoop, thread: JoinHandle<T>) -> T {
     drive(event_loop, "the thread", || thread.is_finished());
+    thread.join().unwrap()
+}
+
+/// Joins a thread that no loop has to run for.
+#[track_caller]
+fn join_alone<T>(thread: JoinHandle<T>) -> T {
+    let begun = Instant::now();
+    while !thread.is_finished() {
+        assert!(begun.elapsed() < BOUND, "the thread still waits");
+        thread::yield_now();
+    }
     thread.join().unwrap()
 }
 
@@ -156,7 +171,7 @@ impl Wake for Woken {
 }
 
 /// A connection whose kernel is full, with a writer that is paused.
-fn paused(kind: Kind) -> (EventLoop, tidegate::Transport, support::Peer, RemoteWriter) {
+fn paused(kind: Kind) -> (EventLoop, Transport, Peer, RemoteWriter) {
     let mut event_loop = EventLoop::new().unwrap();
     let (transport, peer) = adopted(event_loop.handle(), kind, Recorder::new(&Log::new()));
     let limits = RemoteLimits::new().high(100).low(10);
@@ -184,6 +199,7 @@ fn async_code_is_woken_when_the_flow_is_open_again(kind: Kind) {
     assert_eq!(ready.as_mut().poll(&mut context), Poll::Ready(Ok(())));
 }
 
+<<<<<<< HEAD
 each_kind!(a_wait_that_is_dropped_keeps_no_waker);
 fn a_wait_that_is_dropped_keeps_no_waker(kind: Kind) {
     let (mut event_loop, transport, mut peer, writer) = paused(kind);
@@ -210,11 +226,70 @@ fn a_wait_that_is_dropped_keeps_no_waker(kind: Kind) {
 }
 
 /// A thread that waits, and then writes.
+||||||| parent of 0b08bd3 (Tests of writes and messages of other threads: a loop that is dropped meanwhile, an end that wakes async code, turns for others, a worker that ends)
+/// A thread that waits, and then writes.
+=======
+each_kind!(async_code_is_woken_by_the_end_of_the_connection_and_of_the_loop);
+fn async_code_is_woken_by_the_end_of_the_connection_and_of_the_loop(kind: Kind) {
+    for ends_the_loop in [false, true] {
+        let (mut event_loop, transport, _peer, writer) = paused(kind);
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(woken.clone());
+        let mut ready = pin!(writer.ready());
+        let mut context = Context::from_waker(&waker);
+        assert!(ready.as_mut().poll(&mut context).is_pending());
+        if ends_the_loop {
+            drop(event_loop);
+        } else {
+            transport.abort();
+            settle(&mut event_loop);
+        }
+        assert!(woken.0.load(Ordering::SeqCst), "loop: {ends_the_loop}");
+        let end = ready.as_mut().poll(&mut context);
+        assert!(
+            matches!(end, Poll::Ready(Err(RemoteWriteError::Closed(_)))),
+            "{end:?}"
+        );
+    }
+}
+
+each_kind!(a_flood_of_pieces_leaves_turns_for_others);
+fn a_flood_of_pieces_leaves_turns_for_others(kind: Kind) {
+    const MIB: usize = 1 << 20;
+    for (len, number, most) in [(1, 10_000, 4096), (64 * 1024, 64, MIB)] {
+        let mut event_loop = EventLoop::new().unwrap();
+        let (transport, _peer) = adopted(event_loop.handle(), kind, Recorder::new(&Log::new()));
+        transport
+            .set_write_limits(WriteLimits::new().with_high(8 * MIB))
+            .unwrap();
+        let limits = RemoteLimits::new().high(8 * MIB);
+        let writer = RemoteWriter::new(&transport, limits).unwrap();
+        settle(&mut event_loop);
+        for _ in 0..number {
+            writer.write_owned(vec![7; len]).unwrap();
+        }
+        while writer.waiting() > 0 {
+            let before = transport.written() as usize;
+            tick(&mut event_loop);
+            let taken = transport.written() as usize - before;
+            assert!((1..=most).contains(&taken), "{taken} bytes in a tick");
+        }
+    }
+}
+
+/// A thread that waits, and then writes. It has begun when this returns.
+>>>>>>> 0b08bd3 (Tests of writes and messages of other threads: a loop that is dropped meanwhile, an end that wakes async code, turns for others, a worker that ends)
 fn wait_elsewhere(
     writer: &RemoteWriter,
-) -> thread::JoinHandle<(Result<(), RemoteWriteError>, Result<Flow, RemoteWriteError>)> {
+) -> JoinHandle<(Result<(), RemoteWriteError>, Result<Flow, RemoteWriteError>)> {
     let writer = writer.clone();
-    thread::spawn(move || (writer.wait(BOUND), writer.write_owned("late")))
+    let (begins, begun) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        begins.send(()).unwrap();
+        (writer.wait(LONG), writer.write_owned("late"))
+    });
+    begun.recv().unwrap();
+    thread
 }
 
 each_kind!(the_end_of_the_connection_ends_every_wait_with_its_reason);
@@ -247,12 +322,48 @@ fn a_loop_that_is_dropped_ends_every_wait(kind: Kind) {
     let (event_loop, transport, _peer, writer) = paused(kind);
     let waiting = wait_elsewhere(&writer);
     drop((event_loop, transport));
-    let (waited, late) = waiting.join().unwrap();
+    let (waited, late) = join_alone(waiting);
     assert!(
         matches!(waited, Err(RemoteWriteError::Closed(_))),
         "{waited:?}"
     );
     assert!(matches!(late, Err(RemoteWriteError::Closed(_))), "{late:?}");
+}
+
+each_kind!(threads_that_write_while_the_loop_is_dropped_are_told_of_its_end);
+fn threads_that_write_while_the_loop_is_dropped_are_told_of_its_end(kind: Kind) {
+    for round in 0..20 {
+        let mut event_loop = EventLoop::new().unwrap();
+        let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&Log::new()));
+        let writer = RemoteWriter::new(&transport, RemoteLimits::new()).unwrap();
+        let threads = [(); 2].map(|()| {
+            let writer = writer.clone();
+            thread::spawn(move || {
+                loop {
+                    let written = match writer.write_owned(&b"a piece of some bytes"[..]) {
+                        Ok(Flow::Paused) => writer.wait(LONG),
+                        written => written.map(drop),
+                    };
+                    if let Err(error) = written {
+                        return error;
+                    }
+                }
+            })
+        });
+        // In every other round some of them wait for room.
+        drive(&mut event_loop, "pieces", || {
+            if round % 2 == 0 {
+                peer.read_available();
+            }
+            transport.written() > 100_000
+        });
+        drop((event_loop, transport));
+        for thread in threads {
+            let end = join_alone(thread);
+            assert!(matches!(end, RemoteWriteError::Closed(_)), "{end:?}");
+        }
+        assert_eq!(writer.waiting(), 0);
+    }
 }
 
 each_kind!(a_connection_that_is_closing_takes_no_more);

@@ -332,6 +332,43 @@ fn a_panic_that_is_propagated_ends_its_worker_and_the_others_serve_on() {
 }
 
 #[test]
+fn a_worker_that_ends_takes_its_connections_along_and_the_others_serve_on() {
+    for spread in SPREADS {
+        let workers = workers(2);
+        let (server, addr) = serve(&workers, spread, |options| options);
+        let mut peers = [Vec::new(), Vec::new()];
+        while peers.iter().any(Vec::is_empty) {
+            let mut peer = served(addr);
+            let worker = usize::from(line(&mut peer, b'n') == "web-1");
+            peers[worker].push(peer);
+        }
+        workers.remotes()[0].stop();
+        let [gone, stay] = &mut peers;
+        for peer in gone {
+            assert_eq!(peer.read(&mut [0; 8]).unwrap_or(0), 0, "{spread:?}");
+        }
+        until("its end", || workers.on_each(|_| ()).len(), |now| *now == 1);
+        for peer in stay {
+            assert_eq!(line(peer, b'n'), "web-1");
+        }
+        // Those that were on their way to it are lost, and none after them.
+        let begun = Instant::now();
+        let mut in_a_row = 0;
+        while in_a_row < 8 {
+            assert!(begun.elapsed() < BOUND, "{spread:?}: {server:?}");
+            let is_served = dial(addr).read_exact(&mut [0]).is_ok();
+            in_a_row = if is_served { in_a_row + 1 } else { 0 };
+        }
+        until(
+            "no places there",
+            || server.connections(),
+            |now| now[0] == 0,
+        );
+        assert_eq!(workers.shutdown(BOUND).1, []);
+    }
+}
+
+#[test]
 fn options_of_connections_hold_on_each_loop_and_those_of_accepting_where_it_is_accepted() {
     struct Idle;
     impl Protocol for Idle {

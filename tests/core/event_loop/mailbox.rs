@@ -2,12 +2,27 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
-use std::thread;
-use std::time::Duration;
+use std::sync::mpsc;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
 use support::{drive, failures, settle, tick};
 use tidegate::{EventLoop, Mailbox, SendError};
 
 const BOUND: Duration = Duration::from_secs(30);
+
+/// Longer than any test waits: a wait that ends was ended.
+const LONG: Duration = Duration::from_secs(24 * 3600);
+
+/// Joins a thread that no loop has to run for.
+#[track_caller]
+fn join_alone<T>(thread: JoinHandle<T>) -> T {
+    let begun = Instant::now();
+    while !thread.is_finished() {
+        assert!(begun.elapsed() < BOUND, "the thread still waits");
+        thread::yield_now();
+    }
+    thread.join().unwrap()
+}
 
 type Heard = Rc<RefCell<Vec<u32>>>;
 
@@ -31,7 +46,7 @@ fn messages_of_threads_come_once_and_in_the_order_of_the_thread() {
             let mailbox = mailbox.clone();
             thread::spawn(move || {
                 for n in 0..MESSAGES {
-                    mailbox.send_within(thread * MESSAGES + n, BOUND).unwrap();
+                    mailbox.send_within(thread * MESSAGES + n, LONG).unwrap();
                 }
             })
         })
@@ -76,6 +91,7 @@ fn a_flood_leaves_turns_for_others_and_wakes_the_loop_once() {
     let mut event_loop = EventLoop::new().unwrap();
     let (mailbox, heard) = mailbox(&event_loop, 1000);
     settle(&mut event_loop);
+    let before = event_loop.handle().stats();
     for n in 0..1000 {
         mailbox.send(n).unwrap();
     }
@@ -88,6 +104,9 @@ fn a_flood_leaves_turns_for_others_and_wakes_the_loop_once() {
         assert!(ticks < 100);
     }
     assert_eq!(most, 64);
+    // One for each message, and one for the call of the loop.
+    let callbacks = event_loop.handle().stats().callbacks - before.callbacks;
+    assert_eq!(callbacks, 1001);
 }
 
 #[test]
@@ -128,13 +147,18 @@ fn a_loop_that_is_dropped_ends_every_wait_and_drops_the_closure() {
     let event_loop = EventLoop::new().unwrap();
     let (mailbox, heard) = mailbox(&event_loop, 1);
     mailbox.send(0).unwrap();
+    let (begins, begun) = mpsc::channel();
     let waiting = {
         let mailbox = mailbox.clone();
-        thread::spawn(move || mailbox.send_within(1, BOUND))
+        thread::spawn(move || {
+            begins.send(()).unwrap();
+            mailbox.send_within(1, LONG)
+        })
     };
+    begun.recv().unwrap();
     let handle = event_loop.handle().clone();
     drop(event_loop);
-    assert_eq!(waiting.join().unwrap(), Err(SendError::Closed(1)));
+    assert_eq!(join_alone(waiting), Err(SendError::Closed(1)));
     assert_eq!(mailbox.send(2), Err(SendError::Closed(2)));
     assert_eq!((heard.borrow().len(), Rc::strong_count(&heard)), (0, 1));
     // One that is made after the end.
@@ -189,4 +213,27 @@ fn messages_that_never_come_are_dropped_on_the_thread_of_the_loop() {
         [thread::current().id(); 2]
     );
     assert_eq!(mailbox.waiting(), 0);
+}
+
+fn threads_that_send_while_the_loop_is_dropped_are_told_of_its_end() {
+    for round in 0..20 {
+        let mut event_loop = EventLoop::new().unwrap();
+        // With little room they wait as a rule.
+        let (mailbox, heard) = mailbox(&event_loop, if round % 2 == 0 { 2 } else { 100_000 });
+        let threads = [(); 2].map(|()| {
+            let mailbox = mailbox.clone();
+            thread::spawn(move || {
+                (0..)
+                    .find_map(|n| mailbox.send_within(n, LONG).err())
+                    .unwrap()
+            })
+        });
+        drive(&mut event_loop, "messages", || heard.borrow().len() > 100);
+        drop(event_loop);
+        for thread in threads {
+            let end = join_alone(thread);
+            assert!(matches!(end, SendError::Closed(_)), "{end:?}");
+        }
+        assert_eq!((mailbox.waiting(), Rc::strong_count(&heard)), (0, 1));
+    }
 }
