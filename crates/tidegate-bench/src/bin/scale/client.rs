@@ -42,8 +42,8 @@ impl Mark {
         let seconds = (self.at - before.at).as_secs_f64();
         Figures {
             per_second: (self.messages - before.messages) as f64 / seconds,
-            server: (self.server - before.server).as_secs_f64() / seconds,
-            client: (self.client - before.client).as_secs_f64() / seconds,
+            server: self.server.saturating_sub(before.server).as_secs_f64() / seconds,
+            client: self.client.saturating_sub(before.client).as_secs_f64() / seconds,
         }
     }
 }
@@ -71,7 +71,7 @@ pub(super) fn run(server: &ServerProcess, time: Duration) -> Result<Figures> {
     let mut events = Events::with_capacity(CONNECTIONS);
     let mut reply = vec![0; expected.len()];
     let mut messages = 0;
-    let mut begin = None;
+    let mut begin: Option<Mark> = None;
     let warm = Instant::now() + WARM_UP;
     loop {
         poll.poll(&mut events, Some(REPLY))?;
@@ -87,12 +87,12 @@ pub(super) fn run(server: &ServerProcess, time: Duration) -> Result<Figures> {
             peer.write_all(message)?;
             messages += 1;
         }
-        match &begin {
-            None if Instant::now() >= warm => begin = Some(Mark::now(server, messages)?),
-            Some(begin) if begin.at.elapsed() >= time => {
+        if let Some(begin) = &begin {
+            if begin.at.elapsed() >= time {
                 return Ok(Mark::now(server, messages)?.since(begin));
             }
-            _ => {}
+        } else if Instant::now() >= warm {
+            begin = Some(Mark::now(server, messages)?);
         }
     }
 }

@@ -42,25 +42,13 @@ enum Server {
     MultiThread,
 }
 
-/// The servers, their names on the command line, and what they are; the others are compared with the first.
-const SERVERS: [(Server, &str, &str); 5] = [
-    (Server::OneLoop, "one-loop", "tidegate, 1 loop"),
-    (
-        Server::LeastConnections,
-        "least-connections",
-        "2 loops, `LeastConnections`",
-    ),
-    (Server::ReusePort, "reuse-port", "2 loops, `ReusePort`"),
-    (
-        Server::CurrentThread,
-        "current-thread",
-        "tokio, `current_thread`",
-    ),
-    (
-        Server::MultiThread,
-        "multi-thread",
-        "tokio, `multi_thread`, 2 workers",
-    ),
+/// The servers: the name on the command line, and what it is. The others are compared with the first.
+const SERVERS: [(&str, &str); 5] = [
+    ("one-loop", "tidegate, 1 loop"),
+    ("least-connections", "2 loops, `LeastConnections`"),
+    ("reuse-port", "2 loops, `ReusePort`"),
+    ("current-thread", "tokio, `current_thread`"),
+    ("multi-thread", "tokio, `multi_thread`, 2 workers"),
 ];
 
 enum Task {
@@ -113,7 +101,7 @@ fn measure(rounds: usize, time: Duration) -> Result<()> {
     let program = env::current_exe()?;
     let mut figures: Vec<Vec<Figures>> = vec![Vec::new(); SERVERS.len()];
     for round in 1..=rounds {
-        for (figures, (_, name, _)) in figures.iter_mut().zip(SERVERS) {
+        for (figures, (name, _)) in figures.iter_mut().zip(SERVERS) {
             eprintln!("round {round}/{rounds}: {name}");
             let mut command = tied_to_us(&program);
             command.args(["--serve", name]);
@@ -126,26 +114,33 @@ fn measure(rounds: usize, time: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Draws the table: medians, and medians of the ratios within a round.
+/// Returns the median of a value of a server.
+fn middle(own: &[Figures], value: fn(&Figures) -> f64) -> f64 {
+    let values: Vec<f64> = own.iter().map(value).collect();
+    median(&values)
+}
+
+/// Returns the median of the ratios to the first server, within each round.
+fn beside(own: &[Figures], first: &[Figures], value: fn(&Figures) -> f64) -> f64 {
+    let rounds = own.iter().zip(first);
+    let ratios: Vec<f64> = rounds
+        .map(|(own, first)| value(own) / value(first))
+        .collect();
+    median(&ratios)
+}
+
 fn report(figures: &[Vec<Figures>]) -> String {
+    let first = &figures[0];
     let mut rows = Vec::new();
-    for (own, (_, _, title)) in figures.iter().zip(SERVERS) {
-        let of = |value: fn(&Figures) -> f64| median(&own.iter().map(value).collect::<Vec<_>>());
-        let beside_first = |value: fn(&Figures) -> f64| {
-            let pairs = own.iter().zip(&figures[0]);
-            let ratios: Vec<_> = pairs
-                .map(|(own, first)| value(own) / value(first))
-                .collect();
-            median(&ratios)
-        };
+    for (own, (_, title)) in figures.iter().zip(SERVERS) {
         rows.push(vec![
             title.to_owned(),
-            format!("{:.0}", of(|it| it.per_second)),
-            format!("{:.2}", beside_first(|it| it.per_second)),
-            format!("{:.2}", of(|it| it.server)),
-            format!("{:.2}", of(|it| it.client)),
-            format!("{:.0}", of(Figures::per_processor_second)),
-            format!("{:.3}", beside_first(Figures::per_processor_second)),
+            format!("{:.0}", middle(own, |it| it.per_second)),
+            format!("{:.2}", beside(own, first, |it| it.per_second)),
+            format!("{:.2}", middle(own, |it| it.server)),
+            format!("{:.2}", middle(own, |it| it.client)),
+            format!("{:.0}", middle(own, Figures::per_processor_second)),
+            format!("{:.3}", beside(own, first, Figures::per_processor_second)),
         ]);
     }
     let head = [

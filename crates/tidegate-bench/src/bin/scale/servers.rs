@@ -87,16 +87,18 @@ fn on_two_loops(spread: Spread) -> Result<()> {
 }
 
 fn on_tokio(runtime: &Runtime) -> io::Result<()> {
-    runtime.block_on(async {
-        let listener = TcpListener::bind(ANY).await?;
-        announce(listener.local_addr()?);
-        loop {
-            let (stream, _) = listener.accept().await?;
-            stream.set_nodelay(true)?;
-            // Ends with its connection.
-            tokio::spawn(async move { serve(stream).await.is_ok() });
-        }
-    })
+    runtime.block_on(accept())
+}
+
+async fn accept() -> io::Result<()> {
+    let listener = TcpListener::bind(ANY).await?;
+    announce(listener.local_addr()?);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        // Ends with its connection.
+        tokio::spawn(async move { serve(stream).await.is_ok() });
+    }
 }
 
 async fn serve(mut stream: TcpStream) -> Result<()> {
