@@ -199,7 +199,6 @@ fn async_code_is_woken_when_the_flow_is_open_again(kind: Kind) {
     assert_eq!(ready.as_mut().poll(&mut context), Poll::Ready(Ok(())));
 }
 
-<<<<<<< HEAD
 each_kind!(a_wait_that_is_dropped_keeps_no_waker);
 fn a_wait_that_is_dropped_keeps_no_waker(kind: Kind) {
     let (mut event_loop, transport, mut peer, writer) = paused(kind);
@@ -225,10 +224,6 @@ fn a_wait_that_is_dropped_keeps_no_waker(kind: Kind) {
     assert!(other.0.load(Ordering::SeqCst) && !kept.0.load(Ordering::SeqCst));
 }
 
-/// A thread that waits, and then writes.
-||||||| parent of 0b08bd3 (Tests of writes and messages of other threads: a loop that is dropped meanwhile, an end that wakes async code, turns for others, a worker that ends)
-/// A thread that waits, and then writes.
-=======
 each_kind!(async_code_is_woken_by_the_end_of_the_connection_and_of_the_loop);
 fn async_code_is_woken_by_the_end_of_the_connection_and_of_the_loop(kind: Kind) {
     for ends_the_loop in [false, true] {
@@ -278,7 +273,6 @@ fn a_flood_of_pieces_leaves_turns_for_others(kind: Kind) {
 }
 
 /// A thread that waits, and then writes. It has begun when this returns.
->>>>>>> 0b08bd3 (Tests of writes and messages of other threads: a loop that is dropped meanwhile, an end that wakes async code, turns for others, a worker that ends)
 fn wait_elsewhere(
     writer: &RemoteWriter,
 ) -> JoinHandle<(Result<(), RemoteWriteError>, Result<Flow, RemoteWriteError>)> {
