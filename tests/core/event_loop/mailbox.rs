@@ -191,7 +191,7 @@ fn a_closure_may_send_to_its_own_mailbox_and_drop_it() {
 
 #[test]
 fn messages_that_never_come_are_dropped_on_the_thread_of_the_loop() {
-    struct Named(std::sync::mpsc::Sender<thread::ThreadId>);
+    struct Named(mpsc::Sender<thread::ThreadId>);
     impl Drop for Named {
         fn drop(&mut self) {
             self.0.send(thread::current().id()).unwrap();
@@ -199,7 +199,7 @@ fn messages_that_never_come_are_dropped_on_the_thread_of_the_loop() {
     }
     let event_loop = EventLoop::new().unwrap();
     let mailbox = event_loop.handle().mailbox(3, |_, _: Named| ());
-    let (dropped, threads) = std::sync::mpsc::channel();
+    let (dropped, threads) = mpsc::channel();
     let sender = thread::spawn(move || {
         for _ in 0..2 {
             assert!(mailbox.send(Named(dropped.clone())).is_ok());
@@ -215,6 +215,7 @@ fn messages_that_never_come_are_dropped_on_the_thread_of_the_loop() {
     assert_eq!(mailbox.waiting(), 0);
 }
 
+#[test]
 fn threads_that_send_while_the_loop_is_dropped_are_told_of_its_end() {
     for round in 0..20 {
         let mut event_loop = EventLoop::new().unwrap();
