@@ -24,7 +24,7 @@ const DATAGRAMS: u64 = 1_000_000;
 /// The maximum number of datagrams that one endpoint receives in a tick.
 const SHARE: u64 = 64;
 
-/// Datagrams that come before a tick. What the receive buffer has no room for, the kernel drops.
+/// Datagrams that come before a tick. The kernel drops those for which the receive buffer has no room.
 const WAVE: u64 = SHARE + 16;
 
 const PERIOD: Duration = Duration::from_millis(1);

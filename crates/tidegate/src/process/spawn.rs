@@ -1,6 +1,7 @@
 //! Starts a program, and gives its parts.
 
 use super::ChildHandle;
+use super::start_error::explained;
 use crate::driver::Spawned;
 use crate::pipe::Way;
 use crate::{Handle, LoopClosed, PipeEnd};
@@ -27,12 +28,13 @@ impl SpawnedChild {
         if core.is_closed() {
             return Err(LoopClosed.into());
         }
+        let spawned = core.with_driver(|driver| driver.as_dyn().spawn(command));
         let Spawned {
             process,
             stdin,
             stdout,
             stderr,
-        } = core.with_driver(|driver| driver.as_dyn().spawn(command))?;
+        } = spawned.map_err(|error| explained(command, error))?;
         let readable = |socket| PipeEnd::of_socket(socket, Way::Read);
         Ok(Self {
             child: ChildHandle::watch(handle, process)?,

@@ -4,7 +4,6 @@ use super::child::ChildHandle;
 use super::pipe_protocol::PipeProtocol;
 use super::protocol::{Pipe, SubprocessProtocol};
 use super::spawn::SpawnedChild;
-use super::start_error::explained;
 use crate::completion::{Completer, Completion};
 use crate::driver::Readiness;
 use crate::event_loop::{Core, Deferred, Failure, add};
@@ -56,7 +55,7 @@ impl SubprocessTransport {
             Ok(spawned) => spawned,
             Err(error) => {
                 handle.defer_drop_of(protocol);
-                return Err(explained(command, error));
+                return Err(error);
             }
         };
         let ends = [spawned.stdin, spawned.stdout, spawned.stderr];
