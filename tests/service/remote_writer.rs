@@ -224,6 +224,29 @@ fn a_wait_that_is_dropped_keeps_no_waker(kind: Kind) {
     assert!(other.0.load(Ordering::SeqCst) && !kept.0.load(Ordering::SeqCst));
 }
 
+each_kind!(a_waker_that_panics_keeps_no_other_asleep_and_loses_no_piece);
+fn a_waker_that_panics_keeps_no_other_asleep_and_loses_no_piece(kind: Kind) {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("panicking on purpose");
+        }
+    }
+    let (mut event_loop, transport, mut peer, writer) = paused(kind);
+    let woken = Arc::new(Woken::default());
+    let wakers = [Waker::from(Arc::new(Panics)), Waker::from(woken.clone())];
+    let mut waits = [(); 2].map(|()| Box::pin(writer.ready()));
+    for (wait, waker) in waits.iter_mut().zip(&wakers) {
+        let mut context = Context::from_waker(waker);
+        assert!(wait.as_mut().poll(&mut context).is_pending());
+    }
+    let all = transport.written() as usize + writer.waiting();
+    peer.expect(&mut event_loop, all);
+    assert!(woken.0.load(Ordering::SeqCst));
+    assert_eq!(writer.write_owned("goes on"), Ok(Flow::Open));
+    peer.expect(&mut event_loop, all + 7);
+}
+
 each_kind!(async_code_is_woken_by_the_end_of_the_connection_and_of_the_loop);
 fn async_code_is_woken_by_the_end_of_the_connection_and_of_the_loop(kind: Kind) {
     for ends_the_loop in [false, true] {

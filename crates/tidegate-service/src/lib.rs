@@ -11,6 +11,7 @@
 #![warn(clippy::missing_errors_doc)]
 
 mod bucket;
+mod panics;
 mod proxy;
 mod remote_writer;
 mod throttle;

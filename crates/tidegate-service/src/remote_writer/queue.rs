@@ -9,6 +9,7 @@
 mod loom;
 
 use super::{RemoteLimits, RemoteWriteError};
+use crate::panics::caught;
 use std::collections::VecDeque;
 use std::mem;
 use std::sync::PoisonError;
@@ -198,11 +199,16 @@ impl Queue {
         drop(pieces);
     }
 
-    /// Wakes all, without the lock.
+    /// Wakes all, without the lock. A waker is user code: its panic must not keep the others asleep, nor take the
+    /// piece with it that made room.
     fn wake(&self, mut state: MutexGuard<'_, State>) {
         let wakers = mem::take(&mut state.wakers);
         drop(state);
         self.changed.notify_all();
-        wakers.into_iter().for_each(|(_, waker)| waker.wake());
+        for (_, waker) in wakers {
+            if let Err(message) = caught(|| waker.wake()) {
+                log::error!(target: "tidegate::failure", "a waker panicked: {message}");
+            }
+        }
     }
 }

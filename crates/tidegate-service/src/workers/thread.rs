@@ -1,11 +1,9 @@
 //! A thread with a loop.
 
-use std::any::Any;
+use crate::panics;
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::{self, JoinHandle};
@@ -45,11 +43,10 @@ impl LoopThread {
                 }
             };
             let _ = started.send(Ok(event_loop.handle().remote()));
-            let outcome = run_loop(event_loop);
-            let message = match &outcome {
+            let message = match run_loop(event_loop) {
                 Ok(Ok(())) => None,
                 Ok(Err(error)) => Some(format!("the loop failed: {error}")),
-                Err(payload) => Some(message_of(&**payload)),
+                Err(message) => Some(message),
             };
             let panicked = message.map(|message| WorkerPanicked {
                 thread: own_name,
@@ -60,8 +57,6 @@ impl LoopThread {
                 is_worker,
                 panicked,
             });
-            // Behind that: this may panic, too.
-            drop(outcome);
         };
         let thread = thread::Builder::new().name(name).spawn(run)?;
         match loops.recv() {
@@ -90,33 +85,20 @@ impl LoopThread {
     /// Stops the loop, and waits for the thread.
     pub(super) fn end(self) {
         self.remote.stop();
-        // A panic of its loop was told already.
+        // It ends by no panic: those of its loop are caught.
         let _ = self.thread.join();
     }
 }
 
-/// Drops the loop, too, before it returns.
-fn run_loop(mut event_loop: EventLoop) -> thread::Result<io::Result<()>> {
-    catch_unwind(AssertUnwindSafe(move || event_loop.run_forever()))
+/// Runs the loop until it stops, and drops it. The error is the message of a panic.
+fn run_loop(mut event_loop: EventLoop) -> Result<io::Result<()>, String> {
+    panics::caught(move || event_loop.run_forever())
 }
 
 /// Makes an error of a panic of the user's code.
 pub(super) fn caught<T>(what: &str, call: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
-    catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|payload| {
-        let error = io::Error::other(format!("{what} panicked: {}", message_of(&*payload)));
-        if let Err(another) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            mem::forget(another);
-        }
-        Err(error)
-    })
-}
-
-fn message_of(payload: &(dyn Any + Send)) -> String {
-    let text = payload
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned());
-    text.or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "a panic without a message".to_owned())
+    panics::caught(call)
+        .unwrap_or_else(|message| Err(io::Error::other(format!("{what} panicked: {message}"))))
 }
 
 /// A thread of [`Workers`](super::Workers) that has ended by itself: by a panic that its loop
