@@ -11,26 +11,40 @@ use std::process::Command;
 struct StartError {
     program: OsString,
     error: io::Error,
+    advice: &'static str,
 }
 
-/// Adds to an error of a start what it is about. The kind stays.
+/// Adds advice to an error of a start that the program's name or file has caused. The kind stays. Others are
+/// returned as they are, with their number.
 pub(super) fn explained(command: &Command, error: io::Error) -> io::Error {
+    let advice = match error.kind() {
+        ErrorKind::NotFound => {
+            "give a path or a name that PATH has, and a folder (current_dir) and an interpreter (#!) that exist"
+        }
+        ErrorKind::PermissionDenied => {
+            "it has to be a file, and this user needs the right to execute it (chmod +x)"
+        }
+        _ => return error,
+    };
     let program = command.get_program().to_owned();
-    io::Error::new(error.kind(), StartError { program, error })
+    io::Error::new(
+        error.kind(),
+        StartError {
+            program,
+            error,
+            advice,
+        },
+    )
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot start {:?}: {}", self.program, self.error)?;
-        f.write_str(match self.error.kind() {
-            ErrorKind::NotFound => {
-                "; give a path or a name that PATH has, and a folder (current_dir) and an interpreter (#!) that exist"
-            }
-            ErrorKind::PermissionDenied => {
-                "; it has to be a file, and this user needs the right to execute it (chmod +x)"
-            }
-            _ => "",
-        })
+        let Self {
+            program,
+            error,
+            advice,
+        } = self;
+        write!(f, "cannot start {program:?}: {error}; {advice}")
     }
 }
 
