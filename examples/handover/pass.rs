@@ -10,7 +10,6 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 use std::env;
-use std::ffi::OsString;
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
 use std::net::TcpListener;
@@ -30,7 +29,7 @@ const ROOM: usize = rustix::cmsg_space!(ScmRights(1));
 pub(crate) fn start_successor(listener: &TcpListener) -> io::Result<(Child, UnixStream)> {
     let (ours, theirs) = UnixStream::pair()?;
     let mut words = env::args_os();
-    let mut command = Command::new(words.next().unwrap_or_else(OsString::new));
+    let mut command = Command::new(words.next().unwrap_or_default());
     let child = command
         .args(words)
         .env(SUCCESSOR, "1")

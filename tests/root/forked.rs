@@ -30,7 +30,7 @@ fn be_told() {
     let call = move |_: &_, _| counted.set(counted.get() + 1);
     handle.add_signal_handler(Signal::SIGUSR1, call).unwrap();
     let before = handle.stats().events;
-    parent_id();
+    let _parent = parent_id();
     settle(&mut event_loop);
     let events = handle.stats().events - before;
     let forked = calls.get();

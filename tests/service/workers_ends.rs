@@ -135,7 +135,7 @@ fn a_panic_whose_payload_panics_when_it_is_dropped_ends_a_wait_too() {
         let addr = server.unwrap().local_addrs()[0].as_inet().unwrap();
         let _peer = dial(addr);
         let panicked = workers.wait().unwrap_err();
-        assert_eq!(workers.shutdown(BOUND).1, [panicked.clone()]);
+        assert_eq!(workers.shutdown(BOUND).1, std::slice::from_ref(&panicked));
         panicked
     });
     assert_eq!(panicked.thread(), "web-0");

@@ -390,7 +390,7 @@ impl SubprocessProtocol for Supervised {
             self.violation("an exit before the output");
         }
         // The end of a loop kills its processes.
-        if !self.run.may_end(status) && !(is_ending && status.signal() == Some(SIGKILL)) {
+        if !(self.run.may_end(status) || is_ending && status.signal() == Some(SIGKILL)) {
             self.violation(format!("ended as it cannot: {status}"));
         }
         let is_whole = self.input == Some(true) && status.code().is_some() && !is_ending;

@@ -192,11 +192,10 @@ fn a_run_without_a_destination_or_to_a_wrong_one_is_refused() {
     assert_eq!((v4.stats().taken, unix.stats().taken), (0, 0));
 }
 
+type Arrivals = Rc<RefCell<Vec<(Arrival, IpAddr)>>>;
+
 /// An endpoint that notes the arrival and the sender of each datagram.
-fn noting(
-    event_loop: &EventLoop,
-    wire: Datagrams,
-) -> (DatagramTransport, Rc<RefCell<Vec<(Arrival, IpAddr)>>>) {
+fn noting(event_loop: &EventLoop, wire: Datagrams) -> (DatagramTransport, Arrivals) {
     let arrivals: Rc<RefCell<Vec<_>>> = Rc::default();
     let noted = arrivals.clone();
     let protocol = DatagramRecorder::new(&Log::new()).on_datagram(move |transport, _, from| {

@@ -11,11 +11,13 @@ use tidegate::{
 
 type Leaving = Rc<RefCell<Option<Completion<Detached>>>>;
 
+type Code = Box<dyn FnOnce(&Transport)>;
+
 /// A protocol that runs code in its `leftover`, the first time.
 struct Keeps {
     recorder: Recorder,
     transport: Rc<RefCell<Option<Transport>>>,
-    code: Option<Box<dyn FnOnce(&Transport)>>,
+    code: Option<Code>,
 }
 
 impl Wrap for Keeps {

@@ -15,6 +15,9 @@ const PIECE: usize = 4096;
 /// Makes the steps of one run, of its arguments.
 pub(crate) type Make = Rc<RefCell<dyn FnMut(&[String]) -> Program>>;
 
+/// Makes a reply of a line.
+pub(crate) type MakeReply = Box<dyn FnMut(&[u8]) -> Vec<u8>>;
+
 /// A standard stream, by its descriptor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stream {
@@ -33,7 +36,7 @@ pub(crate) enum Step {
     ReadToEnd,
     Copy,
     /// The line so far, and what makes a reply of it.
-    Reply(Vec<u8>, Box<dyn FnMut(&[u8]) -> Vec<u8>>),
+    Reply(Vec<u8>, MakeReply),
     Call(Box<dyn FnOnce(&Network)>),
     Wait(Duration),
     Hang,

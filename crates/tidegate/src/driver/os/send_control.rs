@@ -120,7 +120,7 @@ mod tests {
         let class = 0xba_i32.to_ne_bytes().to_vec();
         let v4 = (libc::IPPROTO_IP, libc::IP_TOS, class.clone());
         let v6 = (libc::IPPROTO_IPV6, libc::IPV6_TCLASS, class);
-        assert_eq!(control(marked, 250, false), [v4.clone()]);
+        assert_eq!(control(marked, 250, false), std::slice::from_ref(&v4));
         assert_eq!(control(marked, 250, true), [v4, v6]);
     }
 
