@@ -212,7 +212,10 @@ impl State {
         let ends = acts.is_none() && default == Action::End;
         if let Some(Some(steps)) = acts {
             process.waits = None;
-            process.interrupt = Some(steps);
+            if let Some(before) = process.interrupt.replace(steps) {
+                // They hold closures of the user, and are dropped with the steps that are left.
+                process.steps.extend(before.into_steps());
+            }
         }
         self.note(("signal", pid.0.into(), signal as u64), &[], || {
             format!("{pid} gets signal {signal}")

@@ -1,6 +1,6 @@
 //! The end of a loop with programs, values that programs hold, and the trace.
 
-use super::{SECOND, TERM, start, world};
+use super::{SECOND, TERM, assert_nothing_left, start, world};
 use std::cell::Cell;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitStatus};
@@ -94,6 +94,25 @@ fn closures_of_programs_are_dropped_in_every_end_and_may_ask_the_network_then() 
         drop(world);
         assert_eq!(drops.get(), 3);
     }
+}
+
+#[test]
+fn steps_of_a_signal_whose_place_another_one_takes_may_ask_the_network_when_they_are_dropped() {
+    let (mut world, host) = world();
+    let drops = Rc::new(Cell::new(0));
+    let asks = Asks(world.network().clone(), drops.clone());
+    let program = Program::new()
+        .on_signal(10, Program::new().call(move |_| drop(asks)))
+        .on_signal(TERM, Program::new().exit(7))
+        .hang();
+    let process = start(&world, &host, &Told::default(), program);
+    world.run_until_idle().unwrap();
+    // Both come before it goes on.
+    process.send_signal(10).unwrap();
+    process.terminate().unwrap();
+    let status = world.run_until(process.wait_closed()).unwrap();
+    assert_eq!((status.code(), drops.get()), (Some(7), 1));
+    assert_nothing_left(&world, &host);
 }
 
 #[test]
