@@ -134,3 +134,14 @@ fn a_write_that_nobody_reads_ends_a_program_unless_it_ignores_the_signal() {
         );
     }
 }
+
+#[test]
+fn a_write_of_nothing_raises_no_signal_when_nobody_reads() {
+    let (mut world, host) = world();
+    let program = Program::new().read_line().write("").exit(3);
+    let process = start(&world, &host, &Told::default(), program);
+    process.pipe(Pipe::Stdout).unwrap().abort();
+    process.stdin().unwrap().write(b"go\n").unwrap();
+    let status = world.run_until(process.wait_closed()).unwrap();
+    assert_eq!((status.code(), status.signal()), (Some(3), None));
+}
