@@ -180,25 +180,35 @@ fn sigpipe_which_rust_ignores_stays_ignored() {
     }));
 }
 
+/// Takes a signal, gives it back, and raises it, which ends the process.
+fn raise_when_given_back(signal: Signal) {
+    let mut event_loop = EventLoop::new().unwrap();
+    let told = Told::default();
+    let handler = note(event_loop.handle(), signal, &told);
+    raise(signal);
+    tick(&mut event_loop);
+    assert_eq!(*told.borrow(), [signal]);
+    assert!(handler.remove());
+    raise(signal);
+    panic!("it did not end the process");
+}
+
 #[test]
 fn a_signal_without_a_name_ends_the_process_with_128_and_its_number() {
     let status = alone(
         a_signal_without_a_name_ends_the_process_with_128_and_its_number,
-        || {
-            let mut event_loop = EventLoop::new().unwrap();
-            // A real-time signal.
-            let signal = Signal::from_raw(40);
-            let told = Told::default();
-            let handler = note(event_loop.handle(), signal, &told);
-            raise(signal);
-            tick(&mut event_loop);
-            assert_eq!(*told.borrow(), [signal]);
-            assert!(handler.remove());
-            raise(signal);
-            panic!("it did not end the process");
-        },
+        // A real-time signal.
+        || raise_when_given_back(Signal::from_raw(40)),
     );
     assert_eq!(status.code(), Some(168), "{status}");
+}
+
+#[test]
+fn sigio_ends_the_process_with_128_and_its_number() {
+    let status = alone(sigio_ends_the_process_with_128_and_its_number, || {
+        raise_when_given_back(Signal::SIGIO);
+    });
+    assert_eq!(status.code(), Some(128 + Signal::SIGIO.raw()), "{status}");
 }
 
 /// Returns the state of a process, as the kernel tells it: `T` stopped.

@@ -35,9 +35,9 @@ pub(crate) use source::SignalSource;
 /// * A signal to a process that was forked from this one, and runs no other program, is not told here.
 ///
 /// The system's handler stays in place once a signal was given back, and takes the default action itself. SIGTSTP,
-/// SIGTTIN and SIGTTOU then stop the process as SIGSTOP does. A signal without a name here, such as a real-time
-/// signal, ends it with the exit code 128 and its number. A handler that another library has installed since then
-/// does not prevent that.
+/// SIGTTIN and SIGTTOU then stop the process as SIGSTOP does. SIGIO on Linux, and a signal without a name here, such
+/// as a real-time signal, end it with the exit code 128 and its number. A handler that another library has installed
+/// since then does not prevent that.
 impl Handle {
     /// Runs `call` on the loop whenever a signal has come, until the handle [removes](SignalHandle::remove) it or the
     /// loop ends.

@@ -24,6 +24,9 @@ const BUFFER: usize = 4096;
 /// The exit code of a program that a signal has ended, less the number of the signal, as shells tell it.
 const ENDED_BY_SIGNAL: i32 = 128;
 
+/// Whether SIGIO ends the process (signal(7)). signal-hook counts it as ignored, as other systems do.
+const SIGIO_ENDS: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
 /// Every signal that a loop of this process has ever taken.
 static TAKEN: Mutex<BTreeMap<Signal, Taken>> = Mutex::new(BTreeMap::new());
 
@@ -185,7 +188,8 @@ impl Taken {
 /// would do.
 fn register_default(signal: Signal, condition: &Arc<AtomicBool>) -> io::Result<SigId> {
     let (number, condition) = (signal.raw(), condition.clone());
-    if signal_hook::low_level::signal_name(number).is_some() {
+    let is_known = signal_hook::low_level::signal_name(number).is_some();
+    if is_known && !(SIGIO_ENDS && signal == Signal::SIGIO) {
         return flag::register_conditional_default(number, condition);
     }
     // All that signal-hook has no name for, and that a handler may have, end the process.
