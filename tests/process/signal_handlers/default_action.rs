@@ -1,8 +1,9 @@
 //! The default action of a signal, which is back when nobody wants the signal any more.
 
 use super::{Told, assert_ends_well, note, raise};
-use rustix::process::{Pid, Signal as System, kill_process};
-use std::fs;
+use rustix::process::{Pid, Resource, Rlimit, Signal as System, getrlimit, kill_process, setrlimit};
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
 use std::thread;
@@ -160,6 +161,40 @@ fn a_signal_that_nohup_ignores_stays_ignored() {
             tick(&mut event_loop);
             assert_eq!(*told.borrow(), [Signal::SIGHUP], "while it is wanted");
             assert!(handler.remove());
+            raise(Signal::SIGHUP);
+        },
+    );
+    assert_ends_well(status);
+}
+
+#[test]
+fn a_signal_that_could_not_be_taken_for_want_of_descriptors_stays_ignored() {
+    let status = alone_under(
+        &["nohup"],
+        a_signal_that_could_not_be_taken_for_want_of_descriptors_stays_ignored,
+        || {
+            let mut event_loop = EventLoop::new().unwrap();
+            let usual = getrlimit(Resource::Nofile);
+            let next = File::open("/dev/null").unwrap().as_raw_fd() as u64;
+            let (mut refused, told) = (0, Told::default());
+            // Each step of taking it fails once.
+            for room in 0..8 {
+                let limit = Rlimit {
+                    current: Some(next + room),
+                    maximum: usual.maximum,
+                };
+                setrlimit(Resource::Nofile, limit).unwrap();
+                let handle = event_loop.handle();
+                let added = handle.add_signal_handler(Signal::SIGHUP, |_, _| {});
+                setrlimit(Resource::Nofile, usual).unwrap();
+                match added {
+                    Ok(handler) => assert!(handler.remove()),
+                    Err(_) => refused += 1,
+                }
+                tick(&mut event_loop);
+            }
+            assert!((1..8).contains(&refused), "{refused} were refused");
+            assert!(note(event_loop.handle(), Signal::SIGHUP, &told).remove());
             raise(Signal::SIGHUP);
         },
     );

@@ -157,9 +157,16 @@ impl Drop for OsSignals {
 impl Taken {
     /// Before the first loop wants it.
     fn new(signal: Signal) -> io::Result<Self> {
-        let status = fs::read_to_string("/proc/self/status");
+        let status = match fs::read_to_string("/proc/self/status") {
+            Ok(status) => Some(status),
+            // The next call may succeed, and the result is kept for good.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                return Err(error);
+            }
+            Err(_) => None,
+        };
         let mut default = None;
-        if had_default_action(status.ok().as_deref(), signal) {
+        if had_default_action(status.as_deref(), signal) {
             let condition = Arc::new(AtomicBool::new(true));
             register_default(signal, &condition)?;
             default = Some(condition);
