@@ -49,7 +49,12 @@ fn run() -> Result<ExitCode> {
     print_addresses(server.local_addrs())?;
     event_loop.run_until(signal)?;
 
-    handle.wait_signal(&SIGNALS).then(|handle, _| handle.stop());
+    handle.wait_signal(&SIGNALS).then(|handle, second| {
+        // It fails when no descriptor is left, which is no reason to cut the grace short.
+        if second.is_ok() {
+            handle.stop();
+        }
+    });
     say!("shutting down within {} s", grace.as_secs_f64());
     io::stdout().flush()?;
     let report = event_loop.run_until(server.shutdown(grace));

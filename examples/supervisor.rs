@@ -249,7 +249,12 @@ fn run() -> Result<ExitCode> {
         stopped?;
     }
 
-    handle.wait_signal(&SIGNALS).then(|handle, _| handle.stop());
+    handle.wait_signal(&SIGNALS).then(|handle, second| {
+        // It fails when no descriptor is left, which is no reason to cut the grace short.
+        if second.is_ok() {
+            handle.stop();
+        }
+    });
     let (done, all_ended) = handle.completion();
     supervisor.stop(grace, done);
     // An error: a second signal. The end of the loop kills what is left.
