@@ -14,9 +14,12 @@ struct StartError {
     advice: &'static str,
 }
 
-/// Adds advice to an error of a start that the program's name or file has caused. The kind stays. Others are
-/// returned as they are, with their number.
+/// Adds advice to an error of the system that the program's name or file has caused. The kind stays. Others are
+/// returned as they are, with their number, and so are those that another world has explained.
 pub(super) fn explained(command: &Command, error: io::Error) -> io::Error {
+    if error.raw_os_error().is_none() {
+        return error;
+    }
     let advice = match error.kind() {
         ErrorKind::NotFound => {
             "give a path or a name that PATH has, and a folder (current_dir) and an interpreter (#!) that exist"

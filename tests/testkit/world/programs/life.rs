@@ -193,7 +193,10 @@ fn a_start_that_fails_says_why_and_leaves_nothing() {
     installed.remove();
     let removed = exec(&host, "here");
     for (started, told) in refused.into_iter().chain([removed]) {
-        assert_eq!(started.unwrap_err().kind(), ErrorKind::NotFound);
+        let error = started.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        let text = error.to_string();
+        assert!(text.ends_with("see Network::program"), "{text}");
         world.run_until_idle().unwrap();
         assert!(told.with(|notes| notes.dropped) && told.words().is_empty());
     }
