@@ -63,7 +63,8 @@ impl Handle {
     ///
     /// * The watch owns the descriptor, so it cannot be closed while it is watched. `ready` gets a
     ///   reference. A descriptor that others use too is given as an [`Rc`]. It must be non-blocking,
-    ///   and [`as_fd`](AsFd::as_fd) must return the same one each time.
+    ///   and [`as_fd`](AsFd::as_fd) must return the same one each time. A type that opens another in its place, such
+    ///   as a library in C that connects again, needs a new watch.
     /// * `ready` is called from the loop, for the first time when the descriptor is ready, which it may be
     ///   already. It is called again and again until it returns [`WouldBlock`](io::ErrorKind::WouldBlock), at
     ///   most 16 times in a tick; the next tick goes on. Then it is called at the next event. So a plain

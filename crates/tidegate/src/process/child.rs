@@ -167,7 +167,8 @@ impl ChildHandle {
     }
 
     /// Exempts the process from being killed at the end of the loop. Nobody reaps it then before our own process
-    /// ends, and a protocol gets no further callback.
+    /// ends, and a protocol gets no further callback. Its pipes end with the loop, and
+    /// its writes to them raise SIGPIPE then: give it files, or [`Stdio::null`](std::process::Stdio::null).
     pub fn detach(&self) {
         self.0.is_detached.set(true);
     }
