@@ -94,6 +94,21 @@ fn signals_that_come_before_the_loop_looks_are_one_and_are_told_by_number() {
 }
 
 #[test]
+fn a_wait_for_several_has_the_lowest_of_those_that_came_and_the_others_are_forgotten() {
+    let mut world = World::new();
+    let host = world.add_host("a").unwrap();
+    let handle = host.handle().clone();
+    let waiting = handle.wait_signal(&[Signal::SIGTERM, Signal::SIGINT]);
+    for signal in [Signal::SIGTERM, Signal::SIGINT] {
+        assert!(world.network().raise(&host, signal));
+    }
+    assert_eq!(world.run_until(waiting).unwrap(), Signal::SIGINT);
+    let next = handle.wait_signal(&[Signal::SIGTERM]);
+    world.run_until_idle().unwrap();
+    assert!(!next.is_ready());
+}
+
+#[test]
 fn async_code_gets_signals_in_virtual_time() {
     let mut world = World::new();
     let host = world.add_host("a").unwrap();

@@ -80,7 +80,8 @@ impl Handle {
         }
     }
 
-    /// Completes when one of several signals has come, with that signal.
+    /// Completes when one of several signals has come, with that signal. When several of them have come before the
+    /// loop looks, it is the one with the lowest number, and the others are forgotten.
     ///
     /// They are taken by this call, and given back when the completion has its result or is dropped. So a second
     /// Ctrl-C kills a program whose shutdown takes too long:
