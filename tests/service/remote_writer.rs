@@ -124,6 +124,30 @@ fn what_waits_is_bounded_here_and_in_the_transport(kind: Kind) {
     assert_eq!((writer.flow(), writer.waiting()), (Flow::Open, 0));
 }
 
+each_kind!(a_piece_that_the_cap_of_the_connection_refuses_is_sent_when_there_is_room);
+fn a_piece_that_the_cap_of_the_connection_refuses_is_sent_when_there_is_room(kind: Kind) {
+    // Queued without a copy, so that each counts more against the cap than its bytes.
+    const PIECE: usize = 4096;
+    const CAP: usize = 64 * PIECE;
+    let mut event_loop = EventLoop::new().unwrap();
+    let (transport, mut peer) = adopted(event_loop.handle(), kind, Recorder::new(&Log::new()));
+    let limits = WriteLimits::new().with_high(CAP).with_cap(CAP);
+    transport.set_write_limits(limits).unwrap();
+    let writer = RemoteWriter::new(&transport, RemoteLimits::new()).unwrap();
+    let mut taken = 0;
+    // Until the kernel is full, and then the connection.
+    while transport.refused_write().is_none() {
+        writer.write_owned(vec![7; PIECE]).unwrap();
+        taken += PIECE;
+        tick(&mut event_loop);
+    }
+    assert_eq!(transport.flow(), Flow::Open);
+    assert!(writer.waiting() > 0);
+    peer.expect(&mut event_loop, taken);
+    assert_eq!(writer.waiting(), 0);
+    writer.write_owned("more").unwrap();
+}
+
 each_kind!(pieces_of_a_byte_are_bounded_by_the_memory_that_they_take);
 fn pieces_of_a_byte_are_bounded_by_the_memory_that_they_take(kind: Kind) {
     const CAP: usize = 128 * 1024;

@@ -60,12 +60,21 @@ impl Pump {
             let Some(piece) = self.queue.take() else {
                 return self.rest();
             };
-            let len = piece.len();
-            if let Err(error) = write(&transport, piece) {
-                self.closed = error.closed().cloned();
-                return;
+            match write(&transport, &piece) {
+                Ok(_) => left = left.saturating_sub(piece.len()),
+                Err(WriteError::BufferFull { .. }) => {
+                    // Below the high-water mark, for the chunks count too: no resume will come.
+                    self.queue.put_back(piece);
+                    transport
+                        .flush()
+                        .then(move |handle, flushed| self.go_on(handle, flushed));
+                    return;
+                }
+                Err(error) => {
+                    self.closed = error.closed().cloned();
+                    return;
+                }
             }
-            left = left.saturating_sub(len);
             if left == 0 {
                 break;
             }
@@ -73,9 +82,9 @@ impl Pump {
         handle.call_soon(move |handle| self.run(handle));
     }
 
-    /// The flow is open again, or the connection has ended.
-    fn go_on(mut self, handle: &Handle, drained: io::Result<()>) {
-        match drained {
+    /// There is room again, or the connection has ended.
+    fn go_on(mut self, handle: &Handle, room: io::Result<()>) {
+        match room {
             Ok(()) => self.run(handle),
             Err(error) => self.closed = Closed::of(&error),
         }
@@ -95,10 +104,10 @@ impl Drop for Pump {
     }
 }
 
-fn write(transport: &Transport, piece: Bytes) -> Result<Flow, WriteError> {
+fn write(transport: &Transport, piece: &Bytes) -> Result<Flow, WriteError> {
     if piece.len() < COPIED_BELOW {
-        transport.write(&piece)
+        transport.write(piece)
     } else {
-        transport.write_owned(piece)
+        transport.write_owned(piece.clone())
     }
 }

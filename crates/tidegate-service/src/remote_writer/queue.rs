@@ -186,6 +186,15 @@ impl Queue {
         Some(piece)
     }
 
+    /// Puts the piece that was taken last in front again, for the connection had no room for it.
+    pub(super) fn put_back(&self, piece: Bytes) {
+        let mut state = self.lock();
+        if state.closed.is_none() {
+            state.bytes += piece.len();
+            state.pieces.push_front(piece);
+        }
+    }
+
     /// Refuses pieces from now on, drops those that wait, and ends every wait. The first call counts.
     pub(super) fn close(&self, closed: Option<Closed>) {
         let mut state = self.lock();
