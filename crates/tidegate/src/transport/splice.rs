@@ -94,6 +94,8 @@ impl Transport {
                 Spliced::Empty
             }
             io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => Spliced::Refused,
+            // A filter of system calls, as in a container: a read may be allowed.
+            _ if error.raw_os_error() == Some(libc::EPERM) => Spliced::Refused,
             _ if is_out_of_memory(&error) => Spliced::Read,
             _ => {
                 self.read_failed(error);
