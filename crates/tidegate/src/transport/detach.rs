@@ -126,11 +126,12 @@ impl Transport {
         let core = conn.core();
         let left_over = self.with_leftover(Vec::new());
         conn.put_unread_in_front(left_over);
-        // That was code of the user's, which may have ended the connection, or put a layer on it.
-        self.check_movable()?;
-        self.deregister()?;
         #[cfg(feature = "splice")]
         self.unpipe();
+        // That was code of the user's, which may have ended the connection, or put a layer on it. Nor does one
+        // leave whose pipe could not be read.
+        self.check_movable()?;
+        self.deregister()?;
         let closed = self.fix_closed(CloseReason::Detached);
         conn.set(State::LOST_CALLED);
         let next = conn.with_extra(|extra| extra.next.take());
