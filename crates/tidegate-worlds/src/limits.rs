@@ -12,8 +12,9 @@ use tidegate_testkit::{Clock, Host};
 /// may be kept from running, at each of five looks.
 const SLACK: Duration = Duration::from_secs(5);
 
-/// The maximum number of bytes of a write in these worlds, in which those of one callback are one.
-const ONE_WRITE: u64 = 64 * 1024;
+/// The maximum number of bytes of a write in these worlds, in which those of one callback are one: an echo of what one
+/// read of a loop brings through layers.
+const ONE_WRITE: u64 = 128 * 1024;
 
 /// The limits of one server, and the connections that it serves.
 #[derive(Debug)]

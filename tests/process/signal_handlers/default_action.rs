@@ -1,7 +1,9 @@
 //! The default action of a signal, which is back when nobody wants the signal any more.
 
 use super::{Told, assert_ends_well, note, raise};
-use rustix::process::{Pid, Resource, Rlimit, Signal as System, getrlimit, kill_process, setrlimit};
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal as System, getrlimit, kill_process, setrlimit,
+};
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::process::ExitStatusExt;

@@ -14,7 +14,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 /// The number of datagrams, errors included, after which one endpoint makes no more reads in a tick.
-const DATAGRAMS_PER_TICK: i32 = 64;
+const DATAGRAMS_PER_TICK: isize = 64;
 
 /// The number of bytes after which one endpoint makes no more reads in a tick.
 const BYTES_PER_TICK: isize = 1024 * 1024;
@@ -26,7 +26,8 @@ const BURST: u32 = 16;
 /// The rest of an endpoint's share of a tick, and of a burst. It ends between reads: a rest would be copied, so
 /// the last read goes beyond it, by the datagrams of one call at the most.
 struct Share {
-    datagrams: i32,
+    /// What is left but one, of both: a negative number is a share that is used up, and one test finds it.
+    datagrams: isize,
     bytes: isize,
     /// The number of the datagrams of one sender whose replies have not been sent: not 0 from the first one on.
     burst: u32,
@@ -37,15 +38,15 @@ struct Share {
 impl Share {
     fn new() -> Self {
         Self {
-            datagrams: DATAGRAMS_PER_TICK,
+            datagrams: DATAGRAMS_PER_TICK - 1,
+            bytes: BYTES_PER_TICK - 1,
             burst: 0,
-            bytes: BYTES_PER_TICK,
             sender: None,
         }
     }
 
     fn is_used_up(&self) -> bool {
-        self.datagrams <= 0 || self.bytes <= 0
+        (self.datagrams | self.bytes) < 0
     }
 
     fn take(&mut self, len: usize) {
