@@ -2,7 +2,7 @@
 
 use super::endpoint::Endpoint;
 use super::error::is_of_memory;
-use super::queue::Queue;
+use super::queue::{Front, Queue};
 use super::{DatagramError, DatagramTransport};
 use crate::Address;
 use crate::driver::{Datagrams, Transmit};
@@ -53,12 +53,18 @@ impl DatagramTransport {
             endpoint.clear(State::QUEUED);
             return true;
         };
-        let front = queue.front(|| endpoint.at_once());
-        let (count, len) = (front.count, front.transmit.data.len());
-        match endpoint.call_to_send(front.transmit, front.is_plain, budget) {
+        let (count, to, len, result) = match queue.lone() {
+            Some((to, data)) => (1, to, data.len(), endpoint.send_plain(to, data, budget)),
+            None => {
+                let Front { transmit, count } = queue.front(|| endpoint.at_once());
+                let result = endpoint.call_to_send(transmit, budget);
+                (count, transmit.to, transmit.data.len(), result)
+            }
+        };
+        match result {
             Ok(()) => {
                 endpoint.count_sent(count, len);
-                endpoint.end_trial(front.transmit.to);
+                endpoint.end_trial(to);
                 endpoint.pop(queue, count)
             }
             Err(error) => {
@@ -106,7 +112,7 @@ impl DatagramTransport {
     /// Sends what is no part of the queue.
     pub(super) fn transmit(&self, transmit: Transmit<'_>) -> Offered {
         let endpoint = self.endpoint();
-        match endpoint.call_to_send(transmit, transmit.is_plain(), endpoint.budget()) {
+        match endpoint.call_to_send(transmit, endpoint.budget()) {
             Ok(()) => Offered::Sent,
             Err(error) => self.outcome_of(error, transmit),
         }
@@ -128,7 +134,7 @@ impl DatagramTransport {
                 }
                 _ => break Offered::Failed(error),
             }
-            match endpoint.call_to_send(transmit, transmit.is_plain(), endpoint.budget()) {
+            match endpoint.call_to_send(transmit, endpoint.budget()) {
                 Ok(()) => break Offered::Sent,
                 Err(next) => error = next,
             }
@@ -207,41 +213,46 @@ impl Endpoint {
         }
     }
 
-    /// `is_plain`: [`Transmit::is_plain`]. `budget`: what is left of it in this tick.
+    /// Makes one system call. `budget`: what is left of it in this tick.
+    fn call_to_send(&self, transmit: Transmit<'_>, budget: usize) -> io::Result<()> {
+        if transmit.is_plain() {
+            return self.send_plain(transmit.to, transmit.data, budget);
+        }
+        self.spend(transmit.data.len(), budget);
+        self.send_by_socket(transmit)
+    }
+
+    /// As [`call_to_send`](Self::call_to_send), of one datagram that leaves as all others do.
     #[inline(always)]
-    fn call_to_send(
-        &self,
-        transmit: Transmit<'_>,
-        is_plain: bool,
-        budget: usize,
-    ) -> io::Result<()> {
-        let Transmit {
-            to,
-            data,
-            segment,
-            departure,
-        } = transmit;
-        let core = self.core();
-        add(&core.counters.writes, 1);
-        let left = budget.saturating_sub(data.len().max(LEAST_COST));
-        self.budget.set((core.tick(), left as u32));
-        let mut socket = self.socket.borrow_mut();
+    fn send_plain(&self, to: Option<&Address>, data: &[u8], budget: usize) -> io::Result<()> {
+        self.spend(data.len(), budget);
         if let Some(Address::Inet(to)) = to
-            && is_plain
-            && let Some(udp) = Datagrams::udp(&socket)
+            && let Some(udp) = Datagrams::udp(&self.socket.borrow())
         {
             return udp.send_to(data, to).map(|_| ());
         }
-        match socket.as_mut() {
-            // Put together here: the way above needs none in memory.
-            Some(socket) => socket.send(Transmit {
-                to,
-                data,
-                segment,
-                departure,
-            }),
+        self.send_by_socket(Transmit {
+            to,
+            data,
+            segment: data.len(),
+            departure: None,
+        })
+    }
+
+    fn send_by_socket(&self, transmit: Transmit<'_>) -> io::Result<()> {
+        match self.socket.borrow_mut().as_mut() {
+            Some(socket) => socket.send(transmit),
             None => Err(io::ErrorKind::NotConnected.into()),
         }
+    }
+
+    /// Counts a system call with `len` bytes.
+    #[inline(always)]
+    fn spend(&self, len: usize, budget: usize) {
+        let core = self.core();
+        add(&core.counters.writes, 1);
+        let left = budget.saturating_sub(len.max(LEAST_COST));
+        self.budget.set((core.tick(), left as u32));
     }
 
     pub(super) fn count_sent(&self, count: usize, len: usize) {

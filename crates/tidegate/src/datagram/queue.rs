@@ -112,8 +112,6 @@ impl Run {
 pub(super) struct Front<'a> {
     pub(super) transmit: Transmit<'a>,
     pub(super) count: usize,
-    /// [`Transmit::is_plain`].
-    pub(super) is_plain: bool,
 }
 
 /// The datagrams that wait.
@@ -193,25 +191,26 @@ impl Queue {
         data.len() + OVERHEAD
     }
 
-    /// Returns what the next call sends: of the run at the front at most `at_once` datagrams.
+    /// Returns the datagram at the front, if it is a run of its own that leaves as all others do: the usual one.
     #[inline(always)]
+    pub(super) fn lone(&self) -> Option<(Option<&Address>, &[u8])> {
+        let Self { first, gone, .. } = self;
+        let data = || &self.bytes[*gone..gone + first.last];
+        (first.tally == 1).then(|| (first.to.as_ref(), data()))
+    }
+
+    /// Returns what the next call sends: of the run at the front at most `at_once` datagrams.
     pub(super) fn front(&self, at_once: impl FnOnce() -> usize) -> Front<'_> {
         let run = &self.first;
-        let ((count, len, segment), departure, is_plain) = if run.tally == 1 {
-            ((1, run.last, run.last), None, true)
-        } else {
-            let (part, departure) = (run.part(at_once()), run.departure());
-            (part, departure, part.0 == 1 && departure.is_none())
-        };
+        let (count, len, segment) = run.part(at_once());
         Front {
             transmit: Transmit {
                 to: run.to.as_ref(),
                 data: &self.bytes[self.gone..self.gone + len],
                 segment,
-                departure,
+                departure: run.departure(),
             },
             count,
-            is_plain,
         }
     }
 
@@ -320,7 +319,11 @@ mod tests {
                     let cut = datagrams(front.transmit);
                     assert_eq!(cut.len(), front.count, "seed {seed}");
                     assert!(front.count <= segments && data.len() <= MAX_RUN);
-                    assert_eq!(front.is_plain, front.transmit.is_plain(), "seed {seed}");
+                    if let Some((to, data)) = queue.lone() {
+                        let transmit = front.transmit;
+                        assert_eq!((transmit.to, transmit.data), (to, data), "seed {seed}");
+                        assert!(transmit.is_plain() && front.count == 1, "seed {seed}");
+                    }
                     let gone = 1 + below(front.count);
                     let to = to.cloned();
                     for datagram in cut.into_iter().take(gone) {
