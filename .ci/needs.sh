@@ -8,6 +8,7 @@ declare -A title_of_need=(
     [network_programs]="nc, socat, curl and wrk are there"
     [openssl]="openssl is there"
     [redis]="redis-cli, redis-benchmark, redis-server and redis-py are there"
+    [proxies]="haproxy and nginx with its stream module are there"
     [dns_programs]="dig and dnsperf are there"
     [counting_programs]="valgrind, strace, gcc and OpenSSL's headers are there"
     [harm_programs]="the programs that do harm are there"
@@ -54,6 +55,12 @@ need_network_programs() {
     need_python || return 1
     command -v socat && nc -h 2>&1 | grep OpenBSD && command -v curl && command -v wrk && return 0
     install netcat-openbsd socat curl wrk
+}
+
+# Debian starts what it installs.
+need_proxies() {
+    haproxy -v && nginx -v && ls /usr/lib/nginx/modules/ngx_stream_module.so && return 0
+    install haproxy nginx-light libnginx-mod-stream
 }
 
 need_dns_programs() {

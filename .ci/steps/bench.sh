@@ -33,13 +33,14 @@ comparison_http() {
     [ "$(grep -c '^| hyper | [1-9]' "$scratch/compare_http")" = 2 ]
 }
 
-# The same, of proxies; without those that are not installed.
+# The same, of proxies.
 comparison_relay() {
     bounded 1200 cargo build --release -p tidegate-bench --bin compare_relay &&
         bounded 1300 cargo run --release -p tidegate-bench --bin compare_relay -- \
             --rounds 1 --seconds 0.1 >"$scratch/compare_relay" || return 1
     cat "$scratch/compare_relay"
-    grep -q "^| connect, 64 B, close | " "$scratch/compare_relay"
+    ! grep "left out" "$scratch/compare_relay" &&
+        grep -q "^| connect, 64 B, close | " "$scratch/compare_relay"
 }
 
 # The same, of timers, callbacks and wake-ups.
@@ -60,9 +61,9 @@ scale() {
     [ "$(grep -c '^| .* | [1-9][0-9]* | ' "$scratch/scale")" = 5 ]
 }
 
-# The same, of the output of children.
+# The same, of the output of children. Not optimised: the feature makes another tokio, and so another build.
 comparison_children() {
-    bounded 1200 cargo run --release -p tidegate-bench --features children --bin compare_children -- \
+    bounded 1200 cargo run -p tidegate-bench --features children --bin compare_children -- \
         --rounds 1 --mebibytes 64 >"$scratch/compare_children" || return 1
     cat "$scratch/compare_children"
     grep -q '^| tokio | [1-9]' "$scratch/compare_children"
@@ -72,7 +73,7 @@ step counts "counting_programs" "system calls, instructions, allocations, memory
 step comparison "python counting_programs" "a short comparison" comparison
 step comparison-redis redis "a short comparison with redis-server" comparison_redis
 step comparison-http "network_programs" "a short comparison of HTTP" comparison_http
-step comparison-relay "" "a short comparison of proxies" comparison_relay
+step comparison-relay "proxies" "a short comparison of proxies" comparison_relay
 step comparison-children "" "a short comparison of reading a child's output" comparison_children
 step micro "" "timers, callbacks and wake-ups, in short" micro
 step scale "" "one loop and two, in short" scale

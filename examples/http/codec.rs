@@ -59,11 +59,13 @@ impl Codec {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn head<'a>(&mut self, input: &'a [u8]) -> Result<Step<Unit<'a>>, Status> {
         // httparse skips empty lines. They are a part of the head, so that its time and its maximum hold.
         let is_of_empty_line = |byte: &&u8| matches!(byte, b'\r' | b'\n');
-        if input.iter().take_while(is_of_empty_line).count() > MAX_EMPTY_LINES {
+        if input.first().is_some_and(|byte| is_of_empty_line(&byte))
+            && input.iter().take_while(is_of_empty_line).count() > MAX_EMPTY_LINES
+        {
             return Err(Status::BadRequest);
         }
         let seen = &input[..input.len().min(self.limits.head)];
@@ -152,7 +154,7 @@ impl Decode for Codec {
     type Frame<'a> = Unit<'a>;
     type Error = Status;
 
-    #[inline]
+    #[inline(always)]
     fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Step<Unit<'a>>, Status> {
         match self.state {
             State::Head => self.head(input),

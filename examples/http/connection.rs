@@ -83,6 +83,7 @@ impl Http {
         }
     }
 
+    #[inline]
     fn head_received(&mut self, transport: &Transport, head: &Head<'_>) -> Result {
         let mut exchange = Exchange {
             action: action(head),
@@ -92,7 +93,7 @@ impl Http {
             began: false,
         };
         match head.body {
-            Body::Length(0) => return self.complete(transport, exchange),
+            Body::Length(0) => return self.complete(transport, &mut exchange),
             Body::Length(len) => self.codec.expect(len),
             Body::Chunked => {}
         }
@@ -100,7 +101,7 @@ impl Http {
             if exchange.action != Action::Echo {
                 // Nobody knows whether the client sends its body then (RFC 9110, section 10.1.1).
                 exchange.persistence = Persistence::Closed;
-                return self.complete(transport, exchange);
+                return self.complete(transport, &mut exchange);
             }
             transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")?;
         }
@@ -159,14 +160,14 @@ impl Http {
 
     fn body_ended(&mut self, transport: &Transport) -> Result {
         match self.exchange.take() {
-            Some(exchange) => self.complete(transport, exchange),
+            Some(mut exchange) => self.complete(transport, &mut exchange),
             None => Ok(()),
         }
     }
 
     /// Completes the reply, or begins a long one.
     #[inline]
-    fn complete(&mut self, transport: &Transport, mut exchange: Exchange) -> Result {
+    fn complete(&mut self, transport: &Transport, exchange: &mut Exchange) -> Result {
         let persistence = exchange.persistence;
         let reply = |status, rest: &dyn Fn(&mut Vec<u8>)| {
             self.site.reply(transport, status, persistence, rest)

@@ -158,15 +158,17 @@ fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 #[inline]
 fn path(target: &str) -> &str {
     let target = target.split_once('?').map_or(target, |(path, _)| path);
-    match target.split_once("://") {
-        Some((_, rest)) if !target.starts_with('/') => {
-            rest.find('/').map_or("/", |slash| &rest[slash..])
-        }
-        _ => target,
+    if target.starts_with('/') {
+        return target;
     }
+    let host = target.split_once("://").map(|(_, rest)| rest);
+    host.map_or(target, |rest| {
+        rest.find('/').map_or("/", |slash| &rest[slash..])
+    })
 }
 
 /// Whether a byte may be one of a host and a port (RFC 9110, section 7.2; RFC 3986, section 3.2.2).
 fn is_of_host(byte: &u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=:[]".contains(byte)
+    let is_mark = || b"-._~%!$&'()*+,;=:[]".contains(byte);
+    byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b':') || is_mark()
 }

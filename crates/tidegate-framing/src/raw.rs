@@ -80,6 +80,7 @@ impl<C: Decode> Decode for Raw<C> {
     type Frame<'a> = Piece<'a, C::Frame<'a>>;
     type Error = BoxError;
 
+    #[inline]
     fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Step<Self::Frame<'a>>, BoxError> {
         self.is_changed = false;
         if self.expected == 0 {
@@ -121,6 +122,7 @@ impl<C: Decode> Decode for Raw<C> {
     }
 }
 
+#[inline]
 fn framed<F>(step: Step<F>) -> Step<Piece<'static, F>> {
     match step {
         Step::Frame(frame, len) => Step::Frame(Piece::Frame(frame), len),
