@@ -26,7 +26,7 @@ const BURST: u32 = 16;
 /// The rest of an endpoint's share of a tick, and of a burst. It ends between reads: a rest would be copied, so
 /// the last read goes beyond it, by the datagrams of one call at the most.
 struct Share {
-    /// What is left but one, of both: a negative number is a share that is used up, and one test finds it.
+    /// Both numbers are one less than their rest, so that one test finds a negative one: the share is used up.
     datagrams: isize,
     bytes: isize,
     /// The number of the datagrams of one sender whose replies have not been sent: not 0 from the first one on.
