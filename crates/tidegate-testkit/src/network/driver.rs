@@ -156,10 +156,8 @@ impl Driver for SimulatedDriver {
     }
 
     fn watch_child(&mut self, process: &mut Process, token: Token) -> io::Result<()> {
-        if let Process::Foreign(child) = process {
-            let pid = Pid(child.id());
-            self.with(|state, _| state.watch_process(pid, token));
-        }
+        let pid = Pid(process.id());
+        self.with(|state, _| state.watch_process(pid, token));
         Ok(())
     }
 

@@ -57,17 +57,19 @@ impl Process {
     pub fn foreign(process: impl ChildProcess + 'static) -> Self {
         Self::Foreign(Box::new(process))
     }
-}
 
-#[cfg(feature = "process")]
-impl Process {
-    pub(crate) fn id(&self) -> u32 {
+    /// Returns its number.
+    pub fn id(&self) -> u32 {
         match self {
+            #[cfg(feature = "process")]
             Self::Os(child) => child.id(),
             Self::Foreign(child) => child.id(),
         }
     }
+}
 
+#[cfg(feature = "process")]
+impl Process {
     pub(crate) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         match self {
             Self::Os(child) => child.try_wait(),
