@@ -14,7 +14,7 @@ models_of_threads() {
     local models=(cargo test -p tidegate -p tidegate-service --lib --target-dir "$target/loom"
         --config "$quick")
     bounded 900 "${models[@]}" --no-run &&
-        bounded 120 "${models[@]}" ::loom:: >"$scratch/models" || return 1
+        bounded 240 "${models[@]}" ::loom:: >"$scratch/models" || return 1
     cat "$scratch/models"
     grep -q '^test event_loop::remote::loom::.* ok$' "$scratch/models" &&
         grep -q '^test mailbox::queue::loom::.* ok$' "$scratch/models" &&
