@@ -7,6 +7,7 @@ use super::os::OsChild;
 use super::{AnyDriver, Token, of_another_driver};
 use std::fmt;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::process::ExitStatus;
 #[cfg(feature = "process")]
 use std::time::Duration;
@@ -58,44 +59,37 @@ impl Process {
         Self::Foreign(Box::new(process))
     }
 
-    /// Returns its number.
-    pub fn id(&self) -> u32 {
+}
+
+impl Deref for Process {
+    type Target = dyn ChildProcess;
+
+    fn deref(&self) -> &Self::Target {
         match self {
             #[cfg(feature = "process")]
-            Self::Os(child) => child.id(),
-            Self::Foreign(child) => child.id(),
+            Self::Os(child) => child,
+            Self::Foreign(child) => &**child,
+        }
+    }
+}
+
+impl DerefMut for Process {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        match self {
+            #[cfg(feature = "process")]
+            Self::Os(child) => child,
+            Self::Foreign(child) => &mut **child,
         }
     }
 }
 
 #[cfg(feature = "process")]
 impl Process {
-    pub(crate) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        match self {
-            Self::Os(child) => child.try_wait(),
-            Self::Foreign(child) => child.try_wait(),
-        }
-    }
-
     /// Returns whether it was waited for already; its number may be another's then.
     pub(crate) fn was_waited_for(&mut self) -> bool {
         match self {
             Self::Os(child) => !matches!(child.try_wait(), Ok(None)),
             Self::Foreign(_) => false,
-        }
-    }
-
-    pub(crate) fn signal(&mut self, signal: i32) -> io::Result<()> {
-        match self {
-            Self::Os(child) => child.signal(signal),
-            Self::Foreign(child) => child.signal(signal),
-        }
-    }
-
-    pub(crate) fn signal_group(&mut self, signal: i32) -> io::Result<()> {
-        match self {
-            Self::Os(child) => child.signal_group(signal),
-            Self::Foreign(child) => child.signal_group(signal),
         }
     }
 
@@ -139,8 +133,8 @@ impl AnyDriver {
         }
     }
 
-    /// Prepares a child that was reaped for being dropped.
-    pub(crate) fn forget_exit(&self, process: &Process) {
+    /// Drops a child that was reaped, and what tells of its exit.
+    pub(crate) fn forget_exit(&self, process: Process) {
         if let (Self::Os(driver), Process::Os(child)) = (self, process) {
             driver.forget_exit(child);
         }

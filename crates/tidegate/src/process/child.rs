@@ -210,7 +210,7 @@ impl Child {
         let waited = self.process.borrow_mut().as_mut()?.try_wait().transpose()?;
         let process = self.process.take();
         if let Some(process) = process {
-            core.with_driver(|driver| driver.forget_exit(&process));
+            core.with_driver(|driver| driver.forget_exit(process));
         }
         let status = waited.unwrap_or_else(|error| {
             let pid = self.pid;

@@ -1,14 +1,14 @@
 //! Child processes: how they are started and signalled, and how their exit is noticed.
 
 use super::{OsDriver, OsPipe};
-use crate::driver::{Process, Socket, Spawned, Token};
+use crate::driver::{ChildProcess, Process, Socket, Spawned, Token};
 use crate::pipe::Way;
 use mio::Interest;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::process::{Child, Command, ExitStatus};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 /// A thread that waits needs little.
@@ -30,7 +30,7 @@ enum ExitWatch {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     Pidfd(OwnedFd),
     /// A thread that waits.
-    Thread,
+    Thread(JoinHandle<()>),
 }
 
 impl OsDriver {
@@ -81,14 +81,14 @@ impl OsDriver {
             child.watch = ExitWatch::Pidfd(fd);
             return Ok(());
         }
-        thread::Builder::new()
+        let thread = thread::Builder::new()
             .name("tidegate-child".to_owned())
             .stack_size(STACK)
             .spawn(move || {
                 wait_without_reaping(pid);
                 exited();
             })?;
-        child.watch = ExitWatch::Thread;
+        child.watch = ExitWatch::Thread(thread);
         Ok(())
     }
 
@@ -98,11 +98,16 @@ impl OsDriver {
         self
     }
 
-    pub(crate) fn forget_exit(&self, child: &OsChild) {
-        match &child.watch {
+    /// Drops a child that was reaped. Its thread has nothing left to wait for, and is joined: it holds
+    /// the loop's waker, which is a descriptor.
+    pub(crate) fn forget_exit(&self, child: OsChild) {
+        match child.watch {
             #[cfg(any(target_os = "linux", target_os = "android"))]
             ExitWatch::Pidfd(fd) => self.forget(fd.as_raw_fd()),
-            ExitWatch::None | ExitWatch::Thread => {}
+            ExitWatch::Thread(thread) => {
+                let _ = thread.join();
+            }
+            ExitWatch::None => {}
         }
     }
 }
@@ -116,22 +121,21 @@ impl From<Child> for OsChild {
     }
 }
 
-impl OsChild {
-    pub(crate) fn id(&self) -> u32 {
+impl ChildProcess for OsChild {
+    fn id(&self) -> u32 {
         self.child.id()
     }
 
-    pub(crate) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+    fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         self.child.try_wait()
     }
 
-    /// Signals it. One that has ended is no error.
-    pub(crate) fn signal(&self, signal: i32) -> io::Result<()> {
+    fn signal(&mut self, signal: i32) -> io::Result<()> {
         let (pid, signal) = (pid_of(self.id())?, named(signal)?);
         let sent = match &self.watch {
             #[cfg(any(target_os = "linux", target_os = "android"))]
             ExitWatch::Pidfd(fd) => rustix::process::pidfd_send_signal(fd, signal),
-            ExitWatch::Thread => kill_process(pid, signal),
+            ExitWatch::Thread(_) => kill_process(pid, signal),
             ExitWatch::None => return Ok(()),
         };
         match sent {
@@ -140,15 +144,16 @@ impl OsChild {
         }
     }
 
-    /// Signals the process group that it leads.
-    pub(crate) fn signal_group(&self, signal: i32) -> io::Result<()> {
+    fn signal_group(&mut self, signal: i32) -> io::Result<()> {
         let (pid, signal) = (pid_of(self.id())?, named(signal)?);
         match self.watch {
             ExitWatch::None => Ok(()),
             _ => Ok(rustix::process::kill_process_group(pid, signal)?),
         }
     }
+}
 
+impl OsChild {
     /// Waits until one that was killed has ended, at most for `grace`.
     pub(crate) fn await_end(&mut self, grace: Duration) {
         let deadline = Instant::now() + grace;
