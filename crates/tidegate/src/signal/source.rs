@@ -71,9 +71,6 @@ impl SignalSource {
         let known = core.signals.borrow().clone();
         let source = known.unwrap_or_else(|| Self::register(handle));
         for (at, signal) in signals.iter().enumerate() {
-            if source.is_wanted(*signal) || signals[..at].contains(signal) {
-                continue;
-            }
             let token = source.id.token();
             let taken = core.with_driver(|driver| driver.as_dyn().watch_signal(*signal, token));
             if let Err(error) = taken {
