@@ -174,17 +174,24 @@ impl Transport {
     }
 }
 
+/// Returns the socket, if it is a TCP connection of the system; with layers, it is none of the system.
+fn tcp(socket: &Option<Socket>) -> Option<&OsStream> {
+    match socket {
+        Some(Socket::Os(stream)) if stream.is_tcp() => Some(stream),
+        _ => None,
+    }
+}
+
 impl Conn {
-    /// Whether the socket is a TCP connection of the system; with layers, it is none of the system.
     fn is_tcp(&self) -> bool {
-        matches!(&*self.socket.borrow(), Some(Socket::Os(stream)) if stream.is_tcp())
+        tcp(&self.socket.borrow()).is_some()
     }
 
     /// Calls with the socket, if it is a TCP connection of the system.
     fn with_tcp(&self, mut call: impl FnMut(&OsStream) -> io::Result<usize>) -> io::Result<usize> {
-        match &*self.socket.borrow() {
-            Some(Socket::Os(stream)) if stream.is_tcp() => uninterrupted(|| call(stream)),
-            _ => Err(io::ErrorKind::Unsupported.into()),
+        match tcp(&self.socket.borrow()) {
+            Some(stream) => uninterrupted(|| call(stream)),
+            None => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
