@@ -58,7 +58,6 @@ impl Process {
     pub fn foreign(process: impl ChildProcess + 'static) -> Self {
         Self::Foreign(Box::new(process))
     }
-
 }
 
 impl Deref for Process {
