@@ -1,7 +1,7 @@
 //! A connection: requests come in, and each has its reply before the next one is looked at.
 
 use crate::codec::{Codec, Unit};
-use crate::head::{Body, Head};
+use crate::head::{Body, Head, Method};
 use crate::reply::{Persistence, Status};
 use crate::site::{Site, put_length};
 use std::io::{IoSlice, Write};
@@ -32,11 +32,11 @@ enum Action {
 
 fn action(head: &Head<'_>) -> Action {
     let allow = |methods| Action::Allow(methods);
-    let gets = matches!(head.method, "GET" | "HEAD");
+    let gets = matches!(head.method, Method::Get | Method::Head);
     match head.path {
         "/" if gets => Action::Page,
         "/" => allow("GET, HEAD"),
-        "/echo" if head.method == "POST" => Action::Echo,
+        "/echo" if head.method == Method::Post => Action::Echo,
         "/echo" => allow("POST"),
         path => match path.strip_prefix("/bytes/").map(str::parse) {
             Some(Ok(len)) if gets => Action::Bytes(len),
@@ -85,9 +85,13 @@ impl Http {
 
     #[inline]
     fn head_received(&mut self, transport: &Transport, head: &Head<'_>) -> Result {
+        let (action, is_head) = (action(head), head.method == Method::Head);
+        if action == Action::Page && head.body == Body::Length(0) {
+            return self.send_page(transport, head.persistence, is_head);
+        }
         let mut exchange = Exchange {
-            action: action(head),
-            is_head: head.method == "HEAD",
+            action,
+            is_head,
             body: head.body,
             persistence: head.persistence,
             began: false,
@@ -165,15 +169,21 @@ impl Http {
         }
     }
 
-    /// Completes the reply, or begins a long one.
     #[inline]
+    fn send_page(&self, transport: &Transport, persistence: Persistence, is_head: bool) -> Result {
+        self.site.page(transport, persistence, is_head)?;
+        finish(transport, persistence);
+        Ok(())
+    }
+
+    /// Completes the reply, or begins a long one.
     fn complete(&mut self, transport: &Transport, exchange: &mut Exchange) -> Result {
         let persistence = exchange.persistence;
         let reply = |status, rest: &dyn Fn(&mut Vec<u8>)| {
             self.site.reply(transport, status, persistence, rest)
         };
         match exchange.action {
-            Action::Page => self.site.page(transport, persistence, exchange.is_head)?,
+            Action::Page => return self.send_page(transport, persistence, exchange.is_head),
             Action::Echo => {
                 exchange.begin_echo(&self.site, transport)?;
                 if exchange.body == Body::Chunked {
@@ -262,10 +272,10 @@ impl FrameProtocol for Http {
                 Ok(())
             }
             Piece::Frame(Unit::End) => self.body_ended(transport),
-            Piece::Raw { bytes, last } => {
+            Piece::Raw { bytes, left } => {
                 self.body_received(transport, bytes)?;
                 let has_length = |exchange: &Exchange| exchange.body != Body::Chunked;
-                if last && self.exchange.as_ref().is_some_and(has_length) {
+                if left == 0 && self.exchange.as_ref().is_some_and(has_length) {
                     self.body_ended(transport)?;
                 }
                 Ok(())

@@ -16,9 +16,18 @@ pub(crate) enum Body {
     Chunked,
 }
 
+/// The methods that this server knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Method {
+    Get,
+    Head,
+    Post,
+    Other,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Head<'a> {
-    pub(crate) method: &'a str,
+    pub(crate) method: Method,
     /// The path of the target, without a query.
     pub(crate) path: &'a str,
     pub(crate) body: Body,
@@ -28,7 +37,7 @@ pub(crate) struct Head<'a> {
 }
 
 /// Returns the head at the beginning of `input` and its length, or `None` when it is not complete.
-#[inline]
+#[inline(always)]
 pub(crate) fn parse(input: &[u8]) -> Result<Option<(Head<'_>, usize)>, Status> {
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut request = Request::new(&mut []);
@@ -48,7 +57,12 @@ pub(crate) fn parse(input: &[u8]) -> Result<Option<(Head<'_>, usize)>, Status> {
         fields.add(field.name, field.value)?;
     }
     let head = Head {
-        method: request.method.unwrap_or_default(),
+        method: match request.method {
+            Some("GET") => Method::Get,
+            Some("HEAD") => Method::Head,
+            Some("POST") => Method::Post,
+            _ => Method::Other,
+        },
         path: path(request.path.unwrap_or_default()),
         body: fields.body(is_1_0)?,
         persistence: match (fields.close, is_1_0) {

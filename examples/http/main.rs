@@ -84,11 +84,11 @@ fn run() -> Result {
     }));
     let mut event_loop = EventLoop::new()?;
     let clock = Rc::clone(&site);
-    clock.set_date(reply::http_date(SystemTime::now()));
+    clock.set_time(SystemTime::now());
     event_loop
         .handle()
         .call_every(Duration::from_secs(1), move |_| {
-            clock.set_date(reply::http_date(SystemTime::now()));
+            clock.set_time(SystemTime::now());
         });
     let at = limits(args.listen("127.0.0.1:8080"));
     let make = move || connection(&site);

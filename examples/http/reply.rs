@@ -53,12 +53,45 @@ pub(crate) enum Persistence {
     Closed,
 }
 
-/// The page, and the fields of its reply.
 pub(crate) const PAGE: &str = "Hello World!\n";
-pub(crate) const PAGE_FIELDS: &str = "Content-Type: text/plain\r\nContent-Length: 13\r\n\r\n";
+const PAGE_FIELDS: &str = "Content-Type: text/plain\r\nContent-Length: 13\r\n\r\n";
+
+/// The date, and the reply with the page, which is the same for a second.
+pub(crate) struct Page {
+    date: String,
+    /// On a connection that is kept.
+    kept: Vec<u8>,
+}
+
+impl Page {
+    pub(crate) fn at(time: SystemTime) -> Self {
+        let (date, kept) = (http_date(time), Vec::new());
+        let mut page = Self { date, kept };
+        let mut kept = Vec::new();
+        page.put(&mut kept, Persistence::Kept, false);
+        Self { kept, ..page }
+    }
+
+    pub(crate) fn date(&self) -> &str {
+        &self.date
+    }
+
+    /// Returns the reply to a GET on a connection that is kept.
+    pub(crate) fn kept(&self) -> &[u8] {
+        &self.kept
+    }
+
+    /// Puts another reply together.
+    pub(crate) fn put(&self, out: &mut Vec<u8>, persistence: Persistence, is_head: bool) {
+        begin(out, Status::Ok, &self.date, persistence);
+        out.extend_from_slice(PAGE_FIELDS.as_bytes());
+        if !is_head {
+            out.extend_from_slice(PAGE.as_bytes());
+        }
+    }
+}
 
 /// Begins a head. Further fields follow, and an empty line.
-#[inline]
 pub(crate) fn begin(out: &mut Vec<u8>, status: Status, date: &str, persistence: Persistence) {
     out.extend_from_slice(status.line().as_bytes());
     // RFC 9110, section 6.6.1: a server that has a clock sends the time.

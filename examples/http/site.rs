@@ -1,17 +1,18 @@
 //! The data that the connections of a server share, and replies made of it.
 
 use crate::codec::Limits;
-use crate::reply::{self, PAGE, PAGE_FIELDS, Persistence, Status};
+use crate::reply::{self, Page, Persistence, Status};
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::io::Write;
+use std::time::{SystemTime, UNIX_EPOCH};
 use tidegate::{Result, Transport};
 
 pub(crate) struct Site {
     pub(crate) limits: Limits,
     /// The bytes of a long reply, again and again.
     pub(crate) block: Bytes,
-    date: RefCell<String>,
+    page: RefCell<Page>,
     /// Memory in which a head is put together.
     head: RefCell<Vec<u8>>,
 }
@@ -21,18 +22,17 @@ impl Site {
         Self {
             limits,
             block: vec![b'x'; 64 * 1024].into(),
-            date: RefCell::new("Thu, 01 Jan 1970 00:00:00 GMT".to_owned()),
+            page: RefCell::new(Page::at(UNIX_EPOCH)),
             head: RefCell::default(),
         }
     }
 
-    /// Sets the date of the replies.
-    pub(crate) fn set_date(&self, date: String) {
-        self.date.replace(date);
+    /// Sets the time of the replies.
+    pub(crate) fn set_time(&self, time: SystemTime) {
+        self.page.replace(Page::at(time));
     }
 
     /// Sends a head, and a short body; `rest` writes what follows the fields that all replies have.
-    #[inline]
     pub(crate) fn reply(
         &self,
         transport: &Transport,
@@ -42,7 +42,7 @@ impl Site {
     ) -> Result {
         let mut out = self.head.borrow_mut();
         out.clear();
-        reply::begin(&mut out, status, &self.date.borrow(), persistence);
+        reply::begin(&mut out, status, self.page.borrow().date(), persistence);
         rest(&mut out);
         transport.write(&out)?;
         Ok(())
@@ -56,12 +56,16 @@ impl Site {
         persistence: Persistence,
         is_head: bool,
     ) -> Result {
-        self.reply(transport, Status::Ok, persistence, |out| {
-            out.extend_from_slice(PAGE_FIELDS.as_bytes());
-            if !is_head {
-                out.extend_from_slice(PAGE.as_bytes());
-            }
-        })
+        let page = self.page.borrow();
+        if persistence == Persistence::Kept && !is_head {
+            transport.write(page.kept())?;
+            return Ok(());
+        }
+        let mut out = self.head.borrow_mut();
+        out.clear();
+        page.put(&mut out, persistence, is_head);
+        transport.write(&out)?;
+        Ok(())
     }
 }
 

@@ -130,7 +130,7 @@ impl Noted for Raw<Lines> {
     fn note(piece: Piece<'_, &[u8]>) -> Note {
         match piece {
             Piece::Frame(line) => frame(line),
-            Piece::Raw { bytes, last } => Note::Raw(bytes.to_vec(), last),
+            Piece::Raw { bytes, left } => Note::Raw(bytes.to_vec(), left == 0),
         }
     }
 

@@ -160,7 +160,7 @@ fn a_change_of_the_codec_holds_from_the_next_frame_on() {
     frames.codec().expect(6);
     let bytes = &b"bo\ndy!"[..];
     let body = frames.next_ready().unwrap();
-    assert_eq!(body, Some(Piece::Raw { bytes, last: true }));
+    assert_eq!(body, Some(Piece::Raw { bytes, left: 0 }));
     let tail = frames.next_ready().unwrap();
     assert_eq!(tail, Some(Piece::Frame(&b"tail"[..])));
     // Bytes that are returned alone, too.

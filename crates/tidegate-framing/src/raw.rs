@@ -18,9 +18,9 @@ use tidegate::BoxError;
 /// assert_eq!(head, Step::Frame(Piece::Frame(&b"PUT 5"[..]), 6));
 /// codec.expect(5);
 /// let body = codec.decode(b"hel").unwrap();
-/// assert_eq!(body, Step::Frame(Piece::Raw { bytes: b"hel", last: false }, 3));
+/// assert_eq!(body, Step::Frame(Piece::Raw { bytes: b"hel", left: 2 }, 3));
 /// let body = codec.decode(b"loGET").unwrap();
-/// assert_eq!(body, Step::Frame(Piece::Raw { bytes: b"lo", last: true }, 2));
+/// assert_eq!(body, Step::Frame(Piece::Raw { bytes: b"lo", left: 0 }, 2));
 /// ```
 #[derive(Debug, Clone)]
 pub struct Raw<C> {
@@ -40,8 +40,8 @@ pub enum Piece<'a, F> {
     Raw {
         /// The bytes, at least one.
         bytes: &'a [u8],
-        /// Whether these are the last of the expected bytes.
-        last: bool,
+        /// The number of expected bytes behind them; `u64::MAX` of all that follow.
+        left: u64,
     },
 }
 
@@ -95,7 +95,7 @@ impl<C: Decode> Decode for Raw<C> {
         }
         let piece = Piece::Raw {
             bytes: &input[..len],
-            last: self.expected == 0,
+            left: self.expected,
         };
         Ok(Step::Frame(piece, len))
     }

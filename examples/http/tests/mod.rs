@@ -46,10 +46,17 @@ fn refusal(status: &str) -> String {
 
 /// Sends pieces, each when the one before was read, and returns the replies up to the end.
 fn talk(pieces: &[&[u8]]) -> String {
+    talk_to(&site(), pieces)
+}
+
+fn talk_to(site: &Rc<Site>, pieces: &[&[u8]]) -> String {
+    let site = Rc::clone(site);
     let mut world = World::new();
     let host = world.add_host("server").unwrap();
     let handle = host.handle();
-    let server = handle.create_server(host.addr(80), served).unwrap();
+    let server = handle
+        .create_server(host.addr(80), move || connection(&site))
+        .unwrap();
     let peer = world.network().dial(host.addr(80)).unwrap();
     world.pump().unwrap();
     for piece in pieces {
@@ -81,6 +88,20 @@ fn unchunked(mut body: &str) -> (String, &str) {
         if size == 0 {
             return (bytes, body);
         }
+    }
+}
+
+#[test]
+fn each_reply_has_the_date_that_was_set_last() {
+    let site = site();
+    let requests = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n\
+        HEAD / HTTP/1.1\r\nHost: a\r\n\r\n\
+        GET /x HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
+    for (days, date) in (0..).zip(["Thu, 01 Jan", "Fri, 02 Jan", "Sat, 03 Jan"]) {
+        site.set_time(UNIX_EPOCH + Duration::from_secs(days * 86_400));
+        let replies = talk_to(&site, &[requests]);
+        let dates = replies.matches(&format!("Date: {date} 1970 00:00:00 GMT\r\n"));
+        assert_eq!(dates.count(), 3, "{date} in {replies}");
     }
 }
 

@@ -91,11 +91,11 @@ where
     feed.taker.codec.expect(begun.len() as u64 + 2);
     feed.give(b"r");
     let mut raw = [begun, b"r"].concat();
-    assert_eq!(feed.taker.seen, [Seen::Raw(raw.clone(), false)]);
+    assert_eq!(feed.taker.seen, [Seen::Raw(raw.clone(), 1)]);
     // In one piece: a codec that is asked for no bytes begins anew by itself.
     feed.give(&[b"w", rest].concat());
     raw.push(b'w');
-    let mut expected = vec![Seen::Raw(raw, true)];
+    let mut expected = vec![Seen::Raw(raw, 0)];
     expected.extend(frames.iter().map(|frame| Seen::Bytes(frame.to_vec())));
     assert_eq!(feed.taker.seen, expected);
 }

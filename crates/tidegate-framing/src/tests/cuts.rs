@@ -302,20 +302,20 @@ fn netstrings_are_read() {
 
 #[test]
 fn expected_bytes_come_as_they_arrive_and_then_frames_again() {
-    let raw = |bytes: &[u8], last| Seen::Raw(bytes.to_vec(), last);
+    let raw = |bytes: &[u8], left| Seen::Raw(bytes.to_vec(), left);
     let head = |bytes: &[u8]| Seen::Bytes(bytes.to_vec());
     let codec = Raw::new(Lines::new());
     let seen = [
         head(b"a\x03"),
-        raw(b"x\ny", true),
+        raw(b"x\ny", 0),
         head(b"b "),
         head(b"c\x01"),
-        raw(b"z", true),
+        raw(b"z", 0),
     ];
     check_seen(&codec, b"a\x03\nx\nyb \nc\x01\nz", &seen, &End::Eof);
-    let seen = [head(b"a*"), raw(b"x\ny", false)];
+    let seen = [head(b"a*"), raw(b"x\ny", u64::MAX)];
     check_seen(&codec, b"a*\nx\ny", &seen, &End::Eof);
-    let seen = [head(b"a\x03"), raw(b"x\n", false)];
+    let seen = [head(b"a\x03"), raw(b"x\n", 1)];
     check_seen(&codec, b"a\x03\nx\n", &seen, &truncated(0));
     check_seen(&codec, b"a\x03\n", &[head(b"a\x03")], &truncated(0));
     // Of a codec whose last frame ends with the stream.
@@ -352,7 +352,7 @@ fn codecs_of_tokio_util_see_the_same_bytes() {
             // Between its frames are bytes that the decoder is not shown.
             let codec = Raw::new(TokioCodec::new(LinesCodec::new()));
             let (seen, end, _) = run(codec, b"a\x05\nx\nyz\nb\x01\n\nc", &pieces, stops);
-            let raw = |bytes: &[u8]| Seen::Raw(bytes.to_vec(), true);
+            let raw = |bytes: &[u8]| Seen::Raw(bytes.to_vec(), 0);
             let expected = [
                 text("a\x05"),
                 raw(b"x\nyz\n"),

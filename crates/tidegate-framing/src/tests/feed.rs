@@ -13,7 +13,7 @@ use tidegate::{BoxError, Result};
 pub(super) enum Seen {
     Bytes(Vec<u8>),
     /// Adjacent pieces are joined, unless one was the last.
-    Raw(Vec<u8>, bool),
+    Raw(Vec<u8>, u64),
     #[cfg(feature = "tokio-util")]
     Text(String),
 }
@@ -85,9 +85,9 @@ impl<C: Tested> Tested for Raw<C> {
     fn seen(frame: Piece<'_, C::Frame<'_>>) -> Seen {
         match frame {
             Piece::Frame(frame) => C::seen(frame),
-            Piece::Raw { bytes, last } => {
+            Piece::Raw { bytes, left } => {
                 assert!(!bytes.is_empty());
-                Seen::Raw(bytes.to_vec(), last)
+                Seen::Raw(bytes.to_vec(), left)
             }
         }
     }
@@ -149,9 +149,14 @@ impl<C: Tested> Target for Taker<C> {
         let seen = C::seen(frame);
         self.codec.act(&seen);
         match (self.seen.last_mut(), seen) {
-            (Some(Seen::Raw(bytes, last @ false)), Seen::Raw(more, now_last)) => {
+            (Some(Seen::Raw(bytes, left @ 1..)), Seen::Raw(more, now_left)) => {
+                let goes_on = *left == u64::MAX && now_left == u64::MAX;
+                assert!(
+                    goes_on || *left == now_left + more.len() as u64,
+                    "{left} bytes were left"
+                );
                 bytes.extend_from_slice(&more);
-                *last = now_last;
+                *left = now_left;
             }
             (_, seen) => self.seen.push(seen),
         }
