@@ -19,4 +19,5 @@ pub mod service;
 pub mod statistics;
 pub mod table;
 pub mod tls;
+pub mod tokio_server;
 pub mod usage;

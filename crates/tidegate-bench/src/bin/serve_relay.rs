@@ -15,9 +15,8 @@ use std::process::ExitCode;
 use tidegate::{Address, EventLoop, Relay};
 use tidegate_bench::program::{self, Result, named};
 use tidegate_bench::service::announce;
-use tidegate_bench::usage;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::LocalSet;
+use tidegate_bench::{tokio_server, usage};
+use tokio::net::TcpStream;
 
 const USAGE: &str = "\
 usage: serve_relay tidegate|tokio --to IP:PORT [--splice-from BYTES|never] [--listen IP:PORT]";
@@ -61,10 +60,7 @@ fn run(options: &Options) -> Result<ExitCode> {
     usage::raise_descriptor_limit();
     match options.proxy {
         Proxy::Tidegate => relay(options)?,
-        Proxy::Tokio => tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?
-            .block_on(LocalSet::new().run_until(copy(options)))?,
+        Proxy::Tokio => tokio_server::run(copy(options))?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -90,16 +86,11 @@ fn relay(options: &Options) -> tidegate::Result {
 }
 
 async fn copy(options: &Options) -> io::Result<()> {
-    let listener = TcpListener::bind(options.listen).await?;
-    announce(listener.local_addr()?);
     let to = options.to;
-    loop {
-        let (mut front, _) = listener.accept().await?;
-        tokio::task::spawn_local(async move {
-            front.set_nodelay(true)?;
-            let mut back = TcpStream::connect(to).await?;
-            back.set_nodelay(true)?;
-            tokio::io::copy_bidirectional(&mut front, &mut back).await
-        });
-    }
+    tokio_server::accept(options.listen, async move |mut front| {
+        let mut back = TcpStream::connect(to).await?;
+        back.set_nodelay(true)?;
+        tokio::io::copy_bidirectional(&mut front, &mut back).await
+    })
+    .await
 }

@@ -31,6 +31,7 @@ pub use plan::{Mode, Plan, Until};
 pub use report::Report;
 
 use crate::carrier::Carrier;
+use crate::usage;
 use mio::event::Event;
 use mio::{Events, Poll, Registry};
 use std::fmt;
@@ -55,6 +56,27 @@ trait Drive {
     fn tick(&mut self, tally: &mut Tally) {
         let _ = tally;
     }
+}
+
+/// Makes one measurement of a server. Returns the figures, and the processor time of its process.
+///
+/// The load generator runs in this process, so the server's time is taken exactly at the begin and the end.
+///
+/// # Errors
+///
+/// Those of connecting, of mio, and of reading the server's time. One in which a connection failed is an error.
+pub fn measure(plan: Plan, server: u32) -> io::Result<(Report, Duration)> {
+    let mut load = Load::connect(plan)?;
+    load.warm_up()?;
+    let before = usage::cpu_time(server)?;
+    load.measure()?;
+    let used = usage::cpu_time(server)?.saturating_sub(before);
+    let report = load.report();
+    if report.errors > 0 {
+        let error = format!("{} connections failed: {report}", report.errors);
+        return Err(io::Error::other(error));
+    }
+    Ok((report, used))
 }
 
 /// Connections to a server, during a measurement.

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tidegate_bench::load::{Load, Mode, Plan, Report, Until};
+use tidegate_bench::load::{self, Mode, Plan, Report, Until};
+use tidegate_bench::memory;
 use tidegate_bench::peers::{self, Peer};
 use tidegate_bench::server_process::ServerProcess;
-use tidegate_bench::{memory, usage};
 
 /// Maximum number of bytes that a peer that never reads sends.
 const UNREAD_MOST: usize = 256 << 20;
@@ -92,8 +92,6 @@ impl Bench {
     }
 }
 
-/// The load generator runs in this process, so the server's processor time is taken exactly at
-/// the begin and the end of the measurement.
 fn run_load(seconds: f64, server: &ServerProcess, cell: &Cell, mode: Mode) -> io::Result<Figures> {
     let mut plan = Plan::new(mode, server.address());
     plan.carrier = cell.carrier;
@@ -103,16 +101,7 @@ fn run_load(seconds: f64, server: &ServerProcess, cell: &Cell, mode: Mode) -> io
     plan.until = Until::Seconds(Duration::from_secs_f64(seconds));
     // So that every connection was accepted before.
     plan.warmup = cell.connections as u64;
-    let mut load = Load::connect(plan)?;
-    load.warm_up()?;
-    let before = usage::cpu_time(server.pid())?;
-    load.measure()?;
-    let used = usage::cpu_time(server.pid())?.saturating_sub(before);
-    let report = load.report();
-    if report.errors > 0 {
-        let error = format!("{} connections failed: {report}", report.errors);
-        return Err(io::Error::other(error));
-    }
+    let (report, used) = load::measure(plan, server.pid())?;
     figures(&report, cell, used).ok_or_else(|| io::Error::other(format!("nothing done: {report}")))
 }
 

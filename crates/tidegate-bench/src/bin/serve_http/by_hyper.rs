@@ -12,6 +12,7 @@ use hyper_util::rt::TokioIo;
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use tidegate_bench::tokio_server;
 
 async fn page(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     if (request.method(), request.uri().path()) != (&Method::GET, "/") {
@@ -28,11 +29,9 @@ async fn page(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
 pub(crate) async fn run(listen: SocketAddr, pipeline_flush: bool) -> io::Result<()> {
     let mut http = http1::Builder::new();
     http.pipeline_flush(pipeline_flush);
-    crate::accept(listen, async move |stream| {
-        // How a connection ends is the client's business.
-        let _ = http
-            .serve_connection(TokioIo::new(stream), service_fn(page))
-            .await;
+    tokio_server::accept(listen, async move |stream| {
+        let served = http.serve_connection(TokioIo::new(stream), service_fn(page));
+        served.await.map_err(io::Error::other)
     })
     .await
 }

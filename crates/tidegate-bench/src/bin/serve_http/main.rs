@@ -24,14 +24,10 @@ mod site;
 
 use pico_args::Arguments;
 use serde::Deserialize;
-use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use tidegate_bench::program::{self, Result, named};
-use tidegate_bench::service::announce;
-use tidegate_bench::usage;
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::LocalSet;
+use tidegate_bench::{tokio_server, usage};
 
 const USAGE: &str = "\
 usage: serve_http tidegate|tokio|hyper [--pipeline-flush] [--listen IP:PORT]";
@@ -67,30 +63,8 @@ fn run(options: &Options) -> Result<ExitCode> {
     usage::raise_descriptor_limit();
     match options.server {
         Server::Tidegate => ours::run(options.listen)?,
-        Server::Tokio => on_tokio(by_hand::run(options.listen))?,
-        Server::Hyper => on_tokio(by_hyper::run(options.listen, options.pipeline_flush))?,
+        Server::Tokio => tokio_server::run(by_hand::run(options.listen))?,
+        Server::Hyper => tokio_server::run(by_hyper::run(options.listen, options.pipeline_flush))?,
     }
     Ok(ExitCode::SUCCESS)
-}
-
-fn on_tokio(server: impl Future<Output = io::Result<()>>) -> io::Result<()> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(LocalSet::new().run_until(server))
-}
-
-/// Serves each connection in a task of its own.
-async fn accept(
-    listen: SocketAddr,
-    serve: impl AsyncFn(TcpStream) + Clone + 'static,
-) -> io::Result<()> {
-    let listener = TcpListener::bind(listen).await?;
-    announce(listener.local_addr()?);
-    loop {
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
-        let serve = serve.clone();
-        tokio::task::spawn_local(async move { serve(stream).await });
-    }
 }

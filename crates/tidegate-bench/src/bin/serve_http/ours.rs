@@ -2,7 +2,6 @@
 
 use crate::codec::Limits;
 use crate::connection::Http;
-use crate::reply::http_date;
 use crate::site::Site;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -19,10 +18,10 @@ pub(crate) fn run(listen: SocketAddr) -> Result<()> {
     }));
     let mut event_loop = EventLoop::new()?;
     let clock = Rc::clone(&site);
-    clock.set_date(http_date(SystemTime::now()));
+    clock.set_time(SystemTime::now());
     let second = Duration::from_secs(1);
     event_loop.handle().call_every(second, move |_| {
-        clock.set_date(http_date(SystemTime::now()));
+        clock.set_time(SystemTime::now());
     });
     let at = ListenOptions::new(listen)
         .max_connections(10_000)
