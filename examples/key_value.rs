@@ -29,8 +29,8 @@ use std::rc::Rc;
 use std::time::Duration;
 use store::{Refused, Store};
 use tidegate::{
-    BoxError, CloseReason, Closed, EventLoop, Handle, ListenOptions, OnEof, Result, Server,
-    Transport, WriteLimits,
+    BoxError, CloseReason, Closed, EventLoop, Handle, ListenOptions, Result, Server, Transport,
+    WriteLimits,
 };
 use tidegate_examples::{Args, LISTEN, exit_code, print_addresses};
 use tidegate_framing::{FrameProtocol, Framed};
@@ -70,12 +70,8 @@ impl Client {
         reply: &mut Reply,
     ) -> Result<(), Refused> {
         match (command, arguments) {
-            (b"SUBSCRIBE", [_, ..]) => {
-                self.subscriptions.subscribe(arguments, transport, reply)?;
-            }
-            (b"UNSUBSCRIBE", _) => {
-                self.subscriptions.unsubscribe(arguments, transport, reply);
-            }
+            (b"SUBSCRIBE", [_, ..]) => self.subscriptions.subscribe(arguments, transport, reply)?,
+            (b"UNSUBSCRIBE", _) => self.subscriptions.unsubscribe(arguments, transport, reply),
             (b"PING", [] | [_]) if !self.subscriptions.is_empty() => {
                 reply.array(2);
                 reply.bulk(b"pong");
@@ -107,11 +103,6 @@ impl FrameProtocol for Client {
         &mut self.codec
     }
 
-    fn connection_made(&mut self, transport: &Transport) -> Result {
-        transport.set_write_timeout(Some(PATIENCE));
-        Ok(())
-    }
-
     /// A client may send a thousand requests at once, and read later: when its replies cross the high-water
     /// mark, no further request comes until it has read. So there is nothing to do about it here.
     fn frame_received(&mut self, transport: &Transport, words: Vec<&[u8]>) -> Result {
@@ -129,7 +120,7 @@ impl FrameProtocol for Client {
         }
         transport.write(&reply.0)?;
         if command == b"QUIT" {
-            transport.close_within(PATIENCE);
+            transport.close();
         }
         reply.clear();
         self.shared.reply.replace(reply);
@@ -138,13 +129,8 @@ impl FrameProtocol for Client {
 
     fn frame_failed(&mut self, transport: &Transport, error: BoxError) -> Result {
         write!(transport, "-ERR Protocol error: {error}\r\n")?;
-        transport.close_within(PATIENCE);
+        transport.close();
         Ok(())
-    }
-
-    fn eof_received(&mut self, transport: &Transport) -> Result<OnEof> {
-        transport.close_within(PATIENCE);
-        Ok(OnEof::Close)
     }
 
     fn connection_lost(&mut self, transport: &Transport, closed: &Closed) {
@@ -185,12 +171,13 @@ pub(crate) fn serve(
     at: impl Into<ListenOptions>,
     memory: usize,
 ) -> std::io::Result<Server> {
-    let limits = WriteLimits::new().with_cap(CAP);
     let options = at
         .into()
-        .write_limits(limits)
+        .write_limits(WriteLimits::new().with_cap(CAP))
         .max_connections(10_000)
-        .idle_timeout(IDLE);
+        .idle_timeout(IDLE)
+        .write_timeout(PATIENCE)
+        .close_timeout(PATIENCE);
     handle.create_server(options, clients(memory))
 }
 
