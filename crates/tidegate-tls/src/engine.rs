@@ -5,7 +5,7 @@
 //! for it, [`Engine::info`] tells what was negotiated. A rustls with another API changes this file
 //! and no other.
 //!
-//! The library decrypts in place and copies nothing of its input. A handshake message that is split
+//! The library decrypts in place and keeps nothing of its input. A handshake message that is split
 //! over records stays in the input, decrypted, until its last part comes. So the functions that only
 //! make bytes need the input too, and it always begins with the first byte that `drive` has not
 //! consumed.
