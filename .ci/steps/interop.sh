@@ -2,7 +2,7 @@
 
 interop() {
     python3 --version && openssl version &&
-        bounded 900 cargo test -p tests --features interop --test 'interop*'
+        bounded 900 cargo test --workspace --features tests/interop --test 'interop*'
 }
 
 step interop "network_programs openssl" "with Python, nc, socat and openssl" interop

@@ -66,7 +66,7 @@ pub(crate) struct Page {
 impl Page {
     pub(crate) fn at(time: SystemTime) -> Self {
         let (date, kept) = (http_date(time), Vec::new());
-        let mut page = Self { date, kept };
+        let page = Self { date, kept };
         let mut kept = Vec::new();
         page.put(&mut kept, Persistence::Kept, false);
         Self { kept, ..page }
