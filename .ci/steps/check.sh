@@ -61,10 +61,13 @@ for features in none futures-io framing process signal tokio hyper; do
     step "clippy-streams-$features" "" "tidegate-streams, features: $features" \
         clippy -p tidegate-streams --no-default-features --features "${features#none}"
 done
-for features in none ring aws-lc-rs tls12,native-roots; do
+for features in none ring tls12,native-roots; do
     step "clippy-tls-$features" "" "tidegate-tls, features: $features" \
         clippy -p tidegate-tls --no-default-features --features "${features#none}"
 done
+# With its tests, so that AWS-LC is compiled once for this and for the step that runs them.
+step clippy-tls-aws-lc-rs,tls12 "" "tidegate-tls and its tests, features: aws-lc-rs,tls12" \
+    clippy -p tidegate-tls --all-targets --no-default-features --features aws-lc-rs,tls12
 for features in none tokio-util; do
     step "clippy-framing-$features" "" "tidegate-framing, features: $features" \
         clippy -p tidegate-framing --no-default-features --features "${features#none}"
