@@ -16,7 +16,10 @@ fn fed<C: Decode>(codec: C) -> (FramedReader<C>, Feed) {
 }
 
 /// Returns a read of either way.
-fn read(frames: &mut FramedReader<Lines>, lends: bool) -> Polled<'_, Vec<u8>> {
+fn read<C>(frames: &mut FramedReader<C>, lends: bool) -> Polled<'_, Vec<u8>>
+where
+    C: for<'a> Decode<Frame<'a> = &'a [u8]>,
+{
     Polled::new(async move {
         if lends {
             while frames.ready().await.unwrap() {
@@ -25,7 +28,7 @@ fn read(frames: &mut FramedReader<Lines>, lends: bool) -> Polled<'_, Vec<u8>> {
                 }
             }
         }
-        frames.next().await.unwrap().expect("a line").to_vec()
+        frames.next().await.unwrap().expect("a frame").to_vec()
     })
 }
 
@@ -169,6 +172,59 @@ fn a_change_of_the_codec_holds_from_the_next_frame_on() {
     assert_eq!(now(frames.next()).unwrap().unwrap(), "one");
     *frames.codec() = Lines::new().keep_end(true);
     assert_eq!(now(frames.next()).unwrap().unwrap(), "two\r\n");
+}
+
+/// Frames with a length in front, and bytes between them, which are frames too.
+struct Flat(Raw<LengthPrefix>);
+
+impl Decode for Flat {
+    type Frame<'a> = &'a [u8];
+    type Error = tidegate::BoxError;
+
+    fn decode<'a>(&mut self, input: &'a [u8]) -> tidegate::Result<Step<&'a [u8]>> {
+        Ok(match self.0.decode(input)? {
+            Step::Frame(Piece::Frame(bytes) | Piece::Raw { bytes, .. }, len) => {
+                Step::Frame(bytes, len)
+            }
+            Step::Skip(len) => Step::Skip(len),
+            Step::Need(len) => Step::Need(len),
+        })
+    }
+
+    fn is_changed(&self) -> bool {
+        self.0.is_changed()
+    }
+}
+
+each_kind!(a_codec_that_is_changed_within_a_frame_is_asked_as_soon_as_a_byte_has_come);
+fn a_codec_that_is_changed_within_a_frame_is_asked_as_soon_as_a_byte_has_come(kind: Kind) {
+    for lends in [false, true] {
+        let mut s = Streamed::new(kind);
+        let codec = Flat(Raw::new(LengthPrefix::new(Prefix::Big(2))));
+        let mut frames = FramedReader::new(s.reader, codec);
+        // 98 bytes are missing.
+        s.peer.send(b"\0\x64ab");
+        settle(&mut s.event_loop);
+        assert!(read(&mut frames, lends).poll().is_pending());
+        frames.codec().0.expect(4);
+        let mut next = read(&mut frames, lends);
+        assert!(next.poll().is_pending(), "no byte has come");
+        s.peer.send(b"\0");
+        drive(&mut s.event_loop, "a wake", || next.is_woken());
+        assert_eq!(next.value(), b"\0\x64ab");
+        drop(next);
+        // Frames follow, and they wait for all of their bytes.
+        assert!(read(&mut frames, lends).poll().is_pending());
+        s.peer.send(b"\x64ab");
+        settle(&mut s.event_loop);
+        assert!(read(&mut frames, lends).poll().is_pending());
+        s.peer.send(b"cd");
+        settle(&mut s.event_loop);
+        assert!(read(&mut frames, lends).poll().is_pending());
+        // These two have come since the codec was asked.
+        frames.codec().0.expect(6);
+        assert_eq!(read(&mut frames, lends).value(), b"\0\x64abcd");
+    }
 }
 
 #[test]

@@ -57,7 +57,8 @@ const DEFAULT_LIMIT: usize = 16 * 1024 * 1024;
 /// * The frames are the same, and in the same order, however the stream is cut, and in both ways. They
 ///   are those that a [`Framed`](tidegate_framing::Framed) protocol receives.
 /// * A change of the [codec](Self::codec) holds from the next frame on, also for bytes that have
-///   arrived. After a wait, or after `None` of `next_ready`, it holds when more bytes arrive.
+///   arrived. Within a frame that has begun it holds when the codec is [asked
+///   again](Decode::is_changed).
 /// * At the end of the stream a last frame without an end comes, if the codec has such. Bytes that are
 ///   left otherwise are a [`Truncated`](FrameError::Truncated) frame.
 /// * An error comes behind the frames before it. After one of the codec nothing is decoded: the stream
@@ -77,6 +78,8 @@ pub struct FramedReader<C> {
     /// The number of unread bytes from which on the codec is asked: 0 after a frame, and no number is
     /// enough when it is done.
     wanted: usize,
+    /// The number of unread bytes that the codec saw when it returned no frame.
+    seen: usize,
     /// The reader's bytes were taken out of its buffer, by `next_ready`.
     is_lending: bool,
     /// The last frame was returned, or the codec has failed.
@@ -132,6 +135,7 @@ impl<C: Decode> FramedReader<C> {
             codec,
             limit: DEFAULT_LIMIT,
             wanted: 1,
+            seen: 0,
             is_lending: false,
             is_done: false,
         }
@@ -212,7 +216,9 @@ impl<C: Decode> FramedReader<C> {
         let input = self.reader.lent();
         // A torn frame may go on in the buffer.
         let is_last = || incoming.ended.get() && incoming.buffer.borrow_mut().len() == 0;
-        if input.len() < self.wanted && (self.is_done || !is_last()) {
+        if input.len() < self.wanted
+            && (self.is_done || !is_last() && !is_early(&self.codec, self.seen, input.len()))
+        {
             return Ok(None);
         }
         let (left, found) = look(&mut self.codec, input, is_last);
@@ -222,7 +228,10 @@ impl<C: Decode> FramedReader<C> {
                 self.wanted = 0;
                 return Ok(Some(frame));
             }
-            Found::Need(missing) if !is_last() => need(&mut self.wanted, self.limit, left, missing),
+            Found::Need(missing) if !is_last() => {
+                self.seen = left;
+                need(&mut self.wanted, self.limit, left, missing)
+            }
             Found::Need(_) => end(left),
             Found::Failed(error) => Err(FramedError::Codec(error)),
         };
@@ -248,8 +257,9 @@ impl<C: Decode> FramedReader<C> {
     /// Ready when the codec is to be asked.
     #[inline]
     fn poll_wanted(&mut self, context: &mut Context<'_>) -> Poll<Result<(), FramedError>> {
-        let wanted = self.wanted;
-        let waited = self.reader.poll_ready(context, |there| there >= wanted);
+        let (codec, wanted, seen) = (&self.codec, self.wanted, self.seen);
+        let is_due = |there| there >= wanted || is_early(codec, seen, there);
+        let waited = self.reader.poll_ready(context, is_due);
         waited.map_err(|error| match error {
             ReadError::Closed(closed) => FramedError::Closed(closed),
             other => FramedError::Codec(other.into()),
@@ -308,7 +318,10 @@ impl<C: Decode> FramedReader<C> {
         }
         let is_last = self.reader.incoming.ended.get();
         let result = match failed {
-            Ok((left, missing)) if !is_last => need(&mut self.wanted, self.limit, left, missing),
+            Ok((left, missing)) if !is_last => {
+                self.seen = left;
+                need(&mut self.wanted, self.limit, left, missing)
+            }
             Ok((left, _)) => end(left),
             Err(error) => Err(FramedError::Codec(error)),
         };
@@ -341,6 +354,11 @@ impl<C: Decode> FramedReader<C> {
             self.reader.incoming.make_room(false);
         }
     }
+}
+
+/// Whether the codec is asked before the bytes that it needs are there: it was changed, and a byte has come.
+fn is_early<C: Decode>(codec: &C, seen: usize, there: usize) -> bool {
+    there > seen && codec.is_changed()
 }
 
 /// Notes from how many bytes on the codec is asked again, if that is within the limit.
