@@ -1,12 +1,17 @@
 //! Errors of codecs.
 
-use crate::{Note, Notes, Reader, connection, frame};
+use crate::{Note, Noted, Notes, Reader, connection, frame};
 use support::{Kind, Log, Peer, Recorder, Scene, Seen, drive, each_kind, failures, flood, settle};
 use tidegate::{CloseReason, EventLoop, Result, Transport};
-use tidegate_framing::{FrameError, FrameProtocol, Framed, Lines, Netstring, Raw};
+use tidegate_framing::{
+    FrameError, FrameProtocol, Framed, LengthPrefix, Lines, Netstring, Prefix, Raw,
+};
 
 /// The pieces in which a malformed frame may come, each behind a good one.
 const MALFORMED: [&[&[u8]]; 3] = [&[b"1:a,x:"], &[b"1:a,1", b":2", b"b"], &[b"1:", b"a,1:ab"]];
+
+/// A net below the length of the frames that are refused.
+const NET: usize = 10;
 
 #[track_caller]
 fn send(event_loop: &mut EventLoop, peer: &mut Peer, pieces: &[&[u8]]) {
@@ -16,30 +21,44 @@ fn send(event_loop: &mut EventLoop, peer: &mut Peer, pieces: &[&[u8]]) {
     }
 }
 
-each_kind!(an_error_of_the_codec_ends_the_connection);
-fn an_error_of_the_codec_ends_the_connection(kind: Kind) {
+/// Checks that an error behind the frame `a` ends the connection. Returns it.
+#[track_caller]
+fn ended_by(kind: Kind, pieces: &[&[u8]]) -> FrameError {
+    let notes = Notes::default();
+    let mut event_loop = EventLoop::new().unwrap();
+    let failures = failures(event_loop.handle());
+    let protocol = Framed::new(Reader::new(Netstring::new(), &notes)).limit(NET);
+    let (transport, mut peer) = Scene::of(kind).on(&mut event_loop, protocol);
+    send(&mut event_loop, &mut peer, pieces);
+    peer.shutdown_write();
+    drive(&mut event_loop, "the end", || notes.has(&Note::Lost));
+    assert_eq!(notes.all()[0], frame(b"a"));
+    assert_eq!(
+        (notes.failed().len(), &notes.all()[2..]),
+        (1, &[Note::Lost][..])
+    );
+    let Some(CloseReason::Callback(error)) =
+        transport.closed().map(|closed| closed.reason().clone())
+    else {
+        panic!("{:?}", transport.closed());
+    };
+    assert_eq!(failures.borrow().len(), 1);
+    error.downcast_ref::<FrameError>().unwrap().clone()
+}
+
+each_kind!(an_error_of_the_codec_the_net_or_the_end_ends_the_connection);
+fn an_error_of_the_codec_the_net_or_the_end_ends_the_connection(kind: Kind) {
     for pieces in [&[&b"1:a,x:"[..]][..], &[b"1:", b"a,1:ab"]] {
-        let notes = Notes::default();
-        let mut event_loop = EventLoop::new().unwrap();
-        let failures = failures(event_loop.handle());
-        let protocol = Framed::new(Reader::new(Netstring::new(), &notes));
-        let (transport, mut peer) = Scene::of(kind).on(&mut event_loop, protocol);
-        send(&mut event_loop, &mut peer, pieces);
-        assert_eq!(notes.all()[0], frame(b"a"));
-        assert_eq!(
-            (notes.failed().len(), &notes.all()[2..]),
-            (1, &[Note::Lost][..])
-        );
-        let Some(CloseReason::Callback(error)) =
-            transport.closed().map(|closed| closed.reason().clone())
-        else {
-            panic!("{:?}", transport.closed());
-        };
-        assert!(matches!(
-            error.downcast_ref(),
-            Some(FrameError::Malformed { .. })
-        ));
-        assert_eq!(failures.borrow().len(), 1);
+        let error = ended_by(kind, pieces);
+        assert!(matches!(error, FrameError::Malformed { .. }), "{error}");
+    }
+    for pieces in [&[&b"1:a,3:bc"[..]][..], &[b"1:a,3", b":bc"]] {
+        let error = ended_by(kind, pieces);
+        assert!(matches!(error, FrameError::Truncated { have: 4, .. }));
+    }
+    for pieces in [&[&b"1:a,50:bc"[..]][..], &[b"1:a,5", b"0:bc"]] {
+        let error = ended_by(kind, pieces);
+        assert!(matches!(error, FrameError::TooLong { max: NET, .. }));
     }
 }
 
@@ -117,6 +136,25 @@ fn after_an_error_pause_and_resume_come(kind: Kind) {
     assert_eq!(log.words(), ["failed", "pause", "resume"]);
 }
 
+/// Checks that a protocol that takes over at an error gets these bytes, and then the end.
+#[track_caller]
+fn check_taken_over<C: Noted>(kind: Kind, codec: C, pieces: &[&[u8]], bytes: &[u8]) {
+    let (notes, log) = (Notes::default(), Log::new().switched_in());
+    let next = log.clone();
+    let reader = Reader::new(codec, &notes).on_failure(move |transport, _| {
+        transport.set_protocol(Recorder::new(&next), b"")?;
+        Ok(())
+    });
+    let protocol = Framed::new(reader).limit(NET);
+    let (mut event_loop, _transport, mut peer) = connection(kind, protocol);
+    send(&mut event_loop, &mut peer, pieces);
+    peer.shutdown_write();
+    drive(&mut event_loop, "the end", || log.is_lost());
+    assert_eq!(log.data(), bytes, "{pieces:?}");
+    assert!(log.has(&Seen::Eof));
+    assert_eq!((notes.len(), notes.failed().len()), (2, 1));
+}
+
 each_kind!(a_protocol_that_takes_over_at_an_error_gets_the_bytes_of_that_frame);
 fn a_protocol_that_takes_over_at_an_error_gets_the_bytes_of_that_frame(kind: Kind) {
     for pieces in [
@@ -124,18 +162,36 @@ fn a_protocol_that_takes_over_at_an_error_gets_the_bytes_of_that_frame(kind: Kin
         &[b"1:", b"a,GET /"],
         &[b"1", b":a,", b"GET /"],
     ] {
-        let (notes, log) = (Notes::default(), Log::new().switched_in());
-        let next = log.clone();
-        let reader = Reader::new(Netstring::new(), &notes).on_failure(move |transport, _| {
-            transport.set_protocol(Recorder::new(&next), b"")?;
-            Ok(())
-        });
-        let (mut event_loop, _transport, mut peer) = connection(kind, Framed::new(reader));
-        send(&mut event_loop, &mut peer, pieces);
-        peer.shutdown_write();
-        drive(&mut event_loop, "the end", || log.is_lost());
-        assert_eq!(log.data(), b"GET /");
-        assert!(log.has(&Seen::Eof));
+        check_taken_over(kind, Netstring::new(), pieces, b"GET /");
+    }
+}
+
+each_kind!(a_protocol_that_takes_over_from_a_truncated_frame_gets_its_bytes_and_then_the_end);
+fn a_protocol_that_takes_over_from_a_truncated_frame_gets_its_bytes_and_then_the_end(kind: Kind) {
+    for pieces in [
+        &[&b"1:a,3:bc"[..]][..],
+        &[b"1:", b"a,3:bc"],
+        &[b"1:a,3", b":b", b"c"],
+    ] {
+        check_taken_over(kind, Netstring::new(), pieces, b"3:bc");
+    }
+}
+
+each_kind!(a_protocol_that_takes_over_from_a_frame_above_the_net_gets_all_of_its_bytes);
+fn a_protocol_that_takes_over_from_a_frame_above_the_net_gets_all_of_its_bytes(kind: Kind) {
+    for pieces in [
+        &[&b"one\n0123456789abc"[..]][..],
+        &[b"one\n", b"0123456789abc"],
+        &[b"one\n01234", b"56789abc"],
+        &[b"on", b"e\n01234", b"56789", b"abc"],
+    ] {
+        let codec = Lines::new().max(usize::MAX);
+        check_taken_over(kind, codec, pieces, b"0123456789abc");
+    }
+    // Only announced.
+    let codec = LengthPrefix::new(Prefix::Big(2)).max(usize::MAX);
+    for pieces in [&[&b"\0\x01a\0\x64bc"[..]][..], &[b"\0\x01a\0", b"\x64bc"]] {
+        check_taken_over(kind, codec.clone(), pieces, b"\0\x64bc");
     }
 }
 

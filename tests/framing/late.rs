@@ -142,6 +142,21 @@ fn a_protocol_that_handles_the_failure_replies_and_closes() {
 }
 
 #[test]
+fn a_protocol_that_takes_over_from_a_late_frame_gets_its_bytes() {
+    let mut served = Served::new(|reader| {
+        let notes = reader.notes.clone();
+        reader.on_failure(move |transport, _| {
+            transport.set_protocol(Framed::new(Reader::new(Lines::new(), &notes)), b"")?;
+            Ok(())
+        })
+    });
+    served.send(b"to");
+    served.expect_late_after(LIMIT);
+    served.send(b"rn\n");
+    assert_eq!(served.notes.all()[2..], [frame(b"torn")]);
+}
+
+#[test]
 fn a_protocol_that_takes_over_has_one_timer_also_when_it_is_of_the_same_type() {
     let mut served = Served::new(|reader| reader);
     let transport = served.transport.take().unwrap();

@@ -167,7 +167,7 @@ impl Assembly {
         match ended {
             Ended::Need(_) if self.at_eof => {
                 let error = FrameError::Truncated { have: rest.len() };
-                self.fail(target, source, error.into())
+                self.fail(target, source, rest, error.into())
             }
             Ended::Need(need) => {
                 let mut torn = Torn::from_pool();
@@ -178,10 +178,7 @@ impl Assembly {
                 T::give_back(source, rest);
                 result
             }
-            Ended::Failed(error) => {
-                T::give_back(source, rest);
-                self.fail(target, source, error)
-            }
+            Ended::Failed(error) => self.fail(target, source, rest, error),
         }
     }
 
@@ -194,17 +191,26 @@ impl Assembly {
         need: usize,
     ) -> Result {
         if torn.bytes.len().saturating_add(need.max(1)) > self.limit {
-            torn.free();
             let error = FrameError::TooLong { max: self.limit };
-            return self.fail(target, source, error.into());
+            let failed = self.fail(target, source, &torn.bytes, error.into());
+            torn.free();
+            return failed;
         }
         torn.need = need;
         self.torn = Some(torn);
         Ok(())
     }
 
+    /// Fails because of the frame that begins with `bytes`: a target that takes over gets them.
     #[cold]
-    fn fail<T: Target>(&mut self, target: &mut T, source: &T::Source, error: BoxError) -> Result {
+    fn fail<T: Target>(
+        &mut self,
+        target: &mut T,
+        source: &T::Source,
+        bytes: &[u8],
+        error: BoxError,
+    ) -> Result {
+        T::give_back(source, bytes);
         self.failed = true;
         target.failed(source, error)
     }
@@ -285,7 +291,10 @@ impl Assembly {
         match ended {
             Ended::Need(_) | Ended::Stopped(Ok(())) => Ok(Ending::Done),
             Ended::Stopped(Err(error)) => Err(error),
-            Ended::Failed(error) => self.fail(target, source, error).map(|()| Ending::Failed),
+            Ended::Failed(error) => {
+                let failed = self.fail(target, source, &[], error);
+                failed.map(|()| Ending::Failed)
+            }
         }
     }
 
@@ -301,7 +310,7 @@ impl Assembly {
         source: &T::Source,
         error: BoxError,
     ) -> Result {
-        T::give_back(source, &self.take_torn());
-        self.fail(target, source, error)
+        let bytes = self.take_torn();
+        self.fail(target, source, &bytes, error)
     }
 }
