@@ -4,7 +4,7 @@ use crate::{Notes, Packets, Reader, connection, frame};
 use std::cell::RefCell;
 use std::rc::Rc;
 use support::{Kind, drive, each_kind, settle};
-use tidegate_framing::{Fixed, Framed, LengthPrefix, Lines, Netstring, Prefix, framed};
+use tidegate_framing::{Delimiter, Fixed, Framed, LengthPrefix, Lines, Netstring, Prefix, framed};
 
 each_kind!(a_whole_frame_is_lent_from_the_loops_buffer_also_behind_a_torn_one);
 fn a_whole_frame_is_lent_from_the_loops_buffer_also_behind_a_torn_one(kind: Kind) {
@@ -66,6 +66,26 @@ fn a_length_above_the_maximum_is_refused_when_its_head_is_there(kind: Kind) {
     drive(&mut event_loop, "the end", || netstrings.len() == 3);
     assert_eq!(netstrings.all()[0], frame(b"a"));
     assert_eq!(netstrings.failed(), [too_long(1024 * 1024)]);
+}
+
+each_kind!(a_frame_that_ends_with_a_delimiter_has_at_most_64_kib_by_default);
+fn a_frame_that_ends_with_a_delimiter_has_at_most_64_kib_by_default(kind: Kind) {
+    let longest = [b'a'; 64 * 1024];
+    let notes = Notes::default();
+    let protocol = Framed::new(Reader::new(Delimiter::new(b"--"), &notes));
+    let (mut event_loop, _transport, mut peer) = connection(kind, protocol);
+    peer.send(&longest);
+    settle(&mut event_loop);
+    peer.send(b"--");
+    drive(&mut event_loop, "the longest frame", || notes.len() == 1);
+    assert_eq!(notes.all(), [frame(&longest)]);
+    peer.send(&longest);
+    settle(&mut event_loop);
+    assert_eq!(notes.len(), 1);
+    // The first one of these may begin the delimiter; the second one does not end it.
+    peer.send(b"-a");
+    drive(&mut event_loop, "the end", || notes.len() == 3);
+    assert_eq!(notes.failed(), ["a frame is longer than 65536 bytes"]);
 }
 
 each_kind!(a_codec_that_looks_at_later_frames_is_bounded_by_the_limit_of_framed_too);
