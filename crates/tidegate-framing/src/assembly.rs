@@ -56,7 +56,7 @@ pub(crate) struct Assembly {
 pub(crate) enum Ending {
     /// All frames were given.
     Done,
-    /// Bytes were given back, and the end is to come again behind them.
+    /// Frames may be left. The end is to come again, behind the bytes that were given back.
     GivenBack,
     Failed,
 }
@@ -289,8 +289,8 @@ impl Assembly {
         }
         let (_, ended) = give(target, source, &[], MAX_FRAMES, true);
         match ended {
-            Ended::Need(_) | Ended::Stopped(Ok(())) => Ok(Ending::Done),
-            Ended::Stopped(Err(error)) => Err(error),
+            Ended::Need(_) => Ok(Ending::Done),
+            Ended::Stopped(result) => result.map(|()| Ending::GivenBack),
             Ended::Failed(error) => {
                 let failed = self.fail(target, source, &[], error);
                 failed.map(|()| Ending::Failed)

@@ -192,8 +192,10 @@ impl<P: FrameProtocol> Protocol for Framed<P> {
     fn eof_received(&mut self, transport: &Transport) -> Result<OnEof> {
         match self.assembly.end(&mut self.protocol, transport)? {
             Ending::Done => self.protocol.eof_received(transport),
-            // The end comes again.
-            Ending::GivenBack => Ok(OnEof::KeepOpen),
+            Ending::GivenBack => {
+                transport.unread_eof();
+                Ok(OnEof::KeepOpen)
+            }
             Ending::Failed => Ok(OnEof::Close),
         }
     }

@@ -62,8 +62,8 @@ use tidegate::{BoxError, Closed, OnEof, OnPause, Protocol, Result, Transport};
 ///   high-water mark no further frame comes, and [`pause_writing`](Self::pause_writing) decides.
 /// * At most 4,096 frames come in one go. Other connections come next.
 /// * At the end of the stream a last frame without an end comes before `eof_received`, if the codec has
-///   such, as [`Lines`](crate::Lines) has. Bytes that are left otherwise are a
-///   [`Truncated`](crate::FrameError::Truncated) frame.
+///   such, as [`Lines`](crate::Lines) has. A pause between such frames holds too. Bytes that are
+///   left otherwise are a [`Truncated`](crate::FrameError::Truncated) frame.
 /// * After an error of the codec nothing is decoded, and what follows is discarded. Only
 ///   `pause_writing`, `resume_writing` and `connection_lost` come then.
 /// * A change of the codec holds from the next frame on, also for bytes that have arrived. Within a frame

@@ -37,8 +37,8 @@ use std::time::Duration;
 /// * `connection_made` comes first, exactly once, also when the connection was closed before the
 ///   loop came to it. Then any number of `data_received`, `pause_writing` and `resume_writing`
 ///   and at most one `eof_received`, which is called again only if it gave bytes
-///   [back](Transport::unread). `connection_lost` comes last, exactly once, whatever
-///   happened; right after it the protocol is dropped.
+///   [back](Transport::unread), or the [end](Transport::unread_eof). `connection_lost` comes last,
+///   exactly once, whatever happened; right after it the protocol is dropped.
 /// * From [`close`](Transport::close) or [`abort`](Transport::abort) on, only `connection_lost`
 ///   comes, and always from the loop: a method that ends the connection returns first.
 /// * There is one callback at a time. Callbacks that it causes on its own protocol follow as soon as it

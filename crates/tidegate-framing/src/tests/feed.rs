@@ -231,11 +231,13 @@ impl<C: Tested> Feed<C> {
             self.source.wants_more.set(true);
             let ending = self.assembly.end(&mut self.taker, &self.source).unwrap();
             let back = self.source.given_back.take();
-            if !back.is_empty() {
-                assert_eq!(ending, Ending::GivenBack);
-                self.give(&back);
+            if ending == Ending::GivenBack {
+                if !back.is_empty() {
+                    self.give(&back);
+                }
                 continue;
             }
+            assert_eq!(back, b"");
             match self.taker.failed.take() {
                 Some(error) => return End::Failed(error),
                 None => assert_eq!(ending, Ending::Done),

@@ -67,6 +67,20 @@ impl Transport {
         self.give_back(data);
     }
 
+    /// Gives the end of the stream back: [`eof_received`](crate::Protocol::eof_received), which is running,
+    /// is called again.
+    ///
+    /// For a protocol that has more messages at the end than it uses now, and no bytes to give
+    /// [back](Transport::unread). While reading is on, the end comes again in the next tick of the loop.
+    /// While reading is stopped, it comes when reading goes on. Only the result of the last call counts.
+    ///
+    /// After [`set_protocol`](Transport::set_protocol) the new protocol gets the end. Outside
+    /// `eof_received`, and after [`close`](Transport::close), [`abort`](Transport::abort) and the end of the
+    /// connection, the call does nothing.
+    pub fn unread_eof(&self) {
+        self.give_back_eof();
+    }
+
     /// Returns whether a protocol that makes several messages of what it was given is to go on with the
     /// next.
     ///

@@ -30,7 +30,7 @@ impl State {
     /// On the list of reads that are owed, or being read right now.
     pub(crate) const READ_QUEUED: Self = Self(1 << 6);
     /// Bytes are to be delivered before those of the kernel: of `set_protocol`, given back by a callback,
-    /// or left over by an old protocol.
+    /// or left over by an old protocol. With no bytes, `eof_received` gave the end back.
     pub(crate) const UNREAD: Self = Self(1 << 7);
 
     /// The kernel reported EOF.

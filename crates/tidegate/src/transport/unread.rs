@@ -96,8 +96,7 @@ impl Transport {
     /// Takes bytes that a callback was given and does not use now.
     pub(crate) fn give_back(&self, data: &[u8]) {
         let conn = self.conn();
-        let ended = State::CLOSING | State::ENDED | State::LOST_CALLED | State::END_NOTED;
-        if data.is_empty() || conn.is(ended) {
+        if data.is_empty() || !self.takes_back() {
             return;
         }
         if !self.give_to_layer(data) {
@@ -105,6 +104,24 @@ impl Transport {
             conn.with_extra(|extra| extra.unread.give_back(data, &mut extra.lent, tick));
             conn.set(State::UNREAD);
         }
+        self.touch();
+    }
+
+    /// Whether what is given back comes again.
+    fn takes_back(&self) -> bool {
+        let ended = State::CLOSING | State::ENDED | State::LOST_CALLED | State::END_NOTED;
+        !self.conn().is(ended)
+    }
+
+    /// Lets the end of the stream come again, behind no bytes.
+    pub(super) fn give_back_eof(&self) {
+        let conn = self.conn();
+        if !self.takes_back() {
+            return;
+        }
+        let tick = conn.core().tick();
+        conn.with_extra(|extra| extra.unread.given_back = Some(tick));
+        conn.set(State::UNREAD);
         self.touch();
     }
 
@@ -154,6 +171,10 @@ impl Transport {
         let conn = self.conn();
         let unread = conn.with_extra(|extra| mem::take(&mut extra.unread));
         conn.clear(State::UNREAD);
+        if unread.rest().is_empty() {
+            // The end was given back: it is the next input.
+            return;
+        }
         let mut given = 0;
         self.call("data_received", |protocol, transport| {
             transport.give(protocol, unread.rest(), &mut given)
