@@ -11,8 +11,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
-use support::{Kind, Log, Peer, Recorder, Scene, TempDir, poll_once};
-use tidegate::{ConnectOptions, EventLoop, Transport};
+use support::{Kind, Log, Peer, Scene, TempDir, poll_once};
+use tidegate::{ConnectOptions, EventLoop, Protocol, Transport};
 
 /// How long a case waits for what must come.
 const BOUND: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ impl<'a> Case<'a> {
         let mut event_loop = builder.build()?;
         event_loop.handle().set_error_handler(|_, _| {});
         let log = Log::new();
-        let shared = Shared::new(Model::new(plan, &log));
+        let shared = Shared::new(Model::new(plan, &log), plan.wrappers);
         let protocol = shared.protocol(0, &log, plan.buffer);
         let (is_usual, kernel_buffer) = (plan.is_usual, plan.kernel_buffer);
         let prepare = move |socket: &Socket| {
@@ -307,7 +307,7 @@ fn connect(
     kind: Kind,
     event_loop: &mut EventLoop,
     shared: &Rc<Shared>,
-    protocol: Recorder,
+    protocol: Box<dyn Protocol>,
 ) -> io::Result<Transport> {
     let dir = TempDir::new();
     let (listener, address) = kind.listen(&dir);

@@ -8,6 +8,7 @@ mod case;
 mod layers;
 mod model;
 mod ops;
+mod protocol;
 mod shared;
 
 use ops::Plan;

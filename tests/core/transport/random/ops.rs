@@ -51,9 +51,11 @@ pub(crate) enum Op {
     DropHold,
     /// The last bytes of the data, or others that the peer never sent.
     GiveBack(usize),
-    /// With a number of unread bytes; into an own buffer of this size, unless that is 0.
+    /// With a number of unread bytes; into an own buffer of this size, unless that is 0. The old
+    /// protocol has kept at most `leftover` bytes of the data that it was given last.
     SetProtocol {
         unread: usize,
+        leftover: usize,
         buffer: usize,
     },
     WithProtocol,
@@ -120,6 +122,8 @@ pub(crate) struct Plan {
     pub(crate) is_usual: bool,
     /// The write budget of the loop, if it has one.
     pub(crate) budget: Option<usize>,
+    /// The number of wrappers around each protocol.
+    pub(crate) wrappers: usize,
     /// The first protocol's own buffer.
     pub(crate) buffer: usize,
     pub(crate) ops: Vec<Op>,
@@ -161,6 +165,7 @@ impl Plan {
             kernel_buffer: 1 + rng.below(16 * 1024),
             is_usual: rng.percent(40),
             budget: budget(&mut Rng::new(seed ^ 0xb4d9)),
+            wrappers: [0, 0, 1, 2][Rng::new(seed ^ 0x3a7e).below(4)],
             buffer: own_buffer(rng),
             ops,
             scripts,
@@ -174,7 +179,17 @@ impl Plan {
                 _ => Finale::DropLoop,
             },
         };
-        plan.with_layers(&mut Rng::new(!seed))
+        plan.with_leftover(&mut Rng::new(seed ^ 0x1ef7))
+            .with_layers(&mut Rng::new(!seed))
+    }
+
+    /// Half of the old protocols have kept bytes. The rest of a plan is not changed by them.
+    fn with_leftover(mut self, rng: &mut Rng) -> Self {
+        leave_over(&mut self.ops, rng);
+        for script in &mut self.scripts {
+            leave_over(&mut script.ops, rng);
+        }
+        self
     }
 
     /// A third of the cases have layers, from the start or put on later. The rest of a plan is not
@@ -253,6 +268,7 @@ fn op(rng: &mut Rng, mood: Mood, depth: usize) -> Op {
         74 => Op::DropHold,
         75..83 => Op::SetProtocol {
             unread: if rng.percent(30) { 0 } else { size(rng, false) },
+            leftover: 0,
             buffer: own_buffer(rng),
         },
         83..86 => Op::WithProtocol,
@@ -279,6 +295,16 @@ fn op(rng: &mut Rng, mood: Mood, depth: usize) -> Op {
         194..196 => Op::DropHold,
         196..199 => Op::GiveBack(1 + size(rng, false)),
         _ => Op::PeerEof,
+    }
+}
+
+fn leave_over(ops: &mut [Op], rng: &mut Rng) {
+    for op in ops {
+        match op {
+            Op::SetProtocol { leftover, .. } if rng.percent(50) => *leftover = size(rng, false),
+            Op::Soon(ops) | Op::Later(_, ops) | Op::LoopSoon(ops) => leave_over(ops, rng),
+            _ => {}
+        }
     }
 }
 

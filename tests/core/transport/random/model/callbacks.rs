@@ -3,15 +3,12 @@
 use super::{Announced, Model, same, theirs};
 use crate::transport::random::layers::LayerKind;
 use std::time::Instant;
-use tidegate::{Closed, OnPause, Transport, WriteError};
+use tidegate::{Closed, OnPause, Transport, WithProtocolError, WriteError};
 
 impl Model {
     /// A callback begins, for the protocol of this index.
     pub(crate) fn enter(&mut self, transport: &Transport, index: usize, name: &str) {
         self.note(format!("   {name} of protocol {index}"));
-        if self.next.as_ref().is_some_and(|(next, _)| *next == index) {
-            self.switch();
-        }
         self.observe(transport);
         self.expect(index == self.current, "callbacks go to the newest protocol");
         let early = name == "connection_made";
@@ -21,26 +18,30 @@ impl Model {
         self.made = true;
     }
 
-    /// As `enter`, for a closure: it is for whatever protocol is there.
-    pub(crate) fn enter_any(&mut self, transport: &Transport) {
-        if self.next.is_some() {
-            self.switch();
-        }
-        let index = self.current;
-        self.enter(transport, index, "a closure");
-    }
-
     /// A protocol that waited for `connection_made` takes its place next.
     pub(crate) fn made_has_returned(&mut self) {
         self.next_is_due |= self.next.is_some();
     }
 
+    /// Each old protocol is asked for its leftover, once, when the new one takes its place.
+    pub(crate) fn follow_switches(&mut self) {
+        while let Some(asked) = self.leftover.take_asked() {
+            self.note(format!("   leftover of protocol {asked}"));
+            let due = self.made && self.next.is_some();
+            let rule = "leftover is asked of the old protocol, when a new one comes";
+            self.expect(due && asked == self.current, rule);
+            self.switch();
+        }
+    }
+
     /// The protocol that `set_protocol` brought is in its place.
-    pub(crate) fn switch(&mut self) {
-        if let Some((index, mut unread)) = self.next.take_if(|_| self.made) {
+    fn switch(&mut self) {
+        if let Some((index, mut unread)) = self.next.take() {
             self.current = index;
             self.next_is_due = false;
             self.given_back_in = None;
+            self.last.clear();
+            unread.append(&mut self.left_over);
             unread.append(&mut self.front);
             self.front = unread;
             self.told = false;
@@ -56,10 +57,9 @@ impl Model {
 
     /// After a tick of the loop: what was switched out was dropped in it.
     pub(crate) fn after_tick(&mut self, transport: &Transport) {
-        if self.next.is_some() && self.logs[self.current].dropped() > 0 {
-            self.switch();
-        }
         self.observe(transport);
+        let passed_over = self.made && self.next.is_some() && self.logs[self.current].dropped() > 0;
+        self.expect(!passed_over, "an old protocol is asked for its leftover");
         if let Some(rule) = self.alive.wrong() {
             self.expect(false, rule);
         }
@@ -67,14 +67,51 @@ impl Model {
 
     /// A closure that is no callback of the protocol begins.
     pub(crate) fn enter_outside(&mut self, transport: &Transport) {
-        if self.next_is_due {
-            self.switch();
-        }
         self.observe(transport);
+        self.expect(
+            !self.next_is_due,
+            "a callback's switch is made when it has returned",
+        );
     }
 
-    /// Adds what one more `set_protocol` brings.
-    pub(crate) fn set_next(&mut self, index: usize, unread: &[u8], within_callback: bool) {
+    /// The answers of `with_protocol`, for a protocol and for what it drives.
+    pub(crate) fn check_found(
+        &mut self,
+        found: Result<usize, WithProtocolError>,
+        driven: Result<usize, WithProtocolError>,
+    ) {
+        self.follow_switches();
+        self.expect(
+            found == driven,
+            "with_protocol finds what a protocol drives",
+        );
+        if let Ok(index) = found {
+            self.expect(self.lost.is_none(), "with_protocol finds nobody at the end");
+            let newest = index == self.current && (self.next.is_none() || !self.made);
+            self.expect(newest, "with_protocol finds the newest protocol");
+        }
+    }
+
+    /// Returns what the current protocol was given last, in two parts: it has used one, and kept the
+    /// other, at most `leftover` bytes.
+    pub(crate) fn split_last(&self, leftover: usize) -> (Vec<u8>, Vec<u8>) {
+        // A layer that opens would get them.
+        let most = if self.wire.is_opening() { 0 } else { leftover };
+        let (used, kept) = self.last.split_at(self.last.len().saturating_sub(most));
+        (used.to_vec(), kept.to_vec())
+    }
+
+    /// Adds what one more `set_protocol` brings, and what the old protocol has kept.
+    pub(crate) fn set_next(
+        &mut self,
+        index: usize,
+        unread: &[u8],
+        kept: Vec<u8>,
+        within_callback: bool,
+    ) {
+        self.note(format!("   {} unread, {} kept", unread.len(), kept.len()));
+        self.leftover.keep(&kept);
+        self.left_over = kept;
         match &mut self.next {
             Some((next, before)) if within_callback && self.next_is_due => {
                 *next = index;
@@ -133,6 +170,7 @@ impl Model {
             self.front.drain(..data.len().min(self.front.len()));
         }
         self.plain = data.len();
+        self.last = data.to_vec();
     }
 
     /// The peer goes on through a layer from the next of its bytes on. Returns whether we put it on
@@ -144,7 +182,7 @@ impl Model {
         let brought = self
             .next
             .as_ref()
-            .is_some_and(|(_, unread)| !unread.is_empty());
+            .is_some_and(|(_, unread)| !unread.is_empty() || !self.left_over.is_empty());
         self.is_at_announced() && !brought
     }
 
@@ -168,6 +206,9 @@ impl Model {
     }
 
     pub(crate) fn give_back(&mut self, bytes: &[u8]) {
+        if self.last.ends_with(bytes) {
+            self.last.truncate(self.last.len() - bytes.len());
+        }
         self.front.splice(..0, bytes.iter().copied());
         self.given_back_in = Some(self.tick);
     }

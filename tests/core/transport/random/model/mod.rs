@@ -12,6 +12,7 @@ mod wire;
 
 use crate::transport::random::layers::{Alive, LayerKind};
 use crate::transport::random::ops::{Plan, Script};
+use crate::transport::random::protocol::Leftover;
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::OnceLock;
@@ -90,6 +91,11 @@ pub(crate) struct Model {
     pub(crate) next: Option<(usize, Vec<u8>)>,
     /// The number of these bytes that came with it.
     next_own: usize,
+    /// The bytes that the current one has kept for it.
+    left_over: Vec<u8>,
+    pub(crate) leftover: Rc<Leftover>,
+    /// The data that the current one was given last, without what it gave back.
+    last: Vec<u8>,
     /// It was brought within a callback, whose return puts it in its place.
     next_is_due: bool,
     made: bool,
@@ -178,6 +184,9 @@ impl Model {
             current: 0,
             next: None,
             next_own: 0,
+            left_over: Vec::new(),
+            leftover: Rc::default(),
+            last: Vec::new(),
             next_is_due: false,
             made: false,
             told: false,
@@ -259,6 +268,7 @@ impl Model {
     }
 
     fn follow(&mut self, transport: &Transport, rise: bool) {
+        self.follow_switches();
         let sent = transport.sent();
         self.expect(transport.written() == self.written, "what was written");
         self.expect(self.sent <= sent && sent <= self.written, "what was sent");

@@ -3,11 +3,12 @@
 use super::{Place, Shared};
 use crate::transport::random::model::{CHUNK_COST, Kept, Model, ours, theirs};
 use crate::transport::random::ops::{How, Op, What};
+use crate::transport::random::protocol::{Driven, Scripted};
 use bytes::Bytes;
 use std::io::{self, IoSlice};
 use std::rc::Rc;
 use std::time::Duration;
-use support::{Log, Recorder};
+use support::Log;
 use tidegate::{Closed, Completion, Transport, WriteError, WriteLimits};
 
 impl Shared {
@@ -70,17 +71,19 @@ impl Shared {
                     model.give_back(bytes);
                 }
             }
-            Op::SetProtocol { unread, buffer } => {
-                self.set_protocol(model, transport, *unread, *buffer, place);
+            Op::SetProtocol {
+                unread,
+                leftover,
+                buffer,
+            } => {
+                let lens = (*unread, *leftover);
+                self.set_protocol(model, transport, lens, *buffer, place);
             }
             Op::WithProtocol => {
                 // Within a callback it is another one's turn.
-                let found = transport.with_protocol(|_: &mut Recorder, _| ()).is_ok();
-                let gone = model.lost.is_some();
-                model.expect(!(found && gone), "with_protocol finds nobody at the end");
-                if found {
-                    model.switch();
-                }
+                let found = transport.with_protocol(|it: &mut Scripted, _| it.index());
+                let driven = transport.with_protocol(|it: &mut Driven, _| it.index);
+                model.check_found(found, driven);
             }
             Op::Limits { high, low, cap } => limits(model, transport, *high, *low, *cap),
             Op::Wait(what, how) => self.wait(model, transport, *what, *how),
@@ -109,13 +112,15 @@ impl Shared {
             }
             Op::Soon(ops) => {
                 let run = self.closure(ops);
-                transport.call_soon(move |_: &mut Recorder, transport| run(transport, true));
+                transport.call_soon(move |it: &mut Scripted, transport| {
+                    run(transport, Some(it.index()))
+                });
             }
             Op::Later(delay, ops) => {
                 let run = self.closure(ops);
                 let delay = Duration::from_millis(*delay);
-                transport.call_later(delay, move |_: &mut Recorder, transport| {
-                    run(transport, true)
+                transport.call_later(delay, move |it: &mut Driven, transport| {
+                    run(transport, Some(it.index))
                 });
             }
             Op::LoopSoon(ops) => {
@@ -123,7 +128,7 @@ impl Shared {
                 let at = transport.clone();
                 transport.handle().call_soon(move |_| {
                     // Nobody takes an error here.
-                    let _ = run(&at, false);
+                    let _ = run(&at, None);
                 });
             }
             Op::PeerRead(most) => model.peer_read(transport, *most),
@@ -214,16 +219,17 @@ impl Shared {
         self: &Rc<Self>,
         model: &mut Model,
         transport: &Transport,
-        unread: usize,
+        (unread, leftover): (usize, usize),
         buffer: usize,
         place: Place<'_>,
     ) {
         let index = model.logs.len();
         let log = Log::new().switched_in();
         let protocol = self.protocol(index, &log, buffer);
+        let (before, kept) = model.split_last(leftover);
         // From `data_received`: the rest of the data. Else: bytes that the peer never sent.
         let unread = match place {
-            Place::Data(data) => data[data.len().saturating_sub(unread)..].to_vec(),
+            Place::Data(_) => before[before.len().saturating_sub(unread)..].to_vec(),
             _ => theirs(index * 1000 + 7, unread).to_vec(),
         };
         model.logs.push(log);
@@ -234,7 +240,7 @@ impl Shared {
             "set_protocol fails from connection_lost on",
         );
         if accepted {
-            model.set_next(index, &unread, !matches!(place, Place::Outside));
+            model.set_next(index, &unread, kept, !matches!(place, Place::Outside));
         }
     }
 
@@ -288,7 +294,7 @@ impl Shared {
             How::ThenWithin(limit) => completion
                 .within(Duration::from_millis(limit))
                 .then(move |_, answer| done(answer)),
-            How::ThenOn => completion.then_on(transport, move |_: &mut Recorder, _, answer| {
+            How::ThenOn => completion.then_on(transport, move |_: &mut Driven, _, answer| {
                 done(answer);
                 Ok(())
             }),

@@ -5,15 +5,19 @@ mod push;
 
 use crate::transport::random::model::Model;
 use crate::transport::random::ops::{Op, Script};
+use crate::transport::random::protocol::{Leftover, Scripted};
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use support::{Log, Recorder};
-use tidegate::{OnEof, OnPause, Transport};
+use tidegate::{OnEof, OnPause, Protocol, Transport};
 
 /// The state that the callbacks of a case share. The model stays borrowed across every call of the library,
 /// so a call that calls back at once is seen.
 pub(crate) struct Shared {
     pub(crate) model: RefCell<Model>,
+    leftover: Rc<Leftover>,
+    /// The number of those around each protocol.
+    wrappers: usize,
     pub(crate) complaints: RefCell<Vec<String>>,
     pub(crate) lost: Cell<bool>,
     /// Closures that have neither run nor been dropped.
@@ -36,8 +40,10 @@ pub(crate) enum Place<'a> {
 type Answer<R> = tidegate::Result<R>;
 
 impl Shared {
-    pub(crate) fn new(model: Model) -> Rc<Self> {
+    pub(crate) fn new(model: Model, wrappers: usize) -> Rc<Self> {
         Rc::new(Self {
+            leftover: model.leftover.clone(),
+            wrappers,
             model: RefCell::new(model),
             complaints: RefCell::default(),
             lost: Cell::new(false),
@@ -52,7 +58,17 @@ impl Shared {
     }
 
     /// A protocol that asks the model at each of its callbacks.
-    pub(crate) fn protocol(self: &Rc<Self>, index: usize, log: &Log, buffer: usize) -> Recorder {
+    pub(crate) fn protocol(
+        self: &Rc<Self>,
+        index: usize,
+        log: &Log,
+        buffer: usize,
+    ) -> Box<dyn Protocol> {
+        let recorder = self.recorder(index, log, buffer);
+        Scripted::boxed(recorder, index, &self.leftover, self.wrappers)
+    }
+
+    fn recorder(self: &Rc<Self>, index: usize, log: &Log, buffer: usize) -> Recorder {
         let [made, data, eof, pause, resume, lost, get] = std::array::from_fn(|_| self.clone());
         let mut given = 0;
         let recorder = Recorder::new(log)
@@ -186,24 +202,25 @@ impl Shared {
         }
     }
 
-    /// Makes a scheduled closure; it is missed when it goes without having run.
-    fn closure(self: &Rc<Self>, ops: &[Op]) -> impl FnOnce(&Transport, bool) -> Answer<()> + use<> {
+    /// Makes a scheduled closure, which is given the index of the protocol that it was called with. It is
+    /// missed when it goes without having run.
+    fn closure(
+        self: &Rc<Self>,
+        ops: &[Op],
+    ) -> impl FnOnce(&Transport, Option<usize>) -> Answer<()> + use<> {
         let ops = ops.to_vec();
         let guard = Guard::new(self);
-        move |transport, is_callback| {
+        move |transport, protocol| {
             let shared = guard.ran();
             let Ok(mut model) = shared.model.try_borrow_mut() else {
                 shared.complain("a closure within a call of ours".to_owned());
                 return Ok(());
             };
-            if is_callback {
-                model.enter_any(transport);
-            } else {
-                model.enter_outside(transport);
-            }
-            let place = if is_callback {
+            let place = if let Some(index) = protocol {
+                model.enter(transport, index, "a closure");
                 Place::Callback
             } else {
+                model.enter_outside(transport);
                 Place::Outside
             };
             if !model.finale {
