@@ -78,6 +78,8 @@ pub(crate) struct Ledger {
     pub(crate) replies: Cell<u64>,
     /// The replies of services that have seen the end of the requests, by the number of the client.
     pub(crate) replied: RefCell<BTreeMap<u64, u64>>,
+    /// Protocols that took over in the middle of a frame.
+    pub(crate) torn: Cell<u64>,
     /// The bytes that throttled services have received.
     pub(crate) throttled: Cell<u64>,
     /// Connections that filled a server to its maximum.

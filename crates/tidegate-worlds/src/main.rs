@@ -96,6 +96,7 @@ struct Sums {
     cuts: u64,
     told_ends: u64,
     replies: u64,
+    torn: u64,
     throttled: u64,
     filled: u64,
     datagrams: datagrams::Counts,
@@ -118,6 +119,7 @@ impl Sums {
         self.cuts += outcome.cuts;
         self.told_ends += outcome.told_ends;
         self.replies += outcome.replies;
+        self.torn += outcome.torn;
         self.throttled += outcome.throttled;
         self.filled += outcome.filled;
         self.datagrams += outcome.datagrams;
@@ -143,6 +145,7 @@ impl Sums {
             cuts,
             told_ends,
             replies,
+            torn,
             throttled,
             filled,
             ..
@@ -158,6 +161,7 @@ impl Sums {
         println!("{connections} ends of connections, {bytes} bytes received, {whole} echoes whole");
         println!("{refused} peers refused, {from_backlog} served from the backlog of a shutdown");
         println!("{replies} replies of services, {throttled} bytes throttled");
+        println!("{torn} services that another one took over in the middle of a frame");
         println!("{filled} connections that filled a server to its maximum");
         println!("{cuts} ends that lost bytes, with a peer to see it");
         println!("{told_ends} ends of stream told by layers, with a peer that ended its own");

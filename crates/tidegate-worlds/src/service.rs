@@ -1,8 +1,9 @@
-//! Services that reply to frames: behind a proxy or not, and throttled or not.
+//! Services that reply to frames: behind a proxy or not, and throttled or not. Some are taken over by
+//! others.
 
 use crate::client::bytes;
 use crate::layers::Stack;
-use crate::ledger::Ledger;
+use crate::ledger::{Guard, Ledger};
 use crate::limits::Limits;
 use crate::meter::{Meter, Metered};
 use crate::watched::Watched;
@@ -92,11 +93,14 @@ impl Request {
     fn parse(message: &[u8]) -> Option<Self> {
         let message = std::str::from_utf8(message).ok()?;
         let mut words = message.split(' ');
-        Some(Self {
+        let request = Self {
             of: words.next()?.parse().ok()?,
             number: words.next()?.parse().ok()?,
             len: words.next()?.parse().ok()?,
-        })
+        };
+        let padding = words.next()?;
+        let is_whole = padding.bytes().all(|byte| byte == b'.') && words.next().is_none();
+        is_whole.then_some(request)
     }
 
     /// Returns a reply in which no byte ends a line.
@@ -131,6 +135,8 @@ pub(crate) struct Service {
     pub(crate) is_proxied: bool,
     frame_timeout: Option<Duration>,
     throttle: Option<Rate>,
+    /// A protocol hands its connection on now and then.
+    hands_over: bool,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -152,6 +158,7 @@ impl Service {
                 burst: 1 << rng.u32(0..15),
                 is_shared: rng.bool(),
             }),
+            hands_over: rng.bool(),
         }
     }
 
@@ -164,7 +171,7 @@ impl Service {
     ) -> io::Result<Server> {
         let this = self.clone();
         let of = ledger.clone();
-        let served = move || this.framed(&of);
+        let served = move || this.framed(None, 0, &of);
         let Some(rate) = self.throttle else {
             return self.behind_proxy(handle, at, limits, ledger, served);
         };
@@ -205,11 +212,13 @@ impl Service {
         })
     }
 
-    fn framed(&self, ledger: &Rc<Ledger>) -> Framed<Replier> {
+    /// Makes the protocol of a client, if that is known, which has replied to so many requests.
+    fn framed(&self, of: Option<u64>, replied: u64, ledger: &Rc<Ledger>) -> Framed<Replier> {
         let framed = Framed::new(Replier {
+            service: self.clone(),
             codec: self.codec.clone(),
-            of: None,
-            replied: 0,
+            of,
+            replied,
             ledger: ledger.clone(),
         });
         match self.frame_timeout {
@@ -221,11 +230,28 @@ impl Service {
 
 /// Replies to each request. It does not read requests whose replies it cannot send.
 struct Replier {
+    service: Service,
     codec: Codec,
     /// The client, once it has asked.
     of: Option<u64>,
     replied: u64,
     ledger: Rc<Ledger>,
+}
+
+impl Replier {
+    /// Has another protocol go on once this batch of frames is over: it gets what has come of the next frame.
+    fn hand_over_soon(&self, transport: &Transport) {
+        let call = Guard::new(&self.ledger, |ledger| &ledger.calls);
+        transport.call_soon(move |this: &mut Self, transport| {
+            drop(call);
+            if !transport.is_closing() {
+                let next = this.service.framed(this.of, this.replied, &this.ledger);
+                let next = Watched::new(&this.ledger, next).switched_in();
+                transport.set_protocol(next, b"")?;
+            }
+            Ok(())
+        });
+    }
 }
 
 impl FrameProtocol for Replier {
@@ -247,6 +273,9 @@ impl FrameProtocol for Replier {
         self.of = Some(request.of);
         self.replied += 1;
         self.codec.write(transport, &request.reply())?;
+        if self.service.hands_over && request.len.is_multiple_of(4) {
+            self.hand_over_soon(transport);
+        }
         Ok(())
     }
 

@@ -58,6 +58,12 @@ impl<P: Protocol> Watched<P> {
         self
     }
 
+    /// Takes over from another one, which was made.
+    pub(crate) fn switched_in(mut self) -> Self {
+        self.order.made = true;
+        self
+    }
+
     /// One callback: whether it may come now, and what it leaves.
     fn watch<R>(
         &mut self,
@@ -173,6 +179,9 @@ impl<P: Protocol> Protocol for Watched<P> {
     }
 
     fn leftover(&mut self) -> Vec<u8> {
-        self.inner.leftover()
+        let left = self.inner.leftover();
+        let torn = &self.ledger.torn;
+        torn.set(torn.get() + u64::from(!left.is_empty()));
+        left
     }
 }
