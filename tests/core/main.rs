@@ -116,6 +116,7 @@ mod event_loop {
     mod ticks;
     mod timers;
     mod write_budget;
+    mod write_budget_gathered;
 }
 
 /// Servers: what they listen on, what they accept, and how they close.

@@ -41,9 +41,10 @@ impl Transport {
             conn.discard(payload);
             return Err(conn.refusal());
         }
-        let before = conn.core().account.used();
         let fits = conn.fits(len) && conn.fits_into_budget(len);
         conn.queue_gathered();
+        // The writes that were gathered are another one, before this.
+        let (held, queued, sent) = (conn.core().account.used(), conn.buffered(), conn.sent.get());
         if conn.marks.get().at_cap(conn.cost()) {
             if conn.is(State::WRITABLE) {
                 self.offer(&mut Payload::nothing(), usize::MAX);
@@ -72,6 +73,7 @@ impl Transport {
                 return Err(conn.refusal());
             }
         }
+        let before = held.saturating_sub(queued.min(conn.sent.get() - sent));
         conn.queue_rest(payload);
         if self.keep_to_budget(before) {
             return Err(conn.refusal());
