@@ -212,7 +212,7 @@ impl Service {
         })
     }
 
-    /// Makes the protocol of a client, if that is known, which has replied to so many requests.
+    /// Makes the protocol of a client, if that is known, which replies from the request of this number on.
     fn framed(&self, of: Option<u64>, replied: u64, ledger: &Rc<Ledger>) -> Framed<Replier> {
         let framed = Framed::new(Replier {
             service: self.clone(),

@@ -74,7 +74,7 @@ impl Model {
         );
     }
 
-    /// The answers of `with_protocol`, for a protocol and for what it drives.
+    /// Checks the results of `with_protocol`, for a protocol and for what it drives.
     pub(crate) fn check_found(
         &mut self,
         found: Result<usize, WithProtocolError>,
