@@ -95,6 +95,26 @@ fn close_limit(options: ListenOptions) -> ListenOptions {
 }
 
 #[test]
+fn a_server_without_limits_cuts_nobody_and_starts_no_timer() {
+    const DAY: Duration = Duration::from_secs(24 * 3600);
+    let mut timed = Timed::new(|options| options);
+    let reads_nothing = timed.stall();
+    let others: Vec<_> = (0..100)
+        .map(|_| timed.world.network().dial(timed.host.addr(7)).unwrap())
+        .collect();
+    timed.run();
+    assert_eq!(timed.timers(), 0);
+    timed.pass(DAY);
+    reads_nothing.close();
+    timed.pass(DAY);
+    assert_eq!(timed.timers(), 0);
+    assert_eq!(timed.served.accepted(), 1 + others.len());
+    for n in 0..=others.len() {
+        assert!(!timed.served.log(n).is_lost(), "connection {n}");
+    }
+}
+
+#[test]
 fn the_write_timeout_of_a_server_begins_when_the_kernel_refuses() {
     let mut timed = Timed::new(write_limit);
     timed.transport().write(&[1; CAPACITY]).unwrap();
