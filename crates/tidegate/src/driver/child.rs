@@ -99,6 +99,13 @@ impl Process {
         }
     }
 
+    /// Drops one that was reaped here. Nothing of it is left in the loop then.
+    pub(crate) fn was_reaped(self) {
+        if let Self::Os(child) = self {
+            child.was_reaped();
+        }
+    }
+
     /// Ends one that nobody will watch.
     pub(crate) fn end_at_once(mut self) {
         match &mut self {
@@ -132,8 +139,8 @@ impl AnyDriver {
         }
     }
 
-    /// Drops a child that was reaped, and what tells of its exit.
-    pub(crate) fn forget_exit(&self, process: Process) {
+    /// Forgets what tells of the exit of a child.
+    pub(crate) fn forget_exit(&self, process: &Process) {
         if let (Self::Os(driver), Process::Os(child)) = (self, process) {
             driver.forget_exit(child);
         }

@@ -210,7 +210,11 @@ impl Child {
         let waited = self.process.borrow_mut().as_mut()?.try_wait().transpose()?;
         let process = self.process.take();
         if let Some(process) = process {
-            core.with_driver(|driver| driver.forget_exit(process));
+            core.with_driver(|driver| driver.forget_exit(&process));
+            // One that somebody else has reaped may have a thread that waits on.
+            if waited.is_ok() {
+                process.was_reaped();
+            }
         }
         let status = waited.unwrap_or_else(|error| {
             let pid = self.pid;

@@ -98,16 +98,11 @@ impl OsDriver {
         self
     }
 
-    /// Drops a child that was reaped. Its thread has nothing left to wait for, and is joined: it holds
-    /// the loop's waker, which is a descriptor.
-    pub(crate) fn forget_exit(&self, child: OsChild) {
-        match child.watch {
+    pub(crate) fn forget_exit(&self, child: &OsChild) {
+        match &child.watch {
             #[cfg(any(target_os = "linux", target_os = "android"))]
             ExitWatch::Pidfd(fd) => self.forget(fd.as_raw_fd()),
-            ExitWatch::Thread(thread) => {
-                let _ = thread.join();
-            }
-            ExitWatch::None => {}
+            ExitWatch::None | ExitWatch::Thread(_) => {}
         }
     }
 }
@@ -165,6 +160,14 @@ impl OsChild {
             }
             thread::sleep(pause);
             pause = (pause * 2).min(Duration::from_millis(10));
+        }
+    }
+
+    /// Drops one that was reaped here. Its thread has nothing left to wait for, and holds the loop's waker, which is
+    /// a descriptor.
+    pub(crate) fn was_reaped(self) {
+        if let ExitWatch::Thread(thread) = self.watch {
+            let _ = thread.join();
         }
     }
 
