@@ -195,6 +195,11 @@ fn a_protocol_that_takes_over_from_a_frame_above_the_net_gets_all_of_its_bytes(k
     }
 }
 
+each_kind!(a_protocol_that_takes_over_where_all_bytes_are_missing_gets_the_end);
+fn a_protocol_that_takes_over_where_all_bytes_are_missing_gets_the_end(kind: Kind) {
+    check_taken_over(kind, Raw::new(Lines::new()), &[b"body 5\n"], b"");
+}
+
 each_kind!(a_stream_that_ends_within_a_frame_is_truncated);
 fn a_stream_that_ends_within_a_frame_is_truncated(kind: Kind) {
     let notes = Notes::default();

@@ -291,9 +291,10 @@ impl Assembly {
         match ended {
             Ended::Need(_) => Ok(Ending::Done),
             Ended::Stopped(result) => result.map(|()| Ending::GivenBack),
+            // It comes again also for a target that takes over.
             Ended::Failed(error) => {
                 let failed = self.fail(target, source, &[], error);
-                failed.map(|()| Ending::Failed)
+                failed.map(|()| Ending::GivenBack)
             }
         }
     }

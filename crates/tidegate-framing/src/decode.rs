@@ -61,7 +61,8 @@ pub trait Decode {
     fn decode<'a>(&mut self, input: &'a [u8]) -> Result<Step<Self::Frame<'a>>, Self::Error>;
 
     /// Looks for a frame in the last bytes of a stream, after [`decode`](Self::decode) has returned
-    /// [`Need`](Step::Need) for them. `input` may be empty.
+    /// [`Need`](Step::Need) for them. `input` may be empty. After a frame of no bytes it is called again, until it
+    /// returns `Need`.
     ///
     /// Bytes that are left after another `Need` are a
     /// [`Truncated`](crate::FrameError::Truncated) frame. The default implementation calls `decode`.

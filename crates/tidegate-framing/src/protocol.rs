@@ -65,7 +65,8 @@ use tidegate::{BoxError, Closed, OnEof, OnPause, Protocol, Result, Transport};
 ///   such, as [`Lines`](crate::Lines) has. A pause between such frames holds too. Bytes that are
 ///   left otherwise are a [`Truncated`](crate::FrameError::Truncated) frame.
 /// * After an error of the codec nothing is decoded, and what follows is discarded. Only
-///   `pause_writing`, `resume_writing` and `connection_lost` come then.
+///   `pause_writing`, `resume_writing` and `connection_lost` come then. A protocol that is
+///   [set](tidegate::Transport::set_protocol) in `frame_failed` gets the bytes of the failed frame first.
 /// * A change of the codec holds from the next frame on, also for bytes that have arrived. Within a frame
 ///   that has begun it holds when the codec is [asked again](Decode::is_changed).
 pub trait FrameProtocol: 'static {

@@ -4,7 +4,6 @@
 use super::Transport;
 use super::conn::{CallbackFailure, Conn};
 use super::state::State;
-use super::unread::Unread;
 use crate::event_loop::Failure;
 use crate::{BoxError, CloseReason, Closed, TimeoutKind, WriteError};
 use std::io;
@@ -23,6 +22,7 @@ impl Transport {
             conn.set(State::ENDED);
         } else {
             conn.set(State::CLOSING);
+            self.drop_unread();
             if conn.is(State::LAYERED) {
                 // Layers that wait for a word are fed again: nobody wants the bytes before it.
                 conn.set(State::READABLE);
@@ -252,7 +252,7 @@ impl Transport {
         let watch = conn.with_extra(|extra| extra.write_failed.take());
         core.drop_value(watch);
         self.release_socket(graceful, &closed);
-        conn.with_extra(|extra| extra.unread = Unread::default());
+        self.drop_unread();
         self.fail_waiters(&closed);
         self.answer_closes(&closed);
         if conn.has_extra() {

@@ -113,10 +113,12 @@ impl Transport {
         !self.conn().is(ended)
     }
 
-    /// Lets the end of the stream come again, behind no bytes.
+    /// Lets the end of the stream come again, behind no bytes. Called within `eof_received`, else without
+    /// effect.
     pub(super) fn give_back_eof(&self) {
         let conn = self.conn();
-        if !self.takes_back() {
+        let is_told = conn.is(State::EOF_TOLD) && !conn.is(State::KEPT_OPEN);
+        if !is_told || !self.takes_back() {
             return;
         }
         let tick = conn.core().tick();
@@ -125,7 +127,16 @@ impl Transport {
         self.touch();
     }
 
-    /// Returns whether bytes wait that were given back or left over. For the test kit, which checks the
+    /// Frees the bytes that nobody gets any more.
+    pub(super) fn drop_unread(&self) {
+        let conn = self.conn();
+        if conn.is(State::UNREAD) {
+            conn.clear(State::UNREAD);
+            conn.with_extra(|extra| extra.unread = Unread::default());
+        }
+    }
+
+    /// Returns whether bytes wait that were given back or left over, or an end that was given back. For the test kit, which checks the
     /// order of callbacks.
     #[cfg(feature = "unstable-driver")]
     #[doc(hidden)]

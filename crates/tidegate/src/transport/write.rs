@@ -73,6 +73,7 @@ impl Transport {
                 return Err(conn.refusal());
             }
         }
+        // Without what the kernel has taken of those since, and with what layers have made of this one.
         let before = held.saturating_sub(queued.min(conn.sent.get() - sent));
         conn.queue_rest(payload);
         if self.keep_to_budget(before) {
