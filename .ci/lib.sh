@@ -2,7 +2,7 @@
 
 export CARGO_TERM_COLOR=never
 # Nothing is built twice after a change here.
-export CARGO_INCREMENTAL=0
+export CARGO_INCREMENTAL=${CARGO_INCREMENTAL-0}
 scratch=$(mktemp -d) || exit 1
 target=$(cargo metadata --no-deps --format-version 1 |
     sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')

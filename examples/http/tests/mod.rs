@@ -100,8 +100,8 @@ fn each_reply_has_the_date_that_was_set_last() {
     for (days, date) in (0..).zip(["Thu, 01 Jan", "Fri, 02 Jan", "Sat, 03 Jan"]) {
         site.set_time(UNIX_EPOCH + Duration::from_secs(days * 86_400));
         let replies = talk_to(&site, &[requests]);
-        let dates = replies.matches(&format!("Date: {date} 1970 00:00:00 GMT\r\n"));
-        assert_eq!(dates.count(), 3, "{date} in {replies}");
+        let field = format!("Date: {date} 1970 00:00:00 GMT\r\n");
+        assert_eq!(replies.matches(&field).count(), 3, "{field} in {replies}");
     }
 }
 
