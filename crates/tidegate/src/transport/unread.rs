@@ -81,9 +81,12 @@ impl Unread {
         }
     }
 
-    /// Puts back bytes that were delivered, without the first `used` of them.
+    /// Puts back bytes that were delivered, without the first `used` of them. Where none are left, their memory goes.
     fn take_back(&mut self, mut delivered: Self, used: usize) {
         delivered.at += used;
+        if delivered.rest().is_empty() {
+            return;
+        }
         if self.rest().is_empty() {
             (self.bytes, self.at) = (delivered.bytes, delivered.at);
         } else {
