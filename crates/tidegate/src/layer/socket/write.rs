@@ -53,6 +53,10 @@ impl LayeredSocket {
 
     /// `fed`: there may be bytes from above that wait for this layer.
     fn goes_on(&self, fed: bool) -> bool {
+        if self.has_lasting_write_error() {
+            // Nothing goes below any more, and no writer is told of what is there.
+            return self.has_error_to_tell();
+        }
         let waiting = self.past > 0 || !self.wire.is_empty() || (fed && self.left);
         let below = || self.layered_below().is_some_and(|it| it.goes_on(waiting));
         let own = fed && (self.through.has_credit() || self.may_resume());

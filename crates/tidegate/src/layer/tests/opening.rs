@@ -104,6 +104,29 @@ fn a_write_that_failed_elsewhere_is_told_where_it_opens() {
 }
 
 #[test]
+fn a_write_that_failed_below_again_wakes_no_writer_before_it_is_open() {
+    let busy = Custom {
+        receive: |io| {
+            let all = io.input().len();
+            io.consume(all);
+            io.more();
+            Ok(())
+        },
+        ..handshake()
+    };
+    let mut scene = Scene::new(Framing).push(busy, 0);
+    scene.line.set_capacity(2);
+    assert_eq!(kind(scene.socket.advance()), WOULD_BLOCK);
+    scene.line.script([Err(libc::EPIPE), Err(libc::EPIPE)]);
+    assert_eq!(kind(scene.write(b"data")), WOULD_BLOCK);
+    // With this read the layer below sends what is left.
+    scene.arrive(&frame(b"x"));
+    assert_eq!(kind(scene.socket.advance()), WOULD_BLOCK);
+    assert_eq!(kind(scene.write(b"data")), WOULD_BLOCK);
+    assert!(!scene.socket.wants_write(), "it would be tried for ever");
+}
+
+#[test]
 fn a_peer_that_leaves_before_it_is_open_is_no_end_of_stream() {
     for layer in [
         handshake(),
