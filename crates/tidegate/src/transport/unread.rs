@@ -139,8 +139,8 @@ impl Transport {
         }
     }
 
-    /// Returns whether bytes wait that were given back or left over, or an end that was given back. For the test kit, which checks the
-    /// order of callbacks.
+    /// Returns whether bytes wait that were given back or left over, or an end that was given back. For the
+    /// test kit, which checks the order of callbacks.
     #[cfg(feature = "unstable-driver")]
     #[doc(hidden)]
     pub fn has_unread(&self) -> bool {
